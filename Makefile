@@ -1,0 +1,36 @@
+# `make demo` and `make test` need Rust and Go, and nothing else.
+SHELL := /bin/bash
+CARGO ?= cargo
+DEMO_EXIT ?=
+export DEMO_EXIT
+
+.PHONY: demo test test-oldest bench lint generate
+
+## Rampart's main job on a real control plane, step by step. DEMO_EXIT=1 ends it by itself.
+demo:
+	$(CARGO) build --quiet --workspace
+	$(CARGO) run --quiet -p rampart-e2e --bin demo
+
+## Every test that needs no root.
+test:
+	$(CARGO) test --workspace
+	@echo "skipped: none of the tests; make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
+
+## The tests of the real control plane, on the oldest Kubernetes that Rampart supports.
+test-oldest:
+	RAMPART_E2E_KUBERNETES=$$($(CARGO) run --quiet -p rampart-e2e --bin versions -- oldest) $(CARGO) test -p rampart-e2e --test cluster
+
+## Figures; see README.
+bench:
+	$(CARGO) run --quiet --release -p rampart-e2e --bin bench
+
+## Formatting, lints, dependencies, generated files.
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) doc --workspace --no-deps --quiet
+	$(CARGO) deny --offline check bans licenses sources
+	$(CARGO) run --quiet --bin rampart -- generate . --check
+
+generate:
+	$(CARGO) run --quiet --bin rampart -- generate .

@@ -1,0 +1,155 @@
+//! Label selectors, and when one provably selects all that another does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A label selector: every requirement must hold; without any, everything is selected.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Selector {
+    requirements: BTreeSet<Requirement>,
+}
+
+/// One requirement on a label (`k8s.io/apimachinery`, `LabelSelectorRequirement`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Requirement {
+    /// The label.
+    pub key: String,
+    /// What is asked of it.
+    pub operator: Operator,
+}
+
+/// What a requirement asks of a label.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operator {
+    /// Present, with one of the values.
+    In(BTreeSet<String>),
+    /// Absent, or with none of the values.
+    NotIn(BTreeSet<String>),
+    /// Present.
+    Exists,
+    /// Absent.
+    DoesNotExist,
+}
+
+impl Operator {
+    fn matches(&self, value: Option<&str>) -> bool {
+        match self {
+            Self::In(values) => value.is_some_and(|value| values.contains(value)),
+            Self::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
+            Self::Exists => value.is_some(),
+            Self::DoesNotExist => value.is_none(),
+        }
+    }
+
+    /// Whether whatever satisfies `self` satisfies `other`.
+    fn implies(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::In(values), other) => values.iter().all(|value| other.matches(Some(value))),
+            (Self::NotIn(excluded), Self::NotIn(fewer)) => fewer.is_subset(excluded),
+            (Self::DoesNotExist, Self::NotIn(_)) => true,
+            (same, other) => same == other,
+        }
+    }
+}
+
+impl Selector {
+    /// A selector of the given requirements.
+    #[must_use]
+    pub fn new(requirements: impl IntoIterator<Item = Requirement>) -> Self {
+        Self { requirements: requirements.into_iter().collect() }
+    }
+
+    /// Whether labels satisfy every requirement.
+    #[must_use]
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        let holds =
+            |requirement: &Requirement| requirement.operator.matches(labels.get(&requirement.key).map(String::as_str));
+        self.requirements.iter().all(holds)
+    }
+}
+
+/// Whether `wide` selects everything that `narrow` does, provably: each requirement of `wide` follows
+/// from a requirement of `narrow` on the same label.
+///
+/// `false` may also mean that it could not be proven, never the reverse.
+#[must_use]
+pub fn covers(wide: &Selector, narrow: &Selector) -> bool {
+    wide.requirements.iter().all(|wanted| {
+        narrow.requirements.iter().any(|given| given.key == wanted.key && given.operator.implies(&wanted.operator))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn requirement(key: &str, operator: &str, values: &[&str]) -> Requirement {
+        let values = values.iter().map(ToString::to_string).collect();
+        let operator = match operator {
+            "In" => Operator::In(values),
+            "NotIn" => Operator::NotIn(values),
+            "Exists" => Operator::Exists,
+            _ => Operator::DoesNotExist,
+        };
+        Requirement { key: key.into(), operator }
+    }
+
+    /// Every selector of up to two requirements over two labels with two values.
+    fn all() -> Vec<Selector> {
+        let mut single = vec![];
+        for key in ["a", "b"] {
+            for operator in ["In", "NotIn"] {
+                for values in [&["1"][..], &["2"], &["1", "2"]] {
+                    single.push(requirement(key, operator, values));
+                }
+            }
+            single.extend([requirement(key, "Exists", &[]), requirement(key, "DoesNotExist", &[])]);
+        }
+        let mut all = vec![Selector::default()];
+        for (nth, one) in single.iter().enumerate() {
+            all.push(Selector::new([one.clone()]));
+            all.extend(single.iter().skip(nth + 1).map(|two| Selector::new([one.clone(), two.clone()])));
+        }
+        all
+    }
+
+    fn worlds() -> Vec<BTreeMap<String, String>> {
+        let values = [None, Some("1"), Some("2"), Some("3")];
+        let mut worlds = vec![];
+        for a in values {
+            for b in values {
+                let labels = [("a", a), ("b", b)].into_iter();
+                worlds.push(labels.filter_map(|(key, value)| Some((key.to_string(), value?.to_string()))).collect());
+            }
+        }
+        worlds
+    }
+
+    #[test]
+    fn what_is_proven_is_true_in_every_world() {
+        let worlds = worlds();
+        let all = all();
+        let mut proven = 0;
+        for wide in &all {
+            for narrow in &all {
+                if covers(wide, narrow) {
+                    proven += 1;
+                    let broken = worlds.iter().find(|labels| narrow.matches(labels) && !wide.matches(labels));
+                    assert_eq!(broken, None, "{wide:?} does not cover {narrow:?}");
+                }
+            }
+        }
+        assert!(proven > all.len(), "each covers itself, and some cover others");
+    }
+
+    #[test]
+    fn the_usual_cases_are_proven() {
+        let app = Selector::new([requirement("app", "In", &["postgres"])]);
+        assert!(covers(&Selector::default(), &app), "a default deny covers everything");
+        assert!(covers(
+            &app,
+            &Selector::new([requirement("app", "In", &["postgres"]), requirement("x", "Exists", &[])])
+        ));
+        assert!(!covers(&app, &Selector::default()));
+        assert!(!covers(&app, &Selector::new([requirement("app", "In", &["postgres", "redis"])])));
+    }
+}

@@ -1,0 +1,243 @@
+//! `make demo`: Rampart's main job, on a real control plane, each step checked.
+
+use std::{process::ExitCode, time::Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Event, Pod, Secret},
+    networking::v1::NetworkPolicy,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, Patch, PatchParams, PostParams},
+};
+use rampart::api::{ApiKey, KeyRecord, RecordState, RetentionPolicy, SecurityPolicy, VersionState, condition};
+use rampart_e2e::{ControlPlane, Operator, Options, fixtures, stories, table, wait};
+use serde_json::json;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match demo().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nNot so: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demo() -> Result<()> {
+    let began = Instant::now();
+    tokio::select! {
+        told = tell() => told?,
+        _ = tokio::signal::ctrl_c() => println!("\nStopped; nothing is left behind."),
+    }
+    println!("The demo took {} s.", began.elapsed().as_secs());
+    Ok(())
+}
+
+fn say(text: &str) {
+    println!("{text}");
+}
+
+fn title(text: &str) {
+    println!("\n== {text}");
+}
+
+fn checked(text: &str) {
+    println!("   ok  {text}");
+}
+
+async fn tell() -> Result<()> {
+    title("A control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok");
+    let began = Instant::now();
+    let plane = ControlPlane::start(&Options::default()).await?;
+    checked(&format!("ready in {:.1} s at {}", began.elapsed().as_secs_f64(), plane.server()));
+
+    title("Rampart: crds/, roles, webhook configuration, and `rampart run` as a process");
+    let operator = Operator::install(&plane, &["--retention-minimum-grace=1s"]).await?;
+    checked("/readyz answers 200: certificate, CA bundle, policies and watches are there");
+
+    let client = plane.client();
+    network(&client).await?;
+    hardening(&client).await?;
+    keys(&client).await?;
+    retention(&client).await?;
+
+    title("kubectl get rampart -A");
+    for plural in ["securitypolicies", "apikeys", "retentionpolicies"] {
+        let table = table::of(&client, "rampart.dev/v1alpha1", plural).await?;
+        ensure!(table.contains("True"), "nothing is ready in:\n{table}");
+        say(&table);
+    }
+
+    let kubeconfig = plane.admin_kubeconfig()?;
+    if std::env::var_os("DEMO_EXIT").is_none_or(|value| value.is_empty() || value == "0") {
+        say(&format!("Explore: kubectl --kubeconfig {} get rampart -A", kubeconfig.display()));
+        say("Ctrl-C stops everything and leaves nothing behind.");
+        std::future::pending::<()>().await;
+    }
+    let status = operator.stop().await?;
+    ensure!(status.success(), "rampart ended with {status}");
+    Ok(())
+}
+
+async fn network(client: &Client) -> Result<()> {
+    title("Network intent: a web application, its frontend, postgres and redis");
+    fixtures::namespace(client, stories::WEB, json!({})).await?;
+    for object in stories::sample_workloads() {
+        fixtures::apply(client, &object).await?;
+    }
+    let pods: Api<Pod> = Api::namespaced(client.clone(), stories::WEB);
+    wait::until("four pods to run", wait::SOON, || async {
+        let running = pods.list(&ListParams::default()).await?;
+        let running =
+            running.iter().filter(|pod| pod.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Running"));
+        ensure!(running.count() == 4, "they don't yet");
+        Ok(())
+    })
+    .await?;
+    checked("four workloads run; postgres and redis are default-deny by policies of their own");
+
+    fixtures::apply(client, &stories::sample_policy()).await?;
+    stories::ready::<SecurityPolicy>(client, stories::WEB, "web").await?;
+    let main = stories::rendered(client, stories::WEB, "web").await?;
+    say(&indented(&serde_saphyr::to_string(&main.spec)?));
+    let spec = main.spec.clone().unwrap_or_default();
+    ensure!(spec.policy_types == Some(vec!["Ingress".into(), "Egress".into()]), "both directions are isolated");
+    ensure!(spec.egress.as_ref().map(Vec::len) == Some(4), "postgres, redis, the internet and DNS");
+    let json = serde_json::to_string(&spec)?;
+    ensure!(json.contains("169.254.169.254/32") && json.contains("10.96.0.0/16"), "the internet is not the cluster");
+    checked("it became a NetworkPolicy; the internet excepts the cluster's own ranges and the metadata address");
+    let policies: Api<NetworkPolicy> = Api::namespaced(client.clone(), stories::WEB);
+    let halves = policies.list(&ListParams::default().labels("rampart.dev/part=reciprocal")).await?;
+    ensure!(halves.items.len() == 2, "{} halves, not those of postgres and redis", halves.items.len());
+    checked("postgres and redis let it in: their side was rendered too, since they are isolated already");
+
+    let opened = json!({"spec": {"egress": [{}]}});
+    let hand = PatchParams { field_manager: Some("somebody".into()), ..PatchParams::default() };
+    policies.patch(&main.name_any(), &hand, &Patch::Merge(&opened)).await?;
+    wait::until("the edit to be undone", wait::SOON, || async {
+        let live = policies.get(&main.name_any()).await?;
+        ensure!(live.spec == main.spec, "it is still {:?}", live.spec);
+        Ok(())
+    })
+    .await?;
+    let events: Api<Event> = Api::namespaced(client.clone(), stories::WEB);
+    wait::until("an event about it", wait::SOON, || async {
+        let events = events.list(&ListParams::default()).await?;
+        ensure!(events.iter().any(|event| event.reason.as_deref() == Some("DriftReverted")), "there is none");
+        Ok(())
+    })
+    .await?;
+    checked("somebody opened all egress by hand; it was put back, and the event DriftReverted says so");
+    Ok(())
+}
+
+async fn hardening(client: &Client) -> Result<()> {
+    title("Container hardening: the restricted Pod Security Standard, enforced");
+    fixtures::namespace(client, stories::SHOP, json!({})).await?;
+    fixtures::apply(client, &stories::hardening_policy(stories::SHOP, "Enforce")).await?;
+    stories::ready::<SecurityPolicy>(client, stories::SHOP, "hardened").await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), stories::SHOP);
+    let refusal = wait::until("a root container to be refused", wait::SOON, || async {
+        match pods.create(&PostParams { dry_run: true, ..PostParams::default() }, &stories::root_pod()?).await {
+            Err(kube::Error::Api(status)) if status.code == 403 => Ok(status.message),
+            Err(other) => Err(other.into()),
+            Ok(_) => bail!("it was admitted"),
+        }
+    })
+    .await?;
+    say(&indented(&refusal));
+    for part in ["violates PodSecurity \"restricted:latest\"", "runAsNonRoot != true", "to fix, set"] {
+        ensure!(refusal.contains(part), "the refusal does not say {part:?}");
+    }
+    checked("a root container was refused, with the reason and the fix");
+    pods.create(&PostParams::default(), &stories::good_pod()?).await.context("the good pod")?;
+    checked("a hardened one was admitted");
+    Ok(())
+}
+
+async fn keys(client: &Client) -> Result<()> {
+    title("An API key: issued, tested, rotated, and the old one still valid");
+    fixtures::apply(client, &stories::api_key(stories::SHOP)).await?;
+    stories::ready::<ApiKey>(client, stories::SHOP, "orders").await?;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), stories::SHOP);
+    let entry =
+        |secret: &Secret, name: &str| secret.data.as_ref().and_then(|data| data.get(name)).map(|it| it.0.clone());
+    let first = secrets.get("orders-key").await?;
+    ensure!(entry(&first, "API_KEY").is_some() && entry(&first, "API_KEY_PREVIOUS").is_none(), "one key, no previous");
+    checked("version 1 was issued into Secret orders-key, after a Job had tested it");
+
+    let keys: Api<ApiKey> = Api::namespaced(client.clone(), stories::SHOP);
+    let now = Timestamp::from_second(Timestamp::now().as_second())?;
+    let request = json!({"spec": {"rotation": {"requestedAt": now.to_string()}}});
+    keys.patch("orders", &PatchParams::default(), &Patch::Merge(&request)).await?;
+    let key = wait::until("version 2", wait::SOON, || async {
+        let key = keys.get("orders").await?;
+        let status = key.status.clone().unwrap_or_default();
+        ensure!(status.current_version == Some(2) && status.next_version.is_none(), "status is {status:?}");
+        Ok(key)
+    })
+    .await?;
+    let second = secrets.get("orders-key").await?;
+    ensure!(entry(&second, "API_KEY") != entry(&first, "API_KEY"), "the key did not change");
+    ensure!(entry(&second, "API_KEY_PREVIOUS") == entry(&first, "API_KEY"), "the old key is not beside the new one");
+    let versions = key.status.unwrap_or_default().versions;
+    let old = versions.iter().find(|version| version.n == 1).context("version 1")?;
+    ensure!(old.state == VersionState::Deprecated && old.is_valid(Timestamp::now()), "version 1 is {:?}", old.state);
+    let records: Api<KeyRecord> = Api::namespaced(client.clone(), "rampart-keys");
+    wait::until("verifiers to know both", wait::SOON, || async {
+        let records = records.list(&ListParams::default()).await?;
+        let mut states: Vec<_> = records.iter().map(|it| (it.spec.api_key.version, it.spec.state)).collect();
+        states.sort_by_key(|(version, _)| *version);
+        ensure!(states == [(1, RecordState::Deprecated), (2, RecordState::Active)], "records are {states:?}");
+        Ok(())
+    })
+    .await?;
+    let until = old.destroy_at.as_ref().map(|at| at.0.to_string()).unwrap_or_default();
+    checked(&format!("version 2 is current; version 1 ({}) stays valid until {until}", old.id));
+    Ok(())
+}
+
+async fn retention(client: &Client) -> Result<()> {
+    title("Retention: a plan that names what it would delete, then deletes within its caps");
+    fixtures::namespace(client, stories::REPORTS, json!({"rampart.dev/retention": "allowed"})).await?;
+    for object in stories::retention_fixtures(stories::REPORTS, 4, 6)? {
+        fixtures::apply(client, &object).await?;
+    }
+    fixtures::apply(client, &stories::retention_policy(stories::REPORTS, "DryRun")).await?;
+    stories::ready::<RetentionPolicy>(client, stories::REPORTS, "exports").await?;
+    let policies: Api<RetentionPolicy> = Api::namespaced(client.clone(), stories::REPORTS);
+    let plan = policies.get("exports").await?.status.and_then(|status| status.plan).context("a plan")?;
+    for object in &plan.samples {
+        say(&format!("   {} {}: {}", object.kind, object.name, object.decision));
+    }
+    ensure!((plan.listed, plan.would_delete) == (10, 4), "the plan is {plan:?}");
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), stories::REPORTS);
+    let left = || async {
+        let exports = maps.list(&ListParams::default().labels("data=export")).await?;
+        anyhow::Ok(exports.items.iter().map(ResourceExt::name_any).collect::<Vec<_>>())
+    };
+    ensure!(left().await?.len() == 10, "a dry run deleted something");
+    checked("a dry run named 4 of 10 exports, and deleted none");
+
+    let enforce = json!({"spec": {"mode": "Enforce"}});
+    policies.patch("exports", &PatchParams::default(), &Patch::Merge(&enforce)).await?;
+    wait::until("the four to go", wait::SOON, || async {
+        let left = left().await?;
+        ensure!(left.len() == 6 && left.iter().all(|name| name.starts_with("new-")), "left are {left:?}");
+        Ok(())
+    })
+    .await?;
+    stories::ready::<RetentionPolicy>(client, stories::REPORTS, "exports").await?;
+    let status = policies.get("exports").await?.status.unwrap_or_default();
+    ensure!(!condition::is_true(&status.conditions, condition::Type::BlastRadiusExceeded), "the caps tripped");
+    checked("enforced: they were marked, and after the grace period exactly those 4 went");
+    Ok(())
+}
+
+fn indented(text: &str) -> String {
+    text.trim_end().lines().map(|line| format!("   | {line}")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,249 @@
+//! Builds the programs of the control plane from their Go modules, once, into a cache outside the
+//! repository that is keyed by everything that goes into them.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader, IsTerminal as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest as _, Sha256};
+
+/// The Kubernetes version that tests and the demo use unless they name another.
+pub const DEFAULT_KUBERNETES: &str = "1.37.1";
+/// The oldest Kubernetes version that Rampart supports.
+pub const OLDEST_KUBERNETES: &str = "1.35.4";
+
+/// How often a build that is not watched on a terminal says how far it is.
+const REPORT_EVERY: Duration = Duration::from_secs(20);
+
+/// Paths of the built programs.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    /// etcd.
+    pub etcd: PathBuf,
+    /// kube-apiserver.
+    pub apiserver: PathBuf,
+    /// kube-controller-manager.
+    pub controller_manager: PathBuf,
+    /// kube-scheduler.
+    pub scheduler: PathBuf,
+    /// kwok.
+    pub kwok: PathBuf,
+}
+
+/// One program to build: where its module is, and how long it took cold on two cores.
+struct Program {
+    name: &'static str,
+    package: String,
+    /// The main of a program that upstream offers as a function only, below `e2e/controlplane`.
+    main: Option<PathBuf>,
+    /// Holds `go.mod` and `go.sum`, below `e2e/controlplane`.
+    module: PathBuf,
+    ldflags: String,
+    cold: Duration,
+}
+
+fn programs(kubernetes: &str) -> Vec<Program> {
+    let minor = kubernetes.split('.').nth(1).unwrap_or_default();
+    let version = "-X k8s.io/component-base/version";
+    let stamped = format!("-s -w {version}.gitVersion=v{kubernetes} {version}.gitMajor=1 {version}.gitMinor={minor}");
+    let own_main = |name, module: PathBuf, ldflags: &str, seconds| Program {
+        name,
+        package: format!("./cmd/{name}"),
+        main: Some(Path::new(module.iter().next().unwrap_or_default()).join("cmd").join(name).join("main.go")),
+        module,
+        ldflags: ldflags.to_owned(),
+        cold: Duration::from_secs(seconds),
+    };
+    let of_kubernetes =
+        |name, seconds| own_main(name, Path::new("kubernetes").join(format!("v{kubernetes}")), &stamped, seconds);
+    vec![
+        own_main("etcd", "etcd".into(), "-s -w", 85),
+        of_kubernetes("kube-apiserver", 370),
+        of_kubernetes("kube-controller-manager", 210),
+        of_kubernetes("kube-scheduler", 25),
+        Program {
+            name: "kwok",
+            package: "sigs.k8s.io/kwok/cmd/kwok".into(),
+            main: None,
+            module: "kwok".into(),
+            ldflags: "-s -w".into(),
+            cold: Duration::from_secs(80),
+        },
+    ]
+}
+
+/// The programs of the given Kubernetes version, built now if the cache has not got them.
+///
+/// # Errors
+/// When Go is missing, the version has no module below `e2e/controlplane/kubernetes`, or a build
+/// fails; the text holds the end of Go's own output.
+pub fn ensure(kubernetes: &str) -> Result<Binaries> {
+    let cache = cache_dir()?;
+    fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
+    let programs = programs(kubernetes);
+    let paths = programs.iter().map(|program| program.cached(&cache)).collect::<Result<Vec<_>>>()?;
+
+    if paths.iter().any(|path| !path.exists()) {
+        // One build at a time on a machine; whoever waited finds the work done.
+        let lock = File::create(cache.join("lock"))?;
+        lock.lock()?;
+        build_missing(kubernetes, &programs, &paths)?;
+    }
+    let [etcd, apiserver, controller_manager, scheduler, kwok] =
+        paths.try_into().map_err(|_| anyhow::anyhow!("the list of programs and the fields of Binaries differ"))?;
+    Ok(Binaries { etcd, apiserver, controller_manager, scheduler, kwok })
+}
+
+fn build_missing(kubernetes: &str, programs: &[Program], paths: &[PathBuf]) -> Result<()> {
+    let missing: Vec<_> = programs.iter().zip(paths).filter(|(_, path)| !path.exists()).collect();
+    let mut left: Duration = missing.iter().map(|(program, _)| program.cold).sum();
+    let began = Instant::now();
+    for (nth, (program, path)) in missing.iter().enumerate() {
+        let title = format!(
+            "control plane of Kubernetes {kubernetes}, built once: {} ({} of {})",
+            program.name,
+            nth + 1,
+            missing.len()
+        );
+        program.build(path, &Progress::new(title, program.cold, left))?;
+        left = left.saturating_sub(program.cold);
+    }
+    if !missing.is_empty() {
+        eprintln!("control plane built in {} s", began.elapsed().as_secs());
+    }
+    Ok(())
+}
+
+/// `RAMPART_E2E_CACHE`, else `rampart-e2e` in the user's cache directory.
+fn cache_dir() -> Result<PathBuf> {
+    if let Some(dir) = std::env::var_os("RAMPART_E2E_CACHE") {
+        return Ok(dir.into());
+    }
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
+        .context("neither RAMPART_E2E_CACHE nor XDG_CACHE_HOME nor HOME is set")?;
+    Ok(base.join("rampart-e2e"))
+}
+
+fn sources_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("controlplane")
+}
+
+impl Program {
+    fn module_file(&self, name: &str) -> PathBuf {
+        sources_dir().join(&self.module).join(name)
+    }
+
+    fn main(&self) -> Option<PathBuf> {
+        self.main.as_ref().map(|path| sources_dir().join(path))
+    }
+
+    /// Where the program is, or will be, in the cache.
+    fn cached(&self, cache: &Path) -> Result<PathBuf> {
+        let mut key = Sha256::new();
+        let module = [self.module_file("go.mod"), self.module_file("go.sum")];
+        for path in module.into_iter().chain(self.main()) {
+            let text = fs::read(&path)
+                .with_context(|| format!("reading {}: is this version listed in e2e/controlplane?", path.display()))?;
+            key.update(text);
+        }
+        key.update(&self.ldflags);
+        let key = hex::encode(key.finalize().iter().take(6).copied().collect::<Vec<u8>>());
+        Ok(cache.join(format!("{}-{key}", self.name)))
+    }
+
+    fn build(&self, target: &Path, progress: &Progress) -> Result<()> {
+        // The mains are shared by all versions of a module, so they meet in a scratch directory.
+        let scratch = tempfile::tempdir()?;
+        if let Some(main) = self.main() {
+            let dir = scratch.path().join("cmd").join(self.name);
+            fs::create_dir_all(&dir)?;
+            fs::copy(main, dir.join("main.go"))?;
+        }
+        for file in ["go.mod", "go.sum"] {
+            fs::copy(self.module_file(file), scratch.path().join(file))?;
+        }
+        progress.report("reading the module", 0, 1);
+        let listed = Self::go(scratch.path()).args(["list", "-deps", &self.package]).output();
+        let listed = listed.context("running `go`: Go 1.26 or newer must be installed")?;
+        if !listed.status.success() {
+            bail!("go list {}: {}", self.name, tail(&String::from_utf8_lossy(&listed.stderr)));
+        }
+        let packages = listed.stdout.lines().count();
+
+        let partial = target.with_extension("partial");
+        let mut build = self
+            .go(scratch.path())
+            .args(["build", "-v", "-trimpath", "-ldflags", &self.ldflags, "-o"])
+            .args([partial.as_os_str(), self.package.as_ref()])
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut output = String::new();
+        let lines = BufReader::new(build.stderr.take().context("standard error of go")?).lines();
+        for (done, line) in lines.map_while(Result::ok).enumerate() {
+            progress.report(&line, done, packages);
+            output.push_str(&line);
+            output.push('\n');
+        }
+        if !build.wait()?.success() {
+            bail!("go build {}: {}", self.name, tail(&output));
+        }
+        fs::rename(&partial, target)?;
+        progress.finish();
+        Ok(())
+    }
+
+    fn go(dir: &Path) -> Command {
+        let mut go = Command::new("go");
+        go.current_dir(dir).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
+        go
+    }
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines.iter().skip(lines.len().saturating_sub(20)).fold(String::new(), |all, line| all + "\n" + line)
+}
+
+/// A progress bar on a terminal, a line now and then elsewhere.
+struct Progress {
+    bar: ProgressBar,
+    title: String,
+    cold: Duration,
+    left: Duration,
+    last: std::cell::Cell<Option<Instant>>,
+}
+
+impl Progress {
+    fn new(title: String, cold: Duration, left: Duration) -> Self {
+        let bar = ProgressBar::new(100).with_message(title.clone());
+        if let Ok(style) = ProgressStyle::with_template("{msg} {bar:20} {percent} %, {prefix}") {
+            bar.set_style(style);
+        }
+        Self { bar, title, cold, left, last: std::cell::Cell::new(None) }
+    }
+
+    fn report(&self, _package: &str, done: usize, of: usize) {
+        let share = done.min(of) * 100 / of.max(1);
+        let rest = self.cold * u32::try_from(share).unwrap_or(100) / 100;
+        let minutes = self.left.saturating_sub(rest).as_secs().div_ceil(60);
+        self.bar.set_position(share as u64);
+        self.bar.set_prefix(format!("about {minutes} min left on 2 cores"));
+        let due = self.last.get().is_none_or(|last| last.elapsed() >= REPORT_EVERY);
+        if !std::io::stderr().is_terminal() && due {
+            self.last.set(Some(Instant::now()));
+            eprintln!("{}: {share} %, about {minutes} min left on 2 cores", self.title);
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,111 @@
+//! Putting objects into a cluster.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DynamicObject, Patch, PatchParams},
+    core::{GroupVersionKind, TypeMeta},
+    discovery::{self, Scope},
+};
+use serde_json::{Value, json};
+
+use crate::wait;
+
+/// Root of the repository.
+#[must_use]
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every document of a YAML file.
+///
+/// # Errors
+/// When it can't be read.
+pub fn documents(path: &Path) -> Result<Vec<Value>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&text).with_context(|| format!("parsing {}", path.display()))?;
+    Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
+}
+
+/// The API of an object, found by its kind.
+///
+/// # Errors
+/// When the API server does not serve the kind.
+pub async fn api_of(client: &Client, object: &Value) -> Result<Api<DynamicObject>> {
+    let types: TypeMeta = serde_json::from_value(object.clone())?;
+    let kind = GroupVersionKind::try_from(&types)?;
+    let (resource, capabilities) = discovery::pinned_kind(client, &kind).await?;
+    let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
+    Ok(match capabilities.scope {
+        Scope::Cluster => Api::all_with(client.clone(), &resource),
+        Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),
+    })
+}
+
+/// Applies an object, as `kubectl apply --server-side` does.
+///
+/// # Errors
+/// When the API server refuses it; the error is kube's own.
+pub async fn apply(client: &Client, object: &Value) -> Result<DynamicObject> {
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).context("an object without a name")?;
+    let params = PatchParams::apply("kubectl").force();
+    Ok(api_of(client, object).await?.patch(name, &params, &Patch::Apply(object)).await?)
+}
+
+/// Makes a namespace, and waits until pods can be made in it.
+///
+/// # Errors
+/// When the API server refuses it, or it is not ready in time.
+pub async fn namespace(client: &Client, name: &str, labels: Value) -> Result<()> {
+    apply(client, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}))
+        .await?;
+    Ok(())
+}
+
+/// Installs Rampart's CRDs, roles and webhook configuration, with the webhook at `url`.
+///
+/// # Errors
+/// When the API server refuses one of them, or the CRDs are not served in time.
+pub async fn install(client: &Client, url: &str) -> Result<()> {
+    let root = repository();
+    for file in ["manifests/namespaces.yaml", "manifests/rbac.yaml"] {
+        for object in documents(&root.join(file))? {
+            apply(client, &object).await?;
+        }
+    }
+    install_crds(client).await?;
+    for mut object in documents(&root.join("manifests/webhook.yaml"))? {
+        for webhook in object["webhooks"].as_array_mut().into_iter().flatten() {
+            webhook["clientConfig"] = json!({"url": url});
+        }
+        apply(client, &object).await?;
+    }
+    Ok(())
+}
+
+/// Installs the CRDs and waits until they are served.
+///
+/// # Errors
+/// When the API server refuses one of them, or they are not served in time.
+pub async fn install_crds(client: &Client) -> Result<()> {
+    let mut crds = vec![];
+    for entry in std::fs::read_dir(repository().join("crds"))? {
+        crds.extend(documents(&entry?.path())?);
+    }
+    for crd in crds {
+        let applied = apply(client, &crd).await?;
+        let api = api_of(client, &crd).await?;
+        wait::until("a CRD to be served", wait::SOON, || async {
+            let live = api.get(&applied.name_any()).await?;
+            let conditions =
+                live.data.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+            let established = conditions.iter().any(|it| it["type"] == "Established" && it["status"] == "True");
+            established.then_some(()).context("it is not established")
+        })
+        .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! A real control plane for the demo and the tests: etcd, kube-apiserver, kube-controller-manager,
+//! kube-scheduler and kwok, built from Go modules and started as plain processes, without root,
+//! images or a container engine.
+//!
+//! - [`binaries`] builds the programs once, into a cache outside the repository;
+//! - [`control_plane`] starts and stops instances on free ports; [`leftovers`] clears what a killed
+//!   harness left behind;
+//! - [`operator`] runs Rampart as a process beside it, as its own service account;
+//! - [`proxy`] sits between the two and injects faults; [`audit`] counts what was written;
+//! - [`wait`] waits for a condition with a deadline, which is the only way a test waits.
+
+pub mod audit;
+pub mod binaries;
+pub mod control_plane;
+pub mod fixtures;
+pub mod leftovers;
+pub mod operator;
+pub mod pki;
+pub mod ports;
+pub mod proxy;
+pub mod stories;
+pub mod table;
+pub mod wait;
+
+pub use control_plane::{ControlPlane, Options};
+pub use operator::Operator;

@@ -1,0 +1,220 @@
+//! Rampart, as a process beside the control plane, with the rights of its own service account.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::{Api, api::PostParams};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{ControlPlane, control_plane, fixtures, ports::Port, wait};
+
+/// User name under which the operator's writes stand in the audit log.
+pub const USER: &str = "system:serviceaccount:rampart-system:rampart";
+
+/// A running Rampart; dropping it kills the process.
+pub struct Operator {
+    child: Child,
+    dir: PathBuf,
+    ports: Ports,
+}
+
+/// The ports of an operator, which it keeps over restarts.
+pub struct Ports {
+    webhook: Port,
+    admin: Port,
+}
+
+impl Ports {
+    /// Claims them.
+    ///
+    /// # Errors
+    /// When none is free.
+    pub fn claim() -> Result<Self> {
+        Ok(Self { webhook: Port::claim()?, admin: Port::claim()? })
+    }
+
+    /// Where the API server finds the webhook.
+    #[must_use]
+    pub fn webhook_url(&self) -> String {
+        format!("https://127.0.0.1:{}/validate", self.webhook.number())
+    }
+}
+
+/// The `rampart` binary, built now if it is out of date.
+///
+/// `RAMPART_BIN` names another.
+///
+/// # Errors
+/// When it can't be built.
+pub fn binary() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    built.clone().map_err(anyhow::Error::msg)
+}
+
+fn build() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("RAMPART_BIN") {
+        return Ok(path.into());
+    }
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.current_dir(fixtures::repository()).args(["build", "--quiet", "--bin", "rampart"]);
+    let profile = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        build.arg("--release");
+        "release"
+    };
+    if !build.status()?.success() {
+        bail!("cargo build --bin rampart failed");
+    }
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| fixtures::repository().join("target"), PathBuf::from);
+    Ok(target.join(profile).join("rampart"))
+}
+
+/// Installs Rampart and makes a kubeconfig of its service account.
+///
+/// `server` is the API server, or a proxy before it.
+///
+/// # Errors
+/// When the API server refuses something.
+pub async fn kubeconfig(plane: &ControlPlane, server: &str) -> Result<PathBuf> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(plane.client(), "rampart-system");
+    let request = TokenRequest {
+        spec: Some(TokenRequestSpec { expiration_seconds: Some(24 * 3600), ..TokenRequestSpec::default() }),
+        ..TokenRequest::default()
+    };
+    let token = accounts.create_token_request("rampart", &PostParams::default(), &request).await?;
+    let token = token.status.and_then(|status| status.token).context("a token request without a token")?;
+    plane.token_kubeconfig("rampart", server, &token)
+}
+
+impl Operator {
+    /// Installs Rampart into a control plane and starts it; ready when this returns.
+    ///
+    /// # Errors
+    /// When something is refused, or it is not ready in time.
+    pub async fn install(plane: &ControlPlane, flags: &[&str]) -> Result<Self> {
+        let ports = Ports::claim()?;
+        fixtures::install(&plane.client(), &ports.webhook_url()).await?;
+        let kubeconfig = kubeconfig(plane, plane.server()).await?;
+        let operator = Self::start(plane.dir(), &kubeconfig, ports, flags)?;
+        operator.ready().await?;
+        Ok(operator)
+    }
+
+    /// Starts a process. Its identity in leader election is always the same, as that of a restarted
+    /// container is.
+    ///
+    /// # Errors
+    /// When the binary can't be built or started.
+    pub fn start(dir: &Path, kubeconfig: &Path, ports: Ports, flags: &[&str]) -> Result<Self> {
+        let mut command = Command::new(binary()?);
+        command
+            .arg("run")
+            .arg(format!("--kubeconfig={}", kubeconfig.display()))
+            .args(["--identity=e2e", "--shutdown-delay=0s", "--webhook-names=127.0.0.1"])
+            .arg(format!("--webhook-address=127.0.0.1:{}", ports.webhook.number()))
+            .arg(format!("--admin-address=127.0.0.1:{}", ports.admin.number()))
+            .args(flags);
+        let child = control_plane::spawn(dir, "rampart", command)?;
+        Ok(Self { child, dir: dir.to_owned(), ports })
+    }
+
+    /// Waits until the process says that it is ready.
+    ///
+    /// # Errors
+    /// When it ends, or is not ready in time; the text holds the end of its log.
+    pub async fn ready(&self) -> Result<()> {
+        wait::until("rampart to be ready", wait::SOON, || async {
+            let (code, body) = self.admin("/readyz").await?;
+            if code == 200 { Ok(()) } else { bail!("{}", body.trim()) }
+        })
+        .await
+        .with_context(|| self.log_tail())
+    }
+
+    /// A page of the admin port: status code and body.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn admin(&self, path: &str) -> Result<(u16, String)> {
+        let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+            .build_http::<http_body_util::Empty<hyper::body::Bytes>>();
+        let uri = format!("http://127.0.0.1:{}{path}", self.ports.admin.number()).parse()?;
+        let answer = tokio::time::timeout(Duration::from_secs(5), client.get(uri)).await??;
+        let code = answer.status().as_u16();
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await?.to_bytes();
+        Ok((code, String::from_utf8(body.to_vec())?))
+    }
+
+    /// Where the webhook listens.
+    #[must_use]
+    pub fn webhook_url(&self) -> String {
+        self.ports.webhook_url()
+    }
+
+    /// Process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it logged, over restarts in the same directory.
+    ///
+    /// # Errors
+    /// When the log can't be read.
+    pub fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.dir.join("rampart.log"))?)
+    }
+
+    /// The end of its log.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        control_plane::log_tail(&self.dir, "rampart")
+    }
+
+    /// Whether the process has ended, and how.
+    ///
+    /// # Errors
+    /// When the system can't tell.
+    pub fn ended(&mut self) -> Result<Option<std::process::ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Kills the process at once, and gives its ports back for the next.
+    ///
+    /// # Errors
+    /// When it can't be killed.
+    pub fn kill(mut self) -> Result<Ports> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let ports = Ports { webhook: self.ports.webhook.share(), admin: self.ports.admin.share() };
+        Ok(ports)
+    }
+
+    /// Asks the process to end, and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop(mut self) -> Result<std::process::ExitStatus> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a pid")?;
+        kill_process(pid, Signal::TERM)?;
+        let child = std::cell::RefCell::new(&mut self.child);
+        wait::until("rampart to end", wait::SOON, || async { child.borrow_mut().try_wait()?.context("it runs") }).await
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,136 @@
+//! A proxy between the operator and the API server, which counts writes and kills in between.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::{Method, Request, Response, StatusCode},
+};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+
+use crate::ControlPlane;
+
+const MAX_BODY: usize = 32 << 20;
+
+/// A running proxy; dropping it ends it.
+pub struct Proxy {
+    url: String,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+struct Shared {
+    upstream: Client,
+    faults: Mutex<Faults>,
+    killed: Notify,
+}
+
+#[derive(Default)]
+struct Faults {
+    writes: Vec<String>,
+    /// Kill this process after so many writes.
+    kill: Option<(usize, Pid)>,
+}
+
+impl Proxy {
+    /// Starts a proxy before a control plane. Whoever talks to it authenticates by token.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub async fn start(plane: &ControlPlane) -> Result<Self> {
+        let kubeconfig = std::fs::read_to_string(plane.token_kubeconfig("proxy", plane.server(), "")?)?;
+        let mut kubeconfig: Kubeconfig = serde_json::from_str(&kubeconfig)?;
+        for user in &mut kubeconfig.auth_infos {
+            user.auth_info = None;
+        }
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        config.default_retry = false;
+        let upstream = Client::try_from(config)?;
+        let shared = Arc::new(Shared { upstream, faults: Mutex::default(), killed: Notify::new() });
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let router = Router::new().fallback(forward).with_state(shared.clone());
+        let task = tokio::spawn(async move {
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self { url, shared, task })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Forgets the writes so far, and kills `pid` once `after` more have reached the API server; the
+    /// operator never hears of the last one.
+    pub fn kill_after(&self, after: usize, pid: u32) {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let mut faults = self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        *faults = Faults { writes: vec![], kill: pid.map(|pid| (after, pid)) };
+    }
+
+    /// Forgets the writes so far, and kills nobody.
+    pub fn clear(&self) {
+        *self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner) = Faults::default();
+    }
+
+    /// Waits until the process was killed.
+    pub async fn killed(&self) {
+        self.shared.killed.notified().await;
+    }
+
+    /// The writes since the last reset: method and path.
+    #[must_use]
+    pub fn writes(&self) -> Vec<String> {
+        self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner).writes.clone()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Whether a request writes something that a story is about: the Lease is renewed by the clock.
+fn is_write(request: &Request<Body>) -> bool {
+    let method = request.method();
+    let writes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method);
+    writes && !request.uri().path().contains("/leases")
+}
+
+async fn forward(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
+    let write = is_write(&request).then(|| format!("{} {}", request.method(), request.uri().path()));
+    let (head, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else { return broken() };
+    let request = Request::from_parts(head, kube::client::Body::from(body.to_vec()));
+    let Ok(answer) = shared.upstream.send(request).await else { return broken() };
+    if let Some(write) = write.filter(|_| answer.status().is_success()) {
+        let mut faults = shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.writes.push(write);
+        if let Some((after, pid)) = faults.kill
+            && faults.writes.len() == after
+        {
+            let _ = kill_process(pid, Signal::KILL);
+            faults.kill = None;
+            shared.killed.notify_one();
+            return broken();
+        }
+    }
+    answer.map(Body::new)
+}
+
+fn broken() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    response
+}

@@ -1,0 +1,73 @@
+//! From an AdmissionReview to its answer: which object it is about, which policies cover it, and what
+//! they say.
+
+mod own_kinds;
+mod review;
+mod rules;
+mod target;
+mod update;
+
+use rampart_pss::Pod;
+
+pub use review::{Answer, BadReview, Operation, Request, Review, Status};
+pub use rules::{SYSTEM_NAMESPACES, WEBHOOK_CONFIGURATION, is_system_namespace, webhook_configuration};
+pub use target::Target;
+
+use crate::{
+    api::HardeningMode,
+    hardening::{Covering, Subject, judge},
+};
+
+/// Decides a request. `policies` are those that cover the request's namespace.
+#[must_use]
+pub fn decide(request: &Request<'_>, policies: &[Covering]) -> Answer {
+    if request.kind.group == crate::GROUP {
+        return own_kinds::decide(request);
+    }
+    let Some(target) = Target::of(request) else { return Answer::allow() };
+    let asked = policies.iter().any(|covering| covering.requirement.mode != HardeningMode::Disabled);
+    if !asked {
+        return Answer::allow();
+    }
+    let (Some(object), subject) = (request.object, target.subject()) else { return Answer::allow() };
+    let insignificant = subject == Subject::Pod
+        && request.operation == Operation::Update
+        && request.old_object.is_some_and(|old| update::is_insignificant(object.get(), old.get()));
+    if insignificant {
+        return Answer::allow();
+    }
+    match target.pod(object.get()) {
+        Ok(Some(pod)) => answer(request, policies, subject, &pod),
+        // A template kind without a template, such as a ReplicationController that lets the API server
+        // refuse it.
+        Ok(None) => Answer::allow(),
+        Err(error) if subject == Subject::Pod => {
+            Answer::deny(400, "BadRequest", format!("the object of the review can't be read: {error}"))
+        }
+        Err(error) => Answer::allow().with_warning(format!("the pod template can't be read: {error}")),
+    }
+}
+
+fn answer(request: &Request<'_>, policies: &[Covering], subject: Subject, pod: &Pod<'_>) -> Answer {
+    let verdict = judge(policies, subject, pod);
+    let mut answer = if verdict.admitted {
+        Answer::allow()
+    } else {
+        let name = request.name.as_deref().unwrap_or_default();
+        let what = verdict.denials.join("; ");
+        Answer::deny(403, "Forbidden", format!("pods \"{name}\" is forbidden: {what}"))
+    };
+    answer.warnings = verdict.warnings;
+    let enforced: Vec<String> = policies
+        .iter()
+        .filter(|covering| covering.requirement.mode == HardeningMode::Enforce && subject == Subject::Pod)
+        .map(|covering| format!("{}:{}", covering.requirement.level, covering.requirement.version))
+        .collect();
+    if !enforced.is_empty() {
+        answer.audit_annotations.insert("enforce-policy".into(), enforced.join(", "));
+    }
+    if !verdict.audit.is_empty() {
+        answer.audit_annotations.insert("audit-violations".into(), verdict.audit.join("; "));
+    }
+    answer
+}

@@ -1,0 +1,137 @@
+//! Conditions: their types and reasons, and how a set of them is carried from one status to the next.
+//!
+//! `Accepted`, `Programmed` and `Ready` are always there (Gateway API, GEP-1364); `Reconciling` and
+//! `Stalled` only while they are true (kstatus), so that Flux and Argo CD tell progress from failure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// The type of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// The resource is valid and permitted.
+    Accepted,
+    /// What the resource asks for is what the API server holds.
+    Programmed,
+    /// Summary: the resource does what it is for.
+    Ready,
+    /// Work is going on.
+    Reconciling,
+    /// Nothing will change until somebody changes something.
+    Stalled,
+    /// A rotation is under way (ApiKey).
+    Rotating,
+    /// A plan was made from a complete view (RetentionPolicy).
+    PlanReady,
+    /// More would be deleted than the caps allow (RetentionPolicy).
+    BlastRadiusExceeded,
+}
+
+impl Type {
+    /// The type's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Programmed => "Programmed",
+            Self::Ready => "Ready",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
+            Self::Rotating => "Rotating",
+            Self::PlanReady => "PlanReady",
+            Self::BlastRadiusExceeded => "BlastRadiusExceeded",
+        }
+    }
+}
+
+/// The conditions of one status, made anew at each visit.
+#[derive(Debug, Default)]
+pub struct Conditions {
+    list: Vec<Condition>,
+    generation: Option<i64>,
+}
+
+/// Longest message that the API server's schema admits.
+const MAX_MESSAGE: usize = 32_768;
+
+impl Conditions {
+    /// An empty set about the given generation of the spec.
+    #[must_use]
+    pub fn of_generation(generation: Option<i64>) -> Self {
+        Self { list: vec![], generation }
+    }
+
+    /// Sets a condition; a later call for the same type replaces it.
+    pub fn set(&mut self, kind: Type, status: bool, reason: &str, message: impl Into<String>) -> &mut Self {
+        let mut message: String = message.into();
+        if message.len() > MAX_MESSAGE {
+            let end = (0..=MAX_MESSAGE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or_default();
+            message.truncate(end);
+        }
+        self.list.retain(|condition| condition.type_ != kind.as_str());
+        self.list.push(Condition {
+            type_: kind.as_str().into(),
+            status: if status { "True" } else { "False" }.into(),
+            reason: reason.into(),
+            message,
+            observed_generation: self.generation,
+            last_transition_time: Time(Timestamp::MIN),
+        });
+        self
+    }
+
+    /// The list to write: a condition whose status did not change keeps its transition time, so that
+    /// a visit that found nothing new yields the same status to the byte.
+    #[must_use]
+    pub fn carried_from(mut self, old: &[Condition], now: Timestamp) -> Vec<Condition> {
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        for condition in &mut self.list {
+            let before = old.iter().find(|before| before.type_ == condition.type_ && before.status == condition.status);
+            condition.last_transition_time = before.map_or(Time(now), |before| before.last_transition_time.clone());
+        }
+        self.list
+    }
+}
+
+/// Whether a list says that a condition is true.
+#[must_use]
+pub fn is_true(list: &[Condition], kind: Type) -> bool {
+    list.iter().any(|condition| condition.type_ == kind.as_str() && condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn ready(status: bool, reason: &str, old: &[Condition], now: i64) -> Vec<Condition> {
+        let mut set = Conditions::of_generation(Some(1));
+        set.set(Type::Ready, status, reason, "");
+        set.carried_from(old, at(now))
+    }
+
+    #[test]
+    fn transition_time_moves_with_the_status_and_not_with_the_reason() {
+        let first = ready(false, "Pending", &[], 10);
+        let second = ready(false, "StillPending", &first, 20);
+        let third = ready(true, "Done", &second, 30);
+        let times: Vec<_> = [&first, &second, &third].map(|list| list[0].last_transition_time.0.as_second()).into();
+        assert_eq!(times, [10, 10, 30]);
+    }
+
+    #[test]
+    fn a_visit_that_finds_nothing_new_changes_nothing() {
+        let first = ready(true, "Done", &[], 10);
+        assert_eq!(ready(true, "Done", &first, 99), first);
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character() {
+        let mut set = Conditions::default();
+        set.set(Type::Ready, false, "Long", "é".repeat(MAX_MESSAGE));
+        assert!(set.carried_from(&[], at(0))[0].message.len() <= MAX_MESSAGE);
+    }
+}

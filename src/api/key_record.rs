@@ -1,0 +1,84 @@
+//! `KeyRecord`: what a verifier needs to know about a key, and never the key.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Owner;
+
+/// A KeyRecord is internal: Rampart keeps one for each version of an ApiKey in the namespace
+/// `rampart-keys`, named by the id of the key. It holds the digest, never the key. The record of a
+/// destroyed key stays as a tombstone, so that its id is never used again.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "rampart.dev",
+    version = "v1alpha1",
+    kind = "KeyRecord",
+    namespaced,
+    plural = "keyrecords",
+    category = "rampart",
+    doc = "A KeyRecord is internal: what a verifier needs to know about one version of an ApiKey, and never the key.",
+    derive = "PartialEq",
+    printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.apiKey.namespace"),
+    printcolumn(name = "ApiKey", type_ = "string", json_path = ".spec.apiKey.name"),
+    printcolumn(name = "Version", type_ = "integer", json_path = ".spec.apiKey.version"),
+    printcolumn(name = "State", type_ = "string", json_path = ".spec.state"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expiresAt"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyRecordSpec {
+    /// The ApiKey that the key is a version of.
+    pub api_key: ApiKeyRef,
+    /// `sha256:` and the digest of the whole key in hex; absent on a tombstone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub digest: Option<String>,
+    /// Whose key it is.
+    pub owner: Owner,
+    /// Role, empty on a tombstone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub role: String,
+    /// Services that the key is for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub audiences: Vec<String>,
+    /// When it ends whatever happens.
+    pub expires_at: Time,
+    /// Where it stands.
+    pub state: RecordState,
+    /// Id of its successor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub replaced_by: Option<String>,
+    /// When it stops being valid, once replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destroy_at: Option<Time>,
+}
+
+/// A version of an ApiKey.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKeyRef {
+    /// Namespace of the ApiKey.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Name of the ApiKey.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Number of the version.
+    pub version: i64,
+}
+
+/// Where a key stands, as a verifier sees it.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordState {
+    /// Valid until it expires.
+    Active,
+    /// Replaced, and valid until `destroyAt`.
+    Deprecated,
+    /// Never valid again.
+    Destroyed,
+}

@@ -1,0 +1,32 @@
+//! Labels and annotations that Rampart writes or reads.
+
+/// Says that Rampart made an object; its value is [`MANAGER`].
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Value of [`MANAGED_BY`].
+pub const MANAGER: &str = "rampart";
+/// Kind of the resource that an object was made for.
+pub const OWNER_KIND: &str = "rampart.dev/owner-kind";
+/// Name of the resource that an object was made for.
+pub const OWNER_NAME: &str = "rampart.dev/owner-name";
+/// Namespace of the owner, where the object lives in another one.
+pub const OWNER_NAMESPACE: &str = "rampart.dev/owner-namespace";
+/// UID of the resource that an object was made for.
+pub const OWNER_UID: &str = "rampart.dev/owner-uid";
+/// Version number of an API key, on its Secret and on the Jobs of its rotation.
+pub const KEY_VERSION: &str = "rampart.dev/key-version";
+/// Public id of an API key.
+pub const KEY_ID: &str = "rampart.dev/key-id";
+/// When a version of a key was created, RFC 3339; status is rebuilt from it after a restore.
+pub const KEY_CREATED_AT: &str = "rampart.dev/key-created-at";
+/// Proof that Rampart made a version Secret: an HMAC over what the key is bound to.
+pub const KEY_MAC: &str = "rampart.dev/key-mac";
+/// On a namespace: `allowed` lets RetentionPolicies delete in it.
+pub const RETENTION_OPT_IN: &str = "rampart.dev/retention";
+/// Value of [`RETENTION_OPT_IN`].
+pub const RETENTION_ALLOWED: &str = "allowed";
+/// On an object: since when, and by which policy, it is marked for deletion.
+pub const RETENTION_MARK: &str = "rampart.dev/retention-mark";
+/// On any of our resources: a new value asks for a reconcile now.
+pub const RECONCILE_REQUESTED_AT: &str = "rampart.dev/reconcile-requested-at";
+/// On Rampart's Lease: how many objects may be pruned although the prune brake holds.
+pub const CONFIRM_PRUNE: &str = "rampart.dev/confirm-prune";

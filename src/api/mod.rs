@@ -1,0 +1,40 @@
+//! The custom resources of `rampart.dev/v1alpha1`: wire types, CEL rules, printer columns; a file a kind.
+//!
+//! Doc comments here are the manual that `kubectl explain` prints.
+
+mod api_key;
+pub mod condition;
+mod duration;
+mod invalid;
+#[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
+mod key_record;
+pub mod labels;
+mod retention_policy;
+mod security_policy;
+pub mod selector;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
+
+pub use api_key::{
+    ApiKey, ApiKeySpec, ApiKeyStatus, ConsumerSecret, Owner, Rotation, RotationPolicy, SecretKeys, VersionState,
+    VersionStatus,
+};
+pub use duration::GoDuration;
+pub use invalid::Invalid;
+pub use key_record::{ApiKeyRef, KeyRecord, KeyRecordSpec, RecordState};
+pub use retention_policy::{
+    AgeFrom, PlanStatus, PlannedObject, ResourceTarget, RetentionMode, RetentionPolicy, RetentionPolicySpec,
+    RetentionPolicyStatus, Safety, Target,
+};
+pub use security_policy::{
+    Direction, Entity, External, Finding, Hardening, HardeningMode, Level, Network, NetworkMode, NetworkRule,
+    NetworkStatus, Peer, PodSecurity, Pods, Port, Protocol, Reciprocal, SecurityPolicy, SecurityPolicySpec,
+    SecurityPolicyStatus,
+};
+
+/// Every custom resource definition, in the order in which they are written to `crds/`.
+#[must_use]
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    vec![SecurityPolicy::crd(), ApiKey::crd(), KeyRecord::crd(), RetentionPolicy::crd()]
+}

@@ -1,0 +1,86 @@
+//! `rampart keys`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Subcommand;
+use secrecy::SecretString;
+
+use super::FOUND;
+use crate::keys::format::ApiKeyText;
+
+/// Commands about API keys.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Internal: tests a mounted key, in the Job that Rampart makes for each version.
+    #[command(hide = true)]
+    Selftest {
+        /// Directory that the version Secret is mounted at.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}
+
+impl Command {
+    pub(super) fn run(self) -> ExitCode {
+        let Self::Selftest { dir } = self;
+        match selftest(&dir) {
+            Ok(id) => {
+                eprintln!("key {id}: form, checksum and digest are right");
+                ExitCode::SUCCESS
+            }
+            Err(problem) => {
+                eprintln!("rampart: the mounted key is wrong: {problem}");
+                ExitCode::from(FOUND)
+            }
+        }
+    }
+}
+
+/// Checks form, checksum, id and digest; says what is wrong and never what the key is.
+fn selftest(dir: &Path) -> Result<String, String> {
+    use secrecy::ExposeSecret as _;
+    let read =
+        |name: &str| fs::read_to_string(dir.join(name)).map_err(|error| format!("{name} can't be read: {error}"));
+    let text = SecretString::from(read("key")?);
+    let key = ApiKeyText::parse(text.expose_secret()).map_err(|error| error.to_string())?;
+    if read("id")? != key.id() {
+        return Err("its id is not the one beside it".into());
+    }
+    if read("digest")? != key.digest() {
+        return Err("its digest is not the one beside it".into());
+    }
+    Ok(key.id().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[allow(clippy::unwrap_in_result, reason = "a test")]
+    fn mounted(change: impl Fn(&mut [(&str, String); 3])) -> Result<String, String> {
+        let key = ApiKeyText::new("acme", "0123abcd", &[7; 32]);
+        let mut files = [("key", key.expose().to_owned()), ("id", key.id().to_owned()), ("digest", key.digest())];
+        change(&mut files);
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in &files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        let result = selftest(dir.path());
+        if let Err(problem) = &result {
+            assert!(!problem.contains(key.expose()), "a problem never quotes the key");
+        }
+        result
+    }
+
+    #[test]
+    fn what_a_selftest_notices() {
+        assert_eq!(mounted(|_| {}), Ok("0123abcd".into()));
+        assert!(mounted(|files| files[0].1.truncate(20)).is_err(), "a key that was cut");
+        assert!(mounted(|files| files[1].1 = "99999999".into()).unwrap_err().contains("id"));
+        assert!(mounted(|files| files[2].1 = "sha256:00".into()).unwrap_err().contains("digest"));
+    }
+}

@@ -1,0 +1,71 @@
+//! The command line.
+//!
+//! Exit codes: 0 nothing to report; 1 violations or differences; 2 bad input or usage; 3 internal error.
+
+mod generate;
+mod keys;
+mod server;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Something was found.
+const FOUND: u8 = 1;
+/// Something broke.
+const BROKEN: u8 = 3;
+
+/// Keeps a Kubernetes cluster's security policy true.
+#[derive(Debug, Parser)]
+#[command(name = "rampart", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Controller and webhook in one process, for development and small clusters.
+    Run(Box<server::Options>),
+    /// The controller.
+    Controller(Box<server::Options>),
+    /// The admission webhook.
+    Webhook(Box<server::Options>),
+    /// Prints the custom resource definitions.
+    Crds,
+    /// API keys.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Writes the generated files of the repository: crds/ and manifests/webhook.yaml.
+    #[command(hide = true)]
+    Generate {
+        /// Root of the repository.
+        root: PathBuf,
+        /// Write nothing; exit 1 if a file is not what it should be.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+impl Cli {
+    /// Carries the command out.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let result = match self.command {
+            Command::Run(options) => options.run(server::Parts { controller: true, webhook: true }),
+            Command::Controller(options) => options.run(server::Parts { controller: true, webhook: false }),
+            Command::Webhook(options) => options.run(server::Parts { controller: false, webhook: true }),
+            Command::Crds => generate::print_crds(),
+            Command::Keys(command) => Ok(command.run()),
+            Command::Generate { root, check } => generate::files(&root, check),
+        };
+        match result {
+            Ok(code) => code,
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "rampart ends");
+                eprintln!("rampart: {error:#}");
+                ExitCode::from(BROKEN)
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `rampart run`, `controller` and `webhook`: the servers.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use ipnet::IpNet;
+use kube::Client;
+
+use crate::{
+    api::GoDuration,
+    cluster::{
+        client,
+        events::Events,
+        impersonate::Impersonator,
+        leader::{Election, elect},
+    },
+    controllers::{ApiKeySettings, ApiKeys, Context, RetentionPolicies, RetentionSettings, SecurityPolicies},
+    network::Facts,
+    runtime::{logs, metrics::Metrics, readiness::Readiness, tasks::Tasks},
+    serve::{
+        admin,
+        policy_index::PolicyIndex,
+        tls::{Keeper, Leaf, Names, server_config},
+        webhook,
+    },
+};
+
+/// Which servers a process runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts {
+    /// The controllers.
+    pub controller: bool,
+    /// The webhook.
+    pub webhook: bool,
+}
+
+/// Flags of the servers; each also reads an environment variable.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Kubeconfig; without it, KUBECONFIG or the pod's service account.
+    #[arg(long, env = "RAMPART_KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig.
+    #[arg(long, env = "RAMPART_CONTEXT")]
+    context: Option<String>,
+    /// Namespace that Rampart is installed in.
+    #[arg(long, env = "RAMPART_NAMESPACE", default_value = "rampart-system")]
+    namespace: String,
+    /// Namespace of KeyRecords.
+    #[arg(long, env = "RAMPART_KEYS_NAMESPACE", default_value = "rampart-keys")]
+    keys_namespace: String,
+    /// Name of this process in leader election: the pod's name in a cluster.
+    #[arg(long, env = "RAMPART_IDENTITY")]
+    identity: Option<String>,
+    /// How long a leader that fell silent is respected.
+    #[arg(long, env = "RAMPART_LEASE_DURATION", default_value = "15s")]
+    lease_duration: GoDuration,
+    /// Address of the webhook.
+    #[arg(long, env = "RAMPART_WEBHOOK_ADDRESS", default_value = "0.0.0.0:10250")]
+    webhook_address: SocketAddr,
+    /// Further names and addresses that the webhook is called by.
+    #[arg(long, env = "RAMPART_WEBHOOK_NAMES", value_delimiter = ',')]
+    webhook_names: Vec<String>,
+    /// Address of metrics and health.
+    #[arg(long, env = "RAMPART_ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
+    admin_address: SocketAddr,
+    /// Address ranges of pods, services and nodes, completed by what can be read from the API server.
+    #[arg(long, env = "RAMPART_NETWORK_CLUSTER_CIDRS", value_delimiter = ',')]
+    network_cluster_cidrs: Vec<IpNet>,
+    /// Addresses of node-local DNS caches.
+    #[arg(long, env = "RAMPART_NETWORK_DNS_ADDRESSES", value_delimiter = ',', default_value = "169.254.20.10")]
+    network_dns_addresses: Vec<IpAddr>,
+    /// Image of the Job that tests a new version of a key: Rampart's own.
+    #[arg(long, env = "RAMPART_SELFTEST_IMAGE", default_value = concat!("rampart.dev/rampart:", env!("CARGO_PKG_VERSION")))]
+    selftest_image: String,
+    /// The shortest grace period that a RetentionPolicy may have.
+    #[arg(long, env = "RAMPART_RETENTION_MINIMUM_GRACE", default_value = "1h")]
+    retention_minimum_grace: GoDuration,
+    /// How often a RetentionPolicy lists its objects at the least.
+    #[arg(long, env = "RAMPART_RETENTION_INTERVAL", default_value = "10m")]
+    retention_interval: GoDuration,
+    /// Objects of one kind that are reconciled at once.
+    #[arg(long, env = "RAMPART_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+    /// How long the process still serves after it was asked to stop, so that endpoints are withdrawn.
+    #[arg(long, env = "RAMPART_SHUTDOWN_DELAY", default_value = "5s")]
+    shutdown_delay: GoDuration,
+    /// Form of the logs.
+    #[arg(long, env = "RAMPART_LOG_FORMAT", value_enum, default_value_t)]
+    log_format: logs::Format,
+    /// What is logged, in the form of RUST_LOG.
+    #[arg(long, env = "RAMPART_LOG", default_value = "info")]
+    log: String,
+}
+
+impl Options {
+    pub(super) fn run(self, parts: Parts) -> Result<ExitCode> {
+        logs::init(self.log_format, &self.log)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(self.serve(parts))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn serve(self, parts: Parts) -> Result<()> {
+        let lease = self.lease_duration.get();
+        ensure!(lease >= Duration::from_secs(1), "--lease-duration must be at least 1s");
+        let (metrics, readiness) = (Metrics::default(), Readiness::default());
+        let config = client::config(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
+        let client = client::client(config.clone(), &metrics)?;
+        let mut tasks = Tasks::new(readiness.clone(), self.shutdown_delay.get());
+        let stopped = tasks.stopped();
+        let admin = admin::serve(self.admin_address, readiness.clone(), metrics.clone(), stopped.clone());
+        tasks.spawn("admin", admin);
+        if parts.webhook {
+            self.webhook(&client, &metrics, &readiness, &mut tasks)?;
+        }
+        if parts.controller {
+            let identity = self.identity();
+            let context = Context {
+                events: Events::new(client.clone(), &identity),
+                client: client.clone(),
+                metrics: metrics.clone(),
+                readiness,
+                stopped,
+                concurrency: self.concurrency,
+            };
+            let impersonator = Impersonator::new(config, metrics);
+            self.controllers(context, impersonator, identity.into(), &mut tasks);
+        }
+        tasks.run().await
+    }
+
+    /// A pod's host name is its own; elsewhere the process id tells processes of a machine apart.
+    fn identity(&self) -> String {
+        self.identity.clone().unwrap_or_else(|| {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            format!("{}_{}", host.trim(), std::process::id())
+        })
+    }
+
+    fn webhook(&self, client: &Client, metrics: &Metrics, readiness: &Readiness, tasks: &mut Tasks) -> Result<()> {
+        let (leaf, policies, stopped) = (Leaf::default(), PolicyIndex::default(), tasks.stopped());
+        let service = format!("rampart-webhook.{}.svc", self.namespace);
+        let (addresses, given): (Vec<_>, Vec<_>) = self
+            .webhook_names
+            .iter()
+            .map(|name| name.parse::<IpAddr>().map_err(|_| name.clone()))
+            .partition(Result::is_ok);
+        let keeper = Keeper {
+            client: client.clone(),
+            namespace: self.namespace.clone(),
+            names: Names {
+                dns: given.into_iter().filter_map(Result::err).chain([service]).collect(),
+                addresses: addresses.into_iter().flatten().collect(),
+            },
+            leaf: leaf.clone(),
+            metrics: metrics.clone(),
+            certificate: readiness.gate("webhook-certificate"),
+            bundle: readiness.gate("webhook-ca-bundle"),
+        };
+        tasks.spawn("webhook-certificates", keeper.run(stopped.clone()));
+        let synced = readiness.gate("webhook-policies");
+        let following = policies.clone().follow(client.clone(), synced, metrics.clone(), stopped.clone());
+        tasks.spawn("webhook-policies", following);
+        let shared = webhook::Shared { policies, metrics: metrics.clone() };
+        tasks.spawn("webhook", webhook::serve(self.webhook_address, server_config(leaf)?, shared, stopped));
+        Ok(())
+    }
+
+    fn controllers(&self, context: Context, impersonator: Impersonator, identity: Arc<str>, tasks: &mut Tasks) {
+        let lease = self.lease_duration.get();
+        let election = Election {
+            namespace: self.namespace.clone(),
+            identity,
+            duration: lease,
+            renew_deadline: lease * 2 / 3,
+            retry: lease * 2 / 15,
+        };
+        let (leadership, electing) = elect(election, context.client.clone(), context.metrics.clone(), tasks.stopped());
+        tasks.spawn("leader-election", electing);
+        let given = Facts {
+            cluster_ranges: self.network_cluster_cidrs.clone(),
+            dns_addresses: self.network_dns_addresses.clone(),
+        };
+        SecurityPolicies::spawn(&context, given, leadership.clone(), self.namespace.clone(), tasks);
+        let keys = ApiKeySettings {
+            install_namespace: self.namespace.clone(),
+            keys_namespace: self.keys_namespace.clone(),
+            selftest_image: self.selftest_image.clone(),
+        };
+        ApiKeys::spawn(context.clone(), keys, leadership.clone(), tasks);
+        let retention = RetentionSettings {
+            minimum_grace: self.retention_minimum_grace.get(),
+            interval: self.retention_interval.get().max(Duration::from_secs(1)),
+        };
+        RetentionPolicies::spawn(context, impersonator, retention, leadership, tasks);
+    }
+}

@@ -1,0 +1,116 @@
+//! Keeping an object equal to what was rendered, whoever changes it.
+//!
+//! Server-side apply states what we own; but it leaves what another manager added to a list or a field
+//! that we did not mention. So the answer is compared as a whole, and replaced where it differs.
+
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Error, Result, error::call, owner::Owner};
+
+/// A kind that is rendered and kept.
+pub trait Kept:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned
+{
+    /// Whether two objects say the same, metadata aside.
+    fn same_content(&self, other: &Self) -> bool;
+    /// Takes over the content of `other`, leaving metadata as it is.
+    fn take_content(&mut self, other: &Self);
+}
+
+impl Kept for k8s_openapi::api::networking::v1::NetworkPolicy {
+    fn same_content(&self, other: &Self) -> bool {
+        crate::network::same_spec(self.spec.as_ref(), other.spec.as_ref())
+    }
+
+    fn take_content(&mut self, other: &Self) {
+        self.spec.clone_from(&other.spec);
+    }
+}
+
+/// What keeping an object took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing: it was as wanted.
+    Unchanged,
+    /// It was not there.
+    Created,
+    /// It was there, and not as wanted.
+    Changed,
+}
+
+/// Whether `live` is what `wanted` says; foreign labels and annotations don't matter.
+#[must_use]
+pub fn is_as_wanted<K: Kept>(live: &K, wanted: &K) -> bool {
+    wanted.labels().iter().all(|(key, value)| live.labels().get(key) == Some(value)) && live.same_content(wanted)
+}
+
+/// Makes the cluster hold `wanted`. `live` is what it was last seen to hold under that name.
+///
+/// Returns what it holds now, and what that took.
+///
+/// # Errors
+/// When the name is taken by an object that is not `owner`'s, or a call fails.
+pub async fn keep<K: Kept>(
+    client: &Client,
+    manager: &str,
+    owner: &Owner,
+    wanted: &K,
+    live: Option<&K>,
+) -> Result<(K, Outcome)> {
+    let name = wanted.name_any();
+    if let Some(live) = live {
+        if !owner.owns(live.labels()) {
+            return Err(Error::Foreign { kind: kind::<K>(), name });
+        }
+        if is_as_wanted(live, wanted) {
+            return Ok((live.clone(), Outcome::Unchanged));
+        }
+    }
+    let api: Api<K> = Api::namespaced(client.clone(), &owner.namespace);
+    let params = PatchParams::apply(manager).force();
+    let doing = || format!("applying {} {name}", kind::<K>());
+    let mut applied = call(doing, api.patch(&name, &params, &Patch::Apply(wanted))).await?;
+    if !is_as_wanted(&applied, wanted) {
+        applied.take_content(wanted);
+        let params = PostParams { field_manager: Some(manager.into()), ..PostParams::default() };
+        let doing = || format!("replacing {} {name}", kind::<K>());
+        applied = call(doing, api.replace(&name, &params, &applied)).await?;
+    }
+    Ok((applied, if live.is_some() { Outcome::Changed } else { Outcome::Created }))
+}
+
+/// Deletes exactly the object that was seen: not one that was made anew under its name, nor one that
+/// has changed since. One that is gone already is fine.
+///
+/// # Errors
+/// When a call fails.
+pub async fn delete_seen<K: Kept>(client: &Client, seen: &K) -> Result<()> {
+    let api: Api<K> = Api::namespaced(client.clone(), &seen.namespace().unwrap_or_default());
+    let name = seen.name_any();
+    let deleted = call(|| format!("deleting {} {name}", kind::<K>()), api.delete(&name, &exactly(seen))).await;
+    match deleted {
+        Err(error) if error.code() == Some(404) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Parameters that delete exactly the object that was seen.
+#[must_use]
+pub fn exactly<K: Resource>(seen: &K) -> DeleteParams {
+    let preconditions = Preconditions { uid: seen.uid(), resource_version: seen.resource_version() };
+    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }
+}
+
+fn kind<K: Resource<DynamicType = ()>>() -> &'static str {
+    match K::kind(&()) {
+        std::borrow::Cow::Borrowed(kind) => kind,
+        std::borrow::Cow::Owned(_) => "object",
+    }
+}

@@ -1,0 +1,94 @@
+//! The client: its configuration, a deadline on every call, and a metric of every answer.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use kube::{
+    Client, Config,
+    client::{Body, ClientBuilder},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tower::{BoxError, Layer, Service, timeout::TimeoutLayer};
+
+use super::error::CALL_DEADLINE;
+use crate::runtime::metrics::{Metrics, RestLabels};
+
+/// The API server ends a watch after at most 295 s, so a longer silence is a dead connection.
+const SILENCE: Duration = Duration::from_mins(5);
+
+/// Reads the configuration: of the given kubeconfig, of `KUBECONFIG`, or of the pod.
+///
+/// # Errors
+/// When there is none, or it can't be read.
+pub async fn config(kubeconfig: Option<&std::path::Path>, context: Option<&str>) -> anyhow::Result<Config> {
+    let options = KubeConfigOptions { context: context.map(Into::into), ..KubeConfigOptions::default() };
+    let mut config = match kubeconfig {
+        Some(path) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,
+        None if context.is_some() => Config::from_kubeconfig(&options).await?,
+        None => Config::infer().await?,
+    };
+    config.read_timeout = Some(SILENCE);
+    // Retries are the controllers' business, per object and with their own pauses.
+    config.default_retry = false;
+    Ok(config)
+}
+
+/// A client of that configuration.
+///
+/// # Errors
+/// When the configuration holds no usable certificate or credential.
+pub fn client(config: Config, metrics: &Metrics) -> kube::Result<Client> {
+    let counted = Counted { metrics: metrics.clone() };
+    let deadline = TimeoutLayer::new(CALL_DEADLINE);
+    Ok(ClientBuilder::try_from(config)?.with_layer(&deadline).with_layer(&counted).build())
+}
+
+/// Counts requests to the API server by answer.
+#[derive(Clone)]
+struct Counted {
+    metrics: Metrics,
+}
+
+#[derive(Clone)]
+struct CountedService<S> {
+    inner: S,
+    metrics: Metrics,
+}
+
+impl<S> Layer<S> for Counted {
+    type Service = CountedService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        CountedService { inner, metrics: self.metrics.clone() }
+    }
+}
+
+impl<S, B> Service<Request<Body>> for CountedService<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<B>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<B>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (metrics, method) = (self.metrics.clone(), request.method().to_string());
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let answer = answer.await;
+            let code = answer.as_ref().map_or_else(|_| "<error>".into(), |answer| answer.status().as_u16().to_string());
+            metrics.rest_requests.get_or_create(&RestLabels { method, code }).inc();
+            answer
+        })
+    }
+}

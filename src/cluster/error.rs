@@ -1,0 +1,163 @@
+//! What can go wrong with the API server, and what to do about it.
+
+use std::{future::Future, time::Duration};
+
+use thiserror::Error;
+
+/// Longest wait for one answer of the API server.
+pub const CALL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Who or what has to change before another try makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The user: wait for a change.
+    User,
+    /// Nobody: try again, less and less often.
+    Transient,
+}
+
+/// A failed action on the cluster.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The API server refused, or could not be reached.
+    #[error("{doing}: {source}")]
+    Api {
+        /// What was tried.
+        doing: String,
+        /// Its answer.
+        source: Box<kube::Error>,
+    },
+    /// The same, about a Secret: the answer is left out, since it could quote what was sent.
+    #[error("{doing}: the API server answered {code} {reason}")]
+    Secret {
+        /// What was tried.
+        doing: String,
+        /// HTTP status code, 0 without an answer.
+        code: u16,
+        /// Machine-readable reason.
+        reason: String,
+    },
+    /// No answer in time.
+    #[error("{doing}: no answer in {CALL_DEADLINE:?}")]
+    Deadline {
+        /// What was tried.
+        doing: String,
+    },
+    /// An object of a wanted name is somebody else's.
+    #[error("{kind} {name} exists and was not made for this resource: rename one of them, or delete it")]
+    Foreign {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The operating system gave no randomness.
+    #[error("no randomness from the operating system: {0}")]
+    Random(#[from] getrandom::Error),
+    /// An object lacks what the API server always sets.
+    #[error("{0}")]
+    Unexpected(String),
+}
+
+/// Result of an action on the cluster.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Stable name for metrics and events.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) if status.is_conflict() => "Conflict",
+                kube::Error::Api(status) if status.is_forbidden() => "Forbidden",
+                kube::Error::Api(status) if status.is_not_found() => "NotFound",
+                kube::Error::Api(status) if status.is_invalid() => "Refused",
+                kube::Error::Api(_) => "ApiError",
+                _ => "Unreachable",
+            },
+            Self::Secret { .. } => "SecretError",
+            Self::Deadline { .. } => "Deadline",
+            Self::Foreign { .. } => "Conflicted",
+            Self::Random(_) => "NoRandomness",
+            Self::Unexpected(_) => "Unexpected",
+        }
+    }
+
+    /// Who or what has to change.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Foreign { .. } => Class::User,
+            _ => Class::Transient,
+        }
+    }
+
+    /// The API server's status code, if it answered.
+    #[must_use]
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            Self::Secret { code, .. } => (*code != 0).then_some(*code),
+            _ => None,
+        }
+    }
+
+    /// The API server's own words about a refusal, without what was tried.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(&status.message),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The error of an action about a Secret.
+    fn about_secret(doing: String, error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::Secret { doing, code: status.code, reason: status.reason.clone() },
+            _ => Self::Secret { doing, code: 0, reason: "Unreachable".into() },
+        }
+    }
+}
+
+/// One call, under the deadline.
+///
+/// # Errors
+/// When it fails or takes longer.
+pub async fn call<T>(doing: impl FnOnce() -> String, call: impl Future<Output = kube::Result<T>>) -> Result<T> {
+    match tokio::time::timeout(CALL_DEADLINE, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(Error::Api { doing: doing(), source: Box::new(error) }),
+        Err(_) => Err(Error::Deadline { doing: doing() }),
+    }
+}
+
+/// One call about a Secret, whose error says nothing of its content.
+///
+/// # Errors
+/// When it fails or takes longer.
+pub async fn secret_call<T>(doing: impl FnOnce() -> String, call: impl Future<Output = kube::Result<T>>) -> Result<T> {
+    match tokio::time::timeout(CALL_DEADLINE, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(Error::about_secret(doing(), &error)),
+        Err(_) => Err(Error::Deadline { doing: doing() }),
+    }
+}
+
+/// `None` where the API server says that there is no such object.
+///
+/// # Errors
+/// Every other error.
+pub fn found<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(object) => Ok(Some(object)),
+        Err(error) if error.code() == Some(404) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,440 @@
+//! The objects of API keys: version Secrets, the consumer Secret, KeyRecords, test Jobs.
+//!
+//! Version Secrets and Jobs are created and never rewritten; the consumer Secret and the records are
+//! written with the resourceVersion that was read.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    ByteString,
+    api::{batch::v1::Job, core::v1::Secret},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams, PostParams, PropagationPolicy},
+};
+
+use super::{
+    Error, Result,
+    apply::exactly,
+    error::{call, found, secret_call},
+};
+use crate::{
+    api::{
+        ApiKeyRef, ApiKeyStatus, KeyRecord, KeyRecordSpec, RecordState,
+        labels::{
+            KEY_CREATED_AT, KEY_ID, KEY_MAC, KEY_VERSION, MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE,
+        },
+    },
+    keys::{
+        ConsumerSeen, Observed, RecordSeen, SecretSeen, Spec, TestSeen,
+        adoption::{AdoptionKey, Binding},
+        format::{ApiKeyText, id_from},
+        selftest_job, selftest_name,
+    },
+    runtime::{clock, random},
+};
+
+/// Kind that owns everything here.
+pub const OWNER: &str = "ApiKey";
+/// Secret of the install namespace that holds the MAC key.
+pub const ADOPTION_SECRET: &str = "rampart-adoption";
+const ADOPTION_ENTRY: &str = "key";
+
+/// Entries of a version Secret.
+const KEY_ENTRY: &str = "key";
+const ID_ENTRY: &str = "id";
+const DIGEST_ENTRY: &str = "digest";
+
+/// Fresh ids that are tried before giving up: each is taken with a chance of one in a million keys to
+/// the three billion ids.
+const ID_TRIES: usize = 8;
+
+/// The objects of one ApiKey.
+pub struct KeyStore<'a> {
+    /// Client of the operator.
+    pub client: &'a Client,
+    /// Namespace of KeyRecords.
+    pub keys_namespace: &'a str,
+    /// The MAC key.
+    pub adoption: &'a AdoptionKey,
+    /// The ApiKey.
+    pub spec: &'a Spec,
+}
+
+/// Reads the MAC key, or makes it on the first start.
+///
+/// # Errors
+/// When a call fails, or the Secret holds no usable key.
+pub async fn adoption_key(client: &Client, namespace: &str) -> Result<AdoptionKey> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let read =
+        || async { found(secret_call(|| format!("reading Secret {ADOPTION_SECRET}"), api.get(ADOPTION_SECRET)).await) };
+    let secret = if let Some(secret) = read().await? {
+        secret
+    } else {
+        let bytes = random::bytes::<{ AdoptionKey::LENGTH }>()?;
+        let labels = [(MANAGED_BY.to_owned(), MANAGER.to_owned())].into();
+        let secret = opaque(ADOPTION_SECRET, labels, [(ADOPTION_ENTRY.to_owned(), bytes.to_vec())].into());
+        let doing = || format!("creating Secret {ADOPTION_SECRET}");
+        match secret_call(doing, api.create(&PostParams::default(), &secret)).await {
+            Err(error) if error.code() == Some(409) => {
+                read().await?.ok_or_else(|| Error::Unexpected(format!("Secret {ADOPTION_SECRET} comes and goes")))?
+            }
+            created => created?,
+        }
+    };
+    let bytes = secret.data.and_then(|mut data| data.remove(ADOPTION_ENTRY)).map(|bytes| bytes.0).unwrap_or_default();
+    AdoptionKey::new(bytes).ok_or_else(|| {
+        Error::Unexpected(format!(
+            "Secret {namespace}/{ADOPTION_SECRET} has no entry {ADOPTION_ENTRY:?} of 32 bytes: restore it"
+        ))
+    })
+}
+
+fn opaque(name: &str, labels: BTreeMap<String, String>, data: BTreeMap<String, Vec<u8>>) -> Secret {
+    Secret {
+        metadata: ObjectMeta { name: Some(name.into()), labels: Some(labels), ..ObjectMeta::default() },
+        type_: Some("Opaque".into()),
+        data: Some(data.into_iter().map(|(name, bytes)| (name, ByteString(bytes))).collect()),
+        ..Secret::default()
+    }
+}
+
+fn text<'a>(secret: &'a Secret, entry: &str) -> Option<&'a str> {
+    secret.data.as_ref()?.get(entry).and_then(|bytes| std::str::from_utf8(&bytes.0).ok())
+}
+
+fn digest(secret: &Secret, entry: &str) -> Option<String> {
+    // What is no key of ours has no digest, and so is never taken for the right one.
+    Some(text(secret, entry).and_then(|key| ApiKeyText::parse(key).ok()).map_or_else(String::new, |key| key.digest()))
+        .filter(|_| secret.data.as_ref().is_some_and(|data| data.contains_key(entry)))
+}
+
+impl KeyStore<'_> {
+    fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.spec.namespace)
+    }
+
+    fn records(&self) -> Api<KeyRecord> {
+        Api::namespaced(self.client.clone(), self.keys_namespace)
+    }
+
+    fn jobs(&self) -> Api<Job> {
+        Api::namespaced(self.client.clone(), &self.spec.namespace)
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        [(MANAGED_BY, MANAGER), (OWNER_KIND, OWNER), (OWNER_NAME, &self.spec.name)]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into()
+    }
+
+    fn version_labels(&self, n: i64, id: &str) -> BTreeMap<String, String> {
+        let mut labels = self.labels();
+        labels.extend([(KEY_VERSION.to_owned(), n.to_string()), (KEY_ID.to_owned(), id.to_owned())]);
+        labels
+    }
+
+    /// Reads everything that the machine decides by, from the API server and not from a cache.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub async fn observe(&self, status: ApiKeyStatus) -> Result<Observed> {
+        let spec = self.spec;
+        let selector = format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER},{OWNER_NAME}={}", spec.name);
+        let listed = ListParams::default().labels(&selector);
+        let secrets =
+            secret_call(|| format!("listing the Secrets of {}", spec.name), self.secrets().list(&listed)).await?;
+        let secrets = secrets.iter().filter_map(|secret| self.secret_seen(secret)).collect();
+
+        let in_keys = ListParams::default().labels(&format!("{selector},{OWNER_NAMESPACE}={}", spec.namespace));
+        let records =
+            call(|| format!("listing the KeyRecords of {}", spec.name), self.records().list(&in_keys)).await?;
+        let records = records.into_iter().map(|record| (record.name_any(), record_seen(&record))).collect();
+
+        let test = match status.next_version {
+            Some(n) => self.test_seen(n, status.failed_attempts.unwrap_or_default()).await?,
+            None => TestSeen::Absent,
+        };
+        Ok(Observed { consumer: self.consumer_seen(self.consumer().await?.as_ref()), status, secrets, records, test })
+    }
+
+    fn secret_seen(&self, secret: &Secret) -> Option<(i64, SecretSeen)> {
+        let n: i64 = secret.labels().get(KEY_VERSION)?.parse().ok()?;
+        let id = text(secret, ID_ENTRY).unwrap_or_default().to_owned();
+        let digest = digest(secret, KEY_ENTRY).unwrap_or_default();
+        let created = secret.annotations().get(KEY_CREATED_AT).and_then(|time| time.parse().ok());
+        let created_at = created.or(secret.creation_timestamp().map(|time| time.0)).unwrap_or(Timestamp::UNIX_EPOCH);
+        let binding = Binding { spec: self.spec, version: n, id: &id, digest: &digest };
+        let mac = secret.annotations().get(KEY_MAC);
+        let named = secret.name_any() == self.spec.secret_name(n);
+        let proven = named && !digest.is_empty() && mac.is_some_and(|mac| self.adoption.verify(&binding, mac));
+        Some((n, SecretSeen { id, created_at, digest, proven }))
+    }
+
+    async fn consumer(&self) -> Result<Option<Secret>> {
+        let name = &self.spec.consumer;
+        found(secret_call(|| format!("reading Secret {name}"), self.secrets().get(name)).await)
+    }
+
+    fn consumer_seen(&self, secret: Option<&Secret>) -> ConsumerSeen {
+        let Some(secret) = secret else { return ConsumerSeen::Absent };
+        let ours = self.labels().iter().all(|(key, value)| secret.labels().get(key) == Some(value));
+        // A version Secret is ours too, but never the one that consumers mount.
+        if !ours || secret.labels().contains_key(KEY_VERSION) {
+            return ConsumerSeen::Foreign;
+        }
+        let entries = &self.spec.entries;
+        ConsumerSeen::Ours {
+            current: digest(secret, &entries.current),
+            previous: digest(secret, &entries.previous),
+            id: text(secret, &entries.id).map(Into::into),
+        }
+    }
+
+    async fn test_seen(&self, n: i64, attempt: i32) -> Result<TestSeen> {
+        let name = selftest_name(self.spec, n, attempt);
+        let job = found(call(|| format!("reading Job {name}"), self.jobs().get(&name)).await)?;
+        let Some(job) = job else { return Ok(TestSeen::Absent) };
+        let status = job.status.unwrap_or_default();
+        let has = |kind| {
+            status.conditions.iter().flatten().any(|condition| condition.type_ == kind && condition.status == "True")
+        };
+        Ok(match (has("Complete"), has("Failed")) {
+            (_, true) => TestSeen::Failed,
+            (true, false) => TestSeen::Succeeded,
+            (false, false) => TestSeen::Running,
+        })
+    }
+
+    /// Makes the Secret of version `n`, with a new key. If somebody was faster, theirs stands.
+    ///
+    /// # Errors
+    /// When a call fails, or the operating system has no randomness.
+    pub async fn create_secret(&self, n: i64) -> Result<()> {
+        let id = self.fresh_id().await?;
+        let key = ApiKeyText::new(&self.spec.prefix, &id, &*random::bytes::<32>()?);
+        let digest = key.digest();
+        let mac = self.adoption.mac(&Binding { spec: self.spec, version: n, id: &id, digest: &digest });
+        let data = [(KEY_ENTRY, key.expose()), (ID_ENTRY, &id), (DIGEST_ENTRY, &digest)]
+            .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+        let name = self.spec.secret_name(n);
+        let mut secret = opaque(&name, self.version_labels(n, &id), data.into());
+        let now = Timestamp::from_second(clock::now().as_second()).unwrap_or_default();
+        secret.metadata.annotations =
+            Some([(KEY_CREATED_AT.to_owned(), now.to_string()), (KEY_MAC.to_owned(), mac)].into());
+        secret.immutable = Some(true);
+        let (api, params) = (self.secrets(), PostParams::default());
+        match secret_call(|| format!("creating Secret {name}"), api.create(&params, &secret)).await {
+            Err(error) if error.code() == Some(409) => self.refuse_foreign_version(n).await,
+            created => created.map(drop),
+        }
+    }
+
+    /// The name was taken: if by us, the next look will find it; if by somebody else, we say so.
+    async fn refuse_foreign_version(&self, n: i64) -> Result<()> {
+        let name = self.spec.secret_name(n);
+        let taken = found(secret_call(|| format!("reading Secret {name}"), self.secrets().get(&name)).await)?;
+        match taken {
+            Some(secret) if self.secret_seen(&secret).is_none_or(|(_, seen)| !seen.proven) => {
+                Err(Error::Foreign { kind: "Secret", name })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An id that no key has or ever had.
+    async fn fresh_id(&self) -> Result<String> {
+        for _ in 0..ID_TRIES {
+            let id = id_from(&*random::bytes::<8>()?);
+            if found(call(|| format!("reading KeyRecord {id}"), self.records().get(&id)).await)?.is_none() {
+                return Ok(id);
+            }
+        }
+        Err(Error::Unexpected("every fresh key id was taken".into()))
+    }
+
+    /// Tells verifiers about the key of version `n`.
+    ///
+    /// # Errors
+    /// When a call fails, or the id is another ApiKey's.
+    pub async fn create_record(&self, n: i64, seen: &SecretSeen, expires_at: Timestamp) -> Result<()> {
+        let spec = self.spec;
+        let api_key = ApiKeyRef { namespace: spec.namespace.clone(), name: spec.name.clone(), version: n };
+        let mut record = KeyRecord::new(
+            &seen.id,
+            KeyRecordSpec {
+                api_key: api_key.clone(),
+                digest: Some(seen.digest.clone()),
+                owner: spec.owner.clone(),
+                role: spec.role.clone(),
+                audiences: spec.audiences.clone(),
+                expires_at: Time(expires_at),
+                state: RecordState::Active,
+                replaced_by: None,
+                destroy_at: None,
+            },
+        );
+        let mut labels = self.version_labels(n, &seen.id);
+        labels.insert(OWNER_NAMESPACE.into(), spec.namespace.clone());
+        record.metadata.labels = Some(labels);
+        let id = &seen.id;
+        match call(|| format!("creating KeyRecord {id}"), self.records().create(&PostParams::default(), &record)).await
+        {
+            Err(error) if error.code() == Some(409) => {
+                let taken = call(|| format!("reading KeyRecord {id}"), self.records().get(id)).await?;
+                let ours = taken.spec.api_key == api_key;
+                if ours { Ok(()) } else { Err(Error::Foreign { kind: "KeyRecord", name: id.clone() }) }
+            }
+            created => created.map(drop),
+        }
+    }
+
+    /// Changes where a key stands; a destroyed one leaves a tombstone that is never changed again.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub async fn update_record(
+        &self,
+        id: &str,
+        state: RecordState,
+        replaced_by: Option<String>,
+        destroy_at: Option<Timestamp>,
+    ) -> Result<()> {
+        update_record(&self.records(), id, state, replaced_by, destroy_at).await
+    }
+
+    /// Starts the test of version `n`; a test that was started before stands.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub async fn start_test(&self, n: i64, id: &str, attempt: i32, image: &str) -> Result<()> {
+        let job = selftest_job(self.spec, n, attempt, image, self.version_labels(n, id));
+        let name = job.name_any();
+        match call(|| format!("creating Job {name}"), self.jobs().create(&PostParams::default(), &job)).await {
+            Err(error) if error.code() == Some(409) => Ok(()),
+            created => created.map(drop),
+        }
+    }
+
+    /// Writes the consumer Secret: our three entries and no others.
+    ///
+    /// # Errors
+    /// When a call fails, a version's Secret is gone, or the consumer Secret is somebody else's.
+    pub async fn write_consumer(&self, current: Option<i64>, previous: Option<i64>) -> Result<()> {
+        let live = self.consumer().await?;
+        if self.consumer_seen(live.as_ref()) == ConsumerSeen::Foreign {
+            return Err(Error::Foreign { kind: "Secret", name: self.spec.consumer.clone() });
+        }
+        let entries = &self.spec.entries;
+        let mut wanted: BTreeMap<&str, Option<ByteString>> =
+            [&entries.current, &entries.previous, &entries.id].map(|entry| (entry.as_str(), None)).into();
+        if let Some(n) = current {
+            let secret = self.version(n).await?;
+            wanted.insert(&entries.current, entry(&secret, KEY_ENTRY));
+            wanted.insert(&entries.id, entry(&secret, ID_ENTRY));
+        }
+        if let Some(n) = previous {
+            wanted.insert(&entries.previous, entry(&self.version(n).await?, KEY_ENTRY));
+        }
+        let name = &self.spec.consumer;
+        let exists = live.is_some();
+        let mut secret = live.unwrap_or_else(|| opaque(name, self.labels(), BTreeMap::new()));
+        let data = secret.data.get_or_insert_default();
+        for (entry, value) in wanted {
+            match value {
+                Some(value) => drop(data.insert(entry.to_owned(), value)),
+                None => drop(data.remove(entry)),
+            }
+        }
+        let (params, api) = (PostParams::default(), self.secrets());
+        let doing = || format!("writing Secret {name}");
+        let written = if exists {
+            secret_call(doing, api.replace(name, &params, &secret)).await
+        } else {
+            secret_call(doing, api.create(&params, &secret)).await
+        };
+        written.map(drop)
+    }
+
+    async fn version(&self, n: i64) -> Result<Secret> {
+        let name = self.spec.secret_name(n);
+        secret_call(|| format!("reading Secret {name}"), self.secrets().get(&name)).await
+    }
+
+    /// Deletes the Secret of version `n`, and the Jobs that tested it.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub async fn delete_secret(&self, n: i64) -> Result<()> {
+        let name = self.spec.secret_name(n);
+        let Some(seen) = found(self.version(n).await)? else { return Ok(()) };
+        if self.secret_seen(&seen).is_none() {
+            return Err(Error::Foreign { kind: "Secret", name });
+        }
+        let doing = || format!("deleting Secret {name}");
+        found(secret_call(doing, self.secrets().delete(&name, &exactly(&seen))).await).map(drop)
+    }
+}
+
+fn entry(secret: &Secret, name: &str) -> Option<ByteString> {
+    secret.data.as_ref().and_then(|data| data.get(name)).cloned()
+}
+
+fn record_seen(record: &KeyRecord) -> RecordSeen {
+    RecordSeen {
+        state: record.spec.state,
+        digest: record.spec.digest.clone(),
+        replaced_by: record.spec.replaced_by.clone(),
+        destroy_at: record.spec.destroy_at.as_ref().map(|time| time.0),
+    }
+}
+
+/// Changes where a key stands, with the resourceVersion that was read.
+///
+/// # Errors
+/// When a call fails.
+pub async fn update_record(
+    records: &Api<KeyRecord>,
+    id: &str,
+    state: RecordState,
+    replaced_by: Option<String>,
+    destroy_at: Option<Timestamp>,
+) -> Result<()> {
+    let Some(mut record) = found(call(|| format!("reading KeyRecord {id}"), records.get(id)).await)? else {
+        return Ok(());
+    };
+    if record.spec.state == RecordState::Destroyed {
+        return Ok(());
+    }
+    record.spec.state = state;
+    record.spec.replaced_by = replaced_by;
+    record.spec.destroy_at = destroy_at.map(Time);
+    if state == RecordState::Destroyed {
+        record.spec.digest = None;
+        record.spec.role.clear();
+        record.spec.audiences.clear();
+    }
+    call(|| format!("updating KeyRecord {id}"), records.replace(id, &PostParams::default(), &record)).await.map(drop)
+}
+
+/// Deletes an orphaned Secret exactly as it was seen.
+///
+/// # Errors
+/// When a call fails.
+pub async fn delete_orphan(client: &Client, metadata: &ObjectMeta) -> Result<()> {
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let preconditions =
+        kube::api::Preconditions { uid: metadata.uid.clone(), resource_version: metadata.resource_version.clone() };
+    let params = DeleteParams {
+        preconditions: Some(preconditions),
+        propagation_policy: Some(PropagationPolicy::Background),
+        ..DeleteParams::default()
+    };
+    found(secret_call(|| format!("deleting Secret {name}"), api.delete(name, &params)).await).map(drop)
+}

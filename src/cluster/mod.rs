@@ -1,0 +1,15 @@
+//! Every read and write of the API server.
+
+pub mod apply;
+pub mod client;
+pub mod error;
+pub mod events;
+pub mod impersonate;
+pub mod key_store;
+pub mod leader;
+pub mod owner;
+pub mod prune;
+pub mod retained;
+pub mod status;
+
+pub use error::{Class, Error, Result};

@@ -1,0 +1,110 @@
+//! The prune brake: what happens to objects whose owner is gone.
+//!
+//! An owner that was deleted takes what was made for it along. But when a CRD is deleted, every owner
+//! of its kind is gone at once, and nobody meant the NetworkPolicies and credentials to go too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{Api, Client, ResourceExt as _};
+
+use super::{
+    Result,
+    error::{call, found},
+};
+
+/// What is known of a CRD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrdState {
+    /// Missing or on its way out.
+    Gone,
+    /// There since.
+    Since(Timestamp),
+}
+
+/// What to do about orphans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Prune all of them.
+    Prune,
+    /// Prune none, for this reason, until somebody confirms.
+    Hold(&'static str),
+}
+
+/// Decides about orphans, given when each was created, how many objects there are in all, and how many
+/// may go because somebody confirmed it.
+#[must_use]
+pub fn decide(orphans: &[Timestamp], all: usize, crd: CrdState, confirmed: Option<usize>) -> Verdict {
+    let CrdState::Since(created) = crd else {
+        return Verdict::Hold("the custom resource definition is missing or being deleted");
+    };
+    if confirmed.is_some_and(|count| count >= orphans.len()) {
+        return Verdict::Prune;
+    }
+    if orphans.iter().any(|orphan| *orphan < created) {
+        return Verdict::Hold("the custom resource definition was deleted and made anew since");
+    }
+    if orphans.len() > (all / 10).max(5) {
+        return Verdict::Hold("more than 5 objects and more than 10 percent would go at once");
+    }
+    Verdict::Prune
+}
+
+/// Looks a CRD up.
+///
+/// # Errors
+/// When the call fails.
+pub async fn crd_state(client: &Client, name: &str) -> Result<CrdState> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let crd = found(call(|| format!("reading the custom resource definition {name}"), api.get(name)).await)?;
+    let live = crd.filter(|crd| crd.metadata.deletion_timestamp.is_none());
+    Ok(live.and_then(|crd| crd.creation_timestamp()).map_or(CrdState::Gone, |created| CrdState::Since(created.0)))
+}
+
+/// Owners that are there, by UID; an object whose label names none of them is an orphan.
+#[must_use]
+pub fn is_orphan(labels: &BTreeMap<String, String>, owners: &BTreeSet<String>) -> bool {
+    labels.get(crate::api::labels::OWNER_UID).is_none_or(|uid| !owners.contains(uid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    const CRD: i64 = 100;
+
+    fn verdict(orphans: usize, all: usize, confirmed: Option<usize>) -> Verdict {
+        decide(&vec![at(CRD + 1); orphans], all, CrdState::Since(at(CRD)), confirmed)
+    }
+
+    #[test]
+    fn a_few_orphans_go() {
+        assert_eq!(verdict(5, 5, None), Verdict::Prune);
+        assert_eq!(verdict(100, 1000, None), Verdict::Prune);
+    }
+
+    #[test]
+    fn many_at_once_wait_for_a_confirmation_of_as_many() {
+        assert!(matches!(verdict(6, 6, None), Verdict::Hold(_)));
+        assert!(matches!(verdict(101, 1000, None), Verdict::Hold(_)));
+        assert!(matches!(verdict(6, 6, Some(5)), Verdict::Hold(_)));
+        assert_eq!(verdict(6, 6, Some(6)), Verdict::Prune);
+    }
+
+    #[test]
+    fn without_its_crd_nothing_goes_even_if_confirmed() {
+        assert!(matches!(decide(&[at(1)], 1, CrdState::Gone, Some(9)), Verdict::Hold(_)));
+    }
+
+    #[test]
+    fn what_is_older_than_its_crd_lost_its_owner_with_the_crd_before() {
+        let orphans = [at(CRD - 1)];
+        assert!(matches!(decide(&orphans, 1, CrdState::Since(at(CRD)), None), Verdict::Hold(_)));
+        assert_eq!(decide(&orphans, 1, CrdState::Since(at(CRD)), Some(1)), Verdict::Prune);
+    }
+}

@@ -1,0 +1,189 @@
+//! What can be read of a cluster's network: ranges of pods, services and nodes, and the DNS Service.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use futures::{StreamExt as _, stream::select};
+use ipnet::IpNet;
+use k8s_openapi::api::{
+    core::v1::{Node, Service},
+    networking::v1::ServiceCIDR,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{network::Facts, runtime::readiness::Gate};
+
+/// The Service that cluster DNS has by convention.
+const DNS_NAMESPACE: &str = "kube-system";
+const DNS_SERVICE: &str = "kube-dns";
+
+/// What one object says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Said {
+    ranges: Vec<IpNet>,
+    dns: Vec<IpAddr>,
+    /// A node whose pod range nobody knows: pod addresses are not known as a whole.
+    unknown: bool,
+}
+
+/// Gathers what the objects say.
+#[derive(Debug, Default)]
+struct Gathered {
+    by_object: BTreeMap<(&'static str, String), Said>,
+}
+
+impl Gathered {
+    fn facts(&self, given: &Facts) -> Facts {
+        let all = || self.by_object.iter();
+        let has = |kind| all().any(|((found, _), _)| *found == kind);
+        let read: Vec<IpNet> = all().flat_map(|(_, said)| said.ranges.iter().copied()).collect();
+        // Without a given range, every node and the services must be readable.
+        let known = !given.cluster_ranges.is_empty()
+            || (has(NODE) && has(SERVICE_CIDR) && all().all(|(_, said)| !said.unknown));
+        let ranges = given.cluster_ranges.iter().copied().chain(read).collect();
+        let mut dns: Vec<IpAddr> = given.dns_addresses.clone();
+        dns.extend(all().flat_map(|(_, said)| said.dns.iter().copied()));
+        dns.sort();
+        dns.dedup();
+        Facts { cluster_ranges: if known { IpNet::aggregate(&ranges) } else { vec![] }, dns_addresses: dns }
+    }
+}
+
+const NODE: &str = "Node";
+const SERVICE_CIDR: &str = "ServiceCIDR";
+const SERVICE: &str = "Service";
+
+fn of_node(node: &Node) -> Said {
+    let spec = node.spec.clone().unwrap_or_default();
+    let ranges: Vec<IpNet> =
+        spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr).filter_map(|range| range.parse().ok()).collect();
+    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let own = addresses
+        .filter(|address| address.type_ == "InternalIP")
+        .filter_map(|address| address.address.parse::<IpAddr>().ok());
+    Said {
+        unknown: ranges.is_empty(),
+        ranges: ranges.iter().copied().chain(own.map(IpNet::from)).collect(),
+        dns: vec![],
+    }
+}
+
+fn of_service_cidr(range: &ServiceCIDR) -> Said {
+    let cidrs = range.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
+    Said { ranges: cidrs.filter_map(|cidr| cidr.parse().ok()).collect(), ..Said::default() }
+}
+
+fn of_service(service: &Service) -> Said {
+    let addresses = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
+    Said { dns: addresses.filter_map(|address| address.parse().ok()).collect(), ..Said::default() }
+}
+
+enum News {
+    Put(&'static str, String, Said),
+    Gone(&'static str, String),
+    Listing(&'static str),
+    Listed(&'static str),
+}
+
+fn news<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    kind: &'static str,
+    said: fn(&K) -> Said,
+) -> impl futures::Stream<Item = News>
+where
+    K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    watcher(api, config).default_backoff().filter_map(move |event| async move {
+        Some(match event {
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                News::Put(kind, object.name_any(), said(&object))
+            }
+            Ok(watcher::Event::Delete(object)) => News::Gone(kind, object.name_any()),
+            Ok(watcher::Event::Init) => News::Listing(kind),
+            Ok(watcher::Event::InitDone) => News::Listed(kind),
+            Err(error) => {
+                tracing::warn!(%error, kind, "a watch failed and is being restarted");
+                return None;
+            }
+        })
+    })
+}
+
+/// Follows the cluster until the process stops. `given` is what the administrator said; it is
+/// completed by what can be read.
+pub(super) async fn follow(
+    client: Client,
+    given: Facts,
+    facts: watch::Sender<Facts>,
+    synced: Gate,
+    stopped: CancellationToken,
+) -> anyhow::Result<()> {
+    let all = watcher::Config::default;
+    let dns = all().fields(&format!("metadata.name={DNS_SERVICE}"));
+    let nodes = news(Api::<Node>::all(client.clone()), all(), NODE, of_node).boxed();
+    let ranges = news(Api::<ServiceCIDR>::all(client.clone()), all(), SERVICE_CIDR, of_service_cidr).boxed();
+    let services = news(Api::<Service>::namespaced(client, DNS_NAMESPACE), dns, SERVICE, of_service).boxed();
+    let stream = select(select(nodes, ranges), services).take_until(stopped.cancelled());
+    let mut stream = std::pin::pin!(stream);
+
+    let mut gathered = Gathered::default();
+    let mut listing: Vec<&str> = vec![NODE, SERVICE_CIDR, SERVICE];
+    while let Some(news) = stream.next().await {
+        match news {
+            News::Put(kind, name, said) => drop(gathered.by_object.insert((kind, name), said)),
+            News::Gone(kind, name) => drop(gathered.by_object.remove(&(kind, name))),
+            News::Listing(kind) => gathered.by_object.retain(|(found, _), _| *found != kind),
+            News::Listed(kind) => listing.retain(|other| *other != kind),
+        }
+        if listing.is_empty() {
+            let read = gathered.facts(&given);
+            facts.send_if_modified(|known| {
+                let changed = *known != read;
+                *known = read;
+                changed
+            });
+            synced.open();
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(gathered: &Gathered, given: &[&str]) -> Vec<String> {
+        let cluster_ranges = given.iter().map(|range| range.parse().unwrap()).collect();
+        let facts = gathered.facts(&Facts { cluster_ranges, dns_addresses: vec![] });
+        facts.cluster_ranges.iter().map(ToString::to_string).collect()
+    }
+
+    fn said(range: &str) -> Said {
+        Said { ranges: vec![range.parse().unwrap()], ..Said::default() }
+    }
+
+    #[test]
+    fn ranges_are_unknown_until_every_node_and_the_services_are_read() {
+        let mut gathered = Gathered::default();
+        assert!(ranges(&gathered, &[]).is_empty());
+        gathered.by_object.insert((NODE, "a".into()), said("10.244.0.0/24"));
+        assert!(ranges(&gathered, &[]).is_empty(), "services are missing");
+        gathered.by_object.insert((SERVICE_CIDR, "s".into()), said("10.96.0.0/16"));
+        assert_eq!(ranges(&gathered, &[]), ["10.96.0.0/16", "10.244.0.0/24"]);
+        gathered.by_object.insert((NODE, "b".into()), Said { unknown: true, ..Said::default() });
+        assert!(ranges(&gathered, &[]).is_empty(), "a node without a pod range");
+    }
+
+    #[test]
+    fn what_was_given_is_completed_by_what_is_read() {
+        let mut gathered = Gathered::default();
+        assert_eq!(ranges(&gathered, &["10.0.0.0/16"]), ["10.0.0.0/16"]);
+        gathered.by_object.insert((NODE, "a".into()), said("10.1.0.0/16"));
+        assert_eq!(ranges(&gathered, &["10.0.0.0/16"]), ["10.0.0.0/15"], "neighbours are joined");
+    }
+}

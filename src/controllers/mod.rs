@@ -1,0 +1,278 @@
+//! The controllers: a file a kind. Each observes, decides, applies, and reports status.
+//!
+//! [`run`] is what they share: the watch that one unreadable object can't stop, the deadline and the
+//! panic guard of each reconcile, per-object backoff, and metrics.
+
+mod api_key;
+mod backoff;
+mod cluster_facts;
+mod network_index;
+mod pruning;
+mod retention_policy;
+mod security_policy;
+
+use std::{
+    collections::BTreeSet,
+    fmt::Debug,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt as _, StreamExt as _, stream};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    core::DeserializeGuard,
+    runtime::{
+        Controller, Predicate as _, WatchStreamExt as _,
+        controller::{self, Action},
+        predicates,
+        reflector::{self, ObjectRef, Store},
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use api_key::{ApiKeys, Settings as ApiKeySettings};
+pub use retention_policy::{RetentionPolicies, Settings as RetentionSettings};
+pub use security_policy::SecurityPolicies;
+
+use crate::{
+    cluster::{Class, Error, events::Events},
+    runtime::{
+        metrics::{ControllerLabel, ErrorLabels, KindLabel, Metrics, ReconcileLabels},
+        readiness::Readiness,
+    },
+};
+use backoff::Backoff;
+
+/// Longest reconcile of one object: its calls have deadlines of their own, this bounds their number.
+const RECONCILE_DEADLINE: Duration = Duration::from_mins(2);
+
+/// What every controller needs.
+#[derive(Clone)]
+pub struct Context {
+    /// Client of the operator itself.
+    pub client: Client,
+    /// Events.
+    pub events: Events,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Readiness.
+    pub readiness: Readiness,
+    /// Cancelled when the process ends.
+    pub stopped: CancellationToken,
+    /// Reconciles of one kind that may be under way at once.
+    pub concurrency: u16,
+}
+
+/// When to look at an object again that did not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// When something changes.
+    Change,
+    /// After this long.
+    After(Duration),
+}
+
+/// A kind that is reconciled.
+pub trait Reconciler: Send + Sync + 'static {
+    /// The kind.
+    type Root: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static;
+    /// Name of the controller, for metrics and logs.
+    const NAME: &'static str;
+
+    /// Brings the cluster to what `root` says.
+    fn reconcile(&self, root: &Self::Root) -> impl Future<Output = Result<Next, Error>> + Send;
+}
+
+/// What wakes a controller besides its own kind.
+pub struct Triggers<K: Resource<DynamicType = ()>> {
+    /// One object.
+    pub one: mpsc::UnboundedReceiver<ObjectRef<DeserializeGuard<K>>>,
+    /// All objects, whenever the value changes.
+    pub all: watch::Receiver<u64>,
+}
+
+/// The roots of a controller, as last seen.
+#[derive(Clone)]
+pub struct Roots<K: Resource<DynamicType = ()> + Clone + 'static> {
+    store: Store<DeserializeGuard<K>>,
+    changed: watch::Receiver<u64>,
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static> Roots<K> {
+    /// UIDs of all of them, unreadable ones too.
+    #[must_use]
+    pub fn uids(&self) -> BTreeSet<String> {
+        self.store.state().iter().filter_map(|root| root.uid()).collect()
+    }
+
+    /// Whether there is one of this name.
+    #[must_use]
+    pub fn contains(&self, namespace: &str, name: &str) -> bool {
+        self.store.get(&ObjectRef::new(name).within(namespace)).is_some()
+    }
+
+    /// Changes its value whenever one was deleted, or all were listed anew.
+    #[must_use]
+    pub fn deletions(&self) -> watch::Receiver<u64> {
+        self.changed.clone()
+    }
+}
+
+/// The watch of a controller's own kind, not running yet.
+pub struct Root<K: Resource<DynamicType = ()> + Clone + 'static> {
+    writer: reflector::store::Writer<DeserializeGuard<K>>,
+    deleted: watch::Sender<u64>,
+}
+
+/// Prepares the watch of a kind, so that others can look at its objects before it runs.
+#[must_use]
+pub fn root<K>() -> (Root<K>, Roots<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let (deleted, changed) = watch::channel(0);
+    (Root { writer, deleted }, Roots { store, changed })
+}
+
+/// Runs a controller until the process stops.
+pub async fn run<R: Reconciler>(
+    reconciler: Arc<R>,
+    context: Context,
+    root: Root<R::Root>,
+    triggers: Triggers<R::Root>,
+) -> anyhow::Result<()> {
+    let label = ControllerLabel { controller: R::NAME };
+    context.metrics.max_concurrent.get_or_create(&label).set(context.concurrency.into());
+    let gate = context.readiness.gate(R::NAME);
+    let Root { writer, deleted } = root;
+    let reader = writer.as_reader();
+    let api: Api<DeserializeGuard<R::Root>> = Api::all(context.client.clone());
+    let stream = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .reflect(writer)
+        .inspect(move |event| match event {
+            Ok(watcher::Event::InitDone) => {
+                gate.open();
+                deleted.send_modify(|count| *count += 1);
+            }
+            Ok(watcher::Event::Delete(_)) => deleted.send_modify(|count| *count += 1),
+            _ => {}
+        })
+        .applied_objects()
+        // Our own status writes wake nobody.
+        .predicate_filter(
+            predicates::generation.combine(predicates::annotations).combine(deletion),
+            kube::runtime::PredicateConfig::default(),
+        );
+    let work = Arc::new(Work { reconciler, context: context.clone(), backoff: Backoff::default() });
+    let one = stream::unfold(triggers.one, |mut one| async move { Some((one.recv().await?, one)) });
+    let all = stream::unfold(triggers.all, |mut all| async move { Some((all.changed().await.ok()?, all)) });
+    let config = controller::Config::default().concurrency(context.concurrency);
+    Controller::for_stream(stream, reader)
+        .with_config(config)
+        .reconcile_on(one)
+        .reconcile_all_on(all)
+        .graceful_shutdown_on(context.stopped.clone().cancelled_owned())
+        .run(
+            |object, work| async move { work.reconcile(&object).await },
+            |object, error, work| work.after_error(&object, error),
+            work,
+        )
+        .for_each(|result| async {
+            if let Err(controller::Error::QueueError(error)) = result {
+                tracing::warn!(controller = R::NAME, %error, "the watch failed and is being restarted");
+            }
+        })
+        .await;
+    Ok(())
+}
+
+/// Changes when deletion begins.
+#[allow(clippy::unnecessary_wraps, reason = "the form of a predicate")]
+fn deletion<K: Resource>(object: &K) -> Option<u64> {
+    Some(object.meta().deletion_timestamp.is_some().into())
+}
+
+struct Work<R> {
+    reconciler: Arc<R>,
+    context: Context,
+    backoff: Backoff,
+}
+
+impl<R: Reconciler> Work<R> {
+    async fn reconcile(&self, object: &DeserializeGuard<R::Root>) -> Result<Action, Error> {
+        let (metrics, controller) = (&self.context.metrics, R::NAME);
+        let label = ControllerLabel { controller };
+        let root = match &object.0 {
+            Ok(root) => root,
+            Err(invalid) => {
+                // The schema admitted it under another version of the CRD: it can't be read, and so it
+                // is left alone. All others go on.
+                let kind = R::Root::kind(&()).into_owned();
+                tracing::error!(kind, name = invalid.metadata.name, error = invalid.error, "an object can't be read");
+                metrics.invalid_objects.get_or_create(&KindLabel { kind: R::NAME }).inc();
+                return Ok(Action::await_change());
+            }
+        };
+        let began = Instant::now();
+        metrics.active_workers.get_or_create(&label).inc();
+        let guarded = AssertUnwindSafe(self.reconciler.reconcile(root)).catch_unwind();
+        let result = match tokio::time::timeout(RECONCILE_DEADLINE, guarded).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => {
+                metrics.reconcile_panics.get_or_create(&label).inc();
+                Err(Error::Unexpected("the reconcile panicked".into()))
+            }
+            Err(_) => {
+                metrics.reconcile_timeouts.get_or_create(&label).inc();
+                Err(Error::Deadline { doing: format!("reconciling {}", root.name_any()) })
+            }
+        };
+        metrics.active_workers.get_or_create(&label).dec();
+        metrics.reconcile_seconds.get_or_create(&label).observe(began.elapsed().as_secs_f64());
+        let outcome = match &result {
+            Ok(Next::Change) => "success",
+            Ok(Next::After(_)) => "requeue_after",
+            Err(_) => "error",
+        };
+        metrics.reconciles.get_or_create(&ReconcileLabels { controller, result: outcome }).inc();
+        let next = result?;
+        self.backoff.succeeded(&key(object));
+        Ok(match next {
+            Next::Change => Action::await_change(),
+            Next::After(pause) => Action::requeue(pause),
+        })
+    }
+
+    fn after_error(&self, object: &DeserializeGuard<R::Root>, error: &Error) -> Action {
+        let metrics = &self.context.metrics;
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        tracing::warn!(controller = R::NAME, namespace, name, reason = error.reason(), %error, "a reconcile failed");
+        let labels = ErrorLabels { controller: R::NAME, reason: error.reason() };
+        metrics.reconcile_errors.get_or_create(&labels).inc();
+        match error.class() {
+            Class::User => {
+                metrics.terminal_errors.get_or_create(&ControllerLabel { controller: R::NAME }).inc();
+                Action::await_change()
+            }
+            Class::Transient => Action::requeue(self.backoff.failed(&key(object))),
+        }
+    }
+}
+
+fn key<K: Resource>(object: &K) -> (String, String) {
+    (object.meta().namespace.clone().unwrap_or_default(), object.meta().name.clone().unwrap_or_default())
+}
+
+/// The object that asked for a reconcile by annotation, echoed in status.
+fn requested<K: Resource>(root: &K) -> Option<String> {
+    root.annotations().get(crate::api::labels::RECONCILE_REQUESTED_AT).cloned()
+}

@@ -1,0 +1,188 @@
+//! The NetworkPolicies of the cluster, by namespace, as of the last event or the last own write,
+//! whichever is newer.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use futures::StreamExt as _;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::{
+    Api, Client, ResourceExt as _,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::runtime::readiness::Gate;
+
+type ByName = BTreeMap<String, Arc<NetworkPolicy>>;
+
+/// The index.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NetworkIndex {
+    state: Arc<RwLock<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    namespaces: HashMap<String, ByName>,
+    /// What a list has brought so far, while one is under way.
+    listed: Option<HashMap<String, ByName>>,
+}
+
+/// Comparable since Kubernetes 1.35 (KEP-5504).
+fn version(policy: &NetworkPolicy) -> u64 {
+    policy.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+impl State {
+    /// Takes an object in unless a newer one is known; returns whether it is news.
+    fn put(&mut self, policy: NetworkPolicy) -> bool {
+        let names = self.namespaces.entry(policy.namespace().unwrap_or_default()).or_default();
+        match names.get(&policy.name_any()) {
+            Some(known) if version(known) >= version(&policy) => false,
+            _ => {
+                names.insert(policy.name_any(), Arc::new(policy));
+                true
+            }
+        }
+    }
+
+    fn remove(&mut self, policy: &NetworkPolicy) -> bool {
+        let Some(names) = self.namespaces.get_mut(&policy.namespace().unwrap_or_default()) else { return false };
+        // A write that followed the deletion is newer than it.
+        if names.get(&policy.name_any()).is_none_or(|known| version(known) > version(policy)) {
+            return false;
+        }
+        names.remove(&policy.name_any()).is_some()
+    }
+}
+
+impl NetworkIndex {
+    /// Takes in what a write returned.
+    pub(super) fn wrote(&self, policy: NetworkPolicy) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).put(policy);
+    }
+
+    /// Takes in that a delete succeeded.
+    pub(super) fn deleted(&self, policy: &NetworkPolicy) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).remove(policy);
+    }
+
+    /// The policies of a namespace, by name.
+    pub(super) fn in_namespace(&self, namespace: &str) -> ByName {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.namespaces.get(namespace).cloned().unwrap_or_default()
+    }
+
+    /// Every policy that `keep` lets through.
+    pub(super) fn filter(&self, keep: impl Fn(&NetworkPolicy) -> bool) -> Vec<Arc<NetworkPolicy>> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.namespaces.values().flat_map(ByName::values).filter(|policy| keep(policy)).cloned().collect()
+    }
+
+    /// Takes in an event; returns the object that it is news about.
+    fn take(&self, event: watcher::Event<NetworkPolicy>) -> Option<NetworkPolicy> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            watcher::Event::Apply(policy) => state.put(policy.clone()).then_some(policy),
+            watcher::Event::Delete(policy) => state.remove(&policy).then_some(policy),
+            watcher::Event::Init => {
+                state.listed = Some(HashMap::new());
+                None
+            }
+            watcher::Event::InitApply(policy) => {
+                let names =
+                    state.listed.get_or_insert_default().entry(policy.namespace().unwrap_or_default()).or_default();
+                names.insert(policy.name_any(), Arc::new(policy.clone()));
+                Some(policy)
+            }
+            watcher::Event::InitDone => {
+                state.namespaces = state.listed.take().unwrap_or_default();
+                None
+            }
+        }
+    }
+
+    /// Follows the cluster until the process stops, calling `news` for every object that changed
+    /// otherwise than by [`NetworkIndex::wrote`] and [`NetworkIndex::deleted`].
+    pub(super) async fn follow(
+        self,
+        client: Client,
+        synced: Gate,
+        news: impl Fn(Option<&NetworkPolicy>),
+        stopped: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let stream = watcher(Api::<NetworkPolicy>::all(client), watcher::Config::default())
+            .default_backoff()
+            .modify(|policy| policy.metadata.managed_fields = None)
+            .take_until(stopped.cancelled());
+        let mut stream = std::pin::pin!(stream);
+        while let Some(event) = stream.next().await {
+            match event {
+                Ok(watcher::Event::InitDone) => {
+                    self.take(watcher::Event::InitDone);
+                    synced.open();
+                    // What was deleted while nobody watched brought no event of its own.
+                    news(None);
+                }
+                Ok(event @ watcher::Event::InitApply(_)) => drop(self.take(event)),
+                Ok(event) => {
+                    if let Some(policy) = self.take(event) {
+                        news(Some(&policy));
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the watch of NetworkPolicies failed and is being restarted"),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(name: &str, version: u64) -> NetworkPolicy {
+        let mut policy = NetworkPolicy::default();
+        policy.metadata.namespace = Some("n".into());
+        policy.metadata.name = Some(name.into());
+        policy.metadata.resource_version = Some(version.to_string());
+        policy
+    }
+
+    fn versions(index: &NetworkIndex) -> Vec<u64> {
+        index.in_namespace("n").values().map(|policy| version(policy)).collect()
+    }
+
+    #[test]
+    fn an_own_write_is_seen_at_once_and_is_no_news_later() {
+        let index = NetworkIndex::default();
+        index.wrote(policy("a", 5));
+        assert_eq!(versions(&index), [5]);
+        assert!(index.take(watcher::Event::Apply(policy("a", 5))).is_none());
+        assert!(index.take(watcher::Event::Apply(policy("a", 6))).is_some(), "somebody else's write is");
+    }
+
+    #[test]
+    fn an_old_event_does_not_undo_a_newer_write() {
+        let index = NetworkIndex::default();
+        index.wrote(policy("a", 5));
+        assert!(index.take(watcher::Event::Apply(policy("a", 4))).is_none());
+        assert!(index.take(watcher::Event::Delete(policy("a", 4))).is_none());
+        assert_eq!(versions(&index), [5]);
+        assert!(index.take(watcher::Event::Delete(policy("a", 7))).is_some());
+        assert!(versions(&index).is_empty());
+    }
+
+    #[test]
+    fn a_new_list_replaces_everything() {
+        let index = NetworkIndex::default();
+        index.wrote(policy("gone", 5));
+        for event in [watcher::Event::Init, watcher::Event::InitApply(policy("there", 9)), watcher::Event::InitDone] {
+            index.take(event);
+        }
+        assert_eq!(versions(&index), [9]);
+    }
+}

@@ -1,0 +1,129 @@
+//! Removing what was made for an owner that is gone, unless the prune brake holds.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use tokio::sync::watch;
+
+use super::Context;
+use crate::{
+    api::labels::CONFIRM_PRUNE,
+    cluster::{
+        Result,
+        error::call,
+        leader::LEASE,
+        prune::{Verdict, crd_state, decide},
+    },
+    runtime::metrics::KindLabel,
+};
+
+/// One kind whose orphans are pruned.
+pub(super) trait Orphanage: Send + Sync + 'static {
+    /// What an orphan is.
+    type Orphan: Send + Sync;
+    /// The owners' kind.
+    const OWNER: &'static str;
+    /// Name of the owners' CRD.
+    const CRD: &'static str;
+
+    /// The orphans there are now, and how many objects there are in all.
+    fn orphans(&self) -> impl Future<Output = Result<(Vec<Self::Orphan>, usize)>> + Send;
+    /// Metadata of an orphan.
+    fn metadata<'a>(&self, orphan: &'a Self::Orphan) -> &'a ObjectMeta;
+    /// Removes one.
+    fn remove(&self, orphan: &Self::Orphan) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Prunes whenever an owner was deleted or somebody confirmed, until the process stops.
+pub(super) async fn follow<O: Orphanage>(
+    orphanage: Arc<O>,
+    context: Context,
+    install_namespace: String,
+    mut deletions: watch::Receiver<u64>,
+    mut confirmed: watch::Receiver<Option<usize>>,
+) -> anyhow::Result<()> {
+    let mut backoff = super::Backoff::default();
+    let key = (String::new(), O::OWNER.to_owned());
+    loop {
+        let confirmation = *confirmed.borrow_and_update();
+        deletions.borrow_and_update();
+        let retry = match pass(&*orphanage, &context, &install_namespace, confirmation).await {
+            Ok(()) => {
+                backoff = super::Backoff::default();
+                None
+            }
+            Err(error) => {
+                tracing::warn!(owner = O::OWNER, %error, "orphans could not be pruned");
+                Some(backoff.failed(&key))
+            }
+        };
+        let again = async {
+            match retry {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = deletions.changed() => changed?,
+            changed = confirmed.changed() => changed?,
+            () = again => {}
+            () = context.stopped.cancelled() => return Ok(()),
+        }
+    }
+}
+
+async fn pass<O: Orphanage>(
+    orphanage: &O,
+    context: &Context,
+    install_namespace: &str,
+    confirmed: Option<usize>,
+) -> Result<()> {
+    let (orphans, all) = orphanage.orphans().await?;
+    let label = KindLabel { kind: O::OWNER };
+    if orphans.is_empty() {
+        context.metrics.prune_held.get_or_create(&label).set(0);
+        return Ok(());
+    }
+    let crd = crd_state(&context.client, O::CRD).await?;
+    let created: Vec<Timestamp> = orphans.iter().map(|orphan| created(orphanage.metadata(orphan))).collect();
+    if let Verdict::Hold(why) = decide(&created, all, crd, confirmed) {
+        context.metrics.prune_held.get_or_create(&label).set(i64::try_from(orphans.len()).unwrap_or(i64::MAX));
+        tracing::warn!(
+            owner = O::OWNER,
+            orphans = orphans.len(),
+            why,
+            "nothing is pruned: to confirm, annotate the Lease {install_namespace}/{LEASE} with {CONFIRM_PRUNE}={}",
+            orphans.len()
+        );
+        return Ok(());
+    }
+    for orphan in &orphans {
+        orphanage.remove(orphan).await?;
+        let metadata = orphanage.metadata(orphan);
+        tracing::info!(owner = O::OWNER, namespace = metadata.namespace, name = metadata.name, "pruned an orphan");
+    }
+    context.metrics.prune_held.get_or_create(&label).set(0);
+    if confirmed.is_some() {
+        withdraw_confirmation(context, install_namespace).await?;
+    }
+    Ok(())
+}
+
+fn created(metadata: &ObjectMeta) -> Timestamp {
+    // An object without a creation time is as old as can be: the careful reading.
+    metadata.creation_timestamp.as_ref().map_or(Timestamp::MIN, |time| time.0)
+}
+
+/// A confirmation is for once.
+async fn withdraw_confirmation(context: &Context, install_namespace: &str) -> Result<()> {
+    let leases: Api<Lease> = Api::namespaced(context.client.clone(), install_namespace);
+    let patch = serde_json::json!({"metadata": {"annotations": {CONFIRM_PRUNE: null}}});
+    let doing = || "withdrawing the confirmation on the Lease".into();
+    call(doing, leases.patch(LEASE, &PatchParams::default(), &Patch::Merge(patch))).await.map(drop)
+}

@@ -1,0 +1,297 @@
+//! SecurityPolicy: renders network intent into NetworkPolicies and keeps them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    Context, Next, Reconciler, Roots, Triggers, cluster_facts, network_index::NetworkIndex, pruning,
+    pruning::Orphanage, requested,
+};
+use crate::{
+    api::{
+        Invalid, NetworkMode, NetworkStatus, SecurityPolicy, SecurityPolicyStatus,
+        condition::{Conditions, Type},
+        labels::OWNER_NAME,
+    },
+    cluster::{
+        Error, Result,
+        apply::{Outcome, delete_seen, keep},
+        events::Reason,
+        leader::Leadership,
+        owner::{Owner, is_managed},
+        prune::is_orphan,
+        status,
+    },
+    network::{Facts, Intent, PART, RECIPROCAL, Rendered, render},
+    policy,
+    runtime::{clock, metrics::KindLabel, tasks::Tasks},
+};
+
+const KIND: &str = "SecurityPolicy";
+const MANAGER: &str = "rampart-network";
+const DRIFT_REVERTED: Reason = Reason::warning("DriftReverted");
+
+/// The controller of SecurityPolicies.
+pub struct SecurityPolicies {
+    context: Context,
+    index: NetworkIndex,
+    facts: watch::Receiver<Facts>,
+}
+
+/// What there is to say about the network part of a policy.
+enum Network {
+    /// The spec asks for none, or disables it.
+    Absent,
+    /// Rendered and kept.
+    Programmed(NetworkStatus),
+    /// Can't be, and why.
+    NotProgrammed(&'static str, String),
+}
+
+impl SecurityPolicies {
+    /// Adds the controller to the tasks of a process.
+    pub fn spawn(context: &Context, given: Facts, leadership: Leadership, namespace: String, tasks: &mut Tasks) {
+        let (facts_tx, facts) = watch::channel(given.clone());
+        let index = NetworkIndex::default();
+        let (root, roots) = super::root::<SecurityPolicy>();
+        let (one_tx, one) = mpsc::unbounded_channel();
+        let (all_tx, all) = watch::channel(0);
+
+        let (client, stopped) = (context.client.clone(), context.stopped.clone());
+        let synced = context.readiness.gate("networkpolicies");
+        let wake = Wake { one: one_tx, all: all_tx.clone(), roots: roots.clone() };
+        let following = index.clone().follow(client.clone(), synced, move |news| wake.about(news), stopped.clone());
+        tasks.spawn("networkpolicies", following);
+        let synced = context.readiness.gate("cluster-facts");
+        tasks.spawn("cluster-facts", cluster_facts::follow(client, given, facts_tx, synced, stopped));
+
+        let controller = Arc::new(Self { context: context.clone(), index: index.clone(), facts });
+        tasks.spawn(Self::NAME, controller.run(root, roots, Triggers { one, all }, (all_tx, leadership, namespace)));
+    }
+
+    async fn run(
+        self: Arc<Self>,
+        root: super::Root<SecurityPolicy>,
+        roots: Roots<SecurityPolicy>,
+        triggers: Triggers<SecurityPolicy>,
+        (all, mut leadership, namespace): (watch::Sender<u64>, Leadership, String),
+    ) -> anyhow::Result<()> {
+        let stopped = self.context.stopped.clone();
+        tokio::select! {
+            () = leadership.acquired() => {}
+            () = stopped.cancelled() => return Ok(()),
+        }
+        let mut facts = self.facts.clone();
+        let index = self.index.clone();
+        let orphanage = Arc::new(Orphans { context: self.context.clone(), index, roots: roots.clone() });
+        let pruning = async {
+            roots.store.wait_until_ready().await?;
+            let confirmed = leadership.confirmed_prune();
+            pruning::follow(orphanage, self.context.clone(), namespace, roots.deletions(), confirmed).await
+        };
+        let refacting = async {
+            while facts.changed().await.is_ok() {
+                all.send_modify(|count| *count += 1);
+            }
+            stopped.cancelled().await;
+            Ok(())
+        };
+        tokio::try_join!(super::run(self.clone(), self.context.clone(), root, triggers), pruning, refacting)?;
+        Ok(())
+    }
+
+    async fn network(&self, policy: &SecurityPolicy, owner: &Owner) -> Result<Network> {
+        let intent = match Self::wanted(policy) {
+            Ok(intent) => intent,
+            Err(invalid) => return Ok(Network::NotProgrammed("Invalid", invalid.to_string())),
+        };
+        let live = self.index.in_namespace(&owner.namespace);
+        let rendered = match &intent {
+            None => Rendered::default(),
+            Some(intent) => {
+                let base = format!("rampart-{}-{}", owner.name, owner.short_uid());
+                let others: Vec<&NetworkPolicy> =
+                    live.values().map(AsRef::as_ref).filter(|other| is_other(other, owner)).collect();
+                let facts = self.facts.borrow().clone();
+                match render(intent, (&owner.namespace, &base), &facts, &others) {
+                    Ok(rendered) => rendered,
+                    Err(unrenderable) => {
+                        // What was rendered before stays: closing or opening anything by accident is worse.
+                        return Ok(Network::NotProgrammed("UnknownClusterRanges", unrenderable.to_string()));
+                    }
+                }
+            }
+        };
+        let mut names = vec![];
+        for mut wanted in rendered.policies {
+            let name = wanted.name_any();
+            wanted.metadata.labels.get_or_insert_default().extend(owner.labels());
+            match keep(&self.context.client, MANAGER, owner, &wanted, live.get(&name).map(AsRef::as_ref)).await {
+                Ok((kept, outcome)) => self.kept(policy, kept, outcome).await,
+                Err(error @ Error::Foreign { .. }) => {
+                    return Ok(Network::NotProgrammed("Conflicted", error.to_string()));
+                }
+                Err(error) => return Err(error),
+            }
+            names.push(name);
+        }
+        for stale in live.values().filter(|policy| is_stale(policy, owner, &names)) {
+            delete_seen(&self.context.client, stale.as_ref()).await?;
+            self.index.deleted(stale);
+        }
+        Ok(match intent {
+            None => Network::Absent,
+            Some(_) => Network::Programmed(NetworkStatus { rendered: names, findings: rendered.findings }),
+        })
+    }
+
+    async fn kept(&self, policy: &SecurityPolicy, kept: NetworkPolicy, outcome: Outcome) {
+        if outcome == Outcome::Unchanged {
+            return;
+        }
+        let name = kept.name_any();
+        // A change that follows a new spec is no drift.
+        let handled = policy.status.as_ref().and_then(|status| status.observed_generation);
+        if outcome == Outcome::Changed && handled == policy.metadata.generation {
+            self.context.metrics.drift_reverted.get_or_create(&KindLabel { kind: "NetworkPolicy" }).inc();
+            let note = format!("NetworkPolicy {name} was changed by another hand and has been put back");
+            self.context.events.publish(policy, DRIFT_REVERTED, &note).await;
+        }
+        self.index.wrote(kept);
+    }
+
+    /// The network intent to render; hardening is checked along, so that one answer covers the spec.
+    fn wanted(policy: &SecurityPolicy) -> std::result::Result<Option<Intent>, Invalid> {
+        let (_, intent) = policy::parse(policy)?;
+        let disabled = policy.spec.network.as_ref().is_none_or(|network| network.mode == NetworkMode::Disabled);
+        Ok(intent.filter(|_| !disabled))
+    }
+
+    fn status(policy: &SecurityPolicy, network: Network) -> SecurityPolicyStatus {
+        let mut conditions = Conditions::of_generation(policy.metadata.generation);
+        let mut shown = None;
+        match network {
+            Network::Absent => {
+                conditions.set(Type::Accepted, true, "Accepted", "");
+                conditions.set(Type::Programmed, true, "NothingToRender", "the spec asks for no NetworkPolicies");
+                conditions.set(Type::Ready, true, "Ready", "");
+            }
+            Network::Programmed(network) => {
+                let rendered = format!("{} NetworkPolicies are as rendered", network.rendered.len());
+                conditions.set(Type::Accepted, true, "Accepted", "");
+                conditions.set(Type::Programmed, true, "Programmed", rendered);
+                conditions.set(Type::Ready, true, "Ready", "");
+                shown = Some(network);
+            }
+            Network::NotProgrammed(reason, message) => {
+                let accepted = !matches!(reason, "Invalid" | "Conflicted");
+                let why = if accepted { "Accepted" } else { reason };
+                conditions.set(Type::Accepted, accepted, why, if accepted { "" } else { message.as_str() });
+                conditions.set(Type::Programmed, false, reason, message.as_str());
+                conditions.set(Type::Ready, false, reason, message.as_str());
+                conditions.set(Type::Stalled, true, reason, message);
+                shown = policy.status.as_ref().and_then(|status| status.network.clone());
+            }
+        }
+        let old = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        SecurityPolicyStatus {
+            observed_generation: policy.metadata.generation,
+            last_handled_reconcile_at: requested(policy),
+            conditions: conditions.carried_from(old, clock::now()),
+            network: shown,
+        }
+    }
+}
+
+impl Reconciler for SecurityPolicies {
+    type Root = SecurityPolicy;
+    const NAME: &'static str = "securitypolicy";
+
+    async fn reconcile(&self, policy: &SecurityPolicy) -> Result<Next> {
+        if policy.metadata.deletion_timestamp.is_some() || policy.spec.suspend == Some(true) {
+            return Ok(Next::Change);
+        }
+        let owner = Owner::of(policy)?;
+        let network = self.network(policy, &owner).await?;
+        status::report(&self.context.client, policy, &Self::status(policy, network)).await?;
+        Ok(Next::Change)
+    }
+}
+
+/// Whether a NetworkPolicy stands by itself: neither this owner's, nor a half that some owner generated.
+fn is_other(policy: &NetworkPolicy, owner: &Owner) -> bool {
+    let half = policy.labels().get(PART).is_some_and(|part| part == RECIPROCAL);
+    !half && !owner.owns(policy.labels())
+}
+
+/// Whether a NetworkPolicy was made for this owner, or for a predecessor of its name, and is no longer
+/// rendered.
+fn is_stale(policy: &NetworkPolicy, owner: &Owner, rendered: &[String]) -> bool {
+    is_managed(policy.labels(), KIND)
+        && policy.labels().get(OWNER_NAME) == Some(&owner.name)
+        && !rendered.contains(&policy.name_any())
+}
+
+/// Wakes the policies that a NetworkPolicy matters to.
+struct Wake {
+    one: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<SecurityPolicy>>>,
+    all: watch::Sender<u64>,
+    roots: Roots<SecurityPolicy>,
+}
+
+impl Wake {
+    fn about(&self, news: Option<&NetworkPolicy>) {
+        let Some(policy) = news else {
+            self.all.send_modify(|count| *count += 1);
+            return;
+        };
+        let namespace = policy.namespace().unwrap_or_default();
+        let labels = policy.labels();
+        match labels.get(OWNER_NAME) {
+            Some(owner) if is_managed(labels, KIND) => {
+                let _ = self.one.send(ObjectRef::new(owner).within(&namespace));
+            }
+            _ => {
+                // Somebody else's may isolate pods whose side a policy opens; and one of ours may have
+                // lost its labels.
+                for root in self.roots.store.state_filter(|root| root.namespace().as_ref() == Some(&namespace)) {
+                    let _ = self.one.send(ObjectRef::from_obj(root.as_ref()));
+                }
+            }
+        }
+    }
+}
+
+/// NetworkPolicies whose owner is gone.
+struct Orphans {
+    context: Context,
+    index: NetworkIndex,
+    roots: Roots<SecurityPolicy>,
+}
+
+impl Orphanage for Orphans {
+    type Orphan = Arc<NetworkPolicy>;
+    const OWNER: &'static str = KIND;
+    const CRD: &'static str = "securitypolicies.rampart.dev";
+
+    async fn orphans(&self) -> Result<(Vec<Arc<NetworkPolicy>>, usize)> {
+        let owners = self.roots.uids();
+        let ours = self.index.filter(|policy| is_managed(policy.labels(), KIND));
+        let all = ours.len();
+        let is_lost = |labels: &BTreeMap<String, String>| is_orphan(labels, &owners);
+        Ok((ours.into_iter().filter(|policy| is_lost(policy.labels())).collect(), all))
+    }
+
+    fn metadata<'a>(&self, orphan: &'a Arc<NetworkPolicy>) -> &'a ObjectMeta {
+        &orphan.metadata
+    }
+
+    async fn remove(&self, orphan: &Arc<NetworkPolicy>) -> Result<()> {
+        delete_seen(&self.context.client, orphan.as_ref()).await?;
+        self.index.deleted(orphan);
+        Ok(())
+    }
+}

@@ -1,0 +1,33 @@
+//! What a policy asks of pods, parsed.
+
+use rampart_pss::{Level, Version};
+
+use crate::api::{self, HardeningMode, Invalid};
+
+/// What a policy asks of pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Requirement {
+    /// What happens to a pod that does not meet it.
+    pub mode: HardeningMode,
+    /// Level of the Pod Security Standards.
+    pub level: Level,
+    /// Version of the standards.
+    pub version: Version,
+}
+
+impl TryFrom<&api::Hardening> for Requirement {
+    type Error = Invalid;
+
+    fn try_from(hardening: &api::Hardening) -> Result<Self, Invalid> {
+        let level = match hardening.pod_security.level {
+            api::Level::Privileged => Level::Privileged,
+            api::Level::Baseline => Level::Baseline,
+            api::Level::Restricted => Level::Restricted,
+        };
+        let version = hardening.pod_security.version.parse();
+        let version = version.map_err(|error: rampart_pss::ParseError| {
+            Invalid::at("spec.hardening.podSecurity.version", error.to_string())
+        })?;
+        Ok(Self { mode: hardening.mode, level, version })
+    }
+}

@@ -1,0 +1,114 @@
+//! The built-in test of a new version: a Job in the key's namespace that reads the mounted Secret.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        batch::v1::{Job, JobSpec},
+        core::v1::{
+            Capabilities, Container, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements,
+            SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+        },
+    },
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+};
+
+use super::Spec;
+
+/// Where the Secret is mounted.
+pub const MOUNT: &str = "/key";
+/// How long a test may take.
+const DEADLINE_SECONDS: i64 = 120;
+/// How long a finished test is kept for a look at its log.
+const KEPT_SECONDS: i32 = 3600;
+const USER: i64 = 65_532;
+
+/// Name of the Job that tests version `n`, at the given attempt: the same for whoever asks, so that it
+/// runs once.
+#[must_use]
+pub fn selftest_name(spec: &Spec, n: i64, attempt: i32) -> String {
+    match attempt {
+        0 => format!("{}-v{n}-test", spec.name),
+        _ => format!("{}-v{n}-test-{attempt}", spec.name),
+    }
+}
+
+/// The Job, hardened to the restricted Pod Security Standard.
+#[must_use]
+pub fn selftest_job(spec: &Spec, n: i64, attempt: i32, image: &str, labels: BTreeMap<String, String>) -> Job {
+    let metadata = ObjectMeta {
+        name: Some(selftest_name(spec, n, attempt)),
+        namespace: Some(spec.namespace.clone()),
+        labels: Some(labels.clone()),
+        ..ObjectMeta::default()
+    };
+    let pod = PodTemplateSpec {
+        metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+        spec: Some(pod(&spec.secret_name(n), image)),
+    };
+    Job {
+        metadata,
+        spec: Some(JobSpec {
+            active_deadline_seconds: Some(DEADLINE_SECONDS),
+            backoff_limit: Some(0),
+            ttl_seconds_after_finished: Some(KEPT_SECONDS),
+            template: pod,
+            ..JobSpec::default()
+        }),
+        ..Job::default()
+    }
+}
+
+fn pod(secret: &str, image: &str) -> PodSpec {
+    let container = Container {
+        name: "selftest".into(),
+        image: Some(image.into()),
+        args: Some(["keys", "selftest", "--dir", MOUNT].map(Into::into).into()),
+        resources: Some(ResourceRequirements {
+            requests: Some([("cpu", "10m"), ("memory", "16Mi")].map(quantity).into()),
+            limits: Some([("memory", "64Mi")].map(quantity).into()),
+            ..ResourceRequirements::default()
+        }),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(vec![VolumeMount {
+            name: "key".into(),
+            mount_path: MOUNT.into(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        }]),
+        ..Container::default()
+    };
+    PodSpec {
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        restart_policy: Some("Never".into()),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+            ..PodSecurityContext::default()
+        }),
+        volumes: Some(vec![Volume {
+            name: "key".into(),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(secret.into()),
+                default_mode: Some(0o440),
+                ..SecretVolumeSource::default()
+            }),
+            ..Volume::default()
+        }]),
+        containers: vec![container],
+        ..PodSpec::default()
+    }
+}
+
+fn quantity((name, value): (&str, &str)) -> (String, Quantity) {
+    (name.into(), Quantity(value.into()))
+}

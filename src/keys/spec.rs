@@ -1,0 +1,130 @@
+//! An ApiKey's spec, parsed.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::{ApiKey, GoDuration, Invalid, Owner, RotationPolicy, SecretKeys};
+
+/// Roles that exist without a cluster policy, and may be given without one. Admin needs one.
+const GRANTED: [&str; 2] = ["Viewer", "Editor"];
+
+/// What an ApiKey asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// Namespace of the ApiKey.
+    pub namespace: String,
+    /// Name of the ApiKey.
+    pub name: String,
+    /// Whose key it is.
+    pub owner: Owner,
+    /// Services that it is for, sorted.
+    pub audiences: Vec<String>,
+    /// What it may do.
+    pub role: String,
+    /// First part of the key.
+    pub prefix: String,
+    /// How long a version lives.
+    pub ttl: SignedDuration,
+    /// When it is replaced.
+    pub rotation: Rotation,
+    /// Name of the Secret that consumers mount.
+    pub consumer: String,
+    /// Names of its entries.
+    pub entries: SecretKeys,
+}
+
+/// When a key is replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotation {
+    /// Time from one rotation to the next, where that is automatic.
+    pub interval: Option<SignedDuration>,
+    /// How long a replaced version stays valid.
+    pub overlap: SignedDuration,
+    /// The moment for which somebody asked for a rotation, to the second.
+    pub requested: Option<Timestamp>,
+}
+
+impl TryFrom<&ApiKey> for Spec {
+    type Error = Invalid;
+
+    fn try_from(key: &ApiKey) -> Result<Self, Invalid> {
+        let spec = &key.spec;
+        let namespace = key.metadata.namespace.clone().unwrap_or_default();
+        let name = key.metadata.name.clone().unwrap_or_default();
+        if name.len() > 40 {
+            return Err(Invalid::at("metadata.name", "must be at most 40 characters: Jobs are named after it"));
+        }
+        if spec.owner.customer_id != namespace && !namespace.is_empty() {
+            let problem = format!("must be {namespace:?}, the namespace: no cluster policy allows others");
+            return Err(Invalid::at("spec.owner.customerId", problem));
+        }
+        if spec.role == "Admin" {
+            return Err(Invalid::at("spec.role", "Admin needs a cluster policy that allows it"));
+        }
+        if !GRANTED.contains(&spec.role.as_str()) {
+            return Err(Invalid::at("spec.role", format!("{:?} is no role here: use Viewer or Editor", spec.role)));
+        }
+        if spec.rotation.policy == RotationPolicy::Disabled && spec.ttl.is_none() {
+            return Err(Invalid::at("spec.ttl", "a key that is never rotated needs a ttl: say how long it may live"));
+        }
+        let ttl = duration(spec.ttl.unwrap_or(GoDuration::hours(8760)), "spec.ttl")?;
+        let interval = duration(spec.rotation.interval, "spec.rotation.interval")?;
+        let overlap = SignedDuration::try_from(spec.rotation.overlap.get());
+        let overlap = overlap.map_err(|_| Invalid::at("spec.rotation.overlap", "is too long"))?;
+        check_times(spec.rotation.policy, ttl, interval, overlap)?;
+        let mut audiences = spec.audiences.clone();
+        audiences.sort();
+        let requested =
+            spec.rotation.requested_at.as_ref().and_then(|time| Timestamp::from_second(time.0.as_second()).ok());
+        Ok(Self {
+            owner: spec.owner.clone(),
+            audiences,
+            role: spec.role.clone(),
+            prefix: spec.prefix.clone(),
+            ttl,
+            rotation: Rotation {
+                interval: (spec.rotation.policy == RotationPolicy::Automatic).then_some(interval),
+                overlap,
+                requested: requested.filter(|_| spec.rotation.policy != RotationPolicy::Disabled),
+            },
+            consumer: spec.secret.name.clone(),
+            entries: spec.secret.keys.clone(),
+            namespace,
+            name,
+        })
+    }
+}
+
+fn duration(duration: GoDuration, field: &str) -> Result<SignedDuration, Invalid> {
+    if duration.get() < Duration::from_secs(1) {
+        return Err(Invalid::at(field, "must be at least 1s"));
+    }
+    SignedDuration::try_from(duration.get()).map_err(|_| Invalid::at(field, "is too long"))
+}
+
+/// The same rules as in the CRD, for those who come here without it.
+fn check_times(
+    policy: RotationPolicy,
+    ttl: SignedDuration,
+    interval: SignedDuration,
+    overlap: SignedDuration,
+) -> Result<(), Invalid> {
+    let at = |problem| Err(Invalid::at("spec.rotation.overlap", problem));
+    match policy {
+        RotationPolicy::Automatic if overlap >= interval => at("must be shorter than rotation.interval"),
+        RotationPolicy::Automatic if interval.checked_add(overlap).is_none_or(|sum| sum > ttl) => {
+            at("rotation.interval plus rotation.overlap must fit into ttl")
+        }
+        RotationPolicy::Manual if overlap >= ttl => at("must be shorter than ttl"),
+        _ => Ok(()),
+    }
+}
+
+impl Spec {
+    /// Name of the Secret of version `n`.
+    #[must_use]
+    pub fn secret_name(&self, n: i64) -> String {
+        format!("{}-v{n}", self.name)
+    }
+}

@@ -1,0 +1,13 @@
+//! The `rampart` binary: parse arguments, hand over to a subcommand.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use rampart::cli::Cli;
+
+fn main() -> ExitCode {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return ExitCode::from(3);
+    }
+    Cli::parse().run()
+}

@@ -1,0 +1,11 @@
+//! Retention: what is too old, what protects it, and what may be deleted now.
+//!
+//! Nothing here knows what an item is: a Kubernetes object today, a row or a file later.
+
+mod item;
+mod plan;
+mod spec;
+
+pub use item::{Item, Mark, Protection};
+pub use plan::{Breaker, Decision, Plan, Planned, Target, plan};
+pub use spec::{Caps, Spec, TargetSpec};

@@ -1,0 +1,282 @@
+//! The plan: a pure function of what is listed, the policy and the time.
+
+use jiff::Timestamp;
+
+use super::{Caps, Item, Mark, Protection, Spec};
+
+/// What one target lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Everything that it selects, of whatever age.
+    pub items: Vec<Item>,
+}
+
+/// What happens to an item, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It is not too old before then.
+    TooYoung(Timestamp),
+    /// Its age can't be read, so it is kept.
+    UnknownAge,
+    /// It is too old, and protected.
+    Protected(Protection),
+    /// Another policy has marked it, and will delete it.
+    MarkedByAnother,
+    /// It is too old, and not marked yet.
+    Mark,
+    /// It is marked, and may not go before then.
+    Wait(Timestamp),
+    /// It is marked, and its grace period is over.
+    Delete,
+}
+
+/// An item and what happens to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The item.
+    pub item: Item,
+    /// What happens to it.
+    pub decision: Decision,
+    /// Whether it carries our mark without being too old.
+    pub unmark: bool,
+}
+
+/// Why nothing is deleted: more would be than the caps allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breaker {
+    /// Items that would be deleted.
+    pub would_delete: usize,
+    /// Items that may be.
+    pub allowed: usize,
+}
+
+/// What would be done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Every item, oldest first.
+    pub items: Vec<Planned>,
+    /// Set when the caps forbid every deletion.
+    pub breaker: Option<Breaker>,
+}
+
+/// Plans. Total: whatever it can't read, it keeps.
+#[must_use]
+pub fn plan(spec: &Spec, targets: &[Target], now: Timestamp) -> Plan {
+    let mut planned = vec![];
+    let mut breaker = None;
+    for target in targets {
+        let first = planned.len();
+        planned.extend(target.items.iter().map(|item| decide(spec, item, now)));
+        let would_delete = planned.iter().skip(first).filter(|planned| planned.decision.deletes()).count();
+        let allowed = share(spec.caps, target.items.len());
+        if would_delete > allowed {
+            breaker = Some(Breaker { would_delete, allowed });
+        }
+    }
+    // An item that two targets select counts once.
+    planned.sort_by(|one, other| (one.item.born, &one.item.uid).cmp(&(other.item.born, &other.item.uid)));
+    planned.dedup_by(|one, other| one.item.uid == other.item.uid);
+    let would_delete = planned.iter().filter(|planned| planned.decision.deletes()).count();
+    if would_delete > spec.caps.count {
+        breaker = Some(Breaker { would_delete, allowed: spec.caps.count });
+    }
+    Plan { items: planned, breaker }
+}
+
+/// The percentage cap of a target, rounded up.
+fn share(caps: Caps, listed: usize) -> usize {
+    listed.saturating_mul(caps.percent).div_ceil(100)
+}
+
+fn decide(spec: &Spec, item: &Item, now: Timestamp) -> Planned {
+    let mark = Mark::of(item);
+    let ours = mark.as_ref().filter(|mark| mark.policy_uid == spec.uid);
+    let decision = match item.born.and_then(|born| born.checked_add(spec.max_age).ok()) {
+        None => Decision::UnknownAge,
+        Some(too_old) if now < too_old => Decision::TooYoung(too_old),
+        Some(_) => match (item.protection, &mark, ours) {
+            (Some(protection), ..) => Decision::Protected(protection),
+            (None, Some(_), None) => Decision::MarkedByAnother,
+            (None, None, _) => Decision::Mark,
+            (None, Some(_), Some(mark)) => {
+                // A grace period that was made longer counts, one that was made shorter does not.
+                let granted = mark.marked_at.checked_add(spec.grace).unwrap_or(Timestamp::MAX).max(mark.delete_after);
+                // A mark from the future proves nothing about the past.
+                if mark.marked_at <= now && granted <= now { Decision::Delete } else { Decision::Wait(granted) }
+            }
+        },
+    };
+    let unmark = ours.is_some() && !decision.deletes();
+    Planned { item: item.clone(), decision, unmark }
+}
+
+impl Decision {
+    /// Whether it ends in a deletion, now or later.
+    #[must_use]
+    pub const fn deletes(&self) -> bool {
+        matches!(self, Self::Mark | Self::Wait(_) | Self::Delete)
+    }
+
+    /// Whether the item is too old.
+    #[must_use]
+    pub const fn is_candidate(&self) -> bool {
+        !matches!(self, Self::TooYoung(_) | Self::UnknownAge)
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Self::TooYoung(_) => "kept: it is not too old yet",
+            Self::UnknownAge => "kept: its age can't be read",
+            Self::Protected(protection) => protection.as_str(),
+            Self::MarkedByAnother => "kept: another policy has marked it",
+            Self::Mark => "would be marked, and deleted after the grace period",
+            Self::Wait(_) => "is marked, and will be deleted after the grace period",
+            Self::Delete => "is marked, and its grace period is over",
+        }
+    }
+}
+
+impl Plan {
+    /// Items whose decision ends in a deletion, now or later.
+    pub fn would_delete(&self) -> impl Iterator<Item = &Planned> {
+        self.items.iter().filter(|planned| planned.decision.deletes())
+    }
+
+    /// Items to delete now; none while the breaker holds.
+    pub fn to_delete(&self) -> impl Iterator<Item = &Planned> {
+        let held = self.breaker.is_some();
+        self.items.iter().filter(move |planned| !held && planned.decision == Decision::Delete)
+    }
+
+    /// The next moment at which the plan changes by itself.
+    #[must_use]
+    pub fn next_moment(&self) -> Option<Timestamp> {
+        let moments = self.items.iter().filter_map(|planned| match planned.decision {
+            Decision::TooYoung(at) | Decision::Wait(at) => Some(at),
+            _ => None,
+        });
+        moments.min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::api::RetentionMode;
+
+    const HOUR: i64 = 3600;
+    const NOW: i64 = 1_000 * HOUR;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn spec(count: usize, percent: usize) -> Spec {
+        Spec {
+            namespace: "n".into(),
+            uid: "policy".into(),
+            mode: RetentionMode::Enforce,
+            service_account: "sa".into(),
+            max_age: SignedDuration::from_hours(10),
+            grace: SignedDuration::from_hours(2),
+            caps: Caps { count, percent },
+            targets: vec![],
+        }
+    }
+
+    fn item(name: &str, age_hours: i64) -> Item {
+        Item {
+            kind: "Job".into(),
+            name: name.into(),
+            uid: format!("uid-{name}"),
+            version: "1".into(),
+            born: Some(at(NOW - age_hours * HOUR)),
+            mark: None,
+            protection: None,
+        }
+    }
+
+    fn marked(name: &str, policy: &str, hours_ago: i64) -> Item {
+        let marked_at = at(NOW - hours_ago * HOUR);
+        let delete_after = marked_at + SignedDuration::from_hours(2);
+        let mark = Mark { policy_uid: policy.into(), marked_at, delete_after, uid: format!("uid-{name}") };
+        Item { mark: Some(mark.to_text()), ..item(name, 20) }
+    }
+
+    fn decision(item: Item) -> Decision {
+        plan(&spec(100, 100), &[Target { items: vec![item] }], at(NOW)).items[0].decision.clone()
+    }
+
+    #[test]
+    fn the_life_of_an_item() {
+        assert_eq!(decision(item("a", 9)), Decision::TooYoung(at(NOW + HOUR)));
+        assert_eq!(decision(item("a", 10)), Decision::Mark);
+        assert_eq!(decision(marked("a", "policy", 1)), Decision::Wait(at(NOW + HOUR)));
+        assert_eq!(decision(marked("a", "policy", 2)), Decision::Delete);
+    }
+
+    #[test]
+    fn what_is_kept() {
+        assert_eq!(decision(Item { born: None, ..marked("a", "policy", 9) }), Decision::UnknownAge);
+        let owned = Item { protection: Some(Protection::ControllerOwned), ..marked("a", "policy", 9) };
+        assert_eq!(decision(owned), Decision::Protected(Protection::ControllerOwned));
+        assert_eq!(decision(marked("a", "another", 9)), Decision::MarkedByAnother);
+        assert_eq!(decision(marked("a", "policy", -1)), Decision::Wait(at(NOW + 3 * HOUR)), "marked in the future");
+    }
+
+    #[test]
+    fn a_mark_counts_only_on_the_item_it_was_made_for() {
+        let copied = Item { mark: marked("a", "policy", 9).mark, ..item("b", 20) };
+        assert_eq!(decision(copied), Decision::Mark);
+        assert_eq!(decision(Item { mark: Some("junk".into()), ..item("b", 20) }), Decision::Mark);
+    }
+
+    #[test]
+    fn what_is_no_longer_too_old_loses_its_mark() {
+        let young = Item { born: Some(at(NOW)), ..marked("a", "policy", 1) };
+        let plan = plan(&spec(100, 100), &[Target { items: vec![young, marked("b", "policy", 1)] }], at(NOW));
+        let unmarked: Vec<&str> =
+            plan.items.iter().filter(|item| item.unmark).map(|item| item.item.name.as_str()).collect();
+        assert_eq!(unmarked, ["a"]);
+    }
+
+    #[test]
+    fn twenty_one_candidates_under_a_cap_of_twenty_delete_none() {
+        let items: Vec<Item> = (0..21).map(|n| marked(&n.to_string(), "policy", 9)).collect();
+        let all = plan(&spec(20, 100), &[Target { items: items.clone() }], at(NOW));
+        assert_eq!(all.breaker, Some(Breaker { would_delete: 21, allowed: 20 }));
+        assert_eq!(all.to_delete().count(), 0);
+        let fewer = plan(&spec(20, 100), &[Target { items: items[1..].to_vec() }], at(NOW));
+        assert_eq!(fewer.to_delete().count(), 20);
+    }
+
+    #[test]
+    fn the_percentage_is_of_what_the_target_lists_rounded_up() {
+        let listed = |young: usize, old: usize| {
+            let mut items: Vec<Item> = (0..young).map(|n| item(&format!("y{n}"), 1)).collect();
+            items.extend((0..old).map(|n| marked(&n.to_string(), "policy", 9)));
+            plan(&spec(100, 10), &[Target { items }], at(NOW)).to_delete().count()
+        };
+        assert_eq!(listed(10, 2), 2, "10 percent of 12, rounded up");
+        assert_eq!(listed(8, 2), 0, "10 percent of 10");
+    }
+
+    proptest! {
+        /// A run that is cut off after any of its deletions may go on: the rest is still inside the caps.
+        #[test]
+        fn a_run_inside_the_caps_stays_inside(young in 0_usize..40, old in 0_usize..40, percent in 1_usize..=100, done in 0_usize..40) {
+            let list = |old: usize| {
+                let mut items: Vec<Item> = (0..young).map(|n| item(&format!("y{n}"), 1)).collect();
+                items.extend((0..old).map(|n| marked(&n.to_string(), "policy", 9)));
+                plan(&spec(100, percent), &[Target { items }], at(NOW))
+            };
+            prop_assume!(done <= old && list(old).breaker.is_none());
+            prop_assert!(list(old - done).breaker.is_none());
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Metrics, in the names that users of controller-runtime know, and our own with the prefix `rampart_`.
+
+use std::sync::Arc;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+use crate::{
+    admission::{Answer, Operation, Request, Target},
+    api::HardeningMode,
+    hardening::Covering,
+};
+
+/// Label of a controller.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ControllerLabel {
+    /// Its name.
+    pub controller: &'static str,
+}
+
+/// Labels of a reconcile.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReconcileLabels {
+    /// Name of the controller.
+    pub controller: &'static str,
+    /// `success`, `requeue_after` or `error`.
+    pub result: &'static str,
+}
+
+/// Labels of a failed reconcile.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ErrorLabels {
+    /// Name of the controller.
+    pub controller: &'static str,
+    /// Stable reason of the error.
+    pub reason: &'static str,
+}
+
+/// Labels of a webhook request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WebhookLabels {
+    /// Path of the webhook.
+    pub webhook: &'static str,
+    /// HTTP status code.
+    pub code: u16,
+}
+
+/// Labels of a decision about a pod, as Pod Security Admission counts them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EvaluationLabels {
+    /// `allow` or `deny`.
+    pub decision: &'static str,
+    /// `enforce`, `warn` or `audit`.
+    pub mode: &'static str,
+    /// Level of the standard.
+    pub policy_level: &'static str,
+    /// `pod` or `controller`.
+    pub resource: &'static str,
+    /// `create` or `update`.
+    pub request_operation: &'static str,
+}
+
+/// Labels of a request to the API server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RestLabels {
+    /// HTTP method.
+    pub method: String,
+    /// HTTP status code, or `<error>`.
+    pub code: String,
+}
+
+/// Label of a Lease.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LeaseLabel {
+    /// Its name.
+    pub name: &'static str,
+}
+
+/// Label of a kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabel {
+    /// Its name.
+    pub kind: &'static str,
+}
+
+/// Label of an outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResultLabel {
+    /// What came of it.
+    pub result: &'static str,
+}
+
+/// A family of histograms.
+pub type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Every metric of a process.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    /// Reconciles by outcome.
+    pub reconciles: Family<ReconcileLabels, Counter>,
+    /// Failed reconciles by reason.
+    pub reconcile_errors: Family<ErrorLabels, Counter>,
+    /// Reconciles that panicked.
+    pub reconcile_panics: Family<ControllerLabel, Counter>,
+    /// Reconciles that were cut off by their deadline.
+    pub reconcile_timeouts: Family<ControllerLabel, Counter>,
+    /// Reconciles whose error is the user's to mend.
+    pub terminal_errors: Family<ControllerLabel, Counter>,
+    /// Duration of reconciles.
+    pub reconcile_seconds: Histograms<ControllerLabel>,
+    /// Reconciles under way.
+    pub active_workers: Family<ControllerLabel, Gauge>,
+    /// Reconciles that may be under way at once.
+    pub max_concurrent: Family<ControllerLabel, Gauge>,
+    /// Webhook requests by status code.
+    pub webhook_requests: Family<WebhookLabels, Counter>,
+    /// Duration of webhook requests.
+    pub webhook_seconds: Histograms<WebhookLabels>,
+    /// Webhook requests under way.
+    pub webhook_in_flight: Gauge,
+    /// Webhook requests whose handling panicked.
+    pub webhook_panics: Counter,
+    /// Decisions about pods.
+    pub evaluations: Family<EvaluationLabels, Counter>,
+    /// Requests to the API server.
+    pub rest_requests: Family<RestLabels, Counter>,
+    /// Whether this process leads.
+    pub leader: Family<LeaseLabel, Gauge>,
+    /// When the webhook's certificate ends, Unix seconds.
+    pub certificate_expiry: Gauge,
+    /// Objects that were found changed and put back.
+    pub drift_reverted: Family<KindLabel, Counter>,
+    /// Orphans that the prune brake holds.
+    pub prune_held: Family<KindLabel, Gauge>,
+    /// Objects that could not be read and are skipped.
+    pub invalid_objects: Family<KindLabel, Counter>,
+    /// Key rotations by outcome.
+    pub rotations: Family<ResultLabel, Counter>,
+    /// Objects that retention deleted.
+    pub retention_deleted: Counter,
+    /// Retention runs that the caps stopped.
+    pub retention_breaker: Counter,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 16))
+}
+
+fn fast_seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_05, 2.0, 16))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Arc::default(),
+            reconciles: Family::default(),
+            reconcile_errors: Family::default(),
+            reconcile_panics: Family::default(),
+            reconcile_timeouts: Family::default(),
+            terminal_errors: Family::default(),
+            reconcile_seconds: Family::new_with_constructor(seconds),
+            active_workers: Family::default(),
+            max_concurrent: Family::default(),
+            webhook_requests: Family::default(),
+            webhook_seconds: Family::new_with_constructor(fast_seconds),
+            webhook_in_flight: Gauge::default(),
+            webhook_panics: Counter::default(),
+            evaluations: Family::default(),
+            rest_requests: Family::default(),
+            leader: Family::default(),
+            certificate_expiry: Gauge::default(),
+            drift_reverted: Family::default(),
+            prune_held: Family::default(),
+            invalid_objects: Family::default(),
+            rotations: Family::default(),
+            retention_deleted: Counter::default(),
+            retention_breaker: Counter::default(),
+        };
+        metrics.registry = Arc::new(metrics.register());
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&self) -> Registry {
+        let mut all = Registry::default();
+        let of = all.sub_registry_with_prefix("controller_runtime");
+        of.register("reconcile", "Reconciles by outcome", self.reconciles.clone());
+        of.register("reconcile_errors", "Failed reconciles by reason", self.reconcile_errors.clone());
+        of.register("reconcile_panics", "Reconciles that panicked", self.reconcile_panics.clone());
+        of.register("reconcile_timeouts", "Reconciles cut off by their deadline", self.reconcile_timeouts.clone());
+        of.register("terminal_reconcile_errors", "Errors that wait for a change", self.terminal_errors.clone());
+        of.register("reconcile_time_seconds", "Duration of reconciles", self.reconcile_seconds.clone());
+        of.register("active_workers", "Reconciles under way", self.active_workers.clone());
+        of.register("max_concurrent_reconciles", "Reconciles allowed at once", self.max_concurrent.clone());
+        of.register("webhook_requests", "Webhook requests by status code", self.webhook_requests.clone());
+        of.register("webhook_latency_seconds", "Duration of webhook requests", self.webhook_seconds.clone());
+        of.register("webhook_requests_in_flight", "Webhook requests under way", self.webhook_in_flight.clone());
+        of.register("webhook_panics", "Webhook requests that panicked", self.webhook_panics.clone());
+        all.register("pod_security_evaluations", "Decisions about pods", self.evaluations.clone());
+        all.register("rest_client_requests", "Requests to the API server", self.rest_requests.clone());
+        all.register("leader_election_master_status", "1 while this process leads", self.leader.clone());
+        let of = all.sub_registry_with_prefix("rampart");
+        let expiry = self.certificate_expiry.clone();
+        of.register("webhook_certificate_expiration_timestamp_seconds", "End of the webhook's certificate", expiry);
+        of.register("drift_reverted", "Objects that were put back", self.drift_reverted.clone());
+        of.register("prune_held", "Orphans that the prune brake holds", self.prune_held.clone());
+        of.register("invalid_objects", "Objects that could not be read", self.invalid_objects.clone());
+        of.register("apikey_rotation", "Key rotations by outcome", self.rotations.clone());
+        of.register("retention_deleted", "Objects that retention deleted", self.retention_deleted.clone());
+        of.register(
+            "retention_breaker_tripped",
+            "Retention runs that the caps stopped",
+            self.retention_breaker.clone(),
+        );
+        all
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// When a value can't be written, which does not happen for a `String`.
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Metrics {
+    /// Counts what was decided about a pod or a template, once for each policy that covers it.
+    pub fn count_review(&self, request: &Request<'_>, answer: &Answer, policies: &[Covering]) {
+        let Some(target) = Target::of(request) else { return };
+        for Covering { requirement, .. } in policies {
+            let labels = EvaluationLabels {
+                decision: if answer.allowed { "allow" } else { "deny" },
+                mode: match requirement.mode {
+                    HardeningMode::Enforce => "enforce",
+                    HardeningMode::Warn => "warn",
+                    HardeningMode::Audit | HardeningMode::Disabled => "audit",
+                },
+                policy_level: requirement.level.as_str(),
+                resource: if target == Target::Pod { "pod" } else { "controller" },
+                request_operation: if request.operation == Operation::Create { "create" } else { "update" },
+            };
+            self.evaluations.get_or_create(&labels).inc();
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What a process is made of: clock, randomness, logs, metrics, readiness, supervised tasks, signals.
+
+pub mod clock;
+pub mod logs;
+pub mod metrics;
+pub mod random;
+pub mod readiness;
+pub mod redact;
+pub mod tasks;

@@ -1,0 +1,75 @@
+//! Named readiness: what has to be there before traffic may come, and what is missing.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The gates of a process. It is ready when every gate is open and it is not shutting down.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness {
+    gates: Arc<Mutex<BTreeMap<&'static str, bool>>>,
+}
+
+/// One thing that has to be there.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    name: &'static str,
+    of: Readiness,
+}
+
+const SHUTTING_DOWN: &str = "shutting down";
+
+impl Readiness {
+    /// Adds a gate, closed.
+    #[must_use]
+    pub fn gate(&self, name: &'static str) -> Gate {
+        self.set(name, false);
+        Gate { name, of: self.clone() }
+    }
+
+    /// Makes the process not ready for good.
+    pub fn shut_down(&self) {
+        self.set(SHUTTING_DOWN, false);
+    }
+
+    /// Names of the closed gates; empty when ready.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.iter().filter(|(_, open)| !**open).map(|(name, _)| *name).collect()
+    }
+
+    fn set(&self, name: &'static str, open: bool) {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner).insert(name, open);
+    }
+}
+
+impl Gate {
+    /// Opens the gate.
+    pub fn open(&self) {
+        self.of.set(self.name, true);
+    }
+
+    /// Closes the gate again.
+    pub fn close(&self) {
+        self.of.set(self.name, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_when_every_gate_is_open_and_never_again_after_shut_down() {
+        let readiness = Readiness::default();
+        let (one, two) = (readiness.gate("one"), readiness.gate("two"));
+        two.open();
+        assert_eq!(readiness.missing(), ["one"]);
+        one.open();
+        assert!(readiness.missing().is_empty());
+        readiness.shut_down();
+        assert_eq!(readiness.missing(), ["shutting down"]);
+    }
+}

@@ -1,0 +1,248 @@
+//! Keeps the CA Secret, the injected bundle and the served leaf in step.
+
+use std::{net::IpAddr, time::Duration};
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use k8s_openapi::{
+    ByteString,
+    api::{admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+    runtime::watcher,
+};
+use rcgen::SanType;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use super::{
+    Leaf,
+    authority::{Authority, Ca, LEAF_RENEWAL, Step, ends},
+};
+use crate::{
+    admission::WEBHOOK_CONFIGURATION,
+    api::labels::{MANAGED_BY, MANAGER},
+    cluster::{
+        Error, Result,
+        error::{call, found, secret_call},
+    },
+    runtime::{clock, metrics::Metrics, readiness::Gate},
+};
+
+/// The Secret that all replicas share.
+const SECRET: &str = "rampart-webhook-ca";
+/// Owns `caBundle` in the webhook configuration, and nothing else.
+const INJECTOR: &str = "rampart-ca-injector";
+/// Everything is looked at again this often, by the wall clock: timers stand still while a machine
+/// sleeps, and certificates do not.
+const CHECK: Duration = Duration::from_mins(1);
+const RETRY: Duration = Duration::from_secs(1);
+
+const SIGNING: (&str, &str) = ("ca.crt", "ca.key");
+const NEXT: (&str, &str) = ("next.crt", "next.key");
+const RETIRED: &str = "retired.crt";
+const END: &str = "-----END CERTIFICATE-----\n";
+
+/// Names that the webhook is called by.
+#[derive(Debug, Clone)]
+pub struct Names {
+    /// DNS names.
+    pub dns: Vec<String>,
+    /// Addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Names {
+    fn alternatives(&self) -> anyhow::Result<Vec<SanType>> {
+        let dns = self.dns.iter().map(|name| Ok(SanType::DnsName(name.as_str().try_into()?)));
+        dns.chain(self.addresses.iter().map(|address| Ok(SanType::IpAddress(*address)))).collect()
+    }
+}
+
+/// Keeps the certificates.
+pub struct Keeper {
+    /// Client of the operator.
+    pub client: Client,
+    /// Namespace of the Secret.
+    pub namespace: String,
+    /// Names that the webhook is called by.
+    pub names: Names,
+    /// What is served.
+    pub leaf: Leaf,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Opens when a certificate is served.
+    pub certificate: Gate,
+    /// Opens when the API server trusts it.
+    pub bundle: Gate,
+}
+
+/// What is served: by which CA, and until when.
+struct Served {
+    by: String,
+    until: Timestamp,
+}
+
+impl Keeper {
+    /// Keeps them until the process stops.
+    ///
+    /// # Errors
+    /// When a name is not one.
+    pub async fn run(self, stopped: CancellationToken) -> anyhow::Result<()> {
+        let names = self.names.alternatives()?;
+        let mut served = None;
+        let only = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let configuration: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
+        let secret: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let configuration = watcher(configuration, only(WEBHOOK_CONFIGURATION)).map(drop);
+        let secret = watcher(secret, only(SECRET)).map(drop);
+        let mut changes = std::pin::pin!(futures::stream::select(configuration, secret));
+        loop {
+            let pause = match self.pass(&names, &mut served).await {
+                // A step leads to the next one at once.
+                Ok(true) => continue,
+                Ok(false) => CHECK,
+                Err(error) => {
+                    tracing::warn!(%error, "the webhook's certificate could not be looked after");
+                    RETRY
+                }
+            };
+            tokio::select! {
+                _ = changes.next() => {}
+                () = tokio::time::sleep(pause) => {}
+                () = stopped.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// One look at everything; whether it changed the Secret.
+    async fn pass(&self, names: &[SanType], served: &mut Option<Served>) -> anyhow::Result<bool> {
+        let now = clock::now();
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let secret = found(secret_call(|| format!("reading Secret {SECRET}"), api.get(SECRET)).await)?;
+        let authority = secret.as_ref().map(read).unwrap_or_default();
+        let trusted = self.trusted().await?;
+        let step = authority.decide(trusted.as_deref(), now);
+        if step != Step::Keep {
+            tracing::info!(?step, "the webhook's CA");
+            self.write(&api, secret, &authority.after(step, now)?).await?;
+            return Ok(true);
+        }
+        self.serve_leaf(&authority, names, served, now)?;
+        let bundle = authority.bundle();
+        if trusted.as_deref() != Some(&bundle) {
+            self.inject(&bundle).await?;
+        }
+        self.bundle.open();
+        Ok(false)
+    }
+
+    fn serve_leaf(
+        &self,
+        authority: &Authority,
+        names: &[SanType],
+        served: &mut Option<Served>,
+        now: Timestamp,
+    ) -> anyhow::Result<()> {
+        let Some(signing) = &authority.signing else { return Ok(()) };
+        let fresh =
+            |served: &Served| served.by == signing.certificate && served.until.duration_since(now) > LEAF_RENEWAL;
+        if !served.as_ref().is_some_and(fresh) {
+            let (certificate, key) = signing.sign(names, now)?;
+            self.leaf.serve(&certificate, &key)?;
+            let until = ends(&certificate);
+            self.metrics.certificate_expiry.set(until.as_second());
+            tracing::info!(%until, "a new certificate is served");
+            *served = Some(Served { by: signing.certificate.clone(), until });
+            self.certificate.open();
+        }
+        Ok(())
+    }
+
+    /// The bundle that every webhook of the configuration carries; `None` where they differ or lack it.
+    async fn trusted(&self) -> Result<Option<String>> {
+        let live = self.configuration().await?;
+        let bundles = live.webhooks.iter().flatten().map(|webhook| webhook.client_config.ca_bundle.as_ref());
+        let mut bundles: Vec<_> = bundles.collect();
+        bundles.dedup();
+        Ok(match bundles.as_slice() {
+            [Some(bundle)] => String::from_utf8(bundle.0.clone()).ok(),
+            _ => None,
+        })
+    }
+
+    async fn configuration(&self) -> Result<ValidatingWebhookConfiguration> {
+        let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
+        let doing = || format!("reading the ValidatingWebhookConfiguration {WEBHOOK_CONFIGURATION}: is it installed?");
+        call(doing, api.get(WEBHOOK_CONFIGURATION)).await
+    }
+
+    async fn inject(&self, bundle: &str) -> Result<()> {
+        let live = self.configuration().await?;
+        let bundle = ByteString(bundle.as_bytes().to_vec());
+        let with_bundle = |name: &String| json!({"name": name, "clientConfig": {"caBundle": bundle}});
+        let webhooks: Vec<_> = live.webhooks.iter().flatten().map(|webhook| with_bundle(&webhook.name)).collect();
+        let patch = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": WEBHOOK_CONFIGURATION, "uid": live.metadata.uid}, "webhooks": webhooks,
+        });
+        let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
+        let doing = || "injecting the CA bundle".into();
+        let params = PatchParams::apply(INJECTOR).force();
+        call(doing, api.patch(WEBHOOK_CONFIGURATION, &params, &Patch::Apply(&patch))).await?;
+        tracing::info!("the API server was told which CA to trust");
+        Ok(())
+    }
+
+    /// Writes the Secret, unless another replica was faster: then theirs stands.
+    async fn write(&self, api: &Api<Secret>, live: Option<Secret>, authority: &Authority) -> Result<()> {
+        let data = authority.to_data();
+        let written = if let Some(mut secret) = live {
+            secret.data = Some(data);
+            secret_call(|| format!("writing Secret {SECRET}"), api.replace(SECRET, &PostParams::default(), &secret))
+                .await
+        } else {
+            let labels = [(MANAGED_BY.to_owned(), MANAGER.to_owned())].into();
+            let metadata = ObjectMeta { name: Some(SECRET.into()), labels: Some(labels), ..ObjectMeta::default() };
+            let secret = Secret { metadata, type_: Some("Opaque".into()), data: Some(data), ..Secret::default() };
+            secret_call(|| format!("creating Secret {SECRET}"), api.create(&PostParams::default(), &secret)).await
+        };
+        match written {
+            Err(Error::Secret { code: 409, .. }) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+}
+
+type Data = std::collections::BTreeMap<String, ByteString>;
+
+fn read(secret: &Secret) -> Authority {
+    let text = |name: &str| secret.data.as_ref()?.get(name).and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
+    let ca = |(certificate, key): (&str, &str)| {
+        Some(Ca { certificate: text(certificate)?, key: Zeroizing::new(text(key)?) })
+    };
+    let retired = text(RETIRED).unwrap_or_default();
+    let retired = retired.split_inclusive(END).filter(|pem| !pem.trim().is_empty()).map(Into::into).collect();
+    Authority { signing: ca(SIGNING), next: ca(NEXT), retired }
+}
+
+impl Authority {
+    fn to_data(&self) -> Data {
+        let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+        let mut data = Data::new();
+        for ((certificate, key), ca) in [(SIGNING, &self.signing), (NEXT, &self.next)] {
+            if let Some(ca) = ca {
+                data.insert(certificate.into(), bytes(&ca.certificate));
+                data.insert(key.into(), bytes(&ca.key));
+            }
+        }
+        if !self.retired.is_empty() {
+            data.insert(RETIRED.into(), bytes(&self.retired.concat()));
+        }
+        data
+    }
+}

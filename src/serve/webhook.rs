@@ -1,0 +1,144 @@
+//! The admission webhook: `POST /validate`, over TLS, with limits on everything that a client controls.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use axum_server::{Handle, tls_rustls::RustlsConfig};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio_util::sync::CancellationToken;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
+use tracing::Instrument as _;
+
+use super::policy_index::PolicyIndex;
+use crate::{
+    admission::{BadReview, Review, decide},
+    runtime::metrics::{Metrics, WebhookLabels},
+};
+
+/// The API server's own limit on an object is 3 MiB, and an update carries two of them.
+const MAX_BODY: usize = 16 << 20;
+/// Less than the three seconds after which the API server gives up.
+const REQUEST_DEADLINE: Duration = Duration::from_millis(2500);
+const HEADER_DEADLINE: Duration = Duration::from_secs(5);
+/// Reviews under way at once: each may hold a body of 16 MiB.
+const MAX_IN_FLIGHT: usize = 128;
+/// What is under way may take this long to finish when the process stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What a handler needs.
+#[derive(Clone)]
+pub struct Shared {
+    /// Policies by namespace.
+    pub policies: PolicyIndex,
+    /// Metrics.
+    pub metrics: Metrics,
+}
+
+/// The routes, without TLS.
+pub fn router(shared: Shared) -> Router {
+    let panics = shared.metrics.webhook_panics.clone();
+    let on_panic = move |_: Box<dyn std::any::Any + Send>| {
+        panics.inc();
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    };
+    let set = |name: HeaderName, value| SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value));
+    Router::new()
+        .route("/validate", post(validate))
+        .layer(CatchPanicLayer::custom(on_panic))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE))
+        .layer(GlobalConcurrencyLimitLayer::new(MAX_IN_FLIGHT))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
+        .with_state(shared)
+}
+
+/// Serves until the process stops.
+///
+/// # Errors
+/// When the address can't be bound.
+pub async fn serve(
+    address: SocketAddr,
+    tls: Arc<rustls::ServerConfig>,
+    shared: Shared,
+    stopped: CancellationToken,
+) -> anyhow::Result<()> {
+    let handle = Handle::new();
+    let stopping = handle.clone();
+    let mut server = axum_server::bind_rustls(address, RustlsConfig::from_config(tls)).handle(handle);
+    *server.http_builder() = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE);
+    server
+        .http_builder()
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .max_concurrent_streams(Some(250));
+    let serving = server.serve(router(shared).into_make_service());
+    tokio::select! {
+        result = serving => result?,
+        () = async {
+            stopped.cancelled().await;
+            stopping.graceful_shutdown(Some(DRAIN));
+            std::future::pending::<()>().await;
+        } => {}
+    }
+    Ok(())
+}
+
+async fn validate(State(shared): State<Shared>, body: Result<Bytes, BytesRejection>) -> Response {
+    let began = Instant::now();
+    shared.metrics.webhook_in_flight.inc();
+    let response = answer(&shared, body).await;
+    shared.metrics.webhook_in_flight.dec();
+    let labels = WebhookLabels { webhook: "/validate", code: response.status().as_u16() };
+    shared.metrics.webhook_requests.get_or_create(&labels).inc();
+    shared.metrics.webhook_seconds.get_or_create(&labels).observe(began.elapsed().as_secs_f64());
+    response
+}
+
+async fn answer(shared: &Shared, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let limit = MAX_BODY >> 20;
+            return (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} MiB\n")).into_response();
+        }
+        Err(rejection) => return (rejection.status(), format!("{rejection}\n")).into_response(),
+    };
+    match review(shared, &body) {
+        Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
+        Err(error) => {
+            let span = tracing::info_span!("review");
+            async { tracing::warn!(%error, "a request was not a review") }.instrument(span).await;
+            (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
+        }
+    }
+}
+
+fn review(shared: &Shared, body: &[u8]) -> Result<Vec<u8>, BadReview> {
+    let request = Review::parse(body)?;
+    let policies = shared.policies.of_namespace(request.namespace.as_deref().unwrap_or_default());
+    let answer = decide(&request, &policies);
+    let (kind, namespace, name) = (&*request.kind.kind, request.namespace.as_deref(), request.name.as_deref());
+    let (allowed, warnings) = (answer.allowed, answer.warnings.len());
+    if !allowed || warnings > 0 {
+        tracing::info!(request_id = &*request.uid, kind, namespace, name, allowed, warnings, "judged");
+    } else {
+        tracing::debug!(request_id = &*request.uid, kind, namespace, name, allowed, "judged");
+    }
+    shared.metrics.count_review(&request, &answer, &policies);
+    Ok(answer.to_body(&request.uid)?)
+}
