@@ -29,7 +29,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) doc --workspace --no-deps --quiet
-	$(CARGO) deny --offline check bans licenses sources
+	$(CARGO) deny check --hide-inclusion-graph bans licenses sources
 	$(CARGO) run --quiet --bin rampart -- generate . --check
 
 generate:

@@ -179,8 +179,7 @@ impl Program {
         let packages = listed.stdout.lines().count();
 
         let partial = target.with_extension("partial");
-        let mut build = self
-            .go(scratch.path())
+        let mut build = Self::go(scratch.path())
             .args(["build", "-v", "-trimpath", "-ldflags", &self.ldflags, "-o"])
             .args([partial.as_os_str(), self.package.as_ref()])
             .stderr(Stdio::piped())
