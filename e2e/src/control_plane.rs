@@ -120,7 +120,7 @@ impl ControlPlane {
     /// # Errors
     /// When it can't be written.
     pub fn admin_kubeconfig(&self) -> Result<PathBuf> {
-        self.write_kubeconfig("admin", &self.server, certificate_user(&self.admin))
+        self.write_kubeconfig("admin", &self.server, &certificate_user(&self.admin))
     }
 
     /// Writes a kubeconfig that authenticates with a bearer token against `server`, which is the API
@@ -129,7 +129,7 @@ impl ControlPlane {
     /// # Errors
     /// When it can't be written.
     pub fn token_kubeconfig(&self, name: &str, server: &str, token: &str) -> Result<PathBuf> {
-        self.write_kubeconfig(name, server, json!({"token": token}))
+        self.write_kubeconfig(name, server, &json!({"token": token}))
     }
 
     /// Every write that reached the API server.
@@ -138,9 +138,9 @@ impl ControlPlane {
         AuditLog::at(self.dir.join("audit.log"))
     }
 
-    fn write_kubeconfig(&self, name: &str, server: &str, user: serde_json::Value) -> Result<PathBuf> {
+    fn write_kubeconfig(&self, name: &str, server: &str, user: &serde_json::Value) -> Result<PathBuf> {
         let path = self.dir.join(format!("{name}.kubeconfig"));
-        let text = kubeconfig(server, &self.authority.ca_pem, &user).to_string();
+        let text = kubeconfig(server, &self.authority.ca_pem, user).to_string();
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         Ok(path)
     }
@@ -223,7 +223,7 @@ impl ControlPlane {
 
     fn component_kubeconfig(&self, name: &str) -> Result<PathBuf> {
         let certificate = self.authority.client(name, &format!("system:{name}"), None)?;
-        self.write_kubeconfig(name, &self.server, certificate_user(&certificate))
+        self.write_kubeconfig(name, &self.server, &certificate_user(&certificate))
     }
 
     async fn create_nodes(&self) -> Result<()> {

@@ -120,7 +120,8 @@ impl Operator {
         command
             .arg("run")
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
-            .args(["--identity=e2e", "--shutdown-delay=0s", "--webhook-names=127.0.0.1"])
+            .env("RAMPART_IDENTITY", "e2e")
+            .args(["--shutdown-delay=0s", "--webhook-names=127.0.0.1"])
             .arg(format!("--webhook-address=127.0.0.1:{}", ports.webhook.number()))
             .arg(format!("--admin-address=127.0.0.1:{}", ports.admin.number()))
             .args(flags);

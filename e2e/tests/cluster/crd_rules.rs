@@ -1,0 +1,140 @@
+//! What the API server itself refuses, by the schema and the CEL rules of the CRDs.
+
+use anyhow::{Result, bail, ensure};
+use kube::api::PostParams;
+use rampart_e2e::{fixtures, stories};
+use serde_json::{Value, json};
+
+use crate::{Env, Tests};
+
+pub(crate) fn tests(tests: &mut Tests) {
+    tests.add("crd_rules::bad_specs_are_refused_with_the_field_and_the_reason", bad_specs_are_refused);
+    tests.add("crd_rules::what_is_immutable_stays", what_is_immutable_stays);
+}
+
+/// An object with one field changed; `Null` removes it.
+fn with(mut object: Value, pointer: &str, value: Value) -> Value {
+    let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+    let parent = object.pointer_mut(parent).expect("a parent");
+    match (parent, value) {
+        (Value::Object(fields), Value::Null) => drop(fields.remove(key)),
+        (parent, value) => match key.parse::<usize>() {
+            Ok(index) => parent[index] = value,
+            Err(_) => parent[key] = value,
+        },
+    }
+    object
+}
+
+async fn bad_specs_are_refused(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let policy = || with(stories::sample_policy(), "/metadata/namespace", json!(namespace));
+    let key = || stories::api_key(&namespace);
+    let retention = || stories::retention_policy(&namespace, "DryRun");
+    let at = "/spec/network";
+    let cases = [
+        ("unknown enum", with(policy(), &format!("{at}/mode"), json!("Off")), "spec.network.mode"),
+        ("mode is required", with(policy(), &format!("{at}/mode"), Value::Null), "spec.network.mode"),
+        ("no DNS", with(policy(), &format!("{at}/egress"), json!([])), "cuts the pods off from name resolution"),
+        ("two kinds of peer", with(policy(), &format!("{at}/egress/0/peers/0/entity"), json!("DNS")), "exactly one of"),
+        ("no kind of peer", with(policy(), &format!("{at}/egress/0/peers/0"), json!({})), "exactly one of"),
+        (
+            "not a range",
+            with(policy(), &format!("{at}/egress/2/peers/0/external/cidrs/0"), json!("10.0.0.0")),
+            "address ranges",
+        ),
+        (
+            "port 0",
+            with(policy(), &format!("{at}/egress/0/ports/0/port"), json!(0)),
+            "should be greater than or equal to 1",
+        ),
+        (
+            "end before port",
+            with(policy(), &format!("{at}/egress/0/ports/0/endPort"), json!(80)),
+            "endPort must not be below port",
+        ),
+        ("no ports", with(policy(), &format!("{at}/egress/0/ports"), Value::Null), "either ports or anyPort"),
+        (
+            "rules without isolation",
+            with(policy(), &format!("{at}/isolate"), json!(["Egress"])),
+            "need Ingress in isolate",
+        ),
+        ("one name twice", with(policy(), &format!("{at}/egress/0/name"), json!("dns")), "Duplicate value"),
+        // The webhook's turn: what CEL can't afford, by the same parser as the controller's.
+        (
+            "not a selector",
+            with(policy(), &format!("{at}/podSelector"), json!({"matchExpressions": [{"key": "a", "operator": "Is"}]})),
+            "spec.network.podSelector.matchExpressions[0].operator: must be In, NotIn, Exists or DoesNotExist",
+        ),
+        (
+            "except outside",
+            with(
+                policy(),
+                &format!("{at}/egress/2/peers/0/external"),
+                json!({"cidrs": ["10.0.0.0/8"], "except": ["11.0.0.0/16"]}),
+            ),
+            "external.except[0]: lies inside none of cidrs",
+        ),
+        (
+            "DNS calls nobody",
+            with(policy(), &format!("{at}/ingress/0/peers/0/entity"), json!("DNS")),
+            "spec.network.ingress[0].peers[0].entity",
+        ),
+        (
+            "overlap",
+            with(key(), "/spec/rotation", json!({"interval": "10h", "overlap": "10h"})),
+            "overlap must be shorter",
+        ),
+        ("ttl", with(key(), "/spec/ttl", json!("24h")), "must fit into ttl"),
+        ("negative duration", with(key(), "/spec/ttl", json!("-1h")), "spec.ttl"),
+        ("days", with(key(), "/spec/ttl", json!("30d")), "spec.ttl"),
+        ("never rotated, never ends", with(key(), "/spec/rotation", json!({"policy": "Disabled"})), "needs a ttl"),
+        ("prefix", with(key(), "/spec/prefix", json!("Shop")), "spec.prefix"),
+        ("long name", with(key(), "/metadata/name", json!("a".repeat(41))), "at most 40 characters"),
+        ("another's customer", with(key(), "/spec/owner/customerId", json!("others")), "spec.owner.customerId"),
+        ("Admin", with(key(), "/spec/role", json!("Admin")), "Admin needs a cluster policy"),
+        ("no audience", with(key(), "/spec/audiences", json!([])), "spec.audiences"),
+        ("age 0", with(retention(), "/spec/maxAge", json!("0s")), "maxAge must be longer than 0s"),
+        (
+            "no annotation",
+            with(retention(), "/spec/targets/0/resources/annotation", Value::Null),
+            "annotation is for ageFrom",
+        ),
+        ("percent", with(retention(), "/spec/safety/maxPercentPerRun", json!(101)), "maxPercentPerRun"),
+        ("secrets", with(retention(), "/spec/targets/0/resources/kind", json!("Secret")), "allowSensitiveKinds"),
+        (
+            "api version",
+            with(retention(), "/spec/targets/0/resources/apiVersion", json!("a/b/c")),
+            "is not an API version",
+        ),
+    ];
+    for (name, object, wanted) in cases {
+        let api = fixtures::api_of(&client, &object).await?;
+        let params = PostParams { dry_run: true, ..PostParams::default() };
+        match api.create(&params, &serde_json::from_value(object)?).await {
+            Err(kube::Error::Api(status)) => {
+                ensure!(status.message.contains(wanted), "{name}: {}", status.message);
+            }
+            Err(other) => bail!("{name}: {other}"),
+            Ok(_) => bail!("{name} was accepted"),
+        }
+    }
+    Ok(())
+}
+
+async fn what_is_immutable_stays(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let key = with(stories::api_key(&namespace), "/spec/suspend", json!(true));
+    fixtures::apply(&client, &key).await?;
+    for (pointer, value) in [
+        ("/spec/prefix", json!("other")),
+        ("/spec/audiences", json!(["another-api"])),
+        ("/spec/owner/contact", json!("somebody@example.com")),
+        ("/spec/secret/name", json!("another")),
+    ] {
+        let refused = fixtures::apply(&client, &with(key.clone(), pointer, value)).await;
+        let message = refused.expect_err(pointer).to_string();
+        ensure!(message.contains("immutable"), "{pointer}: {message}");
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! The CRDs are deleted: nothing that they led to goes with them, until somebody confirms.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use k8s_openapi::{
+    api::{coordination::v1::Lease, core::v1::Secret, networking::v1::NetworkPolicy},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use rampart::api::{ApiKey, SecurityPolicy};
+use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator::kubeconfig, stories, wait};
+use serde_json::json;
+
+use crate::{Env, Tests};
+
+pub(crate) fn tests(tests: &mut Tests) {
+    tests.add("crds_deleted::nothing_goes_until_somebody_confirms", nothing_goes_until_confirmed);
+}
+
+const MADE: &str = "app.kubernetes.io/managed-by=rampart,rampart.dev/owner-kind";
+
+/// The watch of a kind that was away comes back within half a minute.
+const BACK: Duration = Duration::from_secs(90);
+
+async fn held(operator: &Operator) -> Result<[i64; 2]> {
+    let (_, text) = operator.admin("/metrics").await?;
+    Ok(["SecurityPolicy", "ApiKey"].map(|kind| {
+        let prefix = format!("rampart_prune_held{{kind=\"{kind}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok()).unwrap_or_default()
+    }))
+}
+
+async fn nothing_goes_until_confirmed(_: Env) -> Result<()> {
+    let plane = ControlPlane::start(&Options::default()).await?;
+    let operator = Operator::install(&plane, &[]).await?;
+    let client = plane.client();
+    for namespace in [stories::WEB, stories::SHOP] {
+        fixtures::namespace(&client, namespace, json!({})).await?;
+    }
+    fixtures::apply(&client, &stories::sample_policy()).await?;
+    fixtures::apply(&client, &stories::api_key(stories::SHOP)).await?;
+    stories::ready::<SecurityPolicy>(&client, stories::WEB, "web").await?;
+    stories::ready::<ApiKey>(&client, stories::SHOP, "orders").await?;
+
+    let policies: Api<NetworkPolicy> = Api::all(client.clone());
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), stories::SHOP);
+    let made = ListParams::default().labels(MADE);
+    let count =
+        || async { anyhow::Ok((policies.list(&made).await?.items.len(), secrets.list(&made).await?.items.len())) };
+    ensure!(count().await? == (1, 2), "{:?}", count().await?);
+
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for plural in ["securitypolicies", "apikeys"] {
+        let name = format!("{plural}.rampart.dev");
+        crds.delete(&name, &DeleteParams::default()).await?;
+        wait::until("the CRD to go", wait::SOON, || async { Ok(ensure!(crds.get_opt(&name).await?.is_none())) })
+            .await?;
+    }
+    // One NetworkPolicy; two Secrets and a record of the key.
+    wait::until("the operator to hold them", wait::SOON, || async {
+        let held = held(&operator).await?;
+        ensure!(held == [1, 3], "it holds {held:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(count().await? == (1, 2), "something went with its CRD");
+
+    // Neither does another process prune them, which knows nothing of what was before.
+    let config = kubeconfig(&plane, plane.server()).await?;
+    let operator = Operator::start(plane.dir(), &config, operator.kill()?, &[])?;
+    fixtures::install_crds(&client).await?;
+    wait::until("the next process to hold them too", BACK, || async {
+        let held = held(&operator).await?;
+        ensure!(held == [1, 3], "it holds {held:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(count().await? == (1, 2), "something went after its CRD was back");
+
+    let leases: Api<Lease> = Api::namespaced(client.clone(), "rampart-system");
+    let confirm =
+        |count: &str| Patch::Merge(json!({"metadata": {"annotations": {"rampart.dev/confirm-prune": count}}}));
+    leases.patch("rampart", &PatchParams::default(), &confirm("1")).await?;
+    wait::until("what was confirmed to go", BACK, || async {
+        let left = count().await?;
+        ensure!(left == (0, 2), "{left:?}: a confirmation of one is for the one NetworkPolicy");
+        Ok(())
+    })
+    .await?;
+    leases.patch("rampart", &PatchParams::default(), &confirm("3")).await?;
+    wait::until("the rest to go", BACK, || async {
+        let left = count().await?;
+        ensure!(left == (0, 0), "{left:?}");
+        Ok(())
+    })
+    .await?;
+    wait::until("the confirmation to be withdrawn", wait::SOON, || async {
+        let annotations = leases.get("rampart").await?.metadata.annotations.unwrap_or_default();
+        ensure!(!annotations.contains_key("rampart.dev/confirm-prune"), "it is there");
+        Ok(())
+    })
+    .await
+}

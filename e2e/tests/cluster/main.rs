@@ -1,0 +1,108 @@
+//! Tests on the real control plane. One program, so that the control plane that most of them share
+//! outlives them all and is gone when they are done.
+
+mod admission;
+mod bad_input;
+mod crd_rules;
+mod crds_deleted;
+mod harness;
+mod keys;
+mod kills;
+mod lifecycle;
+mod network;
+mod psa;
+mod retention;
+mod secrecy;
+
+use std::{
+    future::Future,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use anyhow::Result;
+use kube::Client;
+use libtest_mimic::{Arguments, Trial};
+use rampart_e2e::{ControlPlane, Operator, Options, fixtures};
+use serde_json::json;
+use tokio::{runtime::Runtime, sync::OnceCell};
+
+/// The control plane and operator that most tests share.
+pub(crate) struct Shared {
+    pub(crate) plane: ControlPlane,
+    pub(crate) operator: Operator,
+}
+
+/// What a test may use.
+#[derive(Clone)]
+pub(crate) struct Env {
+    shared: Arc<OnceCell<Shared>>,
+    namespaces: Arc<AtomicUsize>,
+}
+
+impl Env {
+    /// The shared instance, started by the first who asks.
+    pub(crate) async fn shared(&self) -> Result<&Shared> {
+        self.shared
+            .get_or_try_init(|| async {
+                let plane = ControlPlane::start(&Options::default()).await?;
+                let flags = ["--retention-minimum-grace=1s", "--retention-interval=2s"];
+                let operator = Operator::install(&plane, &flags).await?;
+                Ok(Shared { plane, operator })
+            })
+            .await
+    }
+
+    /// A client of the shared instance and a fresh namespace in it.
+    pub(crate) async fn namespace(&self) -> Result<(Client, String)> {
+        let client = self.shared().await?.plane.client();
+        let name = format!("test-{}", self.namespaces.fetch_add(1, Ordering::Relaxed));
+        fixtures::namespace(&client, &name, json!({"rampart.dev/retention": "allowed"})).await?;
+        Ok((client, name))
+    }
+}
+
+/// The tests of the program, gathered.
+pub(crate) struct Tests {
+    runtime: Arc<Runtime>,
+    env: Env,
+    trials: Vec<Trial>,
+}
+
+impl Tests {
+    /// Adds a test.
+    pub(crate) fn add<F, Fut>(&mut self, name: &str, test: F)
+    where
+        F: FnOnce(Env) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<()>>,
+    {
+        let (runtime, env) = (self.runtime.clone(), self.env.clone());
+        self.trials
+            .push(Trial::test(name, move || runtime.block_on(test(env)).map_err(|error| format!("{error:?}").into())));
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let runtime = Arc::new(Runtime::new().expect("a runtime"));
+    let env = Env { shared: Arc::default(), namespaces: Arc::default() };
+    let mut tests = Tests { runtime, env: env.clone(), trials: vec![] };
+    harness::tests(&mut tests);
+    crd_rules::tests(&mut tests);
+    network::tests(&mut tests);
+    admission::tests(&mut tests);
+    bad_input::tests(&mut tests);
+    psa::tests(&mut tests);
+    keys::tests(&mut tests);
+    retention::tests(&mut tests);
+    secrecy::tests(&mut tests);
+    lifecycle::tests(&mut tests);
+    crds_deleted::tests(&mut tests);
+    kills::tests(&mut tests);
+    let conclusion = libtest_mimic::run(&arguments, tests.trials);
+    drop(env);
+    conclusion.exit_code()
+}

@@ -1,0 +1,192 @@
+//! SecurityPolicy, network: rendered, kept, pruned.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use rampart::api::SecurityPolicy;
+use rampart_e2e::{ControlPlane, Operator, Options, fixtures, stories, wait};
+use serde_json::{Value, json};
+
+use crate::{Env, Tests};
+
+pub(crate) fn tests(tests: &mut Tests) {
+    tests.add("network::whatever_a_second_manager_adds_is_undone", whatever_a_second_manager_adds_is_undone);
+    tests.add("network::a_foreign_object_is_never_overwritten", a_foreign_object_is_never_overwritten);
+    tests.add("network::what_is_no_longer_asked_for_goes", what_is_no_longer_asked_for_goes);
+    tests.add("network::a_half_that_would_isolate_is_not_rendered", a_half_that_would_isolate_is_not_rendered);
+    tests.add("network::unknown_ranges_are_said", unknown_ranges_are_said);
+}
+
+async fn sample(env: &Env) -> Result<(Client, String, Api<NetworkPolicy>)> {
+    let (client, namespace) = env.namespace().await?;
+    let mut policy = stories::sample_policy();
+    policy["metadata"]["namespace"] = json!(namespace);
+    fixtures::apply(&client, &policy).await?;
+    stories::ready::<SecurityPolicy>(&client, &namespace, "web").await?;
+    let api = Api::namespaced(client.clone(), &namespace);
+    Ok((client, namespace, api))
+}
+
+async fn whatever_a_second_manager_adds_is_undone(env: Env) -> Result<()> {
+    let (client, namespace, api) = sample(&env).await?;
+    let wanted = stories::rendered(&client, &namespace, "web").await?;
+    let name = wanted.name_any();
+    let open = json!({"podSelector": {}, "namespaceSelector": {}});
+    let edits = [
+        json!({"podSelector": {"matchLabels": {"extra": "x"}}}),
+        json!({"podSelector": {"matchExpressions": [{"key": "extra", "operator": "Exists"}]}}),
+        json!({"policyTypes": ["Egress"]}),
+        json!({"ingress": [{}]}),
+        json!({"ingress": null}),
+        json!({"ingress": [{"from": [open]}]}),
+        json!({"ingress": [{"ports": [{"port": 1, "endPort": 65535}]}]}),
+        json!({"egress": [{}]}),
+        json!({"egress": []}),
+        json!({"egress": [{"to": [open], "ports": [{"protocol": "SCTP", "port": "name"}]}]}),
+        json!({"egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}}]}]}),
+    ];
+    let foreign =
+        json!({"metadata": {"annotations": {"example.com/note": "mine"}, "labels": {"example.com/team": "a"}}});
+    api.patch(&name, &PatchParams::default(), &Patch::Merge(&foreign)).await?;
+    for (nth, edit) in edits.iter().enumerate() {
+        // By update and by server-side apply: ownership of fields must make no difference.
+        let manager = PatchParams::apply("somebody").force();
+        let applied = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": name}, "spec": edit});
+        let edited = if nth % 2 == 0 || edit.get("ingress") == Some(&Value::Null) {
+            api.patch(&name, &PatchParams::default(), &Patch::Merge(&json!({"spec": edit}))).await?
+        } else {
+            api.patch(&name, &manager, &Patch::Apply(&applied)).await?
+        };
+        wait::until(&format!("{edit} to be undone"), wait::SOON, || async {
+            let live = api.get(&name).await?;
+            ensure!(live.spec == wanted.spec, "it is {:?}", live.spec);
+            ensure!(edited.spec == wanted.spec || live.resource_version() != edited.resource_version(), "not yet");
+            Ok(())
+        })
+        .await?;
+    }
+    let unlabelled = json!({"metadata": {"labels": {"rampart.dev/owner-name": null}}});
+    api.patch(&name, &PatchParams::default(), &Patch::Merge(&unlabelled)).await?;
+    let live = api.get(&name).await?;
+    ensure!(live.annotations().contains_key("example.com/note"), "a foreign annotation was taken away");
+    ensure!(live.labels().contains_key("example.com/team"), "a foreign label was taken away");
+
+    api.delete(&name, &DeleteParams::default()).await?;
+    wait::until("a deleted one to be back", wait::SOON, || async {
+        ensure!(api.get(&name).await?.spec == wanted.spec);
+        Ok(())
+    })
+    .await
+}
+
+async fn a_foreign_object_is_never_overwritten(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), &namespace);
+    let mut policy = stories::sample_policy();
+    policy["metadata"]["namespace"] = json!(namespace);
+    policy["spec"]["suspend"] = json!(true);
+    fixtures::apply(&client, &policy).await?;
+    let uid = policies.get("web").await?.uid().unwrap_or_default();
+    let api: Api<NetworkPolicy> = Api::namespaced(client.clone(), &namespace);
+    let mut foreign = NetworkPolicy::default();
+    foreign.metadata.name = Some(format!("rampart-web-{}", &uid[..8]));
+    foreign.spec = Some(serde_json::from_value(json!({"podSelector": {"matchLabels": {"mine": "yes"}}}))?);
+    let foreign = api.create(&PostParams::default(), &foreign).await?;
+    let resume = Patch::Merge(json!({"spec": {"suspend": null}}));
+    policies.patch("web", &PatchParams::default(), &resume).await?;
+    let refused = wait::until("the conflict to be said", wait::SOON, || async {
+        let live = serde_json::to_value(policies.get("web").await?)?;
+        let accepted = stories::condition(&live, "Accepted").unwrap_or_default();
+        ensure!(accepted["status"] == "False" && accepted["reason"] == "Conflicted", "Accepted is {accepted}");
+        Ok(accepted)
+    })
+    .await?;
+    ensure!(refused["message"].as_str().unwrap_or_default().contains("rename one of them, or delete it"));
+    let live = api.get(&foreign.name_any()).await?;
+    ensure!(live.resource_version() == foreign.resource_version(), "it was written");
+    // It goes, and the policy comes true by itself.
+    api.delete(&foreign.name_any(), &DeleteParams::default()).await?;
+    stories::ready::<SecurityPolicy>(&client, &namespace, "web").await?;
+    Ok(())
+}
+
+async fn none_left(api: &Api<NetworkPolicy>) -> Result<()> {
+    wait::until("NetworkPolicies to go", wait::SOON, || async {
+        let left = api.list(&ListParams::default()).await?;
+        ensure!(left.items.is_empty(), "{} are left", left.items.len());
+        Ok(())
+    })
+    .await
+}
+
+async fn what_is_no_longer_asked_for_goes(env: Env) -> Result<()> {
+    let (client, namespace, api) = sample(&env).await?;
+    let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), &namespace);
+    let mode = |mode: &str| Patch::Merge(json!({"spec": {"network": {"mode": mode}}}));
+    policies.patch("web", &PatchParams::default(), &mode("Disabled")).await?;
+    none_left(&api).await?;
+    stories::ready::<SecurityPolicy>(&client, &namespace, "web").await?;
+    policies.patch("web", &PatchParams::default(), &mode("Enforce")).await?;
+    stories::ready::<SecurityPolicy>(&client, &namespace, "web").await?;
+    ensure!(api.list(&ListParams::default()).await?.items.len() == 1);
+    policies.delete("web", &DeleteParams::default()).await?;
+    none_left(&api).await
+}
+
+async fn a_half_that_would_isolate_is_not_rendered(env: Env) -> Result<()> {
+    let (client, namespace, api) = sample(&env).await?;
+    let halves = ListParams::default().labels("rampart.dev/part=reciprocal");
+    ensure!(api.list(&halves).await?.items.is_empty(), "nothing isolates postgres, so nothing may");
+    let policy = stories::ready::<SecurityPolicy>(&client, &namespace, "web").await?;
+    let findings = policy.status.and_then(|status| status.network).map(|network| network.findings).unwrap_or_default();
+    ensure!(findings.iter().any(|it| it.id == format!("ReciprocalMissing/{namespace}/pg")), "{findings:?}");
+
+    let deny: NetworkPolicy = serde_json::from_value(json!({
+        "metadata": {"name": "default-deny"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+    }))?;
+    api.create(&PostParams::default(), &deny).await?;
+    wait::until("the halves of postgres and redis", wait::SOON, || async {
+        let halves = api.list(&halves).await?.items.len();
+        ensure!(halves == 2, "{halves} halves");
+        Ok(())
+    })
+    .await?;
+    api.delete("default-deny", &DeleteParams::default()).await?;
+    wait::until("the halves to go with the isolation", wait::SOON, || async {
+        let halves = api.list(&halves).await?.items.len();
+        ensure!(halves == 0, "{halves} halves");
+        Ok(())
+    })
+    .await
+}
+
+async fn unknown_ranges_are_said(_: Env) -> Result<()> {
+    // Without controllers there are no nodes, and so nobody knows the pods' addresses.
+    let plane = ControlPlane::start(&Options { controllers: false, ..Options::default() }).await?;
+    let operator = Operator::install(&plane, &[]).await?;
+    let client = plane.client();
+    fixtures::namespace(&client, stories::WEB, json!({})).await?;
+    fixtures::apply(&client, &stories::sample_policy()).await?;
+    let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), stories::WEB);
+    wait::until("Programmed=False", wait::SOON, || async {
+        let live = serde_json::to_value(policies.get("web").await?)?;
+        let programmed = stories::condition(&live, "Programmed").unwrap_or_default();
+        ensure!(programmed["status"] == "False" && programmed["reason"] == "UnknownClusterRanges", "{programmed}");
+        let message = programmed["message"].as_str().unwrap_or_default();
+        ensure!(message.contains("\"web\"") && message.contains("--network-cluster-cidrs"), "{message}");
+        Ok(())
+    })
+    .await?;
+    let api: Api<NetworkPolicy> = Api::namespaced(client.clone(), stories::WEB);
+    ensure!(api.list(&ListParams::default()).await?.items.is_empty(), "half an intent was rendered");
+
+    // The administrator names them, and the same policy comes true.
+    operator.stop().await?;
+    let flag = "--network-cluster-cidrs=10.244.0.0/16,10.96.0.0/16";
+    let _operator = Operator::install(&plane, &[flag]).await?;
+    stories::ready::<SecurityPolicy>(&client, stories::WEB, "web").await?;
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Real manifests that nobody of this project wrote: what we warn about is what Pod Security Admission
+//! warns about, no more and no less, in the same words.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rampart_e2e::{Options, fixtures, stories, wait};
+use serde_json::{Value, json};
+
+use crate::{Env, Tests, admission::post};
+
+pub(crate) fn tests(tests: &mut Tests) {
+    tests.add("psa::warnings_equal_those_of_pod_security_admission", warnings_equal);
+}
+
+/// Kinds with pods, and where they are created.
+const KINDS: [(&str, &str, &str); 8] = [
+    ("Pod", "/api/v1", "pods"),
+    ("ReplicationController", "/api/v1", "replicationcontrollers"),
+    ("ReplicaSet", "/apis/apps/v1", "replicasets"),
+    ("Deployment", "/apis/apps/v1", "deployments"),
+    ("StatefulSet", "/apis/apps/v1", "statefulsets"),
+    ("DaemonSet", "/apis/apps/v1", "daemonsets"),
+    ("Job", "/apis/batch/v1", "jobs"),
+    ("CronJob", "/apis/batch/v1", "cronjobs"),
+];
+
+/// The checks that Rampart knows so far, in the reference's order.
+const REASONS: [&str; 3] = ["unrestricted capabilities", "runAsNonRoot != true", "seccompProfile"];
+
+/// Manifests that were compared on 2026-11-22; fewer would mean that the test looks elsewhere.
+const AT_LEAST: usize = 80;
+
+/// The unpacked module `k8s.io/kubernetes`.
+fn module_dir() -> Result<PathBuf> {
+    let version = Options::default().kubernetes;
+    let module = fixtures::repository().join(format!("e2e/controlplane/kubernetes/v{version}"));
+    let go = Command::new("go")
+        .current_dir(module)
+        .args(["mod", "download", "-json", &format!("k8s.io/kubernetes@v{version}")])
+        .output()?;
+    let answer: Value = serde_json::from_slice(&go.stdout)?;
+    Ok(answer["Dir"].as_str().context("no directory of the module")?.into())
+}
+
+fn manifests(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            manifests(&path, found)?;
+        } else if path.extension().is_some_and(|it| it == "yaml" || it == "yml" || it == "in") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(())
+}
+
+/// The parts of Pod Security Admission's text that are about our checks.
+fn ours(warnings: &[String]) -> Option<String> {
+    let text = warnings.iter().find_map(|it| it.strip_prefix(r#"would violate PodSecurity "restricted:latest": "#))?;
+    let part = |reason: &&str| {
+        let start = text.find(&format!("{reason} ("))?;
+        let rest = text.get(start..)?;
+        rest.get(..=rest.find(')')?).map(ToOwned::to_owned)
+    };
+    let parts: Vec<String> = REASONS.iter().filter_map(part).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// Some manifests are templates of Go or of scripts; what is filled in matters to no check.
+fn filled_in(text: &str) -> String {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{{") {
+        filled.push_str(before);
+        filled.push_str("filled-in");
+        rest = after.split_once("}}").map_or("", |(_, rest)| rest);
+    }
+    filled + rest
+}
+
+async fn warnings_equal(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let label =
+        json!({"pod-security.kubernetes.io/warn": "restricted", "pod-security.kubernetes.io/enforce": "privileged"});
+    fixtures::namespace(&client, &namespace, label).await?;
+    fixtures::apply(&client, &stories::hardening_policy(&namespace, "Warn")).await?;
+    let mut bare = serde_json::to_value(stories::root_pod()?)?;
+    bare["apiVersion"] = json!("v1");
+    bare["kind"] = json!("Pod");
+    wait::until("both to warn", wait::SOON, || async {
+        let (_, _, warnings) = post(&client, &format!("/api/v1/namespaces/{namespace}/pods"), &bare).await?;
+        ensure!(warnings.len() == 2, "{warnings:?}");
+        Ok(())
+    })
+    .await?;
+
+    let module = module_dir()?;
+    let mut files = vec![];
+    for dir in ["test/e2e/testing-manifests", "cluster/addons"] {
+        manifests(&module.join(dir), &mut files)?;
+    }
+    let (mut compared, mut refused, mut unread) = (0, vec![], vec![]);
+    for file in files {
+        let shown = file.strip_prefix(&module)?.display().to_string();
+        let Ok(documents) = fixtures::parse(&filled_in(&std::fs::read_to_string(&file)?)) else {
+            unread.push(shown);
+            continue;
+        };
+        for mut object in documents {
+            let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+            let Some((_, group, plural)) = KINDS.iter().find(|(known, ..)| *known == kind) else { continue };
+            object["metadata"]["namespace"] = json!(namespace);
+            let (code, body, warnings) =
+                post(&client, &format!("{group}/namespaces/{namespace}/{plural}"), &object).await?;
+            if !(200..300).contains(&code) {
+                refused.push(format!("{shown}: {body}"));
+                continue;
+            }
+            let suffix = " [SecurityPolicy hardened]";
+            let (rampart, reference): (Vec<String>, Vec<String>) =
+                warnings.into_iter().partition(|it| it.ends_with(suffix));
+            let rampart = rampart.first().map(|it| it.trim_end_matches(suffix).to_owned());
+            let wanted =
+                ours(&reference).map(|parts| format!(r#"would violate PodSecurity "restricted:latest": {parts}"#));
+            ensure!(rampart == wanted, "{shown}, {kind}:\n  ours {rampart:?}\n  reference {wanted:?}");
+            compared += 1;
+        }
+    }
+    println!("{compared} manifests compared; {} refused by the API server; {} not YAML", refused.len(), unread.len());
+    ensure!(compared >= AT_LEAST, "only {compared} were compared; refused: {refused:#?}; not YAML: {unread:#?}");
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! RetentionPolicy: inside its rails, or not at all.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use rampart::api::RetentionPolicy;
+use rampart_e2e::{fixtures, stories, wait};
+use serde_json::{Value, json};
+
+use crate::{Env, Tests};
+
+pub(crate) fn tests(tests: &mut Tests) {
+    tests.add("retention::above_the_cap_nothing_goes_until_it_is_below", above_the_cap_nothing_goes);
+    tests.add("retention::without_the_right_nothing_goes_and_status_names_it", without_the_right_nothing_goes);
+    tests.add("retention::without_the_namespaces_consent_nothing_goes", without_consent_nothing_goes);
+    tests.add("retention::what_protects_an_object", what_protects_an_object);
+    tests.add("retention::an_object_made_anew_under_its_name_has_its_own_grace", made_anew_has_its_own_grace);
+}
+
+async fn set_up(client: &Client, namespace: &str, old: usize, new: usize) -> Result<Api<ConfigMap>> {
+    for object in stories::retention_fixtures(namespace, old, new)? {
+        fixtures::apply(client, &object).await?;
+    }
+    Ok(Api::namespaced(client.clone(), namespace))
+}
+
+async fn left(maps: &Api<ConfigMap>) -> Result<Vec<String>> {
+    let exports = maps.list(&ListParams::default().labels("data=export")).await?;
+    Ok(exports.items.iter().map(ResourceExt::name_any).collect())
+}
+
+/// Waits until a condition of the policy has this reason, for its newest spec.
+async fn reason(client: &Client, namespace: &str, kind: &str, reason: &str) -> Result<String> {
+    let api: Api<RetentionPolicy> = Api::namespaced(client.clone(), namespace);
+    wait::until(&format!("{kind} with {reason}"), wait::SOON, || async {
+        let live = api.get("exports").await?;
+        let json = serde_json::to_value(&live)?;
+        let found = stories::condition(&json, kind).unwrap_or_default();
+        ensure!(found["reason"] == reason, "{kind} is {found}");
+        Ok(found["message"].as_str().unwrap_or_default().to_owned())
+    })
+    .await
+}
+
+async fn above_the_cap_nothing_goes(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let maps = set_up(&client, &namespace, 21, 30).await?;
+    fixtures::apply(&client, &stories::retention_policy(&namespace, "Enforce")).await?;
+    let message = reason(&client, &namespace, "BlastRadiusExceeded", "BlastRadiusExceeded").await?;
+    ensure!(message.starts_with("21 objects would be deleted, and the caps allow 20"), "{message}");
+    // Their grace is over, and another look changes nothing.
+    let policies: Api<RetentionPolicy> = Api::namespaced(client.clone(), &namespace);
+    wait::until("every mark's grace to be over", wait::SOON, || async {
+        let plan = policies.get("exports").await?.status.and_then(|status| status.plan).unwrap_or_default();
+        let over = plan.samples.iter().filter(|it| it.decision == "is marked, and its grace period is over").count();
+        ensure!(over == 20, "{over} of 20 samples");
+        Ok(())
+    })
+    .await?;
+    ensure!(left(&maps).await?.len() == 51, "something went");
+    maps.delete("old-0", &DeleteParams::default()).await?;
+    wait::until("the other twenty to go", wait::SOON, || async {
+        let left = left(&maps).await?;
+        ensure!(left.len() == 30 && left.iter().all(|name| name.starts_with("new-")), "left are {left:?}");
+        Ok(())
+    })
+    .await
+}
+
+async fn without_the_right_nothing_goes(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let maps = set_up(&client, &namespace, 2, 4).await?;
+    let role = |verbs: &[&str]| {
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": "retention", "namespace": namespace},
+            "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs}],
+        })
+    };
+    fixtures::apply(&client, &role(&["list", "patch"])).await?;
+    fixtures::apply(&client, &stories::retention_policy(&namespace, "Enforce")).await?;
+    let message = reason(&client, &namespace, "Ready", "NotPermitted").await?;
+    let account = format!("system:serviceaccount:{namespace}:retention");
+    ensure!(message.contains(&account) && message.contains("cannot delete resource \"configmaps\""), "{message}");
+    ensure!(left(&maps).await?.len() == 6);
+    fixtures::apply(&client, &role(&["list", "patch", "delete"])).await?;
+    wait::until("the two to go", wait::SOON, || async {
+        ensure!(left(&maps).await?.len() == 4);
+        Ok(())
+    })
+    .await
+}
+
+async fn without_consent_nothing_goes(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    fixtures::namespace(&client, &namespace, json!({})).await?;
+    let maps = set_up(&client, &namespace, 2, 4).await?;
+    fixtures::apply(&client, &stories::retention_policy(&namespace, "Enforce")).await?;
+    let message = reason(&client, &namespace, "Ready", "NotPermitted").await?;
+    ensure!(message.contains("rampart.dev/retention=allowed"), "{message}");
+    let marked = maps.list(&ListParams::default()).await?;
+    let marks = marked.iter().filter(|map| map.annotations().contains_key("rampart.dev/retention-mark")).count();
+    ensure!((left(&maps).await?.len(), marks) == (6, 0), "something was marked or went");
+    Ok(())
+}
+
+fn export(namespace: &str, name: &str, change: impl Fn(&mut Value)) -> Value {
+    let mut object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"data": "export"},
+                     "annotations": {"example.com/exported-at": "2020-01-01T00:00:00Z"}},
+    });
+    change(&mut object["metadata"]);
+    object
+}
+
+async fn what_protects_an_object(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let maps = set_up(&client, &namespace, 1, 5).await?;
+    let owner = maps.get("new-0").await?.uid();
+    for object in [
+        export(&namespace, "no-time", |it| it["annotations"] = json!({})),
+        export(&namespace, "junk-time", |it| it["annotations"]["example.com/exported-at"] = json!("yesterday")),
+        export(&namespace, "owned", |it| {
+            it["ownerReferences"] =
+                json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "new-0", "uid": owner, "controller": true}]);
+        }),
+        export(&namespace, "other-label", |it| it["labels"]["data"] = json!("report")),
+        export(&namespace, "of-another-policy", |it| {
+            it["annotations"]["rampart.dev/retention-mark"] =
+                json!("{\"policyUID\": \"other\", \"markedAt\": \"2020-01-01T00:00:00Z\"}");
+        }),
+    ] {
+        fixtures::apply(&client, &object).await?;
+    }
+    fixtures::apply(&client, &stories::retention_policy(&namespace, "Enforce")).await?;
+    wait::until("old-0 and the junk mark's to go", wait::SOON, || async {
+        let left = left(&maps).await?;
+        ensure!(
+            !left.contains(&"old-0".to_owned()) && !left.contains(&"of-another-policy".to_owned()),
+            "left are {left:?}"
+        );
+        Ok(())
+    })
+    .await?;
+    let left = left(&maps).await?;
+    for kept in ["no-time", "junk-time", "owned"] {
+        ensure!(left.contains(&kept.to_owned()), "{kept} went");
+    }
+    ensure!(maps.get_opt("other-label").await?.is_some(), "an object that no target selects went");
+    Ok(())
+}
+
+async fn made_anew_has_its_own_grace(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let maps = set_up(&client, &namespace, 1, 3).await?;
+    let mut policy = stories::retention_policy(&namespace, "Enforce");
+    policy["spec"]["safety"]["gracePeriod"] = json!("1h");
+    fixtures::apply(&client, &policy).await?;
+    let mark = wait::until("a mark", wait::SOON, || async {
+        let map = maps.get("old-0").await?;
+        let mark = map.annotations().get("rampart.dev/retention-mark").cloned();
+        mark.ok_or_else(|| anyhow::anyhow!("there is none"))
+    })
+    .await?;
+    // Somebody copies the mark to another object of the same name.
+    maps.delete("old-0", &DeleteParams::default()).await?;
+    let past = mark.clone();
+    fixtures::apply(
+        &client,
+        &export(&namespace, "old-0", |it| it["annotations"]["rampart.dev/retention-mark"] = json!(past)),
+    )
+    .await?;
+    let again = wait::until("a mark of its own", wait::SOON, || async {
+        let map = maps.get("old-0").await?;
+        let mark = map.annotations().get("rampart.dev/retention-mark").cloned().unwrap_or_default();
+        ensure!(mark.contains(&map.uid().unwrap_or_default()), "{mark}");
+        Ok(mark)
+    })
+    .await?;
+    ensure!(again != mark);
+    // What is young again loses its mark.
+    let young = json!({"metadata": {"annotations": {"example.com/exported-at": jiff::Timestamp::now().to_string()}}});
+    maps.patch("old-0", &PatchParams::default(), &Patch::Merge(&young)).await?;
+    wait::until("the mark to go", wait::SOON, || async {
+        let map = maps.get("old-0").await?;
+        ensure!(!map.annotations().contains_key("rampart.dev/retention-mark"), "it is there");
+        Ok(())
+    })
+    .await
+}
