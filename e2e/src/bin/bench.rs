@@ -1,0 +1,268 @@
+//! `make bench`: figures, each beside its limit. `BENCH_REST_MINUTES` shortens the rest.
+
+use std::{
+    collections::HashSet,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::{admissionregistration::v1::ValidatingWebhookConfiguration, networking::v1::NetworkPolicy};
+use kube::{
+    Api, Client, Config, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams},
+    config::{KubeConfigOptions, Kubeconfig},
+    runtime::{WatchStreamExt as _, watcher},
+};
+use rampart::api::{SecurityPolicy, condition};
+use rampart_e2e::{
+    ControlPlane, Operator, Options, fixtures,
+    operator::{Ports, USER, kubeconfig},
+    stories, wait,
+};
+use serde_json::json;
+
+const NAMESPACES: usize = 100;
+const POLICIES: usize = 1000;
+const CONCURRENCY: usize = 16;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match bench().await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a figure beside its limit, and says whether it holds.
+fn figure(what: &str, value: f64, limit: f64, unit: &str) -> bool {
+    let holds = value <= limit;
+    println!("{what}: {value:.2} {unit} (limit {limit} {unit}){}", if holds { "" } else { "  MISSED" });
+    holds
+}
+
+async fn bench() -> Result<bool> {
+    let plane = ControlPlane::start(&Options::default()).await?;
+    let client = plane.client();
+    let ports = Ports::claim()?;
+    fixtures::install(&client, &ports.webhook_url()).await?;
+    let kubeconfig = kubeconfig(&plane, plane.server()).await?;
+
+    // The first start makes the CA; the second is what a restart costs.
+    let first = Operator::start(plane.dir(), &kubeconfig, ports, &[])?;
+    first.ready().await?;
+    let ports = first.kill()?;
+    let began = Instant::now();
+    let operator = Operator::start(plane.dir(), &kubeconfig, ports, &[])?;
+    while !operator.admin("/readyz").await.is_ok_and(|(code, _)| code == 200) {
+        ensure!(began.elapsed() < wait::SOON, "not ready: {}", operator.log_tail());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let mut good = figure("start to ready", began.elapsed().as_secs_f64(), 1.0, "s");
+
+    // The peer: one client with the same rights, the same writes, the same concurrency.
+    let text = std::fs::read_to_string(&kubeconfig)?;
+    let config =
+        Config::from_custom_kubeconfig(serde_json::from_str::<Kubeconfig>(&text)?, &KubeConfigOptions::default());
+    let peer = Client::try_from(config.await?)?;
+    create(&client, "before").await?;
+    let before = write(&peer, "before").await?;
+    create(&client, "operator").await?;
+    let (operated, operator) = operate(&plane, &kubeconfig, operator).await?;
+    create(&client, "after").await?;
+    let after = write(&peer, "after").await?;
+    let mean = f64::midpoint(before.as_secs_f64(), after.as_secs_f64());
+    println!(
+        "{POLICIES} policies in {NAMESPACES} namespaces: operator {:.2} s; one client {:.2} s before and {:.2} s after",
+        operated.as_secs_f64(),
+        before.as_secs_f64(),
+        after.as_secs_f64()
+    );
+    good &= figure("operator against one client", operated.as_secs_f64() / mean, 1.5, "times");
+
+    // Only the operator's thousand are left for memory and rest.
+    for group in ["before", "after"] {
+        remove(&client, group).await?;
+    }
+    good &= figure("resident memory", memory(operator.pid())?, 64.0, "MiB");
+    let ports = operator.kill()?;
+    let operator = Operator::start(plane.dir(), &kubeconfig, ports, &[])?;
+    operator.ready().await?;
+    all_ready(&client, "operator", POLICIES).await?;
+    good &= figure("resident memory after a restart", memory(operator.pid())?, 64.0, "MiB");
+
+    let minutes = std::env::var("BENCH_REST_MINUTES").ok().and_then(|it| it.parse().ok()).unwrap_or(10);
+    let writes = || async {
+        let counts = plane.audit().counts_of(USER)?;
+        anyhow::Ok(
+            counts.into_iter().filter(|(what, _)| !what.ends_with(" leases")).map(|(_, count)| count).sum::<usize>(),
+        )
+    };
+    let start = writes().await?;
+    tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
+    let rest = writes().await? - start;
+    good &= figure(
+        &format!("writes over {minutes} min of rest, the Lease aside"),
+        f64::from(u32::try_from(rest)?),
+        0.0,
+        "writes",
+    );
+    Ok(good)
+}
+
+fn namespace(group: &str, nth: usize) -> String {
+    format!("{group}-{}", nth % NAMESPACES)
+}
+
+fn name(nth: usize) -> String {
+    format!("policy-{nth}")
+}
+
+fn policy(group: &str, nth: usize) -> serde_json::Value {
+    let mut policy = stories::sample_policy();
+    policy["metadata"] = json!({"name": name(nth), "namespace": namespace(group, nth)});
+    policy["spec"]["network"]["podSelector"]["matchLabels"]["app"] = json!(name(nth));
+    policy["spec"]["network"]["reciprocal"] = json!("Report");
+    policy
+}
+
+async fn each<F, Fut>(what: F) -> Result<()>
+where
+    F: Fn(usize) -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
+    stream::iter(0..POLICIES).map(|nth| Ok(what(nth))).try_buffer_unordered(CONCURRENCY).try_collect().await
+}
+
+/// Makes the policies of a group, suspended, so that nobody acts on them yet.
+async fn create(client: &Client, group: &str) -> Result<()> {
+    for nth in 0..NAMESPACES {
+        fixtures::namespace(client, &namespace(group, nth), json!({"group": group})).await?;
+    }
+    each(|nth| async move {
+        let mut policy = policy(group, nth);
+        policy["spec"]["suspend"] = json!(true);
+        let api: Api<SecurityPolicy> = Api::namespaced(client.clone(), &namespace(group, nth));
+        api.patch(&name(nth), &PatchParams::apply("bench"), &Patch::Apply(&policy)).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// What one client needs for the writes that the operator makes: a NetworkPolicy and a status each.
+async fn write(peer: &Client, group: &str) -> Result<Duration> {
+    // What is written is what the operator writes, taken from an operator's own result of the same spec.
+    let spec = json!({
+        "podSelector": {"matchLabels": {"app": "x"}}, "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"from": [{"podSelector": {}}, {"podSelector": {"matchLabels": {"app": "frontend"}}},
+                              {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.96.0.0/16", "10.244.0.0/23"]}}],
+                     "ports": [{"port": 8000, "protocol": "TCP"}]}],
+        "egress": [
+            {"to": [{"podSelector": {"matchLabels": {"app": "redis"}}}], "ports": [{"port": 6379, "protocol": "TCP"}]},
+            {"to": [{"podSelector": {"matchLabels": {"app": "postgres"}}}], "ports": [{"port": 5432, "protocol": "TCP"}]},
+            {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+                     "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}, {"ipBlock": {"cidr": "169.254.20.10/32"}}],
+             "ports": [{"port": 53, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}]},
+            {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.96.0.0/16", "10.244.0.0/23", "169.254.169.254/32"]}}],
+             "ports": [{"port": 80, "protocol": "TCP"}, {"port": 443, "protocol": "TCP"}]},
+        ],
+    });
+    let condition = |kind: &str| {
+        json!({"type": kind, "status": "True", "reason": kind, "message": "", "observedGeneration": 1,
+               "lastTransitionTime": "2026-01-01T00:00:00Z"})
+    };
+    let status = json!({"observedGeneration": 1, "conditions": ["Accepted", "Programmed", "Ready"].map(condition)});
+    let began = Instant::now();
+    let params = PatchParams::apply("bench-peer").force();
+    let (spec, status, params) = (&spec, &status, &params);
+    each(|nth| async move {
+        let (namespace, name) = (namespace(group, nth), name(nth));
+        let policies: Api<NetworkPolicy> = Api::namespaced(peer.clone(), &namespace);
+        let object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": format!("rampart-{name}"), "labels": {"app.kubernetes.io/managed-by": "bench"}}, "spec": spec});
+        policies.patch(&format!("rampart-{name}"), params, &Patch::Apply(&object)).await?;
+        let owners: Api<SecurityPolicy> = Api::namespaced(peer.clone(), &namespace);
+        let object = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
+            "metadata": {"name": name}, "status": status});
+        owners.patch_status(&name, params, &Patch::Apply(&object)).await?;
+        Ok(())
+    })
+    .await?;
+    Ok(began.elapsed())
+}
+
+/// What the operator needs, from the start of its process, for policies that are there.
+async fn operate(
+    plane: &ControlPlane,
+    kubeconfig: &std::path::Path,
+    operator: Operator,
+) -> Result<(Duration, Operator)> {
+    let client = plane.client();
+    let ports = operator.kill()?;
+    // While it is away nobody could change its kinds: its webhook is the one that must agree.
+    let url = ports.webhook_url();
+    let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    webhooks.delete("rampart", &DeleteParams::default()).await?;
+    each(|nth| {
+        let api: Api<SecurityPolicy> = Api::namespaced(client.clone(), &namespace("operator", nth));
+        async move {
+            wait::until("a policy to be resumed", wait::SOON, || async {
+                let resume = Patch::Merge(json!({"spec": {"suspend": null}}));
+                Ok(api.patch(&name(nth), &PatchParams::default(), &resume).await.map(drop)?)
+            })
+            .await
+        }
+    })
+    .await?;
+    let began = Instant::now();
+    let operator = Operator::start(plane.dir(), kubeconfig, ports, &[])?;
+    all_ready(&client, "operator", POLICIES).await?;
+    let took = began.elapsed();
+    fixtures::install(&client, &url).await?;
+    operator.ready().await?;
+    Ok((took, operator))
+}
+
+async fn all_ready(client: &Client, group: &str, count: usize) -> Result<()> {
+    let api: Api<SecurityPolicy> = Api::all(client.clone());
+    let mut ready = HashSet::new();
+    let prefix = format!("{group}-");
+    let stream = watcher(api, watcher::Config::default()).default_backoff().applied_objects();
+    let mut stream = std::pin::pin!(stream);
+    let finished = async {
+        while let Some(policy) = stream.next().await {
+            let Ok(policy) = policy else { continue };
+            let is_ready =
+                policy.status.as_ref().is_some_and(|it| condition::is_true(&it.conditions, condition::Type::Ready));
+            if is_ready && policy.namespace().unwrap_or_default().starts_with(&prefix) {
+                ready.insert(policy.name_any());
+                if ready.len() == count {
+                    return;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(5), finished).await.context("not all became ready in 5 min")
+}
+
+async fn remove(client: &Client, group: &str) -> Result<()> {
+    each(|nth| async move {
+        let api: Api<SecurityPolicy> = Api::namespaced(client.clone(), &namespace(group, nth));
+        api.delete(&name(nth), &DeleteParams::default()).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Resident memory of a process, MiB.
+fn memory(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
+}
