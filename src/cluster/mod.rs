@@ -1,5 +1,6 @@
 //! Every read and write of the API server.
 
+pub mod adoption_secret;
 pub mod apply;
 pub mod client;
 pub mod error;

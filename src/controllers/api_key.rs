@@ -25,9 +25,10 @@ use crate::{
     },
     cluster::{
         Error, Result,
+        adoption_secret::adoption_key,
         error::{call, found, secret_call},
         events::Reason,
-        key_store::{KeyStore, OWNER, adoption_key, delete_orphan, update_record},
+        key_store::{KeyStore, OWNER, delete_orphan, update_record},
         leader::Leadership,
         status,
     },

@@ -4,179 +4,20 @@
 //! never edited: a version is added, and what points to it is moved. The number of a new version is
 //! written down before anything is made, so that whoever is killed in between finds what was made.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use thiserror::Error;
 
-use super::Spec;
+use super::{
+    Spec,
+    seen::{ConsumerSeen, Observed, SecretSeen, TestSeen},
+    step::{Refusal, Step},
+};
 use crate::api::{ApiKeyStatus, RecordState, VersionState, VersionStatus};
 
 /// First pause after a failed test; it doubles to 32 h.
 const FIRST_RETRY: SignedDuration = SignedDuration::from_hours(1);
 /// Destroyed versions that status remembers.
 const HISTORY: usize = 3;
-
-/// What is there.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Observed {
-    /// What was written last.
-    pub status: ApiKeyStatus,
-    /// Version Secrets, by number.
-    pub secrets: BTreeMap<i64, SecretSeen>,
-    /// KeyRecords of this ApiKey, by id.
-    pub records: BTreeMap<String, RecordSeen>,
-    /// The consumer Secret.
-    pub consumer: ConsumerSeen,
-    /// The test of the version that is being made.
-    pub test: TestSeen,
-}
-
-/// A version Secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretSeen {
-    /// Public id of its key.
-    pub id: String,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// Digest of its key.
-    pub digest: String,
-    /// Whether its proof is right.
-    pub proven: bool,
-}
-
-/// A KeyRecord.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordSeen {
-    /// Where it says the key stands.
-    pub state: RecordState,
-    /// Digest of the key; none on a tombstone.
-    pub digest: Option<String>,
-    /// Successor.
-    pub replaced_by: Option<String>,
-    /// End of a replaced key.
-    pub destroy_at: Option<Timestamp>,
-}
-
-/// The consumer Secret.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum ConsumerSeen {
-    /// There is none.
-    #[default]
-    Absent,
-    /// There is one, and it is somebody else's.
-    Foreign,
-    /// Ours: digests of the entries that are there, and the id.
-    Ours {
-        /// Digest of the current key.
-        current: Option<String>,
-        /// Digest of the previous key.
-        previous: Option<String>,
-        /// Id of the current key.
-        id: Option<String>,
-    },
-}
-
-/// The test of a version.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum TestSeen {
-    /// Not started.
-    #[default]
-    Absent,
-    /// Under way.
-    Running,
-    /// Passed.
-    Succeeded,
-    /// Failed.
-    Failed,
-}
-
-/// The next step: one write, or none.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Step {
-    /// Write this status; everything else follows from it.
-    Remember(Box<ApiKeyStatus>),
-    /// Make the Secret of version `n`.
-    CreateSecret {
-        /// Number of the version.
-        n: i64,
-    },
-    /// Tell verifiers about the key of version `n`.
-    CreateRecord {
-        /// Number of the version.
-        n: i64,
-        /// When the key ends.
-        expires_at: Timestamp,
-    },
-    /// Start the test of version `n`.
-    StartTest {
-        /// Number of the version.
-        n: i64,
-        /// How often it failed before.
-        attempt: i32,
-    },
-    /// Wait for the test.
-    AwaitTest {
-        /// Number of the version.
-        n: i64,
-    },
-    /// Write the consumer Secret.
-    WriteConsumer {
-        /// Version to use.
-        current: Option<i64>,
-        /// The one before it.
-        previous: Option<i64>,
-    },
-    /// Bring the record of a key up to date.
-    UpdateRecord {
-        /// Id of the key.
-        id: String,
-        /// Where it stands.
-        state: RecordState,
-        /// Successor.
-        replaced_by: Option<String>,
-        /// End of a replaced key.
-        destroy_at: Option<Timestamp>,
-    },
-    /// Delete the Secret of version `n`.
-    DeleteSecret {
-        /// Number of the version.
-        n: i64,
-    },
-    /// Nothing to do until then.
-    Rest {
-        /// The next moment that matters.
-        until: Option<Timestamp>,
-    },
-    /// Nothing can be done.
-    Refuse(Refusal),
-}
-
-/// Why nothing can be done.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Refusal {
-    /// The consumer Secret is somebody else's.
-    #[error("Secret {0} exists and was not made for this ApiKey: name another in spec.secret.name, or delete it")]
-    ForeignConsumer(String),
-    /// A version Secret is there and its proof is wrong.
-    #[error(
-        "Secret {0} exists and its proof of origin is wrong, so it is not adopted: restore the Secret rampart-adoption \
-         that it was made with, or delete {0} to have a new key issued"
-    )]
-    Unproven(String),
-}
-
-impl Refusal {
-    /// Stable name.
-    #[must_use]
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::ForeignConsumer(_) => "Conflicted",
-            Self::Unproven(_) => "AdoptionRefused",
-        }
-    }
-}
 
 /// Decides the next step.
 #[must_use]

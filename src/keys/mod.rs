@@ -3,9 +3,13 @@
 pub mod adoption;
 pub mod format;
 mod machine;
+mod seen;
 mod selftest_job;
 mod spec;
+mod step;
 
-pub use machine::{ConsumerSeen, Observed, RecordSeen, Refusal, SecretSeen, Step, TestSeen, decide};
+pub use machine::decide;
+pub use seen::{ConsumerSeen, Observed, RecordSeen, SecretSeen, TestSeen};
 pub use selftest_job::{selftest_job, selftest_name};
 pub use spec::{Rotation, Spec};
+pub use step::{Refusal, Step};

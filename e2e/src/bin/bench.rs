@@ -67,9 +67,9 @@ async fn bench() -> Result<bool> {
 
     // The peer: one client with the same rights, the same writes, the same concurrency.
     let text = std::fs::read_to_string(&kubeconfig)?;
-    let config =
-        Config::from_custom_kubeconfig(serde_json::from_str::<Kubeconfig>(&text)?, &KubeConfigOptions::default());
-    let peer = Client::try_from(config.await?)?;
+    let options = KubeConfigOptions::default();
+    let peer = Config::from_custom_kubeconfig(serde_json::from_str::<Kubeconfig>(&text)?, &options).await?;
+    let peer = Client::try_from(peer)?;
     create(&client, "before").await?;
     let before = write(&peer, "before").await?;
     create(&client, "operator").await?;
@@ -176,7 +176,8 @@ async fn write(peer: &Client, group: &str) -> Result<Duration> {
         json!({"type": kind, "status": "True", "reason": kind, "message": "", "observedGeneration": 1,
                "lastTransitionTime": "2026-01-01T00:00:00Z"})
     };
-    let status = json!({"observedGeneration": 1, "conditions": ["Accepted", "Programmed", "Ready"].map(condition)});
+    let conditions = ["Accepted", "Programmed", "Ready"].map(condition);
+    let status = json!({"observedGeneration": 1, "conditions": conditions});
     let began = Instant::now();
     let params = PatchParams::apply("bench-peer").force();
     let (spec, status, params) = (&spec, &status, &params);
