@@ -52,6 +52,9 @@ use backoff::Backoff;
 /// Longest reconcile of one object: its calls have deadlines of their own, this bounds their number.
 const RECONCILE_DEADLINE: Duration = Duration::from_mins(2);
 
+/// Objects of one page of a list: small pages keep the peak of memory low.
+const PAGE: u32 = 100;
+
 /// What every controller needs.
 #[derive(Clone)]
 pub struct Context {
@@ -154,7 +157,7 @@ pub async fn run<R: Reconciler>(
     let Root { writer, deleted } = root;
     let reader = writer.as_reader();
     let api: Api<DeserializeGuard<R::Root>> = Api::all(context.client.clone());
-    let stream = watcher(api, watcher::Config::default())
+    let stream = watcher(api, watcher::Config::default().page_size(PAGE))
         .default_backoff()
         .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)

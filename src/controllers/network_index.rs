@@ -14,6 +14,7 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::PAGE;
 use crate::runtime::readiness::Gate;
 
 type ByName = BTreeMap<String, Arc<NetworkPolicy>>;
@@ -95,8 +96,8 @@ impl NetworkIndex {
             watcher::Event::InitApply(policy) => {
                 let names =
                     state.listed.get_or_insert_default().entry(policy.namespace().unwrap_or_default()).or_default();
-                names.insert(policy.name_any(), Arc::new(policy.clone()));
-                Some(policy)
+                names.insert(policy.name_any(), Arc::new(policy));
+                None
             }
             watcher::Event::InitDone => {
                 state.namespaces = state.listed.take().unwrap_or_default();
@@ -114,7 +115,7 @@ impl NetworkIndex {
         news: impl Fn(Option<&NetworkPolicy>),
         stopped: CancellationToken,
     ) -> anyhow::Result<()> {
-        let stream = watcher(Api::<NetworkPolicy>::all(client), watcher::Config::default())
+        let stream = watcher(Api::<NetworkPolicy>::all(client), watcher::Config::default().page_size(PAGE))
             .default_backoff()
             .modify(|policy| policy.metadata.managed_fields = None)
             .take_until(stopped.cancelled());

@@ -25,6 +25,9 @@ use crate::{
     },
 };
 
+/// Objects of one page of a list: small pages keep the peak of memory low.
+const PAGE: u32 = 100;
+
 type Covered = HashMap<String, Arc<[Covering]>>;
 
 /// The index.
@@ -52,7 +55,8 @@ impl PolicyIndex {
         stopped: CancellationToken,
     ) -> anyhow::Result<()> {
         let api: Api<DeserializeGuard<SecurityPolicy>> = Api::all(client);
-        let stream = watcher(api, watcher::Config::default()).default_backoff().take_until(stopped.cancelled());
+        let stream =
+            watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff().take_until(stopped.cancelled());
         let mut stream = std::pin::pin!(stream);
         let mut builder = Builder::default();
         while let Some(event) = stream.next().await {

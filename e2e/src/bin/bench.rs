@@ -173,23 +173,26 @@ async fn write(peer: &Client, group: &str) -> Result<Duration> {
         ],
     });
     let condition = |kind: &str| {
-        json!({"type": kind, "status": "True", "reason": kind, "message": "", "observedGeneration": 1,
+        json!({"type": kind, "status": "True", "reason": kind, "message": "", "observedGeneration": 2,
                "lastTransitionTime": "2026-01-01T00:00:00Z"})
     };
     let conditions = ["Accepted", "Programmed", "Ready"].map(condition);
-    let status = json!({"observedGeneration": 1, "conditions": conditions});
     let began = Instant::now();
     let params = PatchParams::apply("bench-peer").force();
-    let (spec, status, params) = (&spec, &status, &params);
+    let (spec, conditions, params) = (&spec, &conditions, &params);
     each(|nth| async move {
         let (namespace, name) = (namespace(group, nth), name(nth));
         let policies: Api<NetworkPolicy> = Api::namespaced(peer.clone(), &namespace);
+        let rendered = format!("rampart-{name}-01234567");
+        let labels = json!({"app.kubernetes.io/managed-by": "bench", "rampart.dev/owner-kind": "SecurityPolicy",
+            "rampart.dev/owner-name": name, "rampart.dev/owner-uid": "01234567-89ab-cdef-0123-456789abcdef"});
         let object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-            "metadata": {"name": format!("rampart-{name}"), "labels": {"app.kubernetes.io/managed-by": "bench"}}, "spec": spec});
-        policies.patch(&format!("rampart-{name}"), params, &Patch::Apply(&object)).await?;
+            "metadata": {"name": rendered, "labels": labels}, "spec": spec});
+        policies.patch(&rendered, params, &Patch::Apply(&object)).await?;
         let owners: Api<SecurityPolicy> = Api::namespaced(peer.clone(), &namespace);
         let object = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
-            "metadata": {"name": name}, "status": status});
+            "metadata": {"name": name},
+            "status": {"observedGeneration": 2, "conditions": conditions, "network": {"rendered": [rendered]}}});
         owners.patch_status(&name, params, &Patch::Apply(&object)).await?;
         Ok(())
     })
