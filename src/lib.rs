@@ -18,15 +18,20 @@
 
 pub mod admission;
 pub mod api;
+#[allow(clippy::disallowed_types, reason = "an acting room")]
 pub mod cli;
+#[allow(clippy::disallowed_types, reason = "an acting room")]
 pub mod cluster;
+#[allow(clippy::disallowed_types, reason = "an acting room")]
 pub mod controllers;
 pub mod hardening;
 pub mod keys;
 pub mod network;
 pub mod policy;
 pub mod retention;
+#[allow(clippy::disallowed_types, reason = "an acting room")]
 pub mod runtime;
+#[allow(clippy::disallowed_types, reason = "an acting room")]
 pub mod serve;
 
 /// API group of our own kinds.

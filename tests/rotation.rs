@@ -1,7 +1,7 @@
 //! The rotation machine against a model of the cluster: whatever order of time, requests and losses it
 //! meets, it comes to rest, never has two current keys, and never lets a consumer have a key that
 //! verifiers don't know.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! The webhook, through the API server.
 
 use anyhow::{Result, bail, ensure};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::Pod};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
@@ -14,7 +14,31 @@ use crate::{Env, Tests};
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("admission::modes_change_what_happens_to_a_pod", modes_change_what_happens_to_a_pod);
+    tests.add("admission::a_changed_ca_bundle_is_put_back", changed_ca_bundle_is_put_back);
     tests.add("admission::debug_containers_are_judged_and_labels_are_not", debug_containers_are_judged);
+}
+
+async fn changed_ca_bundle_is_put_back(env: Env) -> Result<()> {
+    let client = env.shared().await?.plane.client();
+    let api: Api<ValidatingWebhookConfiguration> = Api::all(client);
+    let bundles = || async {
+        let webhooks = api.get("rampart").await?.webhooks.unwrap_or_default();
+        anyhow::Ok(webhooks.into_iter().map(|webhook| webhook.client_config.ca_bundle).collect::<Vec<_>>())
+    };
+    let good = bundles().await?;
+    ensure!(good.len() == 3 && good.iter().all(Option::is_some), "{} bundles", good.len());
+    // The middle one trusts nobody any more: by another manager, as a GitOps tool would do it.
+    let edit = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "rampart"},
+        "webhooks": [{"name": "pods.rampart.dev", "clientConfig": {"caBundle": null}}],
+    });
+    api.patch("rampart", &PatchParams::default(), &Patch::Strategic(&edit)).await?;
+    wait::until("the bundle to be back", wait::SOON, || async {
+        ensure!(bundles().await? == good, "it is not");
+        Ok(())
+    })
+    .await
 }
 
 /// What the API server says to a dry-run POST: status code, message or body, and warnings.

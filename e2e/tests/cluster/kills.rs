@@ -60,18 +60,18 @@ async fn after_each_write(_: Env) -> Result<()> {
         let reference = reference.context("nobody was to be killed")?;
         let mut kills = 0;
         for after in 1..=MOST_WRITES {
-            let (state, next) = stage.run(story, operator, Some(after)).await?;
+            let (ended, next) = stage.run(story, operator, Some(after)).await?;
             operator = next;
             // Fewer writes than that: every one of them has had its turn.
-            let Some(state) = state else { break };
+            let Some(ended) = ended else { break };
             kills += 1;
             ensure!(
-                state == reference,
-                "{story:?}, killed after write {after}:\n{state:#}\nundisturbed:\n{reference:#}"
+                ended == reference,
+                "{story:?}, killed after write {after}:\n{ended:#}\nundisturbed:\n{reference:#}"
             );
         }
         println!("{story:?}: killed after each of {kills} writes");
-        ensure!(kills >= 6 && kills < MOST_WRITES, "{story:?} was killed {kills} times");
+        ensure!((6..MOST_WRITES).contains(&kills), "{story:?} was killed {kills} times");
     }
     Ok(())
 }
@@ -150,10 +150,8 @@ impl Stage {
 
 /// Applies an object, also while the webhook that must see it is down.
 async fn apply(client: &Client, object: &Value) -> Result<()> {
-    wait::until("an object to be accepted", wait::SOON, || async {
-        Ok(fixtures::apply(client, object).await.map(drop)?)
-    })
-    .await
+    wait::until("an object to be accepted", wait::SOON, || async { fixtures::apply(client, object).await.map(drop) })
+        .await
 }
 
 async fn merge<K>(api: &Api<K>, name: &str, patch: Value) -> Result<()>
