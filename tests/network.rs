@@ -90,6 +90,7 @@ fn a_direction_that_is_not_isolated_is_left_open() {
 #[case::tcp_is_the_default(json!({"podSelector": {}, "ingress": [{"ports": [{"port": 1}]}]}), json!({"podSelector": {}, "ingress": [{"ports": [{"port": 1, "protocol": "TCP"}]}]}), true)]
 #[case::everything_is_not_nothing(json!({"podSelector": {}, "ingress": [{}]}), json!({"podSelector": {}, "ingress": []}), false)]
 #[case::own_namespace_is_not_everywhere(json!({"podSelector": {}, "egress": [{"to": [{"podSelector": {}}]}]}), json!({"podSelector": {}, "egress": [{"to": [{"namespaceSelector": {}}]}]}), false)]
+#[case::no_labels_are_none(json!({"podSelector": {"matchLabels": {}}}), json!({"podSelector": {}}), true)]
 #[case::types_count(json!({"podSelector": {}, "policyTypes": ["Ingress"]}), json!({"podSelector": {}, "policyTypes": ["Egress"]}), false)]
 fn what_is_the_same(#[case] one: Value, #[case] other: Value, #[case] same: bool) {
     let [one, other] = [one, other].map(|spec| serde_json::from_value::<NetworkPolicySpec>(spec).unwrap());

@@ -125,6 +125,7 @@ enum Event {
     LoseStatus,
     LoseRecords,
     LoseConsumer,
+    LoseSecrets,
     JunkConsumer,
     /// The operator is killed after so many steps.
     Steps(usize),
@@ -138,6 +139,7 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Event::LoseStatus),
         Just(Event::LoseRecords),
         Just(Event::LoseConsumer),
+        Just(Event::LoseSecrets),
         Just(Event::JunkConsumer),
         (1_usize..6).prop_map(Event::Steps),
         any::<bool>().prop_map(Event::TestsFail),
@@ -159,6 +161,7 @@ proptest! {
                     world.seen.status = rampart::api::ApiKeyStatus::default();
                 }
                 Event::LoseRecords => world.seen.records.retain(|_, record| record.state == RecordState::Destroyed),
+                Event::LoseSecrets => world.seen.secrets.clear(),
                 Event::LoseConsumer => world.seen.consumer = ConsumerSeen::Absent,
                 Event::JunkConsumer => {
                     let junk = Some(String::new());

@@ -9,6 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GoDuration(Duration);
 
+const MAX_LENGTH: usize = 32;
+const MAX_DIGITS: usize = 9;
+
 impl GoDuration {
     /// The duration of so many hours.
     #[must_use]
@@ -45,6 +48,11 @@ impl FromStr for GoDuration {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| Err(format!("{text:?} is not a duration such as \"720h\" or \"1h30m\": {why}"));
+        // The parser multiplies without looking: numbers that large mean nothing here anyway.
+        let longest = text.split(|character: char| !character.is_ascii_digit()).map(str::len).max();
+        if text.len() > MAX_LENGTH || longest > Some(MAX_DIGITS) {
+            return wrong("it is too long");
+        }
         match text.parse::<kube::core::Duration>() {
             Ok(duration) if duration.is_negative() => wrong("it is negative"),
             Ok(_) if !text.ends_with(['h', 'm', 's']) || !text.starts_with(|first: char| first.is_ascii_digit()) => {
@@ -78,7 +86,7 @@ impl JsonSchema for GoDuration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "maxLength": 32, "pattern": r"^([0-9]+(\.[0-9]+)?(s|m|h))+$"})
+        json_schema!({"type": "string", "maxLength": 32, "pattern": r"^([0-9]{1,9}(\.[0-9]{1,9})?(s|m|h))+$"})
     }
 }
 
@@ -95,7 +103,7 @@ mod tests {
 
     #[test]
     fn days_and_negative_durations_are_refused_with_the_reason() {
-        for bad in ["30d", "-1h", "", "1", "h"] {
+        for bad in ["30d", "-1h", "", "1", "h", "9999999999999999999999999999999h"] {
             let error = bad.parse::<GoDuration>().unwrap_err();
             assert!(error.contains("is not a duration"), "{bad}: {error}");
         }

@@ -19,7 +19,7 @@ use crate::{
         client,
         events::Events,
         impersonate::Impersonator,
-        leader::{Election, elect},
+        leader::{Election, elect, release},
     },
     controllers::{ApiKeySettings, ApiKeys, Context, RetentionPolicies, RetentionSettings, SecurityPolicies},
     network::Facts,
@@ -121,8 +121,8 @@ impl Options {
         if parts.webhook {
             self.webhook(&client, &metrics, &readiness, &mut tasks)?;
         }
+        let identity = self.identity();
         if parts.controller {
-            let identity = self.identity();
             let context = Context {
                 events: Events::new(client.clone(), &identity),
                 client: client.clone(),
@@ -132,9 +132,13 @@ impl Options {
                 concurrency: self.concurrency,
             };
             let impersonator = Impersonator::new(config, metrics);
-            self.controllers(context, impersonator, identity.into(), &mut tasks);
+            self.controllers(context, impersonator, identity.as_str().into(), &mut tasks);
         }
-        tasks.run().await
+        tasks.run().await?;
+        if parts.controller {
+            release(client, &self.namespace, &identity).await;
+        }
+        Ok(())
     }
 
     /// A pod's host name is its own; elsewhere the process id tells processes of a machine apart.

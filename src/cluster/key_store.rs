@@ -115,7 +115,7 @@ impl KeyStore<'_> {
         let listed = ListParams::default().labels(&selector);
         let secrets =
             secret_call(|| format!("listing the Secrets of {}", spec.name), self.secrets().list(&listed)).await?;
-        let secrets = secrets.iter().filter_map(|secret| self.secret_seen(secret)).collect();
+        let secrets: BTreeMap<i64, SecretSeen> = secrets.iter().filter_map(|secret| self.secret_seen(secret)).collect();
 
         let in_keys = ListParams::default().labels(&format!("{selector},{OWNER_NAMESPACE}={}", spec.namespace));
         let records =
@@ -123,7 +123,10 @@ impl KeyStore<'_> {
         let records = records.into_iter().map(|record| (record.name_any(), record_seen(&record))).collect();
 
         let test = match status.next_version {
-            Some(n) => self.test_seen(n, status.failed_attempts.unwrap_or_default()).await?,
+            Some(n) => match secrets.get(&n) {
+                Some(secret) => self.test_seen(n, &secret.id, status.failed_attempts.unwrap_or_default()).await?,
+                None => TestSeen::Absent,
+            },
             None => TestSeen::Absent,
         };
         Ok(Observed { consumer: self.consumer_seen(self.consumer().await?.as_ref()), status, secrets, records, test })
@@ -131,14 +134,17 @@ impl KeyStore<'_> {
 
     fn secret_seen(&self, secret: &Secret) -> Option<(i64, SecretSeen)> {
         let n: i64 = secret.labels().get(KEY_VERSION)?.parse().ok()?;
+        // A copy under another name, labels and all, is not the version.
+        if n < 1 || secret.name_any() != self.spec.secret_name(n) {
+            return None;
+        }
         let id = text(secret, ID_ENTRY).unwrap_or_default().to_owned();
         let digest = digest(secret, KEY_ENTRY).unwrap_or_default();
         let created = secret.annotations().get(KEY_CREATED_AT).and_then(|time| time.parse().ok());
         let created_at = created.or(secret.creation_timestamp().map(|time| time.0)).unwrap_or(Timestamp::UNIX_EPOCH);
         let binding = Binding { spec: self.spec, version: n, id: &id, digest: &digest };
         let mac = secret.annotations().get(KEY_MAC);
-        let named = secret.name_any() == self.spec.secret_name(n);
-        let proven = named && !digest.is_empty() && mac.is_some_and(|mac| self.adoption.verify(&binding, mac));
+        let proven = !digest.is_empty() && mac.is_some_and(|mac| self.adoption.verify(&binding, mac));
         Some((n, SecretSeen { id, created_at, digest, proven }))
     }
 
@@ -162,10 +168,14 @@ impl KeyStore<'_> {
         }
     }
 
-    async fn test_seen(&self, n: i64, attempt: i32) -> Result<TestSeen> {
-        let name = selftest_name(self.spec, n, attempt);
+    async fn test_seen(&self, n: i64, id: &str, attempt: i32) -> Result<TestSeen> {
+        let name = selftest_name(self.spec, n, id, attempt);
         let job = found(call(|| format!("reading Job {name}"), self.jobs().get(&name)).await)?;
         let Some(job) = job else { return Ok(TestSeen::Absent) };
+        let ours = self.version_labels(n, id).iter().all(|(key, value)| job.labels().get(key) == Some(value));
+        if !ours {
+            return Err(Error::Foreign { kind: "Job", name });
+        }
         let status = job.status.unwrap_or_default();
         let has = |kind| {
             status.conditions.iter().flatten().any(|condition| condition.type_ == kind && condition.status == "True")
@@ -279,7 +289,7 @@ impl KeyStore<'_> {
     /// # Errors
     /// When a call fails.
     pub async fn start_test(&self, n: i64, id: &str, attempt: i32, image: &str) -> Result<()> {
-        let job = selftest_job(self.spec, n, attempt, image, self.version_labels(n, id));
+        let job = selftest_job(self.spec, n, id, attempt, image, self.version_labels(n, id));
         let name = job.name_any();
         match call(|| format!("creating Job {name}"), self.jobs().create(&PostParams::default(), &job)).await {
             Err(error) if error.code() == Some(409) => Ok(()),

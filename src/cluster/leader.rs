@@ -96,10 +96,14 @@ impl State {
     async fn run(mut self, stopped: CancellationToken) -> Result<()> {
         let mut renewed = Instant::now();
         loop {
-            match self.attempt().await {
+            let began = Instant::now();
+            let left = self.election.renew_deadline.saturating_sub(renewed.elapsed()).max(self.election.retry);
+            let attempt = tokio::time::timeout(left, self.attempt()).await;
+            match attempt.unwrap_or_else(|_| Err(error::Error::Deadline { doing: "renewing the Lease".into() })) {
                 Ok(leads) => {
                     if leads {
-                        renewed = Instant::now();
+                        // From before the request: the holder of a slow answer is older than it thinks.
+                        renewed = began;
                     } else if *self.leads.borrow() {
                         bail!("the Lease {LEASE} was taken by another process");
                     }
@@ -116,9 +120,6 @@ impl State {
                 () = tokio::time::sleep(self.election.retry) => {}
                 () = stopped.cancelled() => break,
             }
-        }
-        if *self.leads.borrow() {
-            self.release().await;
         }
         Ok(())
     }
@@ -196,17 +197,17 @@ impl State {
         let confirmed = annotations.and_then(|all| all.get(CONFIRM_PRUNE)).and_then(|count| count.parse().ok());
         self.confirmed.send_if_modified(|before| std::mem::replace(before, confirmed) != confirmed);
     }
+}
 
-    /// Lets the next process start at once.
-    async fn release(&self) {
-        let Ok(mut lease) = call(|| "reading the Lease".into(), self.api.get(LEASE)).await else { return };
-        let Some(spec) = &mut lease.spec else { return };
-        if spec.holder_identity.as_deref() == Some(&*self.election.identity) {
-            spec.holder_identity = None;
-            spec.lease_duration_seconds = Some(1);
-            let _ =
-                call(|| "releasing the Lease".into(), self.api.replace(LEASE, &PostParams::default(), &lease)).await;
-        }
+/// Lets the next process start at once. To be called when nothing of this one writes any more.
+pub async fn release(client: Client, namespace: &str, identity: &str) {
+    let api: Api<Lease> = Api::namespaced(client, namespace);
+    let Ok(mut lease) = call(|| "reading the Lease".into(), api.get(LEASE)).await else { return };
+    let Some(spec) = &mut lease.spec else { return };
+    if spec.holder_identity.as_deref() == Some(identity) {
+        spec.holder_identity = None;
+        spec.lease_duration_seconds = Some(1);
+        let _ = call(|| "releasing the Lease".into(), api.replace(LEASE, &PostParams::default(), &lease)).await;
     }
 }
 

@@ -16,7 +16,8 @@ use crate::{
     retention::{Item, Mark, Protection, Target, TargetSpec},
 };
 
-const PAGE: u32 = 500;
+/// Objects may be large, and a tenant chooses which are listed.
+const PAGE: u32 = 50;
 
 /// Finds out how the API server calls a kind.
 ///

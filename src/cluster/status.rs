@@ -1,6 +1,6 @@
 //! Writing status: by server-side apply, and only when it changed.
 
-use std::fmt::Debug;
+use std::{collections::BTreeMap, fmt::Debug};
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
@@ -16,6 +16,24 @@ use super::{Result, error::call};
 /// Field manager of statuses.
 const MANAGER: &str = "rampart-status";
 
+/// Writes `status` where it is the machine's memory: only over the very object that was read, and if that
+/// has changed or gone since, it is an error, so that nothing goes on from what did not happen.
+///
+/// Returns the resourceVersion after it.
+///
+/// # Errors
+/// When the call fails, the object was changed meanwhile, or it is gone.
+pub async fn remember<K>(client: &Client, root: &K, status: &K::Status) -> Result<Option<String>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + HasStatus + Clone + Debug + DeserializeOwned,
+    K::Status: PartialEq + Serialize,
+{
+    if root.status() == Some(status) {
+        return Ok(root.resource_version());
+    }
+    apply(client, root, root.resource_version(), status).await.map(|written| written.resource_version())
+}
+
 /// Writes `status` if it differs from what `root` was last seen to have. Returns whether it wrote.
 ///
 /// # Errors
@@ -28,17 +46,27 @@ where
     if root.status() == Some(status) {
         return Ok(false);
     }
-    let api: Api<K> = Api::namespaced(client.clone(), &root.namespace().unwrap_or_default());
-    let name = root.name_any();
-    // The UID keeps a resource that was deleted and made anew from getting its predecessor's status.
-    let patch = json!({
-        "apiVersion": K::api_version(&()), "kind": K::kind(&()),
-        "metadata": {"name": name, "uid": root.uid()}, "status": status,
-    });
-    let params = PatchParams::apply(MANAGER).force();
-    let doing = || format!("writing the status of {} {name}", K::kind(&()));
-    match call(doing, api.patch_status(&name, &params, &Patch::Apply(&patch))).await {
+    match apply(client, root, None, status).await {
         Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(false),
         other => other.map(|_| true),
     }
+}
+
+async fn apply<K>(client: &Client, root: &K, version: Option<String>, status: &K::Status) -> Result<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + HasStatus + Clone + Debug + DeserializeOwned,
+    K::Status: Serialize,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), &root.namespace().unwrap_or_default());
+    let name = root.name_any();
+    // The UID keeps a resource that was deleted and made anew from getting its predecessor's status.
+    let mut metadata =
+        BTreeMap::from([("name", Some(name.clone())), ("uid", root.uid()), ("resourceVersion", version)]);
+    metadata.retain(|_, value| value.is_some());
+    let patch = json!({
+        "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": metadata, "status": status,
+    });
+    let params = PatchParams::apply(MANAGER).force();
+    let doing = || format!("writing the status of {} {name}", K::kind(&()));
+    call(doing, api.patch_status(&name, &params, &Patch::Apply(&patch))).await
 }

@@ -4,31 +4,27 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::{batch::v1::Job, core::v1::Secret},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Secret};
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    api::ListParams,
+    Api, Resource, ResourceExt as _,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{WatchStreamExt as _, reflector::ObjectRef, watcher},
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{Context, Next, Reconciler, Roots, Triggers, pruning, pruning::Orphanage, requested};
+use super::{Context, Next, Reconciler, Roots, Triggers, api_key_orphans::Orphans, pruning, requested};
 use crate::{
     api::{
-        ApiKey, ApiKeyStatus, KeyRecord, RecordState, VersionState,
+        ApiKey, ApiKeyStatus, KeyRecord, VersionState,
         condition::{Conditions, Type},
         labels::{MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE},
     },
     cluster::{
         Error, Result,
         adoption_secret::adoption_key,
-        error::{call, found, secret_call},
+        error::{call, found},
         events::Reason,
-        key_store::{KeyStore, OWNER, delete_orphan, update_record},
+        key_store::{KeyStore, OWNER},
         leader::Leadership,
         status,
     },
@@ -40,6 +36,9 @@ use crate::{
 const STEPS: usize = 32;
 /// A running test is looked at again by then, should its event be lost.
 const TEST_CHECK: Duration = Duration::from_mins(1);
+
+/// What stands in the way is often somebody else's object, which nobody watches.
+const REFUSAL_CHECK: Duration = Duration::from_mins(1);
 
 /// How the controller is set up.
 #[derive(Debug, Clone)]
@@ -77,7 +76,7 @@ impl ApiKeys {
         settings: Settings,
         mut leadership: Leadership,
         (root, roots): (super::Root<ApiKey>, Roots<ApiKey>),
-        (one, _all): (mpsc::UnboundedSender<ObjectRef<DeserializeGuard<ApiKey>>>, watch::Sender<u64>),
+        (one, all): (mpsc::UnboundedSender<ObjectRef<DeserializeGuard<ApiKey>>>, watch::Sender<u64>),
         triggers: Triggers<ApiKey>,
     ) -> anyhow::Result<()> {
         let stopped = context.stopped.clone();
@@ -112,9 +111,9 @@ impl ApiKeys {
         let records = Api::<PartialObjectMeta<KeyRecord>>::namespaced(client.clone(), &settings.keys_namespace);
         let watches = async {
             tokio::join!(
-                wake(secrets, made.clone(), one.clone()),
-                wake(records, made.clone(), one.clone()),
-                wake(Api::<Job>::all(client), made, one),
+                wake(secrets, made.clone(), (one.clone(), all.clone())),
+                wake(records, made.clone(), (one.clone(), all.clone())),
+                wake(Api::<Job>::all(client), made, (one, all)),
             );
             Ok(())
         };
@@ -168,7 +167,7 @@ impl ApiKeys {
             }
             Step::Refuse(_) => {
                 self.report(key, seen.status.clone(), step).await?;
-                return Ok(Some(Next::Change));
+                return Ok(Some(Next::After(REFUSAL_CHECK)));
             }
         }
         Ok(None)
@@ -179,7 +178,7 @@ impl ApiKeys {
         status.last_handled_reconcile_at = requested(key);
         let old = key.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
         status.conditions = conditions(key.metadata.generation, &status, step).carried_from(&old, clock::now());
-        status::report(&self.context.client, key, &status).await?;
+        key.metadata.resource_version = status::remember(&self.context.client, key, &status).await?;
         key.status = Some(status);
         Ok(())
     }
@@ -234,7 +233,7 @@ impl ApiKeys {
         status.last_handled_reconcile_at = requested(key);
         status.conditions = conditions.carried_from(&status.conditions, clock::now());
         status::report(&self.context.client, key, &status).await?;
-        Ok(Next::Change)
+        Ok(Next::After(REFUSAL_CHECK))
     }
 }
 
@@ -323,88 +322,28 @@ impl Reconciler for ApiKeys {
 }
 
 /// Wakes the ApiKey that an object was made for, whenever the object changes.
-async fn wake<K>(api: Api<K>, config: watcher::Config, one: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<ApiKey>>>)
-where
+async fn wake<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    (one, all): (mpsc::UnboundedSender<ObjectRef<DeserializeGuard<ApiKey>>>, watch::Sender<u64>),
+) where
     K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
     let stream = watcher(api, config).default_backoff();
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
-        let (watcher::Event::Apply(object) | watcher::Event::Delete(object)) = (match event {
-            Ok(event) => event,
-            Err(error) => {
-                tracing::warn!(%error, "a watch failed and is being restarted");
-                continue;
+        match event {
+            Ok(watcher::Event::Apply(object) | watcher::Event::Delete(object)) => {
+                let labels = object.labels();
+                let namespace = labels.get(OWNER_NAMESPACE).cloned().or_else(|| object.namespace()).unwrap_or_default();
+                if let Some(name) = labels.get(OWNER_NAME) {
+                    let _ = one.send(ObjectRef::new(name).within(&namespace));
+                }
             }
-        }) else {
-            continue;
-        };
-        let labels = object.labels();
-        let namespace = labels.get(OWNER_NAMESPACE).cloned().or_else(|| object.namespace()).unwrap_or_default();
-        if let Some(name) = labels.get(OWNER_NAME) {
-            let _ = one.send(ObjectRef::new(name).within(&namespace));
-        }
-    }
-}
-
-/// Secrets and records whose ApiKey is gone.
-struct Orphans {
-    client: Client,
-    keys_namespace: String,
-    roots: Roots<ApiKey>,
-}
-
-/// One of them.
-enum Orphan {
-    Secret(Box<ObjectMeta>),
-    Record(Box<KeyRecord>),
-}
-
-impl Orphanage for Orphans {
-    type Orphan = Orphan;
-    const OWNER: &'static str = OWNER;
-    const CRD: &'static str = "apikeys.rampart.dev";
-
-    async fn orphans(&self) -> Result<(Vec<Orphan>, usize)> {
-        let labelled = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER}"));
-        let secrets: Api<PartialObjectMeta<Secret>> = Api::all(self.client.clone());
-        let secrets = secret_call(|| "listing Secrets".into(), secrets.list_metadata(&labelled)).await?;
-        let records: Api<KeyRecord> = Api::namespaced(self.client.clone(), &self.keys_namespace);
-        let records = call(|| "listing KeyRecords".into(), records.list(&labelled)).await?;
-        // By name, not by UID: a restore gives an ApiKey another UID, and its keys must live on.
-        let lost =
-            |namespace: &str, name: Option<&String>| name.is_none_or(|name| !self.roots.contains(namespace, name));
-        let all = secrets.items.len();
-        let mut orphans = vec![];
-        for record in records {
-            let of = &record.spec.api_key;
-            if record.spec.state != RecordState::Destroyed && lost(&of.namespace, Some(&of.name)) {
-                orphans.push(Orphan::Record(Box::new(record)));
-            }
-        }
-        for secret in secrets.items {
-            let namespace = secret.namespace().unwrap_or_default();
-            if lost(&namespace, secret.labels().get(OWNER_NAME)) {
-                orphans.push(Orphan::Secret(Box::new(secret.metadata)));
-            }
-        }
-        Ok((orphans, all))
-    }
-
-    fn metadata<'a>(&self, orphan: &'a Orphan) -> &'a ObjectMeta {
-        match orphan {
-            Orphan::Secret(metadata) => metadata,
-            Orphan::Record(record) => &record.metadata,
-        }
-    }
-
-    async fn remove(&self, orphan: &Orphan) -> Result<()> {
-        match orphan {
-            Orphan::Secret(metadata) => delete_orphan(&self.client, metadata).await,
-            Orphan::Record(record) => {
-                let records: Api<KeyRecord> = Api::namespaced(self.client.clone(), &self.keys_namespace);
-                update_record(&records, &record.name_any(), RecordState::Destroyed, None, None).await
-            }
+            // What was deleted while nobody watched brought no event of its own.
+            Ok(watcher::Event::InitDone) => all.send_modify(|count| *count += 1),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "a watch failed and is being restarted"),
         }
     }
 }

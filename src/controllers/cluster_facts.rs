@@ -137,7 +137,12 @@ pub(super) async fn follow(
         match news {
             News::Put(kind, name, said) => drop(gathered.by_object.insert((kind, name), said)),
             News::Gone(kind, name) => drop(gathered.by_object.remove(&(kind, name))),
-            News::Listing(kind) => gathered.by_object.retain(|(found, _), _| *found != kind),
+            News::Listing(kind) => {
+                // Half a list is no fact: nothing is said until it is whole again.
+                gathered.by_object.retain(|(found, _), _| *found != kind);
+                listing.retain(|other| *other != kind);
+                listing.push(kind);
+            }
             News::Listed(kind) => listing.retain(|other| *other != kind),
         }
         if listing.is_empty() {

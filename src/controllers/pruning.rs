@@ -36,6 +36,8 @@ pub(super) trait Orphanage: Send + Sync + 'static {
     fn orphans(&self) -> impl Future<Output = Result<(Vec<Self::Orphan>, usize)>> + Send;
     /// Metadata of an orphan.
     fn metadata<'a>(&self, orphan: &'a Self::Orphan) -> &'a ObjectMeta;
+    /// Whether it still is one: its owner may have been made anew since.
+    fn is_orphan(&self, orphan: &Self::Orphan) -> bool;
     /// Removes one.
     fn remove(&self, orphan: &Self::Orphan) -> impl Future<Output = Result<()>> + Send;
 }
@@ -103,11 +105,23 @@ async fn pass<O: Orphanage>(
         );
         return Ok(());
     }
-    for orphan in &orphans {
-        orphanage.remove(orphan).await?;
+    let mut result = Ok(());
+    for orphan in orphans.iter().filter(|orphan| orphanage.is_orphan(orphan)) {
         let metadata = orphanage.metadata(orphan);
-        tracing::info!(owner = O::OWNER, namespace = metadata.namespace, name = metadata.name, "pruned an orphan");
+        match orphanage.remove(orphan).await {
+            Ok(()) => {
+                tracing::info!(
+                    owner = O::OWNER,
+                    namespace = metadata.namespace,
+                    name = metadata.name,
+                    "pruned an orphan"
+                );
+            }
+            // One that can't be removed keeps no other.
+            Err(error) => result = Err(error),
+        }
     }
+    result?;
     context.metrics.prune_held.get_or_create(&label).set(0);
     if confirmed.is_some() {
         withdraw_confirmation(context, install_namespace).await?;

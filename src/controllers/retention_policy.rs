@@ -16,7 +16,7 @@ use crate::{
     },
     cluster::{
         Result,
-        error::call,
+        error::{call, found},
         events::Reason,
         impersonate::Impersonator,
         leader::Leadership,
@@ -113,10 +113,11 @@ impl RetentionPolicies {
         let result = async {
             let mut planned = planned(spec, &targets).await?;
             if spec.mode == RetentionMode::Enforce {
-                self.mark(spec, &targets, &planned).await?;
+                let marked = Self::mark(spec, &targets, &planned).await;
                 if planned.to_delete().next().is_some() {
                     self.sweep(policy, spec, &targets).await?;
                 }
+                marked?;
                 planned = self::planned(spec, &targets).await?;
             }
             Ok(planned)
@@ -131,22 +132,28 @@ impl RetentionPolicies {
         }
     }
 
-    async fn mark(&self, spec: &Spec, targets: &[Retained], planned: &Plan) -> Result<()> {
+    async fn mark(spec: &Spec, targets: &[Retained], planned: &Plan) -> Result<()> {
         let now = Timestamp::from_second(clock::now().as_second()).unwrap_or_default();
-        for (planned, target) in Self::of_kind(planned, spec, targets) {
-            if planned.decision == Decision::Mark {
+        let mut result = Ok(());
+        for planned in &planned.items {
+            let Some(target) = targets.get(planned.target) else { continue };
+            let marked = if planned.decision == Decision::Mark {
                 let mark = Mark {
                     policy_uid: spec.uid.clone(),
                     marked_at: now,
                     delete_after: now.checked_add(spec.grace).unwrap_or(Timestamp::MAX),
                     uid: planned.item.uid.clone(),
                 };
-                target.mark(&planned.item, Some(&mark)).await?;
+                target.mark(&planned.item, Some(&mark)).await
             } else if planned.unmark {
-                target.mark(&planned.item, None).await?;
-            }
+                target.mark(&planned.item, None).await
+            } else {
+                continue;
+            };
+            // One object that can't be marked keeps no other from it.
+            result = result.and(marked.map(drop));
         }
-        Ok(())
+        result
     }
 
     /// Deletes what a fresh list says, and nothing that an older one said.
@@ -155,7 +162,7 @@ impl RetentionPolicies {
         let mut deleted = 0_u64;
         let mut result = Ok(());
         for planned in fresh.to_delete() {
-            let Some(target) = Self::target_of(planned, spec, targets) else { continue };
+            let Some(target) = targets.get(planned.target) else { continue };
             match target.delete(&planned.item).await {
                 Ok(true) => {
                     deleted += 1;
@@ -170,10 +177,8 @@ impl RetentionPolicies {
                     );
                 }
                 Ok(false) => {}
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
+                // One object that can't be deleted keeps no other.
+                Err(error) => result = result.and(Err(error)),
             }
         }
         if deleted > 0 {
@@ -184,19 +189,6 @@ impl RetentionPolicies {
                 .await;
         }
         result
-    }
-
-    fn of_kind<'a>(
-        plan: &'a Plan,
-        spec: &'a Spec,
-        targets: &'a [Retained],
-    ) -> impl Iterator<Item = (&'a Planned, &'a Retained)> {
-        plan.items.iter().filter_map(|planned| Some((planned, Self::target_of(planned, spec, targets)?)))
-    }
-
-    fn target_of<'a>(planned: &Planned, spec: &Spec, targets: &'a [Retained]) -> Option<&'a Retained> {
-        let index = spec.targets.iter().position(|target| target.kind == planned.item.kind)?;
-        targets.get(index)
     }
 
     async fn opted_in(&self, namespace: &str) -> Result<bool> {
@@ -316,7 +308,12 @@ impl Reconciler for RetentionPolicies {
     type Root = RetentionPolicy;
     const NAME: &'static str = "retentionpolicy";
 
-    async fn reconcile(&self, policy: &RetentionPolicy) -> Result<Next> {
+    async fn reconcile(&self, cached: &RetentionPolicy) -> Result<Next> {
+        // A policy that was set to DryRun a moment ago must not delete because a watch is behind.
+        let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
+        let api: Api<RetentionPolicy> = Api::namespaced(self.context.client.clone(), &namespace);
+        let live = found(call(|| format!("reading RetentionPolicy {name}"), api.get(&name)).await)?;
+        let Some(policy) = &live else { return Ok(Next::Change) };
         if policy.metadata.deletion_timestamp.is_some() || policy.spec.suspend == Some(true) {
             return Ok(Next::Change);
         }

@@ -27,7 +27,7 @@ use crate::{
     },
     network::{Facts, Intent, PART, RECIPROCAL, Rendered, render},
     policy,
-    runtime::{clock, metrics::KindLabel, tasks::Tasks},
+    runtime::{clock, metrics::KindLabel, readiness::Gate, tasks::Tasks},
 };
 
 const KIND: &str = "SecurityPolicy";
@@ -39,6 +39,7 @@ pub struct SecurityPolicies {
     context: Context,
     index: NetworkIndex,
     facts: watch::Receiver<Facts>,
+    synced: [Gate; 2],
 }
 
 /// What there is to say about the network part of a policy.
@@ -61,14 +62,20 @@ impl SecurityPolicies {
         let (all_tx, all) = watch::channel(0);
 
         let (client, stopped) = (context.client.clone(), context.stopped.clone());
-        let synced = context.readiness.gate("networkpolicies");
+        let index_synced = context.readiness.gate("networkpolicies");
         let wake = Wake { one: one_tx, all: all_tx.clone(), roots: roots.clone() };
-        let following = index.clone().follow(client.clone(), synced, move |news| wake.about(news), stopped.clone());
+        let following =
+            index.clone().follow(client.clone(), index_synced.clone(), move |news| wake.about(news), stopped.clone());
         tasks.spawn("networkpolicies", following);
-        let synced = context.readiness.gate("cluster-facts");
-        tasks.spawn("cluster-facts", cluster_facts::follow(client, given, facts_tx, synced, stopped));
+        let facts_synced = context.readiness.gate("cluster-facts");
+        tasks.spawn("cluster-facts", cluster_facts::follow(client, given, facts_tx, facts_synced.clone(), stopped));
 
-        let controller = Arc::new(Self { context: context.clone(), index: index.clone(), facts });
+        let controller = Arc::new(Self {
+            context: context.clone(),
+            index: index.clone(),
+            facts,
+            synced: [index_synced, facts_synced],
+        });
         tasks.spawn(Self::NAME, controller.run(root, roots, Triggers { one, all }, (all_tx, leadership, namespace)));
     }
 
@@ -83,6 +90,13 @@ impl SecurityPolicies {
         tokio::select! {
             () = leadership.acquired() => {}
             () = stopped.cancelled() => return Ok(()),
+        }
+        // Half a view of the cluster would render too wide, and prune too little.
+        for gate in &self.synced {
+            tokio::select! {
+                () = gate.was_opened() => {}
+                () = stopped.cancelled() => return Ok(()),
+            }
         }
         let mut facts = self.facts.clone();
         let index = self.index.clone();
@@ -287,6 +301,10 @@ impl Orphanage for Orphans {
 
     fn metadata<'a>(&self, orphan: &'a Arc<NetworkPolicy>) -> &'a ObjectMeta {
         &orphan.metadata
+    }
+
+    fn is_orphan(&self, orphan: &Arc<NetworkPolicy>) -> bool {
+        is_orphan(orphan.labels(), &self.roots.uids())
     }
 
     async fn remove(&self, orphan: &Arc<NetworkPolicy>) -> Result<()> {

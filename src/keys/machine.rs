@@ -215,7 +215,8 @@ impl Machine<'_> {
         let attempt = status.failed_attempts.unwrap_or_default();
         match self.seen.test {
             TestSeen::Succeeded => {
-                Some(Step::WriteConsumer { current: Some(n), previous: self.current().map(|current| current.n) })
+                let previous = self.current().map(|current| current.n).filter(|n| self.seen.secrets.contains_key(n));
+                Some(Step::WriteConsumer { current: Some(n), previous })
             }
             TestSeen::Running => Some(Step::AwaitTest { n }),
             TestSeen::Failed => Some(self.remember(|status| {
@@ -229,14 +230,24 @@ impl Machine<'_> {
 
     fn begin(&self) -> Option<Step> {
         let status = &self.seen.status;
-        let lost = |current: &VersionStatus| !self.seen.secrets.contains_key(&current.n);
+        let lost =
+            |current: &VersionStatus| !self.seen.secrets.contains_key(&current.n) || self.is_tombstone(&current.id);
         let due = match self.current() {
             Some(current) => lost(current) || due_at(self.spec, status, current).is_some_and(|due| due <= self.now),
             // A key that is not rotated ends for good; the first one, and every other, is replaced.
-            None => status.versions.is_empty() || self.spec.rotation.interval.is_some(),
+            None => status.versions.is_empty() || self.spec.rotation.interval.is_some() || self.asked_since_the_end(),
         };
         let known = status.versions.iter().map(|version| version.n).chain(self.seen.secrets.keys().copied());
-        due.then(|| self.remember(|status| status.next_version = Some(known.max().unwrap_or_default() + 1)))
+        due.then(|| {
+            self.remember(|status| status.next_version = Some(known.max().unwrap_or_default().saturating_add(1)))
+        })
+    }
+
+    /// Whether a rotation was asked for that no version has answered.
+    fn asked_since_the_end(&self) -> bool {
+        let handled = self.seen.status.last_handled_rotation.as_ref().map(|time| time.0);
+        let asked = self.spec.rotation.requested.filter(|at| *at <= self.now && Some(*at) != handled);
+        asked.is_some()
     }
 
     /// Consumers have the new version: it is current, and the one before it is on its way out.

@@ -23,21 +23,21 @@ const DEADLINE_SECONDS: i64 = 120;
 const KEPT_SECONDS: i32 = 3600;
 const USER: i64 = 65_532;
 
-/// Name of the Job that tests version `n`, at the given attempt: the same for whoever asks, so that it
-/// runs once.
+/// Name of the Job that tests version `n`, whose key has this id, at the given attempt: the same for
+/// whoever asks, so that it runs once, and never that of a test of another key.
 #[must_use]
-pub fn selftest_name(spec: &Spec, n: i64, attempt: i32) -> String {
+pub fn selftest_name(spec: &Spec, n: i64, id: &str, attempt: i32) -> String {
     match attempt {
-        0 => format!("{}-v{n}-test", spec.name),
-        _ => format!("{}-v{n}-test-{attempt}", spec.name),
+        0 => format!("{}-v{n}-{id}-test", spec.name),
+        _ => format!("{}-v{n}-{id}-test-{attempt}", spec.name),
     }
 }
 
 /// The Job, hardened to the restricted Pod Security Standard.
 #[must_use]
-pub fn selftest_job(spec: &Spec, n: i64, attempt: i32, image: &str, labels: BTreeMap<String, String>) -> Job {
+pub fn selftest_job(spec: &Spec, n: i64, id: &str, attempt: i32, image: &str, labels: BTreeMap<String, String>) -> Job {
     let metadata = ObjectMeta {
-        name: Some(selftest_name(spec, n, attempt)),
+        name: Some(selftest_name(spec, n, id, attempt)),
         namespace: Some(spec.namespace.clone()),
         labels: Some(labels.clone()),
         ..ObjectMeta::default()

@@ -27,6 +27,10 @@ fn without_empty_lists(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.values_mut().for_each(without_empty_lists);
+            // An empty selector selects everything, but its empty `matchLabels` says nothing.
+            fields.retain(|name, field| {
+                name != "matchLabels" || field.as_object().is_none_or(|labels| !labels.is_empty())
+            });
             fields.retain(|_, field| !field.is_null() && field.as_array().is_none_or(|list| !list.is_empty()));
         }
         Value::Array(list) => list.iter_mut().for_each(without_empty_lists),

@@ -1,6 +1,6 @@
 //! The plan: a pure function of what is listed, the policy and the time.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Caps, Item, Mark, Protection, Spec};
 
@@ -35,6 +35,8 @@ pub enum Decision {
 pub struct Planned {
     /// The item.
     pub item: Item,
+    /// Index of the target that lists it.
+    pub target: usize,
     /// What happens to it.
     pub decision: Decision,
     /// Whether it carries our mark without being too old.
@@ -64,18 +66,21 @@ pub struct Plan {
 pub fn plan(spec: &Spec, targets: &[Target], now: Timestamp) -> Plan {
     let mut planned = vec![];
     let mut breaker = None;
-    for target in targets {
+    for (index, target) in targets.iter().enumerate() {
         let first = planned.len();
-        planned.extend(target.items.iter().map(|item| decide(spec, item, now)));
+        planned.extend(target.items.iter().map(|item| decide(spec, item, index, now)));
         let would_delete = planned.iter().skip(first).filter(|planned| planned.decision.deletes()).count();
         let allowed = share(spec.caps, target.items.len());
         if would_delete > allowed {
             breaker = Some(Breaker { would_delete, allowed });
         }
     }
-    // An item that two targets select counts once.
-    planned.sort_by(|one, other| (one.item.born, &one.item.uid).cmp(&(other.item.born, &other.item.uid)));
+    // An item that two targets select counts once, and is kept if one of them keeps it.
+    planned.sort_by(|one: &Planned, other| {
+        (&one.item.uid, one.decision.deletes()).cmp(&(&other.item.uid, other.decision.deletes()))
+    });
     planned.dedup_by(|one, other| one.item.uid == other.item.uid);
+    planned.sort_by(|one, other| (one.item.born, &one.item.uid).cmp(&(other.item.born, &other.item.uid)));
     let would_delete = planned.iter().filter(|planned| planned.decision.deletes()).count();
     if would_delete > spec.caps.count {
         breaker = Some(Breaker { would_delete, allowed: spec.caps.count });
@@ -88,8 +93,21 @@ fn share(caps: Caps, listed: usize) -> usize {
     listed.saturating_mul(caps.percent).div_ceil(100)
 }
 
-fn decide(spec: &Spec, item: &Item, now: Timestamp) -> Planned {
-    let mark = Mark::of(item);
+/// A mark that nobody acted on for this long after its grace period says nothing about now: the policy was
+/// narrowed, paused or gone in between, and the item gets a grace period of its own.
+const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
+
+/// When the grace period of a mark ends: one that was made longer counts, one that was made shorter does not.
+fn granted(spec: &Spec, mark: &Mark) -> Timestamp {
+    mark.marked_at.checked_add(spec.grace).unwrap_or(Timestamp::MAX).max(mark.delete_after)
+}
+
+fn is_stale(spec: &Spec, mark: &Mark, now: Timestamp) -> bool {
+    granted(spec, mark).checked_add(FORGOTTEN).is_ok_and(|end| end < now)
+}
+
+fn decide(spec: &Spec, item: &Item, target: usize, now: Timestamp) -> Planned {
+    let mark = Mark::of(item).filter(|mark| !is_stale(spec, mark, now));
     let ours = mark.as_ref().filter(|mark| mark.policy_uid == spec.uid);
     let decision = match item.born.and_then(|born| born.checked_add(spec.max_age).ok()) {
         None => Decision::UnknownAge,
@@ -99,15 +117,14 @@ fn decide(spec: &Spec, item: &Item, now: Timestamp) -> Planned {
             (None, Some(_), None) => Decision::MarkedByAnother,
             (None, None, _) => Decision::Mark,
             (None, Some(_), Some(mark)) => {
-                // A grace period that was made longer counts, one that was made shorter does not.
-                let granted = mark.marked_at.checked_add(spec.grace).unwrap_or(Timestamp::MAX).max(mark.delete_after);
+                let granted = granted(spec, mark);
                 // A mark from the future proves nothing about the past.
                 if mark.marked_at <= now && granted <= now { Decision::Delete } else { Decision::Wait(granted) }
             }
         },
     };
     let unmark = ours.is_some() && !decision.deletes();
-    Planned { item: item.clone(), decision, unmark }
+    Planned { item: item.clone(), target, decision, unmark }
 }
 
 impl Decision {
@@ -163,7 +180,6 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
     use proptest::prelude::*;
 
     use super::*;
@@ -234,6 +250,23 @@ mod tests {
         let copied = Item { mark: marked("a", "policy", 9).mark, ..item("b", 20) };
         assert_eq!(decision(copied), Decision::Mark);
         assert_eq!(decision(Item { mark: Some("junk".into()), ..item("b", 20) }), Decision::Mark);
+    }
+
+    #[test]
+    fn a_mark_that_was_forgotten_gives_a_grace_period_of_its_own() {
+        assert_eq!(decision(marked("a", "policy", 2 + 24)), Decision::Delete);
+        assert_eq!(decision(marked("a", "policy", 3 + 24)), Decision::Mark);
+        assert_eq!(decision(marked("a", "a policy that is gone", 3 + 24)), Decision::Mark);
+    }
+
+    #[test]
+    fn an_item_that_one_target_keeps_is_kept() {
+        let two = [
+            Target { items: vec![marked("a", "policy", 9)] },
+            Target { items: vec![Item { born: None, ..item("a", 1) }] },
+        ];
+        let plan = plan(&spec(100, 100), &two, at(NOW));
+        assert_eq!((plan.items.len(), plan.to_delete().count()), (1, 0));
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl TryFrom<&RetentionPolicy> for Spec {
     fn try_from(policy: &RetentionPolicy) -> Result<Self, Invalid> {
         let spec = &policy.spec;
         let namespace = policy.metadata.namespace.clone().unwrap_or_default();
-        if is_system_namespace(&namespace) {
+        if is_system_namespace(&namespace) || namespace == "default" {
             return Err(Invalid::at(
                 "metadata.namespace",
                 format!("{namespace} is protected: nothing is deleted there"),

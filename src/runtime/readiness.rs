@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use tokio::sync::watch;
+
 /// The gates of a process. It is ready when every gate is open and it is not shutting down.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
@@ -16,6 +18,7 @@ pub struct Readiness {
 pub struct Gate {
     name: &'static str,
     of: Readiness,
+    opened: watch::Sender<bool>,
 }
 
 const SHUTTING_DOWN: &str = "shutting down";
@@ -25,7 +28,7 @@ impl Readiness {
     #[must_use]
     pub fn gate(&self, name: &'static str) -> Gate {
         self.set(name, false);
-        Gate { name, of: self.clone() }
+        Gate { name, of: self.clone(), opened: watch::Sender::new(false) }
     }
 
     /// Makes the process not ready for good.
@@ -49,11 +52,13 @@ impl Gate {
     /// Opens the gate.
     pub fn open(&self) {
         self.of.set(self.name, true);
+        self.opened.send_replace(true);
     }
 
-    /// Closes the gate again.
-    pub fn close(&self) {
-        self.of.set(self.name, false);
+    /// Waits until the gate was opened for the first time.
+    pub async fn was_opened(&self) {
+        // The sender is ours, so that the channel can't be closed.
+        let _ = self.opened.subscribe().wait_for(|opened| *opened).await;
     }
 }
 

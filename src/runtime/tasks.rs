@@ -54,8 +54,8 @@ impl Tasks {
         };
         self.readiness.shut_down();
         if let Some(ended) = early {
+            // At once, without draining: who lost the Lease, say, must not finish what it is at.
             self.stopped.cancel();
-            let _ = tokio::time::timeout(DRAIN, self.join()).await;
             match ended {
                 Some(Ok((name, Ok(())))) => bail!("{name} ended before the process was asked to"),
                 Some(Ok((name, Err(error)))) => return Err(error.context(format!("{name} failed"))),

@@ -17,8 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{HardeningMode, SecurityPolicy},
-    hardening::Covering,
-    policy,
+    hardening::{Covering, Requirement},
     runtime::{
         metrics::{KindLabel, Metrics},
         readiness::Gate,
@@ -151,7 +150,11 @@ fn put(
 ) {
     let name = policy.name_any();
     let requirement = match &policy.0 {
-        Ok(policy) => policy::parse(policy).map(|(hardening, _)| hardening).map_err(|error| error.to_string()),
+        // The hardening alone: a network part that can't be read must not open the namespace.
+        Ok(policy) => {
+            let hardening = policy.spec.hardening.as_ref().map(Requirement::try_from).transpose();
+            hardening.map_err(|error| error.to_string())
+        }
         Err(error) => Err(error.to_string()),
     };
     let covering = match requirement {

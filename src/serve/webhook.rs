@@ -57,8 +57,9 @@ pub fn router(shared: Shared) -> Router {
     Router::new()
         .route("/validate", post(validate))
         .layer(CatchPanicLayer::custom(on_panic))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE))
         .layer(GlobalConcurrencyLimitLayer::new(MAX_IN_FLIGHT))
+        // Outside the limit: waiting for a turn counts too.
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
@@ -98,11 +99,26 @@ pub async fn serve(
     Ok(())
 }
 
+/// Counts a request for as long as it is handled, however that ends.
+struct InFlight(Metrics);
+
+impl InFlight {
+    fn new(metrics: &Metrics) -> Self {
+        metrics.webhook_in_flight.inc();
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.webhook_in_flight.dec();
+    }
+}
+
 async fn validate(State(shared): State<Shared>, body: Result<Bytes, BytesRejection>) -> Response {
     let began = Instant::now();
-    shared.metrics.webhook_in_flight.inc();
+    let _in_flight = InFlight::new(&shared.metrics);
     let response = answer(&shared, body).await;
-    shared.metrics.webhook_in_flight.dec();
     let labels = WebhookLabels { webhook: "/validate", code: response.status().as_u16() };
     shared.metrics.webhook_requests.get_or_create(&labels).inc();
     shared.metrics.webhook_seconds.get_or_create(&labels).observe(began.elapsed().as_secs_f64());

@@ -27,6 +27,7 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("keys::a_foreign_consumer_secret_is_not_touched", foreign_consumer_is_not_touched);
     tests.add("keys::a_changed_consumer_secret_is_put_back", changed_consumer_is_put_back);
     tests.add("keys::a_failed_test_hands_nothing_out", failed_test_hands_nothing_out);
+    tests.add("keys::a_lost_version_secret_is_replaced_by_a_rotation", lost_secret_is_replaced);
     tests.add("keys::the_test_job_is_hardened", test_job_is_hardened);
     tests.add("keys::a_deleted_key_leaves_tombstones_alone", deleted_key_leaves_tombstones);
 }
@@ -234,10 +235,21 @@ async fn failed_test_hands_nothing_out(env: Env) -> Result<()> {
     Ok(())
 }
 
+async fn lost_secret_is_replaced(env: Env) -> Result<()> {
+    let (client, namespace, secrets) = issued(&env).await?;
+    let before = secrets.get("orders-key").await?;
+    secrets.delete("orders-v1", &DeleteParams::default()).await?;
+    status(&client, &namespace, "version 2", |it| it.current_version == Some(2) && it.next_version.is_none()).await?;
+    let after = secrets.get("orders-key").await?;
+    ensure!(text(&after, "API_KEY") != text(&before, "API_KEY"), "the key did not change");
+    Ok(())
+}
+
 async fn test_job_is_hardened(env: Env) -> Result<()> {
     let (client, namespace, _) = issued(&env).await?;
     let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
-    let job = jobs.get("orders-v1-test").await?;
+    let job = jobs.list(&ListParams::default()).await?.items.pop().context("a Job")?;
+    ensure!(job.name_any().starts_with("orders-v1-") && job.name_any().ends_with("-test"), "{}", job.name_any());
     let template = job.spec.context("a spec")?.template;
     ensure!(template.spec.as_ref().is_some_and(|pod| pod.automount_service_account_token == Some(false)));
     // The API server's own judge, at the restricted level.

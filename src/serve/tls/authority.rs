@@ -15,6 +15,8 @@ use zeroize::Zeroizing;
 pub(super) const CA_LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
 /// A successor is made when this much is left.
 const CA_OVERLAP: SignedDuration = SignedDuration::from_hours(120 * 24);
+/// How long a new CA is trusted before it signs.
+const PROPAGATION: SignedDuration = SignedDuration::from_hours(1);
 /// How long a leaf lives.
 const LEAF_LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// A leaf is made anew when this much is left.
@@ -77,7 +79,15 @@ impl Authority {
         let left = ends(&signing.certificate).duration_since(now);
         if let Some(next) = &self.next {
             let is_trusted = trusted.is_some_and(|bundle| bundle.contains(next.certificate.trim()));
-            return if is_trusted { Step::Promote } else { Step::Keep };
+            let made = ends(&next.certificate).checked_sub(CA_LIFETIME).unwrap_or(Timestamp::MAX);
+            // Every API server must have heard of it, not only the one that was told.
+            let is_known = now.duration_since(made) >= PROPAGATION;
+            return match (is_trusted, left > SignedDuration::ZERO) {
+                (true, true) if !is_known => Step::Keep,
+                (true, _) => Step::Promote,
+                (false, true) => Step::Keep,
+                (false, false) => Step::Create,
+            };
         }
         if left <= SignedDuration::ZERO {
             return Step::Create;
@@ -164,9 +174,14 @@ mod tests {
             Step::Keep,
             "the API server does not know the new one yet"
         );
-        assert_eq!(authority.decide(Some(&authority.bundle()), day(250)), Step::Promote);
+        assert_eq!(
+            authority.decide(Some(&authority.bundle()), day(250)),
+            Step::Keep,
+            "not every API server may know it"
+        );
+        assert_eq!(authority.decide(Some(&authority.bundle()), day(251)), Step::Promote);
 
-        authority = authority.after(Step::Promote, day(250)).unwrap();
+        authority = authority.after(Step::Promote, day(251)).unwrap();
         assert!(authority.signing != first.signing);
         assert!(authority.bundle().contains(&first.bundle()), "leaves of the old one are still trusted");
         assert_eq!(authority.decide(Some(&authority.bundle()), day(300)), Step::Keep);

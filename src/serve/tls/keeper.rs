@@ -12,7 +12,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
-    runtime::watcher,
+    runtime::{WatchStreamExt as _, watcher},
 };
 use rcgen::SanType;
 use serde_json::json;
@@ -98,8 +98,11 @@ impl Keeper {
         let only = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
         let configuration: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let secret: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let configuration = watcher(configuration, only(WEBHOOK_CONFIGURATION)).map(drop);
-        let secret = watcher(secret, only(SECRET)).map(drop);
+        // An error is no change: what fails is tried again after a pause, not at once.
+        let configuration = watcher(configuration, only(WEBHOOK_CONFIGURATION)).default_backoff();
+        let configuration = configuration.filter_map(async |event| event.ok().map(drop));
+        let secret = watcher(secret, only(SECRET)).default_backoff();
+        let secret = secret.filter_map(async |event| event.ok().map(drop));
         let mut changes = std::pin::pin!(futures::stream::select(configuration, secret));
         loop {
             let pause = match self.pass(&names, &mut served).await {
