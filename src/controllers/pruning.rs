@@ -71,11 +71,16 @@ pub(super) async fn follow<O: Orphanage>(
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            changed = deletions.changed() => changed?,
-            changed = confirmed.changed() => changed?,
-            () = again => {}
-            () = context.stopped.cancelled() => return Ok(()),
+        // Whoever tells us may end first when the process stops.
+        let ended = tokio::select! {
+            changed = deletions.changed() => changed.is_err(),
+            changed = confirmed.changed() => changed.is_err(),
+            () = again => false,
+            () = context.stopped.cancelled() => true,
+        };
+        if ended {
+            context.stopped.cancelled().await;
+            return Ok(());
         }
     }
 }

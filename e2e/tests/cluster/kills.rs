@@ -78,7 +78,7 @@ async fn after_each_write(_: Env) -> Result<()> {
 
 impl Stage {
     fn start(&self, ports: Ports) -> Result<Operator> {
-        let flags = ["--retention-minimum-grace=1s", "--retention-interval=2s", "--lease-duration=2s"];
+        let flags = ["--retention-minimum-grace=1s", "--retention-interval=2s"];
         Operator::start(self.plane.dir(), &self.kubeconfig, ports, &flags)
     }
 

@@ -29,10 +29,10 @@ async fn leads(operator: &Operator) -> Result<bool> {
 async fn leadership(_: Env) -> Result<()> {
     let plane = ControlPlane::start(&Options { controllers: false, ..Options::default() }).await?;
     let client = plane.client();
-    let first = Operator::install(&plane, &["--lease-duration=3s"]).await?;
+    let first = Operator::install(&plane, &["--lease-duration=9s"]).await?;
     wait::until("the first to lead", wait::SOON, || async { Ok(ensure!(leads(&first).await?)) }).await?;
     let config = kubeconfig(&plane, plane.server()).await?;
-    let flags = ["--lease-duration=3s", "--identity=second"];
+    let flags = ["--lease-duration=9s", "--identity=second"];
     let mut second = Operator::start(plane.dir(), &config, Ports::claim()?, &flags)?;
     second.ready().await.context("a replica that does not lead is ready too: its webhook serves")?;
     ensure!(!leads(&second).await?, "two lead");
