@@ -21,6 +21,9 @@ use crate::runtime::metrics::{Metrics, RestLabels};
 /// The API server ends a watch after at most 295 s, so a longer silence is a dead connection.
 const SILENCE: Duration = Duration::from_mins(5);
 
+/// Objects of one page of a watch's first list: small pages keep the peak of memory low.
+pub const PAGE: u32 = 100;
+
 /// Reads the configuration: of the given kubeconfig, of `KUBECONFIG`, or of the pod.
 ///
 /// # Errors

@@ -122,11 +122,8 @@ impl KeyStore<'_> {
             call(|| format!("listing the KeyRecords of {}", spec.name), self.records().list(&in_keys)).await?;
         let records = records.into_iter().map(|record| (record.name_any(), record_seen(&record))).collect();
 
-        let test = match status.next_version {
-            Some(n) => match secrets.get(&n) {
-                Some(secret) => self.test_seen(n, &secret.id, status.failed_attempts.unwrap_or_default()).await?,
-                None => TestSeen::Absent,
-            },
+        let test = match status.next_version.and_then(|n| Some((n, secrets.get(&n)?))) {
+            Some((n, secret)) => self.test_seen(n, &secret.id, status.failed_attempts.unwrap_or_default()).await?,
             None => TestSeen::Absent,
         };
         Ok(Observed { consumer: self.consumer_seen(self.consumer().await?.as_ref()), status, secrets, records, test })

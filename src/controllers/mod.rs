@@ -42,7 +42,7 @@ pub use retention_policy::{RetentionPolicies, Settings as RetentionSettings};
 pub use security_policy::SecurityPolicies;
 
 use crate::{
-    cluster::{Class, Error, events::Events},
+    cluster::{Class, Error, client::PAGE, events::Events},
     runtime::{
         metrics::{ControllerLabel, ErrorLabels, KindLabel, Metrics, ReconcileLabels},
         readiness::Readiness,
@@ -52,9 +52,6 @@ use backoff::Backoff;
 
 /// Longest reconcile of one object: its calls have deadlines of their own, this bounds their number.
 const RECONCILE_DEADLINE: Duration = Duration::from_mins(2);
-
-/// Objects of one page of a list: small pages keep the peak of memory low.
-const PAGE: u32 = 100;
 
 /// What every controller needs.
 #[derive(Clone)]

@@ -14,8 +14,7 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::PAGE;
-use crate::runtime::readiness::Gate;
+use crate::{cluster::client::PAGE, runtime::readiness::Gate};
 
 type ByName = BTreeMap<String, Arc<NetworkPolicy>>;
 

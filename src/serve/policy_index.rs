@@ -17,15 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{HardeningMode, SecurityPolicy},
+    cluster::client::PAGE,
     hardening::{Covering, Requirement},
     runtime::{
         metrics::{KindLabel, Metrics},
         readiness::Gate,
     },
 };
-
-/// Objects of one page of a list: small pages keep the peak of memory low.
-const PAGE: u32 = 100;
 
 type Covered = HashMap<String, Arc<[Covering]>>;
 

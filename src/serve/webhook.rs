@@ -16,6 +16,7 @@ use axum::{
 };
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
@@ -100,24 +101,24 @@ pub async fn serve(
 }
 
 /// Counts a request for as long as it is handled, however that ends.
-struct InFlight(Metrics);
+struct InFlight(Gauge);
 
 impl InFlight {
-    fn new(metrics: &Metrics) -> Self {
-        metrics.webhook_in_flight.inc();
-        Self(metrics.clone())
+    fn new(requests: &Gauge) -> Self {
+        requests.inc();
+        Self(requests.clone())
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.webhook_in_flight.dec();
+        self.0.dec();
     }
 }
 
 async fn validate(State(shared): State<Shared>, body: Result<Bytes, BytesRejection>) -> Response {
     let began = Instant::now();
-    let _in_flight = InFlight::new(&shared.metrics);
+    let _in_flight = InFlight::new(&shared.metrics.webhook_in_flight);
     let response = answer(&shared, body).await;
     let labels = WebhookLabels { webhook: "/validate", code: response.status().as_u16() };
     shared.metrics.webhook_requests.get_or_create(&labels).inc();
