@@ -121,7 +121,7 @@ fn build_missing(kubernetes: &str, programs: &[Program], paths: &[PathBuf]) -> R
 }
 
 /// `RAMPART_E2E_CACHE`, else `rampart-e2e` in the user's cache directory.
-fn cache_dir() -> Result<PathBuf> {
+pub(crate) fn cache_dir() -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("RAMPART_E2E_CACHE") {
         return Ok(dir.into());
     }

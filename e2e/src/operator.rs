@@ -64,7 +64,7 @@ fn build() -> Result<PathBuf> {
         return Ok(path.into());
     }
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.current_dir(fixtures::repository()).args(["build", "--quiet", "--bin", "rampart"]);
+    build.current_dir(fixtures::repository()).args(["build", "--quiet", "--workspace", "--bin", "rampart"]);
     let profile = if cfg!(debug_assertions) {
         "debug"
     } else {

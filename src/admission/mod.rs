@@ -11,11 +11,11 @@ use rampart_pss::Pod;
 
 pub use review::{Answer, BadReview, Operation, Request, Review, Status};
 pub use rules::{SYSTEM_NAMESPACES, WEBHOOK_CONFIGURATION, is_system_namespace, webhook_configuration};
-pub use target::Target;
+pub use target::{Target, template_path};
 
 use crate::{
     api::HardeningMode,
-    hardening::{Covering, Subject, judge},
+    hardening::{Covering, Subject, findings, judge},
 };
 
 /// Decides a request. `policies` are those that cover the request's namespace.
@@ -49,7 +49,7 @@ pub fn decide(request: &Request<'_>, policies: &[Covering]) -> Answer {
 }
 
 fn answer(request: &Request<'_>, policies: &[Covering], subject: Subject, pod: &Pod<'_>) -> Answer {
-    let verdict = judge(policies, subject, pod);
+    let verdict = judge(&findings(policies, pod), subject);
     let mut answer = if verdict.admitted {
         Answer::allow()
     } else {

@@ -35,6 +35,17 @@ pub(super) const TEMPLATES: [(&str, &str, &str, &[&str]); 8] = [
     ("batch", "CronJob", "cronjobs", AT_JOB),
 ];
 
+/// Where the pod of a kind stands in its objects: nowhere else than at the root for a Pod; `None` for a
+/// kind without pods.
+#[must_use]
+pub fn template_path(group: &str, kind: &str) -> Option<&'static [&'static str]> {
+    if (group, kind) == ("", "Pod") {
+        return Some(&[]);
+    }
+    let template = TEMPLATES.iter().find(|(of_group, of_kind, ..)| (*of_group, *of_kind) == (group, kind));
+    template.map(|(.., path)| *path)
+}
+
 impl Target {
     /// What a request is about, or `None` when it is nothing to judge.
     #[must_use]
@@ -47,8 +58,7 @@ impl Target {
         if (group, kind) == ("", "Pod") {
             return (subresource.is_empty() || POD_SUBRESOURCES.contains(&subresource)).then_some(Self::Pod);
         }
-        let template = TEMPLATES.iter().find(|(of_group, of_kind, ..)| (*of_group, *of_kind) == (group, kind));
-        template.filter(|_| subresource.is_empty()).map(|(.., path)| Self::Template(path))
+        template_path(group, kind).filter(|_| subresource.is_empty()).map(Self::Template)
     }
 
     /// How it is judged.

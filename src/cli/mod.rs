@@ -2,8 +2,10 @@
 //!
 //! Exit codes: 0 nothing to report; 1 violations or differences; 2 bad input or usage; 3 internal error.
 
+mod check;
 mod generate;
 mod keys;
+mod pss;
 mod server;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -12,6 +14,8 @@ use clap::{Parser, Subcommand};
 
 /// Something was found.
 const FOUND: u8 = 1;
+/// Something that was given can't be read.
+const BAD_INPUT: u8 = 2;
 /// Something broke.
 const BROKEN: u8 = 3;
 
@@ -33,6 +37,11 @@ enum Command {
     Webhook(Box<server::Options>),
     /// Prints the custom resource definitions.
     Crds,
+    /// Judges manifests before they reach a cluster.
+    Check(check::Check),
+    /// The Pod Security Standards by themselves.
+    #[command(subcommand)]
+    Pss(pss::Command),
     /// API keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -56,6 +65,8 @@ impl Cli {
             Command::Controller(options) => options.run(server::Parts { controller: true, webhook: false }),
             Command::Webhook(options) => options.run(server::Parts { controller: false, webhook: true }),
             Command::Crds => generate::print_crds(),
+            Command::Check(check) => check.run(),
+            Command::Pss(command) => command.run(),
             Command::Keys(command) => Ok(command.run()),
             Command::Generate { root, check } => generate::files(&root, check),
         };

@@ -39,7 +39,8 @@ pub fn decide(orphans: &[Timestamp], all: usize, crd: CrdState, confirmed: Optio
     let CrdState::Since(created) = crd else {
         return Verdict::Hold("the custom resource definition is missing or being deleted");
     };
-    if confirmed.is_some_and(|count| count >= orphans.len()) {
+    // Exactly as many: what was confirmed is what the log named, not whatever comes to be held later.
+    if confirmed == Some(orphans.len()) {
         return Verdict::Prune;
     }
     if orphans.iter().any(|orphan| *orphan < created) {
@@ -93,6 +94,7 @@ mod tests {
         assert!(matches!(verdict(6, 6, None), Verdict::Hold(_)));
         assert!(matches!(verdict(101, 1000, None), Verdict::Hold(_)));
         assert!(matches!(verdict(6, 6, Some(5)), Verdict::Hold(_)));
+        assert!(matches!(verdict(6, 6, Some(7)), Verdict::Hold(_)));
         assert_eq!(verdict(6, 6, Some(6)), Verdict::Prune);
     }
 

@@ -11,8 +11,9 @@ use super::{
     pruning::Orphanage, requested,
 };
 use crate::{
+    admission::is_system_namespace,
     api::{
-        Invalid, NetworkMode, NetworkStatus, SecurityPolicy, SecurityPolicyStatus,
+        HardeningMode, Invalid, NetworkMode, NetworkStatus, SecurityPolicy, SecurityPolicyStatus,
         condition::{Conditions, Type},
         labels::OWNER_NAME,
     },
@@ -118,6 +119,12 @@ impl SecurityPolicies {
     }
 
     async fn network(&self, policy: &SecurityPolicy, owner: &Owner) -> Result<Network> {
+        let hardens = policy.spec.hardening.as_ref().is_some_and(|it| it.mode != HardeningMode::Disabled);
+        if hardens && is_system_namespace(&owner.namespace) {
+            let why =
+                format!("spec.hardening: pods of {} are never judged by a SecurityPolicy: remove it", owner.namespace);
+            return Ok(Network::NotProgrammed("NotPermitted", why));
+        }
         let intent = match Self::wanted(policy) {
             Ok(intent) => intent,
             Err(invalid) => return Ok(Network::NotProgrammed("Invalid", invalid.to_string())),
@@ -201,7 +208,7 @@ impl SecurityPolicies {
                 shown = Some(network);
             }
             Network::NotProgrammed(reason, message) => {
-                let accepted = !matches!(reason, "Invalid" | "Conflicted");
+                let accepted = !matches!(reason, "Invalid" | "Conflicted" | "NotPermitted");
                 let why = if accepted { "Accepted" } else { reason };
                 conditions.set(Type::Accepted, accepted, why, if accepted { "" } else { message.as_str() });
                 conditions.set(Type::Programmed, false, reason, message.as_str());

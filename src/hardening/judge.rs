@@ -1,15 +1,28 @@
 //! The verdict on a pod: every policy decides, and the strictest wins.
 
+use std::fmt;
+
 use rampart_pss::{Pod, Violation, aggregate, evaluate};
 
 use super::Requirement;
 use crate::api::HardeningMode;
 
+/// Where a requirement comes from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// A ClusterSecurityPolicy of this name.
+    ClusterSecurityPolicy(String),
+    /// A SecurityPolicy of this name, in the pod's namespace.
+    SecurityPolicy(String),
+    /// Flags of a command.
+    CommandLine,
+}
+
 /// A policy that covers a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Covering {
-    /// Name of the SecurityPolicy.
-    pub policy: String,
+    /// Where it comes from.
+    pub origin: Origin,
     /// What it asks.
     pub requirement: Requirement,
 }
@@ -21,6 +34,15 @@ pub enum Subject {
     Pod,
     /// An object with a pod template: its pods are refused when they come, it is only warned about.
     Template,
+}
+
+/// What one policy finds wrong with a pod; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding<'p> {
+    /// The policy.
+    pub covering: &'p Covering,
+    /// What is wrong.
+    pub violations: Vec<Violation>,
 }
 
 /// What policies say of a pod. The default refuses: code that forgets to decide must not admit.
@@ -36,29 +58,58 @@ pub struct Verdict {
     pub audit: Vec<String>,
 }
 
-/// Judges a pod, or the pod of a template, by every policy that covers its namespace.
+impl Origin {
+    /// Kind and name, where there are some: `SecurityPolicy web`.
+    #[must_use]
+    pub fn named(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::ClusterSecurityPolicy(name) => Some(("ClusterSecurityPolicy", name)),
+            Self::SecurityPolicy(name) => Some(("SecurityPolicy", name)),
+            Self::CommandLine => None,
+        }
+    }
+}
+
+impl fmt::Display for Finding<'_> {
+    /// `PodSecurity "restricted:latest": REASON (DETAIL), ... [SecurityPolicy web]`, the words of Pod
+    /// Security Admission and the policy that asks.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Requirement { level, version, .. } = self.covering.requirement;
+        write!(f, "PodSecurity \"{level}:{version}\": {}", aggregate(&self.violations))?;
+        self.covering.origin.named().map_or(Ok(()), |(kind, name)| write!(f, " [{kind} {name}]"))
+    }
+}
+
+/// What each policy that covers a namespace finds wrong with a pod of it.
 #[must_use]
-pub fn judge(policies: &[Covering], subject: Subject, pod: &Pod<'_>) -> Verdict {
+pub fn findings<'p>(policies: &'p [Covering], pod: &Pod<'_>) -> Vec<Finding<'p>> {
+    policies
+        .iter()
+        .filter(|covering| covering.requirement.mode != HardeningMode::Disabled)
+        .map(|covering| {
+            let Requirement { level, version, .. } = covering.requirement;
+            Finding { covering, violations: evaluate(level, version, pod) }
+        })
+        .filter(|finding| !finding.violations.is_empty())
+        .collect()
+}
+
+/// What becomes of a pod, or of an object with a pod template.
+#[must_use]
+pub fn judge(findings: &[Finding<'_>], subject: Subject) -> Verdict {
     let mut verdict = Verdict { admitted: true, ..Verdict::default() };
-    for Covering { policy, requirement } in policies {
-        if requirement.mode == HardeningMode::Disabled {
-            continue;
-        }
-        let violations = evaluate(requirement.level, requirement.version, pod);
-        if violations.is_empty() {
-            continue;
-        }
-        let standard = format!("PodSecurity \"{}:{}\"", requirement.level, requirement.version);
-        let what = format!("{standard}: {} [SecurityPolicy {policy}]", aggregate(&violations));
-        match (requirement.mode, subject) {
+    for finding in findings {
+        match (finding.covering.requirement.mode, subject) {
             (HardeningMode::Enforce, Subject::Pod) => {
                 verdict.admitted = false;
-                verdict.denials.push(format!("violates {what}; to fix, {}", fixes(&violations)));
+                verdict.denials.push(format!("violates {finding}; to fix, {}", fixes(&finding.violations)));
             }
-            (HardeningMode::Enforce | HardeningMode::Warn, _) => verdict.warnings.push(format!("would violate {what}")),
+            (HardeningMode::Enforce | HardeningMode::Warn, _) => {
+                verdict.warnings.push(format!("would violate {finding}"));
+            }
             _ => {}
         }
-        verdict.audit.push(format!("would violate {what}"));
+        verdict.audit.push(format!("would violate {finding}"));
     }
     if !verdict.admitted {
         // As Pod Security Admission: who is refused is not also warned.
@@ -70,8 +121,8 @@ pub fn judge(policies: &[Covering], subject: Subject, pod: &Pod<'_>) -> Verdict 
 /// `set a=x, b=y and remove c`.
 fn fixes(violations: &[Violation]) -> String {
     let all = || violations.iter().flat_map(|violation| &violation.fixes);
-    let set: Vec<String> = all().filter_map(|fix| Some(format!("{}={}", fix.path, fix.value?))).collect();
-    let removed: Vec<&str> = all().filter(|fix| fix.value.is_none()).map(|fix| fix.path.as_str()).collect();
+    let set: Vec<String> = all().filter_map(|fix| Some(format!("{}={}", fix.path, fix.value.as_deref()?))).collect();
+    let removed: Vec<String> = all().filter(|fix| fix.value.is_none()).map(|fix| fix.path.to_string()).collect();
     let mut parts = vec![];
     if !set.is_empty() {
         parts.push(format!("set {}", set.join(", ")));
@@ -91,12 +142,12 @@ mod tests {
 
     fn covering(policy: &str, mode: HardeningMode) -> Covering {
         let requirement = Requirement { mode, level: Level::Restricted, version: Version::LATEST };
-        Covering { policy: policy.into(), requirement }
+        Covering { origin: Origin::SecurityPolicy(policy.into()), requirement }
     }
 
     fn bare_pod(policies: &[Covering], subject: Subject) -> Verdict {
         let pod = serde_json::from_str(r#"{"spec": {"containers": [{"name": "a"}]}}"#).unwrap();
-        judge(policies, subject, &pod)
+        judge(&findings(policies, &pod), subject)
     }
 
     #[rstest]
@@ -125,7 +176,7 @@ mod tests {
         let verdict = bare_pod(&[covering("p", HardeningMode::Enforce)], Subject::Pod);
         assert!(
             verdict.denials[0].ends_with(
-                r#"; to fix, set spec.containers[0].securityContext.capabilities.drop=["ALL"], spec.securityContext.runAsNonRoot=true, spec.securityContext.seccompProfile.type="RuntimeDefault""#
+                r#"; to fix, set spec.containers[0].securityContext.allowPrivilegeEscalation=false, spec.containers[0].securityContext.capabilities.drop=["ALL"], spec.securityContext.runAsNonRoot=true, spec.securityContext.seccompProfile={"type":"RuntimeDefault"}"#
             ),
             "{:?}",
             verdict.denials

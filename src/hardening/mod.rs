@@ -1,7 +1,9 @@
 //! Container hardening: which policies cover a pod, and what they say of it.
 
+mod defaults;
 mod judge;
 mod requirement;
 
-pub use judge::{Covering, Subject, Verdict, judge};
+pub use defaults::{default_pod, default_template};
+pub use judge::{Covering, Finding, Origin, Subject, Verdict, findings, judge};
 pub use requirement::Requirement;

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{HardeningMode, SecurityPolicy},
     cluster::client::PAGE,
-    hardening::{Covering, Requirement},
+    hardening::{Covering, Origin, Requirement},
     runtime::{
         metrics::{KindLabel, Metrics},
         readiness::Gate,
@@ -158,7 +158,7 @@ fn put(
     let covering = match requirement {
         Ok(requirement) => requirement
             .filter(|requirement| requirement.mode != HardeningMode::Disabled)
-            .map(|requirement| Covering { policy: name.clone(), requirement }),
+            .map(|requirement| Covering { origin: Origin::SecurityPolicy(name.clone()), requirement }),
         Err(error) => {
             tracing::error!(policy = name, error, "a policy can't be read, and keeps saying what it said last");
             metrics.invalid_objects.get_or_create(&KindLabel { kind: "securitypolicy" }).inc();
@@ -182,7 +182,11 @@ mod tests {
     }
 
     fn names(index: &PolicyIndex) -> Vec<String> {
-        index.of_namespace("n").iter().map(|covering| covering.policy.clone()).collect()
+        let named = |covering: &Covering| match &covering.origin {
+            Origin::SecurityPolicy(name) => name.clone(),
+            other => panic!("{other:?}"),
+        };
+        index.of_namespace("n").iter().map(named).collect()
     }
 
     fn feed(index: &PolicyIndex, builder: &mut Builder, event: watcher::Event<DeserializeGuard<SecurityPolicy>>) {

@@ -1,6 +1,8 @@
 //! What a check is, and which checks hold at a level and version.
 
-use crate::{Level, Pod, Version};
+use std::sync::LazyLock;
+
+use crate::{CHECKS, Fix, Level, Pod, Version};
 
 /// One check of the standards.
 #[derive(Debug)]
@@ -33,18 +35,9 @@ pub struct Violation {
     pub fixes: Vec<Fix>,
 }
 
-/// A value that would make a check pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fix {
-    /// The field, from the Pod's root: `spec.containers[0].securityContext.runAsNonRoot`.
-    pub path: String,
-    /// The value to set, as JSON; `None`: remove the field.
-    pub value: Option<&'static str>,
-}
-
 impl Check {
     /// A violation of this check.
-    pub(crate) fn violation(&self, reason: &'static str, detail: String, fixes: Vec<Fix>) -> Violation {
+    pub(crate) const fn violation(&self, reason: &'static str, detail: String, fixes: Vec<Fix>) -> Violation {
         Violation { check: self.id, level: self.level, reason, detail, fixes }
     }
 
@@ -53,15 +46,31 @@ impl Check {
     }
 }
 
+type Plan = Box<[(&'static Check, Decide)]>;
+
+/// What holds at each level, by minor version; the last is the newest.
+static PLANS: LazyLock<[Vec<Plan>; 3]> = LazyLock::new(|| {
+    [Level::Privileged, Level::Baseline, Level::Restricted].map(|level| {
+        (0..=Version::NEWEST_MINOR).map(|minor| applicable(level, Version::minor(minor)).collect()).collect()
+    })
+});
+
 /// The checks that hold at `level` and `version`, in the order of the reference.
-pub(crate) fn applicable(
-    checks: &'static [&'static Check],
-    level: Level,
-    version: Version,
-) -> impl Iterator<Item = (&'static Check, Decide)> {
+pub(crate) fn plan(level: Level, version: Version) -> &'static [(&'static Check, Decide)] {
+    let [privileged, baseline, restricted] = &*PLANS;
+    let plans = match level {
+        Level::Privileged => privileged,
+        Level::Baseline => baseline,
+        Level::Restricted => restricted,
+    };
+    let minor = usize::try_from(version.known_minor()).ok();
+    minor.and_then(|minor| plans.get(minor)).map_or(&[], |plan| plan)
+}
+
+fn applicable(level: Level, version: Version) -> impl Iterator<Item = (&'static Check, Decide)> {
     let exists = move |check: &Check| check.level <= level && check.at(version).is_some();
-    let overridden = move |id: &str| checks.iter().any(|other| exists(other) && other.overrides.contains(&id));
-    checks
+    let overridden = move |id: &str| CHECKS.iter().any(|other| exists(other) && other.overrides.contains(&id));
+    CHECKS
         .iter()
         .filter(move |check| exists(check) && !overridden(check.id))
         .filter_map(move |check| Some((*check, check.at(version)?)))

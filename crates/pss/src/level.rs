@@ -36,16 +36,25 @@ impl Version {
     /// The newest version that this crate knows.
     pub const LATEST: Self = Self(None);
 
+    /// The minor version of [`Self::LATEST`]; what is newer is decided like it.
+    pub const NEWEST_MINOR: u32 = 37;
+
     /// Version 1.`minor`.
     #[must_use]
     pub const fn minor(minor: u32) -> Self {
         Self(Some(minor))
     }
 
+    /// The minor version whose rules hold.
+    #[must_use]
+    pub fn known_minor(self) -> u32 {
+        self.0.map_or(Self::NEWEST_MINOR, |own| own.min(Self::NEWEST_MINOR))
+    }
+
     /// Whether a rule that came with version 1.`minor` holds at this version.
     #[must_use]
     pub fn since(self, minor: u32) -> bool {
-        self.0.is_none_or(|own| own >= minor)
+        self.known_minor() >= minor
     }
 }
 

@@ -11,23 +11,24 @@
 //! ```
 //!
 //! A check is a file in `checks/`, listed once in [`CHECKS`]. The pod must be as the API server
-//! stores it: defaulted. JSON keys are matched case-sensitively, as the API server does.
-//!
-//! Of the 19 checks of the standards, the three listed in [`CHECKS`] are here so far.
+//! stores it: defaulted (a volume without a source is an `emptyDir` there; raw it is refused). JSON keys
+//! are matched case-sensitively, as the API server does.
 
+mod borrowed;
 mod check;
 mod checks;
+mod container;
+mod fix;
 mod level;
 mod pod;
 mod text;
+mod volume;
 
-pub use check::{Check, Decide, Fix, Violation};
+pub use check::{Check, Decide, Violation};
 pub use checks::CHECKS;
+pub use fix::{Fix, Path};
 pub use level::{Level, ParseError, Version};
-pub use pod::{
-    Capabilities, Container, ContainerKind, ContainerSecurityContext, Metadata, Os, Pod, PodSecurityContext, PodSpec,
-    SeccompProfile,
-};
+pub use pod::{ContainerKind, Pod};
 
 /// Every violation of `level` at `version`, in the order of the reference; empty when allowed.
 ///
@@ -35,12 +36,30 @@ pub use pod::{
 /// another failed.
 #[must_use]
 pub fn evaluate(level: Level, version: Version, pod: &Pod<'_>) -> Vec<Violation> {
-    check::applicable(CHECKS, level, version).filter_map(|(check, decide)| decide(check, pod)).collect()
+    check::plan(level, version).iter().filter_map(|(check, decide)| decide(check, pod)).collect()
 }
 
-/// The text of the reference for a set of violations: `REASON (DETAIL), REASON (DETAIL)`.
+/// The reasons alone: `REASON, REASON`.
+#[must_use]
+pub fn reasons(violations: &[Violation]) -> String {
+    violations.iter().map(|violation| violation.reason).collect::<Vec<_>>().join(", ")
+}
+
+/// The text of the reference for a set of violations: `REASON (DETAIL), REASON (DETAIL)`; a detail that is
+/// empty is left out.
 #[must_use]
 pub fn aggregate(violations: &[Violation]) -> String {
-    let each = violations.iter().map(|violation| format!("{} ({})", violation.reason, violation.detail));
-    each.collect::<Vec<_>>().join(", ")
+    let mut text = String::new();
+    for violation in violations {
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(violation.reason);
+        if !violation.detail.is_empty() {
+            text.push_str(" (");
+            text.push_str(&violation.detail);
+            text.push(')');
+        }
+    }
+    text
 }

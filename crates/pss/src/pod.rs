@@ -1,43 +1,44 @@
 //! The parts of a Pod that the standards look at, borrowed from its JSON.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::{borrowed::Text, container::Container, volume::Volume};
+
 /// A Pod, or a pod template: anything with `metadata` and `spec`.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Pod<'a> {
-    /// Annotations are what old versions of the standards look at.
     #[serde(borrow, default)]
-    pub metadata: Metadata<'a>,
-    /// The specification.
+    metadata: Option<Metadata<'a>>,
     #[serde(borrow, default)]
-    pub spec: PodSpec<'a>,
+    spec: Option<PodSpec<'a>>,
 }
 
-/// Metadata of a Pod.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Metadata<'a> {
-    /// Annotations.
+struct Metadata<'a> {
     #[serde(borrow, default)]
-    pub annotations: Option<BTreeMap<Cow<'a, str>, Cow<'a, str>>>,
+    annotations: Option<BTreeMap<Text<'a>, Text<'a>>>,
 }
 
 /// Specification of a Pod.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PodSpec<'a> {
-    /// Operating system.
+pub(crate) struct PodSpec<'a> {
     #[serde(borrow, default)]
-    pub os: Option<Os<'a>>,
-    /// `false` puts the pod into a user namespace of its own.
+    os: Option<Os<'a>>,
     #[serde(default)]
-    pub host_users: Option<bool>,
-    /// Pod-wide security settings.
+    pub(crate) host_users: Option<bool>,
+    #[serde(default)]
+    pub(crate) host_network: Option<bool>,
+    #[serde(rename = "hostPID", default)]
+    pub(crate) host_pid: Option<bool>,
+    #[serde(rename = "hostIPC", default)]
+    pub(crate) host_ipc: Option<bool>,
     #[serde(borrow, default)]
-    pub security_context: Option<PodSecurityContext<'a>>,
+    pub(crate) security_context: Option<PodSecurityContext<'a>>,
+    #[serde(borrow, default)]
+    volumes: Option<Vec<Volume<'a>>>,
     #[serde(borrow, default)]
     init_containers: Option<Vec<Container<'a>>>,
     #[serde(borrow, default)]
@@ -46,73 +47,71 @@ pub struct PodSpec<'a> {
     ephemeral_containers: Option<Vec<Container<'a>>>,
 }
 
-/// Operating system of a Pod.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Os<'a> {
-    /// `linux` or `windows`.
+struct Os<'a> {
     #[serde(borrow, default)]
-    pub name: Cow<'a, str>,
+    name: Text<'a>,
 }
 
 /// Security settings of a Pod.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PodSecurityContext<'a> {
-    /// Whether the kubelet refuses to run a container as uid 0.
+pub(crate) struct PodSecurityContext<'a> {
     #[serde(default)]
-    pub run_as_non_root: Option<bool>,
-    /// Seccomp profile of every container that sets none.
-    #[serde(borrow, default)]
-    pub seccomp_profile: Option<SeccompProfile<'a>>,
-}
-
-/// Security settings of a container.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ContainerSecurityContext<'a> {
-    /// Overrides the Pod's.
+    pub(crate) run_as_non_root: Option<bool>,
     #[serde(default)]
-    pub run_as_non_root: Option<bool>,
-    /// Linux capabilities.
+    pub(crate) run_as_user: Option<i64>,
     #[serde(borrow, default)]
-    pub capabilities: Option<Capabilities<'a>>,
-    /// Overrides the Pod's.
+    pub(crate) seccomp_profile: Option<Profile<'a>>,
     #[serde(borrow, default)]
-    pub seccomp_profile: Option<SeccompProfile<'a>>,
+    pub(crate) app_armor_profile: Option<Profile<'a>>,
+    #[serde(borrow, default)]
+    pub(crate) se_linux_options: Option<SeLinuxOptions<'a>>,
+    #[serde(default)]
+    pub(crate) windows_options: Option<WindowsOptions>,
+    #[serde(borrow, default)]
+    pub(crate) sysctls: Option<Vec<Sysctl<'a>>>,
 }
 
-/// Linux capabilities, changed from what the runtime gives.
+/// A seccomp or AppArmor profile.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Capabilities<'a> {
-    /// Added.
-    #[serde(borrow, default)]
-    pub add: Option<Vec<Cow<'a, str>>>,
-    /// Dropped; `ALL` drops everything.
-    #[serde(borrow, default)]
-    pub drop: Option<Vec<Cow<'a, str>>>,
-}
-
-/// A seccomp profile.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SeccompProfile<'a> {
+pub(crate) struct Profile<'a> {
     /// `RuntimeDefault`, `Localhost` or `Unconfined`.
     #[serde(rename = "type", borrow, default)]
-    pub kind: Cow<'a, str>,
+    pub(crate) kind: Text<'a>,
 }
 
-/// A container of any of the three lists.
+impl Profile<'_> {
+    /// Whether it confines what runs under it.
+    pub(crate) fn confines(&self) -> bool {
+        matches!(&*self.kind, "RuntimeDefault" | "Localhost")
+    }
+}
+
+/// SELinux labels; the level is free.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct SeLinuxOptions<'a> {
+    #[serde(rename = "type", borrow, default)]
+    pub(crate) kind: Text<'a>,
+    #[serde(borrow, default)]
+    pub(crate) user: Text<'a>,
+    #[serde(borrow, default)]
+    pub(crate) role: Text<'a>,
+}
+
+/// Settings of Windows containers.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Container<'a> {
-    /// Name, unique in the Pod.
+pub(crate) struct WindowsOptions {
+    #[serde(default)]
+    pub(crate) host_process: Option<bool>,
+}
+
+/// A kernel parameter.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Sysctl<'a> {
     #[serde(borrow, default)]
-    pub name: Cow<'a, str>,
-    /// Security settings.
-    #[serde(borrow, default)]
-    pub security_context: Option<ContainerSecurityContext<'a>>,
+    pub(crate) name: Text<'a>,
 }
 
 /// The list of a Pod that a container stands in.
@@ -138,15 +137,46 @@ impl ContainerKind {
     }
 }
 
-impl<'a> PodSpec<'a> {
+impl<'a> Pod<'a> {
+    pub(crate) fn annotations(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.metadata.iter().flat_map(|metadata| &metadata.annotations);
+        all.flatten().map(|(key, value)| (&**key, &**value))
+    }
+
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
+        let annotations = self.metadata.as_ref()?.annotations.as_ref()?;
+        annotations.get(key).map(|value| &**value)
+    }
+
+    pub(crate) fn spec(&self) -> &PodSpec<'a> {
+        const NOTHING: &PodSpec<'_> = &PodSpec {
+            os: None,
+            host_users: None,
+            host_network: None,
+            host_pid: None,
+            host_ipc: None,
+            security_context: None,
+            volumes: None,
+            init_containers: None,
+            containers: None,
+            ephemeral_containers: None,
+        };
+        self.spec.as_ref().unwrap_or(NOTHING)
+    }
+
+    pub(crate) fn context(&self) -> Option<&PodSecurityContext<'a>> {
+        self.spec().security_context.as_ref()
+    }
+
     /// Every container, in the order in which the reference names them, with its list and index.
     ///
     /// The only way to the containers, so that no check can forget a list.
-    pub fn containers(&self) -> impl Iterator<Item = (ContainerKind, usize, &Container<'a>)> {
+    pub(crate) fn containers(&self) -> impl Iterator<Item = (ContainerKind, usize, &Container<'a>)> {
+        let spec = self.spec();
         [
-            (ContainerKind::Init, &self.init_containers),
-            (ContainerKind::Regular, &self.containers),
-            (ContainerKind::Ephemeral, &self.ephemeral_containers),
+            (ContainerKind::Init, &spec.init_containers),
+            (ContainerKind::Regular, &spec.containers),
+            (ContainerKind::Ephemeral, &spec.ephemeral_containers),
         ]
         .into_iter()
         .flat_map(|(kind, list)| {
@@ -154,15 +184,19 @@ impl<'a> PodSpec<'a> {
         })
     }
 
+    pub(crate) fn volumes(&self) -> &[Volume<'a>] {
+        self.spec().volumes.as_deref().unwrap_or_default()
+    }
+
     /// Whether the Pod says it runs on Windows; the spelling is exact.
     #[must_use]
     pub fn is_windows(&self) -> bool {
-        self.os.as_ref().is_some_and(|os| os.name == "windows")
+        self.spec().os.as_ref().is_some_and(|os| &*os.name == "windows")
     }
 
     /// Whether the Pod runs in a user namespace of its own.
     #[must_use]
     pub fn in_user_namespace(&self) -> bool {
-        self.host_users == Some(false)
+        self.spec().host_users == Some(false)
     }
 }

@@ -1,28 +1,108 @@
 //! The phrases that the reference's details are made of.
 
-use crate::ContainerKind;
+use std::fmt::{self, Write as _};
+
+/// Joins sorted, distinct values: the reference keeps them in sets.
+pub(crate) fn set<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+/// `one` for a single thing, else `many`.
+pub(crate) const fn plural(count: usize, one: &'static str, many: &'static str) -> &'static str {
+    if count == 1 { one } else { many }
+}
 
 /// `"a", "b"`: plain quotes, nothing escaped.
-pub(crate) fn quoted<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    names.into_iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+pub(crate) fn quoted(names: &[impl AsRef<str>]) -> String {
+    let mut text = String::with_capacity(names.len().saturating_mul(16));
+    for name in names {
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push('"');
+        text.push_str(name.as_ref());
+        text.push('"');
+    }
+    text
 }
 
 /// `container "a"` or `containers "a", "b"`.
 pub(crate) fn containers(names: &[&str]) -> String {
-    let noun = if names.len() == 1 { "container" } else { "containers" };
-    format!("{noun} {}", quoted(names.iter().copied()))
+    format!("{} {}", plural(names.len(), "container", "containers"), quoted(names))
 }
 
-/// `pod`, `container "a"`, or `pod and container "a"`.
-pub(crate) fn pod_and(pod: bool, names: &[&str]) -> String {
+/// `pod`, `container "a"`, or `pod and container "a"`; `None` when it is neither.
+pub(crate) fn pod_and(pod: bool, names: &[&str]) -> Option<String> {
     match (pod, names.is_empty()) {
-        (true, true) => "pod".into(),
-        (true, false) => format!("pod and {}", containers(names)),
-        (false, _) => containers(names),
+        (true, true) => Some("pod".into()),
+        (true, false) => Some(format!("pod and {}", containers(names))),
+        (false, false) => Some(containers(names)),
+        (false, true) => None,
     }
 }
 
-/// A field of a container's security context, from the Pod's root.
-pub(crate) fn container_path(kind: ContainerKind, index: usize, field: &str) -> String {
-    format!("spec.{}[{index}].securityContext.{field}", kind.field())
+/// A string as Go's `%q` prints it (`strconv.Quote`): escapes for quotes, backslashes, control
+/// characters and whatever is not printable.
+pub(crate) fn go_quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len().saturating_add(2));
+    quoted.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\x07' => quoted.push_str("\\a"),
+            '\x08' => quoted.push_str("\\b"),
+            '\x0c' => quoted.push_str("\\f"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\x0b' => quoted.push_str("\\v"),
+            '\'' => quoted.push('\''),
+            _ if is_printable(character) => quoted.push(character),
+            '\0'..='\x7f' => push(format_args!("\\x{:02x}", u32::from(character)), &mut quoted),
+            '\u{80}'..='\u{ffff}' => push(format_args!("\\u{:04x}", u32::from(character)), &mut quoted),
+            _ => push(format_args!("\\U{:08x}", u32::from(character)), &mut quoted),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn push(arguments: fmt::Arguments<'_>, to: &mut String) {
+    // Writing to a string can't fail.
+    let _ = to.write_fmt(arguments);
+}
+
+/// Letters, marks, numbers, punctuation, symbols and the space: Go's `unicode.IsPrint`.
+///
+/// The standard library knows, but tells only through `escape_debug`; after a first character it
+/// escapes nothing else but quotes and backslashes.
+fn is_printable(character: char) -> bool {
+    let mut pair = String::from("x");
+    pair.push(character);
+    pair.escape_debug().nth(1) == Some(character)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_as_go_does() {
+        // Printed by Go: fmt.Printf("%q", ...).
+        for (text, wanted) in [
+            ("plain", r#""plain""#),
+            ("a\"b\\c'd", r#""a\"b\\c'd""#),
+            ("\x07\x08\x0c\n\r\t\x0b", r#""\a\b\f\n\r\t\v""#),
+            ("\0\x01\x1f\x7f", r#""\x00\x01\x1f\x7f""#),
+            ("\u{80}\u{a0}\u{ad}\u{200b}\u{2028}\u{feff}\u{e000}", r#""\u0080\u00a0\u00ad\u200b\u2028\ufeff\ue000""#),
+            ("e\u{301}é日本🦀 ", "\"e\u{301}é日本🦀 \""),
+            ("\u{301}", "\"\u{301}\""),
+            ("\u{e0001}\u{10ffff}", r#""\U000e0001\U0010ffff""#),
+        ] {
+            assert_eq!(go_quoted(text), wanted);
+        }
+    }
 }

@@ -1,11 +1,9 @@
 //! Containers drop `ALL` capabilities and may add back `NET_BIND_SERVICE` alone.
 
-use std::collections::BTreeSet;
-
 use crate::{
-    Fix, Level, Pod, Violation,
+    Level, Path, Pod, Violation,
     check::Check,
-    text::{container_path, containers, quoted},
+    text::{containers, quoted, set},
 };
 
 pub(crate) static CHECK: Check = Check {
@@ -18,27 +16,23 @@ pub(crate) static CHECK: Check = Check {
 const ALLOWED: &str = "NET_BIND_SERVICE";
 
 fn decide_but_windows(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    if pod.spec.is_windows() { None } else { decide(check, pod) }
+    if pod.is_windows() { None } else { decide(check, pod) }
 }
 
 fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    let (mut missing, mut adding, mut forbidden) = (vec![], vec![], BTreeSet::new());
-    let mut fixes = vec![];
-    for (kind, index, container) in pod.spec.containers() {
-        let field = |name: &str| container_path(kind, index, &format!("capabilities.{name}"));
-        let capabilities = container.security_context.as_ref().and_then(|context| context.capabilities.as_ref());
-        let dropped = capabilities.and_then(|capabilities| capabilities.drop.as_deref()).unwrap_or_default();
-        if !dropped.iter().any(|name| name == "ALL") {
+    let (mut missing, mut adding, mut forbidden, mut fixes) = (vec![], vec![], vec![], vec![]);
+    for (kind, index, container) in pod.containers() {
+        if !container.dropped().iter().any(|name| &**name == "ALL") {
             missing.push(&*container.name);
-            fixes.push(Fix { path: field("drop"), value: Some(r#"["ALL"]"#) });
+            fixes.push(Path::container(kind, index, "securityContext.capabilities.drop").set(r#"["ALL"]"#));
         }
-        let added = capabilities.and_then(|capabilities| capabilities.add.as_deref()).unwrap_or_default();
-        let mut bad = added.iter().filter(|name| *name != ALLOWED).peekable();
-        if bad.peek().is_some() {
+        let added = container.added();
+        if added.iter().any(|name| &**name != ALLOWED) {
             adding.push(&*container.name);
-            forbidden.extend(bad.map(|name| &**name));
-            let keeps = added.iter().any(|name| name == ALLOWED);
-            fixes.push(Fix { path: field("add"), value: keeps.then_some(r#"["NET_BIND_SERVICE"]"#) });
+            forbidden.extend(added.iter().map(|name| &**name).filter(|name| *name != ALLOWED));
+            let path = Path::container(kind, index, "securityContext.capabilities.add");
+            let keeps = added.iter().any(|name| &**name == ALLOWED);
+            fixes.push(if keeps { path.set(r#"["NET_BIND_SERVICE"]"#) } else { path.remove() });
         }
     }
     let mut details = vec![];
@@ -47,7 +41,7 @@ fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
         details.push(format!(r#"{who} must set securityContext.capabilities.drop=["ALL"]"#));
     }
     if !adding.is_empty() {
-        let (who, what) = (containers(&adding), quoted(forbidden));
+        let (who, what) = (containers(&adding), quoted(&set(forbidden)));
         details.push(format!("{who} must not include {what} in securityContext.capabilities.add"));
     }
     (!details.is_empty()).then(|| check.violation("unrestricted capabilities", details.join("; "), fixes))

@@ -1,9 +1,9 @@
 //! Containers must be required to run as a user other than root.
 
 use crate::{
-    Fix, Level, Pod, Violation,
+    Fix, Level, Path, Pod, Violation,
     check::Check,
-    text::{container_path, containers, pod_and},
+    text::{containers, pod_and},
 };
 
 pub(crate) static CHECK: Check = Check {
@@ -14,32 +14,29 @@ pub(crate) static CHECK: Check = Check {
 };
 
 const REASON: &str = "runAsNonRoot != true";
-const FIELD: &str = "runAsNonRoot";
+const FIELD: &str = "securityContext.runAsNonRoot";
 
 fn decide_unless_user_namespace(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    if pod.spec.in_user_namespace() { None } else { decide(check, pod) }
+    if pod.in_user_namespace() { None } else { decide(check, pod) }
 }
 
 fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    let of_pod = pod.spec.security_context.as_ref().and_then(|context| context.run_as_non_root);
-    let pod_fix = || Fix { path: format!("spec.securityContext.{FIELD}"), value: Some("true") };
-
+    let of_pod = pod.context().and_then(|context| context.run_as_non_root);
     let (mut bad, mut unset, mut fixes) = (vec![], vec![], vec![]);
-    for (kind, index, container) in pod.spec.containers() {
+    for (kind, index, container) in pod.containers() {
         match container.security_context.as_ref().and_then(|context| context.run_as_non_root) {
             Some(true) => {}
             Some(false) => {
                 bad.push(&*container.name);
-                fixes.push(Fix { path: container_path(kind, index, FIELD), value: Some("true") });
+                fixes.push(Path::container(kind, index, FIELD).set("true"));
             }
             None => unset.push(&*container.name),
         }
     }
-    if of_pod == Some(false) || !bad.is_empty() {
+    if let Some(who) = pod_and(of_pod == Some(false), &bad) {
         if of_pod != Some(true) {
             fixes.insert(0, pod_fix());
         }
-        let who = pod_and(of_pod == Some(false), &bad);
         let detail = format!("{who} must not set securityContext.runAsNonRoot=false");
         return Some(check.violation(REASON, detail, fixes));
     }
@@ -48,4 +45,8 @@ fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
     }
     let detail = format!("pod or {} must set securityContext.runAsNonRoot=true", containers(&unset));
     Some(check.violation(REASON, detail, vec![pod_fix()]))
+}
+
+fn pod_fix() -> Fix {
+    Path::spec(FIELD).set("true")
 }

@@ -1,12 +1,7 @@
-//! Containers must run under the runtime's default seccomp profile or a local one.
+//! Containers run under the runtime's default seccomp profile or a local one.
 
-use std::collections::BTreeSet;
-
-use crate::{
-    Fix, Level, Pod, SeccompProfile, Violation,
-    check::Check,
-    text::{container_path, containers, pod_and, quoted},
-};
+use super::seccomp_profile_baseline::{self as baseline, REASON, pod_fix};
+use crate::{Level, Pod, Violation, check::Check, text::containers};
 
 pub(crate) static CHECK: Check = Check {
     id: "seccompProfile_restricted",
@@ -15,49 +10,31 @@ pub(crate) static CHECK: Check = Check {
     since: &[(19, decide), (25, decide_but_windows)],
 };
 
-const REASON: &str = "seccompProfile";
-const DEFAULT: Option<&str> = Some(r#""RuntimeDefault""#);
-
 fn decide_but_windows(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    if pod.spec.is_windows() { None } else { decide(check, pod) }
+    if pod.is_windows() { None } else { decide(check, pod) }
 }
 
 fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    let valid = |profile: &SeccompProfile<'_>| matches!(&*profile.kind, "RuntimeDefault" | "Localhost");
-    let of_pod = pod.spec.security_context.as_ref().and_then(|context| context.seccomp_profile.as_ref());
-    let pod_fix = || Fix { path: "spec.securityContext.seccompProfile.type".into(), value: DEFAULT };
-
-    let (mut bad, mut unset, mut kinds, mut fixes) = (vec![], vec![], BTreeSet::new(), vec![]);
-    let pod_is_bad = of_pod.is_some_and(|profile| !valid(profile));
-    if pod_is_bad {
-        kinds.extend(of_pod.map(|profile| &*profile.kind));
-        fixes.push(pod_fix());
-    }
-    for (kind, index, container) in pod.spec.containers() {
-        match container.security_context.as_ref().and_then(|context| context.seccomp_profile.as_ref()) {
-            Some(profile) if valid(profile) => {}
-            Some(profile) => {
-                bad.push(&*container.name);
-                kinds.insert(&*profile.kind);
-                fixes.push(Fix { path: container_path(kind, index, "seccompProfile.type"), value: DEFAULT });
-            }
-            None => unset.push(&*container.name),
+    let set = pod.context().is_some_and(|context| context.seccomp_profile.is_some());
+    let unset: Vec<&str> = pod
+        .containers()
+        .filter(|(.., container)| {
+            !set && container.security_context.as_ref().is_none_or(|context| context.seccomp_profile.is_none())
+        })
+        .map(|(.., container)| &*container.name)
+        .collect();
+    if let Some(mut explicit) = baseline::decide(check, pod) {
+        // Mending what is set alone would leave the rest without a profile.
+        if !unset.is_empty() {
+            explicit.fixes.push(pod_fix());
         }
+        return Some(explicit);
     }
-    if pod_is_bad || !bad.is_empty() {
-        if of_pod.is_none() && !unset.is_empty() {
-            fixes.push(pod_fix());
-        }
-        let (who, what) = (pod_and(pod_is_bad, &bad), quoted(kinds));
-        let detail = format!("{who} must not set securityContext.seccompProfile.type to {what}");
-        return Some(check.violation(REASON, detail, fixes));
-    }
-    if of_pod.is_some() || unset.is_empty() {
+    if unset.is_empty() {
         return None;
     }
-    let detail = format!(
-        r#"pod or {} must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost""#,
-        containers(&unset)
-    );
+    let who = containers(&unset);
+    let detail =
+        format!(r#"pod or {who} must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost""#);
     Some(check.violation(REASON, detail, vec![pod_fix()]))
 }

@@ -1,0 +1,48 @@
+//! Containers add no capability beyond what runtimes give by default.
+
+use crate::{
+    Level, Path, Pod, Violation,
+    check::Check,
+    text::{containers, quoted, set},
+};
+
+pub(crate) static CHECK: Check =
+    Check { id: "capabilities_baseline", level: Level::Baseline, overrides: &[], since: &[(0, decide)] };
+
+const ALLOWED: [&str; 13] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
+    let (mut bad, mut forbidden, mut fixes) = (vec![], vec![], vec![]);
+    for (kind, index, container) in pod.containers() {
+        let is_allowed = |name: &str| ALLOWED.contains(&name);
+        if container.added().iter().all(|name| is_allowed(name)) {
+            continue;
+        }
+        bad.push(&*container.name);
+        let (kept, refused): (Vec<&str>, Vec<&str>) =
+            container.added().iter().map(|name| &**name).partition(|name| is_allowed(name));
+        forbidden.extend(refused);
+        let path = Path::container(kind, index, "securityContext.capabilities.add");
+        fixes.push(if kept.is_empty() { path.remove() } else { path.set(format!("[{}]", quoted(&kept))) });
+    }
+    if bad.is_empty() {
+        return None;
+    }
+    let (who, what) = (containers(&bad), quoted(&set(forbidden)));
+    let detail = format!("{who} must not include {what} in securityContext.capabilities.add");
+    Some(check.violation("non-default capabilities", detail, fixes))
+}

@@ -1,0 +1,32 @@
+//! Nothing says that it runs as uid 0.
+
+use crate::{Level, Path, Pod, Violation, check::Check, text::pod_and};
+
+pub(crate) static CHECK: Check = Check {
+    id: "runAsUser",
+    level: Level::Restricted,
+    overrides: &[],
+    since: &[(23, decide), (35, decide_unless_user_namespace)],
+};
+
+const FIELD: &str = "securityContext.runAsUser";
+
+fn decide_unless_user_namespace(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
+    if pod.in_user_namespace() { None } else { decide(check, pod) }
+}
+
+fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
+    let (mut bad, mut fixes) = (vec![], vec![]);
+    let bad_pod = pod.context().and_then(|context| context.run_as_user) == Some(0);
+    if bad_pod {
+        fixes.push(Path::spec(FIELD).remove());
+    }
+    for (kind, index, container) in pod.containers() {
+        if container.security_context.as_ref().and_then(|context| context.run_as_user) == Some(0) {
+            bad.push(&*container.name);
+            fixes.push(Path::container(kind, index, FIELD).remove());
+        }
+    }
+    let who = pod_and(bad_pod, &bad)?;
+    Some(check.violation("runAsUser=0", format!("{who} must not set runAsUser=0"), fixes))
+}

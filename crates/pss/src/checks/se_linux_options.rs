@@ -1,0 +1,72 @@
+//! SELinux confines containers: by the types made for them, and with no user or role of their own.
+
+use crate::{
+    Level, Path, Pod, Violation,
+    check::Check,
+    pod::SeLinuxOptions,
+    text::{plural, pod_and, quoted, set},
+};
+
+pub(crate) static CHECK: Check = Check {
+    id: "seLinuxOptions",
+    level: Level::Baseline,
+    overrides: &[],
+    since: &[(0, decide_1_0), (31, decide_1_31)],
+};
+
+const SINCE_1_0: &[&str] = &["", "container_t", "container_init_t", "container_kvm_t"];
+const SINCE_1_31: &[&str] = &["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
+
+fn decide_1_0(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
+    decide(check, pod, SINCE_1_0)
+}
+
+fn decide_1_31(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
+    decide(check, pod, SINCE_1_31)
+}
+
+fn decide(check: &'static Check, pod: &Pod<'_>, types: &[&str]) -> Option<Violation> {
+    let (mut bad_types, mut user, mut role, mut fixes) = (vec![], false, false, vec![]);
+    let mut is_bad = |options: &SeLinuxOptions<'_>, path: &dyn Fn(&str) -> Path| {
+        let before = fixes.len();
+        if !types.contains(&&*options.kind) {
+            bad_types.push(options.kind.to_string());
+            fixes.push(path("type").remove());
+        }
+        if !options.user.is_empty() {
+            user = true;
+            fixes.push(path("user").remove());
+        }
+        if !options.role.is_empty() {
+            role = true;
+            fixes.push(path("role").remove());
+        }
+        fixes.len() > before
+    };
+
+    let of_pod = pod.context().and_then(|context| context.se_linux_options.as_ref());
+    let bad_pod = of_pod
+        .is_some_and(|options| is_bad(options, &|field| Path::spec(format!("securityContext.seLinuxOptions.{field}"))));
+    let mut bad = vec![];
+    for (kind, index, container) in pod.containers() {
+        let options = container.security_context.as_ref().and_then(|context| context.se_linux_options.as_ref());
+        let path = |field: &str| Path::container(kind, index, format!("securityContext.seLinuxOptions.{field}"));
+        if options.is_some_and(|options| is_bad(options, &path)) {
+            bad.push(&*container.name);
+        }
+    }
+    let who = pod_and(bad_pod, &bad)?;
+    let mut what = vec![];
+    if !bad_types.is_empty() {
+        let bad_types = set(bad_types);
+        what.push(format!("{} {}", plural(bad_types.len(), "type", "types"), quoted(&bad_types)));
+    }
+    if user {
+        what.push("user may not be set".into());
+    }
+    if role {
+        what.push("role may not be set".into());
+    }
+    let detail = format!("{who} set forbidden securityContext.seLinuxOptions: {}", what.join("; "));
+    Some(check.violation("seLinuxOptions", detail, fixes))
+}

@@ -1,0 +1,50 @@
+//! Only namespaced kernel parameters that can't harm the node are set.
+
+use crate::{Level, Path, Pod, Violation, check::Check};
+
+pub(crate) static CHECK: Check = Check {
+    id: "sysctls",
+    level: Level::Baseline,
+    overrides: &[],
+    since: &[(0, decide::<0>), (27, decide::<27>), (29, decide::<29>), (32, decide::<32>), (37, decide::<37>)],
+};
+
+/// What is allowed, by the minor version since which it is.
+const ALLOWED: [(u32, &[&str]); 5] = [
+    (
+        0,
+        &[
+            "kernel.shm_rmid_forced",
+            "net.ipv4.ip_local_port_range",
+            "net.ipv4.tcp_syncookies",
+            "net.ipv4.ping_group_range",
+            "net.ipv4.ip_unprivileged_port_start",
+        ],
+    ),
+    (27, &["net.ipv4.ip_local_reserved_ports"]),
+    (
+        29,
+        &[
+            "net.ipv4.tcp_keepalive_time",
+            "net.ipv4.tcp_fin_timeout",
+            "net.ipv4.tcp_keepalive_intvl",
+            "net.ipv4.tcp_keepalive_probes",
+        ],
+    ),
+    (32, &["net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"]),
+    (37, &["net.ipv4.tcp_slow_start_after_idle", "net.ipv4.tcp_notsent_lowat"]),
+];
+
+fn decide<const MINOR: u32>(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
+    let allowed = |name: &str| ALLOWED.iter().any(|(since, names)| *since <= MINOR && names.contains(&name));
+    let (mut forbidden, mut fixes) = (vec![], vec![]);
+    let sysctls = pod.context().and_then(|context| context.sysctls.as_deref()).unwrap_or_default();
+    for (index, sysctl) in sysctls.iter().enumerate().filter(|(_, sysctl)| !allowed(&sysctl.name)) {
+        forbidden.push(&*sysctl.name);
+        fixes.push(Path::spec(format!("securityContext.sysctls[{index}]")).remove());
+    }
+    if forbidden.is_empty() {
+        return None;
+    }
+    Some(check.violation("forbidden sysctls", forbidden.join(", "), fixes))
+}

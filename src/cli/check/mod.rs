@@ -1,0 +1,195 @@
+//! `rampart check`: judges manifests as the webhook would judge the pods that come of them.
+
+mod output;
+mod source;
+mod verdict;
+
+use std::{
+    fs::File,
+    io::Write,
+    num::NonZero,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use rampart_pss::{Level, Version};
+
+use self::{
+    output::Format,
+    source::{Found, Unreadable},
+    verdict::{Outcome, Scope, Severity, judge},
+};
+use super::{BAD_INPUT, FOUND};
+use crate::{
+    api::{HardeningMode, SecurityPolicy},
+    hardening::{Covering, Origin, Requirement},
+};
+
+/// Judges manifests: files, directories, `-` for standard input; YAML of many documents, JSON, lists,
+/// and every kind that holds a pod.
+///
+/// Without --policy it judges at --level and --version. Exits 0 when nothing is refused, 1 when
+/// something is, 2 when something can't be read (everything else is judged all the same).
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Files, directories, or `-`.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// A file of SecurityPolicies: each judges the manifests of its namespace. May be repeated.
+    #[arg(long = "policy", value_name = "FILE", conflicts_with_all = ["level", "version"])]
+    policies: Vec<PathBuf>,
+    /// Level of the Pod Security Standards.
+    #[arg(long, default_value = "restricted")]
+    level: Level,
+    /// Version of the standards: latest or v1.N.
+    #[arg(long, default_value = "latest")]
+    version: Version,
+    /// Form of the answer.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
+    /// Where the answer goes, instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    output_file: Option<PathBuf>,
+    /// What makes the command exit 1.
+    #[arg(long, value_enum, default_value_t)]
+    fail_on: FailOn,
+}
+
+/// What makes the command exit 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum FailOn {
+    /// Something would be refused.
+    #[default]
+    Deny,
+    /// Something would be refused or warned about.
+    Warn,
+    /// Nothing does.
+    Never,
+}
+
+/// Everything there is to say.
+#[derive(Debug, Default)]
+struct Report {
+    /// Objects with a pod, in the order of the input.
+    outcomes: Vec<Outcome>,
+    /// Objects without one.
+    skipped: usize,
+    /// What could not be read.
+    unreadable: Vec<Unreadable>,
+}
+
+impl Report {
+    fn denied(&self) -> usize {
+        self.outcomes.iter().filter(|outcome| !outcome.allowed).count()
+    }
+}
+
+impl Check {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let (policies, mut report) = self.policies();
+        let (files, missing) = source::files(&self.paths);
+        report.unreadable.extend(missing);
+        for part in judge_all(&files, &policies)? {
+            report.outcomes.extend(part.outcomes);
+            report.unreadable.extend(part.unreadable);
+            report.skipped = report.skipped.saturating_add(part.skipped);
+        }
+        self.write(&report)?;
+        for Unreadable { file, line, why } in &report.unreadable {
+            match line {
+                Some(line) => eprintln!("{file}:{line}: {why}"),
+                None => eprintln!("{file}: {why}"),
+            }
+        }
+        Ok(self.exit_code(&report))
+    }
+
+    fn exit_code(&self, report: &Report) -> ExitCode {
+        if !report.unreadable.is_empty() {
+            return ExitCode::from(BAD_INPUT);
+        }
+        let mut rows = report.outcomes.iter().flat_map(|outcome| &outcome.violations);
+        let fails = match self.fail_on {
+            FailOn::Deny => rows.any(|row| row.severity == Severity::Error),
+            FailOn::Warn => rows.any(|row| row.severity != Severity::Note),
+            FailOn::Never => false,
+        };
+        if fails { ExitCode::from(FOUND) } else { ExitCode::SUCCESS }
+    }
+
+    /// What to judge by; what is wrong with the policies' files is bad input too.
+    fn policies(&self) -> (Vec<(Scope, Covering)>, Report) {
+        if self.policies.is_empty() {
+            let requirement = Requirement { mode: HardeningMode::Enforce, level: self.level, version: self.version };
+            return (vec![(Scope::Every, Covering { origin: Origin::CommandLine, requirement })], Report::default());
+        }
+        let (mut policies, mut report) = (vec![], Report::default());
+        for path in &self.policies {
+            let Found { objects, unreadable } = source::read(path);
+            report.unreadable.extend(unreadable);
+            for object in objects {
+                let unreadable = |why: String| Unreadable { file: object.file.clone(), line: Some(object.line), why };
+                match covering(&object.value) {
+                    Ok(Some(policy)) => policies.push(policy),
+                    Ok(None) => {}
+                    Err(why) => report.unreadable.push(unreadable(why)),
+                }
+            }
+        }
+        (policies, report)
+    }
+
+    fn write(&self, report: &Report) -> anyhow::Result<()> {
+        let Some(path) = &self.output_file else {
+            return self.output.write(report, &mut std::io::stdout().lock());
+        };
+        let file = File::create(path).with_context(|| format!("writing {}", path.display()))?;
+        let mut file = std::io::BufWriter::new(file);
+        self.output.write(report, &mut file)?;
+        file.flush().with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+/// Reads a policy; `None` where it asks nothing of pods.
+fn covering(value: &serde_json::Value) -> Result<Option<(Scope, Covering)>, String> {
+    let kind = value.get("kind").and_then(serde_json::Value::as_str).unwrap_or_default();
+    if kind != "SecurityPolicy" {
+        return Err(format!("{kind} is no SecurityPolicy"));
+    }
+    let policy: SecurityPolicy = serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
+    let Some(hardening) = &policy.spec.hardening else { return Ok(None) };
+    let requirement = Requirement::try_from(hardening).map_err(|error| error.to_string())?;
+    let origin = Origin::SecurityPolicy(policy.metadata.name.unwrap_or_default());
+    let scope = Scope::Namespace(policy.metadata.namespace.unwrap_or_else(|| "default".into()));
+    Ok(Some((scope, Covering { origin, requirement })))
+}
+
+/// Judges files on every core, in order.
+fn judge_all(files: &[PathBuf], policies: &[(Scope, Covering)]) -> anyhow::Result<Vec<Report>> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let share = files.len().div_ceil(cores).max(1);
+    std::thread::scope(|scope| {
+        let running: Vec<_> =
+            files.chunks(share).map(|files| scope.spawn(move || judge_share(files, policies))).collect();
+        let joined = running.into_iter().map(std::thread::ScopedJoinHandle::join);
+        joined.map(|report| report.map_err(|_| anyhow::anyhow!("a judging thread panicked"))).collect()
+    })
+}
+
+fn judge_share(files: &[impl AsRef<Path>], policies: &[(Scope, Covering)]) -> Report {
+    let mut report = Report::default();
+    for file in files {
+        let Found { objects, unreadable } = source::read(file.as_ref());
+        report.unreadable.extend(unreadable);
+        for object in objects {
+            match judge(object, policies) {
+                Ok(Some(outcome)) => report.outcomes.push(outcome),
+                Ok(None) => report.skipped = report.skipped.saturating_add(1),
+                Err(unreadable) => report.unreadable.push(unreadable),
+            }
+        }
+    }
+    report
+}

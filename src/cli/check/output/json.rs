@@ -1,0 +1,36 @@
+//! The command's own JSON; `schemaVersion` grows when a field changes its meaning or goes.
+
+use std::io::{Error, Result, Write};
+
+use serde::Serialize;
+
+use crate::cli::check::{Report, verdict::Outcome};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    schema_version: u32,
+    results: &'a [Outcome],
+    summary: Summary,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    documents: usize,
+    allowed: usize,
+    denied: usize,
+    skipped: usize,
+}
+
+pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
+    let denied = report.denied();
+    let summary = Summary {
+        documents: report.outcomes.len().saturating_add(report.skipped),
+        allowed: report.outcomes.len().saturating_sub(denied),
+        denied,
+        skipped: report.skipped,
+    };
+    let answer = Answer { schema_version: 1, results: &report.outcomes, summary };
+    serde_json::to_writer_pretty(&mut *out, &answer).map_err(Error::other)?;
+    writeln!(out)
+}

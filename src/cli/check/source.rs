@@ -1,0 +1,210 @@
+//! Documents of files, directories and standard input.
+
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+/// One object, where it came from, and where in its document it stands.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub(super) file: String,
+    /// Number of the document in its file, from 0.
+    pub(super) document: usize,
+    /// Line on which the document begins, from 1.
+    pub(super) line: usize,
+    /// JSON Pointer to the object in its document: empty, or an item of a list.
+    pub(super) pointer: String,
+    pub(super) value: Value,
+}
+
+/// Something that could not be read.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) file: String,
+    pub(super) line: Option<usize>,
+    pub(super) why: String,
+}
+
+/// What was found under some paths.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) objects: Vec<Object>,
+    pub(super) unreadable: Vec<Unreadable>,
+}
+
+/// The files of the given paths: a directory means every .yaml, .yml and .json file below it.
+pub(super) fn files(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Unreadable>) {
+    let (mut files, mut unreadable) = (vec![], vec![]);
+    for path in paths {
+        let before = files.len();
+        if let Err(error) = walk(path, true, &mut files) {
+            unreadable.push(Unreadable { file: path.display().to_string(), line: None, why: error.to_string() });
+        } else if files.len() == before {
+            let why = "holds no .yaml, .yml or .json file".into();
+            unreadable.push(Unreadable { file: path.display().to_string(), line: None, why });
+        }
+    }
+    (files, unreadable)
+}
+
+fn walk(path: &Path, named: bool, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    if path == Path::new("-") || (named && !path.is_dir()) {
+        files.push(path.into());
+        return Ok(());
+    }
+    if path.is_dir() {
+        let mut entries = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        entries.sort();
+        return entries.iter().try_for_each(|entry| walk(entry, false, files));
+    }
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    if extension.is_some_and(|it| ["yaml", "yml", "json"].contains(&it)) {
+        files.push(path.into());
+    }
+    Ok(())
+}
+
+/// Every object of a file; `-` is standard input.
+pub(super) fn read(path: &Path) -> Found {
+    let file = if path == Path::new("-") { "<stdin>".into() } else { path.display().to_string() };
+    let mut text = String::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text).map(drop)
+    } else {
+        fs::read_to_string(path).map(|read| text = read)
+    };
+    match read {
+        Ok(()) => parse(&file, &text),
+        Err(error) => {
+            let why = error.to_string();
+            Found { objects: vec![], unreadable: vec![Unreadable { file, line: None, why }] }
+        }
+    }
+}
+
+/// Every object of a text: YAML of many documents, or JSON, which is YAML too.
+fn parse(file: &str, text: &str) -> Found {
+    let mut found = Found::default();
+    for (document, (line, text)) in documents(text).into_iter().enumerate() {
+        match value(text) {
+            Ok(Value::Null) => {}
+            Ok(value) => flatten(file, (document, line), String::new(), value, &mut found),
+            Err((below, why)) => {
+                let line = Some(below.map_or(line, |below| line.saturating_add(below).saturating_sub(1)));
+                found.unreadable.push(Unreadable { file: file.into(), line, why });
+            }
+        }
+    }
+    found
+}
+
+/// Cuts a text where YAML begins a document (YAML 1.2, section 9.1.2); each with its first line.
+/// Parsing them one by one keeps a broken one from hiding the rest.
+fn documents(text: &str) -> Vec<(usize, &str)> {
+    let (mut documents, mut start, mut first) = (vec![], 0, 1);
+    let mut offset = 0_usize;
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let marker = line.trim_end();
+        if offset > start && (marker == "---" || line.starts_with("--- ")) {
+            documents.push((first, text.get(start..offset).unwrap_or_default()));
+            (start, first) = (offset, number.saturating_add(1));
+        }
+        offset = offset.saturating_add(line.len());
+    }
+    documents.push((first, text.get(start..).unwrap_or_default()));
+    documents.retain(|(_, text)| text.lines().any(|line| !line.trim().is_empty() && line.trim() != "---"));
+    documents
+}
+
+/// Reads a document; the error comes with the line in it, if known.
+fn value(text: &str) -> Result<Value, (Option<usize>, String)> {
+    if text.trim_start().starts_with('{') {
+        // A JSON file: the faster parser, which says the same.
+        if let Ok(value) = serde_json::from_str(text) {
+            return Ok(value);
+        }
+    }
+    serde_saphyr::from_str(text).map_err(|error| {
+        let line = error.location().and_then(|location| usize::try_from(location.line()).ok());
+        let why = error.to_string();
+        (line, why.lines().next().unwrap_or_default().to_owned())
+    })
+}
+
+/// Takes lists apart.
+fn flatten(file: &str, at: (usize, usize), pointer: String, value: Value, found: &mut Found) {
+    let unreadable =
+        |why: &str| Unreadable { file: file.into(), line: Some(at.1), why: format!("{why}{}", place(&pointer)) };
+    let Some(object) = value.as_object() else {
+        return found.unreadable.push(unreadable("not a Kubernetes object: it is no mapping"));
+    };
+    let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+    if kind.is_empty() || object.get("apiVersion").and_then(Value::as_str).unwrap_or_default().is_empty() {
+        return found.unreadable.push(unreadable("not a Kubernetes object: apiVersion or kind is missing"));
+    }
+    if !(kind.ends_with("List") && object.contains_key("items")) {
+        let (document, line) = at;
+        return found.objects.push(Object { file: file.into(), document, line, pointer, value });
+    }
+    let (kind, version) = (kind.trim_end_matches("List").to_owned(), object.get("apiVersion").cloned());
+    let Value::Object(mut list) = value else { return };
+    let Some(Value::Array(items)) = list.remove("items") else {
+        return found.unreadable.push(unreadable("items is no list"));
+    };
+    for (index, mut item) in items.into_iter().enumerate() {
+        // The items of a PodList need not say that they are Pods.
+        if let (Some(item), false) = (item.as_object_mut(), kind.is_empty()) {
+            item.entry("kind").or_insert_with(|| kind.clone().into());
+            item.entry("apiVersion").or_insert_with(|| version.clone().unwrap_or_default());
+        }
+        flatten(file, at, format!("{pointer}/items/{index}"), item, found);
+    }
+}
+
+fn place(pointer: &str) -> String {
+    if pointer.is_empty() { String::new() } else { format!(" (at {pointer})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(found: &Found) -> Vec<(usize, usize, &str, &str)> {
+        let of = |object: &'_ Object| (object.document, object.line);
+        found
+            .objects
+            .iter()
+            .map(|object| (of(object).0, of(object).1, object.pointer.as_str(), object.value["kind"].as_str().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn documents_are_told_apart_and_a_broken_one_hides_no_other() {
+        let text = "# a comment\n---\napiVersion: v1\nkind: Pod\n---\nkind: [\n--- # third\napiVersion: v1\nkind: Service\ndata: |\n  ---\n";
+        let found = parse("f.yaml", text);
+        assert_eq!(kinds(&found), [(1, 2, "", "Pod"), (3, 7, "", "Service")]);
+        assert_eq!(found.unreadable.len(), 1);
+        assert!((5..=7).contains(&found.unreadable[0].line.unwrap()), "{:?}", found.unreadable);
+    }
+
+    #[test]
+    fn lists_are_taken_apart() {
+        let text = r#"{"apiVersion": "v1", "kind": "PodList", "items": [{"metadata": {}}, 1,
+            {"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": "Pod"}]}]}"#;
+        let found = parse("f.json", text);
+        assert_eq!(kinds(&found), [(0, 1, "/items/0", "Pod"), (0, 1, "/items/2/items/0", "Pod")]);
+        assert!(found.unreadable[0].why.contains("/items/1"), "{:?}", found.unreadable);
+    }
+
+    #[test]
+    fn what_is_no_object_is_named() {
+        for text in ["[]", "a: b", "kind: Pod", "\"text\""] {
+            assert_eq!(parse("f", text).unreadable.len(), 1, "{text}");
+        }
+        assert!(parse("f", "").objects.is_empty() && parse("f", "---\n\n---\n").unreadable.is_empty());
+    }
+}

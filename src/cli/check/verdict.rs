@@ -1,0 +1,149 @@
+//! From an object to what is said of it.
+
+use rampart_pss::{Level, Pod, aggregate};
+use serde::{Deserialize as _, Serialize};
+use serde_json::Value;
+
+use super::source::{Object, Unreadable};
+use crate::{
+    admission::template_path,
+    api::HardeningMode,
+    hardening::{Covering, Finding, Origin, default_pod, default_template, findings},
+};
+
+/// What is said of one object.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    pub(super) file: String,
+    pub(super) document: usize,
+    #[serde(skip)]
+    pub(super) line: usize,
+    pub(super) kind: String,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    /// Whether its pods would be admitted.
+    pub(super) allowed: bool,
+    pub(super) message: String,
+    pub(super) violations: Vec<Row>,
+}
+
+/// One violated rule.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) rule: String,
+    pub(super) check: &'static str,
+    pub(super) level: &'static str,
+    pub(super) reason: &'static str,
+    pub(super) detail: String,
+    /// JSON Pointer to the first field that is wrong.
+    pub(super) path: String,
+    pub(super) severity: Severity,
+    /// The policy that asks, where it is not a flag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) policy: Option<String>,
+}
+
+/// What a violation leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Severity {
+    /// Refusal.
+    Error,
+    /// A warning.
+    Warning,
+    /// A line in the audit log.
+    Note,
+}
+
+impl From<HardeningMode> for Severity {
+    fn from(mode: HardeningMode) -> Self {
+        match mode {
+            HardeningMode::Enforce => Self::Error,
+            HardeningMode::Warn => Self::Warning,
+            HardeningMode::Audit | HardeningMode::Disabled => Self::Note,
+        }
+    }
+}
+
+/// Judges an object by the policies of its namespace; `None` where it holds no pod.
+pub(super) fn judge(mut object: Object, policies: &[(Scope, Covering)]) -> Result<Option<Outcome>, Unreadable> {
+    let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(ToOwned::to_owned);
+    let kind = text(&object.value, "/kind").unwrap_or_default();
+    let group = text(&object.value, "/apiVersion").unwrap_or_default();
+    let group = group.rsplit_once('/').map_or("", |(group, _)| group);
+    let Some(path) = template_path(group, &kind) else { return Ok(None) };
+    let namespace = text(&object.value, "/metadata/namespace").unwrap_or_else(|| "default".into());
+    let name = text(&object.value, "/metadata/name").or_else(|| text(&object.value, "/metadata/generateName"));
+    let pointer = path.iter().fold(String::new(), |pointer, key| pointer + "/" + key);
+    let found = match object.value.pointer_mut(&pointer) {
+        Some(template) => {
+            if path.is_empty() {
+                default_pod(template);
+            } else {
+                default_template(template);
+            }
+            let pod = Pod::deserialize(&*template).map_err(|error| Unreadable {
+                file: object.file.clone(),
+                line: Some(object.line),
+                why: format!("{kind} {}: {error}", name.as_deref().unwrap_or_default()),
+            })?;
+            let covering: Vec<Covering> =
+                policies.iter().filter(|(scope, _)| scope.covers(&namespace)).map(|(_, it)| it.clone()).collect();
+            let findings = findings(&covering, &pod);
+            let prefix = format!("{}{pointer}", object.pointer);
+            (said(&findings), findings.iter().flat_map(|finding| rows(finding, &prefix)).collect())
+        }
+        None => (String::new(), vec![]),
+    };
+    let (message, violations): (String, Vec<Row>) = found;
+    Ok(Some(Outcome {
+        file: object.file,
+        document: object.document,
+        line: object.line,
+        kind,
+        namespace,
+        name: name.unwrap_or_default(),
+        allowed: violations.iter().all(|row| row.severity != Severity::Error),
+        message,
+        violations,
+    }))
+}
+
+/// Which namespaces a policy covers.
+#[derive(Debug, Clone)]
+pub(super) enum Scope {
+    /// All: the policy is a flag.
+    Every,
+    /// One.
+    Namespace(String),
+}
+
+impl Scope {
+    fn covers(&self, namespace: &str) -> bool {
+        match self {
+            Self::Every => true,
+            Self::Namespace(name) => name == namespace,
+        }
+    }
+}
+
+fn said(findings: &[Finding<'_>]) -> String {
+    let of = |finding: &Finding<'_>| match finding.covering.origin {
+        Origin::CommandLine => aggregate(&finding.violations),
+        _ => finding.to_string(),
+    };
+    findings.iter().map(of).collect::<Vec<_>>().join("; ")
+}
+
+fn rows<'a>(finding: &'a Finding<'_>, prefix: &'a str) -> impl Iterator<Item = Row> + 'a {
+    finding.violations.iter().map(move |violation| Row {
+        rule: format!("pss/{}", violation.check),
+        check: violation.check,
+        level: Level::as_str(violation.level),
+        reason: violation.reason,
+        detail: violation.detail.clone(),
+        path: violation.fixes.first().map_or_else(String::new, |fix| format!("{prefix}{}", fix.path.pointer())),
+        severity: finding.covering.requirement.mode.into(),
+        policy: finding.covering.origin.named().map(|(kind, name)| format!("{kind}/{name}")),
+    })
+}

@@ -1,0 +1,406 @@
+//! The Pod Security Standards as CEL: for each check of `rampart-pss` whether a pod violates it, and the
+//! words of the reference for how.
+
+use super::cel::{concat, containers, join_present, plural, pod_and, quoted, set, string, strings};
+
+/// How an admission policy states one check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Form {
+    /// True for a pod that violates; cheap, since it runs for every pod.
+    pub(super) violated: String,
+    /// `REASON (DETAIL)`; only evaluated when it is violated.
+    pub(super) said: String,
+    /// Variables of `said`, in order.
+    pub(super) variables: Vec<(String, String)>,
+}
+
+const CONTAINERS: &str = "variables.containers";
+const CONTEXT: &str = "object.spec.?securityContext";
+const NOT_WINDOWS: &str = "!variables.windows";
+const NO_USER_NAMESPACE: &str = "!variables.userNamespace";
+
+/// Variables that the forms share.
+pub(super) fn shared() -> Vec<(String, String)> {
+    let list = |field: &str| format!("dyn(object.spec.?{field}.orValue([]))");
+    [
+        ("containers", [list("initContainers"), list("containers"), list("ephemeralContainers")].join(" + ")),
+        ("volumes", "object.spec.?volumes.orValue([])".into()),
+        ("annotations", "object.metadata.?annotations.orValue({})".into()),
+        ("windows", "object.spec.?os.?name.orValue('') == 'windows'".into()),
+        ("userNamespace", "!object.spec.?hostUsers.orValue(true)".into()),
+    ]
+    .map(|(name, expression)| (name.to_owned(), expression))
+    .into()
+}
+
+/// The form of a check as it has been since version 1.`since`; `None` for one that is not known here.
+pub(super) fn form(check: &str, since: u32) -> Option<Form> {
+    Some(match (check, since) {
+        ("appArmorProfile", 0) => app_armor_profile(),
+        ("capabilities_baseline", 0) => capabilities_baseline(),
+        ("hostNamespaces", 0) => host_namespaces(),
+        ("hostPathVolumes", 0) => host_path_volumes(),
+        ("hostPorts", 0) => host_ports(),
+        ("hostProbesAndHostLifecycle", 34) => host_probes(),
+        ("privileged", 0) => privileged(),
+        ("procMount", 0) | ("procMount_restricted", 35) => proc_mount(),
+        ("procMount", 35) => proc_mount().unless(NO_USER_NAMESPACE),
+        ("seLinuxOptions", 0) => se_linux_options(&[]),
+        ("seLinuxOptions", 31) => se_linux_options(&["container_engine_t"]),
+        ("seccompProfile_baseline", 0) => seccomp_annotations(),
+        ("seccompProfile_baseline", 19) => seccomp_baseline(),
+        ("sysctls", since) => sysctls(since),
+        ("windowsHostProcess", 0) => windows_host_process(),
+        ("allowPrivilegeEscalation", 8) => allow_privilege_escalation(),
+        ("allowPrivilegeEscalation", 25) => allow_privilege_escalation().unless(NOT_WINDOWS),
+        ("capabilities_restricted", 22) => capabilities_restricted(),
+        ("capabilities_restricted", 25) => capabilities_restricted().unless(NOT_WINDOWS),
+        ("restrictedVolumes", 0) => restricted_volumes(),
+        ("runAsNonRoot", 0) => run_as_non_root(),
+        ("runAsNonRoot", 35) => run_as_non_root().unless(NO_USER_NAMESPACE),
+        ("runAsUser", 23) => run_as_user(),
+        ("runAsUser", 35) => run_as_user().unless(NO_USER_NAMESPACE),
+        ("seccompProfile_restricted", 19) => seccomp_restricted(),
+        ("seccompProfile_restricted", 25) => seccomp_restricted().unless(NOT_WINDOWS),
+        _ => return None,
+    })
+}
+
+impl Form {
+    fn new(violated: impl Into<String>, reason: &str, detail: &[&str]) -> Self {
+        let detail = concat(detail);
+        let said = format!("{} + {detail} + ')'", string(&format!("{reason} (")));
+        Self { violated: violated.into(), said, variables: vec![] }
+    }
+
+    fn with(mut self, name: &str, expression: impl Into<String>) -> Self {
+        self.variables.push((name.into(), expression.into()));
+        self
+    }
+
+    fn unless(mut self, condition: &str) -> Self {
+        self.violated = format!("{condition} && ({})", self.violated);
+        self
+    }
+}
+
+/// Whether some container `c` is bad.
+fn some(bad: &str) -> String {
+    format!("{CONTAINERS}.exists(c, {bad})")
+}
+
+/// Names of the bad containers.
+fn names(bad: &str) -> String {
+    format!("{CONTAINERS}.filter(c, {bad}).map(c, c.name)")
+}
+
+/// What containers hold in a list, all of it.
+fn all_of(list: &str) -> String {
+    format!("{CONTAINERS}.map(c, {list}).flatten()")
+}
+
+fn allow_privilege_escalation() -> Form {
+    let bad = "c.?securityContext.?allowPrivilegeEscalation.orValue(true)";
+    let who = containers("variables.escalating");
+    Form::new(
+        some(bad),
+        "allowPrivilegeEscalation != false",
+        &[&who, "' must set securityContext.allowPrivilegeEscalation=false'"],
+    )
+    .with("escalating", names(bad))
+}
+
+fn app_armor_profile() -> Form {
+    let kind = |context: &str| format!("{context}.?appArmorProfile.?type.orValue('RuntimeDefault')");
+    let is_bad = |kind: &str| format!("!({kind} in ['RuntimeDefault', 'Localhost'])");
+    let (of_pod, of_container) = (kind(CONTEXT), kind("c.?securityContext"));
+    let (bad_pod, bad) = (is_bad(&of_pod), is_bad(&of_container));
+    let annotation = "k.startsWith('container.apparmor.security.beta.kubernetes.io/') && \
+                      !(variables.annotations[k] in ['', 'runtime/default'] || variables.annotations[k].startsWith('localhost/'))";
+    let violated = format!("{bad_pod} || {} || variables.annotations.exists(k, {annotation})", some(&bad));
+    let setters = [
+        format!("({bad_pod} ? 'pod' : '')"),
+        format!("(size(variables.apparmor) == 0 ? '' : {})", containers("variables.apparmor")),
+        format!(
+            "(size(variables.apparmorAnnotations) == 0 ? '' : {})",
+            plural("variables.apparmorAnnotations", "annotation", "annotations")
+        ),
+    ];
+    let reason = plural("variables.apparmorValues", "forbidden AppArmor profile (", "forbidden AppArmor profiles (");
+    let who = join_present(&setters, " and ");
+    let what = quoted("variables.apparmorValues");
+    Form {
+        violated,
+        said: concat(&[&reason, &who, "' must not set AppArmor profile type to '", &what, "')'"]),
+        variables: vec![],
+    }
+    .with("apparmor", names(&bad))
+    .with("apparmorAnnotations", format!("variables.annotations.filter(k, {annotation})"))
+    .with(
+        "apparmorValues",
+        format!(
+            "{} + variables.apparmorAnnotations.map(k, k + '=' + strings.quote(variables.annotations[k])).sort()",
+            set(&format!("([{of_pod}].filter(t, {}) + {CONTAINERS}.map(c, string({of_container})).filter(t, {}))", is_bad("t"), is_bad("t")))
+        ),
+    )
+}
+
+fn added() -> &'static str {
+    "c.?securityContext.?capabilities.?add.orValue([])"
+}
+
+fn capabilities_baseline() -> Form {
+    const ALLOWED: [&str; 13] = [
+        "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
+        "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+    ];
+    let forbidden = format!("!(n in {})", strings(ALLOWED));
+    let bad = format!("{}.exists(n, {forbidden})", added());
+    let (who, what) = (containers("variables.adding"), quoted("variables.added"));
+    Form::new(
+        some(&bad),
+        "non-default capabilities",
+        &[&who, "' must not include '", &what, "' in securityContext.capabilities.add'"],
+    )
+    .with("adding", names(&bad))
+    .with("added", set(&all_of(&format!("{}.filter(n, {forbidden}).map(n, string(n))", added()))))
+}
+
+fn capabilities_restricted() -> Form {
+    let missing = "!('ALL' in c.?securityContext.?capabilities.?drop.orValue([]))";
+    let bad = format!("{}.exists(n, n != 'NET_BIND_SERVICE')", added());
+    let (missed, who, what) =
+        (containers("variables.undropped"), containers("variables.adding"), quoted("variables.added"));
+    let details = [
+        format!(r#"(size(variables.undropped) == 0 ? '' : {missed} + ' must set securityContext.capabilities.drop=["ALL"]')"#),
+        format!("(size(variables.adding) == 0 ? '' : {who} + ' must not include ' + {what} + ' in securityContext.capabilities.add')"),
+    ];
+    let detail = join_present(&details, "; ");
+    Form::new(some(&format!("{missing} || {bad}")), "unrestricted capabilities", &[&detail])
+        .with("undropped", names(missing))
+        .with("adding", names(&bad))
+        .with("added", set(&all_of(&format!("{}.filter(n, n != 'NET_BIND_SERVICE').map(n, string(n))", added()))))
+}
+
+fn host_namespaces() -> Form {
+    let set = |field: &str| format!("object.spec.?{field}.orValue(false)");
+    let fields = ["hostNetwork", "hostPID", "hostIPC"];
+    let said: Vec<String> = fields.map(|field| format!("({} ? '{field}=true' : '')", set(field))).into();
+    Form::new(fields.map(set).join(" || "), "host namespaces", &[&join_present(&said, ", ")])
+}
+
+fn host_path_volumes() -> Form {
+    let who = format!("{} + {}", plural("variables.hostPaths", "volume ", "volumes "), quoted("variables.hostPaths"));
+    Form::new("variables.volumes.exists(v, has(v.hostPath))", "hostPath volumes", &[&who])
+        .with("hostPaths", "variables.volumes.filter(v, has(v.hostPath)).map(v, v.name)")
+}
+
+fn host_ports() -> Form {
+    let taken = "c.?ports.orValue([]).filter(p, p.?hostPort.orValue(0) != 0)";
+    let bad = "c.?ports.orValue([]).exists(p, p.?hostPort.orValue(0) != 0)";
+    let who = containers("variables.takingPorts");
+    let uses = plural("variables.takingPorts", " uses ", " use ");
+    let noun = plural("variables.hostPorts", "hostPort ", "hostPorts ");
+    Form::new(some(bad), "hostPort", &[&who, &uses, &noun, "variables.hostPorts.join(', ')"])
+        .with("takingPorts", names(bad))
+        .with("hostPorts", set(&all_of(&format!("{taken}.map(p, string(p.hostPort))"))))
+}
+
+fn host_probes() -> Form {
+    let mut hosts = vec![];
+    for handler in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle.?postStart", "lifecycle.?preStop"] {
+        for action in ["httpGet", "tcpSocket"] {
+            hosts.push(format!("c.?{handler}.?{action}.?host.orValue('')"));
+        }
+    }
+    let hosts = format!("[{}]", hosts.join(", "));
+    let bad = format!("{hosts}.exists(h, h != '')");
+    let who = containers("variables.calling");
+    let uses = plural("variables.calling", " uses ", " use ");
+    let noun = plural("variables.called", "probe or lifecycle host ", "probe or lifecycle hosts ");
+    let what = quoted("variables.called");
+    Form::new(some(&bad), "probe or lifecycle host", &[&who, &uses, &noun, &what])
+        .with("calling", set(&format!("{CONTAINERS}.filter(c, {bad}).map(c, string(c.name))")))
+        .with("called", set(&all_of(&format!("{hosts}.filter(h, h != '').map(h, string(h))"))))
+}
+
+fn privileged() -> Form {
+    let bad = "c.?securityContext.?privileged.orValue(false)";
+    let who = containers("variables.privileged");
+    Form::new(some(bad), "privileged", &[&who, "' must not set securityContext.privileged=true'"])
+        .with("privileged", names(bad))
+}
+
+fn proc_mount() -> Form {
+    let value = "c.?securityContext.?procMount.orValue('Default')";
+    let bad = format!("{value} != 'Default'");
+    let (who, what) = (containers("variables.unmasking"), quoted("variables.procMounts"));
+    Form::new(some(&bad), "procMount", &[&who, "' must not set securityContext.procMount to '", &what])
+        .with("unmasking", names(&bad))
+        .with("procMounts", set(&format!("{CONTAINERS}.filter(c, {bad}).map(c, string({value}))")))
+}
+
+fn restricted_volumes() -> Form {
+    const ALLOWED: [&str; 9] = [
+        "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected",
+        "secret",
+    ];
+    const NAMED: [&str; 21] = [
+        "hostPath", "gcePersistentDisk", "awsElasticBlockStore", "gitRepo", "nfs", "iscsi", "glusterfs", "rbd",
+        "flexVolume", "cinder", "cephfs", "flocker", "fc", "azureFile", "vsphereVolume", "quobyte", "azureDisk",
+        "photonPersistentDisk", "portworxVolume", "scaleIO", "storageos",
+    ];
+    let allowed = ALLOWED.map(|kind| format!("has(v.{kind})")).join(" || ");
+    let bad = format!("!({allowed})");
+    let kind: String = NAMED.map(|kind| format!("has(v.{kind}) ? '{kind}' : ")).concat() + "'unknown'";
+    let names = format!("{} + {}", plural("variables.badVolumes", "volume ", "volumes "), quoted("variables.badVolumes"));
+    let uses = plural("variables.badVolumes", " uses ", " use ");
+    let types = plural("variables.badVolumeTypes", "restricted volume type ", "restricted volume types ");
+    let what = quoted("variables.badVolumeTypes");
+    Form::new(
+        format!("variables.volumes.exists(v, {bad})"),
+        "restricted volume types",
+        &[&names, &uses, &types, &what],
+    )
+    .with("badVolumes", format!("variables.volumes.filter(v, {bad}).map(v, v.name)"))
+    .with("badVolumeTypes", set(&format!("variables.volumes.filter(v, {bad}).map(v, {kind})")))
+}
+
+fn run_as_non_root() -> Form {
+    let pod_false = format!("!{CONTEXT}.?runAsNonRoot.orValue(true)");
+    let pod_true = format!("{CONTEXT}.?runAsNonRoot.orValue(false)");
+    let explicit = "!c.?securityContext.?runAsNonRoot.orValue(true)";
+    let unset = "!c.?securityContext.?runAsNonRoot.hasValue()";
+    let violated = format!("{pod_false} || {} || (!{pod_true} && {})", some(explicit), some(unset));
+    let detail = format!(
+        "({pod_false} || size(variables.rootful) > 0 ? {} + ' must not set securityContext.runAsNonRoot=false' : \
+         'pod or ' + {} + ' must set securityContext.runAsNonRoot=true')",
+        pod_and(&pod_false, "variables.rootful"),
+        containers("variables.maybeRoot")
+    );
+    Form::new(violated, "runAsNonRoot != true", &[&detail])
+        .with("rootful", names(explicit))
+        .with("maybeRoot", names(unset))
+}
+
+fn run_as_user() -> Form {
+    let pod = format!("{CONTEXT}.?runAsUser.orValue(1) == 0");
+    let bad = "c.?securityContext.?runAsUser.orValue(1) == 0";
+    let who = pod_and(&pod, "variables.asRoot");
+    Form::new(format!("{pod} || {}", some(bad)), "runAsUser=0", &[&who, "' must not set runAsUser=0'"])
+        .with("asRoot", names(bad))
+}
+
+fn se_linux_options(also: &[&str]) -> Form {
+    let types = strings(["", "container_t", "container_init_t", "container_kvm_t"].iter().chain(also));
+    let of = |context: &str, field: &str| format!("{context}.?seLinuxOptions.?{field}.orValue('')");
+    let bad = |context: &str| {
+        let kind = format!("!({} in {types})", of(context, "type"));
+        format!("({kind} || {} != '' || {} != '')", of(context, "user"), of(context, "role"))
+    };
+    let (bad_pod, bad_container) = (bad(CONTEXT), bad("c.?securityContext"));
+    let any = |field: &str| {
+        format!("({} != '' || {})", of(CONTEXT, field), some(&format!("{} != ''", of("c.?securityContext", field))))
+    };
+    let kinds = format!(
+        "([{}] + {CONTAINERS}.map(c, string({}))).filter(t, !(t in {types}))",
+        of(CONTEXT, "type"),
+        of("c.?securityContext", "type")
+    );
+    let what = [
+        format!(
+            "(size(variables.seLinuxTypes) == 0 ? '' : {} + {})",
+            plural("variables.seLinuxTypes", "type ", "types "),
+            quoted("variables.seLinuxTypes")
+        ),
+        format!("({} ? 'user may not be set' : '')", any("user")),
+        format!("({} ? 'role may not be set' : '')", any("role")),
+    ];
+    let (who, what) = (pod_and(&bad_pod, "variables.seLinux"), join_present(&what, "; "));
+    Form::new(
+        format!("{bad_pod} || {}", some(&bad_container)),
+        "seLinuxOptions",
+        &[&who, "' set forbidden securityContext.seLinuxOptions: '", &what],
+    )
+    .with("seLinux", names(&bad_container))
+    .with("seLinuxTypes", set(&kinds))
+}
+
+/// The kind of seccomp profile, and whether one that is set confines nothing.
+fn seccomp(context: &str) -> (String, String) {
+    let kind = format!("{context}.?seccompProfile.?type.orValue('RuntimeDefault')");
+    let bad = format!("!({kind} in ['RuntimeDefault', 'Localhost'])");
+    (kind, bad)
+}
+
+/// Who sets a bad profile, and which.
+fn seccomp_explicit() -> (String, [(&'static str, String); 2]) {
+    let ((pod_kind, bad_pod), (kind, bad)) = (seccomp(CONTEXT), seccomp("c.?securityContext"));
+    let (who, what) = (pod_and(&bad_pod, "variables.unconfined"), quoted("variables.seccompTypes"));
+    let kinds = format!(
+        "([{pod_kind}] + {CONTAINERS}.map(c, string({kind}))).filter(t, !(t in ['RuntimeDefault', 'Localhost']))"
+    );
+    let said = format!("{who} + ' must not set securityContext.seccompProfile.type to ' + {what}");
+    (said, [("unconfined", names(&bad)), ("seccompTypes", set(&kinds))])
+}
+
+fn seccomp_baseline() -> Form {
+    let ((_, bad_pod), (_, bad)) = (seccomp(CONTEXT), seccomp("c.?securityContext"));
+    let (said, [unconfined, types]) = seccomp_explicit();
+    Form::new(format!("{bad_pod} || {}", some(&bad)), "seccompProfile", &[&said])
+        .with(unconfined.0, unconfined.1)
+        .with(types.0, types.1)
+}
+
+fn seccomp_restricted() -> Form {
+    let ((_, bad_pod), (_, bad)) = (seccomp(CONTEXT), seccomp("c.?securityContext"));
+    let pod_unset = format!("!{CONTEXT}.?seccompProfile.hasValue()");
+    let unset = "!c.?securityContext.?seccompProfile.hasValue()";
+    let (said, [unconfined, types]) = seccomp_explicit();
+    let inherit = containers("variables.seccompUnset");
+    let detail = format!(
+        "({bad_pod} || size(variables.unconfined) > 0 ? {said} : 'pod or ' + {inherit} + \
+         ' must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\"')"
+    );
+    Form::new(
+        format!("{bad_pod} || {} || ({pod_unset} && {})", some(&bad), some(unset)),
+        "seccompProfile",
+        &[&detail],
+    )
+    .with(unconfined.0, unconfined.1)
+    .with(types.0, types.1)
+    .with("seccompUnset", names(unset))
+}
+
+fn seccomp_annotations() -> Form {
+    let keys = "(['seccomp.security.alpha.kubernetes.io/pod'] + variables.containers.map(c, \
+                'container.seccomp.security.alpha.kubernetes.io/' + string(c.name)))";
+    let bad = "k in variables.annotations && !(variables.annotations[k] in ['runtime/default', 'docker/default'] || \
+               variables.annotations[k].startsWith('localhost/'))";
+    let noun = plural("variables.seccompAnnotations", "forbidden annotation ", "forbidden annotations ");
+    Form::new(format!("{keys}.exists(k, {bad})"), "seccompProfile", &[&noun, "variables.seccompAnnotations.join(', ')"])
+        .with(
+            "seccompAnnotations",
+            set(&format!("{keys}.filter(k, {bad}).map(k, k + '=' + strings.quote(variables.annotations[k]))")),
+        )
+}
+
+fn sysctls(since: u32) -> Form {
+    let allowed = rampart_pss::allowed_sysctls(since);
+    let bad = format!("!(s.name in {})", strings(allowed));
+    let all = format!("{CONTEXT}.?sysctls.orValue([])");
+    let said = format!("{all}.filter(s, {bad}).map(s, s.name).join(', ')");
+    Form::new(format!("{all}.exists(s, {bad})"), "forbidden sysctls", &[&said])
+}
+
+fn windows_host_process() -> Form {
+    let pod = format!("{CONTEXT}.?windowsOptions.?hostProcess.orValue(false)");
+    let bad = "c.?securityContext.?windowsOptions.?hostProcess.orValue(false)";
+    let who = pod_and(&pod, "variables.hostProcess");
+    Form::new(
+        format!("{pod} || {}", some(bad)),
+        "hostProcess",
+        &[&who, "' must not set securityContext.windowsOptions.hostProcess=true'"],
+    )
+    .with("hostProcess", names(bad))
+}
