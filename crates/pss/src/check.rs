@@ -41,12 +41,14 @@ impl Check {
         Violation { check: self.id, level: self.level, reason, detail, fixes }
     }
 
-    fn at(&self, version: Version) -> Option<Decide> {
-        self.since.iter().rev().find(|(minor, _)| version.since(*minor)).map(|(_, decide)| *decide)
+    fn at(&self, version: Version) -> Option<(u32, Decide)> {
+        self.since.iter().rev().find(|(minor, _)| version.since(*minor)).copied()
     }
 }
 
-type Plan = Box<[(&'static Check, Decide)]>;
+/// A check, the minor version since which it has decided as it does, and how.
+type Applied = (&'static Check, u32, Decide);
+type Plan = Box<[Applied]>;
 
 /// What holds at each level, by minor version; the last is the newest.
 static PLANS: LazyLock<[Vec<Plan>; 3]> = LazyLock::new(|| {
@@ -56,7 +58,7 @@ static PLANS: LazyLock<[Vec<Plan>; 3]> = LazyLock::new(|| {
 });
 
 /// The checks that hold at `level` and `version`, in the order of the reference.
-pub(crate) fn plan(level: Level, version: Version) -> &'static [(&'static Check, Decide)] {
+pub(crate) fn plan(level: Level, version: Version) -> &'static [Applied] {
     let [privileged, baseline, restricted] = &*PLANS;
     let plans = match level {
         Level::Privileged => privileged,
@@ -67,11 +69,11 @@ pub(crate) fn plan(level: Level, version: Version) -> &'static [(&'static Check,
     minor.and_then(|minor| plans.get(minor)).map_or(&[], |plan| plan)
 }
 
-fn applicable(level: Level, version: Version) -> impl Iterator<Item = (&'static Check, Decide)> {
+fn applicable(level: Level, version: Version) -> impl Iterator<Item = Applied> {
     let exists = move |check: &Check| check.level <= level && check.at(version).is_some();
     let overridden = move |id: &str| CHECKS.iter().any(|other| exists(other) && other.overrides.contains(&id));
     CHECKS
         .iter()
         .filter(move |check| exists(check) && !overridden(check.id))
-        .filter_map(move |check| Some((*check, check.at(version)?)))
+        .filter_map(move |check| check.at(version).map(|(since, decide)| (*check, since, decide)))
 }

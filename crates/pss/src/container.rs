@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use crate::{
     borrowed::Text,
+    checks::PROBE_AND_LIFECYCLE_HANDLERS,
     pod::{Profile, SeLinuxOptions, WindowsOptions},
 };
 
@@ -118,20 +119,21 @@ impl<'a> Container<'a> {
     /// Hosts that the kubelet is told to call, with the field that says so.
     pub(crate) fn called_hosts(&self) -> impl Iterator<Item = (&'static str, &'static str, &str)> {
         let lifecycle = self.lifecycle.as_ref();
-        [
-            ("livenessProbe", self.liveness_probe.as_ref()),
-            ("readinessProbe", self.readiness_probe.as_ref()),
-            ("startupProbe", self.startup_probe.as_ref()),
-            ("lifecycle.postStart", lifecycle.and_then(|lifecycle| lifecycle.post_start.as_ref())),
-            ("lifecycle.preStop", lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref())),
-        ]
-        .into_iter()
-        .filter_map(|(field, handler)| Some((field, handler?)))
-        .flat_map(|(field, handler)| {
-            [("httpGet", &handler.http_get), ("tcpSocket", &handler.tcp_socket)]
-                .into_iter()
-                .filter_map(move |(action, call)| Some((field, action, &*call.as_ref()?.host)))
-        })
-        .filter(|(.., host)| !host.is_empty())
+        let handlers = [
+            self.liveness_probe.as_ref(),
+            self.readiness_probe.as_ref(),
+            self.startup_probe.as_ref(),
+            lifecycle.and_then(|lifecycle| lifecycle.post_start.as_ref()),
+            lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref()),
+        ];
+        let named = PROBE_AND_LIFECYCLE_HANDLERS.into_iter().zip(handlers);
+        named
+            .filter_map(|(field, handler)| Some((field, handler?)))
+            .flat_map(|(field, handler)| {
+                [("httpGet", &handler.http_get), ("tcpSocket", &handler.tcp_socket)]
+                    .into_iter()
+                    .filter_map(move |(action, call)| Some((field, action, &*call.as_ref()?.host)))
+            })
+            .filter(|(.., host)| !host.is_empty())
     }
 }

@@ -36,7 +36,21 @@ pub use pod::{ContainerKind, Pod};
 /// another failed.
 #[must_use]
 pub fn evaluate(level: Level, version: Version, pod: &Pod<'_>) -> Vec<Violation> {
-    check::plan(level, version).iter().filter_map(|(check, decide)| decide(check, pod)).collect()
+    check::plan(level, version).iter().filter_map(|(check, _, decide)| decide(check, pod)).collect()
+}
+
+/// The checks that hold for `level` at `version`, in the order of the reference, each with the minor
+/// version since which it has decided as it does then.
+pub fn checks(level: Level, version: Version) -> impl Iterator<Item = (&'static Check, u32)> {
+    check::plan(level, version).iter().map(|(check, since, _)| (*check, *since))
+}
+
+/// The values that checks allow, for whoever states the standards in another language.
+pub mod values {
+    pub use crate::{
+        checks::{CAPABILITIES_BASELINE, CAPABILITY_RESTRICTED, PROBE_AND_LIFECYCLE_HANDLERS, se_linux_types, sysctls},
+        volume::{ALLOWED as VOLUMES_RESTRICTED, REFUSED as VOLUMES_REFUSED, UNKNOWN as VOLUME_UNKNOWN},
+    };
 }
 
 /// The reasons alone: `REASON, REASON`.

@@ -9,9 +9,8 @@ use serde::{
 
 use crate::borrowed::Text;
 
-/// Kinds that restricted allows, then those that it names when it refuses, in the order in which it
-/// looks for them. The position in this list is the bit of [`Volume::sources`].
-const SOURCES: [&str; 30] = [
+/// Kinds that restricted allows.
+pub const ALLOWED: [&str; 9] = [
     "configMap",
     "csi",
     "downwardAPI",
@@ -21,6 +20,9 @@ const SOURCES: [&str; 30] = [
     "persistentVolumeClaim",
     "projected",
     "secret",
+];
+/// Kinds that restricted names when it refuses them, in the order in which it looks for them.
+pub const REFUSED: [&str; 21] = [
     "hostPath",
     "gcePersistentDisk",
     "awsElasticBlockStore",
@@ -44,31 +46,28 @@ const SOURCES: [&str; 30] = [
     "storageos",
 ];
 /// What the reference calls a volume without a source that it knows.
-pub(crate) const UNKNOWN: &str = "unknown";
-const ALLOWED: u32 = 9;
-const HOST_PATH: u32 = 1 << ALLOWED;
+pub const UNKNOWN: &str = "unknown";
 
 /// A volume: its name, and which sources it has. The API server admits one source; the standards
 /// decide about any number.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Volume<'a> {
     pub(crate) name: Text<'a>,
-    sources: u32,
+    allowed: bool,
+    /// A bit for each of [`REFUSED`].
+    refused: u32,
 }
 
 impl Volume<'_> {
     /// Whether it shows files of the node.
     pub(crate) const fn is_host_path(&self) -> bool {
-        self.sources & HOST_PATH != 0
+        self.refused & 1 != 0
     }
 
     /// The kind that restricted refuses, if it does: `unknown` for a volume without a known source.
     pub(crate) fn restricted_kind(&self) -> Option<&'static str> {
-        if self.sources & (HOST_PATH - 1) != 0 {
-            return None;
-        }
-        let first = usize::try_from(self.sources.trailing_zeros()).ok()?;
-        Some(SOURCES.get(first).copied().unwrap_or(UNKNOWN))
+        let first = usize::try_from(self.refused.trailing_zeros()).ok()?;
+        (!self.allowed).then(|| REFUSED.get(first).copied().unwrap_or(UNKNOWN))
     }
 }
 
@@ -94,10 +93,12 @@ impl<'de> Visitor<'de> for VolumeVisitor {
                 volume.name = map.next_value()?;
                 continue;
             }
-            let present = map.next_value::<Option<IgnoredAny>>()?.is_some();
-            let bit = SOURCES.iter().position(|source| *source == &*key);
-            if let (true, Some(bit)) = (present, bit) {
-                volume.sources |= 1 << bit;
+            if map.next_value::<Option<IgnoredAny>>()?.is_none() {
+                continue;
+            }
+            volume.allowed |= ALLOWED.contains(&&*key);
+            if let Some(bit) = REFUSED.iter().position(|source| *source == &*key) {
+                volume.refused |= 1 << bit;
             }
         }
         Ok(volume)

@@ -40,19 +40,19 @@ fn verdict_reason_and_detail_are_the_references() {
 
 /// Sets or removes what a JSON Pointer names, making objects on the way.
 fn apply(pod: &mut Value, pointer: &str, value: Option<&str>) {
-    let keys: Vec<String> = pointer.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~")).collect();
-    let (last, parents) = keys.split_last().expect("a pointer");
+    let keys: Vec<String> = pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~")).collect();
+    let (field, parents) = keys.split_last().expect("a pointer");
     let mut here = pod;
-    for key in parents {
-        here = match key.parse::<usize>() {
+    for step in parents {
+        here = match step.parse::<usize>() {
             Ok(index) => &mut here[index],
-            Err(_) => &mut here[key],
+            Err(_) => &mut here[step],
         };
     }
     match (value, here) {
-        (Some(value), here) => here[last] = serde_json::from_str(value).expect("JSON"),
-        (None, Value::Array(list)) => drop(list.remove(last.parse().expect("an index"))),
-        (None, Value::Object(object)) => assert!(object.remove(last).is_some(), "{pointer} names nothing"),
+        (Some(value), here) => here[field] = serde_json::from_str(value).expect("JSON"),
+        (None, Value::Array(list)) => drop(list.remove(field.parse().expect("an index"))),
+        (None, Value::Object(object)) => assert!(object.remove(field).is_some(), "{pointer} names nothing"),
         (None, other) => panic!("{pointer} is in {other}"),
     }
 }

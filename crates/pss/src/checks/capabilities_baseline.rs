@@ -9,7 +9,8 @@ use crate::{
 pub(crate) static CHECK: Check =
     Check { id: "capabilities_baseline", level: Level::Baseline, overrides: &[], since: &[(0, decide)] };
 
-const ALLOWED: [&str; 13] = [
+/// Capabilities that baseline lets a container add.
+pub const CAPABILITIES_BASELINE: [&str; 13] = [
     "AUDIT_WRITE",
     "CHOWN",
     "DAC_OVERRIDE",
@@ -28,7 +29,7 @@ const ALLOWED: [&str; 13] = [
 fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
     let (mut bad, mut forbidden, mut fixes) = (vec![], vec![], vec![]);
     for (kind, index, container) in pod.containers() {
-        let is_allowed = |name: &str| ALLOWED.contains(&name);
+        let is_allowed = |name: &str| CAPABILITIES_BASELINE.contains(&name);
         if container.added().iter().all(|name| is_allowed(name)) {
             continue;
         }

@@ -13,7 +13,8 @@ pub(crate) static CHECK: Check = Check {
     since: &[(22, decide), (25, decide_but_windows)],
 };
 
-const ALLOWED: &str = "NET_BIND_SERVICE";
+/// The one capability that restricted lets a container add.
+pub const CAPABILITY_RESTRICTED: &str = "NET_BIND_SERVICE";
 
 fn decide_but_windows(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
     if pod.is_windows() { None } else { decide(check, pod) }
@@ -27,11 +28,11 @@ fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
             fixes.push(Path::container(kind, index, "securityContext.capabilities.drop").set(r#"["ALL"]"#));
         }
         let added = container.added();
-        if added.iter().any(|name| &**name != ALLOWED) {
+        if added.iter().any(|name| &**name != CAPABILITY_RESTRICTED) {
             adding.push(&*container.name);
-            forbidden.extend(added.iter().map(|name| &**name).filter(|name| *name != ALLOWED));
+            forbidden.extend(added.iter().map(|name| &**name).filter(|name| *name != CAPABILITY_RESTRICTED));
             let path = Path::container(kind, index, "securityContext.capabilities.add");
-            let keeps = added.iter().any(|name| &**name == ALLOWED);
+            let keeps = added.iter().any(|name| &**name == CAPABILITY_RESTRICTED);
             fixes.push(if keeps { path.set(r#"["NET_BIND_SERVICE"]"#) } else { path.remove() });
         }
     }

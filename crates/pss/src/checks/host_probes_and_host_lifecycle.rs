@@ -10,6 +10,10 @@ use crate::{
 pub(crate) static CHECK: Check =
     Check { id: "hostProbesAndHostLifecycle", level: Level::Baseline, overrides: &[], since: &[(34, decide)] };
 
+/// Where a container says what the kubelet calls.
+pub const PROBE_AND_LIFECYCLE_HANDLERS: [&str; 5] =
+    ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle.postStart", "lifecycle.preStop"];
+
 fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
     let (mut bad, mut hosts, mut fixes) = (vec![], vec![], vec![]);
     for (kind, index, container) in pod.containers() {

@@ -22,6 +22,12 @@ mod seccomp_profile_restricted;
 mod sysctls;
 mod windows_host_process;
 
+pub use capabilities_baseline::CAPABILITIES_BASELINE;
+pub use capabilities_restricted::CAPABILITY_RESTRICTED;
+pub use host_probes_and_host_lifecycle::PROBE_AND_LIFECYCLE_HANDLERS;
+pub use se_linux_options::se_linux_types;
+pub use sysctls::sysctls;
+
 /// Every check, baseline before restricted, each sorted by id.
 pub static CHECKS: &[&Check] = &[
     &app_armor_profile::CHECK,

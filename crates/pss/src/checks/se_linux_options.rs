@@ -11,21 +11,20 @@ pub(crate) static CHECK: Check = Check {
     id: "seLinuxOptions",
     level: Level::Baseline,
     overrides: &[],
-    since: &[(0, decide_1_0), (31, decide_1_31)],
+    since: &[(0, decide::<0>), (31, decide::<31>)],
 };
 
-const SINCE_1_0: &[&str] = &["", "container_t", "container_init_t", "container_kvm_t"];
-const SINCE_1_31: &[&str] = &["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
+const TYPES: [&str; 5] = ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 
-fn decide_1_0(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    decide(check, pod, SINCE_1_0)
+/// Types that are allowed since version 1.`minor`.
+#[must_use]
+pub fn se_linux_types(minor: u32) -> &'static [&'static str] {
+    let [first @ .., _] = &TYPES;
+    if minor >= 31 { &TYPES } else { first }
 }
 
-fn decide_1_31(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    decide(check, pod, SINCE_1_31)
-}
-
-fn decide(check: &'static Check, pod: &Pod<'_>, types: &[&str]) -> Option<Violation> {
+fn decide<const MINOR: u32>(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
+    let types = se_linux_types(MINOR);
     let (mut bad_types, mut user, mut role, mut fixes) = (vec![], false, false, vec![]);
     let mut is_bad = |options: &SeLinuxOptions<'_>, path: &dyn Fn(&str) -> Path| {
         let before = fixes.len();

@@ -35,8 +35,13 @@ const ALLOWED: [(u32, &[&str]); 5] = [
     (37, &["net.ipv4.tcp_slow_start_after_idle", "net.ipv4.tcp_notsent_lowat"]),
 ];
 
+/// Kernel parameters that are allowed since version 1.`minor`.
+pub fn sysctls(minor: u32) -> impl Iterator<Item = &'static str> {
+    ALLOWED.iter().filter(move |(since, _)| *since <= minor).flat_map(|(_, names)| *names).copied()
+}
+
 fn decide<const MINOR: u32>(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    let allowed = |name: &str| ALLOWED.iter().any(|(since, names)| *since <= MINOR && names.contains(&name));
+    let allowed = |name: &str| sysctls(MINOR).any(|allowed| allowed == name);
     let (mut forbidden, mut fixes) = (vec![], vec![]);
     let sysctls = pod.context().and_then(|context| context.sysctls.as_deref()).unwrap_or_default();
     for (index, sysctl) in sysctls.iter().enumerate().filter(|(_, sysctl)| !allowed(&sysctl.name)) {
