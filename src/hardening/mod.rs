@@ -1,9 +1,11 @@
 //! Container hardening: which policies cover a pod, and what they say of it.
 
 mod defaults;
+mod floor;
 mod judge;
 mod requirement;
 
 pub use defaults::{default_pod, default_template};
+pub use floor::{Floor, compile};
 pub use judge::{Covering, Finding, Origin, Subject, Verdict, findings, judge};
 pub use requirement::Requirement;

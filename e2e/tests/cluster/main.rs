@@ -5,6 +5,7 @@ mod admission;
 mod bad_input;
 mod crd_rules;
 mod crds_deleted;
+mod floor;
 mod harness;
 mod keys;
 mod kills;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
     admission::tests(&mut tests);
     bad_input::tests(&mut tests);
     psa::tests(&mut tests);
+    floor::tests(&mut tests);
     keys::tests(&mut tests);
     retention::tests(&mut tests);
     secrecy::tests(&mut tests);

@@ -1,6 +1,8 @@
 //! The Pod Security Standards as CEL: for each check of `rampart-pss` whether a pod violates it, and the
 //! words of the reference for how.
 
+use rampart_pss::values;
+
 use super::cel::{concat, containers, join_present, plural, pod_and, quoted, set, string, strings};
 
 /// How an admission policy states one check.
@@ -45,8 +47,7 @@ pub(super) fn form(check: &str, since: u32) -> Option<Form> {
         ("privileged", 0) => privileged(),
         ("procMount", 0) | ("procMount_restricted", 35) => proc_mount(),
         ("procMount", 35) => proc_mount().unless(NO_USER_NAMESPACE),
-        ("seLinuxOptions", 0) => se_linux_options(&[]),
-        ("seLinuxOptions", 31) => se_linux_options(&["container_engine_t"]),
+        ("seLinuxOptions", since) => se_linux_options(since),
         ("seccompProfile_baseline", 0) => seccomp_annotations(),
         ("seccompProfile_baseline", 19) => seccomp_baseline(),
         ("sysctls", since) => sysctls(since),
@@ -140,7 +141,11 @@ fn app_armor_profile() -> Form {
         "apparmorValues",
         format!(
             "{} + variables.apparmorAnnotations.map(k, k + '=' + strings.quote(variables.annotations[k])).sort()",
-            set(&format!("([{of_pod}].filter(t, {}) + {CONTAINERS}.map(c, string({of_container})).filter(t, {}))", is_bad("t"), is_bad("t")))
+            set(&format!(
+                "([{of_pod}].filter(t, {}) + {CONTAINERS}.map(c, string({of_container})).filter(t, {}))",
+                is_bad("t"),
+                is_bad("t")
+            ))
         ),
     )
 }
@@ -150,11 +155,7 @@ fn added() -> &'static str {
 }
 
 fn capabilities_baseline() -> Form {
-    const ALLOWED: [&str; 13] = [
-        "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
-        "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
-    ];
-    let forbidden = format!("!(n in {})", strings(ALLOWED));
+    let forbidden = format!("!(n in {})", strings(values::CAPABILITIES_BASELINE));
     let bad = format!("{}.exists(n, {forbidden})", added());
     let (who, what) = (containers("variables.adding"), quoted("variables.added"));
     Form::new(
@@ -168,18 +169,23 @@ fn capabilities_baseline() -> Form {
 
 fn capabilities_restricted() -> Form {
     let missing = "!('ALL' in c.?securityContext.?capabilities.?drop.orValue([]))";
-    let bad = format!("{}.exists(n, n != 'NET_BIND_SERVICE')", added());
+    let forbidden = format!("n != {}", string(values::CAPABILITY_RESTRICTED));
+    let bad = format!("{}.exists(n, {forbidden})", added());
     let (missed, who, what) =
         (containers("variables.undropped"), containers("variables.adding"), quoted("variables.added"));
     let details = [
-        format!(r#"(size(variables.undropped) == 0 ? '' : {missed} + ' must set securityContext.capabilities.drop=["ALL"]')"#),
-        format!("(size(variables.adding) == 0 ? '' : {who} + ' must not include ' + {what} + ' in securityContext.capabilities.add')"),
+        format!(
+            r#"(size(variables.undropped) == 0 ? '' : {missed} + ' must set securityContext.capabilities.drop=["ALL"]')"#
+        ),
+        format!(
+            "(size(variables.adding) == 0 ? '' : {who} + ' must not include ' + {what} + ' in securityContext.capabilities.add')"
+        ),
     ];
     let detail = join_present(&details, "; ");
     Form::new(some(&format!("{missing} || {bad}")), "unrestricted capabilities", &[&detail])
         .with("undropped", names(missing))
         .with("adding", names(&bad))
-        .with("added", set(&all_of(&format!("{}.filter(n, n != 'NET_BIND_SERVICE').map(n, string(n))", added()))))
+        .with("added", set(&all_of(&format!("{}.filter(n, {forbidden}).map(n, string(n))", added()))))
 }
 
 fn host_namespaces() -> Form {
@@ -208,7 +214,8 @@ fn host_ports() -> Form {
 
 fn host_probes() -> Form {
     let mut hosts = vec![];
-    for handler in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle.?postStart", "lifecycle.?preStop"] {
+    for handler in values::PROBE_AND_LIFECYCLE_HANDLERS {
+        let handler = handler.replace('.', ".?");
         for action in ["httpGet", "tcpSocket"] {
             hosts.push(format!("c.?{handler}.?{action}.?host.orValue('')"));
         }
@@ -241,29 +248,18 @@ fn proc_mount() -> Form {
 }
 
 fn restricted_volumes() -> Form {
-    const ALLOWED: [&str; 9] = [
-        "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected",
-        "secret",
-    ];
-    const NAMED: [&str; 21] = [
-        "hostPath", "gcePersistentDisk", "awsElasticBlockStore", "gitRepo", "nfs", "iscsi", "glusterfs", "rbd",
-        "flexVolume", "cinder", "cephfs", "flocker", "fc", "azureFile", "vsphereVolume", "quobyte", "azureDisk",
-        "photonPersistentDisk", "portworxVolume", "scaleIO", "storageos",
-    ];
-    let allowed = ALLOWED.map(|kind| format!("has(v.{kind})")).join(" || ");
+    let allowed = values::VOLUMES_RESTRICTED.map(|kind| format!("has(v.{kind})")).join(" || ");
     let bad = format!("!({allowed})");
-    let kind: String = NAMED.map(|kind| format!("has(v.{kind}) ? '{kind}' : ")).concat() + "'unknown'";
-    let names = format!("{} + {}", plural("variables.badVolumes", "volume ", "volumes "), quoted("variables.badVolumes"));
+    let kind: String = values::VOLUMES_REFUSED.map(|kind| format!("has(v.{kind}) ? '{kind}' : ")).concat()
+        + &string(values::VOLUME_UNKNOWN);
+    let names =
+        format!("{} + {}", plural("variables.badVolumes", "volume ", "volumes "), quoted("variables.badVolumes"));
     let uses = plural("variables.badVolumes", " uses ", " use ");
     let types = plural("variables.badVolumeTypes", "restricted volume type ", "restricted volume types ");
     let what = quoted("variables.badVolumeTypes");
-    Form::new(
-        format!("variables.volumes.exists(v, {bad})"),
-        "restricted volume types",
-        &[&names, &uses, &types, &what],
-    )
-    .with("badVolumes", format!("variables.volumes.filter(v, {bad}).map(v, v.name)"))
-    .with("badVolumeTypes", set(&format!("variables.volumes.filter(v, {bad}).map(v, {kind})")))
+    Form::new(format!("variables.volumes.exists(v, {bad})"), "restricted volume types", &[&names, &uses, &types, &what])
+        .with("badVolumes", format!("variables.volumes.filter(v, {bad}).map(v, v.name)"))
+        .with("badVolumeTypes", set(&format!("variables.volumes.filter(v, {bad}).map(v, {kind})")))
 }
 
 fn run_as_non_root() -> Form {
@@ -291,8 +287,8 @@ fn run_as_user() -> Form {
         .with("asRoot", names(bad))
 }
 
-fn se_linux_options(also: &[&str]) -> Form {
-    let types = strings(["", "container_t", "container_init_t", "container_kvm_t"].iter().chain(also));
+fn se_linux_options(since: u32) -> Form {
+    let types = strings(values::se_linux_types(since));
     let of = |context: &str, field: &str| format!("{context}.?seLinuxOptions.?{field}.orValue('')");
     let bad = |context: &str| {
         let kind = format!("!({} in {types})", of(context, "type"));
@@ -362,14 +358,10 @@ fn seccomp_restricted() -> Form {
         "({bad_pod} || size(variables.unconfined) > 0 ? {said} : 'pod or ' + {inherit} + \
          ' must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\"')"
     );
-    Form::new(
-        format!("{bad_pod} || {} || ({pod_unset} && {})", some(&bad), some(unset)),
-        "seccompProfile",
-        &[&detail],
-    )
-    .with(unconfined.0, unconfined.1)
-    .with(types.0, types.1)
-    .with("seccompUnset", names(unset))
+    Form::new(format!("{bad_pod} || {} || ({pod_unset} && {})", some(&bad), some(unset)), "seccompProfile", &[&detail])
+        .with(unconfined.0, unconfined.1)
+        .with(types.0, types.1)
+        .with("seccompUnset", names(unset))
 }
 
 fn seccomp_annotations() -> Form {
@@ -386,8 +378,7 @@ fn seccomp_annotations() -> Form {
 }
 
 fn sysctls(since: u32) -> Form {
-    let allowed = rampart_pss::allowed_sysctls(since);
-    let bad = format!("!(s.name in {})", strings(allowed));
+    let bad = format!("!(s.name in {})", strings(values::sysctls(since)));
     let all = format!("{CONTEXT}.?sysctls.orValue([])");
     let said = format!("{all}.filter(s, {bad}).map(s, s.name).join(', ')");
     Form::new(format!("{all}.exists(s, {bad})"), "forbidden sysctls", &[&said])

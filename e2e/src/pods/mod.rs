@@ -1,12 +1,16 @@
 //! Random pods for differential tests of the Pod Security Standards: some compliant, some one mutation
 //! away, the rest several. How good the generator is, is tested too: `e2e/judges/pss/faults.yaml`.
 
+mod valid;
+
 use rand::{
     RngExt as _, SeedableRng as _,
     rngs::StdRng,
     seq::{IndexedRandom as _, IteratorRandom as _},
 };
 use serde_json::{Map, Value, json};
+
+pub use valid::acceptable;
 
 /// A source of pods; the same seed makes the same pods.
 pub struct Pods(StdRng);

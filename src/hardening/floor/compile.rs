@@ -1,0 +1,249 @@
+//! From what namespaces enforce to ValidatingAdmissionPolicies and their bindings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::{
+    api::admissionregistration::v1::{
+        MatchCondition, MatchResources, NamedRuleWithOperations, ValidatingAdmissionPolicy,
+        ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec, ValidatingAdmissionPolicySpec,
+        Validation, Variable,
+    },
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
+};
+use rampart_pss::{Level, Version};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    cel::{join_present, string, strings},
+    standards::{Form, form, shared},
+};
+
+/// Longest list of namespaces in one expression, in characters; the API server admits 100,000.
+const SHARD: usize = 60_000;
+
+/// An admission policy and its binding, which has the same name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Floor {
+    /// What is refused, and where.
+    pub policy: ValidatingAdmissionPolicy,
+    /// Puts it into force.
+    pub binding: ValidatingAdmissionPolicyBinding,
+}
+
+/// Compiles what each namespace enforces: level and version of the Pod Security Standards.
+///
+/// Deterministic: the same input gives the same names and the same text. A standard that needs a check
+/// that has no form here gives nothing: it would be a floor with a hole.
+#[must_use]
+pub fn compile(enforced: &BTreeMap<String, BTreeSet<(Level, Version)>>) -> Vec<Floor> {
+    let mut namespaces: BTreeMap<(Level, Version), Vec<&str>> = BTreeMap::new();
+    for (namespace, standards) in enforced {
+        for standard in standards {
+            namespaces.entry(*standard).or_default().push(namespace);
+        }
+    }
+    namespaces
+        .into_iter()
+        .filter_map(|((level, version), namespaces)| Some((level, version, forms(level, version)?, namespaces)))
+        .filter(|(.., forms, _)| !forms.is_empty())
+        .flat_map(|(level, version, forms, namespaces)| {
+            let content = Content::of(level, version, &forms);
+            shards(&namespaces)
+                .into_iter()
+                .enumerate()
+                .map(move |(shard, namespaces)| content.floor(shard, &namespaces))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn forms(level: Level, version: Version) -> Option<Vec<(&'static str, Form)>> {
+    rampart_pss::checks(level, version).map(|(check, since)| Some((check.id, form(check.id, since)?))).collect()
+}
+
+/// Cuts a list of names so that each part fits an expression.
+fn shards(namespaces: &[&str]) -> Vec<Vec<String>> {
+    let mut shards: Vec<Vec<String>> = vec![];
+    let mut length = SHARD;
+    for namespace in namespaces {
+        let more = namespace.len().saturating_add(4);
+        length = length.saturating_add(more);
+        if length > SHARD {
+            shards.push(vec![]);
+            length = more;
+        }
+        if let Some(shard) = shards.last_mut() {
+            shard.push((*namespace).to_owned());
+        }
+    }
+    shards
+}
+
+/// Everything about an admission policy but where it holds.
+struct Content {
+    base: String,
+    variables: Vec<Variable>,
+    validation: Validation,
+}
+
+impl Content {
+    fn of(level: Level, version: Version, forms: &[(&'static str, Form)]) -> Self {
+        let mut variables = shared();
+        for (check, form) in forms {
+            for variable in &form.variables {
+                // Two checks may look at the same thing.
+                if !variables.contains(variable) {
+                    variables.push(variable.clone());
+                }
+            }
+            variables.push((violates(check), form.violated.clone()));
+        }
+        let violated: Vec<String> = forms.iter().map(|(check, _)| format!("variables.{}", violates(check))).collect();
+        variables.push(("refused".into(), violated.join(" || ")));
+        let said: Vec<String> =
+            forms.iter().map(|(check, form)| format!("(variables.{} ? {} : '')", violates(check), form.said)).collect();
+        let standard = format!("violates PodSecurity \"{level}:{version}\"");
+        // The expression is evaluated for pods that pass, too.
+        let message = format!(
+            "!variables.refused ? '' : {} + {} + ' [kubectl get rsp -n ' + request.namespace + ']'",
+            string(&format!("{standard}: ")),
+            join_present(&said, ", ")
+        );
+        let validation = Validation {
+            expression: "!variables.refused".into(),
+            message: Some(format!("{standard} [kubectl get rsp]")),
+            message_expression: Some(message),
+            reason: Some("Forbidden".into()),
+        };
+        let variables: Vec<Variable> =
+            variables.into_iter().map(|(name, expression)| Variable { name, expression }).collect();
+        let mut digest = Sha256::new();
+        for variable in &variables {
+            digest.update(format!("{}\0{}\0", variable.name, variable.expression));
+        }
+        digest.update(validation.message_expression.as_deref().unwrap_or_default());
+        let hash: String = hex::encode(digest.finalize()).chars().take(8).collect();
+        Self { base: format!("rampart-{level}-{version}-{hash}"), variables, validation }
+    }
+
+    fn floor(&self, shard: usize, namespaces: &[String]) -> Floor {
+        let name = format!("{}-{shard}", self.base);
+        let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
+        let spec = ValidatingAdmissionPolicySpec {
+            failure_policy: Some("Fail".into()),
+            match_constraints: Some(pods()),
+            match_conditions: Some(vec![
+                condition("namespace", format!("request.namespace in {}", strings(namespaces))),
+                condition("significant", SIGNIFICANT.into()),
+            ]),
+            variables: Some(self.variables.clone()),
+            validations: Some(vec![self.validation.clone()]),
+            ..ValidatingAdmissionPolicySpec::default()
+        };
+        let binding = ValidatingAdmissionPolicyBindingSpec {
+            policy_name: name,
+            validation_actions: vec!["Deny".into()],
+            ..ValidatingAdmissionPolicyBindingSpec::default()
+        };
+        Floor {
+            policy: ValidatingAdmissionPolicy {
+                metadata: metadata.clone(),
+                spec: Some(spec),
+                ..ValidatingAdmissionPolicy::default()
+            },
+            binding: ValidatingAdmissionPolicyBinding { metadata, spec: binding },
+        }
+    }
+}
+
+/// The variable that says whether a check is violated.
+fn violates(check: &str) -> String {
+    format!("violates_{check}")
+}
+
+fn condition(name: &str, expression: String) -> MatchCondition {
+    MatchCondition { name: name.into(), expression }
+}
+
+/// The reference's `isSignificantPodUpdate`: an update that changes neither number nor image of
+/// containers, and adds no ephemeral one, is not judged.
+const SIGNIFICANT: &str = "request.operation == 'CREATE' || !(\
+    object.spec.containers.map(c, c.?image.orValue('')) == oldObject.spec.containers.map(c, c.?image.orValue('')) && \
+    object.spec.?initContainers.orValue([]).map(c, c.?image.orValue('')) == \
+    oldObject.spec.?initContainers.orValue([]).map(c, c.?image.orValue('')) && \
+    object.spec.?ephemeralContainers.orValue([]).all(c, oldObject.spec.?ephemeralContainers.orValue([]).exists(o, \
+    o.name == c.name && o.?image.orValue('') == c.?image.orValue(''))))";
+
+/// Pods and the two subresources that change what runs in them: never `pods/*`, which breaks scheduling.
+fn pods() -> MatchResources {
+    let rule = |operations: &[&str], resources: &[&str]| {
+        let owned = |items: &[&str]| Some(items.iter().map(|item| (*item).to_owned()).collect());
+        NamedRuleWithOperations {
+            api_groups: owned(&[""]),
+            api_versions: owned(&["v1"]),
+            operations: owned(operations),
+            resources: owned(resources),
+            resource_names: None,
+            scope: Some("Namespaced".into()),
+        }
+    };
+    MatchResources {
+        match_policy: Some("Equivalent".into()),
+        namespace_selector: Some(LabelSelector::default()),
+        object_selector: Some(LabelSelector::default()),
+        resource_rules: Some(vec![
+            rule(&["CREATE", "UPDATE"], &["pods"]),
+            rule(&["UPDATE"], &["pods/ephemeralcontainers", "pods/resize"]),
+        ]),
+        exclude_resource_rules: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enforced(names: &[&str], level: Level, version: Version) -> BTreeMap<String, BTreeSet<(Level, Version)>> {
+        names.iter().map(|name| ((*name).to_owned(), [(level, version)].into())).collect()
+    }
+
+    #[test]
+    fn equal_requirements_share_a_policy_and_privileged_needs_none() {
+        let floors = compile(&enforced(&["a", "b"], Level::Restricted, Version::LATEST));
+        let [floor] = floors.as_slice() else { panic!("{} policies", floors.len()) };
+        let conditions = floor.policy.spec.as_ref().unwrap().match_conditions.as_ref().unwrap();
+        assert_eq!(conditions[0].expression, "request.namespace in ['a', 'b']");
+        assert!(compile(&enforced(&["a"], Level::Privileged, Version::LATEST)).is_empty());
+    }
+
+    #[test]
+    fn every_version_has_a_floor_whose_expressions_fit() {
+        for level in [Level::Baseline, Level::Restricted] {
+            for minor in 0..=Version::NEWEST_MINOR {
+                let floors = compile(&enforced(&["a"], level, Version::minor(minor)));
+                assert_eq!(floors.len(), 1, "{level}:{minor}: a check has no form");
+                let spec = floors[0].policy.spec.clone().unwrap();
+                let variables = spec.variables.unwrap();
+                let names: BTreeSet<&str> = variables.iter().map(|variable| variable.name.as_str()).collect();
+                assert_eq!(names.len(), variables.len(), "a variable is there twice");
+                let whole: usize = variables.iter().map(|variable| variable.expression.len()).sum();
+                assert!(whole < 30_000, "{whole} characters");
+            }
+        }
+    }
+
+    #[test]
+    fn many_namespaces_are_cut_into_shards_that_hold_each_once() {
+        let names: Vec<String> = (0..5_000).map(|number| format!("namespace-with-a-long-name-{number:05}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let floors = compile(&enforced(&names, Level::Baseline, Version::LATEST));
+        assert!(floors.len() > 1);
+        let mut seen = 0;
+        for floor in &floors {
+            let expression = &floor.policy.spec.as_ref().unwrap().match_conditions.as_ref().unwrap()[0].expression;
+            assert!(expression.chars().count() < 100_000);
+            seen += expression.matches("namespace-with").count();
+        }
+        assert_eq!(seen, names.len());
+    }
+}
