@@ -61,6 +61,12 @@ impl Conditions {
         Self { list: vec![], generation }
     }
 
+    /// Whether a condition is there and true.
+    #[must_use]
+    pub fn is(&self, kind: Type) -> bool {
+        self.list.iter().any(|condition| condition.type_ == kind.as_str() && condition.status == "True")
+    }
+
     /// Sets a condition; a later call for the same type replaces it.
     pub fn set(&mut self, kind: Type, status: bool, reason: &str, message: impl Into<String>) -> &mut Self {
         let mut message: String = message.into();

@@ -30,3 +30,9 @@ pub const RETENTION_MARK: &str = "rampart.dev/retention-mark";
 pub const RECONCILE_REQUESTED_AT: &str = "rampart.dev/reconcile-requested-at";
 /// On Rampart's Lease: how many objects may be pruned although the prune brake holds.
 pub const CONFIRM_PRUNE: &str = "rampart.dev/confirm-prune";
+/// What part of Rampart an object is, where owner and kind do not say it.
+pub const PART: &str = "rampart.dev/part";
+/// Value of [`PART`]: a NetworkPolicy that opens the other end of a connection.
+pub const RECIPROCAL: &str = "reciprocal";
+/// Value of [`PART`]: an admission policy, or its binding, that enforces hardening.
+pub const FLOOR: &str = "floor";

@@ -28,9 +28,9 @@ pub use retention_policy::{
     RetentionPolicyStatus, Safety, Target,
 };
 pub use security_policy::{
-    Direction, Entity, External, Finding, Hardening, HardeningMode, Level, Network, NetworkMode, NetworkRule,
-    NetworkStatus, Peer, PodSecurity, Pods, Port, Protocol, Reciprocal, SecurityPolicy, SecurityPolicySpec,
-    SecurityPolicyStatus,
+    AdmissionPolicy, Direction, Enforcer, Entity, External, Finding, Hardening, HardeningMode, HardeningStatus, Level,
+    Network, NetworkMode, NetworkRule, NetworkStatus, Peer, PodSecurity, Pods, Port, Protocol, Reciprocal,
+    SecurityPolicy, SecurityPolicySpec, SecurityPolicyStatus,
 };
 
 /// Every custom resource definition, in the order in which they are written to `crds/`.

@@ -53,6 +53,21 @@ pub struct Hardening {
     pub mode: HardeningMode,
     /// The Pod Security Standard that pods must meet.
     pub pod_security: PodSecurity,
+    /// Generate keeps a ValidatingAdmissionPolicy for what is enforced, so that the API server refuses by
+    /// itself, whether Rampart runs or not; None leaves refusing to the webhook, which is skipped while
+    /// it is away.
+    #[serde(default)]
+    pub admission_policy: AdmissionPolicy,
+}
+
+/// Whether what is enforced becomes a ValidatingAdmissionPolicy.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdmissionPolicy {
+    /// It does.
+    #[default]
+    Generate,
+    /// It does not.
+    None,
 }
 
 /// What happens to a pod that violates, from nothing to refusal.
@@ -299,6 +314,29 @@ pub struct SecurityPolicyStatus {
     /// The network part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkStatus>,
+    /// The hardening part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardening: Option<HardeningStatus>,
+}
+
+/// What is true of container hardening.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HardeningStatus {
+    /// What refuses pods that violate: the webhook, which is skipped while it is away, and the API
+    /// server's own admission policies, which are not. Empty while nothing is enforced.
+    #[serde(default)]
+    #[schemars(length(max = 2))]
+    pub enforced_by: Vec<Enforcer>,
+}
+
+/// What refuses pods.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Enforcer {
+    /// Rampart's admission webhook.
+    Webhook,
+    /// A ValidatingAdmissionPolicy that Rampart keeps.
+    AdmissionPolicy,
 }
 
 /// What is true of a network intent.

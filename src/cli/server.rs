@@ -20,13 +20,18 @@ use crate::{
         events::Events,
         impersonate::Impersonator,
         leader::{Election, elect, release},
+        policy_index::PolicyIndex,
     },
-    controllers::{ApiKeySettings, ApiKeys, Context, RetentionPolicies, RetentionSettings, SecurityPolicies},
+    controllers::{ApiKeySettings, ApiKeys, Context, Floors, RetentionPolicies, RetentionSettings, SecurityPolicies},
     network::Facts,
-    runtime::{logs, metrics::Metrics, readiness::Readiness, tasks::Tasks},
+    runtime::{
+        logs,
+        metrics::Metrics,
+        readiness::{Gate, Readiness},
+        tasks::Tasks,
+    },
     serve::{
         admin,
-        policy_index::PolicyIndex,
         tls::{Keeper, Leaf, Names, server_config},
         webhook,
     },
@@ -118,8 +123,12 @@ impl Options {
         let stopped = tasks.stopped();
         let admin = admin::serve(self.admin_address, readiness.clone(), metrics.clone(), stopped.clone());
         tasks.spawn("admin", admin);
+        let policies = PolicyIndex::default();
+        let synced = readiness.gate("policies");
+        let following = policies.clone().follow(client.clone(), synced.clone(), metrics.clone(), stopped.clone());
+        tasks.spawn("policies", following);
         if parts.webhook {
-            self.webhook(&client, &metrics, &readiness, &mut tasks)?;
+            self.webhook(&client, policies.clone(), &metrics, &readiness, &mut tasks)?;
         }
         let identity = self.identity();
         if parts.controller {
@@ -132,7 +141,7 @@ impl Options {
                 concurrency: self.concurrency,
             };
             let impersonator = Impersonator::new(config, metrics);
-            self.controllers(context, impersonator, identity.as_str().into(), &mut tasks);
+            self.controllers(context, impersonator, (policies, synced), identity.as_str().into(), &mut tasks);
         }
         tasks.run().await?;
         if parts.controller {
@@ -149,8 +158,15 @@ impl Options {
         })
     }
 
-    fn webhook(&self, client: &Client, metrics: &Metrics, readiness: &Readiness, tasks: &mut Tasks) -> Result<()> {
-        let (leaf, policies, stopped) = (Leaf::default(), PolicyIndex::default(), tasks.stopped());
+    fn webhook(
+        &self,
+        client: &Client,
+        policies: PolicyIndex,
+        metrics: &Metrics,
+        readiness: &Readiness,
+        tasks: &mut Tasks,
+    ) -> Result<()> {
+        let (leaf, stopped) = (Leaf::default(), tasks.stopped());
         let service = format!("rampart-webhook.{}.svc", self.namespace);
         let (addresses, given): (Vec<_>, Vec<_>) = self
             .webhook_names
@@ -170,15 +186,19 @@ impl Options {
             bundle: readiness.gate("webhook-ca-bundle"),
         };
         tasks.spawn("webhook-certificates", keeper.run(stopped.clone()));
-        let synced = readiness.gate("webhook-policies");
-        let following = policies.clone().follow(client.clone(), synced, metrics.clone(), stopped.clone());
-        tasks.spawn("webhook-policies", following);
         let shared = webhook::Shared { policies, metrics: metrics.clone() };
         tasks.spawn("webhook", webhook::serve(self.webhook_address, server_config(leaf)?, shared, stopped));
         Ok(())
     }
 
-    fn controllers(&self, context: Context, impersonator: Impersonator, identity: Arc<str>, tasks: &mut Tasks) {
+    fn controllers(
+        &self,
+        context: Context,
+        impersonator: Impersonator,
+        policies: (PolicyIndex, Gate),
+        identity: Arc<str>,
+        tasks: &mut Tasks,
+    ) {
         let lease = self.lease_duration.get();
         let election = Election {
             namespace: self.namespace.clone(),
@@ -193,7 +213,8 @@ impl Options {
             cluster_ranges: self.network_cluster_cidrs.clone(),
             dns_addresses: self.network_dns_addresses.clone(),
         };
-        SecurityPolicies::spawn(&context, given, leadership.clone(), self.namespace.clone(), tasks);
+        let in_force = Floors::spawn(&context, policies, leadership.clone(), self.namespace.clone(), tasks);
+        SecurityPolicies::spawn(&context, given, in_force, leadership.clone(), self.namespace.clone(), tasks);
         let keys = ApiKeySettings {
             install_namespace: self.namespace.clone(),
             keys_namespace: self.keys_namespace.clone(),

@@ -3,9 +3,12 @@
 //! Server-side apply states what we own; but it leaves what another manager added to a list or a field
 //! that we did not mention. So the answer is compared as a whole, and replaced where it differs.
 
-use std::fmt::Debug;
+use std::{collections::BTreeMap, fmt::Debug};
 
-use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -15,9 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Error, Result, error::call, owner::Owner};
 
 /// A kind that is rendered and kept.
-pub trait Kept:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned
-{
+pub trait Kept: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned {
     /// Whether two objects say the same, metadata aside.
     fn same_content(&self, other: &Self) -> bool;
     /// Takes over the content of `other`, leaving metadata as it is.
@@ -27,6 +28,26 @@ pub trait Kept:
 impl Kept for k8s_openapi::api::networking::v1::NetworkPolicy {
     fn same_content(&self, other: &Self) -> bool {
         crate::network::same_spec(self.spec.as_ref(), other.spec.as_ref())
+    }
+
+    fn take_content(&mut self, other: &Self) {
+        self.spec.clone_from(&other.spec);
+    }
+}
+
+impl Kept for ValidatingAdmissionPolicy {
+    fn same_content(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+
+    fn take_content(&mut self, other: &Self) {
+        self.spec.clone_from(&other.spec);
+    }
+}
+
+impl Kept for ValidatingAdmissionPolicyBinding {
+    fn same_content(&self, other: &Self) -> bool {
+        self.spec == other.spec
     }
 
     fn take_content(&mut self, other: &Self) {
@@ -57,23 +78,36 @@ pub fn is_as_wanted<K: Kept>(live: &K, wanted: &K) -> bool {
 ///
 /// # Errors
 /// When the name is taken by an object that is not `owner`'s, or a call fails.
-pub async fn keep<K: Kept>(
+pub async fn keep<K: Kept + Resource<Scope = NamespaceResourceScope>>(
     client: &Client,
     manager: &str,
     owner: &Owner,
     wanted: &K,
     live: Option<&K>,
 ) -> Result<(K, Outcome)> {
+    keep_in(&Api::namespaced(client.clone(), &owner.namespace), manager, |live| owner.owns(live), wanted, live).await
+}
+
+/// As [`keep`], for an API of any scope and any proof of ownership.
+///
+/// # Errors
+/// As [`keep`].
+pub async fn keep_in<K: Kept>(
+    api: &Api<K>,
+    manager: &str,
+    is_ours: impl Fn(&BTreeMap<String, String>) -> bool,
+    wanted: &K,
+    live: Option<&K>,
+) -> Result<(K, Outcome)> {
     let name = wanted.name_any();
     if let Some(live) = live {
-        if !owner.owns(live.labels()) {
+        if !is_ours(live.labels()) {
             return Err(Error::Foreign { kind: kind::<K>(), name });
         }
         if is_as_wanted(live, wanted) {
             return Ok((live.clone(), Outcome::Unchanged));
         }
     }
-    let api: Api<K> = Api::namespaced(client.clone(), &owner.namespace);
     let params = PatchParams::apply(manager).force();
     let doing = || format!("applying {} {name}", kind::<K>());
     let mut applied = call(doing, api.patch(&name, &params, &Patch::Apply(wanted))).await?;
@@ -91,8 +125,15 @@ pub async fn keep<K: Kept>(
 ///
 /// # Errors
 /// When a call fails.
-pub async fn delete_seen<K: Kept>(client: &Client, seen: &K) -> Result<()> {
-    let api: Api<K> = Api::namespaced(client.clone(), &seen.namespace().unwrap_or_default());
+pub async fn delete_seen<K: Kept + Resource<Scope = NamespaceResourceScope>>(client: &Client, seen: &K) -> Result<()> {
+    delete_seen_in(&Api::namespaced(client.clone(), &seen.namespace().unwrap_or_default()), seen).await
+}
+
+/// As [`delete_seen`], for an API of any scope.
+///
+/// # Errors
+/// When a call fails.
+pub async fn delete_seen_in<K: Kept>(api: &Api<K>, seen: &K) -> Result<()> {
     let name = seen.name_any();
     let deleted = call(|| format!("deleting {} {name}", kind::<K>()), api.delete(&name, &exactly(seen))).await;
     match deleted {

@@ -7,6 +7,7 @@ mod api_key;
 mod api_key_orphans;
 mod backoff;
 mod cluster_facts;
+mod floor;
 mod network_index;
 mod pruning;
 mod retention_policy;
@@ -38,6 +39,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use api_key::{ApiKeys, Settings as ApiKeySettings};
+pub use floor::Floors;
 pub use retention_policy::{RetentionPolicies, Settings as RetentionSettings};
 pub use security_policy::SecurityPolicies;
 

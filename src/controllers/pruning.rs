@@ -134,13 +134,13 @@ async fn pass<O: Orphanage>(
     Ok(())
 }
 
-fn created(metadata: &ObjectMeta) -> Timestamp {
+pub(super) fn created(metadata: &ObjectMeta) -> Timestamp {
     // An object without a creation time is as old as can be: the careful reading.
     metadata.creation_timestamp.as_ref().map_or(Timestamp::MIN, |time| time.0)
 }
 
 /// A confirmation is for once.
-async fn withdraw_confirmation(context: &Context, install_namespace: &str) -> Result<()> {
+pub(super) async fn withdraw_confirmation(context: &Context, install_namespace: &str) -> Result<()> {
     let leases: Api<Lease> = Api::namespaced(context.client.clone(), install_namespace);
     let patch = serde_json::json!({"metadata": {"annotations": {CONFIRM_PRUNE: null}}});
     let doing = || "withdrawing the confirmation on the Lease".into();

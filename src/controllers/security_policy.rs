@@ -5,17 +5,19 @@ use std::{collections::BTreeMap, sync::Arc};
 use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Next, Reconciler, Roots, Triggers, cluster_facts, network_index::NetworkIndex, pruning,
+    Context, Next, Reconciler, Roots, Triggers, cluster_facts, floor::InForce, network_index::NetworkIndex, pruning,
     pruning::Orphanage, requested,
 };
 use crate::{
     admission::is_system_namespace,
     api::{
-        HardeningMode, Invalid, NetworkMode, NetworkStatus, SecurityPolicy, SecurityPolicyStatus,
+        Enforcer, HardeningMode, HardeningStatus, Invalid, NetworkMode, NetworkStatus, SecurityPolicy,
+        SecurityPolicyStatus,
         condition::{Conditions, Type},
-        labels::OWNER_NAME,
+        labels::{OWNER_NAME, PART, RECIPROCAL},
     },
     cluster::{
         Error, Result,
@@ -26,7 +28,8 @@ use crate::{
         prune::is_orphan,
         status,
     },
-    network::{Facts, Intent, PART, RECIPROCAL, Rendered, render},
+    hardening::Requirement,
+    network::{Facts, Intent, Rendered, render},
     policy,
     runtime::{clock, metrics::KindLabel, readiness::Gate, tasks::Tasks},
 };
@@ -40,6 +43,7 @@ pub struct SecurityPolicies {
     context: Context,
     index: NetworkIndex,
     facts: watch::Receiver<Facts>,
+    in_force: watch::Receiver<InForce>,
     synced: [Gate; 2],
 }
 
@@ -55,7 +59,14 @@ enum Network {
 
 impl SecurityPolicies {
     /// Adds the controller to the tasks of a process.
-    pub fn spawn(context: &Context, given: Facts, leadership: Leadership, namespace: String, tasks: &mut Tasks) {
+    pub fn spawn(
+        context: &Context,
+        given: Facts,
+        in_force: watch::Receiver<InForce>,
+        leadership: Leadership,
+        namespace: String,
+        tasks: &mut Tasks,
+    ) {
         let (facts_tx, facts) = watch::channel(given.clone());
         let index = NetworkIndex::default();
         let (root, roots) = super::root::<SecurityPolicy>();
@@ -64,6 +75,7 @@ impl SecurityPolicies {
 
         let (client, stopped) = (context.client.clone(), context.stopped.clone());
         let index_synced = context.readiness.gate("networkpolicies");
+        let one_tx_of_floor = one_tx.clone();
         let wake = Wake { one: one_tx, all: all_tx.clone(), roots: roots.clone() };
         let following =
             index.clone().follow(client.clone(), index_synced.clone(), move |news| wake.about(news), stopped.clone());
@@ -75,8 +87,11 @@ impl SecurityPolicies {
             context: context.clone(),
             index: index.clone(),
             facts,
+            in_force: in_force.clone(),
             synced: [index_synced, facts_synced],
         });
+        let (roots_of_floor, stopped) = (roots.clone(), context.stopped.clone());
+        tasks.spawn("floor-status", wake_for_floor(in_force, roots_of_floor, one_tx_of_floor, stopped));
         tasks.spawn(Self::NAME, controller.run(root, roots, Triggers { one, all }, (all_tx, leadership, namespace)));
     }
 
@@ -191,7 +206,21 @@ impl SecurityPolicies {
         Ok(intent.filter(|_| !disabled))
     }
 
-    fn status(policy: &SecurityPolicy, network: Network) -> SecurityPolicyStatus {
+    /// What refuses the pods that the policy refuses; `None` where it refuses none.
+    fn enforcers(&self, policy: &SecurityPolicy) -> Option<Enforcers> {
+        let requirement = policy.spec.hardening.as_ref().and_then(|it| Requirement::try_from(it).ok())?;
+        if requirement.mode != HardeningMode::Enforce {
+            return None;
+        }
+        let in_force = self.in_force.borrow();
+        let standard = (requirement.level, requirement.version);
+        let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
+        let floor = in_force.floor.get(namespace).is_some_and(|standards| standards.contains(&standard));
+        let by = [in_force.webhook.then_some(Enforcer::Webhook), floor.then_some(Enforcer::AdmissionPolicy)];
+        Some(Enforcers { by: by.into_iter().flatten().collect(), pending: requirement.has_floor() && !floor })
+    }
+
+    fn status(policy: &SecurityPolicy, network: Network, enforcers: Option<Enforcers>) -> SecurityPolicyStatus {
         let mut conditions = Conditions::of_generation(policy.metadata.generation);
         let mut shown = None;
         match network {
@@ -217,12 +246,19 @@ impl SecurityPolicies {
                 shown = policy.status.as_ref().and_then(|status| status.network.clone());
             }
         }
+        if enforcers.as_ref().is_some_and(|enforcers| enforcers.pending) && !conditions.is(Type::Stalled) {
+            let why = "the ValidatingAdmissionPolicy for spec.hardening is not in force yet";
+            conditions.set(Type::Programmed, false, "AdmissionPolicyPending", why);
+            conditions.set(Type::Ready, false, "AdmissionPolicyPending", why);
+            conditions.set(Type::Reconciling, true, "AdmissionPolicyPending", why);
+        }
         let old = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         SecurityPolicyStatus {
             observed_generation: policy.metadata.generation,
             last_handled_reconcile_at: requested(policy),
             conditions: conditions.carried_from(old, clock::now()),
             network: shown,
+            hardening: enforcers.map(|enforcers| HardeningStatus { enforced_by: enforcers.by }),
         }
     }
 }
@@ -237,7 +273,7 @@ impl Reconciler for SecurityPolicies {
         }
         let owner = Owner::of(policy)?;
         let network = self.network(policy, &owner).await?;
-        status::report(&self.context.client, policy, &Self::status(policy, network)).await?;
+        status::report(&self.context.client, policy, &Self::status(policy, network, self.enforcers(policy))).await?;
         Ok(Next::Change)
     }
 }
@@ -254,6 +290,35 @@ fn is_stale(policy: &NetworkPolicy, owner: &Owner, rendered: &[String]) -> bool 
     is_managed(policy.labels(), KIND)
         && policy.labels().get(OWNER_NAME) == Some(&owner.name)
         && !rendered.contains(&policy.name_any())
+}
+
+/// What refuses pods, and whether an admission policy that was asked for is still missing.
+struct Enforcers {
+    by: Vec<Enforcer>,
+    pending: bool,
+}
+
+/// Wakes the policies of namespaces where something else is in force than before.
+async fn wake_for_floor(
+    mut in_force: watch::Receiver<InForce>,
+    roots: Roots<SecurityPolicy>,
+    one: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<SecurityPolicy>>>,
+    stopped: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut before = InForce::default();
+    loop {
+        let now = in_force.borrow_and_update().clone();
+        let differs =
+            |namespace: &str| now.webhook != before.webhook || now.floor.get(namespace) != before.floor.get(namespace);
+        for root in roots.store.state_filter(|root| differs(root.namespace().as_deref().unwrap_or_default())) {
+            let _ = one.send(ObjectRef::from_obj(root.as_ref()));
+        }
+        before = now;
+        tokio::select! {
+            changed = in_force.changed() => if changed.is_err() { stopped.cancelled().await; },
+            () = stopped.cancelled() => return Ok(()),
+        }
+    }
 }
 
 /// Wakes the policies that a NetworkPolicy matters to.

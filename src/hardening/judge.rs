@@ -139,9 +139,11 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::api::AdmissionPolicy;
 
     fn covering(policy: &str, mode: HardeningMode) -> Covering {
-        let requirement = Requirement { mode, level: Level::Restricted, version: Version::LATEST };
+        let admission_policy = AdmissionPolicy::Generate;
+        let requirement = Requirement { mode, level: Level::Restricted, version: Version::LATEST, admission_policy };
         Covering { origin: Origin::SecurityPolicy(policy.into()), requirement }
     }
 

@@ -6,6 +6,6 @@ mod judge;
 mod requirement;
 
 pub use defaults::{default_pod, default_template};
-pub use floor::{Floor, compile};
+pub use floor::{Floor, compile, namespaces};
 pub use judge::{Covering, Finding, Origin, Subject, Verdict, findings, judge};
 pub use requirement::Requirement;

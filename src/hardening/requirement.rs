@@ -2,7 +2,7 @@
 
 use rampart_pss::{Level, Version};
 
-use crate::api::{self, HardeningMode, Invalid};
+use crate::api::{self, AdmissionPolicy, HardeningMode, Invalid};
 
 /// What a policy asks of pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,18 @@ pub struct Requirement {
     pub level: Level,
     /// Version of the standards.
     pub version: Version,
+    /// Whether the API server shall refuse by itself, by admission policy.
+    pub admission_policy: AdmissionPolicy,
+}
+
+impl Requirement {
+    /// Whether there is to be an admission policy for it.
+    #[must_use]
+    pub fn has_floor(&self) -> bool {
+        self.mode == HardeningMode::Enforce
+            && self.admission_policy == AdmissionPolicy::Generate
+            && self.level != Level::Privileged
+    }
 }
 
 impl TryFrom<&api::Hardening> for Requirement {
@@ -28,6 +40,6 @@ impl TryFrom<&api::Hardening> for Requirement {
         let version = version.map_err(|error: rampart_pss::ParseError| {
             Invalid::at("spec.hardening.podSecurity.version", error.to_string())
         })?;
-        Ok(Self { mode: hardening.mode, level, version })
+        Ok(Self { mode: hardening.mode, level, version, admission_policy: hardening.admission_policy })
     }
 }

@@ -11,4 +11,4 @@ mod render;
 pub use compare::same_spec;
 pub use facts::Facts;
 pub use intent::{Intent, Namespaces, Peer, PodSet, Ports, Rule};
-pub use render::{PART, RECIPROCAL, Rendered, Unrenderable, render};
+pub use render::{Rendered, Unrenderable, render};

@@ -21,12 +21,11 @@ use rampart_reach::covers;
 use thiserror::Error;
 
 use super::{Facts, Intent, Namespaces, Peer, PodSet, Ports, Rule};
-use crate::api::{Direction, Finding, Protocol, Reciprocal, selector};
-
-/// Label on a NetworkPolicy that opens the other end of a connection; its value is [`RECIPROCAL`].
-pub const PART: &str = "rampart.dev/part";
-/// Value of [`PART`].
-pub const RECIPROCAL: &str = "reciprocal";
+use crate::api::{
+    Direction, Finding, Protocol, Reciprocal,
+    labels::{PART, RECIPROCAL},
+    selector,
+};
 
 /// Where clouds serve credentials to machines: never "external" to a pod.
 const CLOUD_METADATA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254));

@@ -1,6 +1,5 @@
 //! The servers: webhook, and metrics and health.
 
 pub mod admin;
-pub mod policy_index;
 pub mod tls;
 pub mod webhook;

@@ -22,9 +22,9 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
 use tracing::Instrument as _;
 
-use super::policy_index::PolicyIndex;
 use crate::{
     admission::{BadReview, Review, decide},
+    cluster::policy_index::PolicyIndex,
     runtime::metrics::{Metrics, WebhookLabels},
 };
 

@@ -12,7 +12,9 @@ use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, Patch, PatchParams, PostParams},
 };
-use rampart::api::{ApiKey, KeyRecord, RecordState, RetentionPolicy, SecurityPolicy, VersionState, condition};
+use rampart::api::{
+    ApiKey, Enforcer, KeyRecord, RecordState, RetentionPolicy, SecurityPolicy, VersionState, condition,
+};
 use rampart_e2e::{ControlPlane, Operator, Options, fixtures, stories, table, wait};
 use serde_json::json;
 
@@ -150,12 +152,20 @@ async fn hardening(client: &Client) -> Result<()> {
     })
     .await?;
     say(&indented(&refusal));
-    for part in ["violates PodSecurity \"restricted:latest\"", "runAsNonRoot != true", "to fix, set"] {
+    for part in [
+        "violates PodSecurity \"restricted:latest\"",
+        "runAsNonRoot != true",
+        "must set securityContext.runAsNonRoot=true",
+    ] {
         ensure!(refusal.contains(part), "the refusal does not say {part:?}");
     }
-    checked("a root container was refused, with the reason and the fix");
+    checked("a root container was refused, with the reason and what to set");
     pods.create(&PostParams::default(), &stories::good_pod()?).await.context("the good pod")?;
     checked("a hardened one was admitted");
+    let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), stories::SHOP);
+    let status = policies.get("hardened").await?.status.and_then(|status| status.hardening).context("no status")?;
+    ensure!(status.enforced_by == [Enforcer::Webhook, Enforcer::AdmissionPolicy], "{:?}", status.enforced_by);
+    checked("the API server refuses by itself, too: status.hardening.enforcedBy names Webhook and AdmissionPolicy");
     Ok(())
 }
 

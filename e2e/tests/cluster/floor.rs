@@ -5,11 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
-use kube::{Api, Client, api::PostParams};
-use rampart::hardening::{Floor, compile};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use rampart::{
+    api::{Enforcer, SecurityPolicy},
+    hardening::{Floor, compile},
+};
 use rampart_e2e::{
-    ControlPlane, Options, fixtures, judges,
+    ControlPlane, Operator, Options, fixtures, judges,
     pods::{Pods, acceptable},
     stories, wait,
 };
@@ -21,6 +29,7 @@ use crate::{Env, Tests, admission::post};
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("floor::says_what_the_standards_say", says_what_the_standards_say);
     tests.add("floor::type_checks_clean", type_checks_clean);
+    tests.add("floor::refuses_while_rampart_is_away_and_is_kept", refuses_while_rampart_is_away);
 }
 
 /// Random pods that the API server accepts.
@@ -179,4 +188,111 @@ async fn type_checks_clean(env: Env) -> Result<()> {
         .await?;
     }
     Ok(())
+}
+
+async fn enforced_by(client: &Client, namespace: &str, wanted: &[Enforcer]) -> Result<()> {
+    let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), namespace);
+    wait::until("status to say what enforces", wait::SOON, || async {
+        let status = policies.get("hardened").await?.status.context("no status")?;
+        let by = status.hardening.context("no hardening in status")?.enforced_by;
+        ensure!(by == wanted, "{by:?}");
+        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").context("not Ready")?;
+        ensure!(ready.status == "True", "{ready:?}");
+        Ok(())
+    })
+    .await
+}
+
+async fn refused(client: &Client, namespace: &str, wanted: bool) -> Result<()> {
+    let mut pod = serde_json::to_value(stories::root_pod()?)?;
+    (pod["apiVersion"], pod["kind"]) = (json!("v1"), json!("Pod"));
+    wait::until(&format!("a root pod to be refused: {wanted}"), wait::SOON, || async {
+        let (code, body, _) = post(client, &path(namespace), &pod).await?;
+        ensure!(code == if wanted { 403 } else { 201 }, "{code}: {body}");
+        Ok(())
+    })
+    .await
+}
+
+async fn refuses_while_rampart_is_away(_: Env) -> Result<()> {
+    let plane = ControlPlane::start(&Options::default()).await?;
+    let client = plane.client();
+    let operator = Operator::install(&plane, &[]).await?;
+    for name in ["shop", "free"] {
+        fixtures::namespace(&client, name, json!({})).await?;
+    }
+    fixtures::apply(&client, &stories::hardening_policy("shop", "Enforce")).await?;
+    enforced_by(&client, "shop", &[Enforcer::Webhook, Enforcer::AdmissionPolicy]).await?;
+    refused(&client, "free", false).await?;
+
+    // Whatever another hand does to it is undone.
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+    let ours = ListParams::default().labels("rampart.dev/part=floor");
+    let kept = policies.list(&ours).await?.items.pop().context("an admission policy")?;
+    let name = kept.metadata.name.clone().unwrap_or_default();
+    for spec in [
+        json!({"matchConditions": [{"name": "never", "expression": "false"}]}),
+        json!({"failurePolicy": "Ignore"}),
+        json!({"matchConstraints": {"excludeResourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"], "scope": "*"}]}}),
+    ] {
+        policies.patch(&name, &PatchParams::default(), &Patch::Strategic(json!({"spec": spec}))).await?;
+        wait::until("the edit to be undone", wait::SOON, || async {
+            ensure!(policies.get(&name).await?.spec == kept.spec, "{spec} is there");
+            Ok(())
+        })
+        .await?;
+    }
+    let unlabelled = json!({"metadata": {"labels": null}});
+    policies.patch(&name, &PatchParams::default(), &Patch::Merge(&unlabelled)).await?;
+    wait::until("the labels to be back", wait::SOON, || async {
+        ensure!(policies.get(&name).await?.metadata.labels == kept.metadata.labels, "they are not");
+        Ok(())
+    })
+    .await?;
+    bindings
+        .patch(&name, &PatchParams::default(), &Patch::Merge(json!({"spec": {"validationActions": ["Audit"]}})))
+        .await?;
+    wait::until("the binding to deny again", wait::SOON, || async {
+        ensure!(bindings.get(&name).await?.spec.validation_actions == ["Deny"], "it does not");
+        Ok(())
+    })
+    .await?;
+    bindings.delete(&name, &DeleteParams::default()).await?;
+    wait::until("the binding to be back", wait::SOON, || async { Ok(drop(bindings.get(&name).await?)) }).await?;
+
+    // Rampart is gone, and its webhook with it.
+    let ports = operator.kill()?;
+    let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    let configuration = webhooks.get("rampart").await?;
+    webhooks.delete("rampart", &DeleteParams::default()).await?;
+    refused(&client, "shop", true).await?;
+    refused(&client, "free", false).await?;
+    refused(&client, "kube-system", false).await?;
+    let good = serde_json::to_value(stories::good_pod()?)?;
+    let mut good = good;
+    (good["apiVersion"], good["kind"]) = (json!("v1"), json!("Pod"));
+    let (code, body, _) = post(&client, &path("shop"), &good).await?;
+    ensure!(code == 201, "{code}: {body}");
+
+    // It comes back, and sees what happened meanwhile.
+    let mut shipped = serde_json::to_value(&configuration)?;
+    shipped["metadata"] = json!({"name": "rampart"});
+    (shipped["apiVersion"], shipped["kind"]) =
+        (json!("admissionregistration.k8s.io/v1"), json!("ValidatingWebhookConfiguration"));
+    fixtures::apply(&client, &shipped).await?;
+    let kubeconfig = rampart_e2e::operator::kubeconfig(&plane, plane.server()).await?;
+    let operator = Operator::start(plane.dir(), &kubeconfig, ports, &[])?;
+    operator.ready().await?;
+    let mut without = stories::hardening_policy("shop", "Enforce");
+    without["spec"]["hardening"]["admissionPolicy"] = json!("None");
+    fixtures::apply(&client, &without).await?;
+    enforced_by(&client, "shop", &[Enforcer::Webhook]).await?;
+    wait::until("the admission policy to go", wait::SOON, || async {
+        ensure!(policies.list(&ours).await?.items.is_empty(), "it is there");
+        ensure!(bindings.list(&ours).await?.items.is_empty(), "its binding is there");
+        Ok(())
+    })
+    .await?;
+    refused(&client, "shop", true).await
 }

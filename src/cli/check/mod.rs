@@ -23,7 +23,7 @@ use self::{
 };
 use super::{BAD_INPUT, FOUND};
 use crate::{
-    api::{HardeningMode, SecurityPolicy},
+    api::{AdmissionPolicy, HardeningMode, SecurityPolicy},
     hardening::{Covering, Origin, Requirement},
 };
 
@@ -122,7 +122,12 @@ impl Check {
     /// What to judge by; what is wrong with the policies' files is bad input too.
     fn policies(&self) -> (Vec<(Scope, Covering)>, Report) {
         if self.policies.is_empty() {
-            let requirement = Requirement { mode: HardeningMode::Enforce, level: self.level, version: self.version };
+            let requirement = Requirement {
+                mode: HardeningMode::Enforce,
+                level: self.level,
+                version: self.version,
+                admission_policy: AdmissionPolicy::None,
+            };
             return (vec![(Scope::Every, Covering { origin: Origin::CommandLine, requirement })], Report::default());
         }
         let (mut policies, mut report) = (vec![], Report::default());

@@ -13,6 +13,8 @@ use k8s_openapi::{
 use rampart_pss::{Level, Version};
 use sha2::{Digest as _, Sha256};
 
+use crate::api::labels::{FLOOR, MANAGED_BY, MANAGER, PART};
+
 use super::{
     cel::{join_present, string, strings},
     standards::{Form, form, shared},
@@ -28,7 +30,23 @@ pub struct Floor {
     pub policy: ValidatingAdmissionPolicy,
     /// Puts it into force.
     pub binding: ValidatingAdmissionPolicyBinding,
+    /// What is enforced.
+    pub standard: (Level, Version),
+    /// The namespaces where it is.
+    pub namespaces: Vec<String>,
 }
+
+/// The namespaces that a policy of ours names.
+#[must_use]
+pub fn namespaces(policy: &ValidatingAdmissionPolicy) -> BTreeSet<String> {
+    let conditions = policy.spec.iter().flat_map(|spec| spec.match_conditions.iter().flatten());
+    let named = conditions.filter(|condition| condition.name == NAMESPACE);
+    // Every second part between quotes; a namespace's name holds none.
+    named.flat_map(|condition| condition.expression.split('\'').skip(1).step_by(2)).map(ToOwned::to_owned).collect()
+}
+
+/// Name of the match condition that names the namespaces.
+const NAMESPACE: &str = "namespace";
 
 /// Compiles what each namespace enforces: level and version of the Pod Security Standards.
 ///
@@ -82,6 +100,7 @@ fn shards(namespaces: &[&str]) -> Vec<Vec<String>> {
 /// Everything about an admission policy but where it holds.
 struct Content {
     base: String,
+    standard: (Level, Version),
     variables: Vec<Variable>,
     validation: Validation,
 }
@@ -123,17 +142,18 @@ impl Content {
         }
         digest.update(validation.message_expression.as_deref().unwrap_or_default());
         let hash: String = hex::encode(digest.finalize()).chars().take(8).collect();
-        Self { base: format!("rampart-{level}-{version}-{hash}"), variables, validation }
+        Self { base: format!("rampart-{level}-{version}-{hash}"), standard: (level, version), variables, validation }
     }
 
     fn floor(&self, shard: usize, namespaces: &[String]) -> Floor {
         let name = format!("{}-{shard}", self.base);
-        let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
+        let labels = [(MANAGED_BY, MANAGER), (PART, FLOOR)].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let metadata = ObjectMeta { name: Some(name.clone()), labels: Some(labels.into()), ..ObjectMeta::default() };
         let spec = ValidatingAdmissionPolicySpec {
             failure_policy: Some("Fail".into()),
             match_constraints: Some(pods()),
             match_conditions: Some(vec![
-                condition("namespace", format!("request.namespace in {}", strings(namespaces))),
+                condition(NAMESPACE, format!("request.namespace in {}", strings(namespaces))),
                 condition("significant", SIGNIFICANT.into()),
             ]),
             variables: Some(self.variables.clone()),
@@ -152,6 +172,8 @@ impl Content {
                 ..ValidatingAdmissionPolicy::default()
             },
             binding: ValidatingAdmissionPolicyBinding { metadata, spec: binding },
+            standard: self.standard,
+            namespaces: namespaces.to_vec(),
         }
     }
 }
@@ -213,6 +235,7 @@ mod tests {
         let [floor] = floors.as_slice() else { panic!("{} policies", floors.len()) };
         let conditions = floor.policy.spec.as_ref().unwrap().match_conditions.as_ref().unwrap();
         assert_eq!(conditions[0].expression, "request.namespace in ['a', 'b']");
+        assert_eq!(namespaces(&floor.policy), ["a".to_owned(), "b".to_owned()].into());
         assert!(compile(&enforced(&["a"], Level::Privileged, Version::LATEST)).is_empty());
     }
 

@@ -10,4 +10,4 @@ mod cel;
 mod compile;
 mod standards;
 
-pub use compile::{Floor, compile};
+pub use compile::{Floor, compile, namespaces};

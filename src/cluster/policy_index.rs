@@ -1,8 +1,8 @@
-//! The policies that cover each namespace, as the webhook reads them: swapped whole, so that a request
-//! sees one state of the world and never waits.
+//! The policies that cover each namespace, as webhook and floor read them: swapped whole, so that a
+//! reader sees one state of the world and never waits.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -13,11 +13,14 @@ use kube::{
     core::DeserializeGuard,
     runtime::{WatchStreamExt as _, watcher},
 };
+use rampart_pss::{Level, Version};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::client::PAGE;
 use crate::{
+    admission::is_system_namespace,
     api::{HardeningMode, SecurityPolicy},
-    cluster::client::PAGE,
     hardening::{Covering, Origin, Requirement},
     runtime::{
         metrics::{KindLabel, Metrics},
@@ -31,13 +34,35 @@ type Covered = HashMap<String, Arc<[Covering]>>;
 #[derive(Clone, Default)]
 pub struct PolicyIndex {
     covered: Arc<ArcSwap<Covered>>,
+    changes: watch::Sender<u64>,
 }
+
+/// Standards by namespace.
+pub type Standards = BTreeMap<String, BTreeSet<(Level, Version)>>;
 
 impl PolicyIndex {
     /// Policies that cover a namespace.
     #[must_use]
     pub fn of_namespace(&self, namespace: &str) -> Arc<[Covering]> {
         self.covered.load().get(namespace).cloned().unwrap_or_default()
+    }
+
+    /// Changes its value whenever the index has changed.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// What each namespace asks the admission policies to enforce.
+    #[must_use]
+    pub fn floor(&self) -> Standards {
+        let covered = self.covered.load();
+        let namespaces = covered.iter().filter(|(namespace, _)| !is_system_namespace(namespace));
+        let standards = namespaces.map(|(namespace, policies)| {
+            let enforced = policies.iter().map(|covering| &covering.requirement).filter(|it| it.has_floor());
+            (namespace.clone(), enforced.map(|it| (it.level, it.version)).collect::<BTreeSet<_>>())
+        });
+        standards.filter(|(_, standards)| !standards.is_empty()).collect()
     }
 
     /// Follows the cluster until the process stops.
@@ -85,6 +110,7 @@ impl PolicyIndex {
             }
         };
         self.covered.store(Arc::new(covered));
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 
