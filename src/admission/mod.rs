@@ -15,12 +15,12 @@ pub use target::{Target, template_path};
 
 use crate::{
     api::HardeningMode,
-    hardening::{Covering, Subject, findings, judge},
+    hardening::{Covering, Enforcement, Subject, findings, judge},
 };
 
 /// Decides a request. `policies` are those that cover the request's namespace.
 #[must_use]
-pub fn decide(request: &Request<'_>, policies: &[Covering]) -> Answer {
+pub fn decide(request: &Request<'_>, policies: &[Covering], enforcement: Enforcement) -> Answer {
     if request.kind.group == crate::GROUP {
         return own_kinds::decide(request);
     }
@@ -37,7 +37,7 @@ pub fn decide(request: &Request<'_>, policies: &[Covering]) -> Answer {
         return Answer::allow();
     }
     match target.pod(object.get()) {
-        Ok(Some(pod)) => answer(request, policies, subject, &pod),
+        Ok(Some(pod)) => answer(request, (policies, enforcement), subject, &pod),
         // A template kind without a template, such as a ReplicationController that lets the API server
         // refuse it.
         Ok(None) => Answer::allow(),
@@ -48,8 +48,13 @@ pub fn decide(request: &Request<'_>, policies: &[Covering]) -> Answer {
     }
 }
 
-fn answer(request: &Request<'_>, policies: &[Covering], subject: Subject, pod: &Pod<'_>) -> Answer {
-    let verdict = judge(&findings(policies, pod), subject);
+fn answer(
+    request: &Request<'_>,
+    (policies, enforcement): (&[Covering], Enforcement),
+    subject: Subject,
+    pod: &Pod<'_>,
+) -> Answer {
+    let verdict = judge(&findings(policies, pod), subject, enforcement);
     let mut answer = if verdict.admitted {
         Answer::allow()
     } else {

@@ -5,6 +5,7 @@
 mod check;
 mod generate;
 mod keys;
+mod pause;
 mod pss;
 mod server;
 
@@ -39,6 +40,8 @@ enum Command {
     Crds,
     /// Judges manifests before they reach a cluster.
     Check(check::Check),
+    Pause(pause::PauseCommand),
+    Resume(pause::ResumeCommand),
     /// The Pod Security Standards by themselves.
     #[command(subcommand)]
     Pss(pss::Command),
@@ -66,6 +69,8 @@ impl Cli {
             Command::Webhook(options) => options.run(server::Parts { controller: false, webhook: true }),
             Command::Crds => generate::print_crds(),
             Command::Check(check) => check.run(),
+            Command::Pause(command) => command.run(),
+            Command::Resume(command) => command.run(),
             Command::Pss(command) => command.run(),
             Command::Keys(command) => Ok(command.run()),
             Command::Generate { root, check } => generate::files(&root, check),

@@ -12,6 +12,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use ipnet::IpNet;
 use kube::Client;
+use tokio::sync::watch;
 
 use crate::{
     api::GoDuration,
@@ -20,6 +21,7 @@ use crate::{
         events::Events,
         impersonate::Impersonator,
         leader::{Election, elect, release},
+        pause::{Pauses, follow},
         policy_index::PolicyIndex,
     },
     controllers::{ApiKeySettings, ApiKeys, Context, Floors, RetentionPolicies, RetentionSettings, SecurityPolicies},
@@ -127,8 +129,11 @@ impl Options {
         let synced = readiness.gate("policies");
         let following = policies.clone().follow(client.clone(), synced.clone(), metrics.clone(), stopped.clone());
         tasks.spawn("policies", following);
+        let (pauses_tx, pauses) = watch::channel(None);
+        let known = readiness.gate("pause");
+        tasks.spawn("pause", follow(client.clone(), self.namespace.clone(), pauses_tx, known, stopped.clone()));
         if parts.webhook {
-            self.webhook(&client, policies.clone(), &metrics, &readiness, &mut tasks)?;
+            self.webhook(&client, (policies.clone(), pauses.clone()), &metrics, &readiness, &mut tasks)?;
         }
         let identity = self.identity();
         if parts.controller {
@@ -141,7 +146,7 @@ impl Options {
                 concurrency: self.concurrency,
             };
             let impersonator = Impersonator::new(config, metrics);
-            self.controllers(context, impersonator, (policies, synced), identity.as_str().into(), &mut tasks);
+            self.controllers(context, impersonator, (policies, pauses, synced), identity.as_str().into(), &mut tasks);
         }
         tasks.run().await?;
         if parts.controller {
@@ -161,7 +166,7 @@ impl Options {
     fn webhook(
         &self,
         client: &Client,
-        policies: PolicyIndex,
+        (policies, pauses): (PolicyIndex, Pauses),
         metrics: &Metrics,
         readiness: &Readiness,
         tasks: &mut Tasks,
@@ -186,7 +191,7 @@ impl Options {
             bundle: readiness.gate("webhook-ca-bundle"),
         };
         tasks.spawn("webhook-certificates", keeper.run(stopped.clone()));
-        let shared = webhook::Shared { policies, metrics: metrics.clone() };
+        let shared = webhook::Shared { policies, pauses, metrics: metrics.clone() };
         tasks.spawn("webhook", webhook::serve(self.webhook_address, server_config(leaf)?, shared, stopped));
         Ok(())
     }
@@ -195,7 +200,7 @@ impl Options {
         &self,
         context: Context,
         impersonator: Impersonator,
-        policies: (PolicyIndex, Gate),
+        policies: (PolicyIndex, Pauses, Gate),
         identity: Arc<str>,
         tasks: &mut Tasks,
     ) {

@@ -9,6 +9,7 @@ pub mod impersonate;
 pub mod key_store;
 pub mod leader;
 pub mod owner;
+pub mod pause;
 pub mod policy_index;
 pub mod prune;
 pub mod retained;

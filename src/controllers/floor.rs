@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream::select_all};
+use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
 };
@@ -30,12 +31,15 @@ use crate::{
         Error, Result,
         apply::{Kept, Outcome, delete_seen_in, keep_in},
         error::{call, found},
+        events::Reason,
         leader::Leadership,
+        pause::{self, Pause, Pauses},
         policy_index::{PolicyIndex, Standards},
         prune::{CrdState, Verdict, crd_state, decide},
     },
     hardening::{Floor, compile, namespaces},
     runtime::{
+        clock,
         metrics::{KindLabel, Metrics},
         readiness::Gate,
         tasks::Tasks,
@@ -48,6 +52,8 @@ const CRD: &str = "securitypolicies.rampart.dev";
 /// Changes that come together are one pass.
 const SETTLE: Duration = Duration::from_millis(100);
 
+const RESUMED: Reason = Reason::normal("EnforcementResumed");
+
 /// What refuses pods now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InForce {
@@ -55,12 +61,15 @@ pub struct InForce {
     pub floor: Standards,
     /// Whether the API server asks the webhook about pods.
     pub webhook: bool,
+    /// Until when, and why, nothing is refused.
+    pub paused: Option<Pause>,
 }
 
 /// The controller of the floor.
 pub struct Floors {
     context: Context,
     index: PolicyIndex,
+    pauses: Pauses,
     install_namespace: String,
     in_force: watch::Sender<InForce>,
 }
@@ -75,7 +84,7 @@ impl Floors {
     /// Adds the controller to the tasks of a process; the answer follows what is in force.
     pub fn spawn(
         context: &Context,
-        (index, synced): (PolicyIndex, Gate),
+        (index, pauses, synced): (PolicyIndex, Pauses, Gate),
         leadership: Leadership,
         install_namespace: String,
         tasks: &mut Tasks,
@@ -84,7 +93,7 @@ impl Floors {
         let (client, stopped) = (context.client.clone(), context.stopped.clone());
         let (news_tx, news) = watch::channel(0_u64);
         tasks.spawn("floor-watch", watch_live(client, news_tx, stopped));
-        let floors = Self { context: context.clone(), index, install_namespace, in_force };
+        let floors = Self { context: context.clone(), index, pauses, install_namespace, in_force };
         tasks.spawn("floor", floors.run(synced, leadership, news));
         follow
     }
@@ -93,6 +102,7 @@ impl Floors {
         let stopped = self.context.stopped.clone();
         let mut changes = self.index.changes();
         let mut confirmed = leadership.confirmed_prune();
+        let mut pauses = self.pauses.clone();
         tokio::select! {
             () = async { leadership.acquired().await; synced.was_opened().await } => {}
             () = stopped.cancelled() => return Ok(()),
@@ -112,8 +122,11 @@ impl Floors {
                     Some(backoff.failed(&key))
                 }
             };
+            let until = pauses.borrow_and_update().as_ref().map(|pause| pause.until);
+            // Not longer than a minute: a clock may be set, and a machine may sleep.
+            let end = until.map(|until| left(until, clock::now()).min(Duration::from_mins(1)));
             let again = async {
-                match retry {
+                match retry.or(end) {
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => std::future::pending().await,
                 }
@@ -122,6 +135,7 @@ impl Floors {
                 result = changes.changed() => result.is_err(),
                 result = news.changed() => result.is_err(),
                 result = confirmed.changed() => result.is_err(),
+                result = pauses.changed() => result.is_err(),
                 () = again => false,
                 () = stopped.cancelled() => true,
             };
@@ -134,12 +148,18 @@ impl Floors {
     }
 
     async fn pass(&self, confirmed: Option<usize>) -> Result<()> {
-        let wanted = compile(&self.index.floor());
+        let mut wanted = compile(&self.index.floor());
+        let paused = self.paused().await?;
+        if paused.is_some() {
+            for floor in &mut wanted {
+                floor.binding.spec.validation_actions = vec!["Audit".into()];
+            }
+        }
         let live = Live::read(&self.context.client).await?;
         let webhook = webhook_is_asked(&self.context.client).await?;
         let shrinking = live.shrinking(&wanted);
         let held = self.held(&shrinking, live.policies.len(), confirmed).await?;
-        let mut in_force = InForce { floor: Standards::new(), webhook };
+        let mut in_force = InForce { floor: Standards::new(), webhook, paused };
         let mut failed = None;
         for floor in wanted.iter().filter(|floor| !held.contains(&floor.policy.name_any())) {
             // One that can't be written keeps no other.
@@ -167,6 +187,20 @@ impl Floors {
             pruning::withdraw_confirmation(&self.context, &self.install_namespace).await?;
         }
         Ok(())
+    }
+
+    /// The pause that holds; one that is over is cleared away.
+    async fn paused(&self) -> Result<Option<Pause>> {
+        let Some((pause, object)) = pause::read(&self.context.client, &self.install_namespace).await? else {
+            return Ok(None);
+        };
+        if pause::holds(Some(&pause), clock::now()) {
+            return Ok(Some(pause));
+        }
+        pause::remove(&self.context.client, &self.install_namespace, Some(&object)).await?;
+        tracing::info!(until = %pause.until, reason = pause.reason, "the pause is over: hardening is enforced again");
+        self.context.events.publish(&object, RESUMED, "the pause is over: hardening is enforced again").await;
+        Ok(None)
     }
 
     /// The policies that must not enforce less than they do, for the prune brake holds.
@@ -251,6 +285,10 @@ impl Live {
         tracing::info!(name, "admission policy removed");
         Ok(())
     }
+}
+
+fn left(until: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(until.duration_since(now)).unwrap_or_default().max(Duration::from_millis(10))
 }
 
 fn is_ours(labels: &BTreeMap<String, String>) -> bool {

@@ -216,8 +216,14 @@ impl SecurityPolicies {
         let standard = (requirement.level, requirement.version);
         let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
         let floor = in_force.floor.get(namespace).is_some_and(|standards| standards.contains(&standard));
+        if let Some(pause) = &in_force.paused {
+            let why = format!("nothing is refused until {}: {}", pause.until, pause.reason);
+            return Some(Enforcers { by: vec![], pending: Some(("Paused", why)) });
+        }
         let by = [in_force.webhook.then_some(Enforcer::Webhook), floor.then_some(Enforcer::AdmissionPolicy)];
-        Some(Enforcers { by: by.into_iter().flatten().collect(), pending: requirement.has_floor() && !floor })
+        let why = "the ValidatingAdmissionPolicy for spec.hardening is not in force yet";
+        let pending = (requirement.has_floor() && !floor).then(|| ("AdmissionPolicyPending", why.to_owned()));
+        Some(Enforcers { by: by.into_iter().flatten().collect(), pending })
     }
 
     fn status(policy: &SecurityPolicy, network: Network, enforcers: Option<Enforcers>) -> SecurityPolicyStatus {
@@ -246,11 +252,11 @@ impl SecurityPolicies {
                 shown = policy.status.as_ref().and_then(|status| status.network.clone());
             }
         }
-        if enforcers.as_ref().is_some_and(|enforcers| enforcers.pending) && !conditions.is(Type::Stalled) {
-            let why = "the ValidatingAdmissionPolicy for spec.hardening is not in force yet";
-            conditions.set(Type::Programmed, false, "AdmissionPolicyPending", why);
-            conditions.set(Type::Ready, false, "AdmissionPolicyPending", why);
-            conditions.set(Type::Reconciling, true, "AdmissionPolicyPending", why);
+        let pending = enforcers.as_ref().and_then(|enforcers| enforcers.pending.as_ref());
+        if let Some((reason, why)) = pending.filter(|_| !conditions.is(Type::Stalled)) {
+            conditions.set(Type::Programmed, false, reason, why.as_str());
+            conditions.set(Type::Ready, false, reason, why.as_str());
+            conditions.set(Type::Reconciling, true, reason, why.as_str());
         }
         let old = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         SecurityPolicyStatus {
@@ -292,10 +298,10 @@ fn is_stale(policy: &NetworkPolicy, owner: &Owner, rendered: &[String]) -> bool 
         && !rendered.contains(&policy.name_any())
 }
 
-/// What refuses pods, and whether an admission policy that was asked for is still missing.
+/// What refuses pods, and why it is not yet, or no longer, what was asked for.
 struct Enforcers {
     by: Vec<Enforcer>,
-    pending: bool,
+    pending: Option<(&'static str, String)>,
 }
 
 /// Wakes the policies of namespaces where something else is in force than before.
@@ -308,8 +314,11 @@ async fn wake_for_floor(
     let mut before = InForce::default();
     loop {
         let now = in_force.borrow_and_update().clone();
-        let differs =
-            |namespace: &str| now.webhook != before.webhook || now.floor.get(namespace) != before.floor.get(namespace);
+        let differs = |namespace: &str| {
+            now.webhook != before.webhook
+                || now.paused != before.paused
+                || now.floor.get(namespace) != before.floor.get(namespace)
+        };
         for root in roots.store.state_filter(|root| differs(root.namespace().as_deref().unwrap_or_default())) {
             let _ = one.send(ObjectRef::from_obj(root.as_ref()));
         }

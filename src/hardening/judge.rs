@@ -94,13 +94,22 @@ pub fn findings<'p>(policies: &'p [Covering], pod: &Pod<'_>) -> Vec<Finding<'p>>
         .collect()
 }
 
+/// Whether what is enforced is refused, or only warned about for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enforcement {
+    /// It is refused.
+    InForce,
+    /// Somebody has broken the glass: it is warned about.
+    Paused,
+}
+
 /// What becomes of a pod, or of an object with a pod template.
 #[must_use]
-pub fn judge(findings: &[Finding<'_>], subject: Subject) -> Verdict {
+pub fn judge(findings: &[Finding<'_>], subject: Subject, enforcement: Enforcement) -> Verdict {
     let mut verdict = Verdict { admitted: true, ..Verdict::default() };
     for finding in findings {
         match (finding.covering.requirement.mode, subject) {
-            (HardeningMode::Enforce, Subject::Pod) => {
+            (HardeningMode::Enforce, Subject::Pod) if enforcement == Enforcement::InForce => {
                 verdict.admitted = false;
                 verdict.denials.push(format!("violates {finding}; to fix, {}", fixes(&finding.violations)));
             }
@@ -149,7 +158,7 @@ mod tests {
 
     fn bare_pod(policies: &[Covering], subject: Subject) -> Verdict {
         let pod = serde_json::from_str(r#"{"spec": {"containers": [{"name": "a"}]}}"#).unwrap();
-        judge(&findings(policies, &pod), subject)
+        judge(&findings(policies, &pod), subject, Enforcement::InForce)
     }
 
     #[rstest]
@@ -183,6 +192,15 @@ mod tests {
             "{:?}",
             verdict.denials
         );
+    }
+
+    #[test]
+    fn a_pause_turns_refusals_into_warnings() {
+        let pod = serde_json::from_str(r#"{"spec": {"containers": [{"name": "a"}]}}"#).unwrap();
+        let policies = [covering("p", HardeningMode::Enforce)];
+        let verdict = judge(&findings(&policies, &pod), Subject::Pod, Enforcement::Paused);
+        assert!(verdict.admitted);
+        assert_eq!((verdict.warnings.len(), verdict.audit.len()), (1, 1));
     }
 
     #[test]

@@ -7,5 +7,5 @@ mod requirement;
 
 pub use defaults::{default_pod, default_template};
 pub use floor::{Floor, compile, namespaces};
-pub use judge::{Covering, Finding, Origin, Subject, Verdict, findings, judge};
+pub use judge::{Covering, Enforcement, Finding, Origin, Subject, Verdict, findings, judge};
 pub use requirement::Requirement;

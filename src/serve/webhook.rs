@@ -24,8 +24,15 @@ use tracing::Instrument as _;
 
 use crate::{
     admission::{BadReview, Review, decide},
-    cluster::policy_index::PolicyIndex,
-    runtime::metrics::{Metrics, WebhookLabels},
+    cluster::{
+        pause::{Pauses, holds},
+        policy_index::PolicyIndex,
+    },
+    hardening::Enforcement,
+    runtime::{
+        clock,
+        metrics::{Metrics, WebhookLabels},
+    },
 };
 
 /// The API server's own limit on an object is 3 MiB, and an update carries two of them.
@@ -43,6 +50,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Shared {
     /// Policies by namespace.
     pub policies: PolicyIndex,
+    /// Whether enforcement is suspended.
+    pub pauses: Pauses,
     /// Metrics.
     pub metrics: Metrics,
 }
@@ -148,7 +157,9 @@ async fn answer(shared: &Shared, body: Result<Bytes, BytesRejection>) -> Respons
 fn review(shared: &Shared, body: &[u8]) -> Result<Vec<u8>, BadReview> {
     let request = Review::parse(body)?;
     let policies = shared.policies.of_namespace(request.namespace.as_deref().unwrap_or_default());
-    let answer = decide(&request, &policies);
+    let paused = holds(shared.pauses.borrow().as_ref(), clock::now());
+    let enforcement = if paused { Enforcement::Paused } else { Enforcement::InForce };
+    let answer = decide(&request, &policies, enforcement);
     let (kind, namespace, name) = (&*request.kind.kind, request.namespace.as_deref(), request.name.as_deref());
     let (allowed, warnings) = (answer.allowed, answer.warnings.len());
     if !allowed || warnings > 0 {

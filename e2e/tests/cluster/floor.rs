@@ -1,12 +1,18 @@
 //! Admission policies on the real API server, without Rampart running: what they refuse, and in which
 //! words, is what `rampart-pss` says of the pod as the API server stores it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+use k8s_openapi::api::{
+    admissionregistration::v1::{
+        ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+    },
+    core::v1::ConfigMap,
 };
 use kube::{
     Api, Client,
@@ -175,7 +181,11 @@ async fn compare_fixtures(client: &Client) -> Result<usize> {
 async fn type_checks_clean(env: Env) -> Result<()> {
     let client = env.shared().await?.plane.client();
     let api: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
-    let floors = floors(&[(Level::Restricted, Version::LATEST), (Level::Baseline, Version::minor(0))]);
+    let mut floors = floors(&[(Level::Restricted, Version::LATEST), (Level::Baseline, Version::minor(0))]);
+    for floor in &mut floors {
+        // The shared operator would clear them away as its own.
+        (floor.policy.metadata.labels, floor.binding.metadata.labels) = (None, None);
+    }
     apply(&client, &floors).await?;
     for floor in &floors {
         let name = floor.policy.metadata.name.clone().unwrap_or_default();
@@ -224,44 +234,9 @@ async fn refuses_while_rampart_is_away(_: Env) -> Result<()> {
     fixtures::apply(&client, &stories::hardening_policy("shop", "Enforce")).await?;
     enforced_by(&client, "shop", &[Enforcer::Webhook, Enforcer::AdmissionPolicy]).await?;
     refused(&client, "free", false).await?;
+    edits_are_undone(&client).await?;
+    a_pause_ends_by_itself(&plane).await?;
 
-    // Whatever another hand does to it is undone.
-    let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
-    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
-    let ours = ListParams::default().labels("rampart.dev/part=floor");
-    let kept = policies.list(&ours).await?.items.pop().context("an admission policy")?;
-    let name = kept.metadata.name.clone().unwrap_or_default();
-    for spec in [
-        json!({"matchConditions": [{"name": "never", "expression": "false"}]}),
-        json!({"failurePolicy": "Ignore"}),
-        json!({"matchConstraints": {"excludeResourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"], "scope": "*"}]}}),
-    ] {
-        policies.patch(&name, &PatchParams::default(), &Patch::Strategic(json!({"spec": spec}))).await?;
-        wait::until("the edit to be undone", wait::SOON, || async {
-            ensure!(policies.get(&name).await?.spec == kept.spec, "{spec} is there");
-            Ok(())
-        })
-        .await?;
-    }
-    let unlabelled = json!({"metadata": {"labels": null}});
-    policies.patch(&name, &PatchParams::default(), &Patch::Merge(&unlabelled)).await?;
-    wait::until("the labels to be back", wait::SOON, || async {
-        ensure!(policies.get(&name).await?.metadata.labels == kept.metadata.labels, "they are not");
-        Ok(())
-    })
-    .await?;
-    bindings
-        .patch(&name, &PatchParams::default(), &Patch::Merge(json!({"spec": {"validationActions": ["Audit"]}})))
-        .await?;
-    wait::until("the binding to deny again", wait::SOON, || async {
-        ensure!(bindings.get(&name).await?.spec.validation_actions == ["Deny"], "it does not");
-        Ok(())
-    })
-    .await?;
-    bindings.delete(&name, &DeleteParams::default()).await?;
-    wait::until("the binding to be back", wait::SOON, || async { Ok(drop(bindings.get(&name).await?)) }).await?;
-
-    // Rampart is gone, and its webhook with it.
     let ports = operator.kill()?;
     let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     let configuration = webhooks.get("rampart").await?;
@@ -269,11 +244,15 @@ async fn refuses_while_rampart_is_away(_: Env) -> Result<()> {
     refused(&client, "shop", true).await?;
     refused(&client, "free", false).await?;
     refused(&client, "kube-system", false).await?;
-    let good = serde_json::to_value(stories::good_pod()?)?;
-    let mut good = good;
+    let mut good = serde_json::to_value(stories::good_pod()?)?;
     (good["apiVersion"], good["kind"]) = (json!("v1"), json!("Pod"));
     let (code, body, _) = post(&client, &path("shop"), &good).await?;
     ensure!(code == 201, "{code}: {body}");
+    // Break-glass works without the operator, too.
+    rampart(&plane, &["pause", "--for=1h", "--reason=a drill"])?;
+    refused(&client, "shop", false).await?;
+    rampart(&plane, &["resume"])?;
+    refused(&client, "shop", true).await?;
 
     // It comes back, and sees what happened meanwhile.
     let mut shipped = serde_json::to_value(&configuration)?;
@@ -289,10 +268,88 @@ async fn refuses_while_rampart_is_away(_: Env) -> Result<()> {
     fixtures::apply(&client, &without).await?;
     enforced_by(&client, "shop", &[Enforcer::Webhook]).await?;
     wait::until("the admission policy to go", wait::SOON, || async {
-        ensure!(policies.list(&ours).await?.items.is_empty(), "it is there");
-        ensure!(bindings.list(&ours).await?.items.is_empty(), "its binding is there");
+        let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+        let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+        ensure!(policies.list(&ours()).await?.items.is_empty(), "it is there");
+        ensure!(bindings.list(&ours()).await?.items.is_empty(), "its binding is there");
         Ok(())
     })
     .await?;
     refused(&client, "shop", true).await
+}
+
+fn ours() -> ListParams {
+    ListParams::default().labels("rampart.dev/part=floor")
+}
+
+/// Runs a command of the binary against a control plane.
+fn rampart(plane: &ControlPlane, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(rampart_e2e::operator::binary()?);
+    let output = command.args(arguments).arg("--kubeconfig").arg(plane.admin_kubeconfig()?).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{arguments:?}: {said}");
+    Ok(said)
+}
+
+async fn a_pause_ends_by_itself(plane: &ControlPlane) -> Result<()> {
+    let client = plane.client();
+    let said = rampart(plane, &["pause", "--for=5s", "--reason=a drill"])?;
+    ensure!(said.contains("audited only until"), "{said}");
+    refused(&client, "shop", false).await?;
+    let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), "shop");
+    wait::until("status to say that it is paused", wait::SOON, || async {
+        let status = policies.get("hardened").await?.status.context("no status")?;
+        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").context("no Ready")?;
+        ensure!(ready.reason == "Paused" && ready.message.contains("a drill"), "{ready:?}");
+        Ok(())
+    })
+    .await?;
+    refused(&client, "shop", true).await?;
+    enforced_by(&client, "shop", &[Enforcer::Webhook, Enforcer::AdmissionPolicy]).await?;
+    let pauses: Api<ConfigMap> = Api::namespaced(client, "rampart-system");
+    ensure!(pauses.get_opt("rampart-pause").await?.is_none(), "a pause that is over is left");
+    Ok(())
+}
+
+/// Whatever another hand does to an admission policy is undone.
+async fn edits_are_undone(client: &Client) -> Result<()> {
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+    let kept = policies.list(&ours()).await?.items.pop().context("an admission policy")?;
+    let name = kept.metadata.name.clone().unwrap_or_default();
+    let all_pods = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"], "scope": "*"});
+    for spec in [
+        json!({"matchConditions": [{"name": "never", "expression": "false"}]}),
+        json!({"failurePolicy": "Ignore"}),
+        json!({"matchConstraints": {"excludeResourceRules": [all_pods]}}),
+        json!({"auditAnnotations": [{"key": "foreign", "valueExpression": "'foreign'"}]}),
+    ] {
+        policies.patch(&name, &PatchParams::default(), &Patch::Strategic(json!({"spec": spec}))).await?;
+        wait::until("the edit to be undone", wait::SOON, || async {
+            ensure!(policies.get(&name).await?.spec == kept.spec, "{spec} is there");
+            Ok(())
+        })
+        .await?;
+    }
+    let unlabelled = json!({"metadata": {"labels": null}});
+    policies.patch(&name, &PatchParams::default(), &Patch::Merge(&unlabelled)).await?;
+    wait::until("the labels to be back", wait::SOON, || async {
+        ensure!(policies.get(&name).await?.metadata.labels == kept.metadata.labels, "they are not");
+        Ok(())
+    })
+    .await?;
+    for spec in [
+        json!({"validationActions": ["Audit"]}),
+        json!({"matchResources": {"namespaceSelector": {"matchLabels": {"no": "where"}}}}),
+    ] {
+        bindings.patch(&name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await?;
+        wait::until("the binding to be as it was", wait::SOON, || async {
+            let live = bindings.get(&name).await?.spec;
+            ensure!(live.validation_actions == ["Deny"] && live.match_resources.is_none(), "{live:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    bindings.delete(&name, &DeleteParams::default()).await?;
+    wait::until("the binding to be back", wait::SOON, || async { Ok(drop(bindings.get(&name).await?)) }).await
 }

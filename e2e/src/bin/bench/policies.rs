@@ -1,8 +1,7 @@
-//! `make bench`: figures, each beside its limit. `BENCH_REST_MINUTES` shortens the rest.
+//! The operator with 1,000 policies. `BENCH_REST_MINUTES` shortens the rest.
 
 use std::{
     collections::HashSet,
-    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -23,30 +22,14 @@ use rampart_e2e::{
 };
 use serde_json::json;
 
+use super::figure;
+
 const NAMESPACES: usize = 100;
 const POLICIES: usize = 1000;
 const CONCURRENCY: usize = 16;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match bench().await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Prints a figure beside its limit, and says whether it holds.
-fn figure(what: &str, value: f64, limit: f64, unit: &str) -> bool {
-    let holds = value <= limit;
-    println!("{what}: {value:.2} {unit} (limit {limit} {unit}){}", if holds { "" } else { "  MISSED" });
-    holds
-}
-
-async fn bench() -> Result<bool> {
+/// Runs the operator beside one client on a real control plane.
+pub(super) async fn bench() -> Result<bool> {
     let plane = ControlPlane::start(&Options::default()).await?;
     let client = plane.client();
     let ports = Ports::claim()?;

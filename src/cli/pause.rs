@@ -1,0 +1,119 @@
+//! `rampart pause` and `rampart resume`: break-glass.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use jiff::SignedDuration;
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde_json::json;
+
+use crate::{
+    api::{
+        GoDuration,
+        labels::{FLOOR, PART},
+    },
+    cluster::{
+        client,
+        error::call,
+        pause::{Pause, remove, set},
+    },
+    runtime::{clock, metrics::Metrics},
+};
+
+/// Longer is no emergency but a change of policy.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// Which cluster.
+#[derive(Debug, Args)]
+pub(super) struct Cluster {
+    /// Kubeconfig.
+    #[arg(long, env = "KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig.
+    #[arg(long)]
+    context: Option<String>,
+    /// Namespace that Rampart is installed in.
+    #[arg(long, env = "RAMPART_NAMESPACE", default_value = "rampart-system")]
+    namespace: String,
+}
+
+/// Suspends what refuses pods, for a while: hardening is audited only. Webhook and admission policies
+/// go back to refusing by themselves when the time is over and the operator runs. Works without the
+/// operator, too. Retention holds, NetworkPolicies and keys are not touched.
+#[derive(Debug, Args)]
+pub(super) struct PauseCommand {
+    /// How long, at most 24h.
+    #[arg(long = "for", value_name = "DURATION")]
+    length: GoDuration,
+    /// Why; kept beside the end time, where everybody can read it.
+    #[arg(long)]
+    reason: String,
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
+/// Ends a pause now.
+#[derive(Debug, Args)]
+pub(super) struct ResumeCommand {
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
+impl Cluster {
+    async fn client(&self) -> Result<Client> {
+        let config = client::config(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
+        Ok(client::client(config, &Metrics::default())?)
+    }
+}
+
+impl PauseCommand {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let length = self.length.get();
+        ensure!(!length.is_zero() && length <= LONGEST, "--for must be more than 0s and at most 24h");
+        ensure!(!self.reason.trim().is_empty(), "--reason must say why");
+        let until = clock::now().saturating_add(SignedDuration::try_from(length)?)?;
+        let pause = Pause { until, reason: self.reason.clone() };
+        block_on(async {
+            let client = self.cluster.client().await?;
+            set(&client, &self.cluster.namespace, &pause).await?;
+            let bindings = set_actions(&client, "Audit").await?;
+            eprintln!("hardening is audited only until {until}, by {bindings} admission policies and the webhook");
+            eprintln!("`rampart resume` ends it now; without the operator running, nothing else does");
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+impl ResumeCommand {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        block_on(async {
+            let client = self.cluster.client().await?;
+            remove(&client, &self.cluster.namespace, None).await?;
+            let bindings = set_actions(&client, "Deny").await?;
+            eprintln!("hardening is enforced again, by {bindings} admission policies and the webhook");
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+fn block_on<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(task)
+}
+
+/// Sets what every binding of the floor does; the operator, where it runs, does the same.
+async fn set_actions(client: &Client, action: &str) -> Result<usize> {
+    let api: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+    let ours = ListParams::default().labels(&format!("{PART}={FLOOR}"));
+    let bindings = call(|| "listing the bindings of admission policies".into(), api.list(&ours)).await?.items;
+    let patch = Patch::Merge(json!({"spec": {"validationActions": [action]}}));
+    for binding in &bindings {
+        let name = binding.name_any();
+        call(|| format!("changing the binding {name}"), api.patch(&name, &PatchParams::default(), &patch)).await?;
+    }
+    Ok(bindings.len())
+}
