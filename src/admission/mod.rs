@@ -10,7 +10,7 @@ mod update;
 use rampart_pss::Pod;
 
 pub use review::{Answer, BadReview, Operation, Request, Review, Status};
-pub use rules::{SYSTEM_NAMESPACES, WEBHOOK_CONFIGURATION, is_system_namespace, webhook_configuration};
+pub use rules::{WEBHOOK_CONFIGURATION, webhook_configuration};
 pub use target::{Target, template_path};
 
 use crate::{

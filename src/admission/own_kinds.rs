@@ -5,7 +5,8 @@ use serde::de::DeserializeOwned;
 
 use super::{Answer, Operation, Request};
 use crate::{
-    api::{ApiKey, Invalid, RetentionPolicy, SecurityPolicy},
+    api::{ApiKey, ClusterSecurityPolicy, Invalid, RetentionPolicy, SecurityPolicy},
+    hardening::ClusterWide,
     keys, policy, retention,
 };
 
@@ -17,6 +18,9 @@ pub(super) fn decide(request: &Request<'_>) -> Answer {
     let object = object.get();
     match &*request.kind.kind {
         "SecurityPolicy" => validate(request, object, |policy: &SecurityPolicy| policy::parse(policy).map(drop)),
+        "ClusterSecurityPolicy" => {
+            validate(request, object, |policy: &ClusterSecurityPolicy| ClusterWide::try_from(policy).map(drop))
+        }
         "ApiKey" => validate(request, object, |key: &ApiKey| keys::Spec::try_from(key).map(drop)),
         "RetentionPolicy" => {
             validate(request, object, |policy: &RetentionPolicy| retention::Spec::try_from(policy).map(drop))

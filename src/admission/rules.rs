@@ -4,15 +4,10 @@
 use serde_json::{Value, json};
 
 use super::target::TEMPLATES;
-use crate::GROUP;
+use crate::{GROUP, hardening::SYSTEM_NAMESPACES};
 
 /// Name of the configuration.
 pub const WEBHOOK_CONFIGURATION: &str = "rampart";
-
-/// Namespaces whose pods are never judged by the webhook: judging them could keep a cluster from
-/// starting.
-pub const SYSTEM_NAMESPACES: [&str; 5] =
-    ["kube-system", "kube-public", "kube-node-lease", "rampart-system", "rampart-keys"];
 
 /// The ValidatingWebhookConfiguration, for a webhook behind `client_config`. The operator adds the
 /// `caBundle`; every other default of the API server is spelled out, so that GitOps sees no drift.
@@ -34,12 +29,16 @@ pub fn webhook_configuration(client_config: &Value) -> Value {
             ]},
         })
     };
-    let rule = |groups: &[&str], versions: &[&str], operations: &[&str], resources: &[&str]| {
+    let scoped = |groups: &[&str], versions: &[&str], operations: &[&str], resources: &[&str], scope: &str| {
         json!({"apiGroups": groups, "apiVersions": versions, "operations": operations, "resources": resources,
-               "scope": "Namespaced"})
+               "scope": scope})
+    };
+    let rule = |groups: &[&str], versions: &[&str], operations: &[&str], resources: &[&str]| {
+        scoped(groups, versions, operations, resources, "Namespaced")
     };
     let both = ["CREATE", "UPDATE"];
     let own = rule(&[GROUP], &["v1alpha1"], &both, &["securitypolicies", "apikeys", "retentionpolicies"]);
+    let cluster_wide = scoped(&[GROUP], &["v1alpha1"], &both, &["clustersecuritypolicies"], "Cluster");
     let pods = [
         rule(&[""], &["v1"], &both, &["pods"]),
         rule(&[""], &["v1"], &["UPDATE"], &["pods/ephemeralcontainers", "pods/resize"]),
@@ -57,15 +56,9 @@ pub fn webhook_configuration(client_config: &Value) -> Value {
         "kind": "ValidatingWebhookConfiguration",
         "metadata": {"name": WEBHOOK_CONFIGURATION, "labels": {"app.kubernetes.io/name": "rampart"}},
         "webhooks": [
-            webhook("own-kinds", "Fail", json!([own])),
+            webhook("own-kinds", "Fail", json!([own, cluster_wide])),
             webhook("pods", "Ignore", json!(pods)),
             webhook("templates", "Ignore", json!(templates)),
         ],
     })
-}
-
-/// Whether a namespace is the cluster's or Rampart's own.
-#[must_use]
-pub fn is_system_namespace(name: &str) -> bool {
-    SYSTEM_NAMESPACES.contains(&name)
 }

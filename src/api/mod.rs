@@ -3,8 +3,10 @@
 //! Doc comments here are the manual that `kubectl explain` prints.
 
 mod api_key;
+mod cluster_security_policy;
 pub mod condition;
 mod duration;
+mod hardening;
 mod invalid;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
 mod key_record;
@@ -20,7 +22,11 @@ pub use api_key::{
     ApiKey, ApiKeySpec, ApiKeyStatus, ConsumerSecret, Owner, Rotation, RotationPolicy, SecretKeys, VersionState,
     VersionStatus,
 };
+pub use cluster_security_policy::{
+    ClusterSecurityPolicy, ClusterSecurityPolicySpec, ClusterSecurityPolicyStatus, SystemNamespace,
+};
 pub use duration::GoDuration;
+pub use hardening::{AdmissionPolicy, Enforcer, Hardening, HardeningMode, HardeningStatus, Level, PodSecurity};
 pub use invalid::Invalid;
 pub use key_record::{ApiKeyRef, KeyRecord, KeyRecordSpec, RecordState};
 pub use retention_policy::{
@@ -28,13 +34,12 @@ pub use retention_policy::{
     RetentionPolicyStatus, Safety, Target,
 };
 pub use security_policy::{
-    AdmissionPolicy, Direction, Enforcer, Entity, External, Finding, Hardening, HardeningMode, HardeningStatus, Level,
-    Network, NetworkMode, NetworkRule, NetworkStatus, Peer, PodSecurity, Pods, Port, Protocol, Reciprocal,
-    SecurityPolicy, SecurityPolicySpec, SecurityPolicyStatus,
+    Direction, Entity, External, Finding, Network, NetworkMode, NetworkRule, NetworkStatus, Peer, Pods, Port, Protocol,
+    Reciprocal, SecurityPolicy, SecurityPolicySpec, SecurityPolicyStatus,
 };
 
 /// Every custom resource definition, in the order in which they are written to `crds/`.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![SecurityPolicy::crd(), ApiKey::crd(), KeyRecord::crd(), RetentionPolicy::crd()]
+    vec![SecurityPolicy::crd(), ClusterSecurityPolicy::crd(), ApiKey::crd(), KeyRecord::crd(), RetentionPolicy::crd()]
 }

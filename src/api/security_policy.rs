@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Hardening, HardeningStatus};
+
 /// A SecurityPolicy hardens the pods of its namespace at admission and keeps the NetworkPolicies that
 /// its network intent asks for. Other API groups have a kind of this name too: `kubectl get rsp`.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -40,76 +42,6 @@ pub struct SecurityPolicySpec {
     /// What pods of the namespace may talk to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
-}
-
-/// Container hardening.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Hardening {
-    /// What happens to a pod that violates: Audit records it in the API server's audit log, Warn also
-    /// tells who creates it, Enforce refuses it. Where several policies cover a namespace, the
-    /// strictest wins.
-    #[serde(default)]
-    pub mode: HardeningMode,
-    /// The Pod Security Standard that pods must meet.
-    pub pod_security: PodSecurity,
-    /// Generate keeps a ValidatingAdmissionPolicy for what is enforced, so that the API server refuses by
-    /// itself, whether Rampart runs or not; None leaves refusing to the webhook, which is skipped while
-    /// it is away.
-    #[serde(default)]
-    pub admission_policy: AdmissionPolicy,
-}
-
-/// Whether what is enforced becomes a ValidatingAdmissionPolicy.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AdmissionPolicy {
-    /// It does.
-    #[default]
-    Generate,
-    /// It does not.
-    None,
-}
-
-/// What happens to a pod that violates, from nothing to refusal.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum HardeningMode {
-    /// Nothing.
-    Disabled,
-    /// An audit annotation.
-    #[default]
-    Audit,
-    /// A warning to the client, and an audit annotation.
-    Warn,
-    /// Refusal.
-    Enforce,
-}
-
-/// A level of the Pod Security Standards, at a version of them.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct PodSecurity {
-    /// The level.
-    pub level: Level,
-    /// Version of the standard: `latest` (the newest that this release of Rampart knows), or `v1.N`.
-    #[serde(default = "latest")]
-    #[schemars(length(max = 16), regex(pattern = r"^(latest|v1\.(0|[1-9][0-9]*))$"))]
-    pub version: String,
-}
-
-fn latest() -> String {
-    "latest".into()
-}
-
-/// A level of the Pod Security Standards, in their own spelling.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// No restriction.
-    Privileged,
-    /// Known privilege escalations are refused.
-    Baseline,
-    /// Hardening best practice is required.
-    Restricted,
 }
 
 /// Network intent: which pods, which directions become deny by default, and what is then allowed.
@@ -317,26 +249,6 @@ pub struct SecurityPolicyStatus {
     /// The hardening part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hardening: Option<HardeningStatus>,
-}
-
-/// What is true of container hardening.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct HardeningStatus {
-    /// What refuses pods that violate: the webhook, which is skipped while it is away, and the API
-    /// server's own admission policies, which are not. Empty while nothing is enforced.
-    #[serde(default)]
-    #[schemars(length(max = 2))]
-    pub enforced_by: Vec<Enforcer>,
-}
-
-/// What refuses pods.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Enforcer {
-    /// Rampart's admission webhook.
-    Webhook,
-    /// A ValidatingAdmissionPolicy that Rampart keeps.
-    AdmissionPolicy,
 }
 
 /// What is true of a network intent.

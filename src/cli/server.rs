@@ -24,7 +24,10 @@ use crate::{
         pause::{Pauses, follow},
         policy_index::PolicyIndex,
     },
-    controllers::{ApiKeySettings, ApiKeys, Context, Floors, RetentionPolicies, RetentionSettings, SecurityPolicies},
+    controllers::{
+        ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, RetentionPolicies, RetentionSettings,
+        SecurityPolicies,
+    },
     network::Facts,
     runtime::{
         logs,
@@ -127,7 +130,7 @@ impl Options {
         tasks.spawn("admin", admin);
         let policies = PolicyIndex::default();
         let synced = readiness.gate("policies");
-        let following = policies.clone().follow(client.clone(), synced.clone(), metrics.clone(), stopped.clone());
+        let following = policies.clone().run(client.clone(), synced.clone(), metrics.clone(), stopped.clone());
         tasks.spawn("policies", following);
         let (pauses_tx, pauses) = watch::channel(None);
         let known = readiness.gate("pause");
@@ -191,7 +194,7 @@ impl Options {
             bundle: readiness.gate("webhook-ca-bundle"),
         };
         tasks.spawn("webhook-certificates", keeper.run(stopped.clone()));
-        let shared = webhook::Shared { policies, pauses, metrics: metrics.clone() };
+        let shared = webhook::Shared { client: client.clone(), policies, pauses, metrics: metrics.clone() };
         tasks.spawn("webhook", webhook::serve(self.webhook_address, server_config(leaf)?, shared, stopped));
         Ok(())
     }
@@ -219,6 +222,7 @@ impl Options {
             dns_addresses: self.network_dns_addresses.clone(),
         };
         let in_force = Floors::spawn(&context, policies, leadership.clone(), self.namespace.clone(), tasks);
+        ClusterSecurityPolicies::spawn(&context, in_force.clone(), leadership.clone(), tasks);
         SecurityPolicies::spawn(&context, given, in_force, leadership.clone(), self.namespace.clone(), tasks);
         let keys = ApiKeySettings {
             install_namespace: self.namespace.clone(),

@@ -1,50 +1,91 @@
 //! The policies that cover each namespace, as webhook and floor read them: swapped whole, so that a
 //! reader sees one state of the world and never waits.
 
+mod follow;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use arc_swap::ArcSwap;
-use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt as _,
-    core::DeserializeGuard,
-    runtime::{WatchStreamExt as _, watcher},
+    core::{DeserializeGuard, PartialObjectMeta},
 };
 use rampart_pss::{Level, Version};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::client::PAGE;
+use self::follow::{Key, follow};
+use super::{
+    Result,
+    error::{call, found},
+};
 use crate::{
-    admission::is_system_namespace,
-    api::{HardeningMode, SecurityPolicy},
-    hardening::{Covering, Origin, Requirement},
+    api::{ClusterSecurityPolicy, HardeningMode, Invalid, SecurityPolicy},
+    hardening::{ClusterWide, Covering, Demand, Origin, Requirement, is_system_namespace},
     runtime::{
         metrics::{KindLabel, Metrics},
         readiness::Gate,
     },
 };
 
-type Covered = HashMap<String, Arc<[Covering]>>;
+/// Standards by namespace.
+pub type Standards = BTreeMap<String, BTreeSet<(Level, Version)>>;
+type Labels = BTreeMap<String, String>;
+
+/// One state of the world.
+#[derive(Clone, Default)]
+struct Known {
+    /// Of SecurityPolicies, by namespace.
+    own: Arc<HashMap<String, Arc<[Covering]>>>,
+    /// Of ClusterSecurityPolicies, by name.
+    wide: Arc<BTreeMap<String, ClusterWide>>,
+    /// Labels of namespaces.
+    labels: Arc<HashMap<String, Labels>>,
+}
 
 /// The index.
 #[derive(Clone, Default)]
 pub struct PolicyIndex {
-    covered: Arc<ArcSwap<Covered>>,
+    known: Arc<ArcSwap<Known>>,
     changes: watch::Sender<u64>,
 }
 
-/// Standards by namespace.
-pub type Standards = BTreeMap<String, BTreeSet<(Level, Version)>>;
+impl Known {
+    fn covering(&self, namespace: &str, labels: &Labels) -> Arc<[Covering]> {
+        let own = self.own.get(namespace).cloned().unwrap_or_default();
+        let wide: Vec<Covering> = self
+            .wide
+            .iter()
+            .filter(|(_, policy)| policy.covers(namespace, labels))
+            .map(|(name, policy)| Covering {
+                origin: Origin::ClusterSecurityPolicy(name.clone()),
+                requirement: policy.requirement,
+            })
+            .collect();
+        if wide.is_empty() { own } else { wide.into_iter().chain(own.iter().cloned()).collect() }
+    }
+}
 
 impl PolicyIndex {
-    /// Policies that cover a namespace.
-    #[must_use]
-    pub fn of_namespace(&self, namespace: &str) -> Arc<[Covering]> {
-        self.covered.load().get(namespace).cloned().unwrap_or_default()
+    /// Policies that cover a namespace. One that is so new that no watch has told of it is asked for.
+    ///
+    /// # Errors
+    /// When a namespace has to be asked for, and can't be.
+    pub async fn of_namespace(&self, client: &Client, namespace: &str) -> Result<Arc<[Covering]>> {
+        let known = self.known.load_full();
+        if known.wide.is_empty() || namespace.is_empty() {
+            return Ok(known.own.get(namespace).cloned().unwrap_or_default());
+        }
+        if let Some(labels) = known.labels.get(namespace) {
+            return Ok(known.covering(namespace, labels));
+        }
+        let api: Api<Namespace> = Api::all(client.clone());
+        let live = found(call(|| format!("reading namespace {namespace}"), api.get_metadata(namespace)).await)?;
+        Ok(known.covering(namespace, &live.map(|live| live.labels().clone()).unwrap_or_default()))
     }
 
     /// Changes its value whenever the index has changed.
@@ -53,145 +94,142 @@ impl PolicyIndex {
         self.changes.subscribe()
     }
 
-    /// What each namespace asks the admission policies to enforce.
+    /// What shall be enforced by admission policies.
     #[must_use]
-    pub fn floor(&self) -> Standards {
-        let covered = self.covered.load();
-        let namespaces = covered.iter().filter(|(namespace, _)| !is_system_namespace(namespace));
+    pub fn demand(&self) -> Demand {
+        let known = self.known.load();
+        let namespaces = known.own.iter().filter(|(namespace, _)| !is_system_namespace(namespace));
         let standards = namespaces.map(|(namespace, policies)| {
             let enforced = policies.iter().map(|covering| &covering.requirement).filter(|it| it.has_floor());
             (namespace.clone(), enforced.map(|it| (it.level, it.version)).collect::<BTreeSet<_>>())
         });
-        standards.filter(|(_, standards)| !standards.is_empty()).collect()
+        let clusters = known.wide.iter().filter(|(_, policy)| policy.requirement.has_floor());
+        Demand {
+            namespaces: standards.filter(|(_, standards)| !standards.is_empty()).collect(),
+            clusters: clusters.map(|(name, policy)| (name.clone(), policy.clone())).collect(),
+        }
     }
 
-    /// Follows the cluster until the process stops.
+    fn publish(&self, change: impl Fn(&mut Known)) {
+        self.known.rcu(|known| {
+            let mut known = Known::clone(known);
+            change(&mut known);
+            known
+        });
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Follows the cluster until the process stops; `synced` opens when everything has been listed.
     ///
     /// # Errors
     /// None: a failing watch is restarted.
-    pub async fn follow(
+    pub async fn run(
         self,
         client: Client,
         synced: Gate,
         metrics: Metrics,
         stopped: CancellationToken,
     ) -> anyhow::Result<()> {
-        let api: Api<DeserializeGuard<SecurityPolicy>> = Api::all(client);
-        let stream =
-            watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff().take_until(stopped.cancelled());
-        let mut stream = std::pin::pin!(stream);
-        let mut builder = Builder::default();
-        while let Some(event) = stream.next().await {
-            match event {
-                Ok(event) => {
-                    if let Some(namespace) = builder.take(event, &metrics) {
-                        self.publish(&builder, namespace.as_deref());
-                        synced.open();
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "the watch of policies failed and is being restarted"),
+        let listed = [watch::Sender::new(false), watch::Sender::new(false), watch::Sender::new(false)];
+        let all_listed = async {
+            for listed in &listed {
+                let _ = listed.subscribe().wait_for(|listed| *listed).await;
             }
+            synced.open();
+        };
+        let [own_listed, wide_listed, labels_listed] = &listed;
+        let own = follow(
+            Api::<DeserializeGuard<SecurityPolicy>>::all(client.clone()),
+            |policy, before| own(policy, before, &metrics),
+            |all, changed| self.publish(|known| put_own(known, all, changed)),
+            own_listed,
+        );
+        let wide = follow(
+            Api::<DeserializeGuard<ClusterSecurityPolicy>>::all(client.clone()),
+            |policy, before| wide(policy, before, &metrics),
+            |all, _| self.publish(|known| known.wide = Arc::new(by_name(all))),
+            wide_listed,
+        );
+        let labels = follow(
+            Api::<PartialObjectMeta<Namespace>>::all(client),
+            |namespace, _| Some(namespace.labels().clone()),
+            |all, _| self.publish(|known| known.labels = Arc::new(by_name(all))),
+            labels_listed,
+        );
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            _ = async { tokio::join!(own, wide, labels, all_listed) } => {}
         }
         Ok(())
     }
-
-    fn publish(&self, builder: &Builder, namespace: Option<&str>) {
-        let covered = match namespace {
-            None => {
-                builder.known.iter().map(|(namespace, policies)| (namespace.clone(), coverings(policies))).collect()
-            }
-            Some(namespace) => {
-                let mut covered = Covered::clone(&self.covered.load());
-                match builder.known.get(namespace).map(coverings).filter(|policies| !policies.is_empty()) {
-                    Some(policies) => drop(covered.insert(namespace.into(), policies)),
-                    None => drop(covered.remove(namespace)),
-                }
-                covered
-            }
-        };
-        self.covered.store(Arc::new(covered));
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
-    }
 }
 
-type Policies = BTreeMap<String, Option<Covering>>;
-
-fn coverings(policies: &Policies) -> Arc<[Covering]> {
-    policies.values().flatten().cloned().collect()
+fn by_name<V: Clone, M: FromIterator<(String, V)>>(all: &BTreeMap<Key, V>) -> M {
+    all.iter().map(|((_, name), value)| (name.clone(), value.clone())).collect()
 }
 
-/// What events have brought so far.
-#[derive(Default)]
-struct Builder {
-    known: HashMap<String, Policies>,
-    listed: Option<HashMap<String, Policies>>,
-}
-
-impl Builder {
-    /// Takes in an event; returns what to publish: a namespace, or `Some(None)` for everything.
-    #[allow(clippy::option_option, reason = "nothing, one namespace, or everything")]
-    fn take(
-        &mut self,
-        event: watcher::Event<DeserializeGuard<SecurityPolicy>>,
-        metrics: &Metrics,
-    ) -> Option<Option<String>> {
-        match event {
-            watcher::Event::Init => {
-                self.listed = Some(HashMap::new());
-                None
-            }
-            watcher::Event::InitApply(policy) => {
-                let listed = self.listed.get_or_insert_default();
-                let policies = listed.entry(policy.namespace().unwrap_or_default()).or_default();
-                put(policies, self.known.get(&policy.namespace().unwrap_or_default()), &policy, metrics);
-                None
-            }
-            watcher::Event::InitDone => {
-                self.known = self.listed.take().unwrap_or_default();
-                Some(None)
-            }
-            watcher::Event::Apply(policy) => {
-                let namespace = policy.namespace().unwrap_or_default();
-                let before = self.known.get(&namespace).cloned();
-                put(self.known.entry(namespace.clone()).or_default(), before.as_ref(), &policy, metrics);
-                (self.known.get(&namespace) != before.as_ref()).then_some(Some(namespace))
-            }
-            watcher::Event::Delete(policy) => {
-                let namespace = policy.namespace().unwrap_or_default();
-                self.known.get_mut(&namespace)?.remove(&policy.name_any())?;
-                Some(Some(namespace))
-            }
+/// Puts what is known of one namespace, or of all.
+fn put_own(known: &mut Known, all: &BTreeMap<Key, Covering>, changed: Option<&Key>) {
+    let of = |namespace: &str| -> Arc<[Covering]> {
+        let from = (namespace.to_owned(), String::new());
+        all.range(from..).take_while(|((of, _), _)| of == namespace).map(|(_, covering)| covering.clone()).collect()
+    };
+    let mut own = if changed.is_some() { HashMap::clone(&known.own) } else { HashMap::new() };
+    let namespaces: BTreeSet<&String> = match changed {
+        Some((namespace, _)) => [namespace].into(),
+        None => all.keys().map(|(namespace, _)| namespace).collect(),
+    };
+    for namespace in namespaces {
+        let policies = of(namespace);
+        if policies.is_empty() {
+            own.remove(namespace);
+        } else {
+            own.insert(namespace.clone(), policies);
         }
     }
+    known.own = Arc::new(own);
 }
 
-/// A policy that can't be read keeps what it last said: a broken edit must not open a namespace.
-fn put(
-    policies: &mut Policies,
-    before: Option<&Policies>,
-    policy: &DeserializeGuard<SecurityPolicy>,
-    metrics: &Metrics,
-) {
+/// What a SecurityPolicy asks of pods.
+fn own(policy: &DeserializeGuard<SecurityPolicy>, before: Option<&Covering>, metrics: &Metrics) -> Option<Covering> {
     let name = policy.name_any();
-    let requirement = match &policy.0 {
-        // The hardening alone: a network part that can't be read must not open the namespace.
-        Ok(policy) => {
-            let hardening = policy.spec.hardening.as_ref().map(Requirement::try_from).transpose();
-            hardening.map_err(|error| error.to_string())
-        }
-        Err(error) => Err(error.to_string()),
+    // The hardening alone: a network part that can't be read must not open the namespace.
+    let asked = policy.0.as_ref().map(|policy| policy.spec.hardening.as_ref().map(Requirement::try_from).transpose());
+    let requirement =
+        readable("securitypolicy", &name, asked, metrics).unwrap_or_else(|| before.map(|before| before.requirement));
+    let origin = Origin::SecurityPolicy(name);
+    let asked = requirement.filter(|requirement| requirement.mode != HardeningMode::Disabled);
+    asked.map(|requirement| Covering { origin, requirement })
+}
+
+/// What a ClusterSecurityPolicy asks of pods.
+fn wide(
+    policy: &DeserializeGuard<ClusterSecurityPolicy>,
+    before: Option<&ClusterWide>,
+    metrics: &Metrics,
+) -> Option<ClusterWide> {
+    let asked = policy.0.as_ref().map(|policy| ClusterWide::try_from(policy).map(Some));
+    let policy =
+        readable("clustersecuritypolicy", &policy.name_any(), asked, metrics).unwrap_or_else(|| before.cloned());
+    policy.filter(|policy| policy.requirement.mode != HardeningMode::Disabled)
+}
+
+/// `None` where a policy can't be read: it keeps what it last said, since a broken edit must not open a
+/// namespace.
+fn readable<T, E: std::fmt::Display>(
+    kind: &'static str,
+    name: &str,
+    asked: std::result::Result<std::result::Result<T, Invalid>, E>,
+    metrics: &Metrics,
+) -> Option<T> {
+    let error = match asked {
+        Ok(Ok(asked)) => return Some(asked),
+        Ok(Err(invalid)) => invalid.to_string(),
+        Err(error) => error.to_string(),
     };
-    let covering = match requirement {
-        Ok(requirement) => requirement
-            .filter(|requirement| requirement.mode != HardeningMode::Disabled)
-            .map(|requirement| Covering { origin: Origin::SecurityPolicy(name.clone()), requirement }),
-        Err(error) => {
-            tracing::error!(policy = name, error, "a policy can't be read, and keeps saying what it said last");
-            metrics.invalid_objects.get_or_create(&KindLabel { kind: "securitypolicy" }).inc();
-            before.and_then(|before| before.get(&name)).cloned().flatten()
-        }
-    };
-    policies.insert(name, covering);
+    tracing::error!(kind, policy = name, error, "a policy can't be read, and keeps saying what it said last");
+    metrics.invalid_objects.get_or_create(&KindLabel { kind }).inc();
+    None
 }
 
 #[cfg(test)]
@@ -207,41 +245,47 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
-    fn names(index: &PolicyIndex) -> Vec<String> {
-        let named = |covering: &Covering| match &covering.origin {
-            Origin::SecurityPolicy(name) => name.clone(),
-            other => panic!("{other:?}"),
+    #[test]
+    fn a_broken_edit_keeps_what_was_said_and_a_broken_new_one_says_nothing() {
+        let metrics = Metrics::default();
+        let good = own(&policy("a", "latest"), None, &metrics).unwrap();
+        assert_eq!(own(&policy("a", "newest"), Some(&good), &metrics), Some(good));
+        assert_eq!(own(&policy("a", "newest"), None, &metrics), None);
+    }
+
+    #[test]
+    fn cluster_policies_cover_by_label_and_never_system_namespaces() {
+        let json = serde_json::json!({
+            "apiVersion": "rampart.dev/v1alpha1", "kind": "ClusterSecurityPolicy", "metadata": {"name": "base"},
+            "spec": {"namespaceSelector": {"matchLabels": {"tier": "web"}},
+                     "hardening": {"mode": "Enforce", "podSecurity": {"level": "baseline"}}},
+        });
+        let metrics = Metrics::default();
+        let base = wide(&serde_json::from_value(json).unwrap(), None, &metrics).unwrap();
+        let own = own(&policy("a", "latest"), None, &metrics).unwrap();
+        let known = Known {
+            own: Arc::new([("n".to_owned(), [own].into())].into()),
+            wide: Arc::new([("base".to_owned(), base)].into()),
+            labels: Arc::default(),
         };
-        index.of_namespace("n").iter().map(named).collect()
-    }
-
-    fn feed(index: &PolicyIndex, builder: &mut Builder, event: watcher::Event<DeserializeGuard<SecurityPolicy>>) {
-        if let Some(namespace) = builder.take(event, &Metrics::default()) {
-            index.publish(builder, namespace.as_deref());
-        }
+        let web: Labels = [("tier".to_owned(), "web".to_owned())].into();
+        let count = |namespace: &str, labels: &Labels| known.covering(namespace, labels).len();
+        assert_eq!((count("n", &web), count("n", &Labels::new())), (2, 1));
+        assert_eq!((count("m", &web), count("m", &Labels::new()), count("kube-system", &web)), (1, 0, 0));
     }
 
     #[test]
-    fn policies_come_and_go_and_a_broken_edit_opens_nothing() {
-        let (index, mut builder) = (PolicyIndex::default(), Builder::default());
-        feed(&index, &mut builder, watcher::Event::Apply(policy("a", "latest")));
-        assert_eq!(names(&index), ["a"]);
-        feed(&index, &mut builder, watcher::Event::Apply(policy("a", "newest")));
-        assert_eq!(names(&index), ["a"], "the last readable state holds");
-        feed(&index, &mut builder, watcher::Event::Apply(policy("broken", "newest")));
-        assert_eq!(names(&index), ["a"], "and one broken policy does not stop the rest");
-        feed(&index, &mut builder, watcher::Event::Delete(policy("a", "latest")));
-        assert!(names(&index).is_empty());
-    }
-
-    #[test]
-    fn a_new_list_replaces_everything_at_once() {
-        let (index, mut builder) = (PolicyIndex::default(), Builder::default());
-        feed(&index, &mut builder, watcher::Event::Apply(policy("a", "latest")));
-        feed(&index, &mut builder, watcher::Event::Init);
-        feed(&index, &mut builder, watcher::Event::InitApply(policy("b", "latest")));
-        assert_eq!(names(&index), ["a"], "until the list is complete");
-        feed(&index, &mut builder, watcher::Event::InitDone);
-        assert_eq!(names(&index), ["b"]);
+    fn one_namespace_changes_without_the_others() {
+        let metrics = Metrics::default();
+        let covering = own(&policy("a", "latest"), None, &metrics).unwrap();
+        let key = |namespace: &str, name: &str| (namespace.to_owned(), name.to_owned());
+        let mut all: BTreeMap<Key, Covering> =
+            [(key("n", "a"), covering.clone()), (key("n", "b"), covering.clone()), (key("m", "a"), covering)].into();
+        let mut known = Known::default();
+        put_own(&mut known, &all, None);
+        assert_eq!((known.own["n"].len(), known.own["m"].len()), (2, 1));
+        all.remove(&key("m", "a"));
+        put_own(&mut known, &all, Some(&key("m", "a")));
+        assert!(known.own.contains_key("n") && !known.own.contains_key("m"));
     }
 }

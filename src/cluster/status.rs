@@ -2,16 +2,15 @@
 
 use std::{collections::BTreeMap, fmt::Debug};
 
-use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    api::{Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
     core::object::HasStatus,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::{Result, error::call};
+use super::{Error, Result, error::call};
 
 /// Field manager of statuses.
 const MANAGER: &str = "rampart-status";
@@ -25,7 +24,7 @@ const MANAGER: &str = "rampart-status";
 /// When the call fails, the object was changed meanwhile, or it is gone.
 pub async fn remember<K>(client: &Client, root: &K, status: &K::Status) -> Result<Option<String>>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + HasStatus + Clone + Debug + DeserializeOwned,
+    K: Resource<DynamicType = ()> + HasStatus + Clone + Debug + DeserializeOwned,
     K::Status: PartialEq + Serialize,
 {
     if root.status() == Some(status) {
@@ -40,7 +39,7 @@ where
 /// When the call fails; that the object is gone is not an error.
 pub async fn report<K>(client: &Client, root: &K, status: &K::Status) -> Result<bool>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + HasStatus + Clone + Debug + DeserializeOwned,
+    K: Resource<DynamicType = ()> + HasStatus + Clone + Debug + DeserializeOwned,
     K::Status: PartialEq + Serialize,
 {
     if root.status() == Some(status) {
@@ -54,10 +53,15 @@ where
 
 async fn apply<K>(client: &Client, root: &K, version: Option<String>, status: &K::Status) -> Result<K>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + HasStatus + Clone + Debug + DeserializeOwned,
+    K: Resource<DynamicType = ()> + HasStatus + Clone + Debug + DeserializeOwned,
     K::Status: Serialize,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), &root.namespace().unwrap_or_default());
+    // Of either scope.
+    let resource = ApiResource::erase::<K>(&());
+    let api: Api<DynamicObject> = match root.namespace() {
+        Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
     let name = root.name_any();
     // The UID keeps a resource that was deleted and made anew from getting its predecessor's status.
     let mut metadata =
@@ -68,5 +72,6 @@ where
     });
     let params = PatchParams::apply(MANAGER).force();
     let doing = || format!("writing the status of {} {name}", K::kind(&()));
-    call(doing, api.patch_status(&name, &params, &Patch::Apply(&patch))).await
+    let written = call(doing, api.patch_status(&name, &params, &Patch::Apply(&patch))).await?;
+    written.try_parse().map_err(|error| Error::Unexpected(format!("{} {name}: {error}", K::kind(&()))))
 }

@@ -19,6 +19,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{WatchStreamExt as _, watcher},
 };
+use rampart_pss::{Level, Version};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,12 @@ use tokio_util::sync::CancellationToken;
 use super::{Backoff, Context, pruning};
 use crate::{
     admission::WEBHOOK_CONFIGURATION,
-    api::labels::{FLOOR, MANAGED_BY, MANAGER, PART},
+    api::Enforcer,
+    api::condition::{Conditions, Type},
+    api::{
+        HardeningMode,
+        labels::{FLOOR, MANAGED_BY, MANAGER, PART},
+    },
     cluster::{
         Error, Result,
         apply::{Kept, Outcome, delete_seen_in, keep_in},
@@ -37,7 +43,7 @@ use crate::{
         policy_index::{PolicyIndex, Standards},
         prune::{CrdState, Verdict, crd_state, decide},
     },
-    hardening::{Floor, compile, namespaces},
+    hardening::{Floor, Place, Requirement, SELECTOR, compile, extent},
     runtime::{
         clock,
         metrics::{KindLabel, Metrics},
@@ -49,6 +55,7 @@ use crate::{
 const FIELD_MANAGER: &str = "rampart-floor";
 const KIND: &str = "ValidatingAdmissionPolicy";
 const CRD: &str = "securitypolicies.rampart.dev";
+const CLUSTER_CRD: &str = "clustersecuritypolicies.rampart.dev";
 /// Changes that come together are one pass.
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -57,8 +64,10 @@ const RESUMED: Reason = Reason::normal("EnforcementResumed");
 /// What refuses pods now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InForce {
-    /// Standards that admission policies enforce.
+    /// Standards that admission policies enforce for SecurityPolicies.
     pub floor: Standards,
+    /// Standards that admission policies enforce for ClusterSecurityPolicies, by name.
+    pub clusters: BTreeMap<String, (Level, Version)>,
     /// Whether the API server asks the webhook about pods.
     pub webhook: bool,
     /// Until when, and why, nothing is refused.
@@ -78,6 +87,58 @@ pub struct Floors {
 struct Live {
     policies: BTreeMap<String, ValidatingAdmissionPolicy>,
     bindings: BTreeMap<String, ValidatingAdmissionPolicyBinding>,
+}
+
+/// What refuses pods for a policy, and why it is not yet, or no longer, what was asked for.
+#[derive(Debug, PartialEq)]
+pub(super) struct Enforcers {
+    pub(super) by: Vec<Enforcer>,
+    pending: Option<(&'static str, String)>,
+}
+
+impl InForce {
+    fn add(&mut self, floor: &Floor) {
+        match &floor.place {
+            Place::Named(namespaces) => {
+                for namespace in namespaces {
+                    self.floor.entry(namespace.clone()).or_default().insert(floor.standard);
+                }
+            }
+            Place::Selected(names) => self.clusters.extend(names.iter().map(|name| (name.clone(), floor.standard))),
+        }
+    }
+
+    /// What refuses the pods that a policy refuses, given whether its floor is in force; `None` where it
+    /// refuses none.
+    pub(super) fn enforcers(&self, requirement: &Requirement, floor: bool) -> Option<Enforcers> {
+        if requirement.mode != HardeningMode::Enforce {
+            return None;
+        }
+        if let Some(pause) = &self.paused {
+            let why = format!("nothing is refused until {}: {}", pause.until, pause.reason);
+            return Some(Enforcers { by: vec![], pending: Some(("Paused", why)) });
+        }
+        let by = [self.webhook.then_some(Enforcer::Webhook), floor.then_some(Enforcer::AdmissionPolicy)];
+        let why = "the ValidatingAdmissionPolicy for spec.hardening is not in force yet";
+        let pending = (requirement.has_floor() && !floor).then(|| ("AdmissionPolicyPending", why.to_owned()));
+        Some(Enforcers { by: by.into_iter().flatten().collect(), pending })
+    }
+}
+
+impl Enforcers {
+    /// Says in conditions what is pending.
+    pub(super) fn tell(&self, conditions: &mut Conditions) {
+        if let Some((reason, why)) = self.pending.as_ref().filter(|_| !conditions.is(Type::Stalled)) {
+            conditions.set(Type::Programmed, false, reason, why.as_str());
+            conditions.set(Type::Ready, false, reason, why.as_str());
+            conditions.set(Type::Reconciling, true, reason, why.as_str());
+        }
+    }
+}
+
+/// The kind that a policy of ours is kept for, by its CRD.
+fn crd_of(policy: &ValidatingAdmissionPolicy) -> &'static str {
+    if extent(policy).iter().any(|place| place.starts_with(SELECTOR)) { CLUSTER_CRD } else { CRD }
 }
 
 impl Floors {
@@ -148,7 +209,7 @@ impl Floors {
     }
 
     async fn pass(&self, confirmed: Option<usize>) -> Result<()> {
-        let mut wanted = compile(&self.index.floor());
+        let mut wanted = compile(&self.index.demand());
         let paused = self.paused().await?;
         if paused.is_some() {
             for floor in &mut wanted {
@@ -158,8 +219,12 @@ impl Floors {
         let live = Live::read(&self.context.client).await?;
         let webhook = webhook_is_asked(&self.context.client).await?;
         let shrinking = live.shrinking(&wanted);
-        let held = self.held(&shrinking, live.policies.len(), confirmed).await?;
-        let mut in_force = InForce { floor: Standards::new(), webhook, paused };
+        let mut held = BTreeSet::new();
+        for crd in [CRD, CLUSTER_CRD] {
+            let of: Vec<_> = shrinking.iter().copied().filter(|policy| crd_of(policy) == crd).collect();
+            held.extend(self.held(crd, &of, live.policies.len(), confirmed).await?);
+        }
+        let mut in_force = InForce { webhook, paused, ..InForce::default() };
         let mut failed = None;
         for floor in wanted.iter().filter(|floor| !held.contains(&floor.policy.name_any())) {
             // One that can't be written keeps no other.
@@ -167,9 +232,7 @@ impl Floors {
                 failed = Some(error);
                 continue;
             }
-            for namespace in &floor.namespaces {
-                in_force.floor.entry(namespace.clone()).or_default().insert(floor.standard);
-            }
+            in_force.add(floor);
         }
         self.in_force.send_if_modified(|before| {
             let differs = *before != in_force;
@@ -206,16 +269,17 @@ impl Floors {
     /// The policies that must not enforce less than they do, for the prune brake holds.
     async fn held(
         &self,
+        crd: &'static str,
         shrinking: &[&ValidatingAdmissionPolicy],
         all: usize,
         confirmed: Option<usize>,
     ) -> Result<BTreeSet<String>> {
-        let metric = self.context.metrics.prune_held.get_or_create(&KindLabel { kind: KIND }).clone();
+        let metric = self.context.metrics.prune_held.get_or_create(&KindLabel { kind: crd }).clone();
         if shrinking.is_empty() {
             metric.set(0);
             return Ok(BTreeSet::new());
         }
-        let crd = crd_state(&self.context.client, CRD).await?;
+        let crd = crd_state(&self.context.client, crd).await?;
         let created: Vec<_> = shrinking.iter().map(|policy| pruning::created(&policy.metadata)).collect();
         let Verdict::Hold(why) = decide(&created, all, crd, confirmed) else {
             metric.set(0);
@@ -252,9 +316,9 @@ impl Live {
     fn shrinking(&self, wanted: &[Floor]) -> Vec<&ValidatingAdmissionPolicy> {
         let after = |name: &str| {
             let floor = wanted.iter().find(|floor| floor.policy.metadata.name.as_deref() == Some(name));
-            floor.map(|floor| namespaces(&floor.policy)).unwrap_or_default()
+            floor.map(|floor| extent(&floor.policy)).unwrap_or_default()
         };
-        let shrinks = |name: &str, policy| !namespaces(policy).is_subset(&after(name));
+        let shrinks = |name: &str, policy| !extent(policy).is_subset(&after(name));
         self.policies.iter().filter(|(name, policy)| shrinks(name, policy)).map(|(_, policy)| policy).collect()
     }
 

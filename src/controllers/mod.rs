@@ -7,6 +7,7 @@ mod api_key;
 mod api_key_orphans;
 mod backoff;
 mod cluster_facts;
+mod cluster_security_policy;
 mod floor;
 mod network_index;
 mod pruning;
@@ -39,6 +40,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use api_key::{ApiKeys, Settings as ApiKeySettings};
+pub use cluster_security_policy::ClusterSecurityPolicies;
 pub use floor::Floors;
 pub use retention_policy::{RetentionPolicies, Settings as RetentionSettings};
 pub use security_policy::SecurityPolicies;

@@ -8,14 +8,16 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Next, Reconciler, Roots, Triggers, cluster_facts, floor::InForce, network_index::NetworkIndex, pruning,
-    pruning::Orphanage, requested,
+    Context, Next, Reconciler, Roots, Triggers, cluster_facts,
+    floor::{Enforcers, InForce},
+    network_index::NetworkIndex,
+    pruning,
+    pruning::Orphanage,
+    requested,
 };
 use crate::{
-    admission::is_system_namespace,
     api::{
-        Enforcer, HardeningMode, HardeningStatus, Invalid, NetworkMode, NetworkStatus, SecurityPolicy,
-        SecurityPolicyStatus,
+        HardeningMode, HardeningStatus, Invalid, NetworkMode, NetworkStatus, SecurityPolicy, SecurityPolicyStatus,
         condition::{Conditions, Type},
         labels::{OWNER_NAME, PART, RECIPROCAL},
     },
@@ -28,7 +30,7 @@ use crate::{
         prune::is_orphan,
         status,
     },
-    hardening::Requirement,
+    hardening::{Requirement, is_system_namespace},
     network::{Facts, Intent, Rendered, render},
     policy,
     runtime::{clock, metrics::KindLabel, readiness::Gate, tasks::Tasks},
@@ -209,21 +211,11 @@ impl SecurityPolicies {
     /// What refuses the pods that the policy refuses; `None` where it refuses none.
     fn enforcers(&self, policy: &SecurityPolicy) -> Option<Enforcers> {
         let requirement = policy.spec.hardening.as_ref().and_then(|it| Requirement::try_from(it).ok())?;
-        if requirement.mode != HardeningMode::Enforce {
-            return None;
-        }
         let in_force = self.in_force.borrow();
-        let standard = (requirement.level, requirement.version);
         let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
+        let standard = (requirement.level, requirement.version);
         let floor = in_force.floor.get(namespace).is_some_and(|standards| standards.contains(&standard));
-        if let Some(pause) = &in_force.paused {
-            let why = format!("nothing is refused until {}: {}", pause.until, pause.reason);
-            return Some(Enforcers { by: vec![], pending: Some(("Paused", why)) });
-        }
-        let by = [in_force.webhook.then_some(Enforcer::Webhook), floor.then_some(Enforcer::AdmissionPolicy)];
-        let why = "the ValidatingAdmissionPolicy for spec.hardening is not in force yet";
-        let pending = (requirement.has_floor() && !floor).then(|| ("AdmissionPolicyPending", why.to_owned()));
-        Some(Enforcers { by: by.into_iter().flatten().collect(), pending })
+        in_force.enforcers(&requirement, floor)
     }
 
     fn status(policy: &SecurityPolicy, network: Network, enforcers: Option<Enforcers>) -> SecurityPolicyStatus {
@@ -252,11 +244,8 @@ impl SecurityPolicies {
                 shown = policy.status.as_ref().and_then(|status| status.network.clone());
             }
         }
-        let pending = enforcers.as_ref().and_then(|enforcers| enforcers.pending.as_ref());
-        if let Some((reason, why)) = pending.filter(|_| !conditions.is(Type::Stalled)) {
-            conditions.set(Type::Programmed, false, reason, why.as_str());
-            conditions.set(Type::Ready, false, reason, why.as_str());
-            conditions.set(Type::Reconciling, true, reason, why.as_str());
+        if let Some(enforcers) = &enforcers {
+            enforcers.tell(&mut conditions);
         }
         let old = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         SecurityPolicyStatus {
@@ -296,12 +285,6 @@ fn is_stale(policy: &NetworkPolicy, owner: &Owner, rendered: &[String]) -> bool 
     is_managed(policy.labels(), KIND)
         && policy.labels().get(OWNER_NAME) == Some(&owner.name)
         && !rendered.contains(&policy.name_any())
-}
-
-/// What refuses pods, and why it is not yet, or no longer, what was asked for.
-struct Enforcers {
-    by: Vec<Enforcer>,
-    pending: Option<(&'static str, String)>,
 }
 
 /// Wakes the policies of namespaces where something else is in force than before.

@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 
 use crate::{
     GROUP,
-    admission::is_system_namespace,
     api::{AgeFrom, GoDuration, Invalid, RetentionMode, RetentionPolicy, selector},
+    hardening::is_system_namespace,
 };
 
 /// Kinds whose loss is hard to repair.

@@ -1,5 +1,6 @@
 //! The servers: webhook, and metrics and health.
 
 pub mod admin;
+mod body;
 pub mod tls;
 pub mod webhook;

@@ -8,20 +8,22 @@ use std::{
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    body::Body,
+    extract::State,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::Client;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
 use tracing::Instrument as _;
 
+use super::body;
 use crate::{
     admission::{BadReview, Review, decide},
     cluster::{
@@ -48,6 +50,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// What a handler needs.
 #[derive(Clone)]
 pub struct Shared {
+    /// For a namespace that is too new to be in the index.
+    pub client: Client,
     /// Policies by namespace.
     pub policies: PolicyIndex,
     /// Whether enforcement is suspended.
@@ -70,7 +74,6 @@ pub fn router(shared: Shared) -> Router {
         .layer(GlobalConcurrencyLimitLayer::new(MAX_IN_FLIGHT))
         // Outside the limit: waiting for a turn counts too.
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
         .with_state(shared)
@@ -125,7 +128,7 @@ impl Drop for InFlight {
     }
 }
 
-async fn validate(State(shared): State<Shared>, body: Result<Bytes, BytesRejection>) -> Response {
+async fn validate(State(shared): State<Shared>, body: Body) -> Response {
     let began = Instant::now();
     let _in_flight = InFlight::new(&shared.metrics.webhook_in_flight);
     let response = answer(&shared, body).await;
@@ -135,18 +138,19 @@ async fn validate(State(shared): State<Shared>, body: Result<Bytes, BytesRejecti
     response
 }
 
-async fn answer(shared: &Shared, body: Result<Bytes, BytesRejection>) -> Response {
-    let body = match body {
+async fn answer(shared: &Shared, body: Body) -> Response {
+    let body = match body::read(body, MAX_BODY).await {
         Ok(body) => body,
-        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let limit = MAX_BODY >> 20;
-            return (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} MiB\n")).into_response();
-        }
-        Err(rejection) => return (rejection.status(), format!("{rejection}\n")).into_response(),
+        Err(refusal) => return refusal.into_response(),
     };
-    match review(shared, &body) {
+    match review(shared, &body).await {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
-        Err(error) => {
+        Err(Failure::NoPolicies(error)) => {
+            // The API server takes it as a webhook that is away; the floor refuses what it must.
+            tracing::warn!(%error, "the policies of a namespace could not be found");
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response()
+        }
+        Err(Failure::NoReview(error)) => {
             let span = tracing::info_span!("review");
             async { tracing::warn!(%error, "a request was not a review") }.instrument(span).await;
             (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
@@ -154,9 +158,16 @@ async fn answer(shared: &Shared, body: Result<Bytes, BytesRejection>) -> Respons
     }
 }
 
-fn review(shared: &Shared, body: &[u8]) -> Result<Vec<u8>, BadReview> {
-    let request = Review::parse(body)?;
-    let policies = shared.policies.of_namespace(request.namespace.as_deref().unwrap_or_default());
+/// Why a review was not answered.
+enum Failure {
+    NoReview(BadReview),
+    NoPolicies(crate::cluster::Error),
+}
+
+async fn review(shared: &Shared, body: &[u8]) -> Result<Vec<u8>, Failure> {
+    let request = Review::parse(body).map_err(Failure::NoReview)?;
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let policies = shared.policies.of_namespace(&shared.client, namespace).await.map_err(Failure::NoPolicies)?;
     let paused = holds(shared.pauses.borrow().as_ref(), clock::now());
     let enforcement = if paused { Enforcement::Paused } else { Enforcement::InForce };
     let answer = decide(&request, &policies, enforcement);
@@ -168,5 +179,5 @@ fn review(shared: &Shared, body: &[u8]) -> Result<Vec<u8>, BadReview> {
         tracing::debug!(request_id = &*request.uid, kind, namespace, name, allowed, "judged");
     }
     shared.metrics.count_review(&request, &answer, &policies);
-    Ok(answer.to_body(&request.uid)?)
+    answer.to_body(&request.uid).map_err(|error| Failure::NoReview(error.into()))
 }

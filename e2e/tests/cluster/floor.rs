@@ -1,10 +1,7 @@
 //! Admission policies on the real API server, without Rampart running: what they refuse, and in which
 //! words, is what `rampart-pss` says of the pod as the API server stores it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    process::Command,
-};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -20,7 +17,7 @@ use kube::{
 };
 use rampart::{
     api::{Enforcer, SecurityPolicy},
-    hardening::{Floor, compile},
+    hardening::{Demand, Floor, compile},
 };
 use rampart_e2e::{
     ControlPlane, Operator, Options, fixtures, judges,
@@ -49,9 +46,8 @@ fn namespace(level: Level, version: Version) -> String {
 }
 
 fn floors(standards: &[(Level, Version)]) -> Vec<Floor> {
-    let enforced: BTreeMap<String, BTreeSet<(Level, Version)>> =
-        standards.iter().map(|standard| (namespace(standard.0, standard.1), [*standard].into())).collect();
-    compile(&enforced)
+    let namespaces = standards.iter().map(|standard| (namespace(standard.0, standard.1), [*standard].into())).collect();
+    compile(&Demand { namespaces, ..Demand::default() })
 }
 
 async fn apply(client: &Client, floors: &[Floor]) -> Result<()> {
@@ -90,8 +86,9 @@ async fn compare(client: &Client, (level, version): (Level, Version), pod: &Valu
         return Ok(());
     }
     let said = aggregate(&violations);
-    let wanted =
-        format!("denied request: violates PodSecurity \"{level}:{version}\": {said} [kubectl get rsp -n {namespace}]");
+    let wanted = format!(
+        "denied request: violates PodSecurity \"{level}:{version}\": {said} [kubectl get rsp,rcsp -n {namespace}]"
+    );
     let answer: Value = serde_json::from_str(&body)?;
     let message = answer["message"].as_str().unwrap_or_default();
     ensure!(code == 403 && message.ends_with(&wanted), "{code} {message}\n  wanted {wanted}\n{text}");
@@ -185,6 +182,9 @@ async fn type_checks_clean(env: Env) -> Result<()> {
     for floor in &mut floors {
         // The shared operator would clear them away as its own.
         (floor.policy.metadata.labels, floor.binding.metadata.labels) = (None, None);
+        let name = format!("checked-{}", floor.policy.metadata.name.as_deref().unwrap_or_default());
+        (floor.policy.metadata.name, floor.binding.metadata.name) = (Some(name.clone()), Some(name.clone()));
+        floor.binding.spec.policy_name = name;
     }
     apply(&client, &floors).await?;
     for floor in &floors {
@@ -200,7 +200,7 @@ async fn type_checks_clean(env: Env) -> Result<()> {
     Ok(())
 }
 
-async fn enforced_by(client: &Client, namespace: &str, wanted: &[Enforcer]) -> Result<()> {
+pub(crate) async fn enforced_by(client: &Client, namespace: &str, wanted: &[Enforcer]) -> Result<()> {
     let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), namespace);
     wait::until("status to say what enforces", wait::SOON, || async {
         let status = policies.get("hardened").await?.status.context("no status")?;

@@ -3,6 +3,7 @@
 
 mod admission;
 mod bad_input;
+mod cluster_policy;
 mod crd_rules;
 mod crds_deleted;
 mod floor;
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
     bad_input::tests(&mut tests);
     psa::tests(&mut tests);
     floor::tests(&mut tests);
+    cluster_policy::tests(&mut tests);
     keys::tests(&mut tests);
     retention::tests(&mut tests);
     secrecy::tests(&mut tests);

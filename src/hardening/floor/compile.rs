@@ -13,7 +13,10 @@ use k8s_openapi::{
 use rampart_pss::{Level, Version};
 use sha2::{Digest as _, Sha256};
 
-use crate::api::labels::{FLOOR, MANAGED_BY, MANAGER, PART};
+use crate::{
+    api::labels::{FLOOR, MANAGED_BY, MANAGER, PART},
+    hardening::{ClusterWide, Demand, SYSTEM_NAMESPACES},
+};
 
 use super::{
     cel::{join_present, string, strings},
@@ -32,51 +35,77 @@ pub struct Floor {
     pub binding: ValidatingAdmissionPolicyBinding,
     /// What is enforced.
     pub standard: (Level, Version),
-    /// The namespaces where it is.
-    pub namespaces: Vec<String>,
+    /// Where.
+    pub place: Place,
 }
 
-/// The namespaces that a policy of ours names.
+/// Where an admission policy holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Place {
+    /// In namespaces by name: what SecurityPolicies ask.
+    Named(Vec<String>),
+    /// In namespaces by label: what the ClusterSecurityPolicies of these names ask.
+    Selected(Vec<String>),
+}
+
+/// Where a policy of ours holds, for a comparison with where it shall hold: the namespaces that it names,
+/// or its selector.
 #[must_use]
-pub fn namespaces(policy: &ValidatingAdmissionPolicy) -> BTreeSet<String> {
-    let conditions = policy.spec.iter().flat_map(|spec| spec.match_conditions.iter().flatten());
-    let named = conditions.filter(|condition| condition.name == NAMESPACE);
+pub fn extent(policy: &ValidatingAdmissionPolicy) -> BTreeSet<String> {
+    let spec = policy.spec.as_ref();
+    let conditions = || spec.iter().flat_map(|spec| spec.match_conditions.iter().flatten());
+    if conditions().any(|condition| condition.name == NOT_SYSTEM) {
+        let selector = spec.and_then(|spec| spec.match_constraints.as_ref()?.namespace_selector.as_ref());
+        return [format!("{SELECTOR} {}", serde_json::to_string(&selector).unwrap_or_default())].into();
+    }
+    let named = conditions().filter(|condition| condition.name == NAMESPACE);
     // Every second part between quotes; a namespace's name holds none.
     named.flat_map(|condition| condition.expression.split('\'').skip(1).step_by(2)).map(ToOwned::to_owned).collect()
 }
 
+/// What [`extent`] begins with for a policy that selects its namespaces: no name holds a space.
+pub const SELECTOR: &str = "selector";
+/// Name of the match condition that leaves system namespaces out.
+const NOT_SYSTEM: &str = "not-system";
 /// Name of the match condition that names the namespaces.
 const NAMESPACE: &str = "namespace";
 
-/// Compiles what each namespace enforces: level and version of the Pod Security Standards.
+/// Compiles what shall be enforced.
 ///
 /// Deterministic: the same input gives the same names and the same text. A standard that needs a check
 /// that has no form here gives nothing: it would be a floor with a hole.
 #[must_use]
-pub fn compile(enforced: &BTreeMap<String, BTreeSet<(Level, Version)>>) -> Vec<Floor> {
+pub fn compile(demand: &Demand) -> Vec<Floor> {
     let mut namespaces: BTreeMap<(Level, Version), Vec<&str>> = BTreeMap::new();
-    for (namespace, standards) in enforced {
+    for (namespace, standards) in &demand.namespaces {
         for standard in standards {
             namespaces.entry(*standard).or_default().push(namespace);
         }
     }
-    namespaces
-        .into_iter()
-        .filter_map(|((level, version), namespaces)| Some((level, version, forms(level, version)?, namespaces)))
-        .filter(|(.., forms, _)| !forms.is_empty())
-        .flat_map(|(level, version, forms, namespaces)| {
-            let content = Content::of(level, version, &forms);
-            shards(&namespaces)
-                .into_iter()
-                .enumerate()
-                .map(move |(shard, namespaces)| content.floor(shard, &namespaces))
-                .collect::<Vec<_>>()
-        })
-        .collect()
+    let mut floors = vec![];
+    for (standard, namespaces) in namespaces {
+        let Some(content) = Content::of(standard) else { continue };
+        let shards = shards(&namespaces).into_iter().enumerate();
+        floors.extend(shards.map(|(shard, namespaces)| content.named(shard, namespaces)));
+    }
+    for (name, policy) in &demand.clusters {
+        let standard = (policy.requirement.level, policy.requirement.version);
+        let Some(content) = Content::of(standard) else { continue };
+        let floor = content.selected(name, policy);
+        match floors.iter_mut().find(|other| other.policy == floor.policy) {
+            // Equal policies share one.
+            Some(Floor { place: Place::Selected(names), .. }) => names.push(name.clone()),
+            _ => floors.push(floor),
+        }
+    }
+    floors
 }
 
-fn forms(level: Level, version: Version) -> Option<Vec<(&'static str, Form)>> {
-    rampart_pss::checks(level, version).map(|(check, since)| Some((check.id, form(check.id, since)?))).collect()
+/// The checks of a standard; `None` where there are none, or one has no form.
+fn forms((level, version): (Level, Version)) -> Option<Vec<(&'static str, Form)>> {
+    let forms: Option<Vec<_>> =
+        rampart_pss::checks(level, version).map(|(check, since)| Some((check.id, form(check.id, since)?))).collect();
+    forms.filter(|forms| !forms.is_empty())
 }
 
 /// Cuts a list of names so that each part fits an expression.
@@ -106,7 +135,8 @@ struct Content {
 }
 
 impl Content {
-    fn of(level: Level, version: Version, forms: &[(&'static str, Form)]) -> Self {
+    fn of(standard @ (level, version): (Level, Version)) -> Option<Self> {
+        let forms = &forms(standard)?;
         let mut variables = shared();
         for (check, form) in forms {
             for variable in &form.variables {
@@ -121,16 +151,16 @@ impl Content {
         variables.push(("refused".into(), violated.join(" || ")));
         let said: Vec<String> =
             forms.iter().map(|(check, form)| format!("(variables.{} ? {} : '')", violates(check), form.said)).collect();
-        let standard = format!("violates PodSecurity \"{level}:{version}\"");
+        let violated_standard = format!("violates PodSecurity \"{level}:{version}\"");
         // The expression is evaluated for pods that pass, too.
         let message = format!(
-            "!variables.refused ? '' : {} + {} + ' [kubectl get rsp -n ' + request.namespace + ']'",
-            string(&format!("{standard}: ")),
+            "!variables.refused ? '' : {} + {} + ' [kubectl get rsp,rcsp -n ' + request.namespace + ']'",
+            string(&format!("{violated_standard}: ")),
             join_present(&said, ", ")
         );
         let validation = Validation {
             expression: "!variables.refused".into(),
-            message: Some(format!("{standard} [kubectl get rsp]")),
+            message: Some(format!("{violated_standard} [kubectl get rsp,rcsp]")),
             message_expression: Some(message),
             reason: Some("Forbidden".into()),
         };
@@ -141,21 +171,32 @@ impl Content {
             digest.update(format!("{}\0{}\0", variable.name, variable.expression));
         }
         digest.update(validation.message_expression.as_deref().unwrap_or_default());
-        let hash: String = hex::encode(digest.finalize()).chars().take(8).collect();
-        Self { base: format!("rampart-{level}-{version}-{hash}"), standard: (level, version), variables, validation }
+        let base = format!("rampart-{level}-{version}-{}", short(digest));
+        Some(Self { base, standard, variables, validation })
     }
 
-    fn floor(&self, shard: usize, namespaces: &[String]) -> Floor {
-        let name = format!("{}-{shard}", self.base);
+    fn named(&self, shard: usize, namespaces: Vec<String>) -> Floor {
+        let here = condition(NAMESPACE, format!("request.namespace in {}", strings(&namespaces)));
+        self.floor(format!("{}-{shard}", self.base), here, LabelSelector::default(), Place::Named(namespaces))
+    }
+
+    fn selected(&self, name: &str, policy: &ClusterWide) -> Floor {
+        let out = SYSTEM_NAMESPACES.iter().filter(|name| !policy.included.contains(**name));
+        let here = condition(NOT_SYSTEM, format!("!(request.namespace in {})", strings(out)));
+        let mut digest = Sha256::new();
+        digest.update(serde_json::to_string(&policy.selector).unwrap_or_default());
+        digest.update(&here.expression);
+        let place = Place::Selected(vec![name.to_owned()]);
+        self.floor(format!("{}-{}", self.base, short(digest)), here, policy.selector.clone(), place)
+    }
+
+    fn floor(&self, name: String, here: MatchCondition, selector: LabelSelector, place: Place) -> Floor {
         let labels = [(MANAGED_BY, MANAGER), (PART, FLOOR)].map(|(key, value)| (key.to_owned(), value.to_owned()));
         let metadata = ObjectMeta { name: Some(name.clone()), labels: Some(labels.into()), ..ObjectMeta::default() };
         let spec = ValidatingAdmissionPolicySpec {
             failure_policy: Some("Fail".into()),
-            match_constraints: Some(pods()),
-            match_conditions: Some(vec![
-                condition(NAMESPACE, format!("request.namespace in {}", strings(namespaces))),
-                condition("significant", SIGNIFICANT.into()),
-            ]),
+            match_constraints: Some(pods(selector)),
+            match_conditions: Some(vec![here, condition("significant", SIGNIFICANT.into())]),
             variables: Some(self.variables.clone()),
             validations: Some(vec![self.validation.clone()]),
             ..ValidatingAdmissionPolicySpec::default()
@@ -173,9 +214,14 @@ impl Content {
             },
             binding: ValidatingAdmissionPolicyBinding { metadata, spec: binding },
             standard: self.standard,
-            namespaces: namespaces.to_vec(),
+            place,
         }
     }
+}
+
+/// Eight characters that differ where the content does.
+fn short(digest: Sha256) -> String {
+    hex::encode(digest.finalize()).chars().take(8).collect()
 }
 
 /// The variable that says whether a check is violated.
@@ -197,7 +243,7 @@ const SIGNIFICANT: &str = "request.operation == 'CREATE' || !(\
     o.name == c.name && o.?image.orValue('') == c.?image.orValue(''))))";
 
 /// Pods and the two subresources that change what runs in them: never `pods/*`, which breaks scheduling.
-fn pods() -> MatchResources {
+fn pods(namespaces: LabelSelector) -> MatchResources {
     let rule = |operations: &[&str], resources: &[&str]| {
         let owned = |items: &[&str]| Some(items.iter().map(|item| (*item).to_owned()).collect());
         NamedRuleWithOperations {
@@ -211,7 +257,7 @@ fn pods() -> MatchResources {
     };
     MatchResources {
         match_policy: Some("Equivalent".into()),
-        namespace_selector: Some(LabelSelector::default()),
+        namespace_selector: Some(namespaces),
         object_selector: Some(LabelSelector::default()),
         resource_rules: Some(vec![
             rule(&["CREATE", "UPDATE"], &["pods"]),
@@ -225,8 +271,45 @@ fn pods() -> MatchResources {
 mod tests {
     use super::*;
 
-    fn enforced(names: &[&str], level: Level, version: Version) -> BTreeMap<String, BTreeSet<(Level, Version)>> {
-        names.iter().map(|name| ((*name).to_owned(), [(level, version)].into())).collect()
+    fn enforced(names: &[&str], level: Level, version: Version) -> Demand {
+        let namespaces = names.iter().map(|name| ((*name).to_owned(), [(level, version)].into())).collect();
+        Demand { namespaces, clusters: BTreeMap::new() }
+    }
+
+    fn selecting(label: &str, included: &[&str]) -> ClusterWide {
+        let policy = serde_json::json!({
+            "apiVersion": "rampart.dev/v1alpha1", "kind": "ClusterSecurityPolicy", "metadata": {"name": "a"},
+            "spec": {
+                "namespaceSelector": {"matchLabels": {"tier": label}}, "includeSystemNamespaces": included,
+                "hardening": {"mode": "Enforce", "podSecurity": {"level": "baseline"}},
+            },
+        });
+        let policy: crate::api::ClusterSecurityPolicy = serde_json::from_value(policy).unwrap();
+        ClusterWide::try_from(&policy).unwrap()
+    }
+
+    #[test]
+    fn a_cluster_policy_keeps_its_selector_and_leaves_system_namespaces_out() {
+        let clusters: BTreeMap<String, ClusterWide> = [
+            ("one".to_owned(), selecting("web", &[])),
+            ("same".to_owned(), selecting("web", &[])),
+            ("other".to_owned(), selecting("db", &["kube-system"])),
+        ]
+        .into();
+        let floors = compile(&Demand { clusters, namespaces: BTreeMap::new() });
+        let places: Vec<&Place> = floors.iter().map(|floor| &floor.place).collect();
+        assert_eq!(
+            places,
+            [&Place::Selected(vec!["one".into(), "same".into()]), &Place::Selected(vec!["other".into()])]
+        );
+        let spec = floors[0].policy.spec.as_ref().unwrap();
+        let selector = spec.match_constraints.as_ref().unwrap().namespace_selector.as_ref().unwrap();
+        assert_eq!(selector.match_labels.as_ref().unwrap()["tier"], "web");
+        assert!(spec.match_conditions.as_ref().unwrap()[0].expression.contains("'kube-system'"));
+        let other = floors[1].policy.spec.as_ref().unwrap();
+        assert!(!other.match_conditions.as_ref().unwrap()[0].expression.contains("'kube-system'"));
+        assert!(other.match_conditions.as_ref().unwrap()[0].expression.contains("'rampart-system'"));
+        assert_ne!(extent(&floors[0].policy), extent(&floors[1].policy));
     }
 
     #[test]
@@ -235,7 +318,7 @@ mod tests {
         let [floor] = floors.as_slice() else { panic!("{} policies", floors.len()) };
         let conditions = floor.policy.spec.as_ref().unwrap().match_conditions.as_ref().unwrap();
         assert_eq!(conditions[0].expression, "request.namespace in ['a', 'b']");
-        assert_eq!(namespaces(&floor.policy), ["a".to_owned(), "b".to_owned()].into());
+        assert_eq!(extent(&floor.policy), ["a".to_owned(), "b".to_owned()].into());
         assert!(compile(&enforced(&["a"], Level::Privileged, Version::LATEST)).is_empty());
     }
 

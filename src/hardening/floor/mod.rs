@@ -10,4 +10,4 @@ mod cel;
 mod compile;
 mod standards;
 
-pub use compile::{Floor, compile, namespaces};
+pub use compile::{Floor, Place, SELECTOR, compile, extent};

@@ -1,0 +1,90 @@
+//! `ClusterSecurityPolicy`: what the platform asks of the pods of many namespaces.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Hardening, HardeningStatus};
+
+/// A ClusterSecurityPolicy hardens the pods of the namespaces that it selects. A SecurityPolicy of such a
+/// namespace may ask for more, never for less.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "rampart.dev",
+    version = "v1alpha1",
+    kind = "ClusterSecurityPolicy",
+    plural = "clustersecuritypolicies",
+    shortname = "rcsp",
+    category = "rampart",
+    doc = "A ClusterSecurityPolicy hardens the pods of the namespaces that it selects. A SecurityPolicy of such a namespace may ask for more, never for less.",
+    status = "ClusterSecurityPolicyStatus",
+    derive = "PartialEq",
+    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters: it becomes a label"),
+    printcolumn(name = "Level", type_ = "string", json_path = ".spec.hardening.podSecurity.level"),
+    printcolumn(name = "Hardening", type_ = "string", json_path = ".spec.hardening.mode"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[cfg_attr(test, kube(cel))]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterSecurityPolicySpec {
+    /// The namespaces, by their labels; `{}` selects all. System namespaces (kube-system, kube-public,
+    /// kube-node-lease, rampart-system, rampart-keys) are left out unless includeSystemNamespaces names
+    /// them.
+    pub namespace_selector: LabelSelector,
+    /// System namespaces that are left in where they are selected. There the admission policy alone
+    /// refuses: asking a webhook could keep a cluster from starting. Rampart's own can't be named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3))]
+    pub include_system_namespaces: Vec<SystemNamespace>,
+    /// What pods of these namespaces must look like.
+    pub hardening: Hardening,
+}
+
+/// A namespace of the cluster itself.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SystemNamespace {
+    /// kube-system.
+    #[serde(rename = "kube-system")]
+    KubeSystem,
+    /// kube-public.
+    #[serde(rename = "kube-public")]
+    KubePublic,
+    /// kube-node-lease.
+    #[serde(rename = "kube-node-lease")]
+    KubeNodeLease,
+}
+
+impl SystemNamespace {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KubeSystem => "kube-system",
+            Self::KubePublic => "kube-public",
+            Self::KubeNodeLease => "kube-node-lease",
+        }
+    }
+}
+
+/// What is true of a ClusterSecurityPolicy.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterSecurityPolicyStatus {
+    /// Generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Last seen value of the annotation `rampart.dev/reconcile-requested-at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_reconcile_at: Option<String>,
+    /// Accepted, Programmed and Ready; Reconciling and Stalled while true.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+    /// The hardening part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardening: Option<HardeningStatus>,
+}

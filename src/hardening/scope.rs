@@ -1,0 +1,64 @@
+//! Which namespaces a policy covers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use rampart_pss::{Level, Version};
+use rampart_reach::Selector;
+
+use super::Requirement;
+use crate::api::{ClusterSecurityPolicy, Invalid, selector};
+
+/// Namespaces whose pods are never judged by the webhook: judging them could keep a cluster from
+/// starting.
+pub const SYSTEM_NAMESPACES: [&str; 5] =
+    ["kube-system", "kube-public", "kube-node-lease", "rampart-system", "rampart-keys"];
+
+/// Whether a namespace is the cluster's or Rampart's own.
+#[must_use]
+pub fn is_system_namespace(name: &str) -> bool {
+    SYSTEM_NAMESPACES.contains(&name)
+}
+
+/// A ClusterSecurityPolicy, parsed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterWide {
+    /// What it asks.
+    pub requirement: Requirement,
+    /// The namespaces, as the API server is told them.
+    pub selector: LabelSelector,
+    /// System namespaces that are left in.
+    pub included: BTreeSet<String>,
+    parsed: Selector,
+}
+
+impl TryFrom<&ClusterSecurityPolicy> for ClusterWide {
+    type Error = Invalid;
+
+    fn try_from(policy: &ClusterSecurityPolicy) -> Result<Self, Invalid> {
+        let spec = &policy.spec;
+        Ok(Self {
+            requirement: Requirement::try_from(&spec.hardening)?,
+            parsed: selector::parse(&spec.namespace_selector, "spec.namespaceSelector")?,
+            selector: spec.namespace_selector.clone(),
+            included: spec.include_system_namespaces.iter().map(|name| name.as_str().to_owned()).collect(),
+        })
+    }
+}
+
+impl ClusterWide {
+    /// Whether it covers a namespace.
+    #[must_use]
+    pub fn covers(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        (!is_system_namespace(namespace) || self.included.contains(namespace)) && self.parsed.matches(labels)
+    }
+}
+
+/// What shall be enforced by admission policies.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Demand {
+    /// Standards by namespace, of SecurityPolicies.
+    pub namespaces: BTreeMap<String, BTreeSet<(Level, Version)>>,
+    /// Of ClusterSecurityPolicies, by name.
+    pub clusters: BTreeMap<String, ClusterWide>,
+}

@@ -1,0 +1,197 @@
+//! The command line: what is printed, and the exit code, which never changes its meaning.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::{
+    fs,
+    io::Write as _,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const GOOD: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: good, namespace: shop}
+spec:
+  securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: main
+    image: registry.example.com/app:1
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+  volumes: [{name: tmp}]
+";
+const BAD: &str = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: bad, namespace: shop}
+spec:
+  template:
+    spec:
+      hostNetwork: true
+      containers: [{name: main, image: a, securityContext: {privileged: true}}]
+";
+
+fn rampart(arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rampart"));
+    let mut child =
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn check(arguments: &[&str], input: &str) -> (i32, String, String) {
+    let output = rampart(&[&["check"], arguments].concat(), input);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn dir(files: &[(&str, &str)]) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    dir
+}
+
+fn shown(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn exit_codes_tell_violations_from_bad_input() {
+    assert_eq!(check(&["-"], GOOD).0, 0);
+    assert_eq!(check(&["-"], BAD).0, 1);
+    assert_eq!(check(&["-", "--fail-on=never"], BAD).0, 0);
+    assert_eq!(check(&["-", "--level=privileged"], BAD).0, 0);
+    assert_eq!(check(&["-", "--level=strict"], BAD).0, 2, "usage");
+    assert_eq!(check(&["/no/such/file"], "").0, 2);
+    let (code, out, err) = check(&["-"], &format!("{BAD}---\nkind: [\n---\n{GOOD}"));
+    assert_eq!(code, 2, "bad input weighs more than violations");
+    assert!(out.contains("1 allowed, 1 denied"), "what is readable is judged all the same: {out}");
+    assert!(err.starts_with("<stdin>:10"), "the line is named: {err}");
+}
+
+#[test]
+fn directories_are_walked_and_objects_without_pods_are_counted() {
+    let dir = dir(&[
+        ("a/good.yaml", GOOD),
+        ("b/bad.yml", BAD),
+        ("b/notes.txt", "kind: ["),
+        ("c/service.json", r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}}"#),
+    ]);
+    let (code, out, err) = check(&[shown(dir.path())], "");
+    assert_eq!(code, 1, "{err}");
+    assert!(out.ends_with("1 allowed, 1 denied, 1 without pods\n"), "{out}");
+    assert!(out.contains("bad.yml:1: Deployment shop/bad: denied"), "{out}");
+    assert!(out.contains("at /spec/template/spec/containers/0/securityContext/privileged"), "{out}");
+}
+
+#[test]
+fn json_is_the_contract() {
+    let (_, out, _) = check(&["-", "--output=json", "--level=baseline"], &format!("{BAD}---\n{GOOD}"));
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(answer["schemaVersion"], 1);
+    assert_eq!(answer["summary"], json!({"documents": 2, "allowed": 1, "denied": 1, "skipped": 0}));
+    let bad = &answer["results"][0];
+    assert_eq!(
+        bad["message"],
+        "host namespaces (hostNetwork=true), privileged (container \"main\" must not set securityContext.privileged=true)"
+    );
+    assert_eq!(
+        bad["violations"][1],
+        json!({
+            "rule": "pss/privileged", "check": "privileged", "level": "baseline", "reason": "privileged",
+            "detail": "container \"main\" must not set securityContext.privileged=true",
+            "path": "/spec/template/spec/containers/0/securityContext/privileged", "severity": "error",
+        })
+    );
+    assert_eq!(answer["results"][1]["allowed"], true, "a volume without a source is an emptyDir");
+}
+
+#[test]
+fn policies_judge_their_own_namespace_in_their_own_mode() {
+    let policy = |namespace: &str, mode: &str| {
+        format!(
+            "apiVersion: rampart.dev/v1alpha1\nkind: SecurityPolicy\nmetadata: {{name: p, namespace: {namespace}}}\n\
+             spec: {{hardening: {{mode: {mode}, podSecurity: {{level: restricted}}}}}}\n"
+        )
+    };
+    let dir = dir(&[
+        ("enforce.yaml", &policy("shop", "Enforce")),
+        ("warn.yaml", &policy("shop", "Warn")),
+        ("elsewhere.yaml", &policy("other", "Enforce")),
+        ("wrong.yaml", &policy("shop", "Enforce").replace("level: restricted", "level: restricted, version: v2")),
+    ]);
+    let by = |policy: &str, more: &[&str]| {
+        let path = dir.path().join(policy);
+        check(&[&["-", "--policy", shown(&path)], more].concat(), BAD)
+    };
+    let (code, out, _) = by("enforce.yaml", &[]);
+    assert_eq!(code, 1);
+    assert!(out.contains("[SecurityPolicy/p]"), "{out}");
+    assert_eq!(by("warn.yaml", &[]).0, 0);
+    assert_eq!(by("warn.yaml", &["--fail-on=warn"]).0, 1);
+    assert_eq!(by("elsewhere.yaml", &[]).0, 0);
+    let (code, _, err) = by("wrong.yaml", &[]);
+    assert_eq!(code, 2);
+    assert!(err.contains("spec.hardening.podSecurity.version"), "{err}");
+}
+
+#[test]
+fn sarif_is_valid_by_its_schema() {
+    let schema: Value = serde_json::from_str(include_str!("schemas/sarif-2.1.0.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for input in [GOOD, BAD, "kind: [", ""] {
+        let (_, out, _) = check(&["-", "--output=sarif"], input);
+        let log: Value = serde_json::from_str(&out).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&log).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+    let (_, out, _) = check(&["-", "--output=sarif"], BAD);
+    let log: Value = serde_json::from_str(&out).unwrap();
+    let results = log["runs"][0]["results"].as_array().unwrap();
+    let rules = log["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
+    assert!(results.iter().all(|result| rules.iter().any(|rule| rule["id"] == result["ruleId"])));
+    assert_eq!(results.len(), 6, "{results:#?}");
+}
+
+#[test]
+fn junit_reads_back() {
+    let dir = dir(&[("a.yaml", GOOD), ("b.yaml", BAD), ("c.yaml", "kind: [")]);
+    let file = dir.path().join("report.xml");
+    let (code, out, _) = check(&[shown(dir.path()), "--output=junit", "--output-file", shown(&file)], "");
+    assert_eq!((code, out.as_str()), (2, ""));
+    let report = quick_junit::Report::deserialize_from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let counts = report.test_suites.iter().map(|suite| (suite.tests, suite.failures, suite.errors));
+    assert_eq!(counts.collect::<Vec<_>>(), [(1, 0, 0), (1, 1, 0), (1, 0, 1)]);
+}
+
+#[test]
+fn github_annotations_name_file_and_line() {
+    let (_, out, _) = check(&["-", "--output=github"], &format!("{GOOD}---\n{BAD}"));
+    assert!(out.lines().all(|line| line.starts_with("::error file=<stdin>,line=10,title=pss/")), "{out}");
+}
+
+#[test]
+fn pss_eval_answers_line_by_line() {
+    let good = json!({"spec": {"containers": [{"name": "a"}]}}).to_string();
+    let arguments = ["pss", "eval", "--level=baseline", "--level=restricted", "--version=v1.7"];
+    let output = rampart(&arguments, &format!("{good}\nnonsense\n{good}"));
+    assert_eq!(output.status.code(), Some(2));
+    let lines: Vec<Value> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said = "runAsNonRoot != true (pod or container \"a\" must set securityContext.runAsNonRoot=true)";
+    let verdicts = json!({
+        "baseline:v1.7": {"allowed": true, "reason": "", "detail": ""},
+        "restricted:v1.7": {"allowed": false, "reason": "runAsNonRoot != true", "detail": said},
+    });
+    assert_eq!(lines[0], json!({"i": 0, "v": verdicts}));
+    assert!(lines[1]["error"].is_string() && lines[1]["i"] == 1);
+    assert_eq!(lines[2], json!({"i": 2, "v": verdicts}));
+    let all = rampart(&["pss", "eval"], &good);
+    let line: Value = serde_json::from_slice(&all.stdout).unwrap();
+    assert_eq!(line["v"].as_object().unwrap().len(), 2 * 39);
+}
