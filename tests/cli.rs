@@ -142,7 +142,15 @@ fn policies_judge_their_own_namespace_in_their_own_mode() {
 
 #[test]
 fn sarif_is_valid_by_its_schema() {
-    let schema: Value = serde_json::from_str(include_str!("schemas/sarif-2.1.0.json")).unwrap();
+    let mut schema: Value = serde_json::from_str(include_str!("schemas/sarif-2.1.0.json")).unwrap();
+    // The published schema holds a bracket too many, which only lenient regex engines read.
+    for pointer in
+        ["/definitions/run/properties/language/pattern", "/definitions/toolComponent/properties/language/pattern"]
+    {
+        if let Some(pattern) = schema.pointer_mut(pointer) {
+            *pattern = json!("^[a-zA-Z]{2}(-[a-zA-Z]{2})?$");
+        }
+    }
     let validator = jsonschema::validator_for(&schema).unwrap();
     for input in [GOOD, BAD, "kind: [", ""] {
         let (_, out, _) = check(&["-", "--output=sarif"], input);
@@ -172,7 +180,7 @@ fn junit_reads_back() {
 #[test]
 fn github_annotations_name_file_and_line() {
     let (_, out, _) = check(&["-", "--output=github"], &format!("{GOOD}---\n{BAD}"));
-    assert!(out.lines().all(|line| line.starts_with("::error file=<stdin>,line=10,title=pss/")), "{out}");
+    assert!(out.lines().all(|line| line.starts_with("::error file=<stdin>,line=11,title=pss/")), "{out}");
 }
 
 #[test]

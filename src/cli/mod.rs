@@ -22,7 +22,7 @@ const BROKEN: u8 = 3;
 
 /// Keeps a Kubernetes cluster's security policy true.
 #[derive(Debug, Parser)]
-#[command(name = "rampart", version, about, propagate_version = true)]
+#[command(name = "rampart", version, about)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
