@@ -28,7 +28,7 @@ pub const RETENTION_ALLOWED: &str = "allowed";
 pub const RETENTION_MARK: &str = "rampart.dev/retention-mark";
 /// On any of our resources: a new value asks for a reconcile now.
 pub const RECONCILE_REQUESTED_AT: &str = "rampart.dev/reconcile-requested-at";
-/// On Rampart's Lease: how many objects may be pruned although the prune brake holds.
+/// On Rampart's Lease: how many objects of which kind may be pruned although the prune brake holds.
 pub const CONFIRM_PRUNE: &str = "rampart.dev/confirm-prune";
 /// What part of Rampart an object is, where owner and kind do not say it.
 pub const PART: &str = "rampart.dev/part";

@@ -19,6 +19,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{self, call, found};
+use super::prune::Confirmation;
 use crate::{
     api::labels::CONFIRM_PRUNE,
     runtime::{
@@ -49,7 +50,7 @@ pub struct Election {
 #[derive(Debug, Clone)]
 pub struct Leadership {
     leads: watch::Receiver<bool>,
-    confirmed: watch::Receiver<Option<usize>>,
+    confirmed: watch::Receiver<Confirmation>,
 }
 
 impl Leadership {
@@ -63,7 +64,7 @@ impl Leadership {
 
     /// How many orphans may be pruned although the brake holds.
     #[must_use]
-    pub fn confirmed_prune(&self) -> watch::Receiver<Option<usize>> {
+    pub fn confirmed_prune(&self) -> watch::Receiver<Confirmation> {
         self.confirmed.clone()
     }
 }
@@ -76,7 +77,7 @@ pub fn elect(
     stopped: CancellationToken,
 ) -> (Leadership, impl Future<Output = Result<()>>) {
     let (leads_tx, leads) = watch::channel(false);
-    let (confirmed_tx, confirmed) = watch::channel(None);
+    let (confirmed_tx, confirmed) = watch::channel(Confirmation::default());
     let api = Api::namespaced(client, &election.namespace);
     let state = State { election, api, metrics, leads: leads_tx, confirmed: confirmed_tx, observed: None };
     (Leadership { leads, confirmed }, state.run(stopped))
@@ -87,7 +88,7 @@ struct State {
     api: Api<Lease>,
     metrics: Metrics,
     leads: watch::Sender<bool>,
-    confirmed: watch::Sender<Option<usize>>,
+    confirmed: watch::Sender<Confirmation>,
     /// The record of another holder, and since when it stands still.
     observed: Option<(String, Instant)>,
 }
@@ -194,8 +195,13 @@ impl State {
 
     fn read_confirmation(&self, lease: &Lease) {
         let annotations = lease.metadata.annotations.as_ref();
-        let confirmed = annotations.and_then(|all| all.get(CONFIRM_PRUNE)).and_then(|count| count.parse().ok());
-        self.confirmed.send_if_modified(|before| std::mem::replace(before, confirmed) != confirmed);
+        let said = annotations.and_then(|all| all.get(CONFIRM_PRUNE));
+        let confirmed = said.map(|said| Confirmation::parse(said)).unwrap_or_default();
+        self.confirmed.send_if_modified(|before| {
+            let differs = *before != confirmed;
+            *before = confirmed;
+            differs
+        });
     }
 }
 

@@ -110,12 +110,16 @@ impl PolicyIndex {
         }
     }
 
-    fn publish(&self, change: impl Fn(&mut Known)) {
+    fn swap(&self, change: impl Fn(&mut Known)) {
         self.known.rcu(|known| {
             let mut known = Known::clone(known);
             change(&mut known);
             known
         });
+    }
+
+    fn publish(&self, change: impl Fn(&mut Known)) {
+        self.swap(change);
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
@@ -153,7 +157,8 @@ impl PolicyIndex {
         let labels = follow(
             Api::<PartialObjectMeta<Namespace>>::all(client),
             |namespace, _| Some(namespace.labels().clone()),
-            |all, _| self.publish(|known| known.labels = Arc::new(by_name(all))),
+            // What is demanded is the same: nobody is told.
+            |all, _| self.swap(|known| known.labels = Arc::new(by_name(all))),
             labels_listed,
         );
         tokio::select! {

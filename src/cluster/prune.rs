@@ -32,6 +32,37 @@ pub enum Verdict {
     Hold(&'static str),
 }
 
+/// What somebody confirmed, on the Lease: `KIND=COUNT` for one kind, or several with commas between
+/// them; a bare count is for every kind of which exactly so many are held.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Confirmation {
+    of_any: Option<usize>,
+    of_kind: BTreeMap<String, usize>,
+}
+
+impl Confirmation {
+    /// Reads the annotation; what is no count confirms nothing.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut confirmation = Self::default();
+        for part in text.split(',').map(str::trim) {
+            match part.split_once('=') {
+                None => confirmation.of_any = part.parse().ok().or(confirmation.of_any),
+                Some((kind, count)) => {
+                    confirmation.of_kind.extend(count.trim().parse().map(|count| (kind.trim().to_owned(), count)));
+                }
+            }
+        }
+        confirmation
+    }
+
+    /// How many objects of a kind may go.
+    #[must_use]
+    pub fn of(&self, kind: &str) -> Option<usize> {
+        self.of_kind.get(kind).copied().or(self.of_any)
+    }
+}
+
 /// Decides about orphans, given when each was created, how many objects there are in all, and how many
 /// may go because somebody confirmed it.
 #[must_use]
@@ -81,6 +112,20 @@ mod tests {
 
     fn verdict(orphans: usize, all: usize, confirmed: Option<usize>) -> Verdict {
         decide(&vec![at(CRD + 1); orphans], all, CrdState::Since(at(CRD)), confirmed)
+    }
+
+    #[test]
+    fn a_confirmation_is_of_a_kind_or_of_a_count() {
+        let of = |text: &str, kind: &str| Confirmation::parse(text).of(kind);
+        assert_eq!(
+            (of("3", "ApiKey"), of("ApiKey=3", "ApiKey"), of("ApiKey=3", "SecurityPolicy")),
+            (Some(3), Some(3), None)
+        );
+        assert_eq!(of("ApiKey = 3, SecurityPolicy=4", "SecurityPolicy"), Some(4));
+        assert_eq!(
+            (of("", "ApiKey"), of("all", "ApiKey"), of("ApiKey=all", "ApiKey"), of("-1", "ApiKey")),
+            (None, None, None, None)
+        );
     }
 
     #[test]

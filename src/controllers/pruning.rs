@@ -18,7 +18,7 @@ use crate::{
         Result,
         error::call,
         leader::LEASE,
-        prune::{Verdict, crd_state, decide},
+        prune::{Confirmation, Verdict, crd_state, decide},
     },
     runtime::metrics::KindLabel,
 };
@@ -48,12 +48,12 @@ pub(super) async fn follow<O: Orphanage>(
     context: Context,
     install_namespace: String,
     mut deletions: watch::Receiver<u64>,
-    mut confirmed: watch::Receiver<Option<usize>>,
+    mut confirmed: watch::Receiver<Confirmation>,
 ) -> anyhow::Result<()> {
     let mut backoff = super::Backoff::default();
     let key = (String::new(), O::OWNER.to_owned());
     loop {
-        let confirmation = *confirmed.borrow_and_update();
+        let confirmation = confirmed.borrow_and_update().of(O::OWNER);
         deletions.borrow_and_update();
         let retry = match pass(&*orphanage, &context, &install_namespace, confirmation).await {
             Ok(()) => {
@@ -105,7 +105,8 @@ async fn pass<O: Orphanage>(
             owner = O::OWNER,
             orphans = orphans.len(),
             why,
-            "nothing is pruned: to confirm, annotate the Lease {install_namespace}/{LEASE} with {CONFIRM_PRUNE}={}",
+            "nothing is pruned: to confirm, annotate the Lease {install_namespace}/{LEASE} with {CONFIRM_PRUNE}={}={}",
+            O::OWNER,
             orphans.len()
         );
         return Ok(());

@@ -1,6 +1,8 @@
 //! Random pods for differential tests of the Pod Security Standards: some compliant, some one mutation
 //! away, the rest several. How good the generator is, is tested too: `e2e/judges/pss/faults.yaml`.
 
+mod annotations;
+mod compliant;
 mod valid;
 
 use rand::{
@@ -8,9 +10,13 @@ use rand::{
     rngs::StdRng,
     seq::{IndexedRandom as _, IteratorRandom as _},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-pub use valid::acceptable;
+pub use self::valid::acceptable;
+use self::{
+    annotations::{app_armor_annotation, seccomp_annotation},
+    compliant::compliant,
+};
 
 /// A source of pods; the same seed makes the same pods.
 pub struct Pods(StdRng);
@@ -121,46 +127,6 @@ fn name(rng: &mut StdRng) -> String {
     names.choose(rng).map_or_else(String::new, |name| format!("{name}{}", rng.random_range(0..30)))
 }
 
-/// A pod that restricted allows at every version.
-fn compliant(rng: &mut StdRng) -> Value {
-    let mut pod = json!({"metadata": {"name": "pod", "labels": {"app": "web"}}, "spec": {"securityContext": {}}});
-    let by_pod = rng.random_bool(0.6);
-    let profile =
-        pick(rng, &[json!({"type": "RuntimeDefault"}), json!({"type": "Localhost", "localhostProfile": "a"})]);
-    if by_pod {
-        pod["spec"]["securityContext"] = json!({"runAsNonRoot": true, "seccompProfile": profile});
-    }
-    for list in ["initContainers", "containers", "ephemeralContainers"] {
-        let number =
-            if list == "containers" { rng.random_range(1..4) } else { rng.random_range(0_usize..5).saturating_sub(2) };
-        let mut containers = vec![];
-        for _ in 0..number {
-            let mut context = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
-            if !by_pod || rng.random_bool(0.2) {
-                context["runAsNonRoot"] = json!(true);
-                context["seccompProfile"] = profile.clone();
-            }
-            if rng.random_bool(0.2) {
-                context["capabilities"]["add"] = json!(["NET_BIND_SERVICE"]);
-            }
-            containers.push(json!({
-                "name": name(rng), "image": "registry.example.com/team/app:1.2.3", "securityContext": context,
-                "ports": [{"containerPort": 8080, "name": "http"}],
-                "env": [{"name": "MODE", "value": "production"}],
-                "resources": {"limits": {"memory": "128Mi"}, "requests": {"cpu": "10m"}},
-            }));
-        }
-        if number > 0 {
-            pod["spec"][list] = json!(containers);
-        }
-    }
-    if rng.random_bool(0.5) {
-        pod["spec"]["volumes"] =
-            json!([{"name": "tmp", "emptyDir": {}}, {"name": "config", "configMap": {"name": "c"}}]);
-    }
-    pod
-}
-
 /// A container of any of the three lists.
 fn container<'a>(rng: &mut StdRng, pod: &'a mut Value) -> Option<&'a mut Value> {
     let spec = pod["spec"].as_object_mut()?;
@@ -201,14 +167,6 @@ fn anywhere(rng: &mut StdRng, pod: &mut Value, field: &str, values: &[Value]) {
     }
 }
 
-fn annotate(pod: &mut Value, key: &str, value: Value) {
-    let annotations = &mut pod["metadata"]["annotations"];
-    if !annotations.is_object() {
-        *annotations = Value::Object(Map::new());
-    }
-    annotations[key] = value;
-}
-
 const PROFILES: [&str; 7] = ["Unconfined", "RuntimeDefault", "Localhost", "", "localhost", "runtime/default", "a\"b"];
 
 fn app_armor(rng: &mut StdRng, pod: &mut Value) {
@@ -219,46 +177,6 @@ fn seccomp(rng: &mut StdRng, pod: &mut Value) {
     let mut values = PROFILES.map(|kind| json!({"type": kind})).to_vec();
     values.push(Value::Null);
     anywhere(rng, pod, "seccompProfile", &values);
-}
-
-const ANNOTATION_VALUES: [&str; 14] = [
-    "",
-    "runtime/default",
-    "docker/default",
-    "localhost/profile",
-    "localhost/",
-    "localhost",
-    "unconfined",
-    "Runtime/Default",
-    "a \"quoted\" \\ value",
-    "tab\tnewline\nbell\u{7}",
-    "zero\u{200b}width",
-    "del\u{7f}",
-    "é 日本 🦀 e\u{301}",
-    "\u{e000}\u{10fffd}\u{ad}\u{a0}",
-];
-
-fn app_armor_annotation(rng: &mut StdRng, pod: &mut Value) {
-    for _ in 0..rng.random_range(1..3) {
-        let whose = if rng.random_bool(0.7) { names(pod).choose(rng).cloned() } else { Some(name(rng)) };
-        let prefix =
-            if rng.random_bool(0.9) { "container.apparmor.security.beta.kubernetes.io/" } else { "example.com/" };
-        let value = pick(rng, &ANNOTATION_VALUES.map(Value::from));
-        annotate(pod, &format!("{prefix}{}", whose.unwrap_or_default()), value);
-    }
-}
-
-fn seccomp_annotation(rng: &mut StdRng, pod: &mut Value) {
-    for _ in 0..rng.random_range(1..3) {
-        let whose = if rng.random_bool(0.8) { names(pod).choose(rng).cloned() } else { Some(name(rng)) };
-        let key = if rng.random_bool(0.4) {
-            "seccomp.security.alpha.kubernetes.io/pod".into()
-        } else {
-            format!("container.seccomp.security.alpha.kubernetes.io/{}", whose.unwrap_or_default())
-        };
-        let value = pick(rng, &ANNOTATION_VALUES.map(Value::from));
-        annotate(pod, &key, value);
-    }
 }
 
 fn capabilities_added(rng: &mut StdRng, pod: &mut Value) {

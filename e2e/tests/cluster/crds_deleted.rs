@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use k8s_openapi::{
-    api::{coordination::v1::Lease, core::v1::Secret, networking::v1::NetworkPolicy},
+    api::{
+        admissionregistration::v1::ValidatingAdmissionPolicy, coordination::v1::Lease, core::v1::Secret,
+        networking::v1::NetworkPolicy,
+    },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
@@ -26,9 +29,9 @@ const MADE: &str = "app.kubernetes.io/managed-by=rampart,rampart.dev/owner-kind"
 /// The watch of a kind that was away comes back within half a minute.
 const BACK: Duration = Duration::from_secs(90);
 
-async fn held(operator: &Operator) -> Result<[i64; 2]> {
+async fn held(operator: &Operator) -> Result<[i64; 3]> {
     let (_, text) = operator.admin("/metrics").await?;
-    Ok(["SecurityPolicy", "ApiKey"].map(|kind| {
+    Ok(["SecurityPolicy", "ApiKey", "ValidatingAdmissionPolicy"].map(|kind| {
         let prefix = format!("rampart_prune_held{{kind=\"{kind}\"}} ");
         text.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok()).unwrap_or_default()
     }))
@@ -43,15 +46,21 @@ async fn nothing_goes_until_confirmed(_: Env) -> Result<()> {
     }
     fixtures::apply(&client, &stories::sample_policy()).await?;
     fixtures::apply(&client, &stories::api_key(stories::SHOP)).await?;
+    fixtures::apply(&client, &stories::hardening_policy(stories::SHOP, "Enforce")).await?;
+    stories::ready::<SecurityPolicy>(&client, stories::SHOP, "hardened").await?;
     stories::ready::<SecurityPolicy>(&client, stories::WEB, "web").await?;
     stories::ready::<ApiKey>(&client, stories::SHOP, "orders").await?;
 
     let policies: Api<NetworkPolicy> = Api::all(client.clone());
     let secrets: Api<Secret> = Api::namespaced(client.clone(), stories::SHOP);
     let made = ListParams::default().labels(MADE);
-    let count =
-        || async { anyhow::Ok((policies.list(&made).await?.items.len(), secrets.list(&made).await?.items.len())) };
-    ensure!(count().await? == (1, 2), "{:?}", count().await?);
+    let floors: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    let floor = ListParams::default().labels("rampart.dev/part=floor");
+    let count = || async {
+        let of_policies = (policies.list(&made).await?.items.len(), floors.list(&floor).await?.items.len());
+        anyhow::Ok((of_policies.0, secrets.list(&made).await?.items.len(), of_policies.1))
+    };
+    ensure!(count().await? == (1, 2, 1), "{:?}", count().await?);
 
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     for plural in ["securitypolicies", "apikeys"] {
@@ -63,11 +72,11 @@ async fn nothing_goes_until_confirmed(_: Env) -> Result<()> {
     // One NetworkPolicy; two Secrets and a record of the key.
     wait::until("the operator to hold them", wait::SOON, || async {
         let held = held(&operator).await?;
-        ensure!(held == [1, 3], "it holds {held:?}");
+        ensure!(held == [1, 3, 1], "it holds {held:?}");
         Ok(())
     })
     .await?;
-    ensure!(count().await? == (1, 2), "something went with its CRD");
+    ensure!(count().await? == (1, 2, 1), "something went with its CRD");
 
     // Neither does another process prune them, which knows nothing of what was before.
     let config = kubeconfig(&plane, plane.server()).await?;
@@ -75,26 +84,26 @@ async fn nothing_goes_until_confirmed(_: Env) -> Result<()> {
     fixtures::install_crds(&client).await?;
     wait::until("the next process to hold them too", BACK, || async {
         let held = held(&operator).await?;
-        ensure!(held == [1, 3], "it holds {held:?}");
+        ensure!(held == [1, 3, 1], "it holds {held:?}");
         Ok(())
     })
     .await?;
-    ensure!(count().await? == (1, 2), "something went after its CRD was back");
+    ensure!(count().await? == (1, 2, 1), "something went after its CRD was back");
 
     let leases: Api<Lease> = Api::namespaced(client.clone(), "rampart-system");
     let confirm =
         |count: &str| Patch::Merge(json!({"metadata": {"annotations": {"rampart.dev/confirm-prune": count}}}));
-    leases.patch("rampart", &PatchParams::default(), &confirm("1")).await?;
+    leases.patch("rampart", &PatchParams::default(), &confirm("SecurityPolicy=1")).await?;
     wait::until("what was confirmed to go", BACK, || async {
         let left = count().await?;
-        ensure!(left == (0, 2), "{left:?}: a confirmation of one is for the one NetworkPolicy");
+        ensure!(left == (0, 2, 1), "{left:?}: a confirmation of one is for the one NetworkPolicy");
         Ok(())
     })
     .await?;
-    leases.patch("rampart", &PatchParams::default(), &confirm("3")).await?;
+    leases.patch("rampart", &PatchParams::default(), &confirm("ApiKey=3,ValidatingAdmissionPolicy=1")).await?;
     wait::until("the rest to go", BACK, || async {
         let left = count().await?;
-        ensure!(left == (0, 0), "{left:?}");
+        ensure!(left == (0, 0, 0), "{left:?}");
         Ok(())
     })
     .await?;

@@ -1,0 +1,76 @@
+//! What refuses pods now, as statuses tell it.
+
+use std::collections::BTreeMap;
+
+use rampart_pss::{Level, Version};
+
+use crate::{
+    api::{
+        Enforcer, HardeningMode,
+        condition::{Conditions, Type},
+    },
+    cluster::{pause::Pause, policy_index::Standards},
+    hardening::{Floor, Place, Requirement},
+};
+
+/// What refuses pods now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InForce {
+    /// Standards that admission policies enforce for SecurityPolicies.
+    pub floor: Standards,
+    /// Standards that admission policies enforce for ClusterSecurityPolicies, by name.
+    pub clusters: BTreeMap<String, (Level, Version)>,
+    /// Whether the API server asks the webhook about pods.
+    pub webhook: bool,
+    /// Until when, and why, nothing is refused.
+    pub paused: Option<Pause>,
+}
+
+/// What refuses pods for a policy, and why it is not yet, or no longer, what was asked for.
+#[derive(Debug, PartialEq)]
+pub struct Enforcers {
+    /// What does.
+    pub by: Vec<Enforcer>,
+    pending: Option<(&'static str, String)>,
+}
+
+impl InForce {
+    pub(super) fn add(&mut self, floor: &Floor) {
+        match &floor.place {
+            Place::Named(namespaces) => {
+                for namespace in namespaces {
+                    self.floor.entry(namespace.clone()).or_default().insert(floor.standard);
+                }
+            }
+            Place::Selected(names) => self.clusters.extend(names.iter().map(|name| (name.clone(), floor.standard))),
+        }
+    }
+
+    /// What refuses the pods that a policy refuses, given whether its floor is in force; `None` where it
+    /// refuses none.
+    #[must_use]
+    pub fn enforcers(&self, requirement: &Requirement, floor: bool) -> Option<Enforcers> {
+        if requirement.mode != HardeningMode::Enforce {
+            return None;
+        }
+        if let Some(pause) = &self.paused {
+            let why = format!("nothing is refused until {}: {}", pause.until, pause.reason);
+            return Some(Enforcers { by: vec![], pending: Some(("Paused", why)) });
+        }
+        let by = [self.webhook.then_some(Enforcer::Webhook), floor.then_some(Enforcer::AdmissionPolicy)];
+        let why = "the ValidatingAdmissionPolicy for spec.hardening is not in force yet";
+        let pending = (requirement.has_floor() && !floor).then(|| ("AdmissionPolicyPending", why.to_owned()));
+        Some(Enforcers { by: by.into_iter().flatten().collect(), pending })
+    }
+}
+
+impl Enforcers {
+    /// Says in conditions what is pending.
+    pub fn tell(&self, conditions: &mut Conditions) {
+        if let Some((reason, why)) = self.pending.as_ref().filter(|_| !conditions.is(Type::Stalled)) {
+            conditions.set(Type::Programmed, false, reason, why.as_str());
+            conditions.set(Type::Ready, false, reason, why.as_str());
+            conditions.set(Type::Reconciling, true, reason, why.as_str());
+        }
+    }
+}

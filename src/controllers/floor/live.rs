@@ -1,0 +1,129 @@
+//! The admission policies that are there, and bringing them to what is wanted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+};
+use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams};
+use serde::de::DeserializeOwned;
+
+use super::KIND;
+use crate::{
+    admission::WEBHOOK_CONFIGURATION,
+    api::labels::{FLOOR, MANAGED_BY, MANAGER, PART},
+    cluster::{
+        Error, Result,
+        apply::{Kept, Outcome, delete_seen_in, keep_in},
+        error::{call, found},
+    },
+    hardening::{Floor, extent},
+    runtime::metrics::{KindLabel, Metrics},
+};
+
+const FIELD_MANAGER: &str = "rampart-floor";
+
+/// What a pass found live.
+pub(super) struct Live {
+    pub(super) policies: BTreeMap<String, ValidatingAdmissionPolicy>,
+    bindings: BTreeMap<String, ValidatingAdmissionPolicyBinding>,
+}
+
+impl Live {
+    pub(super) async fn read(client: &Client) -> Result<Self> {
+        Ok(Self { policies: list(client).await?, bindings: list(client).await? })
+    }
+
+    /// Names of what nobody wants any more.
+    pub(super) fn stale<'a>(&'a self, wanted: &'a [Floor]) -> impl Iterator<Item = &'a String> {
+        let names: BTreeSet<&String> = self.policies.keys().chain(self.bindings.keys()).collect();
+        names.into_iter().filter(|name| !wanted.iter().any(|floor| floor.policy.metadata.name.as_ref() == Some(*name)))
+    }
+
+    /// Policies that would go, or hold in fewer namespaces.
+    pub(super) fn shrinking(&self, wanted: &[Floor]) -> Vec<&ValidatingAdmissionPolicy> {
+        let after = |name: &str| {
+            let floor = wanted.iter().find(|floor| floor.policy.metadata.name.as_deref() == Some(name));
+            floor.map(|floor| extent(&floor.policy)).unwrap_or_default()
+        };
+        let shrinks = |name: &str, policy| !extent(policy).is_subset(&after(name));
+        self.policies.iter().filter(|(name, policy)| shrinks(name, policy)).map(|(_, policy)| policy).collect()
+    }
+
+    pub(super) async fn put(&self, client: &Client, metrics: &Metrics, floor: &Floor) -> Result<()> {
+        let name = floor.policy.name_any();
+        let outcomes = [
+            put(client, &floor.policy, self.policies.get(&name)).await?,
+            put(client, &floor.binding, self.bindings.get(&name)).await?,
+        ];
+        for outcome in outcomes.iter().filter(|outcome| **outcome != Outcome::Unchanged) {
+            tracing::info!(name, ?outcome, "admission policy");
+        }
+        // A binding is made once and never changes by our own doing.
+        if matches!(outcomes, [_, Outcome::Changed]) {
+            metrics.drift_reverted.get_or_create(&KindLabel { kind: "ValidatingAdmissionPolicyBinding" }).inc();
+        }
+        Ok(())
+    }
+
+    /// The binding first: a policy without one refuses nothing, a binding without one is an error.
+    pub(super) async fn remove(&self, client: &Client, name: &str) -> Result<()> {
+        if let Some(binding) = self.bindings.get(name) {
+            delete_seen_in(&Api::all(client.clone()), binding).await?;
+        }
+        if let Some(policy) = self.policies.get(name) {
+            delete_seen_in(&Api::all(client.clone()), policy).await?;
+        }
+        tracing::info!(name, "admission policy removed");
+        Ok(())
+    }
+}
+
+fn is_ours(labels: &BTreeMap<String, String>) -> bool {
+    let has = |key: &str, value: &str| labels.get(key).is_some_and(|found| found == value);
+    has(MANAGED_BY, MANAGER) && has(PART, FLOOR)
+}
+
+pub(super) fn selector() -> String {
+    format!("{MANAGED_BY}={MANAGER},{PART}={FLOOR}")
+}
+
+async fn put<K>(client: &Client, wanted: &K, live: Option<&K>) -> Result<Outcome>
+where
+    K: Kept + Resource<Scope = k8s_openapi::ClusterResourceScope>,
+{
+    let api: Api<K> = Api::all(client.clone());
+    if live.is_none() {
+        // Not among ours by label. One that we wrote has lost its labels; somebody else's of that name is
+        // never overwritten.
+        let name = wanted.name_any();
+        if let Some(other) = found(call(|| format!("reading {name}"), api.get(&name)).await)?
+            && !other.managed_fields().iter().any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
+        {
+            return Err(Error::Foreign { kind: KIND, name });
+        }
+    }
+    keep_in(&api, FIELD_MANAGER, is_ours, wanted, live).await.map(|(_, outcome)| outcome)
+}
+
+async fn list<K>(client: &Client) -> Result<BTreeMap<String, K>>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::all(client.clone());
+    let listed =
+        call(|| "listing admission policies".into(), api.list(&ListParams::default().labels(&selector()))).await?;
+    Ok(listed.items.into_iter().map(|item| (item.name_any(), item)).collect())
+}
+
+/// Whether the API server asks our webhook about pods, and can trust it.
+pub(super) async fn webhook_is_asked(client: &Client) -> Result<bool> {
+    let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    let doing = || format!("reading the webhook configuration {WEBHOOK_CONFIGURATION}");
+    let configuration = found(call(doing, api.get(WEBHOOK_CONFIGURATION)).await)?;
+    let webhooks = configuration.and_then(|it| it.webhooks).unwrap_or_default();
+    Ok(webhooks.iter().any(|webhook| webhook.name.starts_with("pods.") && webhook.client_config.ca_bundle.is_some()))
+}
