@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rampart_pss::{Pod, Violation, aggregate, evaluate};
+use rampart_pss::{Pod, Violation, aggregate, explain};
 
 use super::Requirement;
 use crate::api::HardeningMode;
@@ -88,7 +88,7 @@ pub fn findings<'p>(policies: &'p [Covering], pod: &Pod<'_>) -> Vec<Finding<'p>>
         .filter(|covering| covering.requirement.mode != HardeningMode::Disabled)
         .map(|covering| {
             let Requirement { level, version, .. } = covering.requirement;
-            Finding { covering, violations: evaluate(level, version, pod) }
+            Finding { covering, violations: explain(level, version, pod) }
         })
         .filter(|finding| !finding.violations.is_empty())
         .collect()

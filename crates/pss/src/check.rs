@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
-use crate::{CHECKS, Fix, Level, Pod, Version};
+use crate::{
+    CHECKS, Fix, Level, Version,
+    view::{Fixes, View},
+};
 
 /// One check of the standards.
 #[derive(Debug)]
@@ -18,7 +21,7 @@ pub struct Check {
 }
 
 /// Decides about a Pod: `None` when it passes.
-pub type Decide = fn(&'static Check, &Pod<'_>) -> Option<Violation>;
+pub type Decide = fn(&'static Check, &View<'_, '_>, &mut Fixes) -> Option<Violation>;
 
 /// A failed check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,14 +34,14 @@ pub struct Violation {
     pub reason: &'static str,
     /// Where and how, in the words of the reference.
     pub detail: String,
-    /// What would make it pass.
+    /// What would make it pass; empty unless asked for ([`crate::explain`]).
     pub fixes: Vec<Fix>,
 }
 
 impl Check {
     /// A violation of this check.
-    pub(crate) const fn violation(&self, reason: &'static str, detail: String, fixes: Vec<Fix>) -> Violation {
-        Violation { check: self.id, level: self.level, reason, detail, fixes }
+    pub(crate) const fn violation(&self, reason: &'static str, detail: String) -> Violation {
+        Violation { check: self.id, level: self.level, reason, detail, fixes: vec![] }
     }
 
     fn at(&self, version: Version) -> Option<(u32, Decide)> {

@@ -22,6 +22,7 @@ mod fix;
 mod level;
 mod pod;
 mod text;
+mod view;
 mod volume;
 
 pub use check::{Check, Decide, Violation};
@@ -29,6 +30,7 @@ pub use checks::CHECKS;
 pub use fix::{Fix, Path};
 pub use level::{Level, ParseError, Version};
 pub use pod::{ContainerKind, Pod};
+pub use view::{Fixes, View};
 
 /// Every violation of `level` at `version`, in the order of the reference; empty when allowed.
 ///
@@ -36,7 +38,24 @@ pub use pod::{ContainerKind, Pod};
 /// another failed.
 #[must_use]
 pub fn evaluate(level: Level, version: Version, pod: &Pod<'_>) -> Vec<Violation> {
-    check::plan(level, version).iter().filter_map(|(check, _, decide)| decide(check, pod)).collect()
+    decide(level, version, pod, Fixes::unwanted())
+}
+
+/// As [`evaluate`], with what would make each check pass.
+#[must_use]
+pub fn explain(level: Level, version: Version, pod: &Pod<'_>) -> Vec<Violation> {
+    decide(level, version, pod, Fixes::wanted())
+}
+
+fn decide(level: Level, version: Version, pod: &Pod<'_>, mut fixes: Fixes) -> Vec<Violation> {
+    let view = View::of(pod);
+    let mut violations = vec![];
+    for (check, _, decide) in check::plan(level, version) {
+        let violation = decide(check, &view, &mut fixes);
+        let fixes = fixes.take();
+        violations.extend(violation.map(|violation| Violation { fixes, ..violation }));
+    }
+    violations
 }
 
 /// The checks that hold for `level` at `version`, in the order of the reference, each with the minor
@@ -56,14 +75,22 @@ pub mod values {
 /// The reasons alone: `REASON, REASON`.
 #[must_use]
 pub fn reasons(violations: &[Violation]) -> String {
-    violations.iter().map(|violation| violation.reason).collect::<Vec<_>>().join(", ")
+    let mut text = String::with_capacity(violations.len().saturating_mul(28));
+    for violation in violations {
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(violation.reason);
+    }
+    text
 }
 
 /// The text of the reference for a set of violations: `REASON (DETAIL), REASON (DETAIL)`; a detail that is
 /// empty is left out.
 #[must_use]
 pub fn aggregate(violations: &[Violation]) -> String {
-    let mut text = String::new();
+    let length = violations.iter().map(|violation| violation.reason.len().saturating_add(violation.detail.len()));
+    let mut text = String::with_capacity(length.map(|length| length.saturating_add(5)).sum());
     for violation in violations {
         if !text.is_empty() {
             text.push_str(", ");

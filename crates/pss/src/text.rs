@@ -17,27 +17,43 @@ pub(crate) const fn plural(count: usize, one: &'static str, many: &'static str) 
 /// `"a", "b"`: plain quotes, nothing escaped.
 pub(crate) fn quoted(names: &[impl AsRef<str>]) -> String {
     let mut text = String::with_capacity(names.len().saturating_mul(16));
-    for name in names {
-        if !text.is_empty() {
-            text.push_str(", ");
-        }
-        text.push('"');
-        text.push_str(name.as_ref());
-        text.push('"');
-    }
+    push_quoted(&mut text, names);
     text
 }
 
+/// [`quoted`], behind what is there.
+pub(crate) fn push_quoted(text: &mut String, names: &[impl AsRef<str>]) {
+    for (index, name) in names.iter().enumerate() {
+        text.push_str(if index == 0 { "\"" } else { ", \"" });
+        text.push_str(name.as_ref());
+        text.push('"');
+    }
+}
+
 /// `container "a"` or `containers "a", "b"`.
+///
+/// With room for the rest of a sentence: callers go on from there.
 pub(crate) fn containers(names: &[&str]) -> String {
-    format!("{} {}", plural(names.len(), "container", "containers"), quoted(names))
+    let mut text = String::with_capacity(names.len().saturating_mul(16).saturating_add(96));
+    push_containers(&mut text, names);
+    text
+}
+
+/// [`containers`], behind what is there.
+pub(crate) fn push_containers(text: &mut String, names: &[&str]) {
+    text.push_str(plural(names.len(), "container ", "containers "));
+    push_quoted(text, names);
 }
 
 /// `pod`, `container "a"`, or `pod and container "a"`; `None` when it is neither.
 pub(crate) fn pod_and(pod: bool, names: &[&str]) -> Option<String> {
     match (pod, names.is_empty()) {
         (true, true) => Some("pod".into()),
-        (true, false) => Some(format!("pod and {}", containers(names))),
+        (true, false) => {
+            let mut text = String::from("pod and ");
+            push_containers(&mut text, names);
+            Some(text)
+        }
         (false, false) => Some(containers(names)),
         (false, true) => None,
     }

@@ -1,6 +1,11 @@
 //! No process of a container gains more privileges than its parent.
 
-use crate::{Level, Path, Pod, Violation, check::Check, text::containers};
+use crate::{
+    Level, Path, Violation,
+    check::Check,
+    text::containers,
+    view::{Fixes, View},
+};
 
 pub(crate) static CHECK: Check = Check {
     id: "allowPrivilegeEscalation",
@@ -9,21 +14,21 @@ pub(crate) static CHECK: Check = Check {
     since: &[(8, decide), (25, decide_but_windows)],
 };
 
-fn decide_but_windows(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    if pod.is_windows() { None } else { decide(check, pod) }
+fn decide_but_windows(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
+    if pod.is_windows() { None } else { decide(check, pod, fixes) }
 }
 
-fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    let (mut bad, mut fixes) = (vec![], vec![]);
+fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
+    let mut bad = vec![];
     for (kind, index, container) in pod.containers() {
         if container.security_context.as_ref().and_then(|context| context.allow_privilege_escalation) != Some(false) {
             bad.push(&*container.name);
-            fixes.push(Path::container(kind, index, "securityContext.allowPrivilegeEscalation").set("false"));
+            fixes.push(|| Path::container(kind, index, "securityContext.allowPrivilegeEscalation").set("false"));
         }
     }
     if bad.is_empty() {
         return None;
     }
-    let detail = format!("{} must set securityContext.allowPrivilegeEscalation=false", containers(&bad));
-    Some(check.violation("allowPrivilegeEscalation != false", detail, fixes))
+    let detail = containers(&bad) + " must set securityContext.allowPrivilegeEscalation=false";
+    Some(check.violation("allowPrivilegeEscalation != false", detail))
 }

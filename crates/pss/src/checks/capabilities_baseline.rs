@@ -1,9 +1,10 @@
 //! Containers add no capability beyond what runtimes give by default.
 
 use crate::{
-    Level, Path, Pod, Violation,
+    Level, Path, Violation,
     check::Check,
     text::{containers, quoted, set},
+    view::{Fixes, View},
 };
 
 pub(crate) static CHECK: Check =
@@ -26,8 +27,8 @@ pub const CAPABILITIES_BASELINE: [&str; 13] = [
     "SYS_CHROOT",
 ];
 
-fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    let (mut bad, mut forbidden, mut fixes) = (vec![], vec![], vec![]);
+fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
+    let (mut bad, mut forbidden) = (vec![], vec![]);
     for (kind, index, container) in pod.containers() {
         let is_allowed = |name: &str| CAPABILITIES_BASELINE.contains(&name);
         if container.added().iter().all(|name| is_allowed(name)) {
@@ -38,12 +39,12 @@ fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
             container.added().iter().map(|name| &**name).partition(|name| is_allowed(name));
         forbidden.extend(refused);
         let path = Path::container(kind, index, "securityContext.capabilities.add");
-        fixes.push(if kept.is_empty() { path.remove() } else { path.set(format!("[{}]", quoted(&kept))) });
+        fixes.push(|| if kept.is_empty() { path.remove() } else { path.set(format!("[{}]", quoted(&kept))) });
     }
     if bad.is_empty() {
         return None;
     }
     let (who, what) = (containers(&bad), quoted(&set(forbidden)));
     let detail = format!("{who} must not include {what} in securityContext.capabilities.add");
-    Some(check.violation("non-default capabilities", detail, fixes))
+    Some(check.violation("non-default capabilities", detail))
 }

@@ -1,9 +1,10 @@
 //! Containers drop `ALL` capabilities and may add back `NET_BIND_SERVICE` alone.
 
 use crate::{
-    Level, Path, Pod, Violation,
+    Level, Path, Violation,
     check::Check,
-    text::{containers, quoted, set},
+    text::{push_containers, push_quoted, set},
+    view::{Fixes, View},
 };
 
 pub(crate) static CHECK: Check = Check {
@@ -16,16 +17,16 @@ pub(crate) static CHECK: Check = Check {
 /// The one capability that restricted lets a container add.
 pub const CAPABILITY_RESTRICTED: &str = "NET_BIND_SERVICE";
 
-fn decide_but_windows(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    if pod.is_windows() { None } else { decide(check, pod) }
+fn decide_but_windows(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
+    if pod.is_windows() { None } else { decide(check, pod, fixes) }
 }
 
-fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    let (mut missing, mut adding, mut forbidden, mut fixes) = (vec![], vec![], vec![], vec![]);
+fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
+    let (mut missing, mut adding, mut forbidden) = (vec![], vec![], vec![]);
     for (kind, index, container) in pod.containers() {
         if !container.dropped().iter().any(|name| &**name == "ALL") {
             missing.push(&*container.name);
-            fixes.push(Path::container(kind, index, "securityContext.capabilities.drop").set(r#"["ALL"]"#));
+            fixes.push(|| Path::container(kind, index, "securityContext.capabilities.drop").set(r#"["ALL"]"#));
         }
         let added = container.added();
         if added.iter().any(|name| &**name != CAPABILITY_RESTRICTED) {
@@ -33,17 +34,25 @@ fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
             forbidden.extend(added.iter().map(|name| &**name).filter(|name| *name != CAPABILITY_RESTRICTED));
             let path = Path::container(kind, index, "securityContext.capabilities.add");
             let keeps = added.iter().any(|name| &**name == CAPABILITY_RESTRICTED);
-            fixes.push(if keeps { path.set(r#"["NET_BIND_SERVICE"]"#) } else { path.remove() });
+            fixes.push(|| if keeps { path.set(r#"["NET_BIND_SERVICE"]"#) } else { path.remove() });
         }
     }
-    let mut details = vec![];
+    if missing.is_empty() && adding.is_empty() {
+        return None;
+    }
+    let mut detail = String::with_capacity(160);
     if !missing.is_empty() {
-        let who = containers(&missing);
-        details.push(format!(r#"{who} must set securityContext.capabilities.drop=["ALL"]"#));
+        push_containers(&mut detail, &missing);
+        detail.push_str(r#" must set securityContext.capabilities.drop=["ALL"]"#);
     }
     if !adding.is_empty() {
-        let (who, what) = (containers(&adding), quoted(&set(forbidden)));
-        details.push(format!("{who} must not include {what} in securityContext.capabilities.add"));
+        if !detail.is_empty() {
+            detail.push_str("; ");
+        }
+        push_containers(&mut detail, &adding);
+        detail.push_str(" must not include ");
+        push_quoted(&mut detail, &set(forbidden));
+        detail.push_str(" in securityContext.capabilities.add");
     }
-    (!details.is_empty()).then(|| check.violation("unrestricted capabilities", details.join("; "), fixes))
+    Some(check.violation("unrestricted capabilities", detail))
 }

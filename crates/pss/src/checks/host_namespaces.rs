@@ -1,11 +1,15 @@
 //! A pod shares no namespace with its node.
 
-use crate::{Level, Path, Pod, Violation, check::Check};
+use crate::{
+    Level, Path, Violation,
+    check::Check,
+    view::{Fixes, View},
+};
 
 pub(crate) static CHECK: Check =
     Check { id: "hostNamespaces", level: Level::Baseline, overrides: &[], since: &[(0, decide)] };
 
-fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
+fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let spec = pod.spec();
     let shared: Vec<&'static str> =
         [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)]
@@ -16,6 +20,8 @@ fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
         return None;
     }
     let detail = shared.iter().map(|field| format!("{field}=true")).collect::<Vec<_>>().join(", ");
-    let fixes = shared.into_iter().map(|field| Path::spec(field).remove()).collect();
-    Some(check.violation("host namespaces", detail, fixes))
+    for field in shared {
+        fixes.push(|| Path::spec(field).remove());
+    }
+    Some(check.violation("host namespaces", detail))
 }

@@ -2,9 +2,10 @@
 //! from the node's network.
 
 use crate::{
-    Level, Path, Pod, Violation,
+    Level, Path, Violation,
     check::Check,
     text::{containers, plural, quoted, set},
+    view::{Fixes, View},
 };
 
 pub(crate) static CHECK: Check =
@@ -14,13 +15,13 @@ pub(crate) static CHECK: Check =
 pub const PROBE_AND_LIFECYCLE_HANDLERS: [&str; 5] =
     ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle.postStart", "lifecycle.preStop"];
 
-fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    let (mut bad, mut hosts, mut fixes) = (vec![], vec![], vec![]);
+fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
+    let (mut bad, mut hosts) = (vec![], vec![]);
     for (kind, index, container) in pod.containers() {
         for (handler, action, host) in container.called_hosts() {
             bad.push(&*container.name);
             hosts.push(host);
-            fixes.push(Path::container(kind, index, format!("{handler}.{action}.host")).remove());
+            fixes.push(|| Path::container(kind, index, format!("{handler}.{action}.host")).remove());
         }
     }
     if bad.is_empty() {
@@ -30,5 +31,5 @@ fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
     let uses = plural(bad.len(), "uses", "use");
     let noun = plural(hosts.len(), "probe or lifecycle host", "probe or lifecycle hosts");
     let detail = format!("{} {uses} {noun} {}", containers(&bad), quoted(&hosts));
-    Some(check.violation("probe or lifecycle host", detail, fixes))
+    Some(check.violation("probe or lifecycle host", detail))
 }

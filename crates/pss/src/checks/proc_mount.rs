@@ -1,9 +1,10 @@
 //! Containers see `/proc` as runtimes mask it by default.
 
 use crate::{
-    Level, Path, Pod, Violation,
+    Level, Path, Violation,
     check::Check,
     text::{containers, quoted, set},
+    view::{Fixes, View},
 };
 
 pub(crate) static CHECK: Check = Check {
@@ -13,23 +14,23 @@ pub(crate) static CHECK: Check = Check {
     since: &[(0, decide), (35, decide_unless_user_namespace)],
 };
 
-fn decide_unless_user_namespace(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    if pod.in_user_namespace() { None } else { decide(check, pod) }
+fn decide_unless_user_namespace(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
+    if pod.in_user_namespace() { None } else { decide(check, pod, fixes) }
 }
 
-pub(super) fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    let (mut bad, mut values, mut fixes) = (vec![], vec![], vec![]);
+pub(super) fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
+    let (mut bad, mut values) = (vec![], vec![]);
     for (kind, index, container) in pod.containers() {
         let set = container.security_context.as_ref().and_then(|context| context.proc_mount.as_ref());
         if let Some(value) = set.filter(|value| &***value != "Default") {
             bad.push(&*container.name);
             values.push(&**value);
-            fixes.push(Path::container(kind, index, "securityContext.procMount").set(r#""Default""#));
+            fixes.push(|| Path::container(kind, index, "securityContext.procMount").set(r#""Default""#));
         }
     }
     if bad.is_empty() {
         return None;
     }
     let (who, what) = (containers(&bad), quoted(&set(values)));
-    Some(check.violation("procMount", format!("{who} must not set securityContext.procMount to {what}"), fixes))
+    Some(check.violation("procMount", format!("{who} must not set securityContext.procMount to {what}")))
 }

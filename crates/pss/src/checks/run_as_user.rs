@@ -1,6 +1,11 @@
 //! Nothing says that it runs as uid 0.
 
-use crate::{Level, Path, Pod, Violation, check::Check, text::pod_and};
+use crate::{
+    Level, Path, Violation,
+    check::Check,
+    text::pod_and,
+    view::{Fixes, View},
+};
 
 pub(crate) static CHECK: Check = Check {
     id: "runAsUser",
@@ -11,22 +16,22 @@ pub(crate) static CHECK: Check = Check {
 
 const FIELD: &str = "securityContext.runAsUser";
 
-fn decide_unless_user_namespace(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    if pod.in_user_namespace() { None } else { decide(check, pod) }
+fn decide_unless_user_namespace(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
+    if pod.in_user_namespace() { None } else { decide(check, pod, fixes) }
 }
 
-fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    let (mut bad, mut fixes) = (vec![], vec![]);
+fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
+    let mut bad = vec![];
     let bad_pod = pod.context().and_then(|context| context.run_as_user) == Some(0);
     if bad_pod {
-        fixes.push(Path::spec(FIELD).remove());
+        fixes.push(|| Path::spec(FIELD).remove());
     }
     for (kind, index, container) in pod.containers() {
         if container.security_context.as_ref().and_then(|context| context.run_as_user) == Some(0) {
             bad.push(&*container.name);
-            fixes.push(Path::container(kind, index, FIELD).remove());
+            fixes.push(|| Path::container(kind, index, FIELD).remove());
         }
     }
     let who = pod_and(bad_pod, &bad)?;
-    Some(check.violation("runAsUser=0", format!("{who} must not set runAsUser=0"), fixes))
+    Some(check.violation("runAsUser=0", format!("{who} must not set runAsUser=0")))
 }

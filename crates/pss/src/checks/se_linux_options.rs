@@ -1,10 +1,11 @@
 //! SELinux confines containers: by the types made for them, and with no user or role of their own.
 
 use crate::{
-    Level, Path, Pod, Violation,
+    Level, Path, Violation,
     check::Check,
     pod::SeLinuxOptions,
     text::{plural, pod_and, quoted, set},
+    view::{Fixes, View},
 };
 
 pub(crate) static CHECK: Check = Check {
@@ -23,24 +24,25 @@ pub fn se_linux_types(minor: u32) -> &'static [&'static str] {
     if minor >= 31 { &TYPES } else { first }
 }
 
-fn decide<const MINOR: u32>(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
+fn decide<const MINOR: u32>(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let types = se_linux_types(MINOR);
-    let (mut bad_types, mut user, mut role, mut fixes) = (vec![], false, false, vec![]);
+    let (mut bad_types, mut user, mut role) = (vec![], false, false);
     let mut is_bad = |options: &SeLinuxOptions<'_>, path: &dyn Fn(&str) -> Path| {
-        let before = fixes.len();
+        let mut bad = false;
         if !types.contains(&&*options.kind) {
+            bad = true;
             bad_types.push(options.kind.to_string());
-            fixes.push(path("type").remove());
+            fixes.push(|| path("type").remove());
         }
         if !options.user.is_empty() {
-            user = true;
-            fixes.push(path("user").remove());
+            (user, bad) = (true, true);
+            fixes.push(|| path("user").remove());
         }
         if !options.role.is_empty() {
-            role = true;
-            fixes.push(path("role").remove());
+            (role, bad) = (true, true);
+            fixes.push(|| path("role").remove());
         }
-        fixes.len() > before
+        bad
     };
 
     let of_pod = pod.context().and_then(|context| context.se_linux_options.as_ref());
@@ -67,5 +69,5 @@ fn decide<const MINOR: u32>(check: &'static Check, pod: &Pod<'_>) -> Option<Viol
         what.push("role may not be set".into());
     }
     let detail = format!("{who} set forbidden securityContext.seLinuxOptions: {}", what.join("; "));
-    Some(check.violation("seLinuxOptions", detail, fixes))
+    Some(check.violation("seLinuxOptions", detail))
 }

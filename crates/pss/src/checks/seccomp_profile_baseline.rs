@@ -1,9 +1,10 @@
 //! Seccomp is not switched off: by annotation before Kubernetes 1.19, by field since.
 
 use crate::{
-    Fix, Level, Path, Pod, Violation,
+    Fix, Level, Path, Violation,
     check::Check,
-    text::{go_quoted, plural, pod_and, quoted, set},
+    text::{go_quoted, plural, pod_and, push_quoted, set},
+    view::{Fixes, View},
 };
 
 pub(crate) static CHECK: Check = Check {
@@ -19,7 +20,7 @@ const OF_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
 const FIELD: &str = "securityContext.seccompProfile";
 const DEFAULT: &str = r#"{"type":"RuntimeDefault"}"#;
 
-fn decide_annotations(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
+fn decide_annotations(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let keys = std::iter::once(OF_POD.to_owned())
         .chain(pod.containers().map(|(.., container)| format!("{OF_CONTAINER}{}", &*container.name)));
     let keys: Vec<(String, &str)> = keys
@@ -31,32 +32,36 @@ fn decide_annotations(check: &'static Check, pod: &Pod<'_>) -> Option<Violation>
     let keys = set(keys);
     let found = set(keys.iter().map(|(key, value)| format!("{key}={}", go_quoted(value))).collect());
     let detail = format!("forbidden {} {}", plural(found.len(), "annotation", "annotations"), found.join(", "));
-    Some(check.violation(REASON, detail, keys.iter().map(|(key, _)| Path::annotation(key).remove()).collect()))
+    for (key, _) in &keys {
+        fixes.push(|| Path::annotation(key).remove());
+    }
+    Some(check.violation(REASON, detail))
 }
 
 fn confines(annotation: &str) -> bool {
     matches!(annotation, "runtime/default" | "docker/default") || annotation.starts_with("localhost/")
 }
 
-pub(super) fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    let (mut bad, mut kinds, mut fixes) = (vec![], vec![], vec![]);
+pub(super) fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
+    let (mut bad, mut kinds) = (vec![], vec![]);
     let of_pod = pod.context().and_then(|context| context.seccomp_profile.as_ref());
     let bad_pod = of_pod.filter(|profile| !profile.confines());
     if let Some(profile) = bad_pod {
         kinds.push(&*profile.kind);
-        fixes.push(pod_fix());
+        fixes.push(pod_fix);
     }
     for (kind, index, container) in pod.containers() {
         let profile = container.security_context.as_ref().and_then(|context| context.seccomp_profile.as_ref());
         if let Some(profile) = profile.filter(|profile| !profile.confines()) {
             bad.push(&*container.name);
             kinds.push(&*profile.kind);
-            fixes.push(Path::container(kind, index, FIELD).set(DEFAULT));
+            fixes.push(|| Path::container(kind, index, FIELD).set(DEFAULT));
         }
     }
-    let who = pod_and(bad_pod.is_some(), &bad)?;
-    let detail = format!("{who} must not set securityContext.seccompProfile.type to {}", quoted(&set(kinds)));
-    Some(check.violation(REASON, detail, fixes))
+    let mut detail = pod_and(bad_pod.is_some(), &bad)?;
+    detail.push_str(" must not set securityContext.seccompProfile.type to ");
+    push_quoted(&mut detail, &set(kinds));
+    Some(check.violation(REASON, detail))
 }
 
 /// The profile for every container that sets none.

@@ -1,7 +1,12 @@
 //! Containers run under the runtime's default seccomp profile or a local one.
 
 use super::seccomp_profile_baseline::{self as baseline, REASON, pod_fix};
-use crate::{Level, Pod, Violation, check::Check, text::containers};
+use crate::{
+    Level, Violation,
+    check::Check,
+    text::push_containers,
+    view::{Fixes, View},
+};
 
 pub(crate) static CHECK: Check = Check {
     id: "seccompProfile_restricted",
@@ -10,11 +15,11 @@ pub(crate) static CHECK: Check = Check {
     since: &[(19, decide), (25, decide_but_windows)],
 };
 
-fn decide_but_windows(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
-    if pod.is_windows() { None } else { decide(check, pod) }
+fn decide_but_windows(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
+    if pod.is_windows() { None } else { decide(check, pod, fixes) }
 }
 
-fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
+fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let set = pod.context().is_some_and(|context| context.seccomp_profile.is_some());
     let unset: Vec<&str> = pod
         .containers()
@@ -23,18 +28,20 @@ fn decide(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
         })
         .map(|(.., container)| &*container.name)
         .collect();
-    if let Some(mut explicit) = baseline::decide(check, pod) {
+    if let Some(explicit) = baseline::decide(check, pod, fixes) {
         // Mending what is set alone would leave the rest without a profile.
         if !unset.is_empty() {
-            explicit.fixes.push(pod_fix());
+            fixes.push(pod_fix);
         }
         return Some(explicit);
     }
     if unset.is_empty() {
         return None;
     }
-    let who = containers(&unset);
-    let detail =
-        format!(r#"pod or {who} must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost""#);
-    Some(check.violation(REASON, detail, vec![pod_fix()]))
+    fixes.push(pod_fix);
+    let mut detail = String::with_capacity(160);
+    detail.push_str("pod or ");
+    push_containers(&mut detail, &unset);
+    detail.push_str(r#" must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost""#);
+    Some(check.violation(REASON, detail))
 }

@@ -1,6 +1,10 @@
 //! Only namespaced kernel parameters that can't harm the node are set.
 
-use crate::{Level, Path, Pod, Violation, check::Check};
+use crate::{
+    Level, Path, Violation,
+    check::Check,
+    view::{Fixes, View},
+};
 
 pub(crate) static CHECK: Check = Check {
     id: "sysctls",
@@ -40,16 +44,16 @@ pub fn sysctls(minor: u32) -> impl Iterator<Item = &'static str> {
     ALLOWED.iter().filter(move |(since, _)| *since <= minor).flat_map(|(_, names)| *names).copied()
 }
 
-fn decide<const MINOR: u32>(check: &'static Check, pod: &Pod<'_>) -> Option<Violation> {
+fn decide<const MINOR: u32>(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let allowed = |name: &str| sysctls(MINOR).any(|allowed| allowed == name);
-    let (mut forbidden, mut fixes) = (vec![], vec![]);
+    let mut forbidden = vec![];
     let sysctls = pod.context().and_then(|context| context.sysctls.as_deref()).unwrap_or_default();
     for (index, sysctl) in sysctls.iter().enumerate().filter(|(_, sysctl)| !allowed(&sysctl.name)) {
         forbidden.push(&*sysctl.name);
-        fixes.push(Path::spec(format!("securityContext.sysctls[{index}]")).remove());
+        fixes.push(|| Path::spec(format!("securityContext.sysctls[{index}]")).remove());
     }
     if forbidden.is_empty() {
         return None;
     }
-    Some(check.violation("forbidden sysctls", forbidden.join(", "), fixes))
+    Some(check.violation("forbidden sysctls", forbidden.join(", ")))
 }
