@@ -135,6 +135,11 @@ fn policies_judge_their_own_namespace_in_their_own_mode() {
     assert_eq!(by("warn.yaml", &[]).0, 0);
     assert_eq!(by("warn.yaml", &["--fail-on=warn"]).0, 1);
     assert_eq!(by("elsewhere.yaml", &[]).0, 0);
+    let unnamed = BAD.replace(", namespace: shop", "");
+    let path = dir.path().join("enforce.yaml");
+    let arguments = ["-", "--policy", shown(&path)];
+    assert_eq!(check(&arguments, &unnamed).0, 0);
+    assert_eq!(check(&[&arguments[..], &["-n", "shop"]].concat(), &unnamed).0, 1);
     let (code, _, err) = by("wrong.yaml", &[]);
     assert_eq!(code, 2);
     assert!(err.contains("spec.hardening.podSecurity.version"), "{err}");

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
 use jiff::SignedDuration;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
@@ -12,6 +12,7 @@ use kube::{
 };
 use serde_json::json;
 
+use super::BAD_INPUT;
 use crate::{
     api::{
         GoDuration,
@@ -19,7 +20,7 @@ use crate::{
     },
     cluster::{
         client,
-        error::call,
+        error::{call, found},
         pause::{Pause, remove, set},
     },
     runtime::{clock, metrics::Metrics},
@@ -74,8 +75,10 @@ impl Cluster {
 impl PauseCommand {
     pub(super) fn run(self) -> Result<ExitCode> {
         let length = self.length.get();
-        ensure!(!length.is_zero() && length <= LONGEST, "--for must be more than 0s and at most 24h");
-        ensure!(!self.reason.trim().is_empty(), "--reason must say why");
+        if length.is_zero() || length > LONGEST || self.reason.trim().is_empty() {
+            eprintln!("rampart: --for must be more than 0s and at most 24h, and --reason must say why");
+            return Ok(ExitCode::from(BAD_INPUT));
+        }
         let until = clock::now().saturating_add(SignedDuration::try_from(length)?)?;
         let pause = Pause { until, reason: self.reason.clone() };
         block_on(async {
@@ -111,9 +114,15 @@ async fn set_actions(client: &Client, action: &str) -> Result<usize> {
     let ours = ListParams::default().labels(&format!("{PART}={FLOOR}"));
     let bindings = call(|| "listing the bindings of admission policies".into(), api.list(&ours)).await?.items;
     let patch = Patch::Merge(json!({"spec": {"validationActions": [action]}}));
+    let (mut changed, mut failed) = (0_usize, None);
     for binding in &bindings {
         let name = binding.name_any();
-        call(|| format!("changing the binding {name}"), api.patch(&name, &PatchParams::default(), &patch)).await?;
+        let doing = || format!("changing the binding {name}");
+        match found(call(doing, api.patch(&name, &PatchParams::default(), &patch)).await) {
+            Ok(found) => changed = changed.saturating_add(usize::from(found.is_some())),
+            // All are tried: half a pause helps nobody.
+            Err(error) => failed = Some(error),
+        }
     }
-    Ok(bindings.len())
+    failed.map_or(Ok(changed), |error| Err(error.into()))
 }

@@ -101,7 +101,7 @@ impl PolicyIndex {
         let namespaces = known.own.iter().filter(|(namespace, _)| !is_system_namespace(namespace));
         let standards = namespaces.map(|(namespace, policies)| {
             let enforced = policies.iter().map(|covering| &covering.requirement).filter(|it| it.has_floor());
-            (namespace.clone(), enforced.map(|it| (it.level, it.version)).collect::<BTreeSet<_>>())
+            (namespace.clone(), enforced.map(Requirement::standard).collect::<BTreeSet<_>>())
         });
         let clusters = known.wide.iter().filter(|(_, policy)| policy.requirement.has_floor());
         Demand {

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::{mpsc, watch};
 
-use super::{Context, Next, Reconciler, Triggers, floor::InForce, requested};
+use super::{
+    Context, Next, Reconciler, Triggers,
+    floor::{self, InForce},
+    requested,
+};
 use crate::{
     api::{
         ClusterSecurityPolicy, ClusterSecurityPolicyStatus, HardeningStatus,
@@ -33,7 +37,7 @@ impl ClusterSecurityPolicies {
         let controller = Arc::new(Self { context: context.clone(), in_force });
         tasks.spawn(Self::NAME, async move {
             tokio::select! {
-                () = leadership.acquired() => {}
+                () = async { leadership.acquired().await; floor::known(&changes).await } => {}
                 () = stopped.cancelled() => return Ok(()),
             }
             // There are few of them: each change of what is in force is told to all.
@@ -60,9 +64,9 @@ impl ClusterSecurityPolicies {
                 conditions.set(Type::Accepted, true, "Accepted", "");
                 conditions.set(Type::Programmed, true, "Programmed", "");
                 conditions.set(Type::Ready, true, "Ready", "");
-                let standard = (asked.requirement.level, asked.requirement.version);
                 let name = policy.metadata.name.as_deref().unwrap_or_default();
-                let enforcers = in_force.enforcers(&asked.requirement, in_force.clusters.get(name) == Some(&standard));
+                let floor = in_force.clusters.get(name) == Some(&asked.requirement.standard());
+                let enforcers = in_force.enforcers(&asked.requirement, floor);
                 if let Some(enforcers) = enforcers {
                     enforcers.tell(&mut conditions);
                     hardening = Some(HardeningStatus { enforced_by: enforcers.by });

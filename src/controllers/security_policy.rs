@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Context, Next, Reconciler, Roots, Triggers, cluster_facts,
-    floor::{Enforcers, InForce},
+    floor::{self, Enforcers, InForce},
     network_index::NetworkIndex,
     pruning,
     pruning::Orphanage,
@@ -116,6 +116,10 @@ impl SecurityPolicies {
                 () = stopped.cancelled() => return Ok(()),
             }
         }
+        tokio::select! {
+            () = floor::known(&self.in_force) => {}
+            () = stopped.cancelled() => return Ok(()),
+        }
         let mut facts = self.facts.clone();
         let index = self.index.clone();
         let orphanage = Arc::new(Orphans { context: self.context.clone(), index, roots: roots.clone() });
@@ -213,8 +217,8 @@ impl SecurityPolicies {
         let requirement = policy.spec.hardening.as_ref().and_then(|it| Requirement::try_from(it).ok())?;
         let in_force = self.in_force.borrow();
         let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
-        let standard = (requirement.level, requirement.version);
-        let floor = in_force.floor.get(namespace).is_some_and(|standards| standards.contains(&standard));
+        let standards = in_force.floor.get(namespace);
+        let floor = standards.is_some_and(|standards| standards.contains(&requirement.standard()));
         in_force.enforcers(&requirement, floor)
     }
 

@@ -18,6 +18,14 @@ pub struct Requirement {
 }
 
 impl Requirement {
+    /// What the admission policies enforce for it. Versions that are newer than any known one are decided
+    /// like the newest, and share its policy: a namespace can't have one made for each number.
+    #[must_use]
+    pub fn standard(&self) -> (Level, Version) {
+        let known = self.version == Version::minor(self.version.known_minor());
+        (self.level, if known { self.version } else { Version::LATEST })
+    }
+
     /// Whether there is to be an admission policy for it.
     #[must_use]
     pub fn has_floor(&self) -> bool {
@@ -41,5 +49,22 @@ impl TryFrom<&api::Hardening> for Requirement {
             Invalid::at("spec.hardening.podSecurity.version", error.to_string())
         })?;
         Ok(Self { mode: hardening.mode, level, version, admission_policy: hardening.admission_policy })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_newer_than_any_known_share_one_standard() {
+        let standard = |version: &str| {
+            let hardening =
+                serde_json::json!({"mode": "Enforce", "podSecurity": {"level": "baseline", "version": version}});
+            Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap().standard()
+        };
+        assert_eq!(standard("v1.38"), standard("latest"));
+        assert_eq!(standard("v1.4000000000"), standard("latest"));
+        assert_ne!(standard("v1.37"), standard("v1.36"));
     }
 }

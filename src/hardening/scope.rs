@@ -40,7 +40,7 @@ impl TryFrom<&ClusterSecurityPolicy> for ClusterWide {
         Ok(Self {
             requirement: Requirement::try_from(&spec.hardening)?,
             parsed: selector::parse(&spec.namespace_selector, "spec.namespaceSelector")?,
-            selector: spec.namespace_selector.clone(),
+            selector: normal(&spec.namespace_selector),
             included: spec.include_system_namespaces.iter().map(|name| name.as_str().to_owned()).collect(),
         })
     }
@@ -54,6 +54,17 @@ impl ClusterWide {
     }
 }
 
+/// As the API server stores it: without what is empty.
+fn normal(selector: &LabelSelector) -> LabelSelector {
+    let mut selector = selector.clone();
+    selector.match_labels = selector.match_labels.filter(|labels| !labels.is_empty());
+    selector.match_expressions = selector.match_expressions.filter(|expressions| !expressions.is_empty());
+    for expression in selector.match_expressions.iter_mut().flatten() {
+        expression.values = expression.values.take().filter(|values| !values.is_empty());
+    }
+    selector
+}
+
 /// What shall be enforced by admission policies.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Demand {
@@ -61,4 +72,19 @@ pub struct Demand {
     pub namespaces: BTreeMap<String, BTreeSet<(Level, Version)>>,
     /// Of ClusterSecurityPolicies, by name.
     pub clusters: BTreeMap<String, ClusterWide>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selector_is_kept_as_the_api_server_stores_it() {
+        let selector = serde_json::json!({
+            "matchLabels": {}, "matchExpressions": [{"key": "a", "operator": "Exists", "values": []}],
+        });
+        let normal = normal(&serde_json::from_value(selector).unwrap());
+        let stored = serde_json::json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]});
+        assert_eq!(serde_json::to_value(normal).unwrap(), stored);
+    }
 }

@@ -40,6 +40,9 @@ pub(super) struct Check {
     /// A file of SecurityPolicies: each judges the manifests of its namespace. May be repeated.
     #[arg(long = "policy", value_name = "FILE", conflicts_with_all = ["level", "version"])]
     policies: Vec<PathBuf>,
+    /// Namespace of manifests and policies that name none.
+    #[arg(long, short, default_value = "default")]
+    namespace: String,
     /// Level of the Pod Security Standards.
     #[arg(long, default_value = "restricted")]
     level: Level,
@@ -91,7 +94,7 @@ impl Check {
         let (policies, mut report) = self.policies();
         let (files, missing) = source::files(&self.paths);
         report.unreadable.extend(missing);
-        for part in judge_all(&files, &policies)? {
+        for part in judge_all(&files, &policies, &self.namespace)? {
             report.outcomes.extend(part.outcomes);
             report.unreadable.extend(part.unreadable);
             report.skipped = report.skipped.saturating_add(part.skipped);
@@ -136,7 +139,7 @@ impl Check {
             report.unreadable.extend(unreadable);
             for object in objects {
                 let unreadable = |why: String| Unreadable { file: object.file.clone(), line: Some(object.line), why };
-                match covering(&object.value) {
+                match covering(&object.value, &self.namespace) {
                     Ok(Some(policy)) => policies.push(policy),
                     Ok(None) => {}
                     Err(why) => report.unreadable.push(unreadable(why)),
@@ -158,7 +161,7 @@ impl Check {
 }
 
 /// Reads a policy; `None` where it asks nothing of pods.
-fn covering(value: &serde_json::Value) -> Result<Option<(Scope, Covering)>, String> {
+fn covering(value: &serde_json::Value, namespace: &str) -> Result<Option<(Scope, Covering)>, String> {
     let kind = value.get("kind").and_then(serde_json::Value::as_str).unwrap_or_default();
     if kind != "SecurityPolicy" {
         return Err(format!("{kind} is no SecurityPolicy"));
@@ -167,29 +170,29 @@ fn covering(value: &serde_json::Value) -> Result<Option<(Scope, Covering)>, Stri
     let Some(hardening) = &policy.spec.hardening else { return Ok(None) };
     let requirement = Requirement::try_from(hardening).map_err(|error| error.to_string())?;
     let origin = Origin::SecurityPolicy(policy.metadata.name.unwrap_or_default());
-    let scope = Scope::Namespace(policy.metadata.namespace.unwrap_or_else(|| "default".into()));
+    let scope = Scope::Namespace(policy.metadata.namespace.unwrap_or_else(|| namespace.into()));
     Ok(Some((scope, Covering { origin, requirement })))
 }
 
 /// Judges files on every core, in order.
-fn judge_all(files: &[PathBuf], policies: &[(Scope, Covering)]) -> anyhow::Result<Vec<Report>> {
+fn judge_all(files: &[PathBuf], policies: &[(Scope, Covering)], namespace: &str) -> anyhow::Result<Vec<Report>> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let share = files.len().div_ceil(cores).max(1);
     std::thread::scope(|scope| {
         let running: Vec<_> =
-            files.chunks(share).map(|files| scope.spawn(move || judge_share(files, policies))).collect();
+            files.chunks(share).map(|files| scope.spawn(move || judge_share(files, policies, namespace))).collect();
         let joined = running.into_iter().map(std::thread::ScopedJoinHandle::join);
         joined.map(|report| report.map_err(|_| anyhow::anyhow!("a judging thread panicked"))).collect()
     })
 }
 
-fn judge_share(files: &[impl AsRef<Path>], policies: &[(Scope, Covering)]) -> Report {
+fn judge_share(files: &[impl AsRef<Path>], policies: &[(Scope, Covering)], namespace: &str) -> Report {
     let mut report = Report::default();
     for file in files {
         let Found { objects, unreadable } = source::read(file.as_ref());
         report.unreadable.extend(unreadable);
         for object in objects {
-            match judge(object, policies) {
+            match judge(object, policies, namespace) {
                 Ok(Some(outcome)) => report.outcomes.push(outcome),
                 Ok(None) => report.skipped = report.skipped.saturating_add(1),
                 Err(unreadable) => report.unreadable.push(unreadable),

@@ -65,14 +65,19 @@ impl From<HardeningMode> for Severity {
     }
 }
 
-/// Judges an object by the policies of its namespace; `None` where it holds no pod.
-pub(super) fn judge(mut object: Object, policies: &[(Scope, Covering)]) -> Result<Option<Outcome>, Unreadable> {
+/// Judges an object by the policies of its namespace, which is `namespace` where it names none; `None`
+/// where it holds no pod.
+pub(super) fn judge(
+    mut object: Object,
+    policies: &[(Scope, Covering)],
+    namespace: &str,
+) -> Result<Option<Outcome>, Unreadable> {
     let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(ToOwned::to_owned);
     let kind = text(&object.value, "/kind").unwrap_or_default();
     let group = text(&object.value, "/apiVersion").unwrap_or_default();
     let group = group.rsplit_once('/').map_or("", |(group, _)| group);
     let Some(path) = template_path(group, &kind) else { return Ok(None) };
-    let namespace = text(&object.value, "/metadata/namespace").unwrap_or_else(|| "default".into());
+    let namespace = text(&object.value, "/metadata/namespace").unwrap_or_else(|| namespace.into());
     let name = text(&object.value, "/metadata/name").or_else(|| text(&object.value, "/metadata/generateName"));
     let pointer = path.iter().fold(String::new(), |pointer, key| pointer + "/" + key);
     let found = match object.value.pointer_mut(&pointer) {

@@ -61,6 +61,11 @@ pub(super) async fn follow<K, V>(
                     changed(&all, Some(&key));
                 }
             }
+            Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
+                // No such kind: nothing is asked, and what was asked before stays until it is back.
+                tracing::warn!(kind = %K::kind(&()), "the API server does not serve this kind: is its CRD installed?");
+                listed.send_replace(true);
+            }
             Err(error) => {
                 let kind = K::kind(&());
                 tracing::warn!(%kind, %error, "a watch failed and is being restarted");

@@ -16,6 +16,8 @@ use crate::{
 /// What refuses pods now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InForce {
+    /// Whether anybody has looked yet.
+    pub known: bool,
     /// Standards that admission policies enforce for SecurityPolicies.
     pub floor: Standards,
     /// Standards that admission policies enforce for ClusterSecurityPolicies, by name.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams};
 use serde::de::DeserializeOwned;
 
@@ -62,6 +63,28 @@ impl Live {
         // A binding is made once and never changes by our own doing.
         if matches!(outcomes, [_, Outcome::Changed]) {
             metrics.drift_reverted.get_or_create(&KindLabel { kind: "ValidatingAdmissionPolicyBinding" }).inc();
+        }
+        Ok(())
+    }
+
+    /// What bindings do that are there although nobody asks for them: a pause, and its end, are for them, too.
+    pub(super) async fn set_action(
+        &self,
+        client: &Client,
+        held: &BTreeSet<String>,
+        wanted: &[Floor],
+        action: &str,
+    ) -> Result<()> {
+        let is_wanted = |name: &String| wanted.iter().any(|floor| floor.policy.metadata.name.as_ref() == Some(name));
+        for (name, binding) in self.bindings.iter().filter(|(name, _)| held.contains(*name) && !is_wanted(name)) {
+            let mut as_wanted = binding.clone();
+            as_wanted.metadata = ObjectMeta {
+                name: Some(name.clone()),
+                labels: binding.metadata.labels.clone(),
+                ..ObjectMeta::default()
+            };
+            as_wanted.spec.validation_actions = vec![action.into()];
+            put(client, &as_wanted, Some(binding)).await?;
         }
         Ok(())
     }

@@ -30,14 +30,13 @@ use crate::{
     api::labels::CONFIRM_PRUNE,
     cluster::{
         Result,
-        apply::delete_seen_in,
         events::Reason,
         leader::{LEASE, Leadership},
         pause::{self, Pause, Pauses},
         policy_index::PolicyIndex,
-        prune::{Confirmation, CrdState, Verdict, crd_state, decide},
+        prune::{Confirmation, Verdict, crd_state, decide},
     },
-    hardening::{SELECTOR, compile, extent},
+    hardening::{Demand, SELECTOR, compile, extent},
     runtime::{clock, metrics::KindLabel, readiness::Gate, tasks::Tasks},
 };
 
@@ -48,6 +47,11 @@ const CLUSTER_KIND: &str = "ClusterSecurityPolicy";
 const CLUSTER_CRD: &str = "clustersecuritypolicies.rampart.dev";
 /// Changes that come together are one pass.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Statuses wait so long for the first pass.
+const KNOWN_AT_THE_LATEST: Duration = Duration::from_secs(10);
+/// After so long every API server enforces what was written: it rebuilds its policies once a second
+/// (`k8s.io/apiserver`, generic/policy_source.go), from watches.
+const IN_FORCE_AFTER: Duration = Duration::from_secs(3);
 
 const RESUMED: Reason = Reason::normal("EnforcementResumed");
 
@@ -58,6 +62,13 @@ pub struct Floors {
     pauses: Pauses,
     install_namespace: String,
     in_force: watch::Sender<InForce>,
+}
+
+/// Waits until it is known what is in force, but not for ever: statuses that are true but for the floor
+/// are worth more than none.
+pub(super) async fn known(in_force: &watch::Receiver<InForce>) {
+    let mut in_force = in_force.clone();
+    let _ = tokio::time::timeout(KNOWN_AT_THE_LATEST, in_force.wait_for(|in_force| in_force.known)).await;
 }
 
 /// The kind that a policy of ours is kept for, by its CRD.
@@ -93,90 +104,108 @@ impl Floors {
             () = stopped.cancelled() => return Ok(()),
         }
         let (mut backoff, key) = (Backoff::default(), (String::new(), KIND.to_owned()));
+        let (mut settled, mut last) = (false, Demand::default());
         loop {
+            // Before the pass: what changes while it runs asks for another.
             changes.borrow_and_update();
             news.borrow_and_update();
+            pauses.borrow_and_update();
             let confirmation = confirmed.borrow_and_update().clone();
-            let retry = match self.pass(&confirmation).await {
-                Ok(()) => {
+            let demand = self.index.demand();
+            // Taken back is only what is still not wanted, beside what has been in force since.
+            let passed = self.pass(&demand, &confirmation, settled && demand == last).await;
+            last = demand;
+            let (retry, later) = match passed {
+                Ok(left) => {
                     backoff = Backoff::default();
-                    None
+                    (None, left.then_some(IN_FORCE_AFTER))
                 }
                 Err(error) => {
                     tracing::warn!(%error, "admission policies could not be kept");
-                    Some(backoff.failed(&key))
+                    (Some(backoff.failed(&key)), None)
                 }
             };
-            let until = pauses.borrow_and_update().as_ref().map(|pause| pause.until);
+            let until = self.in_force.borrow().paused.as_ref().map(|pause| pause.until);
             // Not longer than a minute: a clock may be set, and a machine may sleep.
             let end = until.map(|until| left(until, clock::now()).min(Duration::from_mins(1)));
+            let pause = [retry, later, end].into_iter().flatten().min();
             let again = async {
-                match retry.or(end) {
+                match pause {
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => std::future::pending().await,
                 }
             };
+            let mut quiet = false;
             let ended = tokio::select! {
                 result = changes.changed() => result.is_err(),
                 result = news.changed() => result.is_err(),
                 result = confirmed.changed() => result.is_err(),
                 result = pauses.changed() => result.is_err(),
-                () = again => false,
+                () = again => { quiet = true; false }
                 () = stopped.cancelled() => true,
             };
             if ended {
                 stopped.cancelled().await;
                 return Ok(());
             }
+            settled = quiet && later.is_some() && retry.is_none();
             tokio::time::sleep(SETTLE).await;
         }
     }
 
-    async fn pass(&self, confirmed: &Confirmation) -> Result<()> {
-        let mut wanted = compile(&self.index.demand());
+    /// Puts what is wanted into force. Nothing is taken back in the same pass, nor before every API server
+    /// has had the time to see what replaces it: `settled` says that it has. Returns whether something is
+    /// left to be taken back.
+    async fn pass(&self, demand: &Demand, confirmed: &Confirmation, settled: bool) -> Result<bool> {
+        let mut wanted = compile(demand);
         let paused = self.paused().await?;
-        if paused.is_some() {
-            for floor in &mut wanted {
-                floor.binding.spec.validation_actions = vec!["Audit".into()];
-            }
+        let action = if paused.is_some() { "Audit" } else { "Deny" };
+        for floor in &mut wanted {
+            floor.binding.spec.validation_actions = vec![action.into()];
         }
         let live = Live::read(&self.context.client).await?;
         let webhook = webhook_is_asked(&self.context.client).await?;
         let shrinking = live.shrinking(&wanted);
-        let mut held = BTreeSet::new();
-        let mut confirmed_any = false;
+        let (mut held, mut confirmed_any) = (BTreeSet::new(), false);
         for (crd, kind) in [(CRD, KIND), (CLUSTER_CRD, CLUSTER_KIND)] {
             let of: Vec<_> = shrinking.iter().copied().filter(|policy| crd_of(policy) == crd).collect();
             let confirmed = confirmed.of(kind);
             confirmed_any |= confirmed == Some(of.len());
             held.extend(self.held((crd, kind), &of, live.policies.len(), confirmed).await?);
         }
-        let mut in_force = InForce { webhook, paused, ..InForce::default() };
+        let mut in_force = InForce { known: true, webhook, paused, ..InForce::default() };
         let mut failed = None;
-        for floor in wanted.iter().filter(|floor| !held.contains(&floor.policy.name_any())) {
+        for floor in &wanted {
+            let name = floor.policy.name_any();
+            let keeps = !settled || held.contains(&name);
+            let more = live.policies.get(&name).filter(|_| keeps).map(extent).unwrap_or_default();
             // One that can't be written keeps no other.
-            if let Err(error) = live.put(&self.context.client, &self.context.metrics, floor).await {
-                failed = Some(error);
-                continue;
+            match live.put(&self.context.client, &self.context.metrics, &floor.clone().widened(&more)).await {
+                Ok(()) => in_force.add(floor),
+                Err(error) => failed = Some(error),
             }
-            in_force.add(floor);
         }
         self.in_force.send_if_modified(|before| {
             let differs = *before != in_force;
             *before = in_force;
             differs
         });
+        live.set_action(&self.context.client, &held, &wanted, action).await?;
         if let Some(error) = failed {
             return Err(error);
         }
-        // Only now: what replaces them is in force.
-        for name in live.stale(&wanted).filter(|name| !held.contains(*name)) {
+        let stale: Vec<&String> = live.stale(&wanted).filter(|name| !held.contains(*name)).collect();
+        if !settled {
+            let narrower = shrinking.iter().any(|policy| !held.contains(&policy.name_any()));
+            return Ok(narrower || !stale.is_empty());
+        }
+        for name in stale {
             live.remove(&self.context.client, name).await?;
         }
         if confirmed_any && held.is_empty() && !shrinking.is_empty() {
             pruning::withdraw_confirmation(&self.context, &self.install_namespace).await?;
         }
-        Ok(())
+        Ok(false)
     }
 
     /// The pause that holds; one that is over is cleared away.
@@ -187,7 +216,11 @@ impl Floors {
         if pause::holds(Some(&pause), clock::now()) {
             return Ok(Some(pause));
         }
-        pause::remove(&self.context.client, &self.install_namespace, Some(&object)).await?;
+        if let Err(error) = pause::remove(&self.context.client, &self.install_namespace, Some(&object)).await {
+            // It is over all the same.
+            tracing::warn!(%error, "the ConfigMap of a pause that is over could not be removed");
+            return Ok(None);
+        }
         tracing::info!(until = %pause.until, reason = pause.reason, "the pause is over: hardening is enforced again");
         self.context.events.publish(&object, RESUMED, "the pause is over: hardening is enforced again").await;
         Ok(None)
@@ -210,12 +243,6 @@ impl Floors {
         let created: Vec<_> = shrinking.iter().map(|policy| pruning::created(&policy.metadata)).collect();
         let Verdict::Hold(why) = decide(&created, all, crd, confirmed) else {
             metric.set(0);
-            // What is older than its CRD would be held again at its next change.
-            if let CrdState::Since(since) = crd {
-                for policy in shrinking.iter().filter(|policy| pruning::created(&policy.metadata) < since) {
-                    delete_seen_in(&Api::all(self.context.client.clone()), *policy).await?;
-                }
-            }
             return Ok(BTreeSet::new());
         };
         metric.set(i64::try_from(shrinking.len()).unwrap_or(i64::MAX));

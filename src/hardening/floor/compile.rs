@@ -48,6 +48,20 @@ pub enum Place {
     Selected(Vec<String>),
 }
 
+impl Floor {
+    /// The same in more namespaces, where it names them: so that none is without while others change.
+    #[must_use]
+    pub fn widened(mut self, more: &BTreeSet<String>) -> Self {
+        let Place::Named(namespaces) = &self.place else { return self };
+        let all: BTreeSet<String> = namespaces.iter().chain(more).cloned().collect();
+        let conditions = self.policy.spec.iter_mut().flat_map(|spec| spec.match_conditions.iter_mut().flatten());
+        for condition in conditions.filter(|condition| condition.name == NAMESPACE) {
+            condition.expression = in_namespaces(&all);
+        }
+        self
+    }
+}
+
 /// Where a policy of ours holds, for a comparison with where it shall hold: the namespaces that it names,
 /// or its selector.
 #[must_use]
@@ -89,8 +103,7 @@ pub fn compile(demand: &Demand) -> Vec<Floor> {
         floors.extend(shards.map(|(shard, namespaces)| content.named(shard, namespaces)));
     }
     for (name, policy) in &demand.clusters {
-        let standard = (policy.requirement.level, policy.requirement.version);
-        let Some(content) = Content::of(standard) else { continue };
+        let Some(content) = Content::of(policy.requirement.standard()) else { continue };
         let floor = content.selected(name, policy);
         match floors.iter_mut().find(|other| other.policy == floor.policy) {
             // Equal policies share one.
@@ -176,7 +189,7 @@ impl Content {
     }
 
     fn named(&self, shard: usize, namespaces: Vec<String>) -> Floor {
-        let here = condition(NAMESPACE, format!("request.namespace in {}", strings(&namespaces)));
+        let here = condition(NAMESPACE, in_namespaces(&namespaces));
         self.floor(format!("{}-{shard}", self.base), here, LabelSelector::default(), Place::Named(namespaces))
     }
 
@@ -227,6 +240,10 @@ fn short(digest: Sha256) -> String {
 /// The variable that says whether a check is violated.
 fn violates(check: &str) -> String {
     format!("violates_{check}")
+}
+
+fn in_namespaces<'a>(namespaces: impl IntoIterator<Item = &'a String>) -> String {
+    format!("request.namespace in {}", strings(namespaces))
 }
 
 fn condition(name: &str, expression: String) -> MatchCondition {
@@ -319,6 +336,8 @@ mod tests {
         let conditions = floor.policy.spec.as_ref().unwrap().match_conditions.as_ref().unwrap();
         assert_eq!(conditions[0].expression, "request.namespace in ['a', 'b']");
         assert_eq!(extent(&floor.policy), ["a".to_owned(), "b".to_owned()].into());
+        let wider = floor.clone().widened(&["b".to_owned(), "c".to_owned()].into());
+        assert_eq!(extent(&wider.policy), ["a".to_owned(), "b".to_owned(), "c".to_owned()].into());
         assert!(compile(&enforced(&["a"], Level::Privileged, Version::LATEST)).is_empty());
     }
 
