@@ -322,7 +322,11 @@ async fn edits_are_undone(client: &Client) -> Result<()> {
         json!({"matchConditions": [{"name": "never", "expression": "false"}]}),
         json!({"failurePolicy": "Ignore"}),
         json!({"matchConstraints": {"excludeResourceRules": [all_pods]}}),
+        json!({"matchConstraints": {"objectSelector": {"matchLabels": {"no": "where"}}}}),
         json!({"auditAnnotations": [{"key": "foreign", "valueExpression": "'foreign'"}]}),
+        json!({"variables": [{"name": "refused", "expression": "false"}]}),
+        json!({"validations": [{"expression": "true"}]}),
+        json!({"paramKind": {"apiVersion": "v1", "kind": "ConfigMap"}}),
     ] {
         policies.patch(&name, &PatchParams::default(), &Patch::Strategic(json!({"spec": spec}))).await?;
         wait::until("the edit to be undone", wait::SOON, || async {
