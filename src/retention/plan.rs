@@ -302,14 +302,14 @@ mod tests {
     proptest! {
         /// A run that is cut off after any of its deletions may go on: the rest is still inside the caps.
         #[test]
-        fn a_run_inside_the_caps_stays_inside(young in 0_usize..40, old in 0_usize..40, percent in 1_usize..=100, done in 0_usize..40) {
+        fn a_run_inside_the_caps_stays_inside(young in 0_usize..40, old in 0_usize..40, percent in 1_usize..=100, share in 0_usize..=100) {
             let list = |old: usize| {
                 let mut items: Vec<Item> = (0..young).map(|n| item(&format!("y{n}"), 1)).collect();
                 items.extend((0..old).map(|n| marked(&n.to_string(), "policy", 9)));
                 plan(&spec(100, percent), &[Target { items }], at(NOW))
             };
-            prop_assume!(done <= old && list(old).breaker.is_none());
-            prop_assert!(list(old - done).breaker.is_none());
+            let done = old * share / 100;
+            prop_assert!(list(old).breaker.is_some() || list(old - done).breaker.is_none());
         }
     }
 }
