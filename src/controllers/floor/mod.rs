@@ -173,6 +173,8 @@ impl Floors {
             confirmed_any |= confirmed == Some(of.len());
             held.extend(self.held((crd, kind), &of, live.policies.len(), confirmed).await?);
         }
+        // Who confirms has waited long enough, and the confirmation is gone when another kind has used it.
+        let settled = settled || confirmed_any;
         let mut in_force = InForce { known: true, webhook, paused, ..InForce::default() };
         let mut failed = None;
         for floor in &wanted {
