@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use kube::runtime::reflector::ObjectRef;
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -29,8 +28,7 @@ pub struct ClusterSecurityPolicies {
 impl ClusterSecurityPolicies {
     /// Adds the controller to the tasks of a process.
     pub fn spawn(context: &Context, in_force: watch::Receiver<InForce>, mut leadership: Leadership, tasks: &mut Tasks) {
-        let (root, roots) = super::root::<ClusterSecurityPolicy>();
-        let (one_tx, one) = mpsc::unbounded_channel();
+        let (root, _) = super::root::<ClusterSecurityPolicy>();
         let (all_tx, all) = watch::channel(0);
         let (context, mut changes) = (context.clone(), in_force.clone());
         let stopped = context.stopped.clone();
@@ -40,13 +38,11 @@ impl ClusterSecurityPolicies {
                 () = async { leadership.acquired().await; floor::known(&changes).await } => {}
                 () = stopped.cancelled() => return Ok(()),
             }
+            let (_one, one) = mpsc::unbounded_channel();
             // There are few of them: each change of what is in force is told to all.
             let waking = async {
                 while changes.changed().await.is_ok() {
                     all_tx.send_modify(|count| *count += 1);
-                    for policy in roots.store.state() {
-                        let _ = one_tx.send(ObjectRef::from_obj(policy.as_ref()));
-                    }
                 }
                 stopped.cancelled().await;
                 Ok(())

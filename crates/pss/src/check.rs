@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::{
-    CHECKS, Fix, Level, Version,
+    CHECKS, Fix, Level, Pod, Version,
     view::{Fixes, View},
 };
 
@@ -18,6 +18,47 @@ pub struct Check {
     pub overrides: &'static [&'static str],
     /// How it decides, by the minor version since which it does, oldest first.
     pub since: &'static [(u32, Decide)],
+    /// Pods that pass outright, and the minor version since which they do.
+    pub exempt: Option<(u32, Exemption)>,
+}
+
+/// Pods that some checks do not apply to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exemption {
+    /// Those that say they run on Windows.
+    Windows,
+    /// Those in a user namespace of their own (KEP-127).
+    UserNamespace,
+}
+
+impl Exemption {
+    fn covers(self, pod: &Pod<'_>) -> bool {
+        match self {
+            Self::Windows => pod.is_windows(),
+            Self::UserNamespace => pod.in_user_namespace(),
+        }
+    }
+}
+
+/// A check as it holds at one version.
+#[derive(Debug, Clone, Copy)]
+pub struct Applied {
+    /// The check.
+    pub check: &'static Check,
+    /// The minor version since which it has decided as it does.
+    pub since: u32,
+    /// Pods that pass outright.
+    pub exempt: Option<Exemption>,
+    decide: Decide,
+}
+
+impl Applied {
+    pub(crate) fn decide(&self, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
+        if self.exempt.is_some_and(|exemption| exemption.covers(pod)) {
+            return None;
+        }
+        (self.decide)(self.check, pod, fixes)
+    }
 }
 
 /// Decides about a Pod: `None` when it passes.
@@ -44,13 +85,13 @@ impl Check {
         Violation { check: self.id, level: self.level, reason, detail, fixes: vec![] }
     }
 
-    fn at(&self, version: Version) -> Option<(u32, Decide)> {
-        self.since.iter().rev().find(|(minor, _)| version.since(*minor)).copied()
+    fn at(&'static self, version: Version) -> Option<Applied> {
+        let (since, decide) = *self.since.iter().rev().find(|(minor, _)| version.since(*minor))?;
+        let exempt = self.exempt.filter(|(minor, _)| version.since(*minor)).map(|(_, exemption)| exemption);
+        Some(Applied { check: self, since, exempt, decide })
     }
 }
 
-/// A check, the minor version since which it has decided as it does, and how.
-type Applied = (&'static Check, u32, Decide);
 type Plan = Box<[Applied]>;
 
 /// What holds at each level, by minor version; the last is the newest.
@@ -73,10 +114,7 @@ pub(crate) fn plan(level: Level, version: Version) -> &'static [Applied] {
 }
 
 fn applicable(level: Level, version: Version) -> impl Iterator<Item = Applied> {
-    let exists = move |check: &Check| check.level <= level && check.at(version).is_some();
+    let exists = move |check: &'static Check| check.level <= level && check.at(version).is_some();
     let overridden = move |id: &str| CHECKS.iter().any(|other| exists(other) && other.overrides.contains(&id));
-    CHECKS
-        .iter()
-        .filter(move |check| exists(check) && !overridden(check.id))
-        .filter_map(move |check| check.at(version).map(|(since, decide)| (*check, since, decide)))
+    CHECKS.iter().filter(move |check| exists(check) && !overridden(check.id)).filter_map(move |check| check.at(version))
 }

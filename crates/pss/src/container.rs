@@ -15,7 +15,7 @@ pub(crate) struct Container<'a> {
     #[serde(borrow, default)]
     pub(crate) name: Text<'a>,
     #[serde(borrow, default)]
-    pub(crate) security_context: Option<SecurityContext<'a>>,
+    security_context: Option<SecurityContext<'a>>,
     #[serde(default)]
     ports: Option<Vec<Port>>,
     #[serde(borrow, default)]
@@ -96,6 +96,11 @@ struct Call<'a> {
 }
 
 impl<'a> Container<'a> {
+    /// Its security settings.
+    pub(crate) const fn context(&self) -> Option<&SecurityContext<'a>> {
+        self.security_context.as_ref()
+    }
+
     /// Capabilities that it adds.
     pub(crate) fn added(&self) -> &[Text<'a>] {
         self.capabilities().and_then(|capabilities| capabilities.add.as_deref()).unwrap_or_default()
@@ -107,7 +112,7 @@ impl<'a> Container<'a> {
     }
 
     fn capabilities(&self) -> Option<&Capabilities<'a>> {
-        self.security_context.as_ref()?.capabilities.as_ref()
+        self.context()?.capabilities.as_ref()
     }
 
     /// Ports of the node that it takes, with their place in the list.

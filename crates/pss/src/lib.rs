@@ -25,7 +25,7 @@ mod text;
 mod view;
 mod volume;
 
-pub use check::{Check, Decide, Violation};
+pub use check::{Applied, Check, Decide, Exemption, Violation};
 pub use checks::CHECKS;
 pub use fix::{Fix, Path};
 pub use level::{Level, ParseError, Version};
@@ -50,18 +50,18 @@ pub fn explain(level: Level, version: Version, pod: &Pod<'_>) -> Vec<Violation> 
 fn decide(level: Level, version: Version, pod: &Pod<'_>, mut fixes: Fixes) -> Vec<Violation> {
     let view = View::of(pod);
     let mut violations = vec![];
-    for (check, _, decide) in check::plan(level, version) {
-        let violation = decide(check, &view, &mut fixes);
+    for check in check::plan(level, version) {
+        let violation = check.decide(&view, &mut fixes);
         let fixes = fixes.take();
         violations.extend(violation.map(|violation| Violation { fixes, ..violation }));
     }
     violations
 }
 
-/// The checks that hold for `level` at `version`, in the order of the reference, each with the minor
-/// version since which it has decided as it does then.
-pub fn checks(level: Level, version: Version) -> impl Iterator<Item = (&'static Check, u32)> {
-    check::plan(level, version).iter().map(|(check, since, _)| (*check, *since))
+/// The checks that hold for `level` at `version`, in the order of the reference.
+#[must_use]
+pub fn checks(level: Level, version: Version) -> &'static [Applied] {
+    check::plan(level, version)
 }
 
 /// The values that checks allow, for whoever states the standards in another language.

@@ -116,8 +116,8 @@ pub fn compile(demand: &Demand) -> Vec<Floor> {
 
 /// The checks of a standard; `None` where there are none, or one has no form.
 fn forms((level, version): (Level, Version)) -> Option<Vec<(&'static str, Form)>> {
-    let forms: Option<Vec<_>> =
-        rampart_pss::checks(level, version).map(|(check, since)| Some((check.id, form(check.id, since)?))).collect();
+    let checks = rampart_pss::checks(level, version).iter();
+    let forms: Option<Vec<_>> = checks.map(|applied| Some((applied.check.id, form(applied)?))).collect();
     forms.filter(|forms| !forms.is_empty())
 }
 

@@ -1,7 +1,7 @@
 //! The Pod Security Standards as CEL: for each check of `rampart-pss` whether a pod violates it, and the
 //! words of the reference for how.
 
-use rampart_pss::values;
+use rampart_pss::{Applied, Exemption, values};
 
 use super::cel::{concat, containers, join_present, plural, pod_and, quoted, set, string, strings};
 
@@ -35,8 +35,18 @@ pub(super) fn shared() -> Vec<(String, String)> {
     .into()
 }
 
-/// The form of a check as it has been since version 1.`since`; `None` for one that is not known here.
-pub(super) fn form(check: &str, since: u32) -> Option<Form> {
+/// The form of a check as it holds at a version; `None` for one that is not known here.
+pub(super) fn form(applied: &Applied) -> Option<Form> {
+    let form = decided(applied.check.id, applied.since)?;
+    Some(match applied.exempt {
+        Some(Exemption::Windows) => form.unless(NOT_WINDOWS),
+        Some(Exemption::UserNamespace) => form.unless(NO_USER_NAMESPACE),
+        None => form,
+    })
+}
+
+/// The form of how a check has decided since version 1.`since`, exemptions aside.
+fn decided(check: &str, since: u32) -> Option<Form> {
     Some(match (check, since) {
         ("appArmorProfile", 0) => app_armor_profile(),
         ("capabilities_baseline", 0) => capabilities_baseline(),
@@ -46,23 +56,17 @@ pub(super) fn form(check: &str, since: u32) -> Option<Form> {
         ("hostProbesAndHostLifecycle", 34) => host_probes(),
         ("privileged", 0) => privileged(),
         ("procMount", 0) | ("procMount_restricted", 35) => proc_mount(),
-        ("procMount", 35) => proc_mount().unless(NO_USER_NAMESPACE),
         ("seLinuxOptions", since) => se_linux_options(since),
         ("seccompProfile_baseline", 0) => seccomp_annotations(),
         ("seccompProfile_baseline", 19) => seccomp_baseline(),
         ("sysctls", since) => sysctls(since),
         ("windowsHostProcess", 0) => windows_host_process(),
         ("allowPrivilegeEscalation", 8) => allow_privilege_escalation(),
-        ("allowPrivilegeEscalation", 25) => allow_privilege_escalation().unless(NOT_WINDOWS),
         ("capabilities_restricted", 22) => capabilities_restricted(),
-        ("capabilities_restricted", 25) => capabilities_restricted().unless(NOT_WINDOWS),
         ("restrictedVolumes", 0) => restricted_volumes(),
         ("runAsNonRoot", 0) => run_as_non_root(),
-        ("runAsNonRoot", 35) => run_as_non_root().unless(NO_USER_NAMESPACE),
         ("runAsUser", 23) => run_as_user(),
-        ("runAsUser", 35) => run_as_user().unless(NO_USER_NAMESPACE),
         ("seccompProfile_restricted", 19) => seccomp_restricted(),
-        ("seccompProfile_restricted", 25) => seccomp_restricted().unless(NOT_WINDOWS),
         _ => return None,
     })
 }

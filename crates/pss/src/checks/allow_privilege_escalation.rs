@@ -2,7 +2,7 @@
 
 use crate::{
     Level, Path, Violation,
-    check::Check,
+    check::{Check, Exemption},
     text::containers,
     view::{Fixes, View},
 };
@@ -11,17 +11,14 @@ pub(crate) static CHECK: Check = Check {
     id: "allowPrivilegeEscalation",
     level: Level::Restricted,
     overrides: &[],
-    since: &[(8, decide), (25, decide_but_windows)],
+    since: &[(8, decide)],
+    exempt: Some((25, Exemption::Windows)),
 };
-
-fn decide_but_windows(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    if pod.is_windows() { None } else { decide(check, pod, fixes) }
-}
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let mut bad = vec![];
     for (kind, index, container) in pod.containers() {
-        if container.security_context.as_ref().and_then(|context| context.allow_privilege_escalation) != Some(false) {
+        if container.context().and_then(|context| context.allow_privilege_escalation) != Some(false) {
             bad.push(&*container.name);
             fixes.push(|| Path::container(kind, index, "securityContext.allowPrivilegeEscalation").set("false"));
         }

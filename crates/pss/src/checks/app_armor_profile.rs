@@ -8,7 +8,7 @@ use crate::{
 };
 
 pub(crate) static CHECK: Check =
-    Check { id: "appArmorProfile", level: Level::Baseline, overrides: &[], since: &[(0, decide)] };
+    Check { id: "appArmorProfile", level: Level::Baseline, overrides: &[], since: &[(0, decide)], exempt: None };
 
 /// What names the profile of a container before Kubernetes 1.30.
 const ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
@@ -25,7 +25,7 @@ fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Optio
     }
     let mut bad = vec![];
     for (kind, index, container) in pod.containers() {
-        let profile = container.security_context.as_ref().and_then(|context| context.app_armor_profile.as_ref());
+        let profile = container.context().and_then(|context| context.app_armor_profile.as_ref());
         if let Some(profile) = profile.filter(|profile| !profile.confines()) {
             bad.push(&*container.name);
             kinds.push(&*profile.kind);

@@ -8,7 +8,7 @@ use crate::{
 };
 
 pub(crate) static CHECK: Check =
-    Check { id: "capabilities_baseline", level: Level::Baseline, overrides: &[], since: &[(0, decide)] };
+    Check { id: "capabilities_baseline", level: Level::Baseline, overrides: &[], since: &[(0, decide)], exempt: None };
 
 /// Capabilities that baseline lets a container add.
 pub const CAPABILITIES_BASELINE: [&str; 13] = [

@@ -2,7 +2,7 @@
 
 use crate::{
     Level, Path, Violation,
-    check::Check,
+    check::{Check, Exemption},
     text::{push_containers, push_quoted, set},
     view::{Fixes, View},
 };
@@ -11,15 +11,12 @@ pub(crate) static CHECK: Check = Check {
     id: "capabilities_restricted",
     level: Level::Restricted,
     overrides: &["capabilities_baseline"],
-    since: &[(22, decide), (25, decide_but_windows)],
+    since: &[(22, decide)],
+    exempt: Some((25, Exemption::Windows)),
 };
 
 /// The one capability that restricted lets a container add.
 pub const CAPABILITY_RESTRICTED: &str = "NET_BIND_SERVICE";
-
-fn decide_but_windows(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    if pod.is_windows() { None } else { decide(check, pod, fixes) }
-}
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let (mut missing, mut adding, mut forbidden) = (vec![], vec![], vec![]);

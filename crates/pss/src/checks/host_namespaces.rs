@@ -7,7 +7,7 @@ use crate::{
 };
 
 pub(crate) static CHECK: Check =
-    Check { id: "hostNamespaces", level: Level::Baseline, overrides: &[], since: &[(0, decide)] };
+    Check { id: "hostNamespaces", level: Level::Baseline, overrides: &[], since: &[(0, decide)], exempt: None };
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let spec = pod.spec();

@@ -8,7 +8,7 @@ use crate::{
 };
 
 pub(crate) static CHECK: Check =
-    Check { id: "hostPathVolumes", level: Level::Baseline, overrides: &[], since: &[(0, decide)] };
+    Check { id: "hostPathVolumes", level: Level::Baseline, overrides: &[], since: &[(0, decide)], exempt: None };
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let mut names = vec![];

@@ -8,8 +8,13 @@ use crate::{
     view::{Fixes, View},
 };
 
-pub(crate) static CHECK: Check =
-    Check { id: "hostProbesAndHostLifecycle", level: Level::Baseline, overrides: &[], since: &[(34, decide)] };
+pub(crate) static CHECK: Check = Check {
+    id: "hostProbesAndHostLifecycle",
+    level: Level::Baseline,
+    overrides: &[],
+    since: &[(34, decide)],
+    exempt: None,
+};
 
 /// Where a container says what the kubelet calls.
 pub const PROBE_AND_LIFECYCLE_HANDLERS: [&str; 5] =

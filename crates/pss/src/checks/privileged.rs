@@ -8,12 +8,12 @@ use crate::{
 };
 
 pub(crate) static CHECK: Check =
-    Check { id: "privileged", level: Level::Baseline, overrides: &[], since: &[(0, decide)] };
+    Check { id: "privileged", level: Level::Baseline, overrides: &[], since: &[(0, decide)], exempt: None };
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let mut bad = vec![];
     for (kind, index, container) in pod.containers() {
-        if container.security_context.as_ref().and_then(|context| context.privileged) == Some(true) {
+        if container.context().and_then(|context| context.privileged) == Some(true) {
             bad.push(&*container.name);
             fixes.push(|| Path::container(kind, index, "securityContext.privileged").set("false"));
         }

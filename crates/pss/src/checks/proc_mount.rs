@@ -2,7 +2,7 @@
 
 use crate::{
     Level, Path, Violation,
-    check::Check,
+    check::{Check, Exemption},
     text::{containers, quoted, set},
     view::{Fixes, View},
 };
@@ -11,17 +11,14 @@ pub(crate) static CHECK: Check = Check {
     id: "procMount",
     level: Level::Baseline,
     overrides: &[],
-    since: &[(0, decide), (35, decide_unless_user_namespace)],
+    since: &[(0, decide)],
+    exempt: Some((35, Exemption::UserNamespace)),
 };
-
-fn decide_unless_user_namespace(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    if pod.in_user_namespace() { None } else { decide(check, pod, fixes) }
-}
 
 pub(super) fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let (mut bad, mut values) = (vec![], vec![]);
     for (kind, index, container) in pod.containers() {
-        let set = container.security_context.as_ref().and_then(|context| context.proc_mount.as_ref());
+        let set = container.context().and_then(|context| context.proc_mount.as_ref());
         if let Some(value) = set.filter(|value| &***value != "Default") {
             bad.push(&*container.name);
             values.push(&**value);

@@ -8,4 +8,5 @@ pub(crate) static CHECK: Check = Check {
     level: Level::Restricted,
     overrides: &["procMount"],
     since: &[(35, proc_mount::decide)],
+    exempt: None,
 };

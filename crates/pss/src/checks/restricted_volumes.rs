@@ -8,8 +8,13 @@ use crate::{
     volume::UNKNOWN,
 };
 
-pub(crate) static CHECK: Check =
-    Check { id: "restrictedVolumes", level: Level::Restricted, overrides: &["hostPathVolumes"], since: &[(0, decide)] };
+pub(crate) static CHECK: Check = Check {
+    id: "restrictedVolumes",
+    level: Level::Restricted,
+    overrides: &["hostPathVolumes"],
+    since: &[(0, decide)],
+    exempt: None,
+};
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let (mut names, mut kinds) = (vec![], vec![]);

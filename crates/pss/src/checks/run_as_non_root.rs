@@ -2,7 +2,7 @@
 
 use crate::{
     Fix, Level, Path, Violation,
-    check::Check,
+    check::{Check, Exemption},
     text::{pod_and, push_containers},
     view::{Fixes, View},
 };
@@ -11,21 +11,18 @@ pub(crate) static CHECK: Check = Check {
     id: "runAsNonRoot",
     level: Level::Restricted,
     overrides: &[],
-    since: &[(0, decide), (35, decide_unless_user_namespace)],
+    since: &[(0, decide)],
+    exempt: Some((35, Exemption::UserNamespace)),
 };
 
 const REASON: &str = "runAsNonRoot != true";
 const FIELD: &str = "securityContext.runAsNonRoot";
 
-fn decide_unless_user_namespace(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    if pod.in_user_namespace() { None } else { decide(check, pod, fixes) }
-}
-
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let of_pod = pod.context().and_then(|context| context.run_as_non_root);
     let (mut bad, mut unset) = (vec![], vec![]);
     for (kind, index, container) in pod.containers() {
-        match container.security_context.as_ref().and_then(|context| context.run_as_non_root) {
+        match container.context().and_then(|context| context.run_as_non_root) {
             Some(true) => {}
             Some(false) => {
                 bad.push(&*container.name);

@@ -2,7 +2,7 @@
 
 use crate::{
     Level, Path, Violation,
-    check::Check,
+    check::{Check, Exemption},
     text::pod_and,
     view::{Fixes, View},
 };
@@ -11,14 +11,11 @@ pub(crate) static CHECK: Check = Check {
     id: "runAsUser",
     level: Level::Restricted,
     overrides: &[],
-    since: &[(23, decide), (35, decide_unless_user_namespace)],
+    since: &[(23, decide)],
+    exempt: Some((35, Exemption::UserNamespace)),
 };
 
 const FIELD: &str = "securityContext.runAsUser";
-
-fn decide_unless_user_namespace(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    if pod.in_user_namespace() { None } else { decide(check, pod, fixes) }
-}
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let mut bad = vec![];
@@ -27,7 +24,7 @@ fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Optio
         fixes.push(|| Path::spec(FIELD).remove());
     }
     for (kind, index, container) in pod.containers() {
-        if container.security_context.as_ref().and_then(|context| context.run_as_user) == Some(0) {
+        if container.context().and_then(|context| context.run_as_user) == Some(0) {
             bad.push(&*container.name);
             fixes.push(|| Path::container(kind, index, FIELD).remove());
         }

@@ -13,6 +13,7 @@ pub(crate) static CHECK: Check = Check {
     level: Level::Baseline,
     overrides: &[],
     since: &[(0, decide::<0>), (31, decide::<31>)],
+    exempt: None,
 };
 
 const TYPES: [&str; 5] = ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
@@ -50,7 +51,7 @@ fn decide<const MINOR: u32>(check: &'static Check, pod: &View<'_, '_>, fixes: &m
         .is_some_and(|options| is_bad(options, &|field| Path::spec(format!("securityContext.seLinuxOptions.{field}"))));
     let mut bad = vec![];
     for (kind, index, container) in pod.containers() {
-        let options = container.security_context.as_ref().and_then(|context| context.se_linux_options.as_ref());
+        let options = container.context().and_then(|context| context.se_linux_options.as_ref());
         let path = |field: &str| Path::container(kind, index, format!("securityContext.seLinuxOptions.{field}"));
         if options.is_some_and(|options| is_bad(options, &path)) {
             bad.push(&*container.name);

@@ -12,6 +12,7 @@ pub(crate) static CHECK: Check = Check {
     level: Level::Baseline,
     overrides: &[],
     since: &[(0, decide_annotations), (19, decide)],
+    exempt: None,
 };
 
 pub(super) const REASON: &str = "seccompProfile";
@@ -51,7 +52,7 @@ pub(super) fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixe
         fixes.push(pod_fix);
     }
     for (kind, index, container) in pod.containers() {
-        let profile = container.security_context.as_ref().and_then(|context| context.seccomp_profile.as_ref());
+        let profile = container.context().and_then(|context| context.seccomp_profile.as_ref());
         if let Some(profile) = profile.filter(|profile| !profile.confines()) {
             bad.push(&*container.name);
             kinds.push(&*profile.kind);

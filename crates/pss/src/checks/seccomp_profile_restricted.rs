@@ -3,7 +3,7 @@
 use super::seccomp_profile_baseline::{self as baseline, REASON, pod_fix};
 use crate::{
     Level, Violation,
-    check::Check,
+    check::{Check, Exemption},
     text::push_containers,
     view::{Fixes, View},
 };
@@ -12,20 +12,15 @@ pub(crate) static CHECK: Check = Check {
     id: "seccompProfile_restricted",
     level: Level::Restricted,
     overrides: &["seccompProfile_baseline"],
-    since: &[(19, decide), (25, decide_but_windows)],
+    since: &[(19, decide)],
+    exempt: Some((25, Exemption::Windows)),
 };
-
-fn decide_but_windows(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    if pod.is_windows() { None } else { decide(check, pod, fixes) }
-}
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let set = pod.context().is_some_and(|context| context.seccomp_profile.is_some());
     let unset: Vec<&str> = pod
         .containers()
-        .filter(|(.., container)| {
-            !set && container.security_context.as_ref().is_none_or(|context| context.seccomp_profile.is_none())
-        })
+        .filter(|(.., container)| !set && container.context().is_none_or(|context| context.seccomp_profile.is_none()))
         .map(|(.., container)| &*container.name)
         .collect();
     if let Some(explicit) = baseline::decide(check, pod, fixes) {

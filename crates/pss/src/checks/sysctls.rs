@@ -11,6 +11,7 @@ pub(crate) static CHECK: Check = Check {
     level: Level::Baseline,
     overrides: &[],
     since: &[(0, decide::<0>), (27, decide::<27>), (29, decide::<29>), (32, decide::<32>), (37, decide::<37>)],
+    exempt: None,
 };
 
 /// What is allowed, by the minor version since which it is.

@@ -8,7 +8,7 @@ use crate::{
 };
 
 pub(crate) static CHECK: Check =
-    Check { id: "windowsHostProcess", level: Level::Baseline, overrides: &[], since: &[(0, decide)] };
+    Check { id: "windowsHostProcess", level: Level::Baseline, overrides: &[], since: &[(0, decide)], exempt: None };
 
 const FIELD: &str = "securityContext.windowsOptions.hostProcess";
 
@@ -20,7 +20,7 @@ fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Optio
         fixes.push(|| Path::spec(FIELD).set("false"));
     }
     for (kind, index, container) in pod.containers() {
-        let options = container.security_context.as_ref().and_then(|context| context.windows_options.as_ref());
+        let options = container.context().and_then(|context| context.windows_options.as_ref());
         if options.and_then(|options| options.host_process) == Some(true) {
             bad.push(&*container.name);
             fixes.push(|| Path::container(kind, index, FIELD).set("false"));
