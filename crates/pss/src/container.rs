@@ -1,6 +1,6 @@
 //! The parts of a container that the standards look at.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::{
     borrowed::Text,
@@ -16,14 +16,15 @@ pub(crate) struct Container<'a> {
     pub(crate) name: Text<'a>,
     #[serde(borrow, default)]
     security_context: Option<SecurityContext<'a>>,
-    #[serde(default)]
-    ports: Option<Vec<Port>>,
-    #[serde(borrow, default)]
-    liveness_probe: Option<Handler<'a>>,
-    #[serde(borrow, default)]
-    readiness_probe: Option<Handler<'a>>,
-    #[serde(borrow, default)]
-    startup_probe: Option<Handler<'a>>,
+    /// Place in the list and number of those that take a port of the node.
+    #[serde(rename = "ports", default, deserialize_with = "host_ports")]
+    host_ports: Vec<(usize, i32)>,
+    #[serde(borrow, default, deserialize_with = "calling")]
+    liveness_probe: Calling<'a>,
+    #[serde(borrow, default, deserialize_with = "calling")]
+    readiness_probe: Calling<'a>,
+    #[serde(borrow, default, deserialize_with = "calling")]
+    startup_probe: Calling<'a>,
     #[serde(borrow, default)]
     lifecycle: Option<Lifecycle<'a>>,
 }
@@ -49,7 +50,7 @@ pub(crate) struct SecurityContext<'a> {
     #[serde(borrow, default)]
     pub(crate) app_armor_profile: Option<Profile<'a>>,
     #[serde(borrow, default)]
-    pub(crate) se_linux_options: Option<SeLinuxOptions<'a>>,
+    pub(crate) se_linux_options: Option<Box<SeLinuxOptions<'a>>>,
     #[serde(default)]
     pub(crate) windows_options: Option<WindowsOptions>,
 }
@@ -73,10 +74,10 @@ struct Port {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Lifecycle<'a> {
-    #[serde(borrow, default)]
-    post_start: Option<Handler<'a>>,
-    #[serde(borrow, default)]
-    pre_stop: Option<Handler<'a>>,
+    #[serde(borrow, default, deserialize_with = "calling")]
+    post_start: Calling<'a>,
+    #[serde(borrow, default, deserialize_with = "calling")]
+    pre_stop: Calling<'a>,
 }
 
 /// What a probe or a lifecycle hook does.
@@ -95,6 +96,26 @@ struct Call<'a> {
     host: Text<'a>,
 }
 
+/// A handler, where it names a host: few do, and containers stay small in memory.
+type Calling<'a> = Option<Box<Handler<'a>>>;
+
+impl Handler<'_> {
+    fn names_host(&self) -> bool {
+        [&self.http_get, &self.tcp_socket].into_iter().flatten().any(|call| !call.host.is_empty())
+    }
+}
+
+fn calling<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Calling<'a>, D::Error> {
+    let handler = Option::<Handler<'a>>::deserialize(deserializer)?;
+    Ok(handler.filter(Handler::names_host).map(Box::new))
+}
+
+fn host_ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(usize, i32)>, D::Error> {
+    let ports = Option::<Vec<Port>>::deserialize(deserializer)?.unwrap_or_default();
+    let taken = ports.into_iter().map(|port| port.host_port.unwrap_or_default()).enumerate();
+    Ok(taken.filter(|(_, port)| *port != 0).collect())
+}
+
 impl<'a> Container<'a> {
     /// Its security settings.
     pub(crate) const fn context(&self) -> Option<&SecurityContext<'a>> {
@@ -102,13 +123,15 @@ impl<'a> Container<'a> {
     }
 
     /// Capabilities that it adds.
-    pub(crate) fn added(&self) -> &[Text<'a>] {
-        self.capabilities().and_then(|capabilities| capabilities.add.as_deref()).unwrap_or_default()
+    pub(crate) fn added(&self) -> impl Iterator<Item = &str> + Clone {
+        let added = self.capabilities().and_then(|capabilities| capabilities.add.as_deref());
+        added.unwrap_or_default().iter().map(|name| &**name)
     }
 
     /// Capabilities that it drops.
-    pub(crate) fn dropped(&self) -> &[Text<'a>] {
-        self.capabilities().and_then(|capabilities| capabilities.drop.as_deref()).unwrap_or_default()
+    pub(crate) fn dropped(&self) -> impl Iterator<Item = &str> {
+        let dropped = self.capabilities().and_then(|capabilities| capabilities.drop.as_deref());
+        dropped.unwrap_or_default().iter().map(|name| &**name)
     }
 
     fn capabilities(&self) -> Option<&Capabilities<'a>> {
@@ -116,20 +139,27 @@ impl<'a> Container<'a> {
     }
 
     /// Ports of the node that it takes, with their place in the list.
-    pub(crate) fn host_ports(&self) -> impl Iterator<Item = (usize, i32)> {
-        let ports = self.ports.iter().flatten().enumerate();
-        ports.filter_map(|(index, port)| Some((index, port.host_port.filter(|port| *port != 0)?)))
+    pub(crate) fn host_ports(&self) -> &[(usize, i32)] {
+        &self.host_ports
+    }
+
+    /// Whether the kubelet is told to call a host.
+    pub(crate) const fn calls_host(&self) -> bool {
+        self.liveness_probe.is_some()
+            || self.readiness_probe.is_some()
+            || self.startup_probe.is_some()
+            || matches!(&self.lifecycle, Some(lifecycle) if lifecycle.post_start.is_some() || lifecycle.pre_stop.is_some())
     }
 
     /// Hosts that the kubelet is told to call, with the field that says so.
     pub(crate) fn called_hosts(&self) -> impl Iterator<Item = (&'static str, &'static str, &str)> {
         let lifecycle = self.lifecycle.as_ref();
         let handlers = [
-            self.liveness_probe.as_ref(),
-            self.readiness_probe.as_ref(),
-            self.startup_probe.as_ref(),
-            lifecycle.and_then(|lifecycle| lifecycle.post_start.as_ref()),
-            lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref()),
+            self.liveness_probe.as_deref(),
+            self.readiness_probe.as_deref(),
+            self.startup_probe.as_deref(),
+            lifecycle.and_then(|lifecycle| lifecycle.post_start.as_deref()),
+            lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_deref()),
         ];
         let named = PROBE_AND_LIFECYCLE_HANDLERS.into_iter().zip(handlers);
         named

@@ -51,9 +51,9 @@ fn decide(level: Level, version: Version, pod: &Pod<'_>, mut fixes: Fixes) -> Ve
     let view = View::of(pod);
     let mut violations = vec![];
     for check in check::plan(level, version) {
-        let violation = check.decide(&view, &mut fixes);
-        let fixes = fixes.take();
-        violations.extend(violation.map(|violation| Violation { fixes, ..violation }));
+        if let Some(violation) = check.decide(&view, &mut fixes) {
+            violations.push(Violation { fixes: fixes.take(), ..violation });
+        }
     }
     violations
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::{borrowed::Text, container::Container, volume::Volume};
+use crate::{borrowed::Text, container::Container, view::Placed, volume::Volume};
 
 /// A Pod, or a pod template: anything with `metadata` and `spec`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -81,10 +81,13 @@ pub(crate) struct Profile<'a> {
     pub(crate) kind: Text<'a>,
 }
 
+/// A profile that confines, as JSON.
+pub(crate) const RUNTIME_DEFAULT: &str = r#"{"type":"RuntimeDefault"}"#;
+
 impl Profile<'_> {
-    /// Whether it confines what runs under it.
-    pub(crate) fn confines(&self) -> bool {
-        matches!(&*self.kind, "RuntimeDefault" | "Localhost")
+    /// Its type, where that does not confine what runs under it.
+    pub(crate) fn unconfined(&self) -> Option<&str> {
+        (!matches!(&*self.kind, "RuntimeDefault" | "Localhost")).then_some(&*self.kind)
     }
 }
 
@@ -138,7 +141,7 @@ impl ContainerKind {
 }
 
 impl<'a> Pod<'a> {
-    pub(crate) fn annotations(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn annotations(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         let all = self.metadata.iter().flat_map(|metadata| &metadata.annotations);
         all.flatten().map(|(key, value)| (&**key, &**value))
     }
@@ -168,20 +171,21 @@ impl<'a> Pod<'a> {
         self.spec().security_context.as_ref()
     }
 
-    /// Every container, in the order in which the reference names them, with its list and index.
+    /// Every container, in the order in which the reference names them.
     ///
     /// The only way to the containers, so that no check can forget a list.
-    pub(crate) fn containers(&self) -> impl Iterator<Item = (ContainerKind, usize, &Container<'a>)> {
+    pub(crate) fn containers(&self) -> Vec<Placed<'_, 'a>> {
         let spec = self.spec();
-        [
-            (ContainerKind::Init, &spec.init_containers),
-            (ContainerKind::Regular, &spec.containers),
-            (ContainerKind::Ephemeral, &spec.ephemeral_containers),
-        ]
-        .into_iter()
-        .flat_map(|(kind, list)| {
-            list.iter().flatten().enumerate().map(move |(index, container)| (kind, index, container))
-        })
+        let lists = [
+            (ContainerKind::Init, spec.init_containers.as_deref().unwrap_or_default()),
+            (ContainerKind::Regular, spec.containers.as_deref().unwrap_or_default()),
+            (ContainerKind::Ephemeral, spec.ephemeral_containers.as_deref().unwrap_or_default()),
+        ];
+        let mut all = Vec::with_capacity(lists.iter().map(|(_, list)| list.len()).sum());
+        for (kind, list) in lists {
+            all.extend(list.iter().enumerate().map(|(index, container)| Placed { kind, index, container }));
+        }
+        all
     }
 
     pub(crate) fn volumes(&self) -> &[Volume<'a>] {

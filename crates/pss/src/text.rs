@@ -2,8 +2,11 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::view::Placed;
+
 /// Joins sorted, distinct values: the reference keeps them in sets.
-pub(crate) fn set<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+pub(crate) fn set<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut values: Vec<T> = values.collect();
     values.sort_unstable();
     values.dedup();
     values
@@ -15,49 +18,61 @@ pub(crate) const fn plural(count: usize, one: &'static str, many: &'static str) 
 }
 
 /// `"a", "b"`: plain quotes, nothing escaped.
-pub(crate) fn quoted(names: &[impl AsRef<str>]) -> String {
-    let mut text = String::with_capacity(names.len().saturating_mul(16));
-    push_quoted(&mut text, names);
-    text
-}
-
-/// [`quoted`], behind what is there.
-pub(crate) fn push_quoted(text: &mut String, names: &[impl AsRef<str>]) {
-    for (index, name) in names.iter().enumerate() {
+pub(crate) fn push_quoted<T: AsRef<str>>(text: &mut String, names: impl IntoIterator<Item = T>) {
+    for (index, name) in names.into_iter().enumerate() {
         text.push_str(if index == 0 { "\"" } else { ", \"" });
         text.push_str(name.as_ref());
         text.push('"');
     }
 }
 
-/// `container "a"` or `containers "a", "b"`.
-///
-/// With room for the rest of a sentence: callers go on from there.
-pub(crate) fn containers(names: &[&str]) -> String {
-    let mut text = String::with_capacity(names.len().saturating_mul(16).saturating_add(96));
-    push_containers(&mut text, names);
-    text
+/// `one "a"` or `many "a", "b"`, behind what is there; nothing for no name.
+pub(crate) fn push_named<'n>(text: &mut String, (one, many): (&str, &str), mut names: impl Iterator<Item = &'n str>) {
+    let Some(first) = names.next() else { return };
+    let second = names.next();
+    text.push_str(if second.is_none() { one } else { many });
+    text.push(' ');
+    push_quoted(text, std::iter::once(first).chain(second).chain(names));
 }
 
-/// [`containers`], behind what is there.
-pub(crate) fn push_containers(text: &mut String, names: &[&str]) {
-    text.push_str(plural(names.len(), "container ", "containers "));
-    push_quoted(text, names);
+/// [`push_named`] with room for the rest of a sentence; `None` for no name.
+pub(crate) fn named<'n>(nouns: (&str, &str), names: impl Iterator<Item = &'n str>) -> Option<String> {
+    let mut names = names.peekable();
+    names.peek()?;
+    let mut text = String::with_capacity(ROOM);
+    push_named(&mut text, nouns, names);
+    Some(text)
 }
 
-/// `pod`, `container "a"`, or `pod and container "a"`; `None` when it is neither.
-pub(crate) fn pod_and(pod: bool, names: &[&str]) -> Option<String> {
-    match (pod, names.is_empty()) {
-        (true, true) => Some("pod".into()),
-        (true, false) => {
-            let mut text = String::from("pod and ");
-            push_containers(&mut text, names);
-            Some(text)
-        }
-        (false, false) => Some(containers(names)),
-        (false, true) => None,
+const CONTAINERS: (&str, &str) = ("container", "containers");
+
+/// `container "a"` or `containers "a", "b"`, behind what is there; nothing for no container.
+pub(crate) fn push_containers<'p, 'a: 'p>(text: &mut String, containers: impl Iterator<Item = Placed<'p, 'a>>) {
+    push_named(text, CONTAINERS, containers.map(Placed::name));
+}
+
+/// [`push_containers`] with room for the rest of a sentence; `None` for no container.
+pub(crate) fn containers<'p, 'a: 'p>(containers: impl Iterator<Item = Placed<'p, 'a>>) -> Option<String> {
+    named(CONTAINERS, containers.map(Placed::name))
+}
+
+/// `pod`, `container "a"`, or `pod and container "a"`, with room for the rest of a sentence; `None` when it
+/// is neither.
+pub(crate) fn pod_and<'p, 'a: 'p>(pod: bool, containers: impl Iterator<Item = Placed<'p, 'a>>) -> Option<String> {
+    if !pod {
+        return self::containers(containers);
     }
+    let mut text = String::with_capacity(ROOM);
+    text.push_str("pod and ");
+    push_containers(&mut text, containers);
+    if text.ends_with(" and ") {
+        text.truncate("pod".len());
+    }
+    Some(text)
 }
+
+/// Details are seldom longer, in bytes.
+pub(crate) const ROOM: usize = 128;
 
 /// A string as Go's `%q` prints it (`strconv.Quote`): escapes for quotes, backslashes, control
 /// characters and whatever is not printable.
@@ -75,7 +90,7 @@ pub(crate) fn go_quoted(text: &str) -> String {
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
             '\x0b' => quoted.push_str("\\v"),
-            '\'' => quoted.push('\''),
+            ' '..='~' => quoted.push(character),
             _ if is_printable(character) => quoted.push(character),
             '\0'..='\x7f' => push(format_args!("\\x{:02x}", u32::from(character)), &mut quoted),
             '\u{80}'..='\u{ffff}' => push(format_args!("\\u{:04x}", u32::from(character)), &mut quoted),
@@ -86,7 +101,8 @@ pub(crate) fn go_quoted(text: &str) -> String {
     quoted
 }
 
-fn push(arguments: fmt::Arguments<'_>, to: &mut String) {
+/// Writes behind what is there.
+pub(crate) fn push(arguments: fmt::Arguments<'_>, to: &mut String) {
     // Writing to a string can't fail.
     let _ = to.write_fmt(arguments);
 }

@@ -1,13 +1,24 @@
 //! A Pod as checks see it.
 
-use std::ops::Deref;
+use std::{borrow::Cow, ops::Deref};
 
-use crate::{ContainerKind, Fix, Pod, container::Container};
+use crate::{
+    ContainerKind, Fix, Path, Pod,
+    container::{Container, SecurityContext},
+};
 
 /// A Pod with the containers of all three lists in one, gathered once for all checks.
 pub struct View<'p, 'a> {
     pod: &'p Pod<'a>,
-    containers: Vec<(ContainerKind, usize, &'p Container<'a>)>,
+    containers: Vec<Placed<'p, 'a>>,
+}
+
+/// A container, with its list and its index there.
+#[derive(Clone, Copy)]
+pub(crate) struct Placed<'p, 'a> {
+    pub(crate) kind: ContainerKind,
+    pub(crate) index: usize,
+    pub(crate) container: &'p Container<'a>,
 }
 
 /// Where checks put what would make the Pod pass, if anybody wants to know.
@@ -15,11 +26,11 @@ pub struct Fixes(Option<Vec<Fix>>);
 
 impl<'p, 'a> View<'p, 'a> {
     pub(crate) fn of(pod: &'p Pod<'a>) -> Self {
-        Self { pod, containers: pod.containers().collect() }
+        Self { pod, containers: pod.containers() }
     }
 
-    /// Every container, in the order in which the reference names them, with its list and index.
-    pub(crate) fn containers(&self) -> impl Iterator<Item = (ContainerKind, usize, &'p Container<'a>)> + '_ {
+    /// Every container, in the order in which the reference names them.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = Placed<'p, 'a>> + Clone {
         self.containers.iter().copied()
     }
 }
@@ -32,6 +43,22 @@ impl<'a> Deref for View<'_, 'a> {
     }
 }
 
+impl<'p, 'a> Placed<'p, 'a> {
+    pub(crate) fn name(self) -> &'p str {
+        &self.container.name
+    }
+
+    /// Its security settings.
+    pub(crate) const fn context(self) -> Option<&'p SecurityContext<'a>> {
+        self.container.context()
+    }
+
+    /// A field of it.
+    pub(crate) fn field(self, field: impl Into<Cow<'static, str>>) -> Path {
+        Path::container(self.kind, self.index, field)
+    }
+}
+
 impl Fixes {
     pub(crate) const fn unwanted() -> Self {
         Self(None)
@@ -41,10 +68,10 @@ impl Fixes {
         Self(Some(vec![]))
     }
 
-    /// Adds a fix; it is only made where it is wanted.
-    pub(crate) fn push(&mut self, fix: impl FnOnce() -> Fix) {
+    /// Adds fixes; they are only made where they are wanted.
+    pub(crate) fn extend(&mut self, more: impl IntoIterator<Item = Fix>) {
         if let Some(fixes) = &mut self.0 {
-            fixes.push(fix());
+            fixes.extend(more);
         }
     }
 

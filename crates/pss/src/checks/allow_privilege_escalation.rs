@@ -1,10 +1,10 @@
 //! No process of a container gains more privileges than its parent.
 
 use crate::{
-    Level, Path, Violation,
+    Level, Violation,
     check::{Check, Exemption},
     text::containers,
-    view::{Fixes, View},
+    view::{Fixes, Placed, View},
 };
 
 pub(crate) static CHECK: Check = Check {
@@ -16,16 +16,10 @@ pub(crate) static CHECK: Check = Check {
 };
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let mut bad = vec![];
-    for (kind, index, container) in pod.containers() {
-        if container.context().and_then(|context| context.allow_privilege_escalation) != Some(false) {
-            bad.push(&*container.name);
-            fixes.push(|| Path::container(kind, index, "securityContext.allowPrivilegeEscalation").set("false"));
-        }
-    }
-    if bad.is_empty() {
-        return None;
-    }
-    let detail = containers(&bad) + " must set securityContext.allowPrivilegeEscalation=false";
+    let allows = |it: &Placed<'_, '_>| it.context().and_then(|it| it.allow_privilege_escalation) != Some(false);
+    let bad = pod.containers().filter(allows);
+    let mut detail = containers(bad.clone())?;
+    fixes.extend(bad.map(|it| it.field("securityContext.allowPrivilegeEscalation").set("false")));
+    detail.push_str(" must set securityContext.allowPrivilegeEscalation=false");
     Some(check.violation("allowPrivilegeEscalation != false", detail))
 }

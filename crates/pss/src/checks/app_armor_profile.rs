@@ -3,8 +3,9 @@
 use crate::{
     Level, Path, Violation,
     check::Check,
-    text::{containers, go_quoted, plural, quoted, set},
-    view::{Fixes, View},
+    pod::RUNTIME_DEFAULT,
+    text::{go_quoted, plural, pod_and, push_quoted, set},
+    view::{Fixes, Placed, View},
 };
 
 pub(crate) static CHECK: Check =
@@ -13,43 +14,37 @@ pub(crate) static CHECK: Check =
 /// What names the profile of a container before Kubernetes 1.30.
 const ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
 const FIELD: &str = "securityContext.appArmorProfile";
-const DEFAULT: &str = r#"{"type":"RuntimeDefault"}"#;
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let (mut setters, mut kinds) = (vec![], vec![]);
-    let of_pod = pod.context().and_then(|context| context.app_armor_profile.as_ref());
-    if let Some(profile) = of_pod.filter(|profile| !profile.confines()) {
-        setters.push("pod".into());
-        kinds.push(&*profile.kind);
-        fixes.push(|| Path::spec(FIELD).set(DEFAULT));
+    let of_pod = pod.context().and_then(|context| context.app_armor_profile.as_ref()?.unconfined());
+    let bad = pod.containers().filter(|it| unconfined(*it).is_some());
+    let annotations = pod.annotations().filter(|(key, value)| key.starts_with(ANNOTATION) && !confines(value));
+    let mut detail = pod_and(of_pod.is_some(), bad.clone()).unwrap_or_default();
+    let annotated = match annotations.clone().take(2).count() {
+        0 if detail.is_empty() => return None,
+        0 => "",
+        1 => "annotation",
+        _ => "annotations",
+    };
+    if !annotated.is_empty() {
+        detail.push_str(if detail.is_empty() { "" } else { " and " });
+        detail.push_str(annotated);
     }
-    let mut bad = vec![];
-    for (kind, index, container) in pod.containers() {
-        let profile = container.context().and_then(|context| context.app_armor_profile.as_ref());
-        if let Some(profile) = profile.filter(|profile| !profile.confines()) {
-            bad.push(&*container.name);
-            kinds.push(&*profile.kind);
-            fixes.push(|| Path::container(kind, index, FIELD).set(DEFAULT));
-        }
-    }
-    if !bad.is_empty() {
-        setters.push(containers(&bad));
-    }
-    let mut annotations = vec![];
-    for (key, value) in pod.annotations().filter(|(key, value)| key.starts_with(ANNOTATION) && !confines(value)) {
-        annotations.push(format!("{key}={}", go_quoted(value)));
-        fixes.push(|| Path::annotation(key).remove());
-    }
-    if !annotations.is_empty() {
-        setters.push(plural(annotations.len(), "annotation", "annotations").into());
-    }
-    if setters.is_empty() {
-        return None;
-    }
-    let values: Vec<String> = set(kinds).into_iter().map(String::from).chain(set(annotations)).collect();
-    let reason = plural(values.len(), "forbidden AppArmor profile", "forbidden AppArmor profiles");
-    let detail = format!("{} must not set AppArmor profile type to {}", setters.join(" and "), quoted(&values));
+    fixes.extend(of_pod.map(|_| Path::spec(FIELD).set(RUNTIME_DEFAULT)));
+    fixes.extend(bad.clone().map(|it| it.field(FIELD).set(RUNTIME_DEFAULT)));
+    fixes.extend(annotations.clone().map(|(key, _)| Path::annotation(key).remove()));
+
+    let kinds = set(of_pod.into_iter().chain(bad.filter_map(unconfined)));
+    let settings = set(annotations.map(|(key, value)| format!("{key}={}", go_quoted(value))));
+    let values = kinds.iter().copied().chain(settings.iter().map(String::as_str));
+    let reason = plural(values.clone().count(), "forbidden AppArmor profile", "forbidden AppArmor profiles");
+    detail.push_str(" must not set AppArmor profile type to ");
+    push_quoted(&mut detail, values);
     Some(check.violation(reason, detail))
+}
+
+fn unconfined<'p>(it: Placed<'p, '_>) -> Option<&'p str> {
+    it.context()?.app_armor_profile.as_ref()?.unconfined()
 }
 
 fn confines(annotation: &str) -> bool {

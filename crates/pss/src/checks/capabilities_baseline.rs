@@ -1,9 +1,9 @@
 //! Containers add no capability beyond what runtimes give by default.
 
 use crate::{
-    Level, Path, Violation,
+    Level, Violation,
     check::Check,
-    text::{containers, quoted, set},
+    text::{containers, push_quoted, set},
     view::{Fixes, View},
 };
 
@@ -28,23 +28,17 @@ pub const CAPABILITIES_BASELINE: [&str; 13] = [
 ];
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let (mut bad, mut forbidden) = (vec![], vec![]);
-    for (kind, index, container) in pod.containers() {
-        let is_allowed = |name: &str| CAPABILITIES_BASELINE.contains(&name);
-        if container.added().iter().all(|name| is_allowed(name)) {
-            continue;
-        }
-        bad.push(&*container.name);
-        let (kept, refused): (Vec<&str>, Vec<&str>) =
-            container.added().iter().map(|name| &**name).partition(|name| is_allowed(name));
-        forbidden.extend(refused);
-        let path = Path::container(kind, index, "securityContext.capabilities.add");
-        fixes.push(|| if kept.is_empty() { path.remove() } else { path.set(format!("[{}]", quoted(&kept))) });
-    }
-    if bad.is_empty() {
-        return None;
-    }
-    let (who, what) = (containers(&bad), quoted(&set(forbidden)));
-    let detail = format!("{who} must not include {what} in securityContext.capabilities.add");
+    let is_allowed = |name: &&str| CAPABILITIES_BASELINE.contains(name);
+    let bad = pod.containers().filter(|it| !it.container.added().all(|name| is_allowed(&name)));
+    let mut detail = containers(bad.clone())?;
+    fixes.extend(bad.clone().map(|it| {
+        let (mut kept, path) = (String::new(), it.field("securityContext.capabilities.add"));
+        push_quoted(&mut kept, it.container.added().filter(is_allowed));
+        if kept.is_empty() { path.remove() } else { path.set(format!("[{kept}]")) }
+    }));
+    detail.push_str(" must not include ");
+    let forbidden = bad.flat_map(|it| it.container.added()).filter(|name| !is_allowed(name));
+    push_quoted(&mut detail, set(forbidden));
+    detail.push_str(" in securityContext.capabilities.add");
     Some(check.violation("non-default capabilities", detail))
 }

@@ -1,9 +1,9 @@
 //! Containers drop `ALL` capabilities and may add back `NET_BIND_SERVICE` alone.
 
 use crate::{
-    Level, Path, Violation,
+    Level, Violation,
     check::{Check, Exemption},
-    text::{push_containers, push_quoted, set},
+    text::{containers, push_containers, push_quoted, set},
     view::{Fixes, View},
 };
 
@@ -19,37 +19,27 @@ pub(crate) static CHECK: Check = Check {
 pub const CAPABILITY_RESTRICTED: &str = "NET_BIND_SERVICE";
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let (mut missing, mut adding, mut forbidden) = (vec![], vec![], vec![]);
-    for (kind, index, container) in pod.containers() {
-        if !container.dropped().iter().any(|name| &**name == "ALL") {
-            missing.push(&*container.name);
-            fixes.push(|| Path::container(kind, index, "securityContext.capabilities.drop").set(r#"["ALL"]"#));
-        }
-        let added = container.added();
-        if added.iter().any(|name| &**name != CAPABILITY_RESTRICTED) {
-            adding.push(&*container.name);
-            forbidden.extend(added.iter().map(|name| &**name).filter(|name| *name != CAPABILITY_RESTRICTED));
-            let path = Path::container(kind, index, "securityContext.capabilities.add");
-            let keeps = added.iter().any(|name| &**name == CAPABILITY_RESTRICTED);
-            fixes.push(|| if keeps { path.set(r#"["NET_BIND_SERVICE"]"#) } else { path.remove() });
-        }
-    }
-    if missing.is_empty() && adding.is_empty() {
-        return None;
-    }
-    let mut detail = String::with_capacity(160);
-    if !missing.is_empty() {
-        push_containers(&mut detail, &missing);
+    let is_forbidden = |name: &&str| *name != CAPABILITY_RESTRICTED;
+    let missing = pod.containers().filter(|it| !it.container.dropped().any(|name| name == "ALL"));
+    let adding = pod.containers().filter(|it| it.container.added().any(|name| is_forbidden(&name)));
+    let mut detail = containers(missing.clone()).unwrap_or_default();
+    if !detail.is_empty() {
         detail.push_str(r#" must set securityContext.capabilities.drop=["ALL"]"#);
+        fixes.extend(missing.map(|it| it.field("securityContext.capabilities.drop").set(r#"["ALL"]"#)));
     }
-    if !adding.is_empty() {
+    if adding.clone().next().is_some() {
         if !detail.is_empty() {
             detail.push_str("; ");
         }
-        push_containers(&mut detail, &adding);
+        push_containers(&mut detail, adding.clone());
         detail.push_str(" must not include ");
-        push_quoted(&mut detail, &set(forbidden));
+        push_quoted(&mut detail, set(adding.clone().flat_map(|it| it.container.added()).filter(is_forbidden)));
         detail.push_str(" in securityContext.capabilities.add");
+        fixes.extend(adding.map(|it| {
+            let path = it.field("securityContext.capabilities.add");
+            let keeps = it.container.added().any(|name| !is_forbidden(&name));
+            if keeps { path.set(r#"["NET_BIND_SERVICE"]"#) } else { path.remove() }
+        }));
     }
-    Some(check.violation("unrestricted capabilities", detail))
+    (!detail.is_empty()).then(|| check.violation("unrestricted capabilities", detail))
 }

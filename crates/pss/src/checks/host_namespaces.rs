@@ -11,17 +11,14 @@ pub(crate) static CHECK: Check =
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let spec = pod.spec();
-    let shared: Vec<&'static str> =
-        [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)]
-            .into_iter()
-            .filter_map(|(field, set)| (set == Some(true)).then_some(field))
-            .collect();
-    if shared.is_empty() {
-        return None;
+    let fields = [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)];
+    let shared = fields.into_iter().filter_map(|(field, set)| (set == Some(true)).then_some(field));
+    let mut detail = String::new();
+    for field in shared.clone() {
+        detail.push_str(if detail.is_empty() { "" } else { ", " });
+        detail.push_str(field);
+        detail.push_str("=true");
     }
-    let detail = shared.iter().map(|field| format!("{field}=true")).collect::<Vec<_>>().join(", ");
-    for field in shared {
-        fixes.push(|| Path::spec(field).remove());
-    }
-    Some(check.violation("host namespaces", detail))
+    fixes.extend(shared.map(|field| Path::spec(field).remove()));
+    (!detail.is_empty()).then(|| check.violation("host namespaces", detail))
 }

@@ -1,7 +1,7 @@
 //! Containers take no port of their node.
 
 use crate::{
-    Level, Path, Violation,
+    Level, Violation,
     check::Check,
     text::{containers, plural, set},
     view::{Fixes, View},
@@ -11,23 +11,14 @@ pub(crate) static CHECK: Check =
     Check { id: "hostPorts", level: Level::Baseline, overrides: &[], since: &[(0, decide)], exempt: None };
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let (mut bad, mut ports) = (vec![], vec![]);
-    for (kind, index, container) in pod.containers() {
-        let before = ports.len();
-        for (place, port) in container.host_ports() {
-            ports.push(port.to_string());
-            fixes.push(|| Path::container(kind, index, format!("ports[{place}].hostPort")).remove());
-        }
-        if ports.len() > before {
-            bad.push(&*container.name);
-        }
-    }
-    if bad.is_empty() {
-        return None;
-    }
+    let bad = pod.containers().filter(|it| !it.container.host_ports().is_empty());
+    let mut detail = containers(bad.clone())?;
+    let ports = || bad.clone().flat_map(|it| it.container.host_ports().iter().map(move |port| (it, *port)));
+    fixes.extend(ports().map(|(it, (place, _))| it.field(format!("ports[{place}].hostPort")).remove()));
     // The reference sorts them as strings: 10, 443, 9.
-    let ports = set(ports);
-    let (uses, noun) = (plural(bad.len(), "uses", "use"), plural(ports.len(), "hostPort", "hostPorts"));
-    let detail = format!("{} {uses} {noun} {}", containers(&bad), ports.join(", "));
+    let numbers = set(ports().map(|(_, (_, port))| port.to_string()));
+    detail.push_str(if bad.clone().nth(1).is_none() { " uses " } else { " use " });
+    detail.push_str(plural(numbers.len(), "hostPort ", "hostPorts "));
+    detail.push_str(&numbers.join(", "));
     Some(check.violation("hostPort", detail))
 }

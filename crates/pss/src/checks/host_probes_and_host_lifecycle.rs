@@ -2,10 +2,10 @@
 //! from the node's network.
 
 use crate::{
-    Level, Path, Violation,
+    Level, Violation,
     check::Check,
-    text::{containers, plural, quoted, set},
-    view::{Fixes, View},
+    text::{named, plural, push_named, set},
+    view::{Fixes, Placed, View},
 };
 
 pub(crate) static CHECK: Check = Check {
@@ -21,20 +21,15 @@ pub const PROBE_AND_LIFECYCLE_HANDLERS: [&str; 5] =
     ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle.postStart", "lifecycle.preStop"];
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let (mut bad, mut hosts) = (vec![], vec![]);
-    for (kind, index, container) in pod.containers() {
-        for (handler, action, host) in container.called_hosts() {
-            bad.push(&*container.name);
-            hosts.push(host);
-            fixes.push(|| Path::container(kind, index, format!("{handler}.{action}.host")).remove());
-        }
-    }
-    if bad.is_empty() {
-        return None;
-    }
-    let (bad, hosts) = (set(bad), set(hosts));
-    let uses = plural(bad.len(), "uses", "use");
-    let noun = plural(hosts.len(), "probe or lifecycle host", "probe or lifecycle hosts");
-    let detail = format!("{} {uses} {noun} {}", containers(&bad), quoted(&hosts));
+    let bad = pod.containers().filter(|it| it.container.calls_host());
+    // The reference sorts these names, unlike those of other checks.
+    let (names, calls) = (set(bad.clone().map(Placed::name)), || {
+        bad.clone().flat_map(|it| it.container.called_hosts().map(move |call| (it, call)))
+    });
+    let mut detail = named(("container", "containers"), names.iter().copied())?;
+    detail.push_str(plural(names.len(), " uses ", " use "));
+    let hosts = set(calls().map(|(_, (.., host))| host));
+    push_named(&mut detail, ("probe or lifecycle host", "probe or lifecycle hosts"), hosts.into_iter());
+    fixes.extend(calls().map(|(it, (handler, action, _))| it.field(format!("{handler}.{action}.host")).remove()));
     Some(check.violation("probe or lifecycle host", detail))
 }

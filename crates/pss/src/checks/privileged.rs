@@ -1,7 +1,7 @@
 //! Containers are not privileged.
 
 use crate::{
-    Level, Path, Violation,
+    Level, Violation,
     check::Check,
     text::containers,
     view::{Fixes, View},
@@ -11,16 +11,9 @@ pub(crate) static CHECK: Check =
     Check { id: "privileged", level: Level::Baseline, overrides: &[], since: &[(0, decide)], exempt: None };
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let mut bad = vec![];
-    for (kind, index, container) in pod.containers() {
-        if container.context().and_then(|context| context.privileged) == Some(true) {
-            bad.push(&*container.name);
-            fixes.push(|| Path::container(kind, index, "securityContext.privileged").set("false"));
-        }
-    }
-    if bad.is_empty() {
-        return None;
-    }
-    let detail = containers(&bad) + " must not set securityContext.privileged=true";
+    let bad = pod.containers().filter(|it| it.context().and_then(|context| context.privileged) == Some(true));
+    let mut detail = containers(bad.clone())?;
+    fixes.extend(bad.map(|it| it.field("securityContext.privileged").set("false")));
+    detail.push_str(" must not set securityContext.privileged=true");
     Some(check.violation("privileged", detail))
 }

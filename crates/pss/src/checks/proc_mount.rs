@@ -1,10 +1,10 @@
 //! Containers see `/proc` as runtimes mask it by default.
 
 use crate::{
-    Level, Path, Violation,
+    Level, Violation,
     check::{Check, Exemption},
-    text::{containers, quoted, set},
-    view::{Fixes, View},
+    text::{containers, push_quoted, set},
+    view::{Fixes, Placed, View},
 };
 
 pub(crate) static CHECK: Check = Check {
@@ -16,18 +16,15 @@ pub(crate) static CHECK: Check = Check {
 };
 
 pub(super) fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let (mut bad, mut values) = (vec![], vec![]);
-    for (kind, index, container) in pod.containers() {
-        let set = container.context().and_then(|context| context.proc_mount.as_ref());
-        if let Some(value) = set.filter(|value| &***value != "Default") {
-            bad.push(&*container.name);
-            values.push(&**value);
-            fixes.push(|| Path::container(kind, index, "securityContext.procMount").set(r#""Default""#));
-        }
-    }
-    if bad.is_empty() {
-        return None;
-    }
-    let (who, what) = (containers(&bad), quoted(&set(values)));
-    Some(check.violation("procMount", format!("{who} must not set securityContext.procMount to {what}")))
+    let bad = pod.containers().filter(|it| masked(*it).is_some());
+    let mut detail = containers(bad.clone())?;
+    fixes.extend(bad.clone().map(|it| it.field("securityContext.procMount").set(r#""Default""#)));
+    detail.push_str(" must not set securityContext.procMount to ");
+    push_quoted(&mut detail, set(bad.filter_map(masked)));
+    Some(check.violation("procMount", detail))
+}
+
+/// What it sets, where that is not the default.
+fn masked<'p>(it: Placed<'p, '_>) -> Option<&'p str> {
+    it.context()?.proc_mount.as_deref().filter(|value| *value != "Default")
 }

@@ -3,7 +3,7 @@
 use crate::{
     Level, Path, Violation,
     check::Check,
-    text::{plural, quoted, set},
+    text::{named, push_named, set},
     view::{Fixes, View},
     volume::UNKNOWN,
 };
@@ -17,23 +17,16 @@ pub(crate) static CHECK: Check = Check {
 };
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let (mut names, mut kinds) = (vec![], vec![]);
-    for (index, volume) in pod.volumes().iter().enumerate() {
-        if let Some(kind) = volume.restricted_kind() {
-            names.push(&*volume.name);
-            kinds.push(kind);
-            fixes.push(|| match kind {
-                UNKNOWN => Path::volume(index, "emptyDir").set("{}"),
-                kind => Path::volume(index, kind).remove(),
-            });
-        }
-    }
-    if names.is_empty() {
-        return None;
-    }
-    let kinds = set(kinds);
-    let (noun, uses) = (plural(names.len(), "volume", "volumes"), plural(names.len(), "uses", "use"));
-    let types = plural(kinds.len(), "restricted volume type", "restricted volume types");
-    let detail = format!("{noun} {} {uses} {types} {}", quoted(&names), quoted(&kinds));
+    let volumes = pod.volumes().iter().enumerate();
+    let bad = volumes.filter_map(|(index, volume)| Some((index, &*volume.name, volume.restricted_kind()?)));
+    let mut detail = named(("volume", "volumes"), bad.clone().map(|(_, name, _)| name))?;
+    detail.push_str(if bad.clone().nth(1).is_none() { " uses " } else { " use " });
+    let kinds = set(bad.clone().map(|(.., kind)| kind));
+    let nouns = ("restricted volume type", "restricted volume types");
+    push_named(&mut detail, nouns, kinds.into_iter());
+    fixes.extend(bad.map(|(index, _, kind)| match kind {
+        UNKNOWN => Path::volume(index, "emptyDir").set("{}"),
+        kind => Path::volume(index, kind).remove(),
+    }));
     Some(check.violation("restricted volume types", detail))
 }

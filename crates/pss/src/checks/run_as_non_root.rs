@@ -3,7 +3,7 @@
 use crate::{
     Fix, Level, Path, Violation,
     check::{Check, Exemption},
-    text::{pod_and, push_containers},
+    text::{ROOM, pod_and, push_containers},
     view::{Fixes, View},
 };
 
@@ -20,30 +20,24 @@ const FIELD: &str = "securityContext.runAsNonRoot";
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let of_pod = pod.context().and_then(|context| context.run_as_non_root);
-    let (mut bad, mut unset) = (vec![], vec![]);
-    for (kind, index, container) in pod.containers() {
-        match container.context().and_then(|context| context.run_as_non_root) {
-            Some(true) => {}
-            Some(false) => {
-                bad.push(&*container.name);
-                fixes.push(|| Path::container(kind, index, FIELD).set("true"));
-            }
-            None => unset.push(&*container.name),
-        }
+    let saying = |wanted: Option<bool>| {
+        pod.containers().filter(move |it| it.context().and_then(|context| context.run_as_non_root) == wanted)
+    };
+    let bad = saying(Some(false));
+    if let Some(mut detail) = pod_and(of_pod == Some(false), bad.clone()) {
+        fixes.extend(bad.map(|it| it.field(FIELD).set("true")));
+        fixes.extend((of_pod != Some(true)).then(pod_fix));
+        detail.push_str(" must not set securityContext.runAsNonRoot=false");
+        return Some(check.violation(REASON, detail));
     }
-    if let Some(who) = pod_and(of_pod == Some(false), &bad) {
-        if of_pod != Some(true) {
-            fixes.push(pod_fix);
-        }
-        return Some(check.violation(REASON, who + " must not set securityContext.runAsNonRoot=false"));
-    }
-    if of_pod == Some(true) || unset.is_empty() {
+    let unset = saying(None);
+    if of_pod == Some(true) || unset.clone().next().is_none() {
         return None;
     }
-    fixes.push(pod_fix);
-    let mut detail = String::with_capacity(128);
+    fixes.extend([pod_fix()]);
+    let mut detail = String::with_capacity(ROOM);
     detail.push_str("pod or ");
-    push_containers(&mut detail, &unset);
+    push_containers(&mut detail, unset);
     detail.push_str(" must set securityContext.runAsNonRoot=true");
     Some(check.violation(REASON, detail))
 }

@@ -18,17 +18,11 @@ pub(crate) static CHECK: Check = Check {
 const FIELD: &str = "securityContext.runAsUser";
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let mut bad = vec![];
     let bad_pod = pod.context().and_then(|context| context.run_as_user) == Some(0);
-    if bad_pod {
-        fixes.push(|| Path::spec(FIELD).remove());
-    }
-    for (kind, index, container) in pod.containers() {
-        if container.context().and_then(|context| context.run_as_user) == Some(0) {
-            bad.push(&*container.name);
-            fixes.push(|| Path::container(kind, index, FIELD).remove());
-        }
-    }
-    let who = pod_and(bad_pod, &bad)?;
-    Some(check.violation("runAsUser=0", format!("{who} must not set runAsUser=0")))
+    let bad = pod.containers().filter(|it| it.context().and_then(|context| context.run_as_user) == Some(0));
+    let mut detail = pod_and(bad_pod, bad.clone())?;
+    fixes.extend(bad_pod.then(|| Path::spec(FIELD).remove()));
+    fixes.extend(bad.map(|it| it.field(FIELD).remove()));
+    detail.push_str(" must not set runAsUser=0");
+    Some(check.violation("runAsUser=0", detail))
 }

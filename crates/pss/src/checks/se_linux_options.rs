@@ -4,7 +4,7 @@ use crate::{
     Level, Path, Violation,
     check::Check,
     pod::SeLinuxOptions,
-    text::{plural, pod_and, quoted, set},
+    text::{pod_and, push_named, set},
     view::{Fixes, View},
 };
 
@@ -16,6 +16,8 @@ pub(crate) static CHECK: Check = Check {
     exempt: None,
 };
 
+/// What is judged of SELinux labels.
+const FIELDS: [&str; 3] = ["type", "user", "role"];
 const TYPES: [&str; 5] = ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 
 /// Types that are allowed since version 1.`minor`.
@@ -27,48 +29,36 @@ pub fn se_linux_types(minor: u32) -> &'static [&'static str] {
 
 fn decide<const MINOR: u32>(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let types = se_linux_types(MINOR);
-    let (mut bad_types, mut user, mut role) = (vec![], false, false);
-    let mut is_bad = |options: &SeLinuxOptions<'_>, path: &dyn Fn(&str) -> Path| {
-        let mut bad = false;
-        if !types.contains(&&*options.kind) {
-            bad = true;
-            bad_types.push(options.kind.to_string());
-            fixes.push(|| path("type").remove());
-        }
-        if !options.user.is_empty() {
-            (user, bad) = (true, true);
-            fixes.push(|| path("user").remove());
-        }
-        if !options.role.is_empty() {
-            (role, bad) = (true, true);
-            fixes.push(|| path("role").remove());
-        }
-        bad
+    let wrong = |options: &SeLinuxOptions<'_>| {
+        let wrong = [!types.contains(&&*options.kind), !options.user.is_empty(), !options.role.is_empty()];
+        FIELDS.into_iter().zip(wrong).filter_map(|(field, wrong)| wrong.then_some(field))
     };
-
     let of_pod = pod.context().and_then(|context| context.se_linux_options.as_ref());
-    let bad_pod = of_pod
-        .is_some_and(|options| is_bad(options, &|field| Path::spec(format!("securityContext.seLinuxOptions.{field}"))));
-    let mut bad = vec![];
-    for (kind, index, container) in pod.containers() {
-        let options = container.context().and_then(|context| context.se_linux_options.as_ref());
-        let path = |field: &str| Path::container(kind, index, format!("securityContext.seLinuxOptions.{field}"));
-        if options.is_some_and(|options| is_bad(options, &path)) {
-            bad.push(&*container.name);
-        }
-    }
-    let who = pod_and(bad_pod, &bad)?;
+    let of_pod = of_pod.filter(|options| wrong(options).next().is_some());
+    let bad = pod.containers().filter_map(|it| {
+        let options = it.context()?.se_linux_options.as_deref()?;
+        wrong(options).next().is_some().then_some((it, options))
+    });
+    let mut detail = pod_and(of_pod.is_some(), bad.clone().map(|(it, _)| it))?;
+    let path = |field| format!("securityContext.seLinuxOptions.{field}");
+    fixes.extend(of_pod.into_iter().flat_map(wrong).map(|field| Path::spec(path(field)).remove()));
+    fixes.extend(bad.clone().flat_map(|(it, options)| wrong(options).map(move |field| it.field(path(field)).remove())));
+
+    let all = || of_pod.into_iter().chain(bad.clone().map(|(_, options)| options));
+    let bad_types = set(all().map(|options| &*options.kind).filter(|kind| !types.contains(kind)));
     let mut what = vec![];
     if !bad_types.is_empty() {
-        let bad_types = set(bad_types);
-        what.push(format!("{} {}", plural(bad_types.len(), "type", "types"), quoted(&bad_types)));
+        let mut named = String::new();
+        push_named(&mut named, ("type", "types"), bad_types.into_iter());
+        what.push(named);
     }
-    if user {
+    if all().any(|options| !options.user.is_empty()) {
         what.push("user may not be set".into());
     }
-    if role {
+    if all().any(|options| !options.role.is_empty()) {
         what.push("role may not be set".into());
     }
-    let detail = format!("{who} set forbidden securityContext.seLinuxOptions: {}", what.join("; "));
+    detail.push_str(" set forbidden securityContext.seLinuxOptions: ");
+    detail.push_str(&what.join("; "));
     Some(check.violation("seLinuxOptions", detail))
 }

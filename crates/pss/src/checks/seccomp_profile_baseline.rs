@@ -3,8 +3,9 @@
 use crate::{
     Fix, Level, Path, Violation,
     check::Check,
+    pod::RUNTIME_DEFAULT,
     text::{go_quoted, plural, pod_and, push_quoted, set},
-    view::{Fixes, View},
+    view::{Fixes, Placed, View},
 };
 
 pub(crate) static CHECK: Check = Check {
@@ -19,24 +20,25 @@ pub(super) const REASON: &str = "seccompProfile";
 const OF_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const OF_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
 const FIELD: &str = "securityContext.seccompProfile";
-const DEFAULT: &str = r#"{"type":"RuntimeDefault"}"#;
 
 fn decide_annotations(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let keys = std::iter::once(OF_POD.to_owned())
-        .chain(pod.containers().map(|(.., container)| format!("{OF_CONTAINER}{}", &*container.name)));
+    let keys =
+        std::iter::once(OF_POD.to_owned()).chain(pod.containers().map(|it| format!("{OF_CONTAINER}{}", it.name())));
     let keys: Vec<(String, &str)> = keys
         .filter_map(|key| pod.annotation(&key).filter(|value| !confines(value)).map(|value| (key.clone(), value)))
         .collect();
     if keys.is_empty() {
         return None;
     }
-    let keys = set(keys);
-    let found = set(keys.iter().map(|(key, value)| format!("{key}={}", go_quoted(value))).collect());
+    let keys = set(keys.into_iter());
+    let found = set(keys.iter().map(|(key, value)| format!("{key}={}", go_quoted(value))));
     let detail = format!("forbidden {} {}", plural(found.len(), "annotation", "annotations"), found.join(", "));
-    for (key, _) in &keys {
-        fixes.push(|| Path::annotation(key).remove());
-    }
+    fixes.extend(keys.iter().map(|(key, _)| Path::annotation(key).remove()));
     Some(check.violation(REASON, detail))
+}
+
+fn unconfined<'p>(it: Placed<'p, '_>) -> Option<&'p str> {
+    it.context()?.seccomp_profile.as_ref()?.unconfined()
 }
 
 fn confines(annotation: &str) -> bool {
@@ -44,28 +46,17 @@ fn confines(annotation: &str) -> bool {
 }
 
 pub(super) fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let (mut bad, mut kinds) = (vec![], vec![]);
-    let of_pod = pod.context().and_then(|context| context.seccomp_profile.as_ref());
-    let bad_pod = of_pod.filter(|profile| !profile.confines());
-    if let Some(profile) = bad_pod {
-        kinds.push(&*profile.kind);
-        fixes.push(pod_fix);
-    }
-    for (kind, index, container) in pod.containers() {
-        let profile = container.context().and_then(|context| context.seccomp_profile.as_ref());
-        if let Some(profile) = profile.filter(|profile| !profile.confines()) {
-            bad.push(&*container.name);
-            kinds.push(&*profile.kind);
-            fixes.push(|| Path::container(kind, index, FIELD).set(DEFAULT));
-        }
-    }
-    let mut detail = pod_and(bad_pod.is_some(), &bad)?;
+    let of_pod = pod.context().and_then(|context| context.seccomp_profile.as_ref()?.unconfined());
+    let bad = pod.containers().filter(|it| unconfined(*it).is_some());
+    let mut detail = pod_and(of_pod.is_some(), bad.clone())?;
+    fixes.extend(of_pod.map(|_| pod_fix()));
+    fixes.extend(bad.clone().map(|it| it.field(FIELD).set(RUNTIME_DEFAULT)));
     detail.push_str(" must not set securityContext.seccompProfile.type to ");
-    push_quoted(&mut detail, &set(kinds));
+    push_quoted(&mut detail, set(of_pod.into_iter().chain(bad.filter_map(unconfined))));
     Some(check.violation(REASON, detail))
 }
 
 /// The profile for every container that sets none.
 pub(super) fn pod_fix() -> Fix {
-    Path::spec(FIELD).set(DEFAULT)
+    Path::spec(FIELD).set(RUNTIME_DEFAULT)
 }

@@ -4,7 +4,7 @@ use super::seccomp_profile_baseline::{self as baseline, REASON, pod_fix};
 use crate::{
     Level, Violation,
     check::{Check, Exemption},
-    text::push_containers,
+    text::{ROOM, push_containers},
     view::{Fixes, View},
 };
 
@@ -18,25 +18,19 @@ pub(crate) static CHECK: Check = Check {
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let set = pod.context().is_some_and(|context| context.seccomp_profile.is_some());
-    let unset: Vec<&str> = pod
-        .containers()
-        .filter(|(.., container)| !set && container.context().is_none_or(|context| context.seccomp_profile.is_none()))
-        .map(|(.., container)| &*container.name)
-        .collect();
-    if let Some(explicit) = baseline::decide(check, pod, fixes) {
-        // Mending what is set alone would leave the rest without a profile.
-        if !unset.is_empty() {
-            fixes.push(pod_fix);
-        }
-        return Some(explicit);
+    let unset =
+        pod.containers().filter(|it| !set && it.context().is_none_or(|context| context.seccomp_profile.is_none()));
+    let explicit = baseline::decide(check, pod, fixes);
+    if unset.clone().next().is_none() {
+        return explicit;
     }
-    if unset.is_empty() {
-        return None;
-    }
-    fixes.push(pod_fix);
-    let mut detail = String::with_capacity(160);
-    detail.push_str("pod or ");
-    push_containers(&mut detail, &unset);
-    detail.push_str(r#" must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost""#);
-    Some(check.violation(REASON, detail))
+    // Mending what is set alone would leave the rest without a profile.
+    fixes.extend([pod_fix()]);
+    explicit.or_else(|| {
+        let mut detail = String::with_capacity(ROOM);
+        detail.push_str("pod or ");
+        push_containers(&mut detail, unset);
+        detail.push_str(r#" must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost""#);
+        Some(check.violation(REASON, detail))
+    })
 }

@@ -46,15 +46,11 @@ pub fn sysctls(minor: u32) -> impl Iterator<Item = &'static str> {
 }
 
 fn decide<const MINOR: u32>(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let allowed = |name: &str| sysctls(MINOR).any(|allowed| allowed == name);
-    let mut forbidden = vec![];
+    let is_allowed = |name: &str| sysctls(MINOR).any(|allowed| allowed == name);
     let sysctls = pod.context().and_then(|context| context.sysctls.as_deref()).unwrap_or_default();
-    for (index, sysctl) in sysctls.iter().enumerate().filter(|(_, sysctl)| !allowed(&sysctl.name)) {
-        forbidden.push(&*sysctl.name);
-        fixes.push(|| Path::spec(format!("securityContext.sysctls[{index}]")).remove());
-    }
-    if forbidden.is_empty() {
-        return None;
-    }
-    Some(check.violation("forbidden sysctls", forbidden.join(", ")))
+    let bad = sysctls.iter().enumerate().filter(|(_, sysctl)| !is_allowed(&sysctl.name));
+    bad.clone().next()?;
+    fixes.extend(bad.clone().map(|(index, _)| Path::spec(format!("securityContext.sysctls[{index}]")).remove()));
+    let names: Vec<&str> = bad.map(|(_, sysctl)| &*sysctl.name).collect();
+    Some(check.violation("forbidden sysctls", names.join(", ")))
 }

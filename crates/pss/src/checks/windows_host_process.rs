@@ -3,6 +3,7 @@
 use crate::{
     Level, Path, Violation,
     check::Check,
+    pod::WindowsOptions,
     text::pod_and,
     view::{Fixes, View},
 };
@@ -13,19 +14,12 @@ pub(crate) static CHECK: Check =
 const FIELD: &str = "securityContext.windowsOptions.hostProcess";
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let mut bad = vec![];
-    let of_pod = pod.context().and_then(|context| context.windows_options.as_ref());
-    let bad_pod = of_pod.and_then(|options| options.host_process) == Some(true);
-    if bad_pod {
-        fixes.push(|| Path::spec(FIELD).set("false"));
-    }
-    for (kind, index, container) in pod.containers() {
-        let options = container.context().and_then(|context| context.windows_options.as_ref());
-        if options.and_then(|options| options.host_process) == Some(true) {
-            bad.push(&*container.name);
-            fixes.push(|| Path::container(kind, index, FIELD).set("false"));
-        }
-    }
-    let who = pod_and(bad_pod, &bad)?;
-    Some(check.violation("hostProcess", format!("{who} must not set securityContext.windowsOptions.hostProcess=true")))
+    let is_bad = |options: Option<&WindowsOptions>| options.and_then(|options| options.host_process) == Some(true);
+    let bad_pod = is_bad(pod.context().and_then(|context| context.windows_options.as_ref()));
+    let bad = pod.containers().filter(|it| is_bad(it.context().and_then(|context| context.windows_options.as_ref())));
+    let mut detail = pod_and(bad_pod, bad.clone())?;
+    fixes.extend(bad_pod.then(|| Path::spec(FIELD).set("false")));
+    fixes.extend(bad.map(|it| it.field(FIELD).set("false")));
+    detail.push_str(" must not set securityContext.windowsOptions.hostProcess=true");
+    Some(check.violation("hostProcess", detail))
 }
