@@ -208,3 +208,29 @@ fn pss_eval_answers_line_by_line() {
     let line: Value = serde_json::from_slice(&all.stdout).unwrap();
     assert_eq!(line["v"].as_object().unwrap().len(), 2 * 39);
 }
+
+#[test]
+fn rules_of_a_policy_are_told_with_their_ids_and_paths() {
+    let policy = "apiVersion: rampart.dev/v1alpha1
+kind: SecurityPolicy
+metadata: {name: p, namespace: shop}
+spec:
+  hardening:
+    mode: Enforce
+    podSecurity: {level: privileged}
+    rules:
+      images: {requireDigest: true}
+      resourceLimits: [memory]
+";
+    let dir = dir(&[("policy.yaml", policy), ("pod.yaml", GOOD)]);
+    let (policy, pod) = (dir.path().join("policy.yaml"), dir.path().join("pod.yaml"));
+    let (code, out, err) = check(&["--policy", shown(&policy), "--output", "json", shown(&pod)], "");
+    assert_eq!((code, err.as_str()), (1, ""));
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    let found = &answer["results"][0]["violations"];
+    assert_eq!(found[0]["rule"], "hardening/images.requireDigest");
+    assert_eq!(found[0]["path"], "/spec/containers/0/image");
+    assert_eq!(found[1]["rule"], "hardening/resourceLimits");
+    assert_eq!(found[1]["detail"], "container \"main\" must set resources.limits.memory");
+    assert!(found[1].get("level").is_none() && found.as_array().unwrap().len() == 2, "{found}");
+}

@@ -26,3 +26,12 @@ pub mod wait;
 
 pub use control_plane::{ControlPlane, Options};
 pub use operator::Operator;
+
+/// Seed of random tests: `RAMPART_SEED`, or a new one. It is printed, so that a failure can be repeated.
+#[must_use]
+pub fn seed() -> u64 {
+    let given = std::env::var("RAMPART_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(rand::random);
+    println!("RAMPART_SEED={seed}");
+    seed
+}

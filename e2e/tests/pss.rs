@@ -4,7 +4,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -63,21 +62,8 @@ fn compare_all(pods: &[String]) -> Result<usize> {
     pods.iter().zip(&answers).map(|(pod, answer)| compare(pod, answer)).sum()
 }
 
-/// `RAMPART_SEED`, or a new one, which the output names.
-fn seed() -> u64 {
-    let given = std::env::var("RAMPART_SEED").ok().and_then(|seed| seed.parse().ok());
-    let now = || {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs() ^ u64::from(since.subsec_nanos()) << 20)
-    };
-    let seed = given.unwrap_or_else(now);
-    println!("RAMPART_SEED={seed}");
-    seed
-}
-
 fn random_pods(number: usize) -> Vec<String> {
-    Pods::new(seed()).take(number).map(|made| made.pod.to_string()).collect()
+    Pods::new(rampart_e2e::seed()).take(number).map(|made| made.pod.to_string()).collect()
 }
 
 #[test]

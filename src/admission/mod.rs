@@ -7,15 +7,13 @@ mod rules;
 mod target;
 mod update;
 
-use rampart_pss::Pod;
-
 pub use review::{Answer, BadReview, Operation, Request, Review, Status};
 pub use rules::{WEBHOOK_CONFIGURATION, webhook_configuration};
 pub use target::{Target, template_path};
 
 use crate::{
     api::HardeningMode,
-    hardening::{Covering, Enforcement, Subject, findings, judge},
+    hardening::{Covering, Enforcement, Seen, Subject, ask_rules, findings, judge},
 };
 
 /// Decides a request. `policies` are those that cover the request's namespace.
@@ -36,7 +34,7 @@ pub fn decide(request: &Request<'_>, policies: &[Covering], enforcement: Enforce
     if insignificant {
         return Answer::allow();
     }
-    match target.pod(object.get()) {
+    match seen(target, object.get(), policies) {
         Ok(Some(pod)) => answer(request, (policies, enforcement), subject, &pod),
         // A template kind without a template, such as a ReplicationController that lets the API server
         // refuse it.
@@ -48,11 +46,17 @@ pub fn decide(request: &Request<'_>, policies: &[Covering], enforcement: Enforce
     }
 }
 
+fn seen<'a>(target: Target, object: &'a str, policies: &[Covering]) -> serde_json::Result<Option<Seen<'a>>> {
+    let Some(standards) = target.pod(object)? else { return Ok(None) };
+    let rules = if ask_rules(policies) { target.pod(object)? } else { None };
+    Ok(Some(Seen { standards, rules }))
+}
+
 fn answer(
     request: &Request<'_>,
     (policies, enforcement): (&[Covering], Enforcement),
     subject: Subject,
-    pod: &Pod<'_>,
+    pod: &Seen<'_>,
 ) -> Answer {
     let verdict = judge(&findings(policies, pod), subject, enforcement);
     let mut answer = if verdict.admitted {

@@ -1,6 +1,5 @@
 //! Which objects hold a pod, and where.
 
-use rampart_pss::Pod;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -74,7 +73,7 @@ impl Target {
     ///
     /// # Errors
     /// When the JSON has not the shape of the kind.
-    pub fn pod(self, object: &str) -> serde_json::Result<Option<Pod<'_>>> {
+    pub fn pod<'a, P: Deserialize<'a>>(self, object: &'a str) -> serde_json::Result<Option<P>> {
         match self {
             Self::Pod => serde_json::from_str(object).map(Some),
             Self::Template(path) => {

@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Rules;
+
 /// Container hardening.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -15,6 +17,9 @@ pub struct Hardening {
     pub mode: HardeningMode,
     /// The Pod Security Standard that pods must meet.
     pub pod_security: PodSecurity,
+    /// Rules beyond the standard; what is absent is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Rules>,
     /// Generate keeps a ValidatingAdmissionPolicy for what is enforced, so that the API server refuses by
     /// itself, whether Rampart runs or not; None leaves refusing to the webhook, which is skipped while
     /// it is away.

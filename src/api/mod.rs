@@ -12,6 +12,7 @@ mod invalid;
 mod key_record;
 pub mod labels;
 mod retention_policy;
+pub mod rules;
 mod security_policy;
 pub mod selector;
 
@@ -33,6 +34,7 @@ pub use retention_policy::{
     AgeFrom, PlanStatus, PlannedObject, ResourceTarget, RetentionMode, RetentionPolicy, RetentionPolicySpec,
     RetentionPolicyStatus, Safety, Target,
 };
+pub use rules::Rules;
 pub use security_policy::{
     Direction, Entity, External, Finding, Network, NetworkMode, NetworkRule, NetworkStatus, Peer, Pods, Port, Protocol,
     Reciprocal, SecurityPolicy, SecurityPolicySpec, SecurityPolicyStatus,

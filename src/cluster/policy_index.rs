@@ -14,7 +14,6 @@ use kube::{
     Api, Client, ResourceExt as _,
     core::{DeserializeGuard, PartialObjectMeta},
 };
-use rampart_pss::{Level, Version};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -32,8 +31,6 @@ use crate::{
     },
 };
 
-/// Standards by namespace.
-pub type Standards = BTreeMap<String, BTreeSet<(Level, Version)>>;
 type Labels = BTreeMap<String, String>;
 
 /// One state of the world.
@@ -63,7 +60,7 @@ impl Known {
             .filter(|(_, policy)| policy.covers(namespace, labels))
             .map(|(name, policy)| Covering {
                 origin: Origin::ClusterSecurityPolicy(name.clone()),
-                requirement: policy.requirement,
+                requirement: policy.requirement.clone(),
             })
             .collect();
         if wide.is_empty() { own } else { wide.into_iter().chain(own.iter().cloned()).collect() }
@@ -200,8 +197,8 @@ fn own(policy: &DeserializeGuard<SecurityPolicy>, before: Option<&Covering>, met
     let name = policy.name_any();
     // The hardening alone: a network part that can't be read must not open the namespace.
     let asked = policy.0.as_ref().map(|policy| policy.spec.hardening.as_ref().map(Requirement::try_from).transpose());
-    let requirement =
-        readable("securitypolicy", &name, asked, metrics).unwrap_or_else(|| before.map(|before| before.requirement));
+    let requirement = readable("securitypolicy", &name, asked, metrics)
+        .unwrap_or_else(|| before.map(|before| before.requirement.clone()));
     let origin = Origin::SecurityPolicy(name);
     let asked = requirement.filter(|requirement| requirement.mode != HardeningMode::Disabled);
     asked.map(|requirement| Covering { origin, requirement })

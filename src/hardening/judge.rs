@@ -4,7 +4,7 @@ use std::fmt;
 
 use rampart_pss::{Pod, Violation, aggregate, explain};
 
-use super::Requirement;
+use super::{Requirement, RuleViolation, RulesPod};
 use crate::api::HardeningMode;
 
 /// Where a requirement comes from.
@@ -41,8 +41,25 @@ pub enum Subject {
 pub struct Finding<'p> {
     /// The policy.
     pub covering: &'p Covering,
-    /// What is wrong.
+    /// Checks of the standard that fail.
     pub violations: Vec<Violation>,
+    /// Rules that it violates.
+    pub rules: Vec<RuleViolation>,
+}
+
+/// A pod as it is judged.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    /// As the standards see it.
+    pub standards: Pod<'a>,
+    /// As rules see it; `None` where no policy asks any.
+    pub rules: Option<RulesPod>,
+}
+
+/// Whether some policy asks rules of a pod.
+#[must_use]
+pub fn ask_rules(policies: &[Covering]) -> bool {
+    policies.iter().any(|covering| !covering.requirement.rules.is_empty())
 }
 
 /// What policies say of a pod. The default refuses: code that forgets to decide must not admit.
@@ -71,26 +88,40 @@ impl Origin {
 }
 
 impl fmt::Display for Finding<'_> {
-    /// `PodSecurity "restricted:latest": REASON (DETAIL), ... [SecurityPolicy web]`, the words of Pod
-    /// Security Admission and the policy that asks.
+    /// `PodSecurity "restricted:latest": REASON (DETAIL), ...; hardening/RULE (DETAIL), ... [SecurityPolicy web]`,
+    /// the words of Pod Security Admission, those of the rules, and the policy that asks.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Requirement { level, version, .. } = self.covering.requirement;
-        write!(f, "PodSecurity \"{level}:{version}\": {}", aggregate(&self.violations))?;
+        let Requirement { level, version, .. } = &self.covering.requirement;
+        if !self.violations.is_empty() {
+            write!(f, "PodSecurity \"{level}:{version}\": {}", aggregate(&self.violations))?;
+        }
+        for (index, rule) in self.rules.iter().enumerate() {
+            let separator = if index > 0 {
+                ", "
+            } else if self.violations.is_empty() {
+                ""
+            } else {
+                "; "
+            };
+            write!(f, "{separator}{rule}")?;
+        }
         self.covering.origin.named().map_or(Ok(()), |(kind, name)| write!(f, " [{kind} {name}]"))
     }
 }
 
 /// What each policy that covers a namespace finds wrong with a pod of it.
 #[must_use]
-pub fn findings<'p>(policies: &'p [Covering], pod: &Pod<'_>) -> Vec<Finding<'p>> {
+pub fn findings<'p>(policies: &'p [Covering], pod: &Seen<'_>) -> Vec<Finding<'p>> {
     policies
         .iter()
         .filter(|covering| covering.requirement.mode != HardeningMode::Disabled)
         .map(|covering| {
-            let Requirement { level, version, .. } = covering.requirement;
-            Finding { covering, violations: explain(level, version, pod) }
+            let Requirement { level, version, rules, .. } = &covering.requirement;
+            let violations = explain(*level, *version, &pod.standards);
+            let rules = pod.rules.as_ref().map(|pod| rules.violations(pod)).unwrap_or_default();
+            Finding { covering, violations, rules }
         })
-        .filter(|finding| !finding.violations.is_empty())
+        .filter(|finding| !(finding.violations.is_empty() && finding.rules.is_empty()))
         .collect()
 }
 
@@ -111,7 +142,7 @@ pub fn judge(findings: &[Finding<'_>], subject: Subject, enforcement: Enforcemen
         match (finding.covering.requirement.mode, subject) {
             (HardeningMode::Enforce, Subject::Pod) if enforcement == Enforcement::InForce => {
                 verdict.admitted = false;
-                verdict.denials.push(format!("violates {finding}; to fix, {}", fixes(&finding.violations)));
+                verdict.denials.push(format!("violates {finding}; to fix, {}", fixes(finding)));
             }
             (HardeningMode::Enforce | HardeningMode::Warn, _) => {
                 verdict.warnings.push(format!("would violate {finding}"));
@@ -127,19 +158,26 @@ pub fn judge(findings: &[Finding<'_>], subject: Subject, enforcement: Enforcemen
     verdict
 }
 
-/// `set a=x, b=y and remove c`.
-fn fixes(violations: &[Violation]) -> String {
-    let all = || violations.iter().flat_map(|violation| &violation.fixes);
-    let set: Vec<String> = all().filter_map(|fix| Some(format!("{}={}", fix.path, fix.value.as_deref()?))).collect();
-    let removed: Vec<String> = all().filter(|fix| fix.value.is_none()).map(|fix| fix.path.to_string()).collect();
-    let mut parts = vec![];
-    if !set.is_empty() {
-        parts.push(format!("set {}", set.join(", ")));
+/// `set a=x, b=y and remove c and change d`.
+fn fixes(finding: &Finding<'_>) -> String {
+    let (mut set, mut removed, mut changed) = (vec![], vec![], vec![]);
+    for fix in finding.violations.iter().flat_map(|violation| &violation.fixes) {
+        match &fix.value {
+            Some(value) => set.push(format!("{}={value}", fix.path)),
+            None => removed.push(fix.path.to_string()),
+        }
     }
-    if !removed.is_empty() {
-        parts.push(format!("remove {}", removed.join(", ")));
+    for complaint in finding.rules.iter().flat_map(|violation| &violation.complaints) {
+        match complaint.fix {
+            Some(value) => set.push(format!("{}={value}", complaint.path)),
+            None => changed.push(complaint.path.to_string()),
+        }
     }
-    parts.join(" and ")
+    let parts = [("set", set), ("remove", removed), ("change", changed)].map(|(verb, mut fields)| {
+        fields.dedup();
+        (!fields.is_empty()).then(|| format!("{verb} {}", fields.join(", ")))
+    });
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" and ")
 }
 
 #[cfg(test)]
@@ -148,17 +186,22 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::api::AdmissionPolicy;
+    use crate::{api::AdmissionPolicy, hardening::Rules};
+
+    fn bare() -> Seen<'static> {
+        let standards = serde_json::from_str(r#"{"spec": {"containers": [{"name": "a"}]}}"#).unwrap();
+        Seen { standards, rules: None }
+    }
 
     fn covering(policy: &str, mode: HardeningMode) -> Covering {
         let admission_policy = AdmissionPolicy::Generate;
-        let requirement = Requirement { mode, level: Level::Restricted, version: Version::LATEST, admission_policy };
+        let (level, version, rules) = (Level::Restricted, Version::LATEST, Rules::default());
+        let requirement = Requirement { mode, level, version, rules, admission_policy };
         Covering { origin: Origin::SecurityPolicy(policy.into()), requirement }
     }
 
     fn bare_pod(policies: &[Covering], subject: Subject) -> Verdict {
-        let pod = serde_json::from_str(r#"{"spec": {"containers": [{"name": "a"}]}}"#).unwrap();
-        judge(&findings(policies, &pod), subject, Enforcement::InForce)
+        judge(&findings(policies, &bare()), subject, Enforcement::InForce)
     }
 
     #[rstest]
@@ -196,9 +239,8 @@ mod tests {
 
     #[test]
     fn a_pause_turns_refusals_into_warnings() {
-        let pod = serde_json::from_str(r#"{"spec": {"containers": [{"name": "a"}]}}"#).unwrap();
         let policies = [covering("p", HardeningMode::Enforce)];
-        let verdict = judge(&findings(&policies, &pod), Subject::Pod, Enforcement::Paused);
+        let verdict = judge(&findings(&policies, &bare()), Subject::Pod, Enforcement::Paused);
         assert!(verdict.admitted);
         assert_eq!((verdict.warnings.len(), verdict.audit.len()), (1, 1));
     }

@@ -1,13 +1,16 @@
 //! Container hardening: which policies cover a pod, and what they say of it.
 
+mod cel;
 mod defaults;
 mod floor;
 mod judge;
 mod requirement;
+mod rules;
 mod scope;
 
 pub use defaults::{default_pod, default_template};
 pub use floor::{Floor, Place, SELECTOR, compile, extent};
-pub use judge::{Covering, Enforcement, Finding, Origin, Subject, Verdict, findings, judge};
-pub use requirement::Requirement;
+pub use judge::{Covering, Enforcement, Finding, Origin, Seen, Subject, Verdict, ask_rules, findings, judge};
+pub use requirement::{Requirement, Standard};
+pub use rules::{About, Pod as RulesPod, RULES, Rules, Violation as RuleViolation};
 pub use scope::{ClusterWide, Demand, SYSTEM_NAMESPACES, is_system_namespace};

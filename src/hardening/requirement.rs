@@ -2,10 +2,11 @@
 
 use rampart_pss::{Level, Version};
 
+use super::Rules;
 use crate::api::{self, AdmissionPolicy, HardeningMode, Invalid};
 
 /// What a policy asks of pods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requirement {
     /// What happens to a pod that does not meet it.
     pub mode: HardeningMode,
@@ -13,17 +14,31 @@ pub struct Requirement {
     pub level: Level,
     /// Version of the standards.
     pub version: Version,
+    /// What it asks beyond them.
+    pub rules: Rules,
     /// Whether the API server shall refuse by itself, by admission policy.
     pub admission_policy: AdmissionPolicy,
+}
+
+/// What an admission policy refuses.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Standard {
+    /// Level of the Pod Security Standards.
+    pub level: Level,
+    /// Version of the standards.
+    pub version: Version,
+    /// What is asked beyond them.
+    pub rules: Rules,
 }
 
 impl Requirement {
     /// What the admission policies enforce for it. Versions that are newer than any known one are decided
     /// like the newest, and share its policy: a namespace can't have one made for each number.
     #[must_use]
-    pub fn standard(&self) -> (Level, Version) {
+    pub fn standard(&self) -> Standard {
         let known = self.version == Version::minor(self.version.known_minor());
-        (self.level, if known { self.version } else { Version::LATEST })
+        let version = if known { self.version } else { Version::LATEST };
+        Standard { level: self.level, version, rules: self.rules.clone() }
     }
 
     /// Whether there is to be an admission policy for it.
@@ -31,7 +46,7 @@ impl Requirement {
     pub fn has_floor(&self) -> bool {
         self.mode == HardeningMode::Enforce
             && self.admission_policy == AdmissionPolicy::Generate
-            && self.level != Level::Privileged
+            && (self.level != Level::Privileged || !self.rules.is_empty())
     }
 }
 
@@ -48,7 +63,8 @@ impl TryFrom<&api::Hardening> for Requirement {
         let version = version.map_err(|error: rampart_pss::ParseError| {
             Invalid::at("spec.hardening.podSecurity.version", error.to_string())
         })?;
-        Ok(Self { mode: hardening.mode, level, version, admission_policy: hardening.admission_policy })
+        let rules = hardening.rules.as_ref().map(Rules::try_from).transpose()?.unwrap_or_default();
+        Ok(Self { mode: hardening.mode, level, version, rules, admission_policy: hardening.admission_policy })
     }
 }
 

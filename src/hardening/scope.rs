@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use rampart_pss::{Level, Version};
 use rampart_reach::Selector;
 
-use super::Requirement;
+use super::{Requirement, Standard};
 use crate::api::{ClusterSecurityPolicy, Invalid, selector};
 
 /// Namespaces whose pods are never judged by the webhook: judging them could keep a cluster from
@@ -69,7 +68,7 @@ fn normal(selector: &LabelSelector) -> LabelSelector {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Demand {
     /// Standards by namespace, of SecurityPolicies.
-    pub namespaces: BTreeMap<String, BTreeSet<(Level, Version)>>,
+    pub namespaces: BTreeMap<String, BTreeSet<Standard>>,
     /// Of ClusterSecurityPolicies, by name.
     pub clusters: BTreeMap<String, ClusterWide>,
 }

@@ -29,28 +29,39 @@ enum Place {
 }
 
 impl Path {
-    pub(crate) fn annotation(key: &str) -> Self {
+    /// An annotation.
+    #[must_use]
+    pub fn annotation(key: &str) -> Self {
         Self { place: Place::Annotation, field: Cow::Owned(key.into()) }
     }
 
     /// Below `spec`: names with dots between them, indexes in brackets.
-    pub(crate) fn spec(field: impl Into<Cow<'static, str>>) -> Self {
+    #[must_use]
+    pub fn spec(field: impl Into<Cow<'static, str>>) -> Self {
         Self { place: Place::Spec, field: field.into() }
     }
 
-    pub(crate) fn container(kind: ContainerKind, index: usize, field: impl Into<Cow<'static, str>>) -> Self {
+    /// Below a container.
+    #[must_use]
+    pub fn container(kind: ContainerKind, index: usize, field: impl Into<Cow<'static, str>>) -> Self {
         Self { place: Place::Container(kind, index), field: field.into() }
     }
 
-    pub(crate) fn volume(index: usize, field: impl Into<Cow<'static, str>>) -> Self {
+    /// Below a volume.
+    #[must_use]
+    pub fn volume(index: usize, field: impl Into<Cow<'static, str>>) -> Self {
         Self { place: Place::Volume(index), field: field.into() }
     }
 
-    pub(crate) fn set(self, json: impl Into<Cow<'static, str>>) -> Fix {
+    /// Sets it to a value, given as JSON.
+    #[must_use]
+    pub fn set(self, json: impl Into<Cow<'static, str>>) -> Fix {
         Fix { path: self, value: Some(json.into()) }
     }
 
-    pub(crate) const fn remove(self) -> Fix {
+    /// Removes it.
+    #[must_use]
+    pub const fn remove(self) -> Fix {
         Fix { path: self, value: None }
     }
 

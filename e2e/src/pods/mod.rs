@@ -3,6 +3,7 @@
 
 mod annotations;
 mod compliant;
+mod ruled;
 mod valid;
 
 use rand::{
@@ -12,11 +13,11 @@ use rand::{
 };
 use serde_json::{Value, json};
 
-pub use self::valid::acceptable;
 use self::{
     annotations::{app_armor_annotation, seccomp_annotation},
     compliant::compliant,
 };
+pub use self::{ruled::ruled, valid::acceptable};
 
 /// A source of pods; the same seed makes the same pods.
 pub struct Pods(StdRng);

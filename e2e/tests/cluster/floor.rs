@@ -17,12 +17,12 @@ use kube::{
 };
 use rampart::{
     api::{Enforcer, SecurityPolicy},
-    hardening::{Demand, Floor, compile},
+    hardening::{Demand, Floor, Rules, Standard, compile},
 };
 use rampart_e2e::{
     ControlPlane, Operator, Options, fixtures, judges,
     pods::{Pods, acceptable},
-    stories, wait,
+    seed, stories, wait,
 };
 use rampart_pss::{Level, Pod, Version, aggregate, evaluate};
 use serde_json::{Value, json};
@@ -46,11 +46,13 @@ fn namespace(level: Level, version: Version) -> String {
 }
 
 fn floors(standards: &[(Level, Version)]) -> Vec<Floor> {
-    let namespaces = standards.iter().map(|standard| (namespace(standard.0, standard.1), [*standard].into())).collect();
+    let standard = |level, version| [Standard { level, version, rules: Rules::default() }].into();
+    let namespaces = standards.iter().map(|(level, version)| (namespace(*level, *version), standard(*level, *version)));
+    let namespaces = namespaces.collect();
     compile(&Demand { namespaces, ..Demand::default() })
 }
 
-async fn apply(client: &Client, floors: &[Floor]) -> Result<()> {
+pub(crate) async fn apply(client: &Client, floors: &[Floor]) -> Result<()> {
     for floor in floors {
         Api::all(client.clone()).create(&PostParams::default(), &floor.policy).await?;
         Api::all(client.clone()).create(&PostParams::default(), &floor.binding).await?;
@@ -58,12 +60,12 @@ async fn apply(client: &Client, floors: &[Floor]) -> Result<()> {
     Ok(())
 }
 
-fn path(namespace: &str) -> String {
+pub(crate) fn path(namespace: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/pods")
 }
 
 /// Posts a pod where nothing is enforced; what the API server makes of it, or `None` where it is invalid.
-async fn accepted(client: &Client, pod: &Value) -> Result<Option<Value>> {
+pub(crate) async fn accepted(client: &Client, pod: &Value) -> Result<Option<Value>> {
     let (code, body, _) = post(client, &path("free"), pod).await?;
     match code {
         201 => Ok(Some(serde_json::from_str(&body)?)),
@@ -121,10 +123,7 @@ async fn says_what_the_standards_say(_: Env) -> Result<()> {
     }
 
     let fixtures = compare_fixtures(&client).await?;
-    let seed: u64 = std::env::var("RAMPART_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| u64::from(std::process::id()));
+    let seed = seed();
     let (mut compared, mut refused) = (0, 0);
     let mut pods = Pods::new(seed).map(|made| acceptable(made.pod));
     while compared < PODS {
@@ -177,7 +176,6 @@ async fn compare_fixtures(client: &Client) -> Result<usize> {
 /// What the API server's own type checker says of every expression.
 async fn type_checks_clean(env: Env) -> Result<()> {
     let client = env.shared().await?.plane.client();
-    let api: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     let mut floors = floors(&[(Level::Restricted, Version::LATEST), (Level::Baseline, Version::minor(0))]);
     for floor in &mut floors {
         // The shared operator would clear them away as its own.
@@ -187,7 +185,13 @@ async fn type_checks_clean(env: Env) -> Result<()> {
         floor.binding.spec.policy_name = name;
     }
     apply(&client, &floors).await?;
-    for floor in &floors {
+    checked(&client, &floors).await
+}
+
+/// Waits until the API server's own type checker has looked at every expression, and found nothing.
+pub(crate) async fn checked(client: &Client, floors: &[Floor]) -> Result<()> {
+    let api: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    for floor in floors {
         let name = floor.policy.metadata.name.clone().unwrap_or_default();
         wait::until("the policy to be type-checked", wait::SOON, || async {
             let status = api.get(&name).await?.status.context("no status yet")?;

@@ -14,6 +14,7 @@ mod lifecycle;
 mod network;
 mod psa;
 mod retention;
+mod rules;
 mod secrecy;
 
 use std::{
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
     bad_input::tests(&mut tests);
     psa::tests(&mut tests);
     floor::tests(&mut tests);
+    rules::tests(&mut tests);
     cluster_policy::tests(&mut tests);
     keys::tests(&mut tests);
     retention::tests(&mut tests);

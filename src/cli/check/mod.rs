@@ -24,7 +24,7 @@ use self::{
 use super::{BAD_INPUT, FOUND};
 use crate::{
     api::{AdmissionPolicy, HardeningMode, SecurityPolicy},
-    hardening::{Covering, Origin, Requirement},
+    hardening::{Covering, Origin, Requirement, Rules},
 };
 
 /// Judges manifests: files, directories, `-` for standard input; YAML of many documents, JSON, lists,
@@ -129,6 +129,7 @@ impl Check {
                 mode: HardeningMode::Enforce,
                 level: self.level,
                 version: self.version,
+                rules: Rules::default(),
                 admission_policy: AdmissionPolicy::None,
             };
             return (vec![(Scope::Every, Covering { origin: Origin::CommandLine, requirement })], Report::default());

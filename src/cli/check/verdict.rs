@@ -1,6 +1,6 @@
 //! From an object to what is said of it.
 
-use rampart_pss::{Level, Pod, aggregate};
+use rampart_pss::{Level, Path, Pod, aggregate};
 use serde::{Deserialize as _, Serialize};
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::source::{Object, Unreadable};
 use crate::{
     admission::template_path,
     api::HardeningMode,
-    hardening::{Covering, Finding, Origin, default_pod, default_template, findings},
+    hardening::{Covering, Finding, Origin, RulesPod, Seen, ask_rules, default_pod, default_template, findings},
 };
 
 /// What is said of one object.
@@ -32,7 +32,9 @@ pub(super) struct Outcome {
 pub(super) struct Row {
     pub(super) rule: String,
     pub(super) check: &'static str,
-    pub(super) level: &'static str,
+    /// Level of the standards that brings the check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) level: Option<&'static str>,
     pub(super) reason: &'static str,
     pub(super) detail: String,
     /// JSON Pointer to the first field that is wrong.
@@ -87,13 +89,16 @@ pub(super) fn judge(
             } else {
                 default_template(template);
             }
-            let pod = Pod::deserialize(&*template).map_err(|error| Unreadable {
+            let unreadable = |error: serde_json::Error| Unreadable {
                 file: object.file.clone(),
                 line: Some(object.line),
                 why: format!("{kind} {}: {error}", name.as_deref().unwrap_or_default()),
-            })?;
+            };
             let covering: Vec<Covering> =
                 policies.iter().filter(|(scope, _)| scope.covers(&namespace)).map(|(_, it)| it.clone()).collect();
+            let standards = Pod::deserialize(&*template).map_err(unreadable)?;
+            let rules = ask_rules(&covering).then(|| RulesPod::deserialize(&*template)).transpose();
+            let pod = Seen { standards, rules: rules.map_err(unreadable)? };
             let findings = findings(&covering, &pod);
             let prefix = format!("{}{pointer}", object.pointer);
             (said(&findings), findings.iter().flat_map(|finding| rows(finding, &prefix)).collect())
@@ -141,14 +146,28 @@ fn said(findings: &[Finding<'_>]) -> String {
 }
 
 fn rows<'a>(finding: &'a Finding<'_>, prefix: &'a str) -> impl Iterator<Item = Row> + 'a {
-    finding.violations.iter().map(move |violation| Row {
+    let severity = finding.covering.requirement.mode.into();
+    let policy = move || finding.covering.origin.named().map(|(kind, name)| format!("{kind}/{name}"));
+    let at = move |path: Option<&Path>| path.map_or_else(String::new, |path| format!("{prefix}{}", path.pointer()));
+    let of_standard = finding.violations.iter().map(move |violation| Row {
         rule: format!("pss/{}", violation.check),
         check: violation.check,
-        level: Level::as_str(violation.level),
+        level: Some(Level::as_str(violation.level)),
         reason: violation.reason,
         detail: violation.detail.clone(),
-        path: violation.fixes.first().map_or_else(String::new, |fix| format!("{prefix}{}", fix.path.pointer())),
-        severity: finding.covering.requirement.mode.into(),
-        policy: finding.covering.origin.named().map(|(kind, name)| format!("{kind}/{name}")),
-    })
+        path: at(violation.fixes.first().map(|fix| &fix.path)),
+        severity,
+        policy: policy(),
+    });
+    let of_rules = finding.rules.iter().map(move |violation| Row {
+        rule: format!("hardening/{}", violation.about.id),
+        check: violation.about.id,
+        level: None,
+        reason: violation.about.title,
+        detail: violation.detail(),
+        path: at(violation.complaints.first().map(|complaint| &complaint.path)),
+        severity,
+        policy: policy(),
+    });
+    of_standard.chain(of_rules)
 }

@@ -1,16 +1,14 @@
 //! What refuses pods now, as statuses tell it.
 
-use std::collections::BTreeMap;
-
-use rampart_pss::{Level, Version};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     api::{
         Enforcer, HardeningMode,
         condition::{Conditions, Type},
     },
-    cluster::{pause::Pause, policy_index::Standards},
-    hardening::{Floor, Place, Requirement},
+    cluster::pause::Pause,
+    hardening::{Floor, Place, Requirement, Standard},
 };
 
 /// What refuses pods now.
@@ -19,9 +17,9 @@ pub struct InForce {
     /// Whether anybody has looked yet.
     pub known: bool,
     /// Standards that admission policies enforce for SecurityPolicies.
-    pub floor: Standards,
+    pub floor: BTreeMap<String, BTreeSet<Standard>>,
     /// Standards that admission policies enforce for ClusterSecurityPolicies, by name.
-    pub clusters: BTreeMap<String, (Level, Version)>,
+    pub clusters: BTreeMap<String, Standard>,
     /// Whether the API server asks the webhook about pods.
     pub webhook: bool,
     /// Until when, and why, nothing is refused.
@@ -41,10 +39,12 @@ impl InForce {
         match &floor.place {
             Place::Named(namespaces) => {
                 for namespace in namespaces {
-                    self.floor.entry(namespace.clone()).or_default().insert(floor.standard);
+                    self.floor.entry(namespace.clone()).or_default().insert(floor.standard.clone());
                 }
             }
-            Place::Selected(names) => self.clusters.extend(names.iter().map(|name| (name.clone(), floor.standard))),
+            Place::Selected(names) => {
+                self.clusters.extend(names.iter().map(|name| (name.clone(), floor.standard.clone())));
+            }
         }
     }
 

@@ -6,21 +6,15 @@ use k8s_openapi::{
     api::admissionregistration::v1::{
         MatchCondition, MatchResources, NamedRuleWithOperations, ValidatingAdmissionPolicy,
         ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec, ValidatingAdmissionPolicySpec,
-        Validation, Variable,
     },
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
-use rampart_pss::{Level, Version};
 use sha2::{Digest as _, Sha256};
 
+use super::content::{Content, short};
 use crate::{
     api::labels::{FLOOR, MANAGED_BY, MANAGER, PART},
-    hardening::{ClusterWide, Demand, SYSTEM_NAMESPACES},
-};
-
-use super::{
-    cel::{join_present, string, strings},
-    standards::{Form, form, shared},
+    hardening::{ClusterWide, Demand, SYSTEM_NAMESPACES, Standard, cel::strings},
 };
 
 /// Longest list of namespaces in one expression, in characters; the API server admits 100,000.
@@ -34,7 +28,7 @@ pub struct Floor {
     /// Puts it into force.
     pub binding: ValidatingAdmissionPolicyBinding,
     /// What is enforced.
-    pub standard: (Level, Version),
+    pub standard: Standard,
     /// Where.
     pub place: Place,
 }
@@ -90,35 +84,34 @@ const NAMESPACE: &str = "namespace";
 /// that has no form here gives nothing: it would be a floor with a hole.
 #[must_use]
 pub fn compile(demand: &Demand) -> Vec<Floor> {
-    let mut namespaces: BTreeMap<(Level, Version), Vec<&str>> = BTreeMap::new();
+    let mut namespaces: BTreeMap<&Standard, Vec<&str>> = BTreeMap::new();
     for (namespace, standards) in &demand.namespaces {
         for standard in standards {
-            namespaces.entry(*standard).or_default().push(namespace);
+            namespaces.entry(standard).or_default().push(namespace);
         }
     }
+    let wide = demand.clusters.iter().map(|(name, policy)| (name, policy, policy.requirement.standard()));
+    let wide: Vec<_> = wide.collect();
+    // Made once for each standard: there may be thousands of policies, and a handful of these.
+    let standards: BTreeSet<&Standard> = namespaces.keys().copied().chain(wide.iter().map(|(.., it)| it)).collect();
+    let contents: BTreeMap<&Standard, Content> =
+        standards.into_iter().filter_map(|standard| Some((standard, Content::of(standard)?))).collect();
     let mut floors = vec![];
     for (standard, namespaces) in namespaces {
-        let Some(content) = Content::of(standard) else { continue };
+        let Some(content) = contents.get(standard) else { continue };
         let shards = shards(&namespaces).into_iter().enumerate();
         floors.extend(shards.map(|(shard, namespaces)| content.named(shard, namespaces)));
     }
-    for (name, policy) in &demand.clusters {
-        let Some(content) = Content::of(policy.requirement.standard()) else { continue };
+    for (name, policy, standard) in &wide {
+        let Some(content) = contents.get(standard) else { continue };
         let floor = content.selected(name, policy);
         match floors.iter_mut().find(|other| other.policy == floor.policy) {
             // Equal policies share one.
-            Some(Floor { place: Place::Selected(names), .. }) => names.push(name.clone()),
+            Some(Floor { place: Place::Selected(names), .. }) => names.push((*name).clone()),
             _ => floors.push(floor),
         }
     }
     floors
-}
-
-/// The checks of a standard; `None` where there are none, or one has no form.
-fn forms((level, version): (Level, Version)) -> Option<Vec<(&'static str, Form)>> {
-    let checks = rampart_pss::checks(level, version).iter();
-    let forms: Option<Vec<_>> = checks.map(|applied| Some((applied.check.id, form(applied)?))).collect();
-    forms.filter(|forms| !forms.is_empty())
 }
 
 /// Cuts a list of names so that each part fits an expression.
@@ -139,55 +132,7 @@ fn shards(namespaces: &[&str]) -> Vec<Vec<String>> {
     shards
 }
 
-/// Everything about an admission policy but where it holds.
-struct Content {
-    base: String,
-    standard: (Level, Version),
-    variables: Vec<Variable>,
-    validation: Validation,
-}
-
 impl Content {
-    fn of(standard @ (level, version): (Level, Version)) -> Option<Self> {
-        let forms = &forms(standard)?;
-        let mut variables = shared();
-        for (check, form) in forms {
-            for variable in &form.variables {
-                // Two checks may look at the same thing.
-                if !variables.contains(variable) {
-                    variables.push(variable.clone());
-                }
-            }
-            variables.push((violates(check), form.violated.clone()));
-        }
-        let violated: Vec<String> = forms.iter().map(|(check, _)| format!("variables.{}", violates(check))).collect();
-        variables.push(("refused".into(), violated.join(" || ")));
-        let said: Vec<String> =
-            forms.iter().map(|(check, form)| format!("(variables.{} ? {} : '')", violates(check), form.said)).collect();
-        let violated_standard = format!("violates PodSecurity \"{level}:{version}\"");
-        // The expression is evaluated for pods that pass, too.
-        let message = format!(
-            "!variables.refused ? '' : {} + {} + ' [kubectl get rsp,rcsp -n ' + request.namespace + ']'",
-            string(&format!("{violated_standard}: ")),
-            join_present(&said, ", ")
-        );
-        let validation = Validation {
-            expression: "!variables.refused".into(),
-            message: Some(format!("{violated_standard} [kubectl get rsp,rcsp]")),
-            message_expression: Some(message),
-            reason: Some("Forbidden".into()),
-        };
-        let variables: Vec<Variable> =
-            variables.into_iter().map(|(name, expression)| Variable { name, expression }).collect();
-        let mut digest = Sha256::new();
-        for variable in &variables {
-            digest.update(format!("{}\0{}\0", variable.name, variable.expression));
-        }
-        digest.update(validation.message_expression.as_deref().unwrap_or_default());
-        let base = format!("rampart-{level}-{version}-{}", short(digest));
-        Some(Self { base, standard, variables, validation })
-    }
-
     fn named(&self, shard: usize, namespaces: Vec<String>) -> Floor {
         let here = condition(NAMESPACE, in_namespaces(&namespaces));
         self.floor(format!("{}-{shard}", self.base), here, LabelSelector::default(), Place::Named(namespaces))
@@ -226,20 +171,10 @@ impl Content {
                 ..ValidatingAdmissionPolicy::default()
             },
             binding: ValidatingAdmissionPolicyBinding { metadata, spec: binding },
-            standard: self.standard,
+            standard: self.standard.clone(),
             place,
         }
     }
-}
-
-/// Eight characters that differ where the content does.
-fn short(digest: Sha256) -> String {
-    hex::encode(digest.finalize()).chars().take(8).collect()
-}
-
-/// The variable that says whether a check is violated.
-fn violates(check: &str) -> String {
-    format!("violates_{check}")
 }
 
 fn in_namespaces<'a>(namespaces: impl IntoIterator<Item = &'a String>) -> String {
@@ -286,10 +221,14 @@ fn pods(namespaces: LabelSelector) -> MatchResources {
 
 #[cfg(test)]
 mod tests {
+    use rampart_pss::{Level, Version};
+
     use super::*;
+    use crate::hardening::Rules;
 
     fn enforced(names: &[&str], level: Level, version: Version) -> Demand {
-        let namespaces = names.iter().map(|name| ((*name).to_owned(), [(level, version)].into())).collect();
+        let standard = Standard { level, version, rules: Rules::default() };
+        let namespaces = names.iter().map(|name| ((*name).to_owned(), [standard.clone()].into())).collect();
         Demand { namespaces, clusters: BTreeMap::new() }
     }
 

@@ -6,8 +6,9 @@
 //! policy; namespaces are named in a match condition, not in the binding's selector, which would cost
 //! every pod of the cluster.
 
-mod cel;
 mod compile;
+mod content;
+mod rules;
 mod standards;
 
 pub use compile::{Floor, Place, SELECTOR, compile, extent};

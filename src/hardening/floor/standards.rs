@@ -3,7 +3,7 @@
 
 use rampart_pss::{Applied, Exemption, values};
 
-use super::cel::{concat, containers, join_present, plural, pod_and, quoted, set, string, strings};
+use crate::hardening::cel::{concat, containers, join_present, plural, pod_and, quoted, set, string, strings};
 
 /// How an admission policy states one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,16 @@ pub(super) fn shared() -> Vec<(String, String)> {
     let list = |field: &str| format!("dyn(object.spec.?{field}.orValue([]))");
     [
         ("containers", [list("initContainers"), list("containers"), list("ephemeralContainers")].join(" + ")),
+        // Without ephemeral ones; and those that go on running.
+        ("lasting", [list("initContainers"), list("containers")].join(" + ")),
+        (
+            "running",
+            format!(
+                "{}.filter(c, c.?restartPolicy.orValue('') == 'Always') + {}",
+                list("initContainers"),
+                list("containers")
+            ),
+        ),
         ("volumes", "object.spec.?volumes.orValue([])".into()),
         ("annotations", "object.metadata.?annotations.orValue({})".into()),
         ("windows", "object.spec.?os.?name.orValue('') == 'windows'".into()),
@@ -83,7 +93,7 @@ impl Form {
         self
     }
 
-    fn unless(mut self, condition: &str) -> Self {
+    pub(super) fn unless(mut self, condition: &str) -> Self {
         self.violated = format!("{condition} && ({})", self.violated);
         self
     }

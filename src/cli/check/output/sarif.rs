@@ -5,10 +5,13 @@ use std::io::{Error, Result, Write};
 use rampart_pss::CHECKS;
 use serde_json::{Value, json};
 
-use crate::cli::check::{
-    Report,
-    source::Unreadable,
-    verdict::{Outcome, Row, Severity},
+use crate::{
+    cli::check::{
+        Report,
+        source::Unreadable,
+        verdict::{Outcome, Row, Severity},
+    },
+    hardening::{About, RULES},
 };
 
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
@@ -48,7 +51,15 @@ fn rules() -> Vec<Value> {
             "helpUri": STANDARDS,
         })
     };
-    CHECKS.iter().map(rule).collect()
+    let of_ours = |about: &&About| {
+        json!({
+            "id": format!("hardening/{}", about.id),
+            "name": about.id,
+            "shortDescription": {"text": about.title},
+            "helpUri": env!("CARGO_PKG_REPOSITORY"),
+        })
+    };
+    CHECKS.iter().map(rule).chain(RULES.iter().map(of_ours)).collect()
 }
 
 fn result(outcome: &Outcome, row: &Row) -> Value {

@@ -1,0 +1,203 @@
+//! Rules beyond the standards on the real API server, without Rampart running: admission policies refuse
+//! what the crate refuses of the pod as the API server stores it, in the same words.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use kube::Client;
+use rampart::{
+    api::{Enforcer, Hardening},
+    hardening::{Covering, Demand, Floor, Origin, RULES, Requirement, Seen, compile, findings},
+};
+use rampart_e2e::{
+    ControlPlane, Options, fixtures,
+    pods::{Pods, acceptable, ruled},
+    seed, stories, wait,
+};
+use rand::{SeedableRng as _, rngs::StdRng};
+use serde_json::{Value, json};
+
+use crate::{
+    Env, Tests,
+    admission::post,
+    floor::{accepted, apply, checked, enforced_by, path},
+};
+
+pub(crate) fn tests(tests: &mut Tests) {
+    tests.add("rules::admission_policies_say_what_the_rules_say", |_| same_verdicts());
+    tests.add("rules::webhook_and_admission_policy_enforce_them", enforced);
+}
+
+/// Random pods that the API server accepts.
+const PODS: usize = 1_000;
+const AT_ONCE: usize = 8;
+
+/// Every rule, strict and lax, alone with the standard and beside each other.
+fn asked() -> [Value; 8] {
+    [
+        json!({"readOnlyRootFilesystem": "Required", "resourceRequests": ["cpu", "memory"], "resourceLimits": ["memory"]}),
+        json!({"images": {"allow": ["docker.io/**", "registry.example.com/*", "localhost:5000/**"], "forbidTags": ["latest"]}}),
+        json!({"images": {"deny": ["nginx", "*/team/*", "registry.example.com/app:1"], "requireDigest": true}}),
+        json!({"images": {"allow": ["nginx:1.*", "**@sha256:*"], "forbidTags": ["1", "5000"]},
+               "users": {"minUid": 1000, "minGid": 100, "minFsGroup": 100}}),
+        json!({"users": {"minUid": 1000, "minGid": 1, "minFsGroup": 1, "requireExplicit": true},
+               "capabilities": {"allowAdd": ["CHOWN", "NET_BIND_SERVICE"]},
+               "seccomp": {"localhostProfiles": ["good.json"]}, "appArmor": {"localhostProfiles": ["good"]}}),
+        json!({"userNamespaces": "Required", "serviceAccountToken": "Forbidden", "capabilities": {"allowAdd": []},
+               "volumes": {"allow": ["emptyDir", "configMap", "hostPath"],
+                           "hostPaths": [{"prefix": "/var/log", "readOnly": true}, {"prefix": "/data"}]}}),
+        json!({"serviceAccountToken": "Explicit", "probes": ["readiness", "liveness", "startup"],
+               "hostPorts": {"allow": [{"min": 8000, "max": 8002}, {"min": 1, "max": 10}]},
+               "terminationGracePeriod": {"max": "30s"}, "volumes": {"hostPaths": []}}),
+        json!({"appArmor": {}, "priorityClasses": {"allow": ["low"]}, "runtimeClasses": {"require": ["gvisor"]},
+               "nodeSelector": {"forbid": ["role", "zone"]}, "tolerations": {"forbid": ["role"]},
+               "hostPorts": {"allow": []}}),
+    ]
+}
+
+/// A namespace, and what is asked there: rules by themselves in every second.
+fn policies() -> Result<Vec<(String, Covering)>> {
+    let policy = |(index, rules): (usize, Value)| {
+        let level = if index % 2 == 0 { "privileged" } else { "restricted" };
+        let hardening = json!({"mode": "Enforce", "podSecurity": {"level": level}, "rules": rules});
+        let hardening: Hardening = serde_json::from_value(hardening)?;
+        let requirement = Requirement::try_from(&hardening)?;
+        Ok((format!("rules-{index}"), Covering { origin: Origin::CommandLine, requirement }))
+    };
+    asked().into_iter().enumerate().map(policy).collect()
+}
+
+fn floors(policies: &[(String, Covering)]) -> Vec<Floor> {
+    let namespaces = policies.iter().map(|(name, it)| (name.clone(), [it.requirement.standard()].into())).collect();
+    compile(&Demand { namespaces, ..Demand::default() })
+}
+
+async fn same_verdicts() -> Result<()> {
+    let plane = ControlPlane::start(&Options::default()).await?;
+    let client = plane.client();
+    let policies = policies()?;
+    for class in [
+        json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "low"}, "value": 1}),
+        json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "gvisor"}, "handler": "runsc"}),
+    ] {
+        fixtures::apply(&client, &class).await?;
+    }
+    fixtures::namespace(&client, "free", json!({})).await?;
+    for (namespace, _) in &policies {
+        fixtures::namespace(&client, namespace, json!({})).await?;
+    }
+    let floors = floors(&policies);
+    ensure!(floors.len() == policies.len(), "{} admission policies", floors.len());
+    apply(&client, &floors).await?;
+    checked(&client, &floors).await?;
+    let bad = worst()?;
+    for (namespace, _) in &policies {
+        wait::until("the admission policy to be in force", wait::SOON, || async {
+            let (code, body, _) = post(&client, &path(namespace), &bad).await?;
+            ensure!(code == 403, "{namespace}: {code}: {body}");
+            Ok(())
+        })
+        .await?;
+    }
+
+    let seed = seed();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut pods = Pods::new(seed);
+    let (mut compared, mut invalid) = (0, 0);
+    let mut violated: BTreeMap<&str, usize> = RULES.iter().map(|about| (about.id, 0)).collect();
+    while compared < PODS {
+        let some: Vec<Value> = pods.by_ref().take(200).map(|made| ruled(&mut rng, acceptable(made.pod))).collect();
+        let results: Vec<Option<Vec<&str>>> = stream::iter(&some)
+            .map(|pod| compare(&client, &policies, pod))
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
+            .with_context(|| format!("RAMPART_SEED={seed}"))?;
+        compared += results.iter().flatten().count();
+        invalid += results.iter().filter(|refused| refused.is_none()).count();
+        for rule in results.into_iter().flatten().flatten() {
+            *violated.entry(rule).or_default() += 1;
+        }
+    }
+    println!("{compared} random pods compared in {} namespaces; {invalid} were invalid", policies.len());
+    let one_sided: Vec<_> = violated.iter().filter(|(_, count)| !(10..2 * compared - 10).contains(*count)).collect();
+    ensure!(one_sided.is_empty(), "rules that hardly any pod violates, or hardly any meets: {one_sided:?}");
+    Ok(())
+}
+
+/// A pod that every one of the policies refuses.
+fn worst() -> Result<Value> {
+    let mut pod = serde_json::to_value(stories::root_pod()?)?;
+    (pod["apiVersion"], pod["kind"]) = (json!("v1"), json!("Pod"));
+    pod["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+    pod["spec"]["containers"][0]["image"] = json!("nginx:latest");
+    Ok(pod)
+}
+
+/// The rules that a pod violates, in whichever namespace; each refuses in the words of the crate. `None`
+/// where the pod is invalid.
+async fn compare(client: &Client, policies: &[(String, Covering)], pod: &Value) -> Result<Option<Vec<&'static str>>> {
+    let Some(stored) = accepted(client, pod).await? else { return Ok(None) };
+    let text = stored.to_string();
+    let seen = Seen { standards: serde_json::from_str(&text)?, rules: Some(serde_json::from_str(&text)?) };
+    let mut violated = vec![];
+    for (namespace, covering) in policies {
+        let mut pod = pod.clone();
+        pod["metadata"]["namespace"] = json!(namespace);
+        let (code, body, _) = post(client, &path(namespace), &pod).await?;
+        let findings = findings(std::slice::from_ref(covering), &seen);
+        let Some(finding) = findings.first() else {
+            ensure!(code == 201, "{namespace} refuses what its rules allow: {body}\n{text}");
+            continue;
+        };
+        violated.extend(finding.rules.iter().map(|violation| violation.about.id));
+        let wanted = format!("denied request: violates {finding} [kubectl get rsp,rcsp -n {namespace}]");
+        let answer: Value = serde_json::from_str(&body)?;
+        let message = answer["message"].as_str().unwrap_or_default();
+        ensure!(code == 403 && message.ends_with(&wanted), "{code} {message}\n  wanted {wanted}\n{text}");
+    }
+    Ok(Some(violated))
+}
+
+async fn enforced(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let mut policy = stories::hardening_policy(&namespace, "Enforce");
+    policy["spec"]["hardening"]["podSecurity"]["level"] = json!("privileged");
+    policy["spec"]["hardening"]["rules"] = json!({"images": {"allow": ["*"]}});
+    let refused = fixtures::apply(&client, &policy).await.err().context("a pattern that means something else")?;
+    let said = format!("{refused:#}");
+    ensure!(said.contains("spec.hardening.rules.images.allow[0]"), "{said}");
+
+    policy["spec"]["hardening"]["rules"] = json!({"images": {"requireDigest": true}});
+    policy["spec"]["hardening"]["admissionPolicy"] = json!("None");
+    fixtures::apply(&client, &policy).await?;
+    enforced_by(&client, &namespace, &[Enforcer::Webhook]).await?;
+    let mut pod = serde_json::to_value(stories::good_pod()?)?;
+    (pod["apiVersion"], pod["kind"]) = (json!("v1"), json!("Pod"));
+    let rule = "hardening/images.requireDigest (container \"main\" uses the image registry.example.com/app:1, \
+                which must end in @sha256: and a digest)";
+    let answers = |wanted: String| {
+        let (client, namespace, pod) = (client.clone(), namespace.clone(), pod.clone());
+        async move {
+            wait::until("the pod to be refused", wait::SOON, || async {
+                let (code, body, _) = post(&client, &path(&namespace), &pod).await?;
+                let answer: Value = serde_json::from_str(&body)?;
+                let message = answer["message"].as_str().unwrap_or_default();
+                ensure!(code == 403 && message.ends_with(&wanted), "{code} {message}, wanted {wanted}");
+                Ok(())
+            })
+            .await
+        }
+    };
+    answers(format!("violates {rule} [SecurityPolicy hardened]; to fix, change spec.containers[0].image")).await?;
+
+    policy["spec"]["hardening"]["admissionPolicy"] = json!("Generate");
+    fixtures::apply(&client, &policy).await?;
+    enforced_by(&client, &namespace, &[Enforcer::Webhook, Enforcer::AdmissionPolicy]).await?;
+    answers(format!("violates {rule} [kubectl get rsp,rcsp -n {namespace}]")).await?;
+    pod["spec"]["containers"][0]["image"] = json!(format!("registry.example.com/app@sha256:{}", "0".repeat(64)));
+    let (code, body, _) = post(&client, &path(&namespace), &pod).await?;
+    ensure!(code == 201, "{code}: {body}");
+    Ok(())
+}

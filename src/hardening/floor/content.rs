@@ -1,0 +1,91 @@
+//! What an admission policy refuses, and in which words: everything about it but where it holds.
+
+use k8s_openapi::api::admissionregistration::v1::{Validation, Variable};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    rules,
+    standards::{self, Form, shared},
+};
+use crate::hardening::{
+    Standard,
+    cel::{join_present, string},
+};
+
+/// The variables and the validation of an admission policy.
+pub(super) struct Content {
+    /// What its names begin with.
+    pub(super) base: String,
+    pub(super) standard: Standard,
+    pub(super) variables: Vec<Variable>,
+    pub(super) validation: Validation,
+}
+
+impl Content {
+    /// `None` where nothing is to be refused, or where a check has no form here: it would be a floor with
+    /// a hole.
+    pub(super) fn of(standard: &Standard) -> Option<Self> {
+        let Standard { level, version, rules } = standard;
+        let checks: Vec<(String, Form)> = rampart_pss::checks(*level, *version)
+            .iter()
+            .map(|applied| Some((format!("violates_{}", applied.check.id), standards::form(applied)?)))
+            .collect::<Option<_>>()?;
+        let rules: Vec<(String, Form)> = rules.forms().map(|(about, parts)| rules::form(about, &parts)).collect();
+        if checks.is_empty() && rules.is_empty() {
+            return None;
+        }
+        let mut variables = shared();
+        for (name, form) in checks.iter().chain(&rules) {
+            for variable in &form.variables {
+                // Two checks may look at the same thing.
+                if !variables.contains(variable) {
+                    variables.push(variable.clone());
+                }
+            }
+            variables.push((name.clone(), form.violated.clone()));
+        }
+        let violated: Vec<String> = checks.iter().chain(&rules).map(|(name, _)| format!("variables.{name}")).collect();
+        variables.push(("refused".into(), violated.join(" || ")));
+        let said = |forms: &[(String, Form)]| {
+            let said: Vec<String> =
+                forms.iter().map(|(name, form)| format!("(variables.{name} ? {} : '')", form.said)).collect();
+            join_present(&said, ", ")
+        };
+        let of_standard = format!("PodSecurity \"{level}:{version}\"");
+        let what = if rules.is_empty() {
+            format!("{} + {}", string(&format!("{of_standard}: ")), said(&checks))
+        } else {
+            variables.push(("saidOfStandard".into(), if checks.is_empty() { "''".into() } else { said(&checks) }));
+            let named = format!(
+                "(variables.saidOfStandard == '' ? '' : {} + variables.saidOfStandard)",
+                string(&format!("{of_standard}: "))
+            );
+            join_present(&[named, said(&rules)], "; ")
+        };
+        // The expression is evaluated for pods that pass, too.
+        let message = format!(
+            "!variables.refused ? '' : 'violates ' + {what} + ' [kubectl get rsp,rcsp -n ' + request.namespace + ']'"
+        );
+        let fallback = if rules.is_empty() { of_standard } else { format!("{of_standard} or rules of hardening") };
+        let validation = Validation {
+            expression: "!variables.refused".into(),
+            message: Some(format!("violates {fallback} [kubectl get rsp,rcsp]")),
+            message_expression: Some(message),
+            reason: Some("Forbidden".into()),
+        };
+        let variables: Vec<Variable> =
+            variables.into_iter().map(|(name, expression)| Variable { name, expression }).collect();
+        let mut digest = Sha256::new();
+        for variable in &variables {
+            digest.update(format!("{}\0{}\0", variable.name, variable.expression));
+        }
+        digest.update(validation.message_expression.as_deref().unwrap_or_default());
+        let base = format!("rampart-{level}-{version}-{}", short(digest));
+        Some(Self { base, standard: standard.clone(), variables, validation })
+    }
+}
+
+/// Eight characters that differ where the content does.
+pub(super) fn short(digest: Sha256) -> String {
+    hex::encode(digest.finalize()).chars().take(8).collect()
+}

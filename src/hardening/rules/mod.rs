@@ -1,0 +1,275 @@
+//! Rules beyond the Pod Security Standards: a file each, which says what a rule finds wrong with a Pod and
+//! how an admission policy states the same, in the same words.
+
+mod app_armor;
+mod capabilities;
+mod host_paths;
+mod host_ports;
+mod images;
+mod names;
+mod pod;
+mod probes;
+mod read_only_root_filesystem;
+mod reference;
+mod resources;
+mod seccomp;
+mod service_account_token;
+mod termination_grace_period;
+#[cfg(test)]
+mod tests;
+mod user_namespaces;
+mod users;
+mod volumes;
+
+use std::{cmp::Ordering, fmt, sync::Arc};
+
+use rampart_pss::Path;
+
+pub use pod::Pod;
+use pod::{Placed, Volume};
+
+use crate::api::{self, Invalid};
+
+/// What is to be known of a rule, whoever asks for it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct About {
+    /// Stable identifier, without `hardening/`.
+    pub id: &'static str,
+    /// What it asks, in a line.
+    pub title: &'static str,
+    /// Whether Windows pods are judged, too.
+    pub windows: bool,
+}
+
+/// A rule as one policy asks it.
+trait Rule: fmt::Debug + Send + Sync {
+    fn about(&self) -> &'static About;
+    /// What is wrong with a Pod.
+    fn complaints(&self, pod: &Pod) -> Vec<Complaint>;
+    /// The same, as an admission policy states it.
+    fn form(&self) -> Vec<Part>;
+}
+
+/// Something that a rule finds wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// Who, and how: `container "a" must ...`.
+    pub text: String,
+    /// The field.
+    pub path: Path,
+    /// The value to set, as JSON, where there is one that any policy would accept.
+    pub fix: Option<&'static str>,
+}
+
+/// A rule that a Pod violates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The rule.
+    pub about: &'static About,
+    /// What is wrong; never empty.
+    pub complaints: Vec<Complaint>,
+}
+
+/// A part of a rule in CEL (see `floor`). Expressions for a text are evaluated only where it is bad.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// For each item `c` of a list.
+    Each {
+        /// The list.
+        of: &'static str,
+        /// What an item is called: `container`.
+        noun: &'static str,
+        /// Whether it is bad.
+        bad: String,
+        /// How.
+        text: String,
+    },
+    /// For the Pod.
+    Pod {
+        /// Whether it is bad.
+        bad: String,
+        /// How.
+        text: String,
+    },
+}
+
+/// How the volume is called that the API server adds for the service account token.
+const INJECTED: &str = "kube-api-access-";
+
+/// Lists of [`Part::Each`].
+const CONTAINERS: &str = "variables.containers";
+/// Without ephemeral ones.
+const LASTING: &str = "variables.lasting";
+const VOLUMES: &str = "variables.volumes";
+
+/// The rules that a policy asks, parsed. Equal where the policies ask the same.
+#[derive(Clone, Default)]
+pub struct Rules {
+    wire: api::Rules,
+    rules: Arc<[Box<dyn Rule>]>,
+}
+
+/// Every rule that there is.
+pub static RULES: [&About; 22] = [
+    &app_armor::ABOUT,
+    &capabilities::ABOUT,
+    &host_ports::ABOUT,
+    &images::ALLOW,
+    &images::DENY,
+    &images::FORBID_TAGS,
+    &images::REQUIRE_DIGEST,
+    &names::NODE_SELECTOR,
+    &names::PRIORITY_CLASSES,
+    &probes::ABOUT,
+    &read_only_root_filesystem::ABOUT,
+    &resources::LIMITS,
+    &resources::REQUESTS,
+    &names::RUNTIME_CLASSES,
+    &seccomp::ABOUT,
+    &service_account_token::ABOUT,
+    &termination_grace_period::ABOUT,
+    &names::TOLERATIONS,
+    &user_namespaces::ABOUT,
+    &users::ABOUT,
+    &volumes::ABOUT,
+    &host_paths::ABOUT,
+];
+
+impl TryFrom<&api::Rules> for Rules {
+    type Error = Invalid;
+
+    fn try_from(wire: &api::Rules) -> Result<Self, Invalid> {
+        let mut rules: Vec<Box<dyn Rule>> = vec![];
+        rules.extend(read_only_root_filesystem::parse(wire));
+        rules.extend(resources::parse(wire));
+        rules.extend(images::parse(wire)?);
+        rules.extend(users::parse(wire));
+        rules.extend(capabilities::parse(wire));
+        rules.extend(seccomp::parse(wire));
+        rules.extend(app_armor::parse(wire));
+        rules.extend(user_namespaces::parse(wire));
+        rules.extend(service_account_token::parse(wire));
+        rules.extend(volumes::parse(wire)?);
+        rules.extend(host_paths::parse(wire)?);
+        rules.extend(probes::parse(wire));
+        rules.extend(host_ports::parse(wire));
+        rules.extend(termination_grace_period::parse(wire));
+        rules.extend(names::parse(wire));
+        rules.sort_by_key(|rule| rule.about().id);
+        Ok(Self { wire: wire.clone(), rules: rules.into() })
+    }
+}
+
+impl Rules {
+    /// Whether nothing is asked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// What is wrong with a Pod, by rule, sorted by id.
+    #[must_use]
+    pub fn violations(&self, pod: &Pod) -> Vec<Violation> {
+        let judged = self.rules.iter().filter(|rule| rule.about().windows || !pod.is_windows());
+        judged
+            .map(|rule| Violation { about: rule.about(), complaints: rule.complaints(pod) })
+            .filter(|violation| !violation.complaints.is_empty())
+            .collect()
+    }
+
+    /// Each rule in CEL.
+    pub(super) fn forms(&self) -> impl Iterator<Item = (&'static About, Vec<Part>)> {
+        self.rules.iter().map(|rule| (rule.about(), rule.form()))
+    }
+}
+
+impl fmt::Display for Violation {
+    /// `hardening/ID (WHO HOW; WHO HOW)`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hardening/{} ({})", self.about.id, self.detail())
+    }
+}
+
+impl Violation {
+    /// Who, and how: each complaint.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        self.complaints.iter().map(|complaint| complaint.text.as_str()).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Complaint {
+    /// About the Pod.
+    fn pod(text: impl Into<String>, path: Path) -> Self {
+        Self { text: text.into(), path, fix: None }
+    }
+
+    /// About a container.
+    fn container(it: Placed<'_>, field: impl Into<std::borrow::Cow<'static, str>>, text: &str) -> Self {
+        Self { text: format!("container \"{}\" {text}", it.container.name()), path: it.field(field), fix: None }
+    }
+
+    /// About a volume.
+    fn volume(index: usize, volume: &Volume, field: &'static str, text: &str) -> Self {
+        Self { text: format!("volume \"{}\" {text}", volume.name()), path: Path::volume(index, field), fix: None }
+    }
+
+    /// With what would mend it.
+    fn fixed_by(mut self, json: &'static str) -> Self {
+        self.fix = Some(json);
+        self
+    }
+}
+
+impl Part {
+    /// Containers of a list that are bad.
+    fn containers(of: &'static str, bad: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::Each { of, noun: "container", bad: bad.into(), text: text.into() }
+    }
+
+    /// Volumes that are bad.
+    fn volumes(bad: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::Each { of: VOLUMES, noun: "volume", bad: bad.into(), text: text.into() }
+    }
+
+    /// The Pod, if it is bad.
+    fn pod(bad: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::Pod { bad: bad.into(), text: text.into() }
+    }
+}
+
+/// `a, b`: how lists are told.
+fn told<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// `a, b`, or `none`.
+fn told_or_none(items: &[String]) -> String {
+    if items.is_empty() { "none".into() } else { told(items) }
+}
+
+impl PartialEq for Rules {
+    fn eq(&self, other: &Self) -> bool {
+        self.wire == other.wire
+    }
+}
+
+impl Eq for Rules {}
+
+impl PartialOrd for Rules {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Rules {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.wire.cmp(&other.wire)
+    }
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.wire.fmt(f)
+    }
+}

@@ -1,0 +1,33 @@
+//! Every pod has a user namespace of its own (KEP-127).
+
+use rampart_pss::Path;
+
+use super::{About, Complaint, Part, Pod, Rule};
+use crate::api;
+
+pub(super) static ABOUT: About =
+    About { id: "userNamespaces", title: "Pods have a user namespace of their own", windows: false };
+
+const TEXT: &str = "pod must set hostUsers=false";
+
+#[derive(Debug)]
+struct OwnUsers;
+
+pub(super) fn parse(wire: &api::Rules) -> Option<Box<dyn Rule>> {
+    wire.user_namespaces.map(|_| Box::new(OwnUsers) as Box<dyn Rule>)
+}
+
+impl Rule for OwnUsers {
+    fn about(&self) -> &'static About {
+        &ABOUT
+    }
+
+    fn complaints(&self, pod: &Pod) -> Vec<Complaint> {
+        let own = pod.spec().and_then(|spec| spec.host_users) == Some(false);
+        if own { vec![] } else { vec![Complaint::pod(TEXT, Path::spec("hostUsers")).fixed_by("false")] }
+    }
+
+    fn form(&self) -> Vec<Part> {
+        vec![Part::pod("object.spec.?hostUsers.orValue(true)", format!("'{TEXT}'"))]
+    }
+}
