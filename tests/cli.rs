@@ -1,5 +1,11 @@
 //! The command line: what is printed, and the exit code, which never changes its meaning.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
 
 use std::{
     fs,
@@ -233,4 +239,64 @@ spec:
     assert_eq!(found[1]["rule"], "hardening/resourceLimits");
     assert_eq!(found[1]["detail"], "container \"main\" must set resources.limits.memory");
     assert!(found[1].get("level").is_none() && found.as_array().unwrap().len() == 2, "{found}");
+}
+
+/// A cluster policy that permits exceptions in one namespace, and an exception there.
+const PLATFORM: &str = "apiVersion: rampart.dev/v1alpha1
+kind: ClusterSecurityPolicy
+metadata: {name: platform}
+spec:
+  namespaceSelector: {matchLabels: {tier: web}}
+  hardening: {mode: Enforce, podSecurity: {level: baseline}}
+  exceptions: {namespaces: [shop], maxDuration: 24h}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {tier: web}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: other, labels: {tier: web}}
+";
+
+fn exception(namespace: &str, expires: &str) -> String {
+    format!(
+        "---
+apiVersion: rampart.dev/v1alpha1
+kind: PolicyException
+metadata: {{name: agent, namespace: {namespace}, labels: {{}}}}
+spec:
+  policies: [{{kind: ClusterSecurityPolicy, name: platform}}]
+  rules: [pss/hostPathVolumes]
+  images: [registry.example.com/agent]
+  reason: reads logs
+  expiresAt: '{expires}'
+"
+    )
+}
+
+#[test]
+fn exceptions_are_matched_as_in_the_cluster() {
+    let agent = |namespace: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: agent, namespace: {namespace}}}\nspec:\n  \
+             containers: [{{name: a, image: 'registry.example.com/agent:1'}}]\n  \
+             volumes: [{{name: logs, hostPath: {{path: /var/log}}}}]\n"
+        )
+    };
+    let code = |namespace: &str, expires: &str, of: &str| {
+        let policies = format!("{PLATFORM}{}", exception(namespace, expires));
+        let dir = dir(&[("policies/all.yaml", &policies)]);
+        check(&["--policy", shown(&dir.path().join("policies")), "-"], &agent(of))
+    };
+    let in_an_hour = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).to_string();
+    let in_a_year = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(8760)).to_string();
+    assert_eq!(code("shop", &in_an_hour, "shop").0, 0);
+    assert_eq!(code("shop", "2026-01-02T00:00:00Z", "shop").0, 1, "it has ended");
+    let (denied, _, err) = code("shop", &in_a_year, "shop");
+    assert!(denied == 1 && err.contains("permits exceptions until"), "{denied} {err}");
+    let (denied, _, err) = code("other", &in_an_hour, "other");
+    assert!(denied == 1 && err.contains("permits no exceptions in other"), "{denied} {err}");
+    assert_eq!(code("shop", &in_an_hour, "other").0, 1);
+    assert_eq!(code("shop", &in_an_hour, "unselected").0, 0, "no policy covers it");
 }

@@ -7,6 +7,8 @@ mod rules;
 mod target;
 mod update;
 
+use jiff::Timestamp;
+
 pub use review::{Answer, BadReview, Operation, Request, Review, Status};
 pub use rules::{WEBHOOK_CONFIGURATION, webhook_configuration};
 pub use target::{Target, template_path};
@@ -16,9 +18,9 @@ use crate::{
     hardening::{Covering, Enforcement, Seen, Subject, ask_rules, findings, judge},
 };
 
-/// Decides a request. `policies` are those that cover the request's namespace.
+/// Decides a request at a time. `policies` are those that cover the request's namespace.
 #[must_use]
-pub fn decide(request: &Request<'_>, policies: &[Covering], enforcement: Enforcement) -> Answer {
+pub fn decide(request: &Request<'_>, policies: &[Covering], enforcement: Enforcement, now: Timestamp) -> Answer {
     if request.kind.group == crate::GROUP {
         return own_kinds::decide(request);
     }
@@ -35,7 +37,7 @@ pub fn decide(request: &Request<'_>, policies: &[Covering], enforcement: Enforce
         return Answer::allow();
     }
     match seen(target, object.get(), policies) {
-        Ok(Some(pod)) => answer(request, (policies, enforcement), subject, &pod),
+        Ok(Some(pod)) => answer(request, (policies, enforcement, now), subject, &pod),
         // A template kind without a template, such as a ReplicationController that lets the API server
         // refuse it.
         Ok(None) => Answer::allow(),
@@ -54,11 +56,11 @@ fn seen<'a>(target: Target, object: &'a str, policies: &[Covering]) -> serde_jso
 
 fn answer(
     request: &Request<'_>,
-    (policies, enforcement): (&[Covering], Enforcement),
+    (policies, enforcement, now): (&[Covering], Enforcement, Timestamp),
     subject: Subject,
     pod: &Seen<'_>,
 ) -> Answer {
-    let verdict = judge(&findings(policies, pod), subject, enforcement);
+    let verdict = judge(&findings(policies, pod, now), subject, enforcement);
     let mut answer = if verdict.admitted {
         Answer::allow()
     } else {

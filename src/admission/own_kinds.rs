@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 
 use super::{Answer, Operation, Request};
 use crate::{
-    api::{ApiKey, ClusterSecurityPolicy, Invalid, RetentionPolicy, SecurityPolicy},
-    hardening::ClusterWide,
+    api::{ApiKey, ClusterSecurityPolicy, Invalid, PolicyException, RetentionPolicy, SecurityPolicy},
+    hardening::{ClusterWide, Exception},
     keys, policy, retention,
 };
 
@@ -20,6 +20,9 @@ pub(super) fn decide(request: &Request<'_>) -> Answer {
         "SecurityPolicy" => validate(request, object, |policy: &SecurityPolicy| policy::parse(policy).map(drop)),
         "ClusterSecurityPolicy" => {
             validate(request, object, |policy: &ClusterSecurityPolicy| ClusterWide::try_from(policy).map(drop))
+        }
+        "PolicyException" => {
+            validate(request, object, |exception: &PolicyException| Exception::try_from(exception).map(drop))
         }
         "ApiKey" => validate(request, object, |key: &ApiKey| keys::Spec::try_from(key).map(drop)),
         "RetentionPolicy" => {

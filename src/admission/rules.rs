@@ -37,7 +37,8 @@ pub fn webhook_configuration(client_config: &Value) -> Value {
         scoped(groups, versions, operations, resources, "Namespaced")
     };
     let both = ["CREATE", "UPDATE"];
-    let own = rule(&[GROUP], &["v1alpha1"], &both, &["securitypolicies", "apikeys", "retentionpolicies"]);
+    let own =
+        rule(&[GROUP], &["v1alpha1"], &both, &["securitypolicies", "policyexceptions", "apikeys", "retentionpolicies"]);
     let cluster_wide = scoped(&[GROUP], &["v1alpha1"], &both, &["clustersecuritypolicies"], "Cluster");
     let pods = [
         rule(&[""], &["v1"], &both, &["pods"]),

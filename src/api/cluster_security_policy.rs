@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Hardening, HardeningStatus};
+use super::{GoDuration, Hardening, HardeningStatus};
 
 /// A ClusterSecurityPolicy hardens the pods of the namespaces that it selects. A SecurityPolicy of such a
 /// namespace may ask for more, never for less.
@@ -41,6 +41,22 @@ pub struct ClusterSecurityPolicySpec {
     pub include_system_namespaces: Vec<SystemNamespace>,
     /// What pods of these namespaces must look like.
     pub hardening: Hardening,
+    /// Where PolicyExceptions may be made, from this policy and from the SecurityPolicies there. Absent:
+    /// nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exceptions: Option<Exceptions>,
+}
+
+/// Where PolicyExceptions may be made.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Exceptions {
+    /// The namespaces, by name.
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 63)))]
+    pub namespaces: Vec<String>,
+    /// The longest time from the creation of an exception to its end.
+    #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("maxDuration must be longer than 0s"))]
+    pub max_duration: GoDuration,
 }
 
 /// A namespace of the cluster itself.

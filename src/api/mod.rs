@@ -11,6 +11,8 @@ mod invalid;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
 mod key_record;
 pub mod labels;
+#[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
+mod policy_exception;
 mod retention_policy;
 pub mod rules;
 mod security_policy;
@@ -24,12 +26,15 @@ pub use api_key::{
     VersionStatus,
 };
 pub use cluster_security_policy::{
-    ClusterSecurityPolicy, ClusterSecurityPolicySpec, ClusterSecurityPolicyStatus, SystemNamespace,
+    ClusterSecurityPolicy, ClusterSecurityPolicySpec, ClusterSecurityPolicyStatus, Exceptions, SystemNamespace,
 };
 pub use duration::GoDuration;
 pub use hardening::{AdmissionPolicy, Enforcer, Hardening, HardeningMode, HardeningStatus, Level, PodSecurity};
 pub use invalid::Invalid;
 pub use key_record::{ApiKeyRef, KeyRecord, KeyRecordSpec, RecordState};
+pub use policy_exception::{
+    ExceptionState, PolicyException, PolicyExceptionSpec, PolicyExceptionStatus, PolicyKind, PolicyReference,
+};
 pub use retention_policy::{
     AgeFrom, PlanStatus, PlannedObject, ResourceTarget, RetentionMode, RetentionPolicy, RetentionPolicySpec,
     RetentionPolicyStatus, Safety, Target,
@@ -43,5 +48,12 @@ pub use security_policy::{
 /// Every custom resource definition, in the order in which they are written to `crds/`.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![SecurityPolicy::crd(), ClusterSecurityPolicy::crd(), ApiKey::crd(), KeyRecord::crd(), RetentionPolicy::crd()]
+    vec![
+        SecurityPolicy::crd(),
+        ClusterSecurityPolicy::crd(),
+        PolicyException::crd(),
+        ApiKey::crd(),
+        KeyRecord::crd(),
+        RetentionPolicy::crd(),
+    ]
 }

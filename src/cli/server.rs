@@ -25,8 +25,8 @@ use crate::{
         policy_index::PolicyIndex,
     },
     controllers::{
-        ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, RetentionPolicies, RetentionSettings,
-        SecurityPolicies,
+        ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, PolicyExceptions, RetentionPolicies,
+        RetentionSettings, SecurityPolicies,
     },
     network::Facts,
     runtime::{
@@ -221,6 +221,8 @@ impl Options {
             cluster_ranges: self.network_cluster_cidrs.clone(),
             dns_addresses: self.network_dns_addresses.clone(),
         };
+        let index = (policies.0.clone(), policies.2.clone());
+        PolicyExceptions::spawn(&context, index, leadership.clone(), tasks);
         let in_force = Floors::spawn(&context, policies, leadership.clone(), self.namespace.clone(), tasks);
         ClusterSecurityPolicies::spawn(&context, in_force.clone(), leadership.clone(), tasks);
         SecurityPolicies::spawn(&context, given, in_force, leadership.clone(), self.namespace.clone(), tasks);

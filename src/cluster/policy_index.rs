@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt as _,
@@ -23,48 +24,19 @@ use super::{
     error::{call, found},
 };
 use crate::{
-    api::{ClusterSecurityPolicy, HardeningMode, Invalid, SecurityPolicy},
-    hardening::{ClusterWide, Covering, Demand, Origin, Requirement, is_system_namespace},
+    api::{ClusterSecurityPolicy, HardeningMode, Invalid, PolicyException, SecurityPolicy},
+    hardening::{ClusterWide, Covering, Demand, Exception, Origin, Policies, Requirement},
     runtime::{
         metrics::{KindLabel, Metrics},
         readiness::Gate,
     },
 };
 
-type Labels = BTreeMap<String, String>;
-
-/// One state of the world.
-#[derive(Clone, Default)]
-struct Known {
-    /// Of SecurityPolicies, by namespace.
-    own: Arc<HashMap<String, Arc<[Covering]>>>,
-    /// Of ClusterSecurityPolicies, by name.
-    wide: Arc<BTreeMap<String, ClusterWide>>,
-    /// Labels of namespaces.
-    labels: Arc<HashMap<String, Labels>>,
-}
-
 /// The index.
 #[derive(Clone, Default)]
 pub struct PolicyIndex {
-    known: Arc<ArcSwap<Known>>,
+    known: Arc<ArcSwap<Policies>>,
     changes: watch::Sender<u64>,
-}
-
-impl Known {
-    fn covering(&self, namespace: &str, labels: &Labels) -> Arc<[Covering]> {
-        let own = self.own.get(namespace).cloned().unwrap_or_default();
-        let wide: Vec<Covering> = self
-            .wide
-            .iter()
-            .filter(|(_, policy)| policy.covers(namespace, labels))
-            .map(|(name, policy)| Covering {
-                origin: Origin::ClusterSecurityPolicy(name.clone()),
-                requirement: policy.requirement.clone(),
-            })
-            .collect();
-        if wide.is_empty() { own } else { wide.into_iter().chain(own.iter().cloned()).collect() }
-    }
 }
 
 impl PolicyIndex {
@@ -91,31 +63,29 @@ impl PolicyIndex {
         self.changes.subscribe()
     }
 
-    /// What shall be enforced by admission policies.
-    #[must_use]
-    pub fn demand(&self) -> Demand {
-        let known = self.known.load();
-        let namespaces = known.own.iter().filter(|(namespace, _)| !is_system_namespace(namespace));
-        let standards = namespaces.map(|(namespace, policies)| {
-            let enforced = policies.iter().map(|covering| &covering.requirement).filter(|it| it.has_floor());
-            (namespace.clone(), enforced.map(Requirement::standard).collect::<BTreeSet<_>>())
-        });
-        let clusters = known.wide.iter().filter(|(_, policy)| policy.requirement.has_floor());
-        Demand {
-            namespaces: standards.filter(|(_, standards)| !standards.is_empty()).collect(),
-            clusters: clusters.map(|(name, policy)| (name.clone(), policy.clone())).collect(),
-        }
+    /// Whether ClusterSecurityPolicies permit an exception of a namespace.
+    ///
+    /// # Errors
+    /// Why they do not.
+    pub fn permits(&self, namespace: &str, exception: &Exception) -> std::result::Result<(), String> {
+        exception.permitted(namespace, &self.known.load().wide)
     }
 
-    fn swap(&self, change: impl Fn(&mut Known)) {
+    /// What shall be enforced by admission policies from a time on.
+    #[must_use]
+    pub fn demand(&self, now: Timestamp) -> Demand {
+        self.known.load().demand(now)
+    }
+
+    fn swap(&self, change: impl Fn(&mut Policies)) {
         self.known.rcu(|known| {
-            let mut known = Known::clone(known);
+            let mut known = Policies::clone(known);
             change(&mut known);
             known
         });
     }
 
-    fn publish(&self, change: impl Fn(&mut Known)) {
+    fn publish(&self, change: impl Fn(&mut Policies)) {
         self.swap(change);
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -131,14 +101,14 @@ impl PolicyIndex {
         metrics: Metrics,
         stopped: CancellationToken,
     ) -> anyhow::Result<()> {
-        let listed = [watch::Sender::new(false), watch::Sender::new(false), watch::Sender::new(false)];
+        let listed: [watch::Sender<bool>; 4] = std::array::from_fn(|_| watch::Sender::new(false));
         let all_listed = async {
             for listed in &listed {
                 let _ = listed.subscribe().wait_for(|listed| *listed).await;
             }
             synced.open();
         };
-        let [own_listed, wide_listed, labels_listed] = &listed;
+        let [own_listed, wide_listed, labels_listed, exceptions_listed] = &listed;
         let own = follow(
             Api::<DeserializeGuard<SecurityPolicy>>::all(client.clone()),
             |policy, before| own(policy, before, &metrics),
@@ -151,6 +121,12 @@ impl PolicyIndex {
             |all, _| self.publish(|known| known.wide = Arc::new(by_name(all))),
             wide_listed,
         );
+        let exceptions = follow(
+            Api::<DeserializeGuard<PolicyException>>::all(client.clone()),
+            |it, _| exception(it, &metrics),
+            |all, _| self.publish(|known| known.exceptions = Arc::new(by_namespace(all))),
+            exceptions_listed,
+        );
         let labels = follow(
             Api::<PartialObjectMeta<Namespace>>::all(client),
             |namespace, _| Some(namespace.labels().clone()),
@@ -160,10 +136,25 @@ impl PolicyIndex {
         );
         tokio::select! {
             () = stopped.cancelled() => {}
-            _ = async { tokio::join!(own, wide, labels, all_listed) } => {}
+            _ = async { tokio::join!(own, wide, exceptions, labels, all_listed) } => {}
         }
         Ok(())
     }
+}
+
+/// What PolicyExceptions say, by namespace.
+fn by_namespace(all: &BTreeMap<Key, Exception>) -> HashMap<String, Vec<Exception>> {
+    let mut by_namespace: HashMap<String, Vec<Exception>> = HashMap::new();
+    for ((namespace, _), exception) in all {
+        by_namespace.entry(namespace.clone()).or_default().push(exception.clone());
+    }
+    by_namespace
+}
+
+/// What a PolicyException says. One that can't be read excepts nothing, whatever it said before.
+fn exception(exception: &DeserializeGuard<PolicyException>, metrics: &Metrics) -> Option<Exception> {
+    let asked = exception.0.as_ref().map(|exception| Exception::try_from(exception).map(Some));
+    readable("policyexception", &exception.name_any(), asked, metrics).flatten()
 }
 
 fn by_name<V: Clone, M: FromIterator<(String, V)>>(all: &BTreeMap<Key, V>) -> M {
@@ -171,7 +162,7 @@ fn by_name<V: Clone, M: FromIterator<(String, V)>>(all: &BTreeMap<Key, V>) -> M 
 }
 
 /// Puts what is known of one namespace, or of all.
-fn put_own(known: &mut Known, all: &BTreeMap<Key, Covering>, changed: Option<&Key>) {
+fn put_own(known: &mut Policies, all: &BTreeMap<Key, Covering>, changed: Option<&Key>) {
     let of = |namespace: &str| -> Arc<[Covering]> {
         let from = (namespace.to_owned(), String::new());
         all.range(from..).take_while(|((of, _), _)| of == namespace).map(|(_, covering)| covering.clone()).collect()
@@ -201,7 +192,7 @@ fn own(policy: &DeserializeGuard<SecurityPolicy>, before: Option<&Covering>, met
         .unwrap_or_else(|| before.map(|before| before.requirement.clone()));
     let origin = Origin::SecurityPolicy(name);
     let asked = requirement.filter(|requirement| requirement.mode != HardeningMode::Disabled);
-    asked.map(|requirement| Covering { origin, requirement })
+    asked.map(|requirement| Covering { origin, requirement, exceptions: Arc::default() })
 }
 
 /// What a ClusterSecurityPolicy asks of pods.
@@ -211,9 +202,7 @@ fn wide(
     metrics: &Metrics,
 ) -> Option<ClusterWide> {
     let asked = policy.0.as_ref().map(|policy| ClusterWide::try_from(policy).map(Some));
-    let policy =
-        readable("clustersecuritypolicy", &policy.name_any(), asked, metrics).unwrap_or_else(|| before.cloned());
-    policy.filter(|policy| policy.requirement.mode != HardeningMode::Disabled)
+    readable("clustersecuritypolicy", &policy.name_any(), asked, metrics).unwrap_or_else(|| before.cloned())
 }
 
 /// `None` where a policy can't be read: it keeps what it last said, since a broken edit must not open a
@@ -265,15 +254,16 @@ mod tests {
         let metrics = Metrics::default();
         let base = wide(&serde_json::from_value(json).unwrap(), None, &metrics).unwrap();
         let own = own(&policy("a", "latest"), None, &metrics).unwrap();
-        let known = Known {
+        let known = Policies {
             own: Arc::new([("n".to_owned(), [own].into())].into()),
             wide: Arc::new([("base".to_owned(), base)].into()),
             labels: Arc::default(),
+            exceptions: Arc::default(),
         };
-        let web: Labels = [("tier".to_owned(), "web".to_owned())].into();
-        let count = |namespace: &str, labels: &Labels| known.covering(namespace, labels).len();
-        assert_eq!((count("n", &web), count("n", &Labels::new())), (2, 1));
-        assert_eq!((count("m", &web), count("m", &Labels::new()), count("kube-system", &web)), (1, 0, 0));
+        let web: BTreeMap<String, String> = [("tier".to_owned(), "web".to_owned())].into();
+        let count = |namespace: &str, labels: &BTreeMap<String, String>| known.covering(namespace, labels).len();
+        assert_eq!((count("n", &web), count("n", &BTreeMap::new())), (2, 1));
+        assert_eq!((count("m", &web), count("m", &BTreeMap::new()), count("kube-system", &web)), (1, 0, 0));
     }
 
     #[test]
@@ -283,7 +273,7 @@ mod tests {
         let key = |namespace: &str, name: &str| (namespace.to_owned(), name.to_owned());
         let mut all: BTreeMap<Key, Covering> =
             [(key("n", "a"), covering.clone()), (key("n", "b"), covering.clone()), (key("m", "a"), covering)].into();
-        let mut known = Known::default();
+        let mut known = Policies::default();
         put_own(&mut known, &all, None);
         assert_eq!((known.own["n"].len(), known.own["m"].len()), (2, 1));
         all.remove(&key("m", "a"));

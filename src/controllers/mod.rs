@@ -10,6 +10,7 @@ mod cluster_facts;
 mod cluster_security_policy;
 mod floor;
 mod network_index;
+mod policy_exception;
 mod pruning;
 mod retention_policy;
 mod security_policy;
@@ -42,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 pub use api_key::{ApiKeys, Settings as ApiKeySettings};
 pub use cluster_security_policy::ClusterSecurityPolicies;
 pub use floor::Floors;
+pub use policy_exception::PolicyExceptions;
 pub use retention_policy::{RetentionPolicies, Settings as RetentionSettings};
 pub use security_policy::SecurityPolicies;
 

@@ -1,10 +1,11 @@
 //! The verdict on a pod: every policy decides, and the strictest wins.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use rampart_pss::{Pod, Violation, aggregate, explain};
+use jiff::Timestamp;
+use rampart_pss::{Pod, Violation, aggregate, explain, explain_except};
 
-use super::{Requirement, RuleViolation, RulesPod};
+use super::{Covered, Exception, Requirement, RuleViolation, RulesPod};
 use crate::api::HardeningMode;
 
 /// Where a requirement comes from.
@@ -19,12 +20,14 @@ pub enum Origin {
 }
 
 /// A policy that covers a namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Covering {
     /// Where it comes from.
     pub origin: Origin,
     /// What it asks.
     pub requirement: Requirement,
+    /// Exceptions from it that are permitted; whether they have ended is for the time of judging.
+    pub exceptions: Arc<[Exception]>,
 }
 
 /// What is judged.
@@ -37,7 +40,7 @@ pub enum Subject {
 }
 
 /// What one policy finds wrong with a pod; never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finding<'p> {
     /// The policy.
     pub covering: &'p Covering,
@@ -52,14 +55,14 @@ pub struct Finding<'p> {
 pub struct Seen<'a> {
     /// As the standards see it.
     pub standards: Pod<'a>,
-    /// As rules see it; `None` where no policy asks any.
+    /// As rules and exceptions see it; `None` where there are none.
     pub rules: Option<RulesPod>,
 }
 
-/// Whether some policy asks rules of a pod.
+/// Whether some policy asks rules of a pod, or has exceptions.
 #[must_use]
 pub fn ask_rules(policies: &[Covering]) -> bool {
-    policies.iter().any(|covering| !covering.requirement.rules.is_empty())
+    policies.iter().any(|covering| !covering.requirement.rules.is_empty() || !covering.exceptions.is_empty())
 }
 
 /// What policies say of a pod. The default refuses: code that forgets to decide must not admit.
@@ -109,16 +112,22 @@ impl fmt::Display for Finding<'_> {
     }
 }
 
-/// What each policy that covers a namespace finds wrong with a pod of it.
+/// What each policy that covers a namespace finds wrong with a pod of it at a time.
 #[must_use]
-pub fn findings<'p>(policies: &'p [Covering], pod: &Seen<'_>) -> Vec<Finding<'p>> {
+pub fn findings<'p>(policies: &'p [Covering], pod: &Seen<'_>, now: Timestamp) -> Vec<Finding<'p>> {
     policies
         .iter()
         .filter(|covering| covering.requirement.mode != HardeningMode::Disabled)
         .map(|covering| {
             let Requirement { level, version, rules, .. } = &covering.requirement;
-            let violations = explain(*level, *version, &pod.standards);
-            let rules = pod.rules.as_ref().map(|pod| rules.violations(pod)).unwrap_or_default();
+            let covered = Covered::of(&covering.exceptions, pod.rules.as_ref(), now);
+            let violations = match &covered {
+                None => explain(*level, *version, &pod.standards),
+                Some(covered) => explain_except(*level, *version, &pod.standards, |check, kind, index| {
+                    covered.covers(&format!("pss/{check}"), kind, index)
+                }),
+            };
+            let rules = pod.rules.as_ref().map(|pod| rules.violations(pod, covered.as_ref())).unwrap_or_default();
             Finding { covering, violations, rules }
         })
         .filter(|finding| !(finding.violations.is_empty() && finding.rules.is_empty()))
@@ -197,11 +206,11 @@ mod tests {
         let admission_policy = AdmissionPolicy::Generate;
         let (level, version, rules) = (Level::Restricted, Version::LATEST, Rules::default());
         let requirement = Requirement { mode, level, version, rules, admission_policy };
-        Covering { origin: Origin::SecurityPolicy(policy.into()), requirement }
+        Covering { origin: Origin::SecurityPolicy(policy.into()), requirement, exceptions: Arc::default() }
     }
 
     fn bare_pod(policies: &[Covering], subject: Subject) -> Verdict {
-        judge(&findings(policies, &bare()), subject, Enforcement::InForce)
+        judge(&findings(policies, &bare(), Timestamp::UNIX_EPOCH), subject, Enforcement::InForce)
     }
 
     #[rstest]
@@ -240,7 +249,7 @@ mod tests {
     #[test]
     fn a_pause_turns_refusals_into_warnings() {
         let policies = [covering("p", HardeningMode::Enforce)];
-        let verdict = judge(&findings(&policies, &bare()), Subject::Pod, Enforcement::Paused);
+        let verdict = judge(&findings(&policies, &bare(), Timestamp::UNIX_EPOCH), Subject::Pod, Enforcement::Paused);
         assert!(verdict.admitted);
         assert_eq!((verdict.warnings.len(), verdict.audit.len()), (1, 1));
     }

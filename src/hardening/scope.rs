@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use rampart_reach::Selector;
 
-use super::{Requirement, Standard};
+use super::{Exception, Permission, Requirement, Standard};
 use crate::api::{ClusterSecurityPolicy, Invalid, selector};
 
 /// Namespaces whose pods are never judged by the webhook: judging them could keep a cluster from
@@ -28,6 +29,8 @@ pub struct ClusterWide {
     pub selector: LabelSelector,
     /// System namespaces that are left in.
     pub included: BTreeSet<String>,
+    /// Where it permits exceptions.
+    pub exceptions: Option<Permission>,
     parsed: Selector,
 }
 
@@ -40,6 +43,10 @@ impl TryFrom<&ClusterSecurityPolicy> for ClusterWide {
             requirement: Requirement::try_from(&spec.hardening)?,
             parsed: selector::parse(&spec.namespace_selector, "spec.namespaceSelector")?,
             selector: normal(&spec.namespace_selector),
+            exceptions: spec.exceptions.as_ref().map(|exceptions| Permission {
+                namespaces: exceptions.namespaces.iter().cloned().collect(),
+                max_duration: exceptions.max_duration.get(),
+            }),
             included: spec.include_system_namespaces.iter().map(|name| name.as_str().to_owned()).collect(),
         })
     }
@@ -64,13 +71,27 @@ fn normal(selector: &LabelSelector) -> LabelSelector {
     selector
 }
 
+/// Exceptions that are permitted and have not ended.
+pub type Exceptions = Vec<Exception>;
+
+impl Demand {
+    /// When the first exception ends.
+    #[must_use]
+    pub fn next_end(&self) -> Option<Timestamp> {
+        let own = self.namespaces.values().flat_map(BTreeMap::values);
+        let wide = self.clusters.values().flat_map(|(_, exceptions)| exceptions.values());
+        own.chain(wide).flatten().map(|exception| exception.expires).min()
+    }
+}
+
 /// What shall be enforced by admission policies.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Demand {
-    /// Standards by namespace, of SecurityPolicies.
-    pub namespaces: BTreeMap<String, BTreeSet<Standard>>,
-    /// Of ClusterSecurityPolicies, by name.
-    pub clusters: BTreeMap<String, ClusterWide>,
+    /// Standards by namespace, of SecurityPolicies, with the exceptions that name every policy that asks them
+    /// there.
+    pub namespaces: BTreeMap<String, BTreeMap<Standard, Exceptions>>,
+    /// Of ClusterSecurityPolicies, by name, with the exceptions of each namespace.
+    pub clusters: BTreeMap<String, (ClusterWide, BTreeMap<String, Exceptions>)>,
 }
 
 #[cfg(test)]

@@ -168,9 +168,10 @@ async fn review(shared: &Shared, body: &[u8]) -> Result<Vec<u8>, Failure> {
     let request = Review::parse(body).map_err(Failure::NoReview)?;
     let namespace = request.namespace.as_deref().unwrap_or_default();
     let policies = shared.policies.of_namespace(&shared.client, namespace).await.map_err(Failure::NoPolicies)?;
-    let paused = holds(shared.pauses.borrow().as_ref(), clock::now());
+    let now = clock::now();
+    let paused = holds(shared.pauses.borrow().as_ref(), now);
     let enforcement = if paused { Enforcement::Paused } else { Enforcement::InForce };
-    let answer = decide(&request, &policies, enforcement);
+    let answer = decide(&request, &policies, enforcement, now);
     let (kind, namespace, name) = (&*request.kind.kind, request.namespace.as_deref(), request.name.as_deref());
     let (allowed, warnings) = (answer.allowed, answer.warnings.len());
     if !allowed || warnings > 0 {

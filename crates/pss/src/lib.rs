@@ -47,6 +47,27 @@ pub fn explain(level: Level, version: Version, pod: &Pod<'_>) -> Vec<Violation> 
     decide(level, version, pod, Fixes::wanted())
 }
 
+/// As [`explain`], but for containers that are excepted from a check, by its id.
+///
+/// A check decides as if the Pod had no containers but the rest, so that nothing that another container
+/// does is admitted with them; where all are excepted, what the Pod as a whole sets is, too.
+#[must_use]
+pub fn explain_except(
+    level: Level,
+    version: Version,
+    pod: &Pod<'_>,
+    excepted: impl Fn(&str, ContainerKind, usize) -> bool,
+) -> Vec<Violation> {
+    let (whole, mut fixes) = (View::of(pod), Fixes::wanted());
+    let decide = |check: &Applied| {
+        let rest = whole.without(|kind, index| excepted(check.check.id, kind, index));
+        let all = rest.containers().next().is_none() && whole.containers().next().is_some();
+        let violation = if all { None } else { check.decide(&rest, &mut fixes) };
+        violation.map(|violation| Violation { fixes: fixes.take(), ..violation })
+    };
+    check::plan(level, version).iter().filter_map(decide).collect()
+}
+
 fn decide(level: Level, version: Version, pod: &Pod<'_>, mut fixes: Fixes) -> Vec<Violation> {
     let view = View::of(pod);
     let mut violations = vec![];

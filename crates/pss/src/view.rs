@@ -29,6 +29,12 @@ impl<'p, 'a> View<'p, 'a> {
         Self { pod, containers: pod.containers() }
     }
 
+    /// The same Pod without some of its containers.
+    pub(crate) fn without(&self, excepted: impl Fn(ContainerKind, usize) -> bool) -> Self {
+        let rest = self.containers().filter(|it| !excepted(it.kind, it.index));
+        Self { pod: self.pod, containers: rest.collect() }
+    }
+
     /// Every container, in the order in which the reference names them.
     pub(crate) fn containers(&self) -> impl Iterator<Item = Placed<'p, 'a>> + Clone {
         self.containers.iter().copied()

@@ -46,7 +46,7 @@ fn namespace(level: Level, version: Version) -> String {
 }
 
 fn floors(standards: &[(Level, Version)]) -> Vec<Floor> {
-    let standard = |level, version| [Standard { level, version, rules: Rules::default() }].into();
+    let standard = |level, version| [(Standard { level, version, rules: Rules::default() }, vec![])].into();
     let namespaces = standards.iter().map(|(level, version)| (namespace(*level, *version), standard(*level, *version)));
     let namespaces = namespaces.collect();
     compile(&Demand { namespaces, ..Demand::default() })

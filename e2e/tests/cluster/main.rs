@@ -6,6 +6,7 @@ mod bad_input;
 mod cluster_policy;
 mod crd_rules;
 mod crds_deleted;
+mod exceptions;
 mod floor;
 mod harness;
 mod keys;
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
     psa::tests(&mut tests);
     floor::tests(&mut tests);
     rules::tests(&mut tests);
+    exceptions::tests(&mut tests);
     cluster_policy::tests(&mut tests);
     keys::tests(&mut tests);
     retention::tests(&mut tests);

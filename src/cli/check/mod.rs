@@ -1,6 +1,7 @@
 //! `rampart check`: judges manifests as the webhook would judge the pods that come of them.
 
 mod output;
+mod policies;
 mod source;
 mod verdict;
 
@@ -10,6 +11,7 @@ use std::{
     num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::Context as _;
@@ -18,12 +20,13 @@ use rampart_pss::{Level, Version};
 
 use self::{
     output::Format,
+    policies::Judges,
     source::{Found, Unreadable},
-    verdict::{Outcome, Scope, Severity, judge},
+    verdict::{Outcome, Severity, judge},
 };
 use super::{BAD_INPUT, FOUND};
 use crate::{
-    api::{AdmissionPolicy, HardeningMode, SecurityPolicy},
+    api::{AdmissionPolicy, HardeningMode},
     hardening::{Covering, Origin, Requirement, Rules},
 };
 
@@ -37,7 +40,8 @@ pub(super) struct Check {
     /// Files, directories, or `-`.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
-    /// A file of SecurityPolicies: each judges the manifests of its namespace. May be repeated.
+    /// A file or directory of SecurityPolicies, ClusterSecurityPolicies and PolicyExceptions; Namespaces in it
+    /// give their labels. May be repeated.
     #[arg(long = "policy", value_name = "FILE", conflicts_with_all = ["level", "version"])]
     policies: Vec<PathBuf>,
     /// Namespace of manifests and policies that name none.
@@ -91,10 +95,10 @@ impl Report {
 
 impl Check {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let (policies, mut report) = self.policies();
+        let (judges, mut report) = self.judges();
         let (files, missing) = source::files(&self.paths);
         report.unreadable.extend(missing);
-        for part in judge_all(&files, &policies, &self.namespace)? {
+        for part in judge_all(&files, &judges, &self.namespace)? {
             report.outcomes.extend(part.outcomes);
             report.unreadable.extend(part.unreadable);
             report.skipped = report.skipped.saturating_add(part.skipped);
@@ -123,31 +127,20 @@ impl Check {
     }
 
     /// What to judge by; what is wrong with the policies' files is bad input too.
-    fn policies(&self) -> (Vec<(Scope, Covering)>, Report) {
-        if self.policies.is_empty() {
-            let requirement = Requirement {
-                mode: HardeningMode::Enforce,
-                level: self.level,
-                version: self.version,
-                rules: Rules::default(),
-                admission_policy: AdmissionPolicy::None,
-            };
-            return (vec![(Scope::Every, Covering { origin: Origin::CommandLine, requirement })], Report::default());
+    fn judges(&self) -> (Judges, Report) {
+        if !self.policies.is_empty() {
+            let (policies, unreadable) = policies::read(&self.policies, &self.namespace);
+            return (Judges::Files(policies), Report { unreadable, ..Report::default() });
         }
-        let (mut policies, mut report) = (vec![], Report::default());
-        for path in &self.policies {
-            let Found { objects, unreadable } = source::read(path);
-            report.unreadable.extend(unreadable);
-            for object in objects {
-                let unreadable = |why: String| Unreadable { file: object.file.clone(), line: Some(object.line), why };
-                match covering(&object.value, &self.namespace) {
-                    Ok(Some(policy)) => policies.push(policy),
-                    Ok(None) => {}
-                    Err(why) => report.unreadable.push(unreadable(why)),
-                }
-            }
-        }
-        (policies, report)
+        let requirement = Requirement {
+            mode: HardeningMode::Enforce,
+            level: self.level,
+            version: self.version,
+            rules: Rules::default(),
+            admission_policy: AdmissionPolicy::None,
+        };
+        let covering = Covering { origin: Origin::CommandLine, requirement, exceptions: Arc::default() };
+        (Judges::Flags([covering].into()), Report::default())
     }
 
     fn write(&self, report: &Report) -> anyhow::Result<()> {
@@ -161,39 +154,25 @@ impl Check {
     }
 }
 
-/// Reads a policy; `None` where it asks nothing of pods.
-fn covering(value: &serde_json::Value, namespace: &str) -> Result<Option<(Scope, Covering)>, String> {
-    let kind = value.get("kind").and_then(serde_json::Value::as_str).unwrap_or_default();
-    if kind != "SecurityPolicy" {
-        return Err(format!("{kind} is no SecurityPolicy"));
-    }
-    let policy: SecurityPolicy = serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
-    let Some(hardening) = &policy.spec.hardening else { return Ok(None) };
-    let requirement = Requirement::try_from(hardening).map_err(|error| error.to_string())?;
-    let origin = Origin::SecurityPolicy(policy.metadata.name.unwrap_or_default());
-    let scope = Scope::Namespace(policy.metadata.namespace.unwrap_or_else(|| namespace.into()));
-    Ok(Some((scope, Covering { origin, requirement })))
-}
-
 /// Judges files on every core, in order.
-fn judge_all(files: &[PathBuf], policies: &[(Scope, Covering)], namespace: &str) -> anyhow::Result<Vec<Report>> {
+fn judge_all(files: &[PathBuf], judges: &Judges, namespace: &str) -> anyhow::Result<Vec<Report>> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let share = files.len().div_ceil(cores).max(1);
     std::thread::scope(|scope| {
         let running: Vec<_> =
-            files.chunks(share).map(|files| scope.spawn(move || judge_share(files, policies, namespace))).collect();
+            files.chunks(share).map(|files| scope.spawn(move || judge_share(files, judges, namespace))).collect();
         let joined = running.into_iter().map(std::thread::ScopedJoinHandle::join);
         joined.map(|report| report.map_err(|_| anyhow::anyhow!("a judging thread panicked"))).collect()
     })
 }
 
-fn judge_share(files: &[impl AsRef<Path>], policies: &[(Scope, Covering)], namespace: &str) -> Report {
+fn judge_share(files: &[impl AsRef<Path>], judges: &Judges, namespace: &str) -> Report {
     let mut report = Report::default();
     for file in files {
         let Found { objects, unreadable } = source::read(file.as_ref());
         report.unreadable.extend(unreadable);
         for object in objects {
-            match judge(object, policies, namespace) {
+            match judge(object, judges, namespace) {
                 Ok(Some(outcome)) => report.outcomes.push(outcome),
                 Ok(None) => report.skipped = report.skipped.saturating_add(1),
                 Err(unreadable) => report.unreadable.push(unreadable),

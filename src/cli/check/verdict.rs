@@ -4,11 +4,15 @@ use rampart_pss::{Level, Path, Pod, aggregate};
 use serde::{Deserialize as _, Serialize};
 use serde_json::Value;
 
-use super::source::{Object, Unreadable};
+use super::{
+    policies::Judges,
+    source::{Object, Unreadable},
+};
 use crate::{
     admission::template_path,
     api::HardeningMode,
-    hardening::{Covering, Finding, Origin, RulesPod, Seen, ask_rules, default_pod, default_template, findings},
+    hardening::{Finding, Origin, RulesPod, Seen, ask_rules, default_pod, default_template, findings},
+    runtime::clock,
 };
 
 /// What is said of one object.
@@ -69,11 +73,7 @@ impl From<HardeningMode> for Severity {
 
 /// Judges an object by the policies of its namespace, which is `namespace` where it names none; `None`
 /// where it holds no pod.
-pub(super) fn judge(
-    mut object: Object,
-    policies: &[(Scope, Covering)],
-    namespace: &str,
-) -> Result<Option<Outcome>, Unreadable> {
+pub(super) fn judge(mut object: Object, judges: &Judges, namespace: &str) -> Result<Option<Outcome>, Unreadable> {
     let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(ToOwned::to_owned);
     let kind = text(&object.value, "/kind").unwrap_or_default();
     let group = text(&object.value, "/apiVersion").unwrap_or_default();
@@ -94,12 +94,11 @@ pub(super) fn judge(
                 line: Some(object.line),
                 why: format!("{kind} {}: {error}", name.as_deref().unwrap_or_default()),
             };
-            let covering: Vec<Covering> =
-                policies.iter().filter(|(scope, _)| scope.covers(&namespace)).map(|(_, it)| it.clone()).collect();
+            let covering = judges.of_namespace(&namespace);
             let standards = Pod::deserialize(&*template).map_err(unreadable)?;
             let rules = ask_rules(&covering).then(|| RulesPod::deserialize(&*template)).transpose();
             let pod = Seen { standards, rules: rules.map_err(unreadable)? };
-            let findings = findings(&covering, &pod);
+            let findings = findings(&covering, &pod, clock::now());
             let prefix = format!("{}{pointer}", object.pointer);
             (said(&findings), findings.iter().flat_map(|finding| rows(finding, &prefix)).collect())
         }
@@ -117,24 +116,6 @@ pub(super) fn judge(
         message,
         violations,
     }))
-}
-
-/// Which namespaces a policy covers.
-#[derive(Debug, Clone)]
-pub(super) enum Scope {
-    /// All: the policy is a flag.
-    Every,
-    /// One.
-    Namespace(String),
-}
-
-impl Scope {
-    fn covers(&self, namespace: &str) -> bool {
-        match self {
-            Self::Every => true,
-            Self::Namespace(name) => name == namespace,
-        }
-    }
 }
 
 fn said(findings: &[Finding<'_>]) -> String {

@@ -111,7 +111,8 @@ impl Floors {
             news.borrow_and_update();
             pauses.borrow_and_update();
             let confirmation = confirmed.borrow_and_update().clone();
-            let demand = self.index.demand();
+            let now = clock::now();
+            let demand = self.index.demand(now);
             // Taken back is only what is still not wanted, beside what has been in force since.
             let passed = self.pass(&demand, &confirmation, settled && demand == last).await;
             last = demand;
@@ -127,7 +128,8 @@ impl Floors {
             };
             let until = self.in_force.borrow().paused.as_ref().map(|pause| pause.until);
             // Not longer than a minute: a clock may be set, and a machine may sleep.
-            let end = until.map(|until| left(until, clock::now()).min(Duration::from_mins(1)));
+            let ends = [until, last.next_end()].into_iter().flatten();
+            let end = ends.map(|until| left(until, clock::now()).min(Duration::from_mins(1))).min();
             let pause = [retry, later, end].into_iter().flatten().min();
             let again = async {
                 match pause {

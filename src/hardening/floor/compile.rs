@@ -1,6 +1,9 @@
 //! From what namespaces enforce to ValidatingAdmissionPolicies and their bindings.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use k8s_openapi::{
     api::admissionregistration::v1::{
@@ -11,10 +14,13 @@ use k8s_openapi::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::content::{Content, short};
+use super::{
+    content::{Content, short},
+    exceptions::Excepted,
+};
 use crate::{
     api::labels::{FLOOR, MANAGED_BY, MANAGER, PART},
-    hardening::{ClusterWide, Demand, SYSTEM_NAMESPACES, Standard, cel::strings},
+    hardening::{ClusterWide, Demand, Exceptions, SYSTEM_NAMESPACES, Standard, cel::strings},
 };
 
 /// Longest list of namespaces in one expression, in characters; the API server admits 100,000.
@@ -84,49 +90,72 @@ const NAMESPACE: &str = "namespace";
 /// that has no form here gives nothing: it would be a floor with a hole.
 #[must_use]
 pub fn compile(demand: &Demand) -> Vec<Floor> {
-    let mut namespaces: BTreeMap<&Standard, Vec<&str>> = BTreeMap::new();
+    let mut namespaces: BTreeMap<&Standard, Vec<(&str, &Exceptions)>> = BTreeMap::new();
     for (namespace, standards) in &demand.namespaces {
-        for standard in standards {
-            namespaces.entry(standard).or_default().push(namespace);
+        for (standard, exceptions) in standards {
+            namespaces.entry(standard).or_default().push((namespace, exceptions));
         }
     }
-    let wide = demand.clusters.iter().map(|(name, policy)| (name, policy, policy.requirement.standard()));
-    let wide: Vec<_> = wide.collect();
-    // Made once for each standard: there may be thousands of policies, and a handful of these.
-    let standards: BTreeSet<&Standard> = namespaces.keys().copied().chain(wide.iter().map(|(.., it)| it)).collect();
-    let contents: BTreeMap<&Standard, Content> =
-        standards.into_iter().filter_map(|standard| Some((standard, Content::of(standard)?))).collect();
     let mut floors = vec![];
     for (standard, namespaces) in namespaces {
-        let Some(content) = contents.get(standard) else { continue };
-        let shards = shards(&namespaces).into_iter().enumerate();
-        floors.extend(shards.map(|(shard, namespaces)| content.named(shard, namespaces)));
-    }
-    for (name, policy, standard) in &wide {
-        let Some(content) = contents.get(standard) else { continue };
-        let floor = content.selected(name, policy);
-        match floors.iter_mut().find(|other| other.policy == floor.policy) {
-            // Equal policies share one.
-            Some(Floor { place: Place::Selected(names), .. }) => names.push((*name).clone()),
-            _ => floors.push(floor),
+        let Some(content) = Content::of(standard) else { continue };
+        for (shard, part) in shards(&namespaces).into_iter().enumerate() {
+            let excepted = part.iter().filter(|(_, exceptions)| !exceptions.is_empty());
+            let excepted: Excepted<'_> = excepted.map(|(name, exceptions)| (*name, exceptions.as_slice())).collect();
+            let names = part.iter().map(|(name, _)| (*name).to_owned()).collect();
+            floors.extend(content.lifted(&excepted).map(|content| content.named(shard, names)));
         }
     }
+    floors.extend(compile_wide(demand));
     floors
 }
 
+/// Equal policies share one, with the exceptions that name all of them.
+fn compile_wide(demand: &Demand) -> Vec<Floor> {
+    let mut groups: Vec<(&ClusterWide, BTreeMap<String, Exceptions>, Vec<String>)> = vec![];
+    for (name, (policy, exceptions)) in &demand.clusters {
+        let same = |other: &ClusterWide| {
+            other.requirement.standard() == policy.requirement.standard()
+                && (&other.selector, &other.included) == (&policy.selector, &policy.included)
+        };
+        match groups.iter_mut().find(|(other, ..)| same(other)) {
+            Some((_, shared, names)) => {
+                for (namespace, shared) in shared.iter_mut() {
+                    shared.retain(|exception| exceptions.get(namespace).is_some_and(|them| them.contains(exception)));
+                }
+                shared.retain(|_, exceptions| !exceptions.is_empty());
+                names.push(name.clone());
+            }
+            None => groups.push((policy, exceptions.clone(), vec![name.clone()])),
+        }
+    }
+    // Made once for each standard: there may be thousands of policies, and a handful of these.
+    let standards: BTreeSet<Standard> = groups.iter().map(|(policy, ..)| policy.requirement.standard()).collect();
+    let contents: BTreeMap<Standard, Content> = standards
+        .into_iter()
+        .filter_map(|standard| Content::of(&standard).map(|content| (standard, content)))
+        .collect();
+    let floor = |(policy, exceptions, names): (&ClusterWide, BTreeMap<String, Exceptions>, Vec<String>)| {
+        let excepted = exceptions.iter().map(|(name, exceptions)| (name.as_str(), exceptions.as_slice())).collect();
+        let content = contents.get(&policy.requirement.standard())?.lifted(&excepted)?;
+        Some(content.selected(names, policy))
+    };
+    groups.into_iter().filter_map(floor).collect()
+}
+
 /// Cuts a list of names so that each part fits an expression.
-fn shards(namespaces: &[&str]) -> Vec<Vec<String>> {
-    let mut shards: Vec<Vec<String>> = vec![];
+fn shards<'d>(namespaces: &[(&'d str, &'d Exceptions)]) -> Vec<Vec<(&'d str, &'d Exceptions)>> {
+    let mut shards: Vec<Vec<_>> = vec![];
     let mut length = SHARD;
-    for namespace in namespaces {
-        let more = namespace.len().saturating_add(4);
+    for place in namespaces {
+        let more = place.0.len().saturating_add(4);
         length = length.saturating_add(more);
         if length > SHARD {
             shards.push(vec![]);
             length = more;
         }
         if let Some(shard) = shards.last_mut() {
-            shard.push((*namespace).to_owned());
+            shard.push(*place);
         }
     }
     shards
@@ -138,14 +167,19 @@ impl Content {
         self.floor(format!("{}-{shard}", self.base), here, LabelSelector::default(), Place::Named(namespaces))
     }
 
-    fn selected(&self, name: &str, policy: &ClusterWide) -> Floor {
+    /// With exceptions, where there are any.
+    fn lifted(&self, excepted: &Excepted<'_>) -> Option<Cow<'_, Self>> {
+        if excepted.is_empty() { Some(Cow::Borrowed(self)) } else { self.with(excepted).map(Cow::Owned) }
+    }
+
+    fn selected(&self, names: Vec<String>, policy: &ClusterWide) -> Floor {
         let out = SYSTEM_NAMESPACES.iter().filter(|name| !policy.included.contains(**name));
         let here = condition(NOT_SYSTEM, format!("!(request.namespace in {})", strings(out)));
         let mut digest = Sha256::new();
         digest.update(serde_json::to_string(&policy.selector).unwrap_or_default());
         digest.update(&here.expression);
-        let place = Place::Selected(vec![name.to_owned()]);
-        self.floor(format!("{}-{}", self.base, short(digest)), here, policy.selector.clone(), place)
+        let name = format!("{}-{}", self.base, short(digest));
+        self.floor(name, here, policy.selector.clone(), Place::Selected(names))
     }
 
     fn floor(&self, name: String, here: MatchCondition, selector: LabelSelector, place: Place) -> Floor {
@@ -228,7 +262,7 @@ mod tests {
 
     fn enforced(names: &[&str], level: Level, version: Version) -> Demand {
         let standard = Standard { level, version, rules: Rules::default() };
-        let namespaces = names.iter().map(|name| ((*name).to_owned(), [standard.clone()].into())).collect();
+        let namespaces = names.iter().map(|name| ((*name).to_owned(), [(standard.clone(), vec![])].into())).collect();
         Demand { namespaces, clusters: BTreeMap::new() }
     }
 
@@ -246,12 +280,12 @@ mod tests {
 
     #[test]
     fn a_cluster_policy_keeps_its_selector_and_leaves_system_namespaces_out() {
-        let clusters: BTreeMap<String, ClusterWide> = [
+        let clusters = [
             ("one".to_owned(), selecting("web", &[])),
             ("same".to_owned(), selecting("web", &[])),
             ("other".to_owned(), selecting("db", &["kube-system"])),
-        ]
-        .into();
+        ];
+        let clusters = clusters.into_iter().map(|(name, policy)| (name, (policy, BTreeMap::new()))).collect();
         let floors = compile(&Demand { clusters, namespaces: BTreeMap::new() });
         let places: Vec<&Place> = floors.iter().map(|floor| &floor.place).collect();
         assert_eq!(
@@ -280,18 +314,49 @@ mod tests {
         assert!(compile(&enforced(&["a"], Level::Privileged, Version::LATEST)).is_empty());
     }
 
+    /// How long the variables are together; each is there once.
+    fn length(floor: &Floor) -> usize {
+        let variables = floor.policy.spec.clone().unwrap().variables.unwrap();
+        let names: BTreeSet<&str> = variables.iter().map(|variable| variable.name.as_str()).collect();
+        assert_eq!(names.len(), variables.len(), "a variable is there twice");
+        variables.iter().map(|variable| variable.expression.len()).sum()
+    }
+
+    #[test]
+    fn rules_and_exceptions_have_variables_of_their_own() {
+        let wire = serde_json::json!({
+            "readOnlyRootFilesystem": "Required", "hostPorts": {"allow": []}, "probes": ["liveness"],
+            "capabilities": {"allowAdd": []}, "seccomp": {}, "images": {"forbidTags": ["latest"]},
+        });
+        let wire: crate::api::Rules = serde_json::from_value(wire).unwrap();
+        let ids = rampart_pss::CHECKS.iter().map(|check| format!("pss/{}", check.id));
+        let ids: Vec<String> =
+            ids.chain(crate::hardening::RULES.iter().map(|about| format!("hardening/{}", about.id))).collect();
+        let exception = serde_json::json!({
+            "apiVersion": "rampart.dev/v1alpha1", "kind": "PolicyException", "metadata": {"name": "e"},
+            "spec": {"policies": [{"kind": "SecurityPolicy", "name": "p"}], "rules": ids, "images": ["**"],
+                     "reason": "a test", "expiresAt": "2027-01-01T00:00:00Z"},
+        });
+        let exception: crate::api::PolicyException = serde_json::from_value(exception).unwrap();
+        let exception = crate::hardening::Exception::try_from(&exception).unwrap();
+        let rules = Rules::try_from(&wire).unwrap();
+        let standard = Standard { level: Level::Restricted, version: Version::LATEST, rules };
+        let demand = |exceptions: Exceptions| Demand {
+            namespaces: [("a".to_owned(), [(standard.clone(), exceptions)].into())].into(),
+            clusters: BTreeMap::new(),
+        };
+        let (plain, lifted) = (compile(&demand(vec![])), compile(&demand(vec![exception])));
+        assert!(length(&plain[0]) < length(&lifted[0]));
+        assert_eq!(plain[0].policy.metadata.name, lifted[0].policy.metadata.name, "it is changed in place");
+    }
+
     #[test]
     fn every_version_has_a_floor_whose_expressions_fit() {
         for level in [Level::Baseline, Level::Restricted] {
             for minor in 0..=Version::NEWEST_MINOR {
                 let floors = compile(&enforced(&["a"], level, Version::minor(minor)));
                 assert_eq!(floors.len(), 1, "{level}:{minor}: a check has no form");
-                let spec = floors[0].policy.spec.clone().unwrap();
-                let variables = spec.variables.unwrap();
-                let names: BTreeSet<&str> = variables.iter().map(|variable| variable.name.as_str()).collect();
-                assert_eq!(names.len(), variables.len(), "a variable is there twice");
-                let whole: usize = variables.iter().map(|variable| variable.expression.len()).sum();
-                assert!(whole < 30_000, "{whole} characters");
+                assert!(length(&floors[0]) < 30_000);
             }
         }
     }

@@ -4,6 +4,7 @@ use k8s_openapi::api::admissionregistration::v1::{Validation, Variable};
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    exceptions::{self, Excepted},
     rules,
     standards::{self, Form, shared},
 };
@@ -13,6 +14,7 @@ use crate::hardening::{
 };
 
 /// The variables and the validation of an admission policy.
+#[derive(Clone)]
 pub(super) struct Content {
     /// What its names begin with.
     pub(super) base: String,
@@ -25,16 +27,43 @@ impl Content {
     /// `None` where nothing is to be refused, or where a check has no form here: it would be a floor with
     /// a hole.
     pub(super) fn of(standard: &Standard) -> Option<Self> {
+        Self::excepting(standard, &Excepted::new())
+    }
+
+    /// The same with exceptions; its names are those without, so that one that comes or goes changes the
+    /// policy in place.
+    pub(super) fn with(&self, excepted: &Excepted<'_>) -> Option<Self> {
+        let content = Self::excepting(&self.standard, excepted)?;
+        Some(Self { base: self.base.clone(), ..content })
+    }
+
+    fn excepting(standard: &Standard, excepted: &Excepted<'_>) -> Option<Self> {
         let Standard { level, version, rules } = standard;
+        let named = exceptions::rules(excepted);
+        let lift = |rule: String, form: Form| {
+            if named.contains(rule.as_str()) { exceptions::except(&rule, &form) } else { form }
+        };
         let checks: Vec<(String, Form)> = rampart_pss::checks(*level, *version)
             .iter()
-            .map(|applied| Some((format!("violates_{}", applied.check.id), standards::form(applied)?)))
+            .map(|applied| {
+                let id = applied.check.id;
+                Some((format!("violates_{id}"), lift(format!("pss/{id}"), standards::form(applied)?)))
+            })
             .collect::<Option<_>>()?;
-        let rules: Vec<(String, Form)> = rules.forms().map(|(about, parts)| rules::form(about, &parts)).collect();
+        let rules: Vec<(String, Form)> = rules
+            .forms()
+            .map(|(about, parts)| {
+                let (name, form) = rules::form(about, &parts);
+                (name, lift(format!("hardening/{}", about.id), form))
+            })
+            .collect();
         if checks.is_empty() && rules.is_empty() {
             return None;
         }
         let mut variables = shared();
+        if !excepted.is_empty() {
+            variables.extend(exceptions::variables(excepted));
+        }
         for (name, form) in checks.iter().chain(&rules) {
             for variable in &form.variables {
                 // Two checks may look at the same thing.

@@ -8,6 +8,7 @@
 
 mod compile;
 mod content;
+mod exceptions;
 mod rules;
 mod standards;
 

@@ -23,5 +23,5 @@ pub(super) fn form(about: &About, parts: &[Part]) -> (String, Form) {
     let said = format!("{} + ({said}).join('; ') + ')'", string(&format!("hardening/{} (", about.id)));
     let form = Form { violated, said, variables: vec![] };
     let form = if about.windows { form } else { form.unless("!variables.windows") };
-    (format!("violates_{}", about.id.replace('.', "_")), form)
+    (format!("breaks_{}", about.id.replace('.', "_")), form)
 }

@@ -4,7 +4,7 @@ use rampart_pss::Path;
 
 use super::{
     About, CONTAINERS, Complaint, Part, Pod, Rule,
-    reference::{self, Pattern, REGISTRY, SHA256},
+    reference::{self, Pattern, SHA256, normal_in_cel},
     told,
 };
 use crate::{
@@ -82,7 +82,7 @@ impl Images {
         let known = |patterns: &[Pattern]| {
             let all: Vec<String> = patterns
                 .iter()
-                .map(|pattern| format!("{}.matches({})", normal(image), string(&pattern.expression)))
+                .map(|pattern| format!("{}.matches({})", normal_in_cel(image), string(&pattern.expression)))
                 .collect();
             all.join(" || ")
         };
@@ -104,18 +104,6 @@ impl Images {
         };
         format!("({wrong} || {bad})")
     }
-}
-
-/// [`reference::normal`] in CEL.
-fn normal(image: &str) -> String {
-    let first = format!("{image}.split('/')[0]");
-    format!(
-        "(!{image}.contains('/') ? 'docker.io/library/' + {image} : \
-         {first} in ['docker.io', 'index.docker.io'] ? \
-         'docker.io/' + (size({image}.split('/')) == 2 ? 'library/' : '') + {image}.substring(size({first}) + 1) : \
-         {first}.matches({}) ? {image} : 'docker.io/' + {image})",
-        string(REGISTRY)
-    )
 }
 
 impl Rule for Images {

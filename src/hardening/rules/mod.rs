@@ -23,11 +23,13 @@ mod volumes;
 
 use std::{cmp::Ordering, fmt, sync::Arc};
 
-use rampart_pss::Path;
+use rampart_pss::{ContainerKind, Path};
 
 pub use pod::Pod;
 use pod::{Placed, Volume};
+pub(super) use reference::{Pattern, normal, normal_in_cel};
 
+use super::Covered;
 use crate::api::{self, Invalid};
 
 /// What is to be known of a rule, whoever asks for it.
@@ -57,6 +59,8 @@ pub struct Complaint {
     pub text: String,
     /// The field.
     pub path: Path,
+    /// The container, where it is about one.
+    pub container: Option<(ContainerKind, usize)>,
     /// The value to set, as JSON, where there is one that any policy would accept.
     pub fix: Option<&'static str>,
 }
@@ -167,12 +171,21 @@ impl Rules {
         self.rules.is_empty()
     }
 
-    /// What is wrong with a Pod, by rule, sorted by id.
+    /// What is wrong with a Pod, by rule, sorted by id, but for what exceptions cover.
     #[must_use]
-    pub fn violations(&self, pod: &Pod) -> Vec<Violation> {
+    pub fn violations(&self, pod: &Pod, covered: Option<&Covered<'_>>) -> Vec<Violation> {
+        let stays = |rule: &str, complaint: &Complaint| match (covered, complaint.container) {
+            (None, _) => true,
+            (Some(covered), Some((kind, index))) => !covered.covers(rule, kind, index),
+            (Some(covered), None) => !covered.covers_pod(rule),
+        };
+        let complaints = |rule: &dyn Rule| {
+            let id = format!("hardening/{}", rule.about().id);
+            rule.complaints(pod).into_iter().filter(|complaint| stays(&id, complaint)).collect()
+        };
         let judged = self.rules.iter().filter(|rule| rule.about().windows || !pod.is_windows());
         judged
-            .map(|rule| Violation { about: rule.about(), complaints: rule.complaints(pod) })
+            .map(|rule| Violation { about: rule.about(), complaints: complaints(rule.as_ref()) })
             .filter(|violation| !violation.complaints.is_empty())
             .collect()
     }
@@ -201,17 +214,22 @@ impl Violation {
 impl Complaint {
     /// About the Pod.
     fn pod(text: impl Into<String>, path: Path) -> Self {
-        Self { text: text.into(), path, fix: None }
+        Self { text: text.into(), path, container: None, fix: None }
     }
 
     /// About a container.
     fn container(it: Placed<'_>, field: impl Into<std::borrow::Cow<'static, str>>, text: &str) -> Self {
-        Self { text: format!("container \"{}\" {text}", it.container.name()), path: it.field(field), fix: None }
+        Self {
+            text: format!("container \"{}\" {text}", it.container.name()),
+            path: it.field(field),
+            container: Some(it.place()),
+            fix: None,
+        }
     }
 
     /// About a volume.
     fn volume(index: usize, volume: &Volume, field: &'static str, text: &str) -> Self {
-        Self { text: format!("volume \"{}\" {text}", volume.name()), path: Path::volume(index, field), fix: None }
+        Self::pod(format!("volume \"{}\" {text}", volume.name()), Path::volume(index, field))
     }
 
     /// With what would mend it.

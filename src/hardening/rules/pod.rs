@@ -10,7 +10,14 @@ use serde_json::Value;
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Pod {
     #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
     spec: Option<Spec>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Metadata {
+    labels: Option<BTreeMap<String, String>>,
 }
 
 /// Specification of a Pod.
@@ -148,6 +155,11 @@ pub(super) struct Placed<'p> {
 }
 
 impl Placed<'_> {
+    /// Its list and its index there.
+    pub(super) const fn place(&self) -> (ContainerKind, usize) {
+        (self.kind, self.index)
+    }
+
     /// A field of it.
     pub(super) fn field(&self, field: impl Into<std::borrow::Cow<'static, str>>) -> Path {
         Path::container(self.kind, self.index, field)
@@ -157,6 +169,23 @@ impl Placed<'_> {
 impl Pod {
     pub(super) fn spec(&self) -> Option<&Spec> {
         self.spec.as_ref()
+    }
+
+    /// Its labels.
+    pub(in crate::hardening) fn labels(&self) -> &BTreeMap<String, String> {
+        const NONE: &BTreeMap<String, String> = &BTreeMap::new();
+        self.metadata.labels.as_ref().unwrap_or(NONE)
+    }
+
+    /// Where its containers stand.
+    pub(in crate::hardening) fn places(&self) -> impl Iterator<Item = (ContainerKind, usize)> {
+        self.containers().map(|it| it.place())
+    }
+
+    /// Name and image of a container.
+    pub(in crate::hardening) fn container(&self, kind: ContainerKind, index: usize) -> Option<(&str, &str)> {
+        let found = self.containers().find(|it| it.place() == (kind, index))?;
+        Some((found.container.name(), found.container.image()))
     }
 
     /// Security settings of the Pod.

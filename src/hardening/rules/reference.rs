@@ -6,6 +6,8 @@ use std::{borrow::Cow, sync::LazyLock};
 
 use regex::Regex;
 
+use crate::hardening::cel::string;
+
 /// What makes the part before the first slash a registry.
 pub(super) const REGISTRY: &str = "[.:A-Z]|^localhost$";
 /// `[registry/]path[:tag][@digest]`, with the tag and the digest as groups.
@@ -24,7 +26,7 @@ static REGISTRY_REGEX: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(REG
 static SHA256_REGEX: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(SHA256).ok());
 
 /// An image's name with the registry that container runtimes assume.
-pub(super) fn normal(image: &str) -> Cow<'_, str> {
+pub(in crate::hardening) fn normal(image: &str) -> Cow<'_, str> {
     match image.split_once('/') {
         None => Cow::Owned(format!("docker.io/library/{image}")),
         Some(("docker.io" | "index.docker.io", path)) if !path.contains('/') => {
@@ -34,6 +36,18 @@ pub(super) fn normal(image: &str) -> Cow<'_, str> {
         Some((first, _)) if is_match(&REGISTRY_REGEX, first) => Cow::Borrowed(image),
         Some(_) => Cow::Owned(format!("docker.io/{image}")),
     }
+}
+
+/// [`normal`] in CEL, of an expression.
+pub(in crate::hardening) fn normal_in_cel(image: &str) -> String {
+    let first = format!("{image}.split('/')[0]");
+    format!(
+        "(!{image}.contains('/') ? 'docker.io/library/' + {image} : \
+         {first} in ['docker.io', 'index.docker.io'] ? \
+         'docker.io/' + (size({image}.split('/')) == 2 ? 'library/' : '') + {image}.substring(size({first}) + 1) : \
+         {first}.matches({}) ? {image} : 'docker.io/' + {image})",
+        string(REGISTRY)
+    )
 }
 
 fn is_match(regex: &LazyLock<Option<Regex>>, text: &str) -> bool {
@@ -62,12 +76,12 @@ pub(super) fn tag(image: &str) -> &str {
 }
 
 /// A pattern of images.
-#[derive(Debug)]
-pub(super) struct Pattern {
+#[derive(Debug, Clone)]
+pub(in crate::hardening) struct Pattern {
     /// As its author wrote it.
-    pub(super) text: String,
+    pub(in crate::hardening) text: String,
     /// What a normal name must match.
-    pub(super) expression: String,
+    pub(in crate::hardening) expression: String,
     regex: Regex,
 }
 
@@ -76,7 +90,7 @@ impl Pattern {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(in crate::hardening) fn parse(text: &str) -> Result<Self, String> {
         let allowed = |character: char| character.is_ascii_alphanumeric() || "._-/:@*+[]".contains(character);
         if text.is_empty() || !text.chars().all(allowed) {
             return Err(format!("{text:?} must be an image name in which * and ** stand for other characters"));
@@ -115,7 +129,13 @@ impl Pattern {
     }
 
     /// Whether a normal name matches.
-    pub(super) fn matches(&self, normal: &str) -> bool {
+    pub(in crate::hardening) fn matches(&self, normal: &str) -> bool {
         self.regex.is_match(normal)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
     }
 }

@@ -14,7 +14,7 @@ fn rules(asked: &Value) -> Rules {
 /// Details by rule, in order.
 fn said(asked: &Value, spec: &Value) -> Vec<String> {
     let pod: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
-    rules(asked).violations(&pod).iter().map(ToString::to_string).collect()
+    rules(asked).violations(&pod, None).iter().map(ToString::to_string).collect()
 }
 
 fn one(container: &Value) -> Value {

@@ -1,0 +1,125 @@
+//! What manifests are judged by: flags, or policies from files, as the operator would hold them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::source::{self, Found, Object, Unreadable};
+use crate::{
+    api::{ClusterSecurityPolicy, PolicyException, SecurityPolicy},
+    hardening::{ClusterWide, Covering, Exception, Origin, Policies, Requirement},
+    runtime::clock,
+};
+
+/// What judges manifests.
+#[derive(Debug)]
+pub(super) enum Judges {
+    /// One requirement, of every namespace.
+    Flags(Arc<[Covering]>),
+    /// Policies.
+    Files(Policies),
+}
+
+/// The label by which a namespace can always be selected.
+const NAME: &str = "kubernetes.io/metadata.name";
+
+impl Judges {
+    /// What covers a namespace.
+    pub(super) fn of_namespace(&self, namespace: &str) -> Arc<[Covering]> {
+        match self {
+            Self::Flags(covering) => covering.clone(),
+            Self::Files(policies) => {
+                let mut labels = policies.labels.get(namespace).cloned().unwrap_or_default();
+                labels.insert(NAME.into(), namespace.into());
+                policies.covering(namespace, &labels)
+            }
+        }
+    }
+}
+
+/// What is found in files of policies, before it is put together.
+#[derive(Default)]
+struct Read {
+    own: BTreeMap<String, Vec<Covering>>,
+    wide: BTreeMap<String, ClusterWide>,
+    labels: HashMap<String, BTreeMap<String, String>>,
+    exceptions: HashMap<String, Vec<Exception>>,
+}
+
+/// Reads policies, exceptions, and namespaces for their labels. What can't be read is bad input.
+pub(super) fn read(paths: &[PathBuf], namespace: &str) -> (Policies, Vec<Unreadable>) {
+    let mut read = Read::default();
+    let (files, mut unreadable) = source::files(paths);
+    for file in &files {
+        let Found { objects, unreadable: more } = source::read(file);
+        unreadable.extend(more);
+        for Object { file, line, value, .. } in objects {
+            if let Err(why) = read.add(&value, namespace) {
+                unreadable.push(Unreadable { file, line: Some(line), why });
+            }
+        }
+    }
+    for (namespace, exceptions) in &read.exceptions {
+        for exception in exceptions {
+            if let Err(why) = exception.permitted(namespace, &read.wide) {
+                eprintln!("PolicyException {namespace}/{} is not in force: {why}", exception.name);
+            }
+        }
+    }
+    let policies = Policies {
+        own: Arc::new(read.own.into_iter().map(|(namespace, all)| (namespace, all.into())).collect()),
+        wide: Arc::new(read.wide),
+        labels: Arc::new(read.labels),
+        exceptions: Arc::new(read.exceptions),
+    };
+    (policies, unreadable)
+}
+
+fn parsed<K: DeserializeOwned>(value: &Value) -> Result<K, String> {
+    K::deserialize(value).map_err(|error| error.to_string())
+}
+
+impl Read {
+    fn add(&mut self, value: &Value, namespace: &str) -> Result<(), String> {
+        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(ToOwned::to_owned);
+        let name = text("/metadata/name").unwrap_or_default();
+        let namespace = text("/metadata/namespace").unwrap_or_else(|| namespace.into());
+        match text("/kind").unwrap_or_default().as_str() {
+            "SecurityPolicy" => {
+                let policy: SecurityPolicy = parsed(value)?;
+                let Some(hardening) = &policy.spec.hardening else { return Ok(()) };
+                let requirement = Requirement::try_from(hardening).map_err(|error| error.to_string())?;
+                let origin = Origin::SecurityPolicy(name);
+                let covering = Covering { origin, requirement, exceptions: Arc::default() };
+                self.own.entry(namespace).or_default().push(covering);
+            }
+            "ClusterSecurityPolicy" => {
+                let policy: ClusterSecurityPolicy = parsed(value)?;
+                self.wide.insert(name, ClusterWide::try_from(&policy).map_err(|error| error.to_string())?);
+            }
+            "PolicyException" => {
+                let mut exception: PolicyException = parsed(value)?;
+                // It would be made now.
+                exception.metadata.creation_timestamp.get_or_insert_with(|| Time(clock::now()));
+                let exception = Exception::try_from(&exception).map_err(|error| error.to_string())?;
+                self.exceptions.entry(namespace).or_default().push(exception);
+            }
+            "Namespace" => {
+                let labels = value.pointer("/metadata/labels").map(parsed).transpose()?;
+                self.labels.insert(name, labels.unwrap_or_default());
+            }
+            kind => {
+                return Err(format!(
+                    "{kind} is no SecurityPolicy, ClusterSecurityPolicy, PolicyException or Namespace"
+                ));
+            }
+        }
+        Ok(())
+    }
+}

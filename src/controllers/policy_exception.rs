@@ -1,0 +1,127 @@
+//! PolicyException: says whether it is in force. Webhook and floor do what it says.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::{mpsc, watch};
+
+use super::{Context, Next, Reconciler, Triggers, requested};
+use crate::{
+    api::{
+        ExceptionState, PolicyException, PolicyExceptionStatus,
+        condition::{Conditions, Type},
+    },
+    cluster::{Result, events::Reason, leader::Leadership, policy_index::PolicyIndex, status},
+    hardening::Exception,
+    runtime::{clock, readiness::Gate, tasks::Tasks},
+};
+
+const EXPIRED: Reason = Reason::warning("ExceptionExpired");
+/// A clock may be set, and a machine may sleep.
+const LOOK_AGAIN: Duration = Duration::from_mins(5);
+
+/// The controller of PolicyExceptions.
+pub struct PolicyExceptions {
+    context: Context,
+    index: PolicyIndex,
+}
+
+impl PolicyExceptions {
+    /// Adds the controller to the tasks of a process.
+    pub fn spawn(
+        context: &Context,
+        (index, synced): (PolicyIndex, Gate),
+        mut leadership: Leadership,
+        tasks: &mut Tasks,
+    ) {
+        let (root, roots) = super::root::<PolicyException>();
+        let mut changes = index.changes();
+        let (stopped, context) = (context.stopped.clone(), context.clone());
+        let controller = Arc::new(Self { context: context.clone(), index });
+        tasks.spawn(Self::NAME, async move {
+            tokio::select! {
+                () = async { leadership.acquired().await; synced.was_opened().await } => {}
+                () = stopped.cancelled() => return Ok(()),
+            }
+            let ((one_tx, one), (_all, all)) = (mpsc::unbounded_channel(), watch::channel(0));
+            // Which are permitted depends on ClusterSecurityPolicies.
+            let waking = async {
+                while changes.changed().await.is_ok() {
+                    for exception in roots.store.state() {
+                        let _ = one_tx.send(ObjectRef::from_obj(exception.as_ref()));
+                    }
+                }
+                stopped.cancelled().await;
+                Ok(())
+            };
+            tokio::try_join!(super::run(controller, context, root, Triggers { one, all }), waking)?;
+            Ok(())
+        });
+    }
+
+    /// What is true of it, and when that changes by itself.
+    fn status(&self, exception: &PolicyException, now: Timestamp) -> (PolicyExceptionStatus, Option<Timestamp>) {
+        let mut conditions = Conditions::of_generation(exception.metadata.generation);
+        let namespace = exception.metadata.namespace.as_deref().unwrap_or_default();
+        let parsed = Exception::try_from(exception);
+        let mut end = None;
+        let refused = match &parsed {
+            Err(invalid) => Some(("Invalid", invalid.to_string(), ExceptionState::NotPermitted)),
+            Ok(parsed) if !parsed.holds(now) => {
+                Some(("Expired", format!("it ended at {}", parsed.expires), ExceptionState::Expired))
+            }
+            Ok(parsed) => {
+                end = Some(parsed.expires);
+                let refused = self.index.permits(namespace, parsed).err();
+                refused.map(|why| ("NotPermitted", why, ExceptionState::NotPermitted))
+            }
+        };
+        let state = match refused {
+            None => {
+                let until = end.map(|end| format!("until {end}")).unwrap_or_default();
+                conditions.set(Type::Accepted, true, "Accepted", "");
+                conditions.set(Type::Programmed, true, "Programmed", "");
+                conditions.set(Type::Ready, true, "Active", until);
+                ExceptionState::Active
+            }
+            Some((reason, why, state)) => {
+                let accepted = state == ExceptionState::Expired;
+                conditions.set(Type::Accepted, accepted, if accepted { "Accepted" } else { reason }, why.as_str());
+                conditions.set(Type::Programmed, false, reason, why.as_str());
+                conditions.set(Type::Ready, false, reason, why.as_str());
+                conditions.set(Type::Stalled, true, reason, why);
+                state
+            }
+        };
+        let old = exception.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let status = PolicyExceptionStatus {
+            observed_generation: exception.metadata.generation,
+            last_handled_reconcile_at: requested(exception),
+            state: Some(state),
+            conditions: conditions.carried_from(old, now),
+        };
+        (status, end)
+    }
+}
+
+impl Reconciler for PolicyExceptions {
+    type Root = PolicyException;
+    const NAME: &'static str = "policyexception";
+
+    async fn reconcile(&self, exception: &PolicyException) -> Result<Next> {
+        if exception.metadata.deletion_timestamp.is_some() {
+            return Ok(Next::Change);
+        }
+        let now = clock::now();
+        let (wanted, end) = self.status(exception, now);
+        let before = exception.status.as_ref().and_then(|status| status.state);
+        let wrote = status::report(&self.context.client, exception, &wanted).await?;
+        if wrote && before == Some(ExceptionState::Active) && wanted.state == Some(ExceptionState::Expired) {
+            let note = "what it admitted is refused again: pods that rely on it are not re-created";
+            self.context.events.publish(exception, EXPIRED, note).await;
+        }
+        let left = end.map(|end| Duration::try_from(end.duration_since(now)).unwrap_or_default());
+        Ok(left.map_or(Next::Change, |left| Next::After(left.clamp(Duration::from_millis(10), LOOK_AGAIN))))
+    }
+}

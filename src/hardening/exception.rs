@@ -1,0 +1,172 @@
+//! Exceptions: the one matcher of webhook, floor and command line. The time is an argument.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use rampart_pss::{CHECKS, ContainerKind};
+use rampart_reach::Selector;
+
+use super::{
+    ClusterWide, Origin, RULES, RulesPod,
+    rules::{Pattern, normal},
+};
+use crate::api::{self, Invalid, PolicyException, selector};
+
+/// A PolicyException, parsed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exception {
+    /// Its name.
+    pub name: String,
+    /// What it is about.
+    pub policies: BTreeSet<Origin>,
+    /// Ids of rules that may be violated.
+    pub rules: BTreeSet<String>,
+    /// Images that it covers.
+    pub(super) images: Vec<Pattern>,
+    /// Containers that it covers; none: all.
+    pub(super) containers: BTreeSet<String>,
+    /// Labels of pods that it covers, as the API server is told them.
+    pub(super) labels: LabelSelector,
+    pods: Selector,
+    created: Timestamp,
+    /// When it ends.
+    pub expires: Timestamp,
+}
+
+impl TryFrom<&PolicyException> for Exception {
+    type Error = Invalid;
+
+    fn try_from(exception: &PolicyException) -> Result<Self, Invalid> {
+        let spec = &exception.spec;
+        for (index, rule) in spec.rules.iter().enumerate() {
+            if !is_rule(rule) {
+                let problem =
+                    format!("{rule:?} is no rule: use an id that a message names, such as \"pss/privileged\"");
+                return Err(Invalid::at(format!("spec.rules[{index}]"), problem));
+            }
+        }
+        let pattern = |(index, text): (usize, &String)| {
+            Pattern::parse(text).map_err(|problem| Invalid::at(format!("spec.images[{index}]"), problem))
+        };
+        let labels = spec.pod_selector.clone().unwrap_or_default();
+        let origin = |policy: &api::PolicyReference| match policy.kind {
+            api::PolicyKind::SecurityPolicy => Origin::SecurityPolicy(policy.name.clone()),
+            api::PolicyKind::ClusterSecurityPolicy => Origin::ClusterSecurityPolicy(policy.name.clone()),
+        };
+        Ok(Self {
+            name: exception.metadata.name.clone().unwrap_or_default(),
+            policies: spec.policies.iter().map(origin).collect(),
+            rules: spec.rules.iter().cloned().collect(),
+            images: spec.images.iter().enumerate().map(pattern).collect::<Result<_, _>>()?,
+            containers: spec.containers.iter().cloned().collect(),
+            pods: selector::parse(&labels, "spec.podSelector")?,
+            labels,
+            // One that is being created is as old as it can be without breaking its bound.
+            created: exception.metadata.creation_timestamp.as_ref().map_or(spec.expires_at.0, |time| time.0),
+            expires: spec.expires_at.0,
+        })
+    }
+}
+
+fn is_rule(id: &str) -> bool {
+    let known = |room: &str, is: &dyn Fn(&str) -> bool| id.strip_prefix(room).is_some_and(is);
+    known("pss/", &|id| CHECKS.iter().any(|check| check.id == id))
+        || known("hardening/", &|id| RULES.iter().any(|about| about.id == id))
+}
+
+impl Exception {
+    /// Whether it has not ended.
+    #[must_use]
+    pub fn holds(&self, now: Timestamp) -> bool {
+        now < self.expires
+    }
+
+    /// Whether ClusterSecurityPolicies permit it in a namespace.
+    ///
+    /// # Errors
+    /// Why they do not.
+    pub fn permitted(&self, namespace: &str, wide: &BTreeMap<String, ClusterWide>) -> Result<(), String> {
+        for policy in &self.policies {
+            let asked: Vec<(&String, &ClusterWide)> = match policy {
+                Origin::ClusterSecurityPolicy(name) => wide.get_key_value(name).into_iter().collect(),
+                _ => wide.iter().collect(),
+            };
+            let mut why = match policy {
+                Origin::ClusterSecurityPolicy(name) => format!("there is no ClusterSecurityPolicy {name}"),
+                _ => format!("no ClusterSecurityPolicy permits exceptions in {namespace}"),
+            };
+            let permits = asked.into_iter().any(|(name, wide)| {
+                let Some(exceptions) = &wide.exceptions else { return false };
+                if !exceptions.namespaces.contains(namespace) {
+                    return false;
+                }
+                let longest = self.created.saturating_add(exceptions.max_duration).unwrap_or(Timestamp::MAX);
+                if self.expires > longest {
+                    why = format!("ClusterSecurityPolicy {name} permits exceptions until {longest} at the latest");
+                    return false;
+                }
+                true
+            });
+            if !permits {
+                if let Origin::ClusterSecurityPolicy(name) = policy
+                    && wide.contains_key(name)
+                    && why.starts_with("there is no")
+                {
+                    why = format!("ClusterSecurityPolicy {name} permits no exceptions in {namespace}");
+                }
+                return Err(why);
+            }
+        }
+        Ok(())
+    }
+
+    fn covers(&self, rule: &str, labels: &BTreeMap<String, String>, container: &str, image: &str) -> bool {
+        self.rules.contains(rule)
+            && (self.containers.is_empty() || self.containers.contains(container))
+            && self.pods.matches(labels)
+            && {
+                let image = normal(image);
+                self.images.iter().any(|pattern| pattern.matches(&image))
+            }
+    }
+}
+
+/// What exceptions cover of one pod.
+#[derive(Debug)]
+pub struct Covered<'e> {
+    exceptions: Vec<&'e Exception>,
+    pod: &'e RulesPod,
+}
+
+impl<'e> Covered<'e> {
+    /// `None` where no exception holds, or where it is not known which images the pod runs.
+    #[must_use]
+    pub fn of(exceptions: &'e [Exception], pod: Option<&'e RulesPod>, now: Timestamp) -> Option<Self> {
+        let exceptions: Vec<&Exception> = exceptions.iter().filter(|exception| exception.holds(now)).collect();
+        if exceptions.is_empty() { None } else { pod.map(|pod| Self { exceptions, pod }) }
+    }
+
+    /// Whether a rule may be violated by a container.
+    #[must_use]
+    pub fn covers(&self, rule: &str, kind: ContainerKind, index: usize) -> bool {
+        let Some((name, image)) = self.pod.container(kind, index) else { return false };
+        self.exceptions.iter().any(|exception| exception.covers(rule, self.pod.labels(), name, image))
+    }
+
+    /// Whether a rule may be violated by the pod as a whole: all its containers may.
+    #[must_use]
+    pub fn covers_pod(&self, rule: &str) -> bool {
+        let mut containers = self.pod.places().peekable();
+        containers.peek().is_some() && containers.all(|(kind, index)| self.covers(rule, kind, index))
+    }
+}
+
+/// Where a ClusterSecurityPolicy permits exceptions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permission {
+    /// The namespaces.
+    pub namespaces: BTreeSet<String>,
+    /// How long an exception may last.
+    pub max_duration: std::time::Duration,
+}

@@ -1,0 +1,144 @@
+//! Exceptions in an admission policy: one map by namespace, and for each check that some exception names,
+//! its containers without the covered ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use regex::Regex;
+
+use super::standards::Form;
+use crate::hardening::{
+    Exception,
+    cel::{string, strings},
+    rules::normal_in_cel,
+};
+
+/// Exceptions by namespace.
+pub(super) type Excepted<'e> = BTreeMap<&'e str, &'e [Exception]>;
+
+/// Longest map, in characters; the API server admits expressions of 100,000. What does not fit is not
+/// excepted.
+const LONGEST: usize = 80_000;
+
+/// Lists of containers that forms are about.
+const LISTS: [&str; 3] = ["containers", "lasting", "running"];
+
+/// Every rule that some exception names.
+pub(super) fn rules<'e>(excepted: &Excepted<'e>) -> BTreeSet<&'e str> {
+    excepted.values().flat_map(|exceptions| exceptions.iter()).flat_map(|it| &it.rules).map(String::as_str).collect()
+}
+
+/// Variables that say which exceptions hold for the Pod: `active`, with what it needs.
+///
+/// On CREATE the creation time is the API server's own clock; on UPDATE there is none to be trusted, and
+/// all that had not ended when the policy was compiled hold.
+pub(super) fn variables(excepted: &Excepted<'_>) -> Vec<(String, String)> {
+    let (mut namespaces, mut unselected, mut length) = (vec![], vec!["[]".to_owned()], 0_usize);
+    for (namespace, exceptions) in excepted {
+        let entries: Vec<String> = exceptions.iter().map(|exception| entry(namespace, exception)).collect();
+        let entry = format!("{}: [{}]", string(namespace), entries.join(", "));
+        length = length.saturating_add(entry.len());
+        if length > LONGEST {
+            break;
+        }
+        namespaces.push(entry);
+        let narrowed = exceptions.iter().filter_map(|exception| Some((exception, selected(&exception.labels)?)));
+        unselected.extend(
+            narrowed
+                .map(|(exception, selected)| format!("({selected} ? [] : [{}])", string(&id(namespace, exception)))),
+        );
+    }
+    let of_time =
+        "request.operation != 'CREATE' || timestamp(object.metadata.creationTimestamp) < timestamp(e.ends[0])";
+    [
+        ("labels", "object.metadata.?labels.orValue({})".to_owned()),
+        ("unselected", unselected.join(" + ")),
+        ("exceptions", format!("{{{}}}", namespaces.join(", "))),
+        (
+            "active",
+            format!(
+                "variables.exceptions[?request.namespace].orValue([]).filter(e, !(e.id[0] in variables.unselected) && ({of_time}))"
+            ),
+        ),
+    ]
+    .map(|(name, expression)| (name.to_owned(), expression))
+    .into()
+}
+
+fn id(namespace: &str, exception: &Exception) -> String {
+    format!("{namespace}/{}", exception.name)
+}
+
+/// All values are lists of strings: a map in CEL holds one type.
+fn entry(namespace: &str, exception: &Exception) -> String {
+    let images = exception.images.iter().map(|pattern| &pattern.expression);
+    format!(
+        "{{'id': [{}], 'ends': [{}], 'rules': {}, 'containers': {}, 'images': {}}}",
+        string(&id(namespace, exception)),
+        string(&exception.expires.to_string()),
+        strings(&exception.rules),
+        strings(&exception.containers),
+        strings(images)
+    )
+}
+
+/// Whether the labels of the Pod are selected; `None` where all are.
+fn selected(selector: &LabelSelector) -> Option<String> {
+    let value = |key: &str| format!("variables.labels[?{}]", string(key));
+    let mut all: Vec<String> = vec![];
+    for (key, wanted) in selector.match_labels.iter().flatten() {
+        all.push(format!("{} == optional.of({})", value(key), string(wanted)));
+    }
+    for expression in selector.match_expressions.iter().flatten() {
+        let (has, values) =
+            (format!("{}.hasValue()", value(&expression.key)), strings(expression.values.iter().flatten()));
+        let is_in = format!("({has} && {}.value() in {values})", value(&expression.key));
+        all.push(match expression.operator.as_str() {
+            "In" => is_in,
+            "NotIn" => format!("!{is_in}"),
+            "Exists" => has,
+            "DoesNotExist" => format!("!{has}"),
+            _ => "false".into(),
+        });
+    }
+    (!all.is_empty()).then(|| format!("({})", all.join(" && ")))
+}
+
+/// The form of a rule, about the containers that no exception covers; and its variables, the lists first.
+pub(super) fn except(rule: &str, form: &Form) -> Form {
+    let suffix = rule.replace(['/', '.'], "_");
+    let covered = format!(
+        "variables.active.exists(e, {} in e.rules && (size(e.containers) == 0 || c.name in e.containers) && \
+         e.images.exists(i, {}.matches(i)))",
+        string(rule),
+        normal_in_cel("string(c.?image.orValue(''))")
+    );
+    let mut names: Vec<String> = form.variables.iter().map(|(name, _)| name.clone()).collect();
+    names.extend(LISTS.map(ToOwned::to_owned));
+    // What the form calls by a shared name becomes its own.
+    let own = |expression: &str| {
+        let pattern = format!(r"\bvariables\.({})\b", names.join("|"));
+        let renamed = |found: &regex::Captures<'_>| format!("{}_{suffix}", found.get(0).map_or("", |it| it.as_str()));
+        Regex::new(&pattern)
+            .map_or_else(|_| expression.to_owned(), |it| it.replace_all(expression, renamed).into_owned())
+    };
+    let violated = own(&form.violated);
+    let said = own(&form.said);
+    let own_variables: Vec<(String, String)> =
+        form.variables.iter().map(|(name, expression)| (format!("{name}_{suffix}"), own(expression))).collect();
+    let used = |list: &&&str| {
+        let name = format!("variables.{list}_{suffix}");
+        violated.contains(&name) || said.contains(&name) || own_variables.iter().any(|(_, text)| text.contains(&name))
+    };
+    let all = format!("(size(variables.containers) > 0 && size(variables.containers_{suffix}) == 0)");
+    let lists = LISTS.iter().filter(|list| **list == "containers" || used(list)).map(|list| {
+        let expression =
+            format!("size(variables.active) == 0 ? variables.{list} : variables.{list}.filter(c, !{covered})");
+        (format!("{list}_{suffix}"), expression)
+    });
+    Form {
+        violated: format!("!{all} && ({violated})"),
+        variables: lists.chain(own_variables.iter().cloned()).collect(),
+        said,
+    }
+}

@@ -1,0 +1,105 @@
+//! Every policy of a cluster: which of them cover a namespace, and what admission policies must enforce.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+
+use super::{ClusterWide, Covering, Demand, Exception, Exceptions, Origin, Standard, is_system_namespace};
+use crate::api::HardeningMode;
+
+type Labels = BTreeMap<String, String>;
+
+/// Every policy of a cluster. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Policies {
+    /// Of SecurityPolicies, by namespace.
+    pub own: Arc<HashMap<String, Arc<[Covering]>>>,
+    /// Of ClusterSecurityPolicies, by name.
+    pub wide: Arc<BTreeMap<String, ClusterWide>>,
+    /// Labels of namespaces.
+    pub labels: Arc<HashMap<String, Labels>>,
+    /// Exceptions by namespace, permitted or not.
+    pub exceptions: Arc<HashMap<String, Vec<Exception>>>,
+}
+
+impl Policies {
+    /// Policies that cover a namespace with these labels, with the exceptions that are permitted there.
+    #[must_use]
+    pub fn covering(&self, namespace: &str, labels: &Labels) -> Arc<[Covering]> {
+        let own = self.own.get(namespace).cloned().unwrap_or_default();
+        let wide: Vec<Covering> = self
+            .wide
+            .iter()
+            .filter(|(_, policy)| policy.requirement.mode != HardeningMode::Disabled)
+            .filter(|(_, policy)| policy.covers(namespace, labels))
+            .map(|(name, policy)| Covering {
+                origin: Origin::ClusterSecurityPolicy(name.clone()),
+                requirement: policy.requirement.clone(),
+                exceptions: Arc::default(),
+            })
+            .collect();
+        let permitted = self.permitted(namespace);
+        if permitted.is_empty() {
+            return if wide.is_empty() { own } else { wide.into_iter().chain(own.iter().cloned()).collect() };
+        }
+        let excepting = |covering: Covering| {
+            let exceptions = permitted.iter().filter(|it| it.policies.contains(&covering.origin)).cloned().collect();
+            Covering { exceptions, ..covering }
+        };
+        wide.into_iter().chain(own.iter().cloned()).map(excepting).collect()
+    }
+
+    /// The exceptions of a namespace that ClusterSecurityPolicies permit.
+    fn permitted(&self, namespace: &str) -> Exceptions {
+        let all = self.exceptions.get(namespace).into_iter().flatten();
+        all.filter(|exception| exception.permitted(namespace, &self.wide).is_ok()).cloned().collect()
+    }
+
+    /// What shall be enforced by admission policies from a time on.
+    #[must_use]
+    pub fn demand(&self, now: Timestamp) -> Demand {
+        let lifting: BTreeMap<&String, Exceptions> = self
+            .exceptions
+            .keys()
+            .map(|namespace| {
+                let permitted = self.permitted(namespace).into_iter();
+                (namespace, permitted.filter(|exception| exception.holds(now)).collect())
+            })
+            .collect();
+        let namespaces = self.own.iter().filter(|(namespace, _)| !is_system_namespace(namespace));
+        let standards = namespaces.map(|(namespace, policies)| {
+            let exceptions = lifting.get(namespace).map(Vec::as_slice).unwrap_or_default();
+            (namespace.clone(), standards(policies, exceptions))
+        });
+        let clusters = self.wide.iter().filter(|(_, policy)| policy.requirement.has_floor());
+        let clusters = clusters.map(|(name, policy)| {
+            let origin = Origin::ClusterSecurityPolicy(name.clone());
+            let about = |exceptions: &Exceptions| -> Exceptions {
+                exceptions.iter().filter(|exception| exception.policies.contains(&origin)).cloned().collect()
+            };
+            let lifting = lifting.iter().map(|(namespace, exceptions)| ((*namespace).clone(), about(exceptions)));
+            (name.clone(), (policy.clone(), lifting.filter(|(_, exceptions)| !exceptions.is_empty()).collect()))
+        });
+        Demand {
+            namespaces: standards.filter(|(_, standards)| !standards.is_empty()).collect(),
+            clusters: clusters.collect(),
+        }
+    }
+}
+
+/// The standards that policies of a namespace enforce, each with the exceptions that name every one of
+/// those that do: what another policy refuses must stay refused.
+fn standards(policies: &[Covering], exceptions: &[Exception]) -> BTreeMap<Standard, Exceptions> {
+    let mut asking: BTreeMap<Standard, Vec<&Origin>> = BTreeMap::new();
+    for covering in policies.iter().filter(|covering| covering.requirement.has_floor()) {
+        asking.entry(covering.requirement.standard()).or_default().push(&covering.origin);
+    }
+    let lifting = |origins: Vec<&Origin>| {
+        let names_all = |it: &&Exception| origins.iter().all(|origin| it.policies.contains(*origin));
+        exceptions.iter().filter(names_all).cloned().collect()
+    };
+    asking.into_iter().map(|(standard, origins)| (standard, lifting(origins))).collect()
+}
