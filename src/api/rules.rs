@@ -61,10 +61,10 @@ pub struct Rules {
     /// Priority classes that pods may name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority_classes: Option<Allowed>,
-    /// Labels of nodes that pods may not choose them by.
+    /// Labels of nodes that pods may not name in `nodeSelector`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<Forbidden>,
-    /// Taints of nodes that pods may not tolerate. A toleration of every taint is refused too.
+    /// Keys of taints that pods may not name in `tolerations`. A toleration of every taint is refused too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerations: Option<Forbidden>,
     /// Runtime classes of which pods name one.
@@ -87,11 +87,11 @@ pub enum Required {
 pub struct Images {
     /// Patterns of which every image matches one, such as `registry.example.com/**`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub allow: Vec<String>,
     /// Patterns of which no image matches one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub deny: Vec<String>,
     /// Every image is named by its SHA-256 digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -224,7 +224,8 @@ pub struct TerminationGracePeriod {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase")]
 pub struct Allowed {
-    /// The names; an empty list: none. Naming none is always allowed.
+    /// The names; an empty list: none. Naming none is allowed, but the API server may name the cluster's
+    /// default before this is judged.
     #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
     pub allow: Vec<String>,
 }

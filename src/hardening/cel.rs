@@ -8,7 +8,8 @@ pub(super) fn string(text: &str) -> String {
     for character in text.chars() {
         match character {
             '\'' | '\\' => literal.extend(['\\', character]),
-            '\n' => literal.push_str("\\n"),
+            // No line ends and the like as they are.
+            _ if character.is_control() => literal.extend(format!("\\u{:04x}", u32::from(character)).chars()),
             _ => literal.push(character),
         }
     }

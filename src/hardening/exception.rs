@@ -42,7 +42,7 @@ impl TryFrom<&PolicyException> for Exception {
         for (index, rule) in spec.rules.iter().enumerate() {
             if !is_rule(rule) {
                 let problem =
-                    format!("{rule:?} is no rule: use an id that a message names, such as \"pss/privileged\"");
+                    format!("{rule:?} is no rule: use an id that `rampart check` names, such as \"pss/privileged\"");
                 return Err(Invalid::at(format!("spec.rules[{index}]"), problem));
             }
         }
@@ -121,44 +121,48 @@ impl Exception {
         Ok(())
     }
 
-    fn covers(&self, rule: &str, labels: &BTreeMap<String, String>, container: &str, image: &str) -> bool {
-        self.rules.contains(rule)
-            && (self.containers.is_empty() || self.containers.contains(container))
-            && self.pods.matches(labels)
-            && {
-                let image = normal(image);
-                self.images.iter().any(|pattern| pattern.matches(&image))
-            }
+    /// Whether it is about a container.
+    fn is_about(&self, container: &str, normal_image: &str) -> bool {
+        (self.containers.is_empty() || self.containers.contains(container))
+            && self.images.iter().any(|pattern| pattern.matches(normal_image))
     }
 }
 
 /// What exceptions cover of one pod.
 #[derive(Debug)]
 pub struct Covered<'e> {
-    exceptions: Vec<&'e Exception>,
-    pod: &'e RulesPod,
+    /// Rules by container.
+    containers: BTreeMap<(ContainerKind, usize), BTreeSet<&'e str>>,
 }
 
 impl<'e> Covered<'e> {
     /// `None` where no exception holds, or where it is not known which images the pod runs.
     #[must_use]
-    pub fn of(exceptions: &'e [Exception], pod: Option<&'e RulesPod>, now: Timestamp) -> Option<Self> {
-        let exceptions: Vec<&Exception> = exceptions.iter().filter(|exception| exception.holds(now)).collect();
-        if exceptions.is_empty() { None } else { pod.map(|pod| Self { exceptions, pod }) }
+    pub fn of(exceptions: &'e [Exception], pod: Option<&RulesPod>, now: Timestamp) -> Option<Self> {
+        let (pod, labels) = pod.map(|pod| (pod, pod.labels()))?;
+        let holds = |exception: &&Exception| exception.holds(now) && exception.pods.matches(&labels);
+        let exceptions: Vec<&Exception> = exceptions.iter().filter(holds).collect();
+        if exceptions.is_empty() {
+            return None;
+        }
+        let rules = |name: &str, image: &str| -> BTreeSet<&'e str> {
+            let image = normal(image);
+            let about = exceptions.iter().filter(|exception| exception.is_about(name, &image));
+            about.flat_map(|exception| exception.rules.iter().map(String::as_str)).collect()
+        };
+        Some(Self { containers: pod.named().map(|(place, name, image)| (place, rules(name, image))).collect() })
     }
 
     /// Whether a rule may be violated by a container.
     #[must_use]
     pub fn covers(&self, rule: &str, kind: ContainerKind, index: usize) -> bool {
-        let Some((name, image)) = self.pod.container(kind, index) else { return false };
-        self.exceptions.iter().any(|exception| exception.covers(rule, self.pod.labels(), name, image))
+        self.containers.get(&(kind, index)).is_some_and(|rules| rules.contains(rule))
     }
 
     /// Whether a rule may be violated by the pod as a whole: all its containers may.
     #[must_use]
     pub fn covers_pod(&self, rule: &str) -> bool {
-        let mut containers = self.pod.places().peekable();
-        containers.peek().is_some() && containers.all(|(kind, index)| self.covers(rule, kind, index))
+        !self.containers.is_empty() && self.containers.values().all(|rules| rules.contains(rule))
     }
 }
 

@@ -118,7 +118,7 @@ pub(crate) struct Sysctl<'a> {
 }
 
 /// The list of a Pod that a container stands in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ContainerKind {
     /// `initContainers`.
     Init,

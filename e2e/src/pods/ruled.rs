@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 
 use super::pick;
 
-const IMAGES: [&str; 18] = [
+const IMAGES: [&str; 21] = [
+    "Registry.example.com/app:1",
+    "registry.example.com:443/app:1",
+    "DOCKER.io:0443/nginx:1.27",
     "nginx",
     "nginx:1.27",
     "nginx:latest",
@@ -93,6 +96,8 @@ const OF_CONTAINER: [Change; 10] = [
             json!({"limits": {"memory": "64Mi"}}),
             json!({"requests": {"cpu": "10m"}, "limits": {"memory": "64Mi"}}),
             json!({"requests": {"memory": "64Mi"}}),
+            json!({"requests": {"cpu": "0", "memory": "0.5Gi"}, "limits": {"memory": "1e9"}}),
+            json!({"limits": {"memory": "0"}}),
         ];
         it["resources"] = pick(rng, &resources);
     },

@@ -111,8 +111,8 @@ impl Read {
                 self.exceptions.entry(namespace).or_default().push(exception);
             }
             "Namespace" => {
-                let labels = value.pointer("/metadata/labels").map(parsed).transpose()?;
-                self.labels.insert(name, labels.unwrap_or_default());
+                let labels: Option<Option<_>> = value.pointer("/metadata/labels").map(parsed).transpose()?;
+                self.labels.insert(name, labels.flatten().unwrap_or_default());
             }
             kind => {
                 return Err(format!(

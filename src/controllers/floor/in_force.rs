@@ -60,7 +60,7 @@ impl InForce {
             return Some(Enforcers { by: vec![], pending: Some(("Paused", why)) });
         }
         let by = [self.webhook.then_some(Enforcer::Webhook), floor.then_some(Enforcer::AdmissionPolicy)];
-        let why = "the ValidatingAdmissionPolicy for spec.hardening is not in force yet";
+        let why = "the ValidatingAdmissionPolicy for spec.hardening is not in force yet: the API server has not taken it, or this namespace has more than 8 different requirements";
         let pending = (requirement.has_floor() && !floor).then(|| ("AdmissionPolicyPending", why.to_owned()));
         Some(Enforcers { by: by.into_iter().flatten().collect(), pending })
     }

@@ -64,6 +64,14 @@ pub struct Floors {
     in_force: watch::Sender<InForce>,
 }
 
+/// What came of a pass.
+struct Passed {
+    /// Something is left to be taken back.
+    left: bool,
+    /// Some admission policy could not be written.
+    failed: bool,
+}
+
 /// Waits until it is known what is in force, but not for ever: statuses that are true but for the floor
 /// are worth more than none.
 pub(super) async fn known(in_force: &watch::Receiver<InForce>) {
@@ -117,9 +125,11 @@ impl Floors {
             let passed = self.pass(&demand, &confirmation, settled && demand == last).await;
             last = demand;
             let (retry, later) = match passed {
-                Ok(left) => {
-                    backoff = Backoff::default();
-                    (None, left.then_some(IN_FORCE_AFTER))
+                Ok(Passed { left, failed }) => {
+                    if !failed {
+                        backoff = Backoff::default();
+                    }
+                    (failed.then(|| backoff.failed(&key)), left.then_some(IN_FORCE_AFTER))
                 }
                 Err(error) => {
                     tracing::warn!(%error, "admission policies could not be kept");
@@ -150,15 +160,14 @@ impl Floors {
                 stopped.cancelled().await;
                 return Ok(());
             }
-            settled = quiet && later.is_some() && retry.is_none();
+            settled = quiet && later.is_some() && pause == later;
             tokio::time::sleep(SETTLE).await;
         }
     }
 
     /// Puts what is wanted into force. Nothing is taken back in the same pass, nor before every API server
-    /// has had the time to see what replaces it: `settled` says that it has. Returns whether something is
-    /// left to be taken back.
-    async fn pass(&self, demand: &Demand, confirmed: &Confirmation, settled: bool) -> Result<bool> {
+    /// has had the time to see what replaces it: `settled` says that it has.
+    async fn pass(&self, demand: &Demand, confirmed: &Confirmation, settled: bool) -> Result<Passed> {
         let mut wanted = compile(demand);
         let paused = self.paused().await?;
         let action = if paused.is_some() { "Audit" } else { "Deny" };
@@ -178,7 +187,7 @@ impl Floors {
         // Who confirms has waited long enough, and the confirmation is gone when another kind has used it.
         let settled = settled || confirmed_any;
         let mut in_force = InForce { known: true, webhook, paused, ..InForce::default() };
-        let mut failed = None;
+        let mut failed = BTreeSet::new();
         for floor in &wanted {
             let name = floor.policy.name_any();
             let keeps = !settled || held.contains(&name);
@@ -186,7 +195,10 @@ impl Floors {
             // One that can't be written keeps no other.
             match live.put(&self.context.client, &self.context.metrics, &floor.clone().widened(&more)).await {
                 Ok(()) => in_force.add(floor),
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    tracing::warn!(name, %error, "an admission policy could not be written");
+                    failed.extend(extent(&floor.policy));
+                }
             }
         }
         self.in_force.send_if_modified(|before| {
@@ -195,13 +207,13 @@ impl Floors {
             differs
         });
         live.set_action(&self.context.client, &held, &wanted, action).await?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let stale: Vec<&String> = live.stale(&wanted).filter(|name| !held.contains(*name)).collect();
+        // What could not be written keeps what it would replace, and nothing else.
+        let replaced = |name: &String| live.policies.get(name).is_some_and(|old| !extent(old).is_disjoint(&failed));
+        let stale = live.stale(&wanted).filter(|name| !held.contains(*name) && !replaced(name));
+        let (stale, failed): (Vec<&String>, bool) = (stale.collect(), !failed.is_empty());
         if !settled {
             let narrower = shrinking.iter().any(|policy| !held.contains(&policy.name_any()));
-            return Ok(narrower || !stale.is_empty());
+            return Ok(Passed { left: narrower || !stale.is_empty(), failed });
         }
         for name in stale {
             live.remove(&self.context.client, name).await?;
@@ -209,7 +221,7 @@ impl Floors {
         if confirmed_any && held.is_empty() && !shrinking.is_empty() {
             pruning::withdraw_confirmation(&self.context, &self.install_namespace).await?;
         }
-        Ok(false)
+        Ok(Passed { left: false, failed })
     }
 
     /// The pause that holds; one that is over is cleared away.

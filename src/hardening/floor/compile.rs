@@ -351,6 +351,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_spelt_differently_never_shares_a_name() {
+        let standard = |rules: serde_json::Value| {
+            let wire: crate::api::Rules = serde_json::from_value(rules).unwrap();
+            Standard { level: Level::Restricted, version: Version::LATEST, rules: Rules::try_from(&wire).unwrap() }
+        };
+        let [plain, empty] = [standard(serde_json::json!({})), standard(serde_json::json!({"images": {}}))];
+        let of = |standard: Standard| [(standard, vec![])].into();
+        let namespaces = [("a".to_owned(), of(plain)), ("b".to_owned(), of(empty))].into();
+        let floors = compile(&Demand { namespaces, clusters: BTreeMap::new() });
+        let names: BTreeSet<_> = floors.iter().map(|floor| floor.policy.metadata.name.clone()).collect();
+        assert_eq!((floors.len(), names.len()), (2, 2));
+    }
+
+    #[test]
     fn every_version_has_a_floor_whose_expressions_fit() {
         for level in [Level::Baseline, Level::Restricted] {
             for minor in 0..=Version::NEWEST_MINOR {

@@ -41,7 +41,10 @@ impl Content {
         let Standard { level, version, rules } = standard;
         let named = exceptions::rules(excepted);
         let lift = |rule: String, form: Form| {
-            if named.contains(rule.as_str()) { exceptions::except(&rule, &form) } else { form }
+            if !named.contains(rule.as_str()) {
+                return form;
+            }
+            exceptions::except(&rule, &form.unless(&format!("!{}", exceptions::ALL)))
         };
         let checks: Vec<(String, Form)> = rampart_pss::checks(*level, *version)
             .iter()
@@ -50,21 +53,23 @@ impl Content {
                 Some((format!("violates_{id}"), lift(format!("pss/{id}"), standards::form(applied)?)))
             })
             .collect::<Option<_>>()?;
-        let rules: Vec<(String, Form)> = rules
+        let of_rules: Vec<(String, Form)> = rules
             .forms()
             .map(|(about, parts)| {
-                let (name, form) = rules::form(about, &parts);
-                (name, lift(format!("hardening/{}", about.id), form))
+                let id = format!("hardening/{}", about.id);
+                let lifted = named.contains(id.as_str());
+                let (name, form) = rules::form(about, &parts, lifted);
+                (name, if lifted { exceptions::except(&id, &form) } else { form })
             })
             .collect();
-        if checks.is_empty() && rules.is_empty() {
+        if checks.is_empty() && of_rules.is_empty() {
             return None;
         }
         let mut variables = shared();
         if !excepted.is_empty() {
             variables.extend(exceptions::variables(excepted));
         }
-        for (name, form) in checks.iter().chain(&rules) {
+        for (name, form) in checks.iter().chain(&of_rules) {
             for variable in &form.variables {
                 // Two checks may look at the same thing.
                 if !variables.contains(variable) {
@@ -72,16 +77,19 @@ impl Content {
                 }
             }
             variables.push((name.clone(), form.violated.clone()));
+            // Each by itself: an expression has at most 100,000 characters.
+            variables.push((format!("said_{name}"), form.said.clone()));
         }
-        let violated: Vec<String> = checks.iter().chain(&rules).map(|(name, _)| format!("variables.{name}")).collect();
+        let violated: Vec<String> =
+            checks.iter().chain(&of_rules).map(|(name, _)| format!("variables.{name}")).collect();
         variables.push(("refused".into(), violated.join(" || ")));
         let said = |forms: &[(String, Form)]| {
             let said: Vec<String> =
-                forms.iter().map(|(name, form)| format!("(variables.{name} ? {} : '')", form.said)).collect();
+                forms.iter().map(|(name, _)| format!("(variables.{name} ? variables.said_{name} : '')")).collect();
             join_present(&said, ", ")
         };
         let of_standard = format!("PodSecurity \"{level}:{version}\"");
-        let what = if rules.is_empty() {
+        let what = if of_rules.is_empty() {
             format!("{} + {}", string(&format!("{of_standard}: ")), said(&checks))
         } else {
             variables.push(("saidOfStandard".into(), if checks.is_empty() { "''".into() } else { said(&checks) }));
@@ -89,7 +97,7 @@ impl Content {
                 "(variables.saidOfStandard == '' ? '' : {} + variables.saidOfStandard)",
                 string(&format!("{of_standard}: "))
             );
-            join_present(&[named, said(&rules)], "; ")
+            join_present(&[named, said(&of_rules)], "; ")
         };
         // The expression is evaluated for pods that pass, too.
         let message = format!(
@@ -109,12 +117,15 @@ impl Content {
             digest.update(format!("{}\0{}\0", variable.name, variable.expression));
         }
         digest.update(validation.message_expression.as_deref().unwrap_or_default());
+        // Two that are spelt differently are two, though they may refuse the same.
+        digest.update(format!("{rules:?}"));
         let base = format!("rampart-{level}-{version}-{}", short(digest));
         Some(Self { base, standard: standard.clone(), variables, validation })
     }
 }
 
-/// Eight characters that differ where the content does.
+/// Characters that differ where the content does: enough of them that nobody finds two contents with the
+/// same, for tenants choose some of the text.
 pub(super) fn short(digest: Sha256) -> String {
-    hex::encode(digest.finalize()).chars().take(8).collect()
+    hex::encode(digest.finalize()).chars().take(32).collect()
 }

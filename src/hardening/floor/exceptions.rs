@@ -23,6 +23,9 @@ const LONGEST: usize = 80_000;
 /// Lists of containers that forms are about.
 const LISTS: [&str; 3] = ["containers", "lasting", "running"];
 
+/// Whether exceptions cover all containers, in a form before [`except`].
+pub(super) const ALL: &str = "(size(variables.every) > 0 && size(variables.containers) == 0)";
+
 /// Every rule that some exception names.
 pub(super) fn rules<'e>(excepted: &Excepted<'e>) -> BTreeSet<&'e str> {
     excepted.values().flat_map(|exceptions| exceptions.iter()).flat_map(|it| &it.rules).map(String::as_str).collect()
@@ -33,26 +36,27 @@ pub(super) fn rules<'e>(excepted: &Excepted<'e>) -> BTreeSet<&'e str> {
 /// On CREATE the creation time is the API server's own clock; on UPDATE there is none to be trusted, and
 /// all that had not ended when the policy was compiled hold.
 pub(super) fn variables(excepted: &Excepted<'_>) -> Vec<(String, String)> {
-    let (mut namespaces, mut unselected, mut length) = (vec![], vec!["[]".to_owned()], 0_usize);
+    let (mut namespaces, mut unselected, mut length) = (vec![], vec![], 0_usize);
     for (namespace, exceptions) in excepted {
         let entries: Vec<String> = exceptions.iter().map(|exception| entry(namespace, exception)).collect();
         let entry = format!("{}: [{}]", string(namespace), entries.join(", "));
-        length = length.saturating_add(entry.len());
-        if length > LONGEST {
-            break;
-        }
-        namespaces.push(entry);
         let narrowed = exceptions.iter().filter_map(|exception| Some((exception, selected(&exception.labels)?)));
-        unselected.extend(
-            narrowed
-                .map(|(exception, selected)| format!("({selected} ? [] : [{}])", string(&id(namespace, exception)))),
-        );
+        let narrowed: Vec<String> = narrowed
+            .map(|(exception, selected)| format!("{selected} ? '' : {}", string(&id(namespace, exception))))
+            .collect();
+        let more = narrowed.iter().map(String::len).fold(entry.len(), usize::saturating_add);
+        if length.saturating_add(more) > LONGEST {
+            continue;
+        }
+        length = length.saturating_add(more);
+        namespaces.push(entry);
+        unselected.extend(narrowed);
     }
     let of_time =
         "request.operation != 'CREATE' || timestamp(object.metadata.creationTimestamp) < timestamp(e.ends[0])";
     [
         ("labels", "object.metadata.?labels.orValue({})".to_owned()),
-        ("unselected", unselected.join(" + ")),
+        ("unselected", format!("[{}]", unselected.join(", "))),
         ("exceptions", format!("{{{}}}", namespaces.join(", "))),
         (
             "active",
@@ -130,15 +134,11 @@ pub(super) fn except(rule: &str, form: &Form) -> Form {
         let name = format!("variables.{list}_{suffix}");
         violated.contains(&name) || said.contains(&name) || own_variables.iter().any(|(_, text)| text.contains(&name))
     };
-    let all = format!("(size(variables.containers) > 0 && size(variables.containers_{suffix}) == 0)");
-    let lists = LISTS.iter().filter(|list| **list == "containers" || used(list)).map(|list| {
+    let lists = LISTS.iter().filter(used).map(|list| {
         let expression =
             format!("size(variables.active) == 0 ? variables.{list} : variables.{list}.filter(c, !{covered})");
         (format!("{list}_{suffix}"), expression)
     });
-    Form {
-        violated: format!("!{all} && ({violated})"),
-        variables: lists.chain(own_variables.iter().cloned()).collect(),
-        said,
-    }
+    let variables = lists.chain(own_variables.iter().cloned()).collect();
+    Form { violated, said, variables }
 }

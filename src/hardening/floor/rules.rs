@@ -1,23 +1,27 @@
 //! Rules beyond the standards as CEL, from the parts that each rule states.
 
-use super::standards::Form;
+use super::{exceptions, standards::Form};
 use crate::hardening::{
     cel::string,
     rules::{About, Part},
 };
 
-/// The name of the variable that says whether a rule is violated, and its form.
-pub(super) fn form(about: &About, parts: &[Part]) -> (String, Form) {
+/// The name of the variable that says whether a rule is violated, and its form. Where exceptions lift the
+/// rule, what concerns the Pod as a whole passes when all its containers are covered.
+pub(super) fn form(about: &About, parts: &[Part], lifted: bool) -> (String, Form) {
+    let guarded = |part: &Part, bad: &str| {
+        if lifted && part.concerns_pod() { format!("(!{} && ({bad}))", exceptions::ALL) } else { format!("({bad})") }
+    };
     let violated = parts.iter().map(|part| match part {
-        Part::Each { of, bad, .. } => format!("{of}.exists(c, {bad})"),
-        Part::Pod { bad, .. } => format!("({bad})"),
+        Part::Each { of, bad, .. } => format!("{of}.exists(c, {})", guarded(part, bad)),
+        Part::Pod { bad, .. } => guarded(part, bad),
     });
     let violated = violated.collect::<Vec<_>>().join(" || ");
     let said = parts.iter().map(|part| match part {
-        Part::Each { of, noun, bad, text } => {
-            format!("{of}.filter(c, {bad}).map(c, '{noun} \"' + string(c.name) + '\" ' + {text})")
+        Part::Each { of, noun, bad, text, .. } => {
+            format!("{of}.filter(c, {}).map(c, '{noun} \"' + string(c.name) + '\" ' + {text})", guarded(part, bad))
         }
-        Part::Pod { bad, text } => format!("(({bad}) ? [{text}] : [])"),
+        Part::Pod { bad, text } => format!("({} ? [{text}] : [])", guarded(part, bad)),
     });
     let said = said.collect::<Vec<_>>().join(" + ");
     let said = format!("{} + ({said}).join('; ') + ')'", string(&format!("hardening/{} (", about.id)));

@@ -26,6 +26,8 @@ pub(super) fn shared() -> Vec<(String, String)> {
     let list = |field: &str| format!("dyn(object.spec.?{field}.orValue([]))");
     [
         ("containers", [list("initContainers"), list("containers"), list("ephemeralContainers")].join(" + ")),
+        // The same, whatever exceptions cover.
+        ("every", "variables.containers".into()),
         // Without ephemeral ones; and those that go on running.
         ("lasting", [list("initContainers"), list("containers")].join(" + ")),
         (

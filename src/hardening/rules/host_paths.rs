@@ -73,7 +73,7 @@ impl Rule for HostPaths {
 
     fn form(&self) -> Vec<Part> {
         let path = "c.hostPath.path";
-        let writable = "variables.containers.exists(k, k.?volumeMounts.orValue([]).exists(m, m.name == c.name && \
+        let writable = "variables.every.exists(k, k.?volumeMounts.orValue([]).exists(m, m.name == c.name && \
                         !m.?readOnly.orValue(false)))";
         let good = |it: &Directory| {
             let below = string(&format!("{}/", it.path));

@@ -3,7 +3,7 @@
 use rampart_pss::Path;
 
 use super::{
-    About, CONTAINERS, Complaint, Part, Pod, Rule,
+    About, CONTAINERS, Complaint, Part, Pod, Rule, Whose,
     reference::{self, Pattern, SHA256, normal_in_cel},
     told,
 };
@@ -80,11 +80,8 @@ impl Images {
     /// Whether an image in CEL is refused.
     fn bad(&self, image: &str) -> String {
         let known = |patterns: &[Pattern]| {
-            let all: Vec<String> = patterns
-                .iter()
-                .map(|pattern| format!("{}.matches({})", normal_in_cel(image), string(&pattern.expression)))
-                .collect();
-            all.join(" || ")
+            let expressions = strings(patterns.iter().map(|pattern| &pattern.expression));
+            format!("{expressions}.exists(p, {}.matches(p))", normal_in_cel(image))
         };
         let wrong = format!("!{image}.matches({})", string(reference::GRAMMAR));
         let bad = match self {
@@ -124,7 +121,11 @@ impl Rule for Images {
         let of_volumes = pod.volumes().filter_map(|(index, volume)| {
             let image = volume.image()?;
             let text = format!("volume \"{}\" {}", volume.name(), self.text(image));
-            self.refuses(image).then(|| Complaint::pod(text, Path::volume(index, "image.reference")))
+            let complaint = || Complaint {
+                about: Whose::OtherImage,
+                ..Complaint::pod(text, Path::volume(index, "image.reference"))
+            };
+            self.refuses(image).then(complaint)
         });
         of_containers.chain(of_volumes).collect()
     }
@@ -133,6 +134,9 @@ impl Rule for Images {
         let (container, volume) = ("string(c.?image.orValue(''))", "c.?image.?reference.orValue('')");
         let bad = |image: &str| format!("{image} != '' && {}", self.bad(image));
         let text = |image: &str| format!("'uses the image ' + {image} + {}", string(&self.wanted()));
-        vec![Part::containers(CONTAINERS, bad(container), text(container)), Part::volumes(bad(volume), text(volume))]
+        vec![
+            Part::containers(CONTAINERS, bad(container), text(container)),
+            Part::image_volumes(bad(volume), text(volume)),
+        ]
     }
 }

@@ -59,10 +59,21 @@ pub struct Complaint {
     pub text: String,
     /// The field.
     pub path: Path,
-    /// The container, where it is about one.
-    pub container: Option<(ContainerKind, usize)>,
+    /// What an exception must cover for it to pass.
+    pub about: Whose,
     /// The value to set, as JSON, where there is one that any policy would accept.
     pub fix: Option<&'static str>,
+}
+
+/// What a complaint is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// A container.
+    Container(ContainerKind, usize),
+    /// The Pod as a whole: all its containers.
+    Pod,
+    /// An image that no container runs: no exception covers it.
+    OtherImage,
 }
 
 /// A rule that a Pod violates.
@@ -87,6 +98,8 @@ pub(super) enum Part {
         bad: String,
         /// How.
         text: String,
+        /// Whose it is, if not its own container's.
+        of_pod: bool,
     },
     /// For the Pod.
     Pod {
@@ -174,14 +187,17 @@ impl Rules {
     /// What is wrong with a Pod, by rule, sorted by id, but for what exceptions cover.
     #[must_use]
     pub fn violations(&self, pod: &Pod, covered: Option<&Covered<'_>>) -> Vec<Violation> {
-        let stays = |rule: &str, complaint: &Complaint| match (covered, complaint.container) {
-            (None, _) => true,
-            (Some(covered), Some((kind, index))) => !covered.covers(rule, kind, index),
-            (Some(covered), None) => !covered.covers_pod(rule),
-        };
         let complaints = |rule: &dyn Rule| {
+            let all = rule.complaints(pod);
+            let Some(covered) = covered.filter(|_| !all.is_empty()) else { return all };
             let id = format!("hardening/{}", rule.about().id);
-            rule.complaints(pod).into_iter().filter(|complaint| stays(&id, complaint)).collect()
+            let of_pod = covered.covers_pod(&id);
+            let stays = |complaint: &Complaint| match complaint.about {
+                Whose::Container(kind, index) => !covered.covers(&id, kind, index),
+                Whose::Pod => !of_pod,
+                Whose::OtherImage => true,
+            };
+            all.into_iter().filter(stays).collect()
         };
         let judged = self.rules.iter().filter(|rule| rule.about().windows || !pod.is_windows());
         judged
@@ -214,7 +230,7 @@ impl Violation {
 impl Complaint {
     /// About the Pod.
     fn pod(text: impl Into<String>, path: Path) -> Self {
-        Self { text: text.into(), path, container: None, fix: None }
+        Self { text: text.into(), path, about: Whose::Pod, fix: None }
     }
 
     /// About a container.
@@ -222,7 +238,7 @@ impl Complaint {
         Self {
             text: format!("container \"{}\" {text}", it.container.name()),
             path: it.field(field),
-            container: Some(it.place()),
+            about: Whose::Container(it.kind, it.index),
             fix: None,
         }
     }
@@ -242,12 +258,22 @@ impl Complaint {
 impl Part {
     /// Containers of a list that are bad.
     fn containers(of: &'static str, bad: impl Into<String>, text: impl Into<String>) -> Self {
-        Self::Each { of, noun: "container", bad: bad.into(), text: text.into() }
+        Self::Each { of, noun: "container", bad: bad.into(), text: text.into(), of_pod: false }
     }
 
     /// Volumes that are bad.
     fn volumes(bad: impl Into<String>, text: impl Into<String>) -> Self {
-        Self::Each { of: VOLUMES, noun: "volume", bad: bad.into(), text: text.into() }
+        Self::Each { of: VOLUMES, noun: "volume", bad: bad.into(), text: text.into(), of_pod: true }
+    }
+
+    /// Volumes that show a bad image: an exception is for images of containers.
+    fn image_volumes(bad: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::Each { of: VOLUMES, noun: "volume", bad: bad.into(), text: text.into(), of_pod: false }
+    }
+
+    /// Whether it passes where exceptions cover all containers.
+    pub(super) const fn concerns_pod(&self) -> bool {
+        matches!(self, Self::Pod { .. } | Self::Each { of_pod: true, .. })
     }
 
     /// The Pod, if it is bad.

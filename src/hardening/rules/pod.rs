@@ -1,8 +1,9 @@
 //! The parts of a Pod that rules look at. What is `null` is absent, as it is to the API server.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use rampart_pss::{ContainerKind, Path};
+use regex::Regex;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
@@ -10,14 +11,14 @@ use serde_json::Value;
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Pod {
     #[serde(default)]
-    metadata: Metadata,
+    metadata: Option<Metadata>,
     #[serde(default)]
     spec: Option<Spec>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 struct Metadata {
-    labels: Option<BTreeMap<String, String>>,
+    labels: Option<BTreeMap<String, Option<String>>>,
 }
 
 /// Specification of a Pod.
@@ -144,22 +145,28 @@ struct Projected {
 #[serde(rename_all = "camelCase")]
 struct Source {
     service_account_token: Option<IgnoredAny>,
+    #[serde(rename = "downwardAPI")]
+    downward_api: Option<IgnoredAny>,
+    config_map: Option<ConfigMap>,
 }
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct ConfigMap {
+    name: Option<String>,
+}
+
+/// ConfigMaps with the certificates that the API server, and that of OpenShift, are known by.
+pub(super) const ROOT_CERTIFICATES: [&str; 2] = ["kube-root-ca.crt", "openshift-service-ca.crt"];
 
 /// A container and where it stands.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Placed<'p> {
     pub(super) kind: ContainerKind,
-    index: usize,
+    pub(super) index: usize,
     pub(super) container: &'p Container,
 }
 
 impl Placed<'_> {
-    /// Its list and its index there.
-    pub(super) const fn place(&self) -> (ContainerKind, usize) {
-        (self.kind, self.index)
-    }
-
     /// A field of it.
     pub(super) fn field(&self, field: impl Into<std::borrow::Cow<'static, str>>) -> Path {
         Path::container(self.kind, self.index, field)
@@ -172,20 +179,14 @@ impl Pod {
     }
 
     /// Its labels.
-    pub(in crate::hardening) fn labels(&self) -> &BTreeMap<String, String> {
-        const NONE: &BTreeMap<String, String> = &BTreeMap::new();
-        self.metadata.labels.as_ref().unwrap_or(NONE)
+    pub(in crate::hardening) fn labels(&self) -> BTreeMap<String, String> {
+        let labels = self.metadata.iter().flat_map(|metadata| metadata.labels.iter().flatten());
+        labels.map(|(key, value)| (key.clone(), value.clone().unwrap_or_default())).collect()
     }
 
-    /// Where its containers stand.
-    pub(in crate::hardening) fn places(&self) -> impl Iterator<Item = (ContainerKind, usize)> {
-        self.containers().map(|it| it.place())
-    }
-
-    /// Name and image of a container.
-    pub(in crate::hardening) fn container(&self, kind: ContainerKind, index: usize) -> Option<(&str, &str)> {
-        let found = self.containers().find(|it| it.place() == (kind, index))?;
-        Some((found.container.name(), found.container.image()))
+    /// Its containers: where they stand, name and image.
+    pub(in crate::hardening) fn named(&self) -> impl Iterator<Item = ((ContainerKind, usize), &str, &str)> {
+        self.containers().map(|it| ((it.kind, it.index), it.container.name(), it.container.image()))
     }
 
     /// Security settings of the Pod.
@@ -261,9 +262,19 @@ impl Resource {
     }
 }
 
+/// A quantity (`k8s.io/apimachinery`, `resource.Quantity`) above zero; zero is no limit at all.
+pub(super) const POSITIVE: &str = r"^\+?[0-9.]*[1-9]";
+
+static POSITIVE_REGEX: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(POSITIVE).ok());
+
 impl Resources {
     fn has(&self, what: Resource, name: &str) -> bool {
-        let holds = |map: &Option<BTreeMap<String, Value>>| map.as_ref().is_some_and(|map| map.contains_key(name));
+        let is_positive = |value: &Value| match value {
+            Value::String(text) => POSITIVE_REGEX.as_ref().is_some_and(|regex| regex.is_match(text)),
+            value => value.as_f64().is_some_and(|value| value > 0.0),
+        };
+        let holds =
+            |map: &Option<BTreeMap<String, Value>>| map.as_ref().and_then(|map| map.get(name)).is_some_and(is_positive);
         // The API server makes a limit the request where there is none (`SetDefaults_Pod`).
         holds(&self.limits) || (what == Resource::Requests && holds(&self.requests))
     }
@@ -324,6 +335,18 @@ impl Volume {
     /// The image that it shows.
     pub(super) fn image(&self) -> Option<&str> {
         self.image.as_ref()?.reference.as_deref().filter(|reference| !reference.is_empty())
+    }
+
+    /// Whether it holds nothing but what ServiceAccount admission puts there.
+    pub(super) fn is_access_to_the_api(&self) -> bool {
+        let is_certificate = |source: &Source| {
+            let name = source.config_map.as_ref().and_then(|map| map.name.as_deref());
+            name.is_some_and(|name| ROOT_CERTIFICATES.contains(&name))
+        };
+        let is_known = |source: &Source| {
+            source.service_account_token.is_some() || source.downward_api.is_some() || is_certificate(source)
+        };
+        self.projected.as_ref().is_some_and(|it| it.sources.iter().flatten().all(is_known))
     }
 
     /// Whether a service account token is in it.

@@ -2,7 +2,7 @@
 //! patterns of them. Rust and the API server match by the same regular expressions, in the syntax that
 //! both have (RE2).
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::sync::LazyLock;
 
 use regex::Regex;
 
@@ -15,7 +15,7 @@ pub(super) const GRAMMAR: &str = concat!(
     r"^(?:(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*",
     r"|\[(?:[a-fA-F0-9:]+)\])(?::[0-9]+)?/)?",
     r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*",
-    r"(:[\w][\w.-]{0,127})?",
+    r"(:[0-9A-Za-z_][0-9A-Za-z_.-]{0,127})?",
     r"(@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?$"
 );
 /// A digest as `requireDigest` wants it.
@@ -25,27 +25,39 @@ static GRAMMAR_REGEX: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(GRAM
 static REGISTRY_REGEX: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(REGISTRY).ok());
 static SHA256_REGEX: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(SHA256).ok());
 
-/// An image's name with the registry that container runtimes assume.
-pub(in crate::hardening) fn normal(image: &str) -> Cow<'_, str> {
-    match image.split_once('/') {
-        None => Cow::Owned(format!("docker.io/library/{image}")),
-        Some(("docker.io" | "index.docker.io", path)) if !path.contains('/') => {
-            Cow::Owned(format!("docker.io/library/{path}"))
-        }
-        Some(("index.docker.io", path)) => Cow::Owned(format!("docker.io/{path}")),
-        Some((first, _)) if is_match(&REGISTRY_REGEX, first) => Cow::Borrowed(image),
-        Some(_) => Cow::Owned(format!("docker.io/{image}")),
+/// What a registry's port is when none is named.
+const HTTPS: &str = ":0*443$";
+
+static HTTPS_REGEX: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(HTTPS).ok());
+
+/// An image's name with the registry that container runtimes assume, in lower case and without the port
+/// that they assume.
+pub(in crate::hardening) fn normal(image: &str) -> String {
+    let Some((first, path)) = image.split_once('/') else { return format!("docker.io/library/{image}") };
+    if !is_match(&REGISTRY_REGEX, first) {
+        return format!("docker.io/{image}");
+    }
+    let registry = first.to_ascii_lowercase();
+    let port = registry.rfind(':').filter(|_| is_match(&HTTPS_REGEX, &registry));
+    let registry = port.and_then(|port| registry.get(..port)).unwrap_or(&registry);
+    let library = if path.contains('/') { "" } else { "library/" };
+    match registry {
+        "docker.io" | "index.docker.io" => format!("docker.io/{library}{path}"),
+        registry => format!("{registry}/{path}"),
     }
 }
 
 /// [`normal`] in CEL, of an expression.
 pub(in crate::hardening) fn normal_in_cel(image: &str) -> String {
-    let first = format!("{image}.split('/')[0]");
+    let (first, lower) = (format!("{image}.split('/')[0]"), format!("{image}.split('/')[0].lowerAscii()"));
+    let registry =
+        format!("({lower}.matches({}) ? {lower}.substring(0, {lower}.lastIndexOf(':')) : {lower})", string(HTTPS));
+    let path = format!("{image}.substring(size({first}) + 1)");
     format!(
         "(!{image}.contains('/') ? 'docker.io/library/' + {image} : \
-         {first} in ['docker.io', 'index.docker.io'] ? \
-         'docker.io/' + (size({image}.split('/')) == 2 ? 'library/' : '') + {image}.substring(size({first}) + 1) : \
-         {first}.matches({}) ? {image} : 'docker.io/' + {image})",
+         !{first}.matches({}) ? 'docker.io/' + {image} : \
+         {registry} in ['docker.io', 'index.docker.io'] ? \
+         'docker.io/' + ({path}.contains('/') ? '' : 'library/') + {path} : {registry} + '/' + {path})",
         string(REGISTRY)
     )
 }
@@ -99,12 +111,18 @@ impl Pattern {
             return Err("\"*\" would mean images of docker.io/library: write \"**\" for every image".into());
         }
         let whole = match text.split_once('/') {
-            _ if text.starts_with("**") => Cow::Borrowed(text),
+            _ if text.starts_with("**") => text.to_owned(),
             // A wildcard before the first slash stands for registries.
-            Some((first, _)) if first.contains('*') => Cow::Borrowed(text),
+            Some((first, _)) if first == "*" || (first.contains('*') && first.contains(['.', ':'])) => text.to_owned(),
+            Some((first, _)) if first.contains('*') => {
+                return Err(format!(
+                    "{text:?} may mean a registry: write \"docker.io/{text}\" or \"{first}.example.com/...\""
+                ));
+            }
             _ => normal(text),
         };
-        let (name, end) = whole.rsplit_once('/').map_or((&*whole, &*whole), |(_, last)| (&*whole, last));
+        let (name, end) =
+            whole.rsplit_once('/').map_or((whole.as_str(), whole.as_str()), |(_, last)| (whole.as_str(), last));
         let mut expression = String::from("^");
         let mut rest = name;
         while let Some(character) = rest.chars().next() {

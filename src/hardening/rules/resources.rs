@@ -3,7 +3,10 @@
 
 use super::{
     About, Complaint, LASTING, Part, Pod, Rule,
-    pod::Resource::{self, Limits, Requests},
+    pod::{
+        POSITIVE,
+        Resource::{self, Limits, Requests},
+    },
 };
 use crate::{api, hardening::cel::string};
 
@@ -52,15 +55,15 @@ impl Rule for Wanted {
 
     fn form(&self) -> Vec<Part> {
         let part = |name: &String| {
-            let name_literal = string(name);
             let has = |of: &str, what: Resource| {
-                format!("{name_literal} in {of}.?resources.?{}.orValue({{}})", what.as_str())
+                let value = format!("{of}.?resources.?{}[?{}].orValue('0')", what.as_str(), string(name));
+                format!("string({value}).matches({})", string(POSITIVE))
             };
             // The type that the API server has for the resources of a Pod knows no limits (seen on 1.37).
             let pod = "dyn(object.spec)";
-            let mut sources = vec![has("c", Limits), has(pod, Limits)];
+            let mut sources = vec![has("dyn(c)", Limits), has(pod, Limits)];
             if self.what == Requests {
-                sources.extend([has("c", Requests), has(pod, Requests)]);
+                sources.extend([has("dyn(c)", Requests), has(pod, Requests)]);
             }
             Part::containers(LASTING, format!("!({})", sources.join(" || ")), string(&self.text(name)))
         };

@@ -49,6 +49,8 @@ fn windows_pods_and_ephemeral_containers_are_left_out_where_they_must_be() {
 #[case::another(json!({"containers": [{"name": "a", "resources": {"requests": {"memory": "1Gi"}}}]}), 1)]
 #[case::of_an_init_container(json!({"initContainers": [{"name": "a"}], "containers": []}), 1)]
 #[case::null(json!({"containers": [{"name": "a", "resources": null}]}), 1)]
+#[case::zero_is_none(json!({"containers": [{"name": "a", "resources": {"limits": {"cpu": "0"}, "requests": {"cpu": "0.00"}}}]}), 1)]
+#[case::a_fraction(json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": ".05"}}}]}), 0)]
 fn requests(#[case] spec: Value, #[case] wanted: usize) {
     assert_eq!(said(&json!({"resourceRequests": ["cpu"]}), &spec).len(), wanted);
 }
@@ -61,6 +63,8 @@ fn requests(#[case] spec: Value, #[case] wanted: usize) {
 #[case::no_prefix_of_a_name(json!({"allow": ["nginx"]}), "nginx-evil", false)]
 #[case::no_lookalike_registry(json!({"allow": ["registry.example.com/**"]}), "registry-example.com/a", false)]
 #[case::no_registry_in_a_path(json!({"allow": ["*.example.com/app"]}), "evil.com/x.example.com/app", false)]
+#[case::registry_in_capitals(json!({"deny": ["quay.io/**"]}), "Quay.io/evil/app", false)]
+#[case::registry_with_its_port(json!({"deny": ["quay.io/**"]}), "quay.io:0443/evil/app", false)]
 #[case::with_a_port(json!({"allow": ["localhost:5000/**"]}), "localhost:5000/app", true)]
 #[case::another_port(json!({"allow": ["localhost/**"]}), "localhost:5000/app", false)]
 #[case::a_tag_is_meant(json!({"allow": ["nginx:1.27"]}), "nginx:1.28", false)]
@@ -88,6 +92,7 @@ fn images(#[case] asked: Value, #[case] image: &str, #[case] admitted: bool) {
 #[rstest]
 #[case("images", json!({"allow": ["*"]}), "spec.hardening.rules.images.allow[0]")]
 #[case("images", json!({"deny": ["a b"]}), "spec.hardening.rules.images.deny[0]")]
+#[case("images", json!({"allow": ["myorg*/app"]}), "spec.hardening.rules.images.allow[0]")]
 #[case("volumes", json!({"allow": ["configmap"]}), "spec.hardening.rules.volumes.allow[0]")]
 #[case("volumes", json!({"hostPaths": [{"prefix": "/var/../etc"}]}), "spec.hardening.rules.volumes.hostPaths[0].prefix")]
 fn bad_input_names_the_field(#[case] rule: &str, #[case] asked: Value, #[case] field: &str) {
@@ -147,10 +152,19 @@ fn of_containers(#[case] asked: Value, #[case] container: Value, #[case] wanted:
 #[case(json!({"tolerations": {"forbid": ["role"]}}), json!({"tolerations": [{"operator": "Exists"}]}),
     "hardening/tolerations (pod must not set tolerations of all taints, or of any of: role)")]
 #[case(json!({"volumes": {"allow": ["configMap"]}}),
-    json!({"volumes": [{"name": "c", "configMap": {}}, {"name": "h", "hostPath": {"path": "/"}}, {"name": "kube-api-access-x", "projected": {}}]}),
+    json!({"volumes": [{"name": "c", "configMap": {}}, {"name": "h", "hostPath": {"path": "/"}}, {"name": "kube-api-access-x", "projected": {"sources": [{"serviceAccountToken": {}}, {"configMap": {"name": "kube-root-ca.crt"}}]}}]}),
     r#"hardening/volumes.allow (volume "h" is of the type hostPath, allowed types: configMap)"#)]
 fn of_pods(#[case] asked: Value, #[case] spec: Value, #[case] wanted: &str) {
     assert_eq!(said(&asked, &spec), [wanted]);
+}
+
+#[test]
+fn only_what_the_api_server_adds_needs_no_leave() {
+    let asked = json!({"volumes": {"allow": ["emptyDir"]}});
+    let spec =
+        json!({"volumes": [{"name": "kube-api-access-x", "projected": {"sources": [{"secret": {"name": "s"}}]}}]});
+    assert_eq!(said(&asked, &spec).len(), 1);
+    assert_eq!(said(&asked, &json!({"volumes": [{"name": "kube-api-access-x", "secret": {}}]})).len(), 1);
 }
 
 #[rstest]

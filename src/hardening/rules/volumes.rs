@@ -2,10 +2,10 @@
 
 use rampart_pss::values;
 
-use super::{About, Complaint, INJECTED, Part, Pod, Rule, told_or_none};
+use super::{About, Complaint, INJECTED, Part, Pod, Rule, pod::ROOT_CERTIFICATES, told_or_none};
 use crate::{
     api::{self, Invalid},
-    hardening::cel::string,
+    hardening::cel::{string, strings},
 };
 
 pub(super) static ABOUT: About =
@@ -43,7 +43,7 @@ impl Rule for Allow {
     fn complaints(&self, pod: &Pod) -> Vec<Complaint> {
         pod.volumes()
             .filter(|(_, volume)| !self.0.iter().any(|kind| volume.is(kind)))
-            .filter(|(_, volume)| !(volume.name().starts_with(INJECTED) && volume.is("projected")))
+            .filter(|(_, volume)| !(volume.name().starts_with(INJECTED) && volume.is_access_to_the_api()))
             .map(|(index, volume)| {
                 let kind = kinds().find(|kind| volume.is(kind)).unwrap_or(values::VOLUME_UNKNOWN);
                 Complaint::volume(index, volume, kind, &format!("is of the type {kind}{}", self.wanted()))
@@ -52,7 +52,11 @@ impl Rule for Allow {
     }
 
     fn form(&self) -> Vec<Part> {
-        let mut good = vec![format!("c.name.startsWith('{INJECTED}') && has(c.projected)")];
+        let mut good = vec![format!(
+            "c.name.startsWith('{INJECTED}') && has(c.projected) && c.projected.?sources.orValue([]).all(s, \
+             has(s.serviceAccountToken) || has(s.downwardAPI) || s.?configMap.?name.orValue('') in {})",
+            strings(ROOT_CERTIFICATES)
+        )];
         good.extend(self.0.iter().map(|kind| format!("has(c.{kind})")));
         let kind = kinds().map(|kind| format!("has(c.{kind}) ? '{kind}' : ")).collect::<Vec<_>>().concat();
         let kind = kind + &string(values::VOLUME_UNKNOWN);
