@@ -1,5 +1,7 @@
 //! What an admission policy refuses, and in which words: everything about it but where it holds.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::admissionregistration::v1::{Validation, Variable};
 use sha2::{Digest as _, Sha256};
 
@@ -11,6 +13,7 @@ use super::{
 use crate::hardening::{
     Standard,
     cel::{join_present, string},
+    rules::{About, Part},
 };
 
 /// The variables and the validation of an admission policy.
@@ -40,28 +43,7 @@ impl Content {
     fn excepting(standard: &Standard, excepted: &Excepted<'_>) -> Option<Self> {
         let Standard { level, version, rules } = standard;
         let named = exceptions::rules(excepted);
-        let lift = |rule: String, form: Form| {
-            if !named.contains(rule.as_str()) {
-                return form;
-            }
-            exceptions::except(&rule, &form.unless(&format!("!{}", exceptions::ALL)))
-        };
-        let checks: Vec<(String, Form)> = rampart_pss::checks(*level, *version)
-            .iter()
-            .map(|applied| {
-                let id = applied.check.id;
-                Some((format!("violates_{id}"), lift(format!("pss/{id}"), standards::form(applied)?)))
-            })
-            .collect::<Option<_>>()?;
-        let of_rules: Vec<(String, Form)> = rules
-            .forms()
-            .map(|(about, parts)| {
-                let id = format!("hardening/{}", about.id);
-                let lifted = named.contains(id.as_str());
-                let (name, form) = rules::form(about, &parts, lifted);
-                (name, if lifted { exceptions::except(&id, &form) } else { form })
-            })
-            .collect();
+        let (checks, of_rules) = (checks(standard, &named)?, of_rules(standard, &named));
         if checks.is_empty() && of_rules.is_empty() {
             return None;
         }
@@ -83,33 +65,9 @@ impl Content {
         let violated: Vec<String> =
             checks.iter().chain(&of_rules).map(|(name, _)| format!("variables.{name}")).collect();
         variables.push(("refused".into(), violated.join(" || ")));
-        let said = |forms: &[(String, Form)]| {
-            let said: Vec<String> =
-                forms.iter().map(|(name, _)| format!("(variables.{name} ? variables.said_{name} : '')")).collect();
-            join_present(&said, ", ")
-        };
+        variables.push(("said_of_checks".into(), said(&checks)));
         let of_standard = format!("PodSecurity \"{level}:{version}\"");
-        let what = if of_rules.is_empty() {
-            format!("{} + {}", string(&format!("{of_standard}: ")), said(&checks))
-        } else {
-            variables.push(("saidOfStandard".into(), if checks.is_empty() { "''".into() } else { said(&checks) }));
-            let named = format!(
-                "(variables.saidOfStandard == '' ? '' : {} + variables.saidOfStandard)",
-                string(&format!("{of_standard}: "))
-            );
-            join_present(&[named, said(&of_rules)], "; ")
-        };
-        // The expression is evaluated for pods that pass, too.
-        let message = format!(
-            "!variables.refused ? '' : 'violates ' + {what} + ' [kubectl get rsp,rcsp -n ' + request.namespace + ']'"
-        );
-        let fallback = if rules.is_empty() { of_standard } else { format!("{of_standard} or rules of hardening") };
-        let validation = Validation {
-            expression: "!variables.refused".into(),
-            message: Some(format!("violates {fallback} [kubectl get rsp,rcsp]")),
-            message_expression: Some(message),
-            reason: Some("Forbidden".into()),
-        };
+        let validation = validation(&of_standard, &of_rules);
         let variables: Vec<Variable> =
             variables.into_iter().map(|(name, expression)| Variable { name, expression }).collect();
         let mut digest = Sha256::new();
@@ -121,6 +79,57 @@ impl Content {
         digest.update(format!("{rules:?}"));
         let base = format!("rampart-{level}-{version}-{}", short(digest));
         Some(Self { base, standard: standard.clone(), variables, validation })
+    }
+}
+
+/// Variables and forms of checks or rules.
+type Forms = Vec<(String, Form)>;
+
+/// The checks of the standard; `None` where one has no form.
+fn checks(standard: &Standard, excepted: &BTreeSet<&str>) -> Option<Forms> {
+    let form = |applied: &rampart_pss::Applied| {
+        let (id, form) = (format!("pss/{}", applied.check.id), standards::form(applied)?);
+        let lift = |form: Form| exceptions::except(&id, &form.unless(&format!("!{}", exceptions::ALL)));
+        let form = if excepted.contains(id.as_str()) { lift(form) } else { form };
+        Some((format!("violates_{}", applied.check.id), form))
+    };
+    rampart_pss::checks(standard.level, standard.version).iter().map(form).collect()
+}
+
+/// The rules beyond it.
+fn of_rules(standard: &Standard, excepted: &BTreeSet<&str>) -> Forms {
+    let form = |(about, parts): (&About, Vec<Part>)| {
+        let id = format!("hardening/{}", about.id);
+        let lifted = excepted.contains(id.as_str());
+        let (name, form) = rules::form(about, &parts, lifted);
+        (name, if lifted { exceptions::except(&id, &form) } else { form })
+    };
+    standard.rules.forms().map(form).collect()
+}
+
+/// What is said of those that are violated, joined.
+fn said(forms: &Forms) -> String {
+    let said = forms.iter().map(|(name, _)| format!("(variables.{name} ? variables.said_{name} : '')"));
+    if forms.is_empty() { "''".into() } else { join_present(&said.collect::<Vec<_>>(), ", ") }
+}
+
+/// Refuses, in the words of the webhook: the standard and its failed checks, then violated rules.
+fn validation(of_standard: &str, of_rules: &Forms) -> Validation {
+    let checks = format!(
+        "(variables.said_of_checks == '' ? '' : {} + variables.said_of_checks)",
+        string(&format!("{of_standard}: "))
+    );
+    let what = if of_rules.is_empty() { checks } else { join_present(&[checks, said(of_rules)], "; ") };
+    // The expression is evaluated for pods that pass, too.
+    let message = format!(
+        "!variables.refused ? '' : 'violates ' + {what} + ' [kubectl get rsp,rcsp -n ' + request.namespace + ']'"
+    );
+    let fallback = if of_rules.is_empty() { "" } else { " or rules of hardening" };
+    Validation {
+        expression: "!variables.refused".into(),
+        message: Some(format!("violates {of_standard}{fallback} [kubectl get rsp,rcsp]")),
+        message_expression: Some(message),
+        reason: Some("Forbidden".into()),
     }
 }
 
