@@ -86,6 +86,13 @@ impl Conditions {
         self
     }
 
+    /// Says why nothing will change until somebody changes something.
+    pub fn stall(&mut self, reason: &str, message: &str) -> &mut Self {
+        self.set(Type::Programmed, false, reason, message);
+        self.set(Type::Ready, false, reason, message);
+        self.set(Type::Stalled, true, reason, message)
+    }
+
     /// The list to write: a condition whose status did not change keeps its transition time, so that
     /// a visit that found nothing new yields the same status to the byte.
     #[must_use]

@@ -88,6 +88,50 @@ pub struct HardeningStatus {
     #[serde(default)]
     #[schemars(length(max = 2))]
     pub enforced_by: Vec<Enforcer>,
+    /// The pods that are there, whenever they were made; counted anew at most every 10 seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<PodCounts>,
+    /// Workloads with pods that violate, by namespace, kind and name; at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub samples: Vec<Sample>,
+    /// How many more workloads there are than samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more_samples: Option<u32>,
+}
+
+/// How pods fare that have not finished.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PodCounts {
+    /// Pods that the policy covers.
+    pub selected: u32,
+    /// Those that are as the policy asks.
+    pub compliant: u32,
+    /// Those that are not, and that no PolicyException covers.
+    pub violating: u32,
+    /// Those that are not, and that PolicyExceptions cover.
+    pub exempt: u32,
+}
+
+/// Pods of one workload that violate alike.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct Sample {
+    /// Namespace, where the policy covers several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Kind of the workload; Pod, where nothing that is known owns the pod.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Rules that the pods violate, as PolicyExceptions name them.
+    #[schemars(length(max = 64))]
+    pub rules: Vec<String>,
+    /// What is wrong; cut after 512 characters.
+    pub message: String,
+    /// How many pods there are.
+    pub pods: u32,
 }
 
 /// What refuses pods.

@@ -29,7 +29,9 @@ pub use cluster_security_policy::{
     ClusterSecurityPolicy, ClusterSecurityPolicySpec, ClusterSecurityPolicyStatus, Exceptions, SystemNamespace,
 };
 pub use duration::GoDuration;
-pub use hardening::{AdmissionPolicy, Enforcer, Hardening, HardeningMode, HardeningStatus, Level, PodSecurity};
+pub use hardening::{
+    AdmissionPolicy, Enforcer, Hardening, HardeningMode, HardeningStatus, Level, PodCounts, PodSecurity, Sample,
+};
 pub use invalid::Invalid;
 pub use key_record::{ApiKeyRef, KeyRecord, KeyRecordSpec, RecordState};
 pub use policy_exception::{

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
     status = "PolicyExceptionStatus",
     derive = "PartialEq",
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
+    printcolumn(name = "Pods", type_ = "integer", json_path = ".status.podsRelying"),
     printcolumn(name = "Expires", type_ = "date", json_path = ".spec.expiresAt"),
     printcolumn(name = "Why", type_ = "string", json_path = ".spec.reason", priority = 1),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
@@ -88,6 +89,9 @@ pub struct PolicyExceptionStatus {
     /// Whether it is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<ExceptionState>,
+    /// Pods that have not finished and violate what it covers; counted anew at most every 10 seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods_relying: Option<u32>,
     /// Accepted, Programmed and Ready; Reconciling and Stalled while true.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

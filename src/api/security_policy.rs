@@ -25,6 +25,7 @@ use super::{Hardening, HardeningStatus};
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters: it becomes a label"),
     printcolumn(name = "Network", type_ = "string", json_path = ".spec.network.mode"),
     printcolumn(name = "Hardening", type_ = "string", json_path = ".spec.hardening.mode"),
+    printcolumn(name = "Violating", type_ = "integer", json_path = ".status.hardening.pods.violating"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")

@@ -25,8 +25,8 @@ use crate::{
         policy_index::PolicyIndex,
     },
     controllers::{
-        ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, PolicyExceptions, RetentionPolicies,
-        RetentionSettings, SecurityPolicies,
+        ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, Hardened, PolicyExceptions,
+        RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies,
     },
     network::Facts,
     runtime::{
@@ -222,10 +222,12 @@ impl Options {
             dns_addresses: self.network_dns_addresses.clone(),
         };
         let index = (policies.0.clone(), policies.2.clone());
-        PolicyExceptions::spawn(&context, index, leadership.clone(), tasks);
+        let scan = Scanner::spawn(&context, index.clone(), leadership.clone(), tasks);
+        PolicyExceptions::spawn(&context, index, scan.clone(), leadership.clone(), tasks);
         let in_force = Floors::spawn(&context, policies, leadership.clone(), self.namespace.clone(), tasks);
-        ClusterSecurityPolicies::spawn(&context, in_force.clone(), leadership.clone(), tasks);
-        SecurityPolicies::spawn(&context, given, in_force, leadership.clone(), self.namespace.clone(), tasks);
+        let hardened = Hardened { in_force, scan };
+        ClusterSecurityPolicies::spawn(&context, hardened.clone(), leadership.clone(), tasks);
+        SecurityPolicies::spawn(&context, given, hardened, leadership.clone(), self.namespace.clone(), tasks);
         let keys = ApiKeySettings {
             install_namespace: self.namespace.clone(),
             keys_namespace: self.keys_namespace.clone(),

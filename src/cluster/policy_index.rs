@@ -37,6 +37,7 @@ use crate::{
 pub struct PolicyIndex {
     known: Arc<ArcSwap<Policies>>,
     changes: watch::Sender<u64>,
+    label_changes: watch::Sender<u64>,
 }
 
 impl PolicyIndex {
@@ -47,7 +48,7 @@ impl PolicyIndex {
     pub async fn of_namespace(&self, client: &Client, namespace: &str) -> Result<Arc<[Covering]>> {
         let known = self.known.load_full();
         if known.wide.is_empty() || namespace.is_empty() {
-            return Ok(known.own.get(namespace).cloned().unwrap_or_default());
+            return Ok(known.own(namespace));
         }
         if let Some(labels) = known.labels.get(namespace) {
             return Ok(known.covering(namespace, labels));
@@ -61,6 +62,18 @@ impl PolicyIndex {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Changes its value whenever labels of namespaces have changed.
+    #[must_use]
+    pub fn label_changes(&self) -> watch::Receiver<u64> {
+        self.label_changes.subscribe()
+    }
+
+    /// Everything that is known.
+    #[must_use]
+    pub fn known(&self) -> Arc<Policies> {
+        self.known.load_full()
     }
 
     /// Whether ClusterSecurityPolicies permit an exception of a namespace.
@@ -130,8 +143,11 @@ impl PolicyIndex {
         let labels = follow(
             Api::<PartialObjectMeta<Namespace>>::all(client),
             |namespace, _| Some(namespace.labels().clone()),
-            // What is demanded is the same: nobody is told.
-            |all, _| self.swap(|known| known.labels = Arc::new(by_name(all))),
+            |all, _| {
+                // What admission policies must enforce is the same.
+                self.swap(|known| known.labels = Arc::new(by_name(all)));
+                self.label_changes.send_modify(|count| *count = count.wrapping_add(1));
+            },
             labels_listed,
         );
         tokio::select! {

@@ -245,9 +245,7 @@ fn after(moment: Timestamp) -> Next {
 
 fn refused(conditions: &mut Conditions, reason: &str, message: &str) {
     conditions.set(Type::Accepted, false, reason, message);
-    conditions.set(Type::Programmed, false, reason, message);
-    conditions.set(Type::Ready, false, reason, message);
-    conditions.set(Type::Stalled, true, reason, message);
+    conditions.stall(reason, message);
 }
 
 fn conditions(generation: Option<i64>, status: &ApiKeyStatus, step: &Step) -> Conditions {
@@ -281,9 +279,7 @@ fn conditions(generation: Option<i64>, status: &ApiKeyStatus, step: &Step) -> Co
         }
         (None, false) => {
             let message = "the last version has ended, and rotation.policy does not issue another";
-            conditions.set(Type::Programmed, false, "Expired", message);
-            conditions.set(Type::Ready, false, "Expired", message);
-            conditions.set(Type::Stalled, true, "Expired", message);
+            conditions.stall("Expired", message);
         }
     }
     conditions

@@ -4,55 +4,46 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::{
-    Context, Next, Reconciler, Triggers,
-    floor::{self, InForce},
-    requested,
-};
+use super::{Context, Hardened, Next, Reconciler, Triggers, floor, requested, scan::hardening_status};
 use crate::{
     api::{
-        ClusterSecurityPolicy, ClusterSecurityPolicyStatus, HardeningStatus,
+        ClusterSecurityPolicy, ClusterSecurityPolicyStatus, HardeningMode, HardeningStatus,
         condition::{Conditions, Type},
     },
     cluster::{Result, leader::Leadership, status},
-    hardening::ClusterWide,
+    hardening::{ClusterWide, Requirement},
     runtime::{clock, tasks::Tasks},
 };
 
 /// The controller of ClusterSecurityPolicies.
 pub struct ClusterSecurityPolicies {
     context: Context,
-    in_force: watch::Receiver<InForce>,
+    hardened: Hardened,
 }
 
 impl ClusterSecurityPolicies {
     /// Adds the controller to the tasks of a process.
-    pub fn spawn(context: &Context, in_force: watch::Receiver<InForce>, mut leadership: Leadership, tasks: &mut Tasks) {
+    pub fn spawn(context: &Context, hardened: Hardened, mut leadership: Leadership, tasks: &mut Tasks) {
         let (root, _) = super::root::<ClusterSecurityPolicy>();
         let (all_tx, all) = watch::channel(0);
-        let (context, mut changes) = (context.clone(), in_force.clone());
-        let stopped = context.stopped.clone();
-        let controller = Arc::new(Self { context: context.clone(), in_force });
+        let Hardened { in_force, scan } = hardened.clone();
+        let (context, stopped) = (context.clone(), context.stopped.clone());
+        let controller = Arc::new(Self { context: context.clone(), hardened });
         tasks.spawn(Self::NAME, async move {
             tokio::select! {
-                () = async { leadership.acquired().await; floor::known(&changes).await } => {}
+                () = async { leadership.acquired().await; floor::known(&in_force).await } => {}
                 () = stopped.cancelled() => return Ok(()),
             }
             let (_one, one) = mpsc::unbounded_channel();
-            // There are few of them: each change of what is in force is told to all.
-            let waking = async {
-                while changes.changed().await.is_ok() {
-                    all_tx.send_modify(|count| *count += 1);
-                }
-                stopped.cancelled().await;
-                Ok(())
-            };
-            tokio::try_join!(super::run(controller, context, root, Triggers { one, all }), waking)?;
+            // There are few of them: each change is told to all.
+            let refloored = super::wake_all(in_force, &all_tx, &stopped);
+            let counted = super::wake_all(scan, &all_tx, &stopped);
+            tokio::try_join!(super::run(controller, context, root, Triggers { one, all }), refloored, counted)?;
             Ok(())
         });
     }
 
-    fn status(policy: &ClusterSecurityPolicy, in_force: &InForce) -> ClusterSecurityPolicyStatus {
+    fn status(&self, policy: &ClusterSecurityPolicy) -> ClusterSecurityPolicyStatus {
         let mut conditions = Conditions::of_generation(policy.metadata.generation);
         let mut hardening = None;
         match ClusterWide::try_from(policy) {
@@ -61,19 +52,14 @@ impl ClusterSecurityPolicies {
                 conditions.set(Type::Programmed, true, "Programmed", "");
                 conditions.set(Type::Ready, true, "Ready", "");
                 let name = policy.metadata.name.as_deref().unwrap_or_default();
-                let floor = in_force.clusters.get(name) == Some(&asked.requirement.standard());
-                let enforcers = in_force.enforcers(&asked.requirement, floor);
-                if let Some(enforcers) = enforcers {
-                    enforcers.tell(&mut conditions);
-                    hardening = Some(HardeningStatus { enforced_by: enforcers.by });
+                if asked.requirement.mode != HardeningMode::Disabled {
+                    hardening = Some(self.hardening(policy, name, &asked.requirement, &mut conditions));
                 }
             }
             Err(invalid) => {
                 let why = invalid.to_string();
                 conditions.set(Type::Accepted, false, "Invalid", why.as_str());
-                conditions.set(Type::Programmed, false, "Invalid", why.as_str());
-                conditions.set(Type::Ready, false, "Invalid", why.as_str());
-                conditions.set(Type::Stalled, true, "Invalid", why);
+                conditions.stall("Invalid", &why);
             }
         }
         let old = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -84,6 +70,26 @@ impl ClusterSecurityPolicies {
             hardening,
         }
     }
+
+    fn hardening(
+        &self,
+        policy: &ClusterSecurityPolicy,
+        name: &str,
+        asked: &Requirement,
+        conditions: &mut Conditions,
+    ) -> HardeningStatus {
+        let enforcers = {
+            let in_force = self.hardened.in_force.borrow();
+            in_force.enforcers(asked, in_force.clusters.get(name) == Some(&asked.standard()))
+        };
+        let by = enforcers.map(|enforcers| {
+            enforcers.tell(conditions);
+            enforcers.by
+        });
+        let scan = self.hardened.scan.borrow().clone();
+        let before = policy.status.as_ref().and_then(|status| status.hardening.as_ref());
+        hardening_status(by.unwrap_or_default(), scan.as_ref().and_then(|it| it.wide.get(name)), before)
+    }
 }
 
 impl Reconciler for ClusterSecurityPolicies {
@@ -92,7 +98,7 @@ impl Reconciler for ClusterSecurityPolicies {
 
     async fn reconcile(&self, policy: &ClusterSecurityPolicy) -> Result<Next> {
         if policy.metadata.deletion_timestamp.is_none() {
-            let wanted = Self::status(policy, &self.in_force.borrow());
+            let wanted = self.status(policy);
             status::report(&self.context.client, policy, &wanted).await?;
         }
         Ok(Next::Change)

@@ -13,6 +13,7 @@ mod network_index;
 mod policy_exception;
 mod pruning;
 mod retention_policy;
+mod scan;
 mod security_policy;
 
 use std::{
@@ -45,6 +46,7 @@ pub use cluster_security_policy::ClusterSecurityPolicies;
 pub use floor::Floors;
 pub use policy_exception::PolicyExceptions;
 pub use retention_policy::{RetentionPolicies, Settings as RetentionSettings};
+pub use scan::Scanner;
 pub use security_policy::SecurityPolicies;
 
 use crate::{
@@ -74,6 +76,15 @@ pub struct Context {
     pub stopped: CancellationToken,
     /// Reconciles of one kind that may be under way at once.
     pub concurrency: u16,
+}
+
+/// What statuses tell of hardening besides what the policy says.
+#[derive(Clone)]
+pub struct Hardened {
+    /// What refuses pods.
+    pub in_force: watch::Receiver<floor::InForce>,
+    /// How pods fare.
+    pub scan: watch::Receiver<scan::Known>,
 }
 
 /// When to look at an object again that did not change.
@@ -146,6 +157,19 @@ where
     let (store, writer) = reflector::store();
     let (deleted, changed) = watch::channel(0);
     (Root { writer, deleted }, Roots { store, changed })
+}
+
+/// Wakes all objects of a controller whenever a value changes, until the process stops.
+async fn wake_all<T>(
+    mut changes: watch::Receiver<T>,
+    all: &watch::Sender<u64>,
+    stopped: &CancellationToken,
+) -> anyhow::Result<()> {
+    while changes.changed().await.is_ok() {
+        all.send_modify(|count| *count += 1);
+    }
+    stopped.cancelled().await;
+    Ok(())
 }
 
 /// Runs a controller until the process stops.

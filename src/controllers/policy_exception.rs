@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::runtime::reflector::ObjectRef;
+use kube::ResourceExt as _;
 use tokio::sync::{mpsc, watch};
 
-use super::{Context, Next, Reconciler, Triggers, requested};
+use super::{Context, Next, Reconciler, Triggers, requested, scan};
 use crate::{
     api::{
         ExceptionState, PolicyException, PolicyExceptionStatus,
@@ -25,6 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_mins(5);
 pub struct PolicyExceptions {
     context: Context,
     index: PolicyIndex,
+    scan: watch::Receiver<scan::Known>,
 }
 
 impl PolicyExceptions {
@@ -32,30 +33,24 @@ impl PolicyExceptions {
     pub fn spawn(
         context: &Context,
         (index, synced): (PolicyIndex, Gate),
+        scan: watch::Receiver<scan::Known>,
         mut leadership: Leadership,
         tasks: &mut Tasks,
     ) {
-        let (root, roots) = super::root::<PolicyException>();
-        let mut changes = index.changes();
+        let (root, _) = super::root::<PolicyException>();
+        let changes = index.changes();
         let (stopped, context) = (context.stopped.clone(), context.clone());
-        let controller = Arc::new(Self { context: context.clone(), index });
+        let controller = Arc::new(Self { context: context.clone(), index, scan: scan.clone() });
         tasks.spawn(Self::NAME, async move {
             tokio::select! {
                 () = async { leadership.acquired().await; synced.was_opened().await } => {}
                 () = stopped.cancelled() => return Ok(()),
             }
-            let ((one_tx, one), (_all, all)) = (mpsc::unbounded_channel(), watch::channel(0));
+            let ((_one, one), (all_tx, all)) = (mpsc::unbounded_channel(), watch::channel(0));
             // Which are permitted depends on ClusterSecurityPolicies.
-            let waking = async {
-                while changes.changed().await.is_ok() {
-                    for exception in roots.store.state() {
-                        let _ = one_tx.send(ObjectRef::from_obj(exception.as_ref()));
-                    }
-                }
-                stopped.cancelled().await;
-                Ok(())
-            };
-            tokio::try_join!(super::run(controller, context, root, Triggers { one, all }), waking)?;
+            let permitted = super::wake_all(changes, &all_tx, &stopped);
+            let counted = super::wake_all(scan, &all_tx, &stopped);
+            tokio::try_join!(super::run(controller, context, root, Triggers { one, all }), permitted, counted)?;
             Ok(())
         });
     }
@@ -88,9 +83,7 @@ impl PolicyExceptions {
             Some((reason, why, state)) => {
                 let accepted = state == ExceptionState::Expired;
                 conditions.set(Type::Accepted, accepted, if accepted { "Accepted" } else { reason }, why.as_str());
-                conditions.set(Type::Programmed, false, reason, why.as_str());
-                conditions.set(Type::Ready, false, reason, why.as_str());
-                conditions.set(Type::Stalled, true, reason, why);
+                conditions.stall(reason, &why);
                 state
             }
         };
@@ -99,9 +92,17 @@ impl PolicyExceptions {
             observed_generation: exception.metadata.generation,
             last_handled_reconcile_at: requested(exception),
             state: Some(state),
+            pods_relying: self.relying(namespace, exception),
             conditions: conditions.carried_from(old, now),
         };
         (status, end)
+    }
+
+    /// Pods that rely on it, as last counted.
+    fn relying(&self, namespace: &str, exception: &PolicyException) -> Option<u32> {
+        let key = (namespace.to_owned(), exception.name_any());
+        let counted = self.scan.borrow().as_ref().and_then(|report| report.relying.get(&key).copied());
+        counted.or_else(|| exception.status.as_ref()?.pods_relying)
     }
 }
 

@@ -8,12 +8,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Next, Reconciler, Roots, Triggers, cluster_facts,
+    Context, Hardened, Next, Reconciler, Roots, Triggers, cluster_facts,
     floor::{self, Enforcers, InForce},
     network_index::NetworkIndex,
     pruning,
     pruning::Orphanage,
     requested,
+    scan::{hardening_status, wake_changed},
 };
 use crate::{
     api::{
@@ -45,7 +46,7 @@ pub struct SecurityPolicies {
     context: Context,
     index: NetworkIndex,
     facts: watch::Receiver<Facts>,
-    in_force: watch::Receiver<InForce>,
+    hardened: Hardened,
     synced: [Gate; 2],
 }
 
@@ -64,7 +65,7 @@ impl SecurityPolicies {
     pub fn spawn(
         context: &Context,
         given: Facts,
-        in_force: watch::Receiver<InForce>,
+        hardened: Hardened,
         leadership: Leadership,
         namespace: String,
         tasks: &mut Tasks,
@@ -89,11 +90,13 @@ impl SecurityPolicies {
             context: context.clone(),
             index: index.clone(),
             facts,
-            in_force: in_force.clone(),
+            hardened: hardened.clone(),
             synced: [index_synced, facts_synced],
         });
-        let (roots_of_floor, stopped) = (roots.clone(), context.stopped.clone());
-        tasks.spawn("floor-status", wake_for_floor(in_force, roots_of_floor, one_tx_of_floor, stopped));
+        let Hardened { in_force, scan } = hardened;
+        let stopped = || context.stopped.clone();
+        tasks.spawn("scan-status", wake_changed(scan, roots.clone(), one_tx_of_floor.clone(), stopped()));
+        tasks.spawn("floor-status", wake_for_floor(in_force, roots.clone(), one_tx_of_floor, stopped()));
         tasks.spawn(Self::NAME, controller.run(root, roots, Triggers { one, all }, (all_tx, leadership, namespace)));
     }
 
@@ -117,10 +120,9 @@ impl SecurityPolicies {
             }
         }
         tokio::select! {
-            () = floor::known(&self.in_force) => {}
+            () = floor::known(&self.hardened.in_force) => {}
             () = stopped.cancelled() => return Ok(()),
         }
-        let mut facts = self.facts.clone();
         let index = self.index.clone();
         let orphanage = Arc::new(Orphans { context: self.context.clone(), index, roots: roots.clone() });
         let pruning = async {
@@ -128,13 +130,7 @@ impl SecurityPolicies {
             let confirmed = leadership.confirmed_prune();
             pruning::follow(orphanage, self.context.clone(), namespace, roots.deletions(), confirmed).await
         };
-        let refacting = async {
-            while facts.changed().await.is_ok() {
-                all.send_modify(|count| *count += 1);
-            }
-            stopped.cancelled().await;
-            Ok(())
-        };
+        let refacting = super::wake_all(self.facts.clone(), &all, &stopped);
         tokio::try_join!(super::run(self.clone(), self.context.clone(), root, triggers), pruning, refacting)?;
         Ok(())
     }
@@ -212,17 +208,29 @@ impl SecurityPolicies {
         Ok(intent.filter(|_| !disabled))
     }
 
-    /// What refuses the pods that the policy refuses; `None` where it refuses none.
-    fn enforcers(&self, policy: &SecurityPolicy) -> Option<Enforcers> {
-        let requirement = policy.spec.hardening.as_ref().and_then(|it| Requirement::try_from(it).ok())?;
-        let in_force = self.in_force.borrow();
-        let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
-        let standards = in_force.floor.get(namespace);
-        let floor = standards.is_some_and(|standards| standards.contains(&requirement.standard()));
-        in_force.enforcers(&requirement, floor)
+    /// What is true of hardening, and what refuses the pods that the policy refuses, if it refuses any.
+    fn hardening(&self, policy: &SecurityPolicy, owner: &Owner) -> (Option<HardeningStatus>, Option<Enforcers>) {
+        let requirement = policy.spec.hardening.as_ref().and_then(|it| Requirement::try_from(it).ok());
+        let judges = |it: &Requirement| it.mode != HardeningMode::Disabled && !is_system_namespace(&owner.namespace);
+        let Some(requirement) = requirement.filter(judges) else { return (None, None) };
+        let enforcers = {
+            let in_force = self.hardened.in_force.borrow();
+            let standards = in_force.floor.get(&owner.namespace);
+            let floor = standards.is_some_and(|standards| standards.contains(&requirement.standard()));
+            in_force.enforcers(&requirement, floor)
+        };
+        let scan = self.hardened.scan.borrow().clone();
+        let counted = scan.as_ref().and_then(|it| it.own.get(&(owner.namespace.clone(), owner.name.clone())));
+        let by = enforcers.as_ref().map(|enforcers| enforcers.by.clone()).unwrap_or_default();
+        let before = policy.status.as_ref().and_then(|status| status.hardening.as_ref());
+        (Some(hardening_status(by, counted, before)), enforcers)
     }
 
-    fn status(policy: &SecurityPolicy, network: Network, enforcers: Option<Enforcers>) -> SecurityPolicyStatus {
+    fn status(
+        policy: &SecurityPolicy,
+        network: Network,
+        (hardening, enforcers): (Option<HardeningStatus>, Option<Enforcers>),
+    ) -> SecurityPolicyStatus {
         let mut conditions = Conditions::of_generation(policy.metadata.generation);
         let mut shown = None;
         match network {
@@ -242,9 +250,7 @@ impl SecurityPolicies {
                 let accepted = !matches!(reason, "Invalid" | "Conflicted" | "NotPermitted");
                 let why = if accepted { "Accepted" } else { reason };
                 conditions.set(Type::Accepted, accepted, why, if accepted { "" } else { message.as_str() });
-                conditions.set(Type::Programmed, false, reason, message.as_str());
-                conditions.set(Type::Ready, false, reason, message.as_str());
-                conditions.set(Type::Stalled, true, reason, message);
+                conditions.stall(reason, &message);
                 shown = policy.status.as_ref().and_then(|status| status.network.clone());
             }
         }
@@ -257,7 +263,7 @@ impl SecurityPolicies {
             last_handled_reconcile_at: requested(policy),
             conditions: conditions.carried_from(old, clock::now()),
             network: shown,
-            hardening: enforcers.map(|enforcers| HardeningStatus { enforced_by: enforcers.by }),
+            hardening,
         }
     }
 }
@@ -272,7 +278,8 @@ impl Reconciler for SecurityPolicies {
         }
         let owner = Owner::of(policy)?;
         let network = self.network(policy, &owner).await?;
-        status::report(&self.context.client, policy, &Self::status(policy, network, self.enforcers(policy))).await?;
+        let wanted = Self::status(policy, network, self.hardening(policy, &owner));
+        status::report(&self.context.client, policy, &wanted).await?;
         Ok(Next::Change)
     }
 }

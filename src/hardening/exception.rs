@@ -8,7 +8,7 @@ use rampart_pss::{CHECKS, ContainerKind};
 use rampart_reach::Selector;
 
 use super::{
-    ClusterWide, Origin, RULES, RulesPod,
+    ClusterWide, Origin, RULES, RulesPod, rule_of_check,
     rules::{Pattern, normal},
 };
 use crate::api::{self, Invalid, PolicyException, selector};
@@ -70,9 +70,7 @@ impl TryFrom<&PolicyException> for Exception {
 }
 
 fn is_rule(id: &str) -> bool {
-    let known = |room: &str, is: &dyn Fn(&str) -> bool| id.strip_prefix(room).is_some_and(is);
-    known("pss/", &|id| CHECKS.iter().any(|check| check.id == id))
-        || known("hardening/", &|id| RULES.iter().any(|about| about.id == id))
+    CHECKS.iter().any(|check| rule_of_check(check.id) == id) || RULES.iter().any(|about| about.rule() == id)
 }
 
 impl Exception {
@@ -87,36 +85,34 @@ impl Exception {
     /// # Errors
     /// Why they do not.
     pub fn permitted(&self, namespace: &str, wide: &BTreeMap<String, ClusterWide>) -> Result<(), String> {
-        for policy in &self.policies {
-            let asked: Vec<(&String, &ClusterWide)> = match policy {
-                Origin::ClusterSecurityPolicy(name) => wide.get_key_value(name).into_iter().collect(),
-                _ => wide.iter().collect(),
-            };
-            let mut why = match policy {
-                Origin::ClusterSecurityPolicy(name) => format!("there is no ClusterSecurityPolicy {name}"),
-                _ => format!("no ClusterSecurityPolicy permits exceptions in {namespace}"),
-            };
-            let permits = asked.into_iter().any(|(name, wide)| {
-                let Some(exceptions) = &wide.exceptions else { return false };
-                if !exceptions.namespaces.contains(namespace) {
-                    return false;
-                }
-                let longest = self.created.saturating_add(exceptions.max_duration).unwrap_or(Timestamp::MAX);
-                if self.expires > longest {
-                    why = format!("ClusterSecurityPolicy {name} permits exceptions until {longest} at the latest");
-                    return false;
-                }
-                true
-            });
-            if !permits {
-                if let Origin::ClusterSecurityPolicy(name) = policy
-                    && wide.contains_key(name)
-                    && why.starts_with("there is no")
-                {
-                    why = format!("ClusterSecurityPolicy {name} permits no exceptions in {namespace}");
-                }
-                return Err(why);
+        self.policies.iter().try_for_each(|policy| match policy {
+            Origin::ClusterSecurityPolicy(name) => match wide.get(name) {
+                Some(policy) => self.permitted_by(name, policy, namespace),
+                None => Err(format!("there is no ClusterSecurityPolicy {name}")),
+            },
+            _ => self.permitted_by_any(namespace, wide),
+        })
+    }
+
+    /// Of a SecurityPolicy: by one that names the namespace.
+    fn permitted_by_any(&self, namespace: &str, wide: &BTreeMap<String, ClusterWide>) -> Result<(), String> {
+        let mut why = format!("no ClusterSecurityPolicy permits exceptions in {namespace}");
+        for (name, policy) in wide.iter().filter(|(_, policy)| policy.permission(namespace).is_some()) {
+            match self.permitted_by(name, policy, namespace) {
+                Ok(()) => return Ok(()),
+                Err(refused) => why = refused,
             }
+        }
+        Err(why)
+    }
+
+    fn permitted_by(&self, name: &str, policy: &ClusterWide, namespace: &str) -> Result<(), String> {
+        let Some(permission) = policy.permission(namespace) else {
+            return Err(format!("ClusterSecurityPolicy {name} permits no exceptions in {namespace}"));
+        };
+        let longest = self.created.saturating_add(permission.max_duration).unwrap_or(Timestamp::MAX);
+        if self.expires > longest {
+            return Err(format!("ClusterSecurityPolicy {name} permits exceptions until {longest} at the latest"));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use jiff::Timestamp;
 use rampart_pss::{Pod, Violation, aggregate, explain, explain_except};
 
-use super::{Covered, Exception, Requirement, RuleViolation, RulesPod};
+use super::{Covered, Exception, Requirement, RuleViolation, RulesPod, rule_of_check};
 use crate::api::HardeningMode;
 
 /// Where a requirement comes from.
@@ -90,24 +90,31 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Finding<'_> {
-    /// `PodSecurity "restricted:latest": REASON (DETAIL), ...; hardening/RULE (DETAIL), ... [SecurityPolicy web]`,
-    /// the words of Pod Security Admission, those of the rules, and the policy that asks.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Finding<'_> {
+    /// What is wrong, in the words of Pod Security Admission and those of the rules:
+    /// `PodSecurity "restricted:latest": REASON (DETAIL), ...; hardening/RULE (DETAIL), ...`.
+    #[must_use]
+    pub fn what(&self) -> String {
         let Requirement { level, version, .. } = &self.covering.requirement;
-        if !self.violations.is_empty() {
-            write!(f, "PodSecurity \"{level}:{version}\": {}", aggregate(&self.violations))?;
-        }
-        for (index, rule) in self.rules.iter().enumerate() {
-            let separator = if index > 0 {
-                ", "
-            } else if self.violations.is_empty() {
-                ""
-            } else {
-                "; "
-            };
-            write!(f, "{separator}{rule}")?;
-        }
+        let standard = (!self.violations.is_empty())
+            .then(|| format!("PodSecurity \"{level}:{version}\": {}", aggregate(&self.violations)));
+        let rules: Vec<String> = self.rules.iter().map(ToString::to_string).collect();
+        let rules = (!rules.is_empty()).then(|| rules.join(", "));
+        standard.into_iter().chain(rules).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Ids of the rules that are violated.
+    #[must_use]
+    pub fn rule_ids(&self) -> Vec<String> {
+        let checks = self.violations.iter().map(|violation| rule_of_check(violation.check));
+        checks.chain(self.rules.iter().map(|violation| violation.about.rule())).collect()
+    }
+}
+
+impl fmt::Display for Finding<'_> {
+    /// What is wrong, and the policy that asks: `... [SecurityPolicy web]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what())?;
         self.covering.origin.named().map_or(Ok(()), |(kind, name)| write!(f, " [{kind} {name}]"))
     }
 }
@@ -118,20 +125,27 @@ pub fn findings<'p>(policies: &'p [Covering], pod: &Seen<'_>, now: Timestamp) ->
     policies
         .iter()
         .filter(|covering| covering.requirement.mode != HardeningMode::Disabled)
-        .map(|covering| {
-            let Requirement { level, version, rules, .. } = &covering.requirement;
-            let covered = Covered::of(&covering.exceptions, pod.rules.as_ref(), now);
-            let violations = match &covered {
-                None => explain(*level, *version, &pod.standards),
-                Some(covered) => explain_except(*level, *version, &pod.standards, |check, kind, index| {
-                    covered.covers(&format!("pss/{check}"), kind, index)
-                }),
-            };
-            let rules = pod.rules.as_ref().map(|pod| rules.violations(pod, covered.as_ref())).unwrap_or_default();
-            Finding { covering, violations, rules }
-        })
-        .filter(|finding| !(finding.violations.is_empty() && finding.rules.is_empty()))
+        .filter_map(|covering| finding(covering, &covering.exceptions, pod, now))
         .collect()
+}
+
+/// What a policy finds wrong with a pod at a time, but for what some of its exceptions cover.
+pub(super) fn finding<'p>(
+    covering: &'p Covering,
+    exceptions: &[Exception],
+    pod: &Seen<'_>,
+    now: Timestamp,
+) -> Option<Finding<'p>> {
+    let Requirement { level, version, rules, .. } = &covering.requirement;
+    let covered = Covered::of(exceptions, pod.rules.as_ref(), now);
+    let violations = match &covered {
+        None => explain(*level, *version, &pod.standards),
+        Some(covered) => explain_except(*level, *version, &pod.standards, |check, kind, index| {
+            covered.covers(&rule_of_check(check), kind, index)
+        }),
+    };
+    let rules = pod.rules.as_ref().map(|pod| rules.violations(pod, covered.as_ref())).unwrap_or_default();
+    (!(violations.is_empty() && rules.is_empty())).then_some(Finding { covering, violations, rules })
 }
 
 /// Whether what is enforced is refused, or only warned about for a while.

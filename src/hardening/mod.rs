@@ -8,13 +8,21 @@ mod judge;
 mod policies;
 mod requirement;
 mod rules;
+mod scan;
 mod scope;
 
 pub use defaults::{default_pod, default_template};
 pub use exception::{Covered, Exception, Permission};
 pub use floor::{Floor, Place, SELECTOR, compile, extent};
 pub use judge::{Covering, Enforcement, Finding, Origin, Seen, Subject, Verdict, ask_rules, findings, judge};
-pub use policies::Policies;
+pub use policies::{FLOORS, Policies};
 pub use requirement::{Requirement, Standard};
 pub use rules::{About, Pod as RulesPod, RULES, Rules, Violation as RuleViolation, Whose};
+pub use scan::{Counted, Kept, Owners, Report, Scan, Workload};
 pub use scope::{ClusterWide, Demand, Exceptions, SYSTEM_NAMESPACES, is_system_namespace};
+
+/// The id among all rules of a check of the Pod Security Standards: `pss/ID`.
+#[must_use]
+pub fn rule_of_check(id: &str) -> String {
+    format!("pss/{id}")
+}

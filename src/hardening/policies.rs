@@ -12,7 +12,7 @@ use crate::api::HardeningMode;
 
 /// Different requirements of one namespace that become admission policies: each costs every pod of the
 /// cluster (10 us and 1 MB of the API server), and tenants write them. The webhook enforces the rest.
-const FLOORS: usize = 8;
+pub const FLOORS: usize = 8;
 
 type Labels = BTreeMap<String, String>;
 
@@ -30,10 +30,16 @@ pub struct Policies {
 }
 
 impl Policies {
+    /// What SecurityPolicies of a namespace ask; those of system namespaces are not heard.
+    #[must_use]
+    pub fn own(&self, namespace: &str) -> Arc<[Covering]> {
+        self.own.get(namespace).filter(|_| !is_system_namespace(namespace)).cloned().unwrap_or_default()
+    }
+
     /// Policies that cover a namespace with these labels, with the exceptions that are permitted there.
     #[must_use]
     pub fn covering(&self, namespace: &str, labels: &Labels) -> Arc<[Covering]> {
-        let own = self.own.get(namespace).cloned().unwrap_or_default();
+        let own = self.own(namespace);
         let wide: Vec<Covering> = self
             .wide
             .iter()
@@ -73,10 +79,9 @@ impl Policies {
                 (namespace, permitted.filter(|exception| exception.holds(now)).collect())
             })
             .collect();
-        let namespaces = self.own.iter().filter(|(namespace, _)| !is_system_namespace(namespace));
-        let standards = namespaces.map(|(namespace, policies)| {
+        let standards = self.own.keys().map(|namespace| {
             let exceptions = lifting.get(namespace).map(Vec::as_slice).unwrap_or_default();
-            (namespace.clone(), standards(policies, exceptions))
+            (namespace.clone(), standards(&self.own(namespace), exceptions))
         });
         let clusters = self.wide.iter().filter(|(_, policy)| policy.requirement.has_floor());
         let clusters = clusters.map(|(name, policy)| {

@@ -53,6 +53,11 @@ impl TryFrom<&ClusterSecurityPolicy> for ClusterWide {
 }
 
 impl ClusterWide {
+    /// How it permits exceptions in a namespace.
+    pub(super) fn permission(&self, namespace: &str) -> Option<&Permission> {
+        self.exceptions.as_ref().filter(|permission| permission.namespaces.contains(namespace))
+    }
+
     /// Whether it covers a namespace.
     #[must_use]
     pub fn covers(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {

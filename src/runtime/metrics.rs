@@ -15,7 +15,7 @@ use prometheus_client::{
 
 use crate::{
     admission::{Answer, Operation, Request, Target},
-    api::HardeningMode,
+    api::{HardeningMode, PodCounts},
     hardening::Covering,
 };
 
@@ -143,6 +143,8 @@ pub struct Metrics {
     pub prune_held: Family<KindLabel, Gauge>,
     /// Objects that could not be read and are skipped.
     pub invalid_objects: Family<KindLabel, Counter>,
+    /// Pods that policies cover, by the worst that any of them says.
+    pub pods: Family<ResultLabel, Gauge>,
     /// Key rotations by outcome.
     pub rotations: Family<ResultLabel, Counter>,
     /// Objects that retention deleted.
@@ -182,6 +184,7 @@ impl Default for Metrics {
             drift_reverted: Family::default(),
             prune_held: Family::default(),
             invalid_objects: Family::default(),
+            pods: Family::default(),
             rotations: Family::default(),
             retention_deleted: Counter::default(),
             retention_breaker: Counter::default(),
@@ -216,6 +219,7 @@ impl Metrics {
         of.register("drift_reverted", "Objects that were put back", self.drift_reverted.clone());
         of.register("prune_held", "Orphans that the prune brake holds", self.prune_held.clone());
         of.register("invalid_objects", "Objects that could not be read", self.invalid_objects.clone());
+        of.register("pods", "Unfinished pods that policies cover, by the worst verdict", self.pods.clone());
         of.register("apikey_rotation", "Key rotations by outcome", self.rotations.clone());
         of.register("retention_deleted", "Objects that retention deleted", self.retention_deleted.clone());
         of.register(
@@ -238,6 +242,14 @@ impl Metrics {
 }
 
 impl Metrics {
+    /// Says how pods fare.
+    pub fn count_pods(&self, pods: PodCounts) {
+        let PodCounts { compliant, violating, exempt, .. } = pods;
+        for (result, count) in [("compliant", compliant), ("violating", violating), ("exempt", exempt)] {
+            self.pods.get_or_create(&ResultLabel { result }).set(count.into());
+        }
+    }
+
     /// Counts what was decided about a pod or a template, once for each policy that covers it.
     pub fn count_review(&self, request: &Request<'_>, answer: &Answer, policies: &[Covering]) {
         let Some(target) = Target::of(request) else { return };

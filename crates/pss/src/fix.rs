@@ -29,9 +29,7 @@ enum Place {
 }
 
 impl Path {
-    /// An annotation.
-    #[must_use]
-    pub fn annotation(key: &str) -> Self {
+    pub(crate) fn annotation(key: &str) -> Self {
         Self { place: Place::Annotation, field: Cow::Owned(key.into()) }
     }
 
@@ -53,15 +51,11 @@ impl Path {
         Self { place: Place::Volume(index), field: field.into() }
     }
 
-    /// Sets it to a value, given as JSON.
-    #[must_use]
-    pub fn set(self, json: impl Into<Cow<'static, str>>) -> Fix {
+    pub(crate) fn set(self, json: impl Into<Cow<'static, str>>) -> Fix {
         Fix { path: self, value: Some(json.into()) }
     }
 
-    /// Removes it.
-    #[must_use]
-    pub const fn remove(self) -> Fix {
+    pub(crate) const fn remove(self) -> Fix {
         Fix { path: self, value: None }
     }
 

@@ -38,13 +38,15 @@ pub use view::{Fixes, View};
 /// another failed.
 #[must_use]
 pub fn evaluate(level: Level, version: Version, pod: &Pod<'_>) -> Vec<Violation> {
-    decide(level, version, pod, Fixes::unwanted())
+    let view = View::of(pod);
+    judge(level, version, Fixes::unwanted(), |check, fixes| check.decide(&view, fixes))
 }
 
 /// As [`evaluate`], with what would make each check pass.
 #[must_use]
 pub fn explain(level: Level, version: Version, pod: &Pod<'_>) -> Vec<Violation> {
-    decide(level, version, pod, Fixes::wanted())
+    let view = View::of(pod);
+    judge(level, version, Fixes::wanted(), |check, fixes| check.decide(&view, fixes))
 }
 
 /// As [`explain`], but for containers that are excepted from a check, by its id.
@@ -58,21 +60,23 @@ pub fn explain_except(
     pod: &Pod<'_>,
     excepted: impl Fn(&str, ContainerKind, usize) -> bool,
 ) -> Vec<Violation> {
-    let (whole, mut fixes) = (View::of(pod), Fixes::wanted());
-    let decide = |check: &Applied| {
+    let whole = View::of(pod);
+    judge(level, version, Fixes::wanted(), |check, fixes| {
         let rest = whole.without(|kind, index| excepted(check.check.id, kind, index));
         let all = rest.containers().next().is_none() && whole.containers().next().is_some();
-        let violation = if all { None } else { check.decide(&rest, &mut fixes) };
-        violation.map(|violation| Violation { fixes: fixes.take(), ..violation })
-    };
-    check::plan(level, version).iter().filter_map(decide).collect()
+        if all { None } else { check.decide(&rest, fixes) }
+    })
 }
 
-fn decide(level: Level, version: Version, pod: &Pod<'_>, mut fixes: Fixes) -> Vec<Violation> {
-    let view = View::of(pod);
+fn judge(
+    level: Level,
+    version: Version,
+    mut fixes: Fixes,
+    decide: impl Fn(&Applied, &mut Fixes) -> Option<Violation>,
+) -> Vec<Violation> {
     let mut violations = vec![];
     for check in check::plan(level, version) {
-        if let Some(violation) = check.decide(&view, &mut fixes) {
+        if let Some(violation) = decide(check, &mut fixes) {
             violations.push(Violation { fixes: fixes.take(), ..violation });
         }
     }

@@ -101,8 +101,7 @@ pub(crate) fn go_quoted(text: &str) -> String {
     quoted
 }
 
-/// Writes behind what is there.
-pub(crate) fn push(arguments: fmt::Arguments<'_>, to: &mut String) {
+fn push(arguments: fmt::Arguments<'_>, to: &mut String) {
     // Writing to a string can't fail.
     let _ = to.write_fmt(arguments);
 }

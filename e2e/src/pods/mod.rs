@@ -130,8 +130,11 @@ fn name(rng: &mut StdRng) -> String {
 
 /// A container of any of the three lists.
 fn container<'a>(rng: &mut StdRng, pod: &'a mut Value) -> Option<&'a mut Value> {
-    let spec = pod["spec"].as_object_mut()?;
-    let lists = spec.iter_mut().filter(|(key, _)| key.to_lowercase().ends_with("containers"));
+    container_of(rng, &mut pod["spec"])
+}
+
+fn container_of<'a>(rng: &mut StdRng, spec: &'a mut Value) -> Option<&'a mut Value> {
+    let lists = spec.as_object_mut()?.iter_mut().filter(|(key, _)| key.to_lowercase().ends_with("containers"));
     lists.filter_map(|(_, list)| list.as_array_mut()).flatten().choose(rng)
 }
 
@@ -144,10 +147,13 @@ fn names(pod: &Value) -> Vec<String> {
 
 fn add_container(rng: &mut StdRng, pod: &mut Value, container: Value) {
     let list = pick(rng, &["initContainers", "containers", "ephemeralContainers"].map(Value::from));
-    let list = &mut pod["spec"][list.as_str().unwrap_or_default()];
+    push(&mut pod["spec"][list.as_str().unwrap_or_default()], container);
+}
+
+fn push(list: &mut Value, item: Value) {
     match list.as_array_mut() {
-        Some(list) => list.push(container),
-        None => *list = json!([container]),
+        Some(list) => list.push(item),
+        None => *list = json!([item]),
     }
 }
 

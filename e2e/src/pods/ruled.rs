@@ -1,13 +1,9 @@
 //! What rules beyond the standards look at, set at random in a pod that the API server accepts.
 
-use rand::{
-    RngExt as _,
-    rngs::StdRng,
-    seq::{IndexedRandom as _, IteratorRandom as _},
-};
+use rand::{RngExt as _, rngs::StdRng, seq::IndexedRandom as _};
 use serde_json::{Value, json};
 
-use super::pick;
+use super::{container_of, pick, push};
 
 const IMAGES: [&str; 21] = [
     "Registry.example.com/app:1",
@@ -80,7 +76,7 @@ const OF_POD: [Change; 13] = [
         volume["name"] = json!(name);
         let mount = json!({"name": name, "mountPath": format!("/{name}"), "readOnly": rng.random_bool(0.5)});
         push(&mut spec["volumes"], volume);
-        if let Some(container) = any_container(rng, spec) {
+        if let Some(container) = container_of(rng, spec) {
             push(&mut container["volumeMounts"], mount);
         }
     },
@@ -132,18 +128,6 @@ const OF_CONTAINER: [Change; 10] = [
     |rng, it| it["image"] = pick(rng, &IMAGES.map(Value::from)),
 ];
 
-fn push(list: &mut Value, item: Value) {
-    match list.as_array_mut() {
-        Some(list) => list.push(item),
-        None => *list = json!([item]),
-    }
-}
-
-fn any_container<'a>(rng: &mut StdRng, spec: &'a mut Value) -> Option<&'a mut Value> {
-    let lists = spec.as_object_mut()?.iter_mut().filter(|(key, _)| key.ends_with("ontainers"));
-    lists.filter_map(|(_, list)| list.as_array_mut()).flatten().choose(rng)
-}
-
 /// The pod, with some of what rules look at. The priority class `low` and the runtime class `gvisor` must
 /// exist.
 #[must_use]
@@ -156,7 +140,7 @@ pub fn ruled(rng: &mut StdRng, mut pod: Value) -> Value {
     }
     for _ in 0..rng.random_range(0..6) {
         let change = OF_CONTAINER.choose(rng).copied();
-        if let (Some(change), Some(container)) = (change, any_container(rng, spec)) {
+        if let (Some(change), Some(container)) = (change, container_of(rng, spec)) {
             change(rng, container);
         }
     }

@@ -16,6 +16,7 @@ mod network;
 mod psa;
 mod retention;
 mod rules;
+mod scan;
 mod secrecy;
 
 use std::{
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
     psa::tests(&mut tests);
     floor::tests(&mut tests);
     rules::tests(&mut tests);
+    scan::tests(&mut tests);
     exceptions::tests(&mut tests);
     cluster_policy::tests(&mut tests);
     keys::tests(&mut tests);

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     admission::template_path,
     api::HardeningMode,
-    hardening::{Finding, Origin, RulesPod, Seen, ask_rules, default_pod, default_template, findings},
+    hardening::{Finding, Origin, RulesPod, Seen, ask_rules, default_pod, default_template, findings, rule_of_check},
     runtime::clock,
 };
 
@@ -131,7 +131,7 @@ fn rows<'a>(finding: &'a Finding<'_>, prefix: &'a str) -> impl Iterator<Item = R
     let policy = move || finding.covering.origin.named().map(|(kind, name)| format!("{kind}/{name}"));
     let at = move |path: Option<&Path>| path.map_or_else(String::new, |path| format!("{prefix}{}", path.pointer()));
     let of_standard = finding.violations.iter().map(move |violation| Row {
-        rule: format!("pss/{}", violation.check),
+        rule: rule_of_check(violation.check),
         check: violation.check,
         level: Some(Level::as_str(violation.level)),
         reason: violation.reason,
@@ -141,7 +141,7 @@ fn rows<'a>(finding: &'a Finding<'_>, prefix: &'a str) -> impl Iterator<Item = R
         policy: policy(),
     });
     let of_rules = finding.rules.iter().map(move |violation| Row {
-        rule: format!("hardening/{}", violation.about.id),
+        rule: violation.about.rule(),
         check: violation.about.id,
         level: None,
         reason: violation.about.title,

@@ -8,7 +8,7 @@ use crate::{
         condition::{Conditions, Type},
     },
     cluster::pause::Pause,
-    hardening::{Floor, Place, Requirement, Standard},
+    hardening::{FLOORS, Floor, Place, Requirement, Standard},
 };
 
 /// What refuses pods now.
@@ -60,8 +60,12 @@ impl InForce {
             return Some(Enforcers { by: vec![], pending: Some(("Paused", why)) });
         }
         let by = [self.webhook.then_some(Enforcer::Webhook), floor.then_some(Enforcer::AdmissionPolicy)];
-        let why = "the ValidatingAdmissionPolicy for spec.hardening is not in force yet: the API server has not taken it, or this namespace has more than 8 different requirements";
-        let pending = (requirement.has_floor() && !floor).then(|| ("AdmissionPolicyPending", why.to_owned()));
+        let pending = (requirement.has_floor() && !floor).then(|| {
+            let why = format!(
+                "the ValidatingAdmissionPolicy for spec.hardening is not in force yet: the API server has not taken it, or this namespace has more than {FLOORS} different requirements"
+            );
+            ("AdmissionPolicyPending", why)
+        });
         Some(Enforcers { by: by.into_iter().flatten().collect(), pending })
     }
 }

@@ -119,8 +119,7 @@ impl Floors {
             news.borrow_and_update();
             pauses.borrow_and_update();
             let confirmation = confirmed.borrow_and_update().clone();
-            let now = clock::now();
-            let demand = self.index.demand(now);
+            let demand = self.index.demand(clock::now());
             // Taken back is only what is still not wanted, beside what has been in force since.
             let passed = self.pass(&demand, &confirmation, settled && demand == last).await;
             last = demand;

@@ -13,6 +13,7 @@ use super::{
 use crate::hardening::{
     Standard,
     cel::{join_present, string},
+    rule_of_check,
     rules::{About, Part},
 };
 
@@ -88,7 +89,7 @@ type Forms = Vec<(String, Form)>;
 /// The checks of the standard; `None` where one has no form.
 fn checks(standard: &Standard, excepted: &BTreeSet<&str>) -> Option<Forms> {
     let form = |applied: &rampart_pss::Applied| {
-        let (id, form) = (format!("pss/{}", applied.check.id), standards::form(applied)?);
+        let (id, form) = (rule_of_check(applied.check.id), standards::form(applied)?);
         let lift = |form: Form| exceptions::except(&id, &form.unless(&format!("!{}", exceptions::ALL)));
         let form = if excepted.contains(id.as_str()) { lift(form) } else { form };
         Some((format!("violates_{}", applied.check.id), form))
@@ -99,7 +100,7 @@ fn checks(standard: &Standard, excepted: &BTreeSet<&str>) -> Option<Forms> {
 /// The rules beyond it.
 fn of_rules(standard: &Standard, excepted: &BTreeSet<&str>) -> Forms {
     let form = |(about, parts): (&About, Vec<Part>)| {
-        let id = format!("hardening/{}", about.id);
+        let id = about.rule();
         let lifted = excepted.contains(id.as_str());
         let (name, form) = rules::form(about, &parts, lifted);
         (name, if lifted { exceptions::except(&id, &form) } else { form })

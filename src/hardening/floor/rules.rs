@@ -24,7 +24,7 @@ pub(super) fn form(about: &About, parts: &[Part], lifted: bool) -> (String, Form
         Part::Pod { bad, text } => format!("({} ? [{text}] : [])", guarded(part, bad)),
     });
     let said = said.collect::<Vec<_>>().join(" + ");
-    let said = format!("{} + ({said}).join('; ') + ')'", string(&format!("hardening/{} (", about.id)));
+    let said = format!("{} + ({said}).join('; ') + ')'", string(&format!("{} (", about.rule())));
     let form = Form { violated, said, variables: vec![] };
     let form = if about.windows { form } else { form.unless("!variables.windows") };
     (format!("breaks_{}", about.id.replace('.', "_")), form)

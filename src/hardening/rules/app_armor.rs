@@ -44,7 +44,7 @@ impl Rule for Confined {
     fn complaints(&self, pod: &Pod) -> Vec<Complaint> {
         let of_pod = pod.context().and_then(|context| context.app_armor_profile.as_ref());
         let effective = |it: &super::Placed<'_>| {
-            let context = it.container.security_context.as_ref();
+            let context = it.context();
             self.accepts(context.and_then(|context| context.app_armor_profile.as_ref()).or(of_pod))
         };
         pod.containers()

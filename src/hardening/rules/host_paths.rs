@@ -1,6 +1,6 @@
 //! Pods mount listed directories of their node only, read-only where that is asked.
 
-use super::{About, Complaint, Part, Pod, Rule, told};
+use super::{About, Complaint, Part, Pod, Rule, told_or_none};
 use crate::{
     api::{self, Invalid, rules::HostPath},
     hardening::cel::string,
@@ -46,8 +46,8 @@ impl HostPaths {
             let path = if it.path.is_empty() { "/" } else { &it.path };
             if it.read_only { format!("{path} read-only") } else { path.into() }
         };
-        let told = told(self.0.iter().map(directory));
-        format!(", allowed: {}", if told.is_empty() { "none" } else { &told })
+        let told = told_or_none(self.0.iter().map(directory));
+        format!(", allowed: {told}")
     }
 }
 

@@ -1,6 +1,6 @@
 //! Containers take ports of their node from listed ranges only.
 
-use super::{About, CONTAINERS, Complaint, Part, Placed, Pod, Rule, told};
+use super::{About, CONTAINERS, Complaint, Part, Placed, Pod, Rule, told_or_none};
 use crate::{
     api::{self, rules::PortRange},
     hardening::cel::string,
@@ -19,8 +19,8 @@ pub(super) fn parse(wire: &api::Rules) -> Option<Box<dyn Rule>> {
 
 impl HostPorts {
     fn wanted(&self) -> String {
-        let told = told(self.0.iter().map(|range| format!("{}-{}", range.min, range.max)));
-        format!(", allowed: {}", if told.is_empty() { "none" } else { &told })
+        let told = told_or_none(self.0.iter().map(|range| format!("{}-{}", range.min, range.max)));
+        format!(", allowed: {told}")
     }
 }
 
@@ -34,7 +34,8 @@ impl Rule for HostPorts {
             let is_free = |port: i32| self.0.iter().any(|range| (range.min..=range.max).contains(&port));
             let bad: Vec<(usize, i32)> = it.container.host_ports().filter(|(_, port)| !is_free(*port)).collect();
             let (place, _) = bad.first()?;
-            let text = format!("must not take hostPort {}{}", told(bad.iter().map(|(_, port)| port)), self.wanted());
+            let text =
+                format!("must not take hostPort {}{}", super::told(bad.iter().map(|(_, port)| port)), self.wanted());
             Some(Complaint::container(it, format!("ports[{place}].hostPort"), &text))
         };
         pod.containers().filter_map(complaint).collect()

@@ -83,11 +83,11 @@ impl Images {
             let expressions = strings(patterns.iter().map(|pattern| &pattern.expression));
             format!("{expressions}.exists(p, {}.matches(p))", normal_in_cel(image))
         };
-        let wrong = format!("!{image}.matches({})", string(reference::GRAMMAR));
+        let wrong = format!("!{image}.matches({})", string(reference::GRAMMAR.text));
         let bad = match self {
             Self::Allow(patterns) => format!("!({})", known(patterns)),
             Self::Deny(patterns) => known(patterns),
-            Self::RequireDigest => format!("!{image}.matches({})", string(SHA256)),
+            Self::RequireDigest => format!("!{image}.matches({})", string(SHA256.text)),
             Self::ForbidTags(tags) => {
                 // What stands before a digest, and after the last slash of that.
                 let last = format!("{image}.split('@')[0].split('/')[size({image}.split('@')[0].split('/')) - 1]");

@@ -3,6 +3,7 @@
 
 mod app_armor;
 mod capabilities;
+mod expression;
 mod host_paths;
 mod host_ports;
 mod images;
@@ -41,6 +42,14 @@ pub struct About {
     pub title: &'static str,
     /// Whether Windows pods are judged, too.
     pub windows: bool,
+}
+
+impl About {
+    /// The rule's id among all: `hardening/ID`.
+    #[must_use]
+    pub fn rule(&self) -> String {
+        format!("hardening/{}", self.id)
+    }
 }
 
 /// A rule as one policy asks it.
@@ -98,7 +107,7 @@ pub(super) enum Part {
         bad: String,
         /// How.
         text: String,
-        /// Whose it is, if not its own container's.
+        /// Whether it passes where exceptions cover all containers.
         of_pod: bool,
     },
     /// For the Pod.
@@ -190,7 +199,7 @@ impl Rules {
         let complaints = |rule: &dyn Rule| {
             let all = rule.complaints(pod);
             let Some(covered) = covered.filter(|_| !all.is_empty()) else { return all };
-            let id = format!("hardening/{}", rule.about().id);
+            let id = rule.about().rule();
             let of_pod = covered.covers_pod(&id);
             let stays = |complaint: &Complaint| match complaint.about {
                 Whose::Container(kind, index) => !covered.covers(&id, kind, index),
@@ -215,7 +224,7 @@ impl Rules {
 impl fmt::Display for Violation {
     /// `hardening/ID (WHO HOW; WHO HOW)`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "hardening/{} ({})", self.about.id, self.detail())
+        write!(f, "{} ({})", self.about.rule(), self.detail())
     }
 }
 
@@ -288,8 +297,9 @@ fn told<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
 }
 
 /// `a, b`, or `none`.
-fn told_or_none(items: &[String]) -> String {
-    if items.is_empty() { "none".into() } else { told(items) }
+fn told_or_none<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    let told = told(items);
+    if told.is_empty() { "none".into() } else { told }
 }
 
 impl PartialEq for Rules {

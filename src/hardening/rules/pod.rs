@@ -1,11 +1,12 @@
 //! The parts of a Pod that rules look at. What is `null` is absent, as it is to the API server.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::collections::BTreeMap;
 
 use rampart_pss::{ContainerKind, Path};
-use regex::Regex;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
+
+use super::expression::Expression;
 
 /// A Pod, or a pod template.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -57,7 +58,7 @@ pub(super) struct Container {
     resources: Option<Resources>,
     ports: Option<Vec<Port>>,
     volume_mounts: Option<Vec<VolumeMount>>,
-    pub(super) security_context: Option<Context>,
+    security_context: Option<Context>,
     pub(super) readiness_probe: Option<IgnoredAny>,
     pub(super) liveness_probe: Option<IgnoredAny>,
     pub(super) startup_probe: Option<IgnoredAny>,
@@ -166,7 +167,12 @@ pub(super) struct Placed<'p> {
     pub(super) container: &'p Container,
 }
 
-impl Placed<'_> {
+impl<'p> Placed<'p> {
+    /// Its security settings.
+    pub(super) const fn context(&self) -> Option<&'p Context> {
+        self.container.security_context.as_ref()
+    }
+
     /// A field of it.
     pub(super) fn field(&self, field: impl Into<std::borrow::Cow<'static, str>>) -> Path {
         Path::container(self.kind, self.index, field)
@@ -263,14 +269,12 @@ impl Resource {
 }
 
 /// A quantity (`k8s.io/apimachinery`, `resource.Quantity`) above zero; zero is no limit at all.
-pub(super) const POSITIVE: &str = r"^\+?[0-9.]*[1-9]";
-
-static POSITIVE_REGEX: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(POSITIVE).ok());
+pub(super) static POSITIVE: Expression = Expression::new(r"^\+?[0-9.]*[1-9]");
 
 impl Resources {
     fn has(&self, what: Resource, name: &str) -> bool {
         let is_positive = |value: &Value| match value {
-            Value::String(text) => POSITIVE_REGEX.as_ref().is_some_and(|regex| regex.is_match(text)),
+            Value::String(text) => POSITIVE.is_match(text),
             value => value.as_f64().is_some_and(|value| value > 0.0),
         };
         let holds =

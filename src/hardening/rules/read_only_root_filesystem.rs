@@ -24,7 +24,7 @@ impl Rule for ReadOnly {
     fn complaints(&self, pod: &Pod) -> Vec<Complaint> {
         let is_read_only = |context: &super::pod::Context| context.read_only_root_filesystem == Some(true);
         pod.lasting()
-            .filter(|it| !it.container.security_context.as_ref().is_some_and(is_read_only))
+            .filter(|it| !it.context().is_some_and(is_read_only))
             .map(|it| Complaint::container(it, FIELD, TEXT).fixed_by("true"))
             .collect()
     }

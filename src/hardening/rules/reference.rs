@@ -1,44 +1,36 @@
 //! Names of images, by the grammar of the distribution project (`github.com/distribution/reference`), and
-//! patterns of them. Rust and the API server match by the same regular expressions, in the syntax that
-//! both have (RE2).
-
-use std::sync::LazyLock;
+//! patterns of them.
 
 use regex::Regex;
 
+use super::expression::Expression;
 use crate::hardening::cel::string;
 
 /// What makes the part before the first slash a registry.
-pub(super) const REGISTRY: &str = "[.:A-Z]|^localhost$";
+static REGISTRY: Expression = Expression::new("[.:A-Z]|^localhost$");
 /// `[registry/]path[:tag][@digest]`, with the tag and the digest as groups.
-pub(super) const GRAMMAR: &str = concat!(
+pub(super) static GRAMMAR: Expression = Expression::new(concat!(
     r"^(?:(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*",
     r"|\[(?:[a-fA-F0-9:]+)\])(?::[0-9]+)?/)?",
     r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*",
     r"(:[0-9A-Za-z_][0-9A-Za-z_.-]{0,127})?",
     r"(@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?$"
-);
+));
 /// A digest as `requireDigest` wants it.
-pub(super) const SHA256: &str = "@sha256:[0-9a-f]{64}$";
-
-static GRAMMAR_REGEX: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(GRAMMAR).ok());
-static REGISTRY_REGEX: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(REGISTRY).ok());
-static SHA256_REGEX: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(SHA256).ok());
+pub(super) static SHA256: Expression = Expression::new("@sha256:[0-9a-f]{64}$");
 
 /// What a registry's port is when none is named.
-const HTTPS: &str = ":0*443$";
-
-static HTTPS_REGEX: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(HTTPS).ok());
+static HTTPS: Expression = Expression::new(":0*443$");
 
 /// An image's name with the registry that container runtimes assume, in lower case and without the port
 /// that they assume.
 pub(in crate::hardening) fn normal(image: &str) -> String {
     let Some((first, path)) = image.split_once('/') else { return format!("docker.io/library/{image}") };
-    if !is_match(&REGISTRY_REGEX, first) {
+    if !REGISTRY.is_match(first) {
         return format!("docker.io/{image}");
     }
     let registry = first.to_ascii_lowercase();
-    let port = registry.rfind(':').filter(|_| is_match(&HTTPS_REGEX, &registry));
+    let port = registry.rfind(':').filter(|_| HTTPS.is_match(&registry));
     let registry = port.and_then(|port| registry.get(..port)).unwrap_or(&registry);
     let library = if path.contains('/') { "" } else { "library/" };
     match registry {
@@ -51,35 +43,31 @@ pub(in crate::hardening) fn normal(image: &str) -> String {
 pub(in crate::hardening) fn normal_in_cel(image: &str) -> String {
     let (first, lower) = (format!("{image}.split('/')[0]"), format!("{image}.split('/')[0].lowerAscii()"));
     let registry =
-        format!("({lower}.matches({}) ? {lower}.substring(0, {lower}.lastIndexOf(':')) : {lower})", string(HTTPS));
+        format!("({lower}.matches({}) ? {lower}.substring(0, {lower}.lastIndexOf(':')) : {lower})", string(HTTPS.text));
     let path = format!("{image}.substring(size({first}) + 1)");
     format!(
         "(!{image}.contains('/') ? 'docker.io/library/' + {image} : \
          !{first}.matches({}) ? 'docker.io/' + {image} : \
          {registry} in ['docker.io', 'index.docker.io'] ? \
          'docker.io/' + ({path}.contains('/') ? '' : 'library/') + {path} : {registry} + '/' + {path})",
-        string(REGISTRY)
+        string(REGISTRY.text)
     )
-}
-
-fn is_match(regex: &LazyLock<Option<Regex>>, text: &str) -> bool {
-    regex.as_ref().is_some_and(|regex| regex.is_match(text))
 }
 
 /// Whether it is the name of an image at all.
 pub(super) fn is_reference(image: &str) -> bool {
-    is_match(&GRAMMAR_REGEX, image)
+    GRAMMAR.is_match(image)
 }
 
 /// Whether it names a SHA-256 digest.
 pub(super) fn has_digest(image: &str) -> bool {
-    is_match(&SHA256_REGEX, image)
+    SHA256.is_match(image)
 }
 
 /// The tag: `latest` where there is neither tag nor digest; empty for a digest alone, or for what is not
 /// the name of an image.
 pub(super) fn tag(image: &str) -> &str {
-    let Some(found) = GRAMMAR_REGEX.as_ref().and_then(|regex| regex.captures(image)) else { return "" };
+    let Some(found) = GRAMMAR.regex().and_then(|regex| regex.captures(image)) else { return "" };
     match (found.get(1), found.get(2)) {
         (Some(tag), _) => tag.as_str().trim_start_matches(':'),
         (None, Some(_)) => "",
@@ -121,23 +109,9 @@ impl Pattern {
             }
             _ => normal(text),
         };
-        let (name, end) =
-            whole.rsplit_once('/').map_or((whole.as_str(), whole.as_str()), |(_, last)| (whole.as_str(), last));
-        let mut expression = String::from("^");
-        let mut rest = name;
-        while let Some(character) = rest.chars().next() {
-            if let Some(after) = rest.strip_prefix("**") {
-                expression.push_str(".*");
-                rest = after;
-                continue;
-            }
-            match character {
-                '*' => expression.push_str("[^/]*"),
-                '.' | '+' | '[' | ']' | '-' => expression.extend(['\\', character]),
-                _ => expression.push(character),
-            }
-            rest = rest.get(character.len_utf8()..).unwrap_or_default();
-        }
+        let end = whole.rsplit_once('/').map_or(whole.as_str(), |(_, last)| last);
+        let in_a_step = |part: &str| part.split('*').map(regex::escape).collect::<Vec<_>>().join("[^/]*");
+        let mut expression = format!("^{}", whole.split("**").map(in_a_step).collect::<Vec<_>>().join(".*"));
         if !end.contains('@') {
             expression.push_str(if end.contains(':') { "(@.*)?" } else { "(:[^/@]*)?(@.*)?" });
         }

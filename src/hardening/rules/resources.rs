@@ -57,7 +57,7 @@ impl Rule for Wanted {
         let part = |name: &String| {
             let has = |of: &str, what: Resource| {
                 let value = format!("{of}.?resources.?{}[?{}].orValue('0')", what.as_str(), string(name));
-                format!("string({value}).matches({})", string(POSITIVE))
+                format!("string({value}).matches({})", string(POSITIVE.text))
             };
             // The type that the API server has for the resources of a Pod knows no limits (seen on 1.37).
             let pod = "dyn(object.spec)";

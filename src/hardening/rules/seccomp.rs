@@ -43,7 +43,7 @@ impl Rule for LocalProfiles {
         let text = |found: &str| format!("must not set {FIELD} to {found}{}", self.wanted());
         let of_pod = self.refused(pod.context().and_then(|context| context.seccomp_profile.as_ref()));
         let of_containers = pod.containers().filter_map(|it| {
-            let context = it.container.security_context.as_ref();
+            let context = it.context();
             let found = self.refused(context.and_then(|context| context.seccomp_profile.as_ref()))?;
             Some(Complaint::container(it, FIELD, &text(found)))
         });

@@ -69,7 +69,7 @@ impl Rule for Least {
         for (field, id, least) in self.of_containers() {
             let of_pod = pod.context().and_then(id);
             for it in pod.containers() {
-                let own = it.container.security_context.as_ref().and_then(id);
+                let own = it.context().and_then(id);
                 if self.refuses(own.or(of_pod), least) {
                     complaints.push(Complaint::container(it, format!("securityContext.{field}"), &text(field, least)));
                 }

@@ -11,7 +11,7 @@ use crate::{
         source::Unreadable,
         verdict::{Outcome, Row, Severity},
     },
-    hardening::{About, RULES},
+    hardening::{About, RULES, rule_of_check},
 };
 
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
@@ -45,7 +45,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
 fn rules() -> Vec<Value> {
     let rule = |check: &&rampart_pss::Check| {
         json!({
-            "id": format!("pss/{}", check.id),
+            "id": rule_of_check(check.id),
             "name": check.id,
             "shortDescription": {"text": format!("Pod Security Standards, {}: {}", check.level, check.id)},
             "helpUri": STANDARDS,
@@ -53,7 +53,7 @@ fn rules() -> Vec<Value> {
     };
     let of_ours = |about: &&About| {
         json!({
-            "id": format!("hardening/{}", about.id),
+            "id": about.rule(),
             "name": about.id,
             "shortDescription": {"text": about.title},
             "helpUri": env!("CARGO_PKG_REPOSITORY"),

@@ -1,0 +1,243 @@
+//! The background scan: follows pods and policies, and tells statuses how pods fare.
+
+mod owners;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, ResourceExt as _,
+    api::{ApiResource, DynamicObject},
+    core::DeserializeGuard,
+    runtime::{WatchStreamExt as _, reflector::ObjectRef, watcher},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, Roots};
+use crate::{
+    api::{Enforcer, HardeningStatus, SecurityPolicy},
+    cluster::{client::PAGE, leader::Leadership, policy_index::PolicyIndex},
+    hardening::{Counted, Kept, Owners, Report, Scan},
+    runtime::{clock, readiness::Gate, tasks::Tasks},
+};
+
+/// An object's status is written at most this often for counts alone.
+const HOLD: Duration = Duration::from_secs(10);
+/// Pods are counted at most this often.
+const COUNT: Duration = Duration::from_secs(1);
+/// Changes that come together are counted together.
+const SETTLE: Duration = Duration::from_millis(200);
+/// A clock may be set, and a machine may sleep.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
+
+/// What was last counted; `None` until all pods have been seen.
+pub type Known = Option<Arc<Report>>;
+
+/// The scan of a process.
+pub struct Scanner {
+    context: Context,
+    index: PolicyIndex,
+    scan: Scan,
+    owners: Owners,
+    /// Pods of a list that is under way.
+    listing: BTreeSet<(String, String)>,
+    /// Whether one list has been read whole.
+    listed: bool,
+    known: watch::Sender<Known>,
+    told: Told,
+}
+
+/// When each object was last told other counts.
+#[derive(Debug, Default)]
+struct Told {
+    own: BTreeMap<(String, String), Instant>,
+    wide: BTreeMap<String, Instant>,
+    relying: BTreeMap<(String, String), Instant>,
+}
+
+impl Scanner {
+    /// Adds the scan to the tasks of a process; the answer follows what is counted.
+    pub fn spawn(
+        context: &Context,
+        (index, synced): (PolicyIndex, Gate),
+        leadership: Leadership,
+        tasks: &mut Tasks,
+    ) -> watch::Receiver<Known> {
+        let (known, follow) = watch::channel(None);
+        let (scan, owners, listing, told) = (Scan::default(), Owners::new(), BTreeSet::new(), Told::default());
+        let scanner = Self { context: context.clone(), index, scan, owners, listing, listed: false, known, told };
+        tasks.spawn("scan", scanner.run(synced, leadership));
+        follow
+    }
+
+    async fn run(mut self, synced: Gate, mut leadership: Leadership) -> anyhow::Result<()> {
+        let stopped = self.context.stopped.clone();
+        let (mut changes, mut labels) = (self.index.changes(), self.index.label_changes());
+        tokio::select! {
+            () = async { leadership.acquired().await; synced.was_opened().await } => {}
+            () = stopped.cancelled() => return Ok(()),
+        }
+        let api: Api<DynamicObject> = Api::all_with(self.context.client.clone(), &ApiResource::erase::<Pod>(&()));
+        let pods = watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff();
+        let mut pods = std::pin::pin!(pods);
+        self.cover();
+        let (mut count_at, mut counted): (Option<Instant>, Option<Instant>) = (None, None);
+        loop {
+            let end = self.until_next_end();
+            let ended = tokio::select! {
+                event = pods.next() => match event {
+                    Some(event) => { self.apply(event); false }
+                    None => true,
+                },
+                result = changes.changed() => { self.cover(); result.is_err() }
+                result = labels.changed() => { self.cover(); result.is_err() }
+                () = tokio::time::sleep(end) => { self.cover(); false }
+                () = due(count_at) => {
+                    count_at = self.publish().await.then(|| Instant::now() + HOLD);
+                    counted = Some(Instant::now());
+                    continue;
+                }
+                () = stopped.cancelled() => true,
+            };
+            if ended {
+                stopped.cancelled().await;
+                return Ok(());
+            }
+            if self.listed {
+                let soon = Instant::now() + SETTLE;
+                let at = counted.map_or(soon, |counted| soon.max(counted + COUNT));
+                count_at = Some(count_at.map_or(at, |before| before.min(at)));
+            }
+        }
+    }
+
+    /// How long until an exception ends, and pods fare otherwise though nothing has happened.
+    fn until_next_end(&self) -> Duration {
+        let left = self.scan.next_end().map(|end| Duration::try_from(end.duration_since(clock::now())));
+        left.map_or(LOOK_AGAIN, |left| left.unwrap_or_default().min(LOOK_AGAIN))
+    }
+
+    fn cover(&mut self) {
+        self.scan.cover(&self.index.known(), clock::now());
+    }
+
+    fn apply(&mut self, event: watcher::Result<watcher::Event<DynamicObject>>) {
+        match event {
+            Ok(watcher::Event::Init) => self.listing.clear(),
+            Ok(watcher::Event::InitApply(pod)) => {
+                self.listing.insert((pod.namespace().unwrap_or_default(), pod.name_any()));
+                self.put(pod);
+            }
+            Ok(watcher::Event::InitDone) => {
+                self.scan.retain(&std::mem::take(&mut self.listing));
+                self.listed = true;
+            }
+            Ok(watcher::Event::Apply(pod)) => self.put(pod),
+            Ok(watcher::Event::Delete(pod)) => {
+                self.scan.remove(&pod.namespace().unwrap_or_default(), &pod.name_any());
+            }
+            Err(error) => tracing::warn!(%error, "the watch of pods failed and is being restarted"),
+        }
+    }
+
+    fn put(&mut self, pod: DynamicObject) {
+        let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+        let kept = Kept::of(&pod.metadata, pod.data);
+        self.scan.put(&namespace, &name, kept, &self.index.known(), clock::now());
+    }
+
+    /// Counts, and tells. Returns whether something is left to be told later.
+    async fn publish(&mut self) -> bool {
+        let unread = owners::follow(&self.context.client, &self.scan.owners(), &mut self.owners).await;
+        let mut report = self.scan.report(&self.owners);
+        self.context.metrics.count_pods(report.pods);
+        let mut held = false;
+        if let Some(before) = self.known.borrow().as_deref() {
+            held |= hold(&before.own, &mut report.own, &mut self.told.own);
+            held |= hold(&before.wide, &mut report.wide, &mut self.told.wide);
+            held |= hold(&before.relying, &mut report.relying, &mut self.told.relying);
+        }
+        self.known.send_if_modified(|known| {
+            let differs = known.as_deref() != Some(&report);
+            *known = Some(Arc::new(report));
+            differs
+        });
+        held || unread
+    }
+}
+
+/// Leaves counts as they were told last, of objects that were told a moment ago. What is new is told at once.
+fn hold<K: Ord + Clone, V: PartialEq + Clone>(
+    before: &BTreeMap<K, V>,
+    now: &mut BTreeMap<K, V>,
+    told: &mut BTreeMap<K, Instant>,
+) -> bool {
+    let (mut held, moment) = (false, Instant::now());
+    told.retain(|key, _| now.contains_key(key));
+    for (key, counts) in now {
+        match before.get(key) {
+            Some(before) if before == counts => continue,
+            Some(before) if told.get(key).is_some_and(|told| moment < *told + HOLD) => {
+                before.clone_into(counts);
+                held = true;
+            }
+            _ => drop(told.insert(key.clone(), moment)),
+        }
+    }
+    held
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a status says of hardening; what is not known yet stays as it was.
+pub(super) fn hardening_status(
+    enforced_by: Vec<Enforcer>,
+    counted: Option<&Counted>,
+    before: Option<&HardeningStatus>,
+) -> HardeningStatus {
+    match counted {
+        Some(Counted { pods, samples, more }) => HardeningStatus {
+            enforced_by,
+            pods: Some(*pods),
+            samples: samples.clone(),
+            more_samples: (*more > 0).then_some(*more),
+        },
+        None => HardeningStatus { enforced_by, ..before.cloned().unwrap_or_default() },
+    }
+}
+
+/// Wakes the SecurityPolicies of which something else is counted than before.
+pub(super) async fn wake_changed(
+    mut known: watch::Receiver<Known>,
+    roots: Roots<SecurityPolicy>,
+    one: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<SecurityPolicy>>>,
+    stopped: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut before: Known = None;
+    while known.changed().await.is_ok() {
+        let now = known.borrow_and_update().clone();
+        let counted = |known: &Known, of: &(String, String)| known.as_ref().and_then(|it| it.own.get(of).cloned());
+        for key in now.iter().flat_map(|report| report.own.keys()) {
+            if counted(&now, key) != counted(&before, key) && roots.contains(&key.0, &key.1) {
+                let _ = one.send(ObjectRef::new(&key.1).within(&key.0));
+            }
+        }
+        before = now;
+    }
+    stopped.cancelled().await;
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! The background scan: what policies say of the pods that are there, kept pod by pod, so that one
+//! change costs one verdict.
+
+mod kept;
+mod report;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+
+pub use self::{
+    kept::Kept,
+    report::{Counted, Owners, Report, Workload},
+};
+use super::{Covering, Policies, ask_rules, judge::finding};
+
+/// Every pod, and what is found.
+#[derive(Debug, Default)]
+pub struct Scan {
+    namespaces: BTreeMap<String, Namespace>,
+    /// ClusterSecurityPolicies, whether they cover a pod or not.
+    wide: BTreeSet<String>,
+    /// PolicyExceptions, whether a pod relies on them or not.
+    exceptions: BTreeSet<(String, String)>,
+    /// When pods were last judged.
+    judged: Option<Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct Namespace {
+    covering: Arc<[Covering]>,
+    pods: BTreeMap<String, Scanned>,
+}
+
+/// A pod, and what is found.
+#[derive(Debug)]
+struct Scanned {
+    kept: Kept,
+    /// By policy, in the order of those that cover the namespace.
+    found: Vec<Found>,
+    /// Names of exceptions that it relies on.
+    relying: BTreeSet<String>,
+}
+
+/// What a policy finds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Found {
+    Compliant,
+    /// It violates what exceptions cover.
+    Exempt,
+    Violating {
+        rules: Vec<String>,
+        message: String,
+    },
+}
+
+/// Longest message of a sample, in characters.
+const MESSAGE: usize = 512;
+
+impl Scan {
+    /// Puts a pod, new or changed.
+    pub fn put(&mut self, namespace: &str, name: &str, kept: Option<Kept>, policies: &Policies, now: Timestamp) {
+        let Some(kept) = kept else { return self.remove(namespace, name) };
+        if !self.namespaces.contains_key(namespace) {
+            let covering = covering(policies, namespace);
+            self.namespaces.insert(namespace.into(), Namespace { covering, pods: BTreeMap::new() });
+        }
+        let Some(of) = self.namespaces.get_mut(namespace) else { return };
+        // Most updates are of a pod's status.
+        if of.pods.get(name).is_none_or(|known| known.kept != kept) {
+            of.pods.insert(name.into(), Scanned::of(kept, &of.covering, now));
+        }
+    }
+
+    /// Forgets a pod.
+    pub fn remove(&mut self, namespace: &str, name: &str) {
+        if let Some(of) = self.namespaces.get_mut(namespace) {
+            of.pods.remove(name);
+        }
+    }
+
+    /// Forgets every pod but these.
+    pub fn retain(&mut self, listed: &BTreeSet<(String, String)>) {
+        for (namespace, of) in &mut self.namespaces {
+            of.pods.retain(|name, _| listed.contains(&(namespace.clone(), name.clone())));
+        }
+    }
+
+    /// Judges anew where other policies cover a namespace than before, or an exception has ended.
+    pub fn cover(&mut self, policies: &Policies, now: Timestamp) {
+        self.wide = policies.wide.keys().cloned().collect();
+        let named = |(namespace, all): (&String, &Vec<super::Exception>)| -> Vec<_> {
+            all.iter().map(|exception| (namespace.clone(), exception.name.clone())).collect()
+        };
+        self.exceptions = policies.exceptions.iter().flat_map(named).collect();
+        for namespace in policies.own.keys() {
+            self.namespaces.entry(namespace.clone()).or_default();
+        }
+        let before = self.judged.replace(now);
+        self.namespaces.retain(|namespace, of| {
+            let covering = covering(policies, namespace);
+            let exceptions = covering.iter().flat_map(|covering| covering.exceptions.iter());
+            let ended = exceptions
+                .map(|exception| exception.expires)
+                .any(|end| end <= now && before.is_none_or(|before| before < end));
+            if ended || covering != of.covering {
+                for scanned in of.pods.values_mut() {
+                    *scanned = Scanned::of(scanned.kept.clone(), &covering, now);
+                }
+                of.covering = covering;
+            }
+            !of.pods.is_empty() || !of.covering.is_empty()
+        });
+    }
+
+    /// When the next exception ends.
+    #[must_use]
+    pub fn next_end(&self) -> Option<Timestamp> {
+        let covering = self.namespaces.values().flat_map(|of| of.covering.iter());
+        let ends = covering.flat_map(|covering| covering.exceptions.iter()).map(|exception| exception.expires);
+        ends.filter(|end| self.judged.is_none_or(|judged| judged < *end)).min()
+    }
+}
+
+fn covering(policies: &Policies, namespace: &str) -> Arc<[Covering]> {
+    match policies.labels.get(namespace) {
+        Some(labels) => policies.covering(namespace, labels),
+        None => policies.covering(namespace, &BTreeMap::new()),
+    }
+}
+
+impl Scanned {
+    fn of(kept: Kept, covering: &[Covering], now: Timestamp) -> Self {
+        let mut relying = BTreeSet::new();
+        let found = match kept.seen(ask_rules(covering)) {
+            Ok(pod) => covering.iter().map(|covering| Found::of(covering, &pod, now, &mut relying)).collect(),
+            Err(error) => {
+                // The API server admits no such pod.
+                let message = format!("the pod can't be read: {error}");
+                vec![Found::Violating { rules: vec![], message }; covering.len()]
+            }
+        };
+        Self { kept, found, relying }
+    }
+
+    /// What a policy finds.
+    fn found(&self, index: usize) -> &Found {
+        self.found.get(index).unwrap_or(&Found::Compliant)
+    }
+
+    /// The worst that any policy finds.
+    fn worst(&self) -> &Found {
+        self.found.iter().max().unwrap_or(&Found::Compliant)
+    }
+
+    fn violates(&self) -> bool {
+        matches!(self.worst(), Found::Violating { .. })
+    }
+}
+
+impl Found {
+    fn of(covering: &Covering, pod: &super::Seen<'_>, now: Timestamp, relying: &mut BTreeSet<String>) -> Self {
+        let Some(bare) = finding(covering, &[], pod, now) else { return Self::Compliant };
+        // On which exceptions it relies: those that by themselves let something pass.
+        for exception in covering.exceptions.iter() {
+            if finding(covering, std::slice::from_ref(exception), pod, now).as_ref() != Some(&bare) {
+                relying.insert(exception.name.clone());
+            }
+        }
+        let left =
+            if covering.exceptions.is_empty() { Some(bare) } else { finding(covering, &covering.exceptions, pod, now) };
+        left.map_or(Self::Exempt, |finding| {
+            let message = finding.what();
+            let cut = message.char_indices().nth(MESSAGE).map_or(message.len(), |(cut, _)| cut);
+            let message = message.get(..cut).unwrap_or_default().to_owned();
+            Self::Violating { rules: finding.rule_ids(), message }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
