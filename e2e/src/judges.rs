@@ -41,6 +41,14 @@ pub fn pss() -> Result<PathBuf> {
     build("pss", &[])
 }
 
+/// Upstream's suite for a running cluster.
+///
+/// # Errors
+/// When Go is missing or the build fails.
+pub fn live() -> Result<PathBuf> {
+    build("live", &[])
+}
+
 /// Where the reference evaluator's module is unpacked: its fixtures are there.
 ///
 /// # Errors
@@ -107,9 +115,14 @@ pub fn pss_with_faults(faults: &[Fault]) -> Result<PathBuf> {
 /// Builds a judge with files added to its sources.
 fn build(judge: &str, added: &[(String, String)]) -> Result<PathBuf> {
     let mut files = vec![];
-    for name in ["go.mod", "go.sum", "main.go"] {
-        files.push((name.to_owned(), fs::read_to_string(sources(judge).join(name))?));
+    for entry in fs::read_dir(sources(judge))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|it| it == "go" || it == "mod" || it == "sum") {
+            let name = path.file_name().and_then(|name| name.to_str()).context("a name")?;
+            files.push((name.to_owned(), fs::read_to_string(&path)?));
+        }
     }
+    files.sort();
     files.extend_from_slice(added);
     let mut key = Sha256::new();
     for (name, text) in &files {

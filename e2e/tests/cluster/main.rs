@@ -14,6 +14,7 @@ mod kills;
 mod lifecycle;
 mod network;
 mod psa;
+mod psa_live;
 mod retention;
 mod rules;
 mod scan;
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
     admission::tests(&mut tests);
     bad_input::tests(&mut tests);
     psa::tests(&mut tests);
+    psa_live::tests(&mut tests);
     floor::tests(&mut tests);
     rules::tests(&mut tests);
     scan::tests(&mut tests);
