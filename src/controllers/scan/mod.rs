@@ -185,7 +185,7 @@ fn hold<K: Ord + Clone, V: PartialEq + Clone>(
     told.retain(|key, _| now.contains_key(key));
     for (key, counts) in now {
         match before.get(key) {
-            Some(before) if before == counts => continue,
+            Some(before) if before == counts => {}
             Some(before) if told.get(key).is_some_and(|told| moment < *told + HOLD) => {
                 before.clone_into(counts);
                 held = true;

@@ -44,7 +44,7 @@ fn exception(name: &str, rule: &str, end: i64) -> Exception {
     Exception::try_from(&exception).unwrap()
 }
 
-fn pod(spec: Value, owner: Option<&str>) -> Option<Kept> {
+fn pod(spec: &Value, owner: Option<&str>) -> Option<Kept> {
     let owner = owner.map(|uid| {
         vec![OwnerReference {
             api_version: "apps/v1".into(),
@@ -79,9 +79,9 @@ fn pods_are_counted_by_policy_as_pods_and_policies_change() {
     let mut scan = Scan::default();
     let mut all = policies("baseline", &[], vec![]);
     scan.cover(&all, at(1));
-    scan.put("n", "good", pod(good(), None), &all, at(1));
-    scan.put("n", "bad", pod(bad(), None), &all, at(1));
-    scan.put("elsewhere", "bad", pod(bad(), None), &all, at(1));
+    scan.put("n", "good", pod(&good(), None), &all, at(1));
+    scan.put("n", "bad", pod(&bad(), None), &all, at(1));
+    scan.put("elsewhere", "bad", pod(&bad(), None), &all, at(1));
     let report = scan.report(&Owners::new());
     assert_eq!(own(&report).pods, counts(2, 1, 1, 0));
     assert_eq!((report.wide["wide"].pods, report.pods), (PodCounts::default(), counts(2, 1, 1, 0)));
@@ -107,8 +107,8 @@ fn an_exception_exempts_until_it_ends_and_knows_who_relies_on_it() {
         vec![exception("host", "pss/hostNamespaces", 10), exception("ports", "pss/hostPorts", 20)],
     );
     scan.cover(&all, at(1));
-    scan.put("n", "good", pod(good(), None), &all, at(1));
-    scan.put("n", "bad", pod(bad(), None), &all, at(1));
+    scan.put("n", "good", pod(&good(), None), &all, at(1));
+    scan.put("n", "bad", pod(&bad(), None), &all, at(1));
     let report = scan.report(&Owners::new());
     assert_eq!(own(&report).pods, counts(2, 1, 0, 1));
     let relying: Vec<_> = report.relying.iter().map(|((_, name), pods)| (name.as_str(), *pods)).collect();
@@ -134,7 +134,7 @@ fn pods_fold_into_a_workload_that_is_there_and_only_where_they_violate_alike() {
         ("web-1-c", worse, "real"),
         ("stray", bad(), "made-up"),
     ] {
-        scan.put("n", name, pod(spec, Some(owner)), &all, at(1));
+        scan.put("n", name, pod(&spec, Some(owner)), &all, at(1));
     }
     assert_eq!(scan.owners().len(), 2);
     let web = Workload { kind: "Deployment".into(), name: "web".into() };
@@ -150,7 +150,7 @@ fn no_more_than_twenty_samples_and_the_rest_counted() {
     let all = policies("baseline", &[], vec![]);
     scan.cover(&all, at(1));
     for number in 0..23 {
-        scan.put("n", &format!("pod-{number}"), pod(bad(), None), &all, at(1));
+        scan.put("n", &format!("pod-{number}"), pod(&bad(), None), &all, at(1));
     }
     let report = scan.report(&Owners::new());
     assert_eq!((own(&report).samples.len(), own(&report).more, own(&report).pods.violating), (20, 3, 23));
@@ -161,8 +161,8 @@ fn a_list_forgets_what_is_gone() {
     let mut scan = Scan::default();
     let all = policies("baseline", &[], vec![]);
     scan.cover(&all, at(1));
-    scan.put("n", "here", pod(bad(), None), &all, at(1));
-    scan.put("n", "gone", pod(bad(), None), &all, at(1));
+    scan.put("n", "here", pod(&bad(), None), &all, at(1));
+    scan.put("n", "gone", pod(&bad(), None), &all, at(1));
     scan.retain(&[("n".to_owned(), "here".to_owned())].into());
     assert_eq!(own(&scan.report(&Owners::new())).pods, counts(1, 0, 1, 0));
 }
