@@ -62,10 +62,10 @@ pub async fn apply(client: &Client, object: &Value) -> Result<DynamicObject> {
     Ok(api_of(client, object).await?.patch(name, &params, &Patch::Apply(object)).await?)
 }
 
-/// Makes a namespace, and waits until pods can be made in it.
+/// Makes a namespace, or labels it.
 ///
 /// # Errors
-/// When the API server refuses it, or it is not ready in time.
+/// When the API server refuses it.
 pub async fn namespace(client: &Client, name: &str, labels: Value) -> Result<()> {
     apply(client, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}))
         .await?;
