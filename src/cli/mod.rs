@@ -4,10 +4,12 @@
 
 mod check;
 mod generate;
+mod import;
 mod keys;
 mod pause;
 mod pss;
 mod server;
+mod source;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -45,6 +47,8 @@ enum Command {
     /// The Pod Security Standards by themselves.
     #[command(subcommand)]
     Pss(pss::Command),
+    #[command(subcommand)]
+    Import(import::Command),
     /// API keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -72,6 +76,7 @@ impl Cli {
             Command::Pause(command) => command.run(),
             Command::Resume(command) => command.run(),
             Command::Pss(command) => command.run(),
+            Command::Import(command) => command.run(),
             Command::Keys(command) => Ok(command.run()),
             Command::Generate { root, check } => generate::files(&root, check),
         };

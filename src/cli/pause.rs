@@ -66,7 +66,7 @@ pub(super) struct ResumeCommand {
 }
 
 impl Cluster {
-    async fn client(&self) -> Result<Client> {
+    pub(super) async fn client(&self) -> Result<Client> {
         let config = client::config(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
         Ok(client::client(config, &Metrics::default())?)
     }
@@ -104,7 +104,7 @@ impl ResumeCommand {
     }
 }
 
-fn block_on<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) fn block_on<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(task)
 }
 

@@ -1,13 +1,17 @@
 //! What the API server fills in before admission sees a pod, where a verdict depends on it.
 
+use rampart_pss::values::{VOLUMES_REFUSED, VOLUMES_RESTRICTED};
 use serde_json::{Map, Value, json};
+
+use super::rules::is_positive;
 
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 /// Fills in a Pod: a volume without a source is an `emptyDir` (`SetDefaults_Volume`), host networking
-/// takes every container port on the node (`SetDefaults_Pod`), and the AppArmor annotation of a
-/// container becomes its field (KEP-24, `applyAppArmorVersionSkew`).
+/// takes every container port on the node (`SetDefaults_Pod`), a Pod with resources of its own asks for what its
+/// containers ask for (KEP-2837, `DefaultPodLevelResources`, as of Kubernetes 1.37), and the AppArmor
+/// annotation of a container becomes its field (KEP-24, `applyAppArmorVersionSkew`).
 pub fn default_pod(pod: &mut Value) {
     default_template(pod);
     let annotations = pod.pointer("/metadata/annotations").cloned().unwrap_or_default();
@@ -17,6 +21,7 @@ pub fn default_pod(pod: &mut Value) {
             port.as_array_mut().into_iter().flatten().for_each(take_host_port);
         }
     }
+    resources_of_pod(spec);
     let windows = spec.get("os").and_then(|os| os.get("name")).is_some_and(|name| name == "windows");
     if windows {
         return;
@@ -32,11 +37,50 @@ pub fn default_pod(pod: &mut Value) {
     }
 }
 
+/// What a Pod with resources of its own asks for as a whole, where it leaves something open. Which quantity it is
+/// matters to no verdict, but whether it is above zero.
+fn resources_of_pod(spec: &mut Map<String, Value>) {
+    let Some(mut resources) = spec.get("resources").and_then(Value::as_object).cloned() else { return };
+    let part = |of: &str| resources.get(of).and_then(Value::as_object).cloned().unwrap_or_default();
+    let (mut requests, mut limits) = (part("requests"), part("limits"));
+    if requests.is_empty() && limits.is_empty() {
+        return;
+    }
+    for name in ["cpu", "memory"] {
+        let (mut requested, mut limited, mut unlimited) = (vec![], vec![], false);
+        for container in containers(spec, &["initContainers", "containers"]) {
+            let quantity =
+                |of: &str| container.get("resources")?.get(of)?.get(name).filter(|it| !it.is_null()).cloned();
+            let limit = quantity("limits");
+            unlimited |= limit.is_none();
+            requested.extend(quantity("requests").or_else(|| limit.clone()));
+            limited.extend(limit);
+        }
+        let request = most(requested).or_else(|| limits.get(name).cloned());
+        let request = requests.get(name).cloned().or(request);
+        if let (false, Some(request), None) = (unlimited, &request, limits.get(name)) {
+            let limit = most(limited.into_iter().chain([request.clone()]).collect());
+            limits.extend(limit.map(|limit| (name.into(), limit)));
+        }
+        requests.extend(request.map(|request| (name.into(), request)));
+    }
+    resources.extend([("requests".into(), requests.into()), ("limits".into(), limits.into())]);
+    spec.insert("resources".into(), resources.into());
+}
+
+/// One that is above zero, or any.
+fn most(quantities: Vec<Value>) -> Option<Value> {
+    let positive = quantities.iter().position(is_positive);
+    quantities.into_iter().nth(positive.unwrap_or_default())
+}
+
 /// Fills in a pod template: volumes alone; the rest happens to the pods that come of it.
 pub fn default_template(template: &mut Value) {
     let volumes = template.pointer_mut("/spec/volumes").and_then(Value::as_array_mut);
     for volume in volumes.into_iter().flatten().filter_map(Value::as_object_mut) {
-        if volume.iter().all(|(key, value)| key == "name" || value.is_null()) {
+        // What is no source is dropped, such as one spelt in the wrong case.
+        let is_source = |key: &str| VOLUMES_RESTRICTED.contains(&key) || VOLUMES_REFUSED.contains(&key);
+        if volume.iter().all(|(key, value)| !is_source(key) || value.is_null()) {
             volume.insert("emptyDir".into(), json!({}));
         }
     }
@@ -96,7 +140,8 @@ mod tests {
             "spec": {
                 "hostNetwork": true,
                 "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}},
-                "volumes": [{"name": "empty"}, {"name": "null", "hostPath": null}, {"name": "host", "hostPath": {}}],
+                "volumes": [{"name": "empty"}, {"name": "null", "hostPath": null}, {"name": "host", "hostPath": {}},
+                            {"name": "misspelt", "hostpath": {}}],
                 "containers": [
                     {"name": "a", "ports": [{"containerPort": 80}, {"containerPort": 81, "hostPort": 82}]},
                     {"name": "b", "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}},
@@ -112,6 +157,7 @@ mod tests {
                 {"name": "empty", "emptyDir": {}},
                 {"name": "null", "hostPath": null, "emptyDir": {}},
                 {"name": "host", "hostPath": {}},
+                {"name": "misspelt", "hostpath": {}, "emptyDir": {}},
             ])
         );
         assert_eq!(
@@ -125,6 +171,29 @@ mod tests {
             ]),
             "what is set stays, nonsense is left out, and what equals the pod's own is not repeated"
         );
+    }
+
+    #[test]
+    fn a_pod_with_resources_asks_for_what_its_containers_ask_for() {
+        let filled = |resources: Value| {
+            let containers = json!([
+                {"name": "a", "resources": {"requests": {"cpu": "0"}, "limits": {"memory": "0"}}},
+                {"name": "b", "resources": {"requests": {"cpu": "2", "memory": null}, "limits": {"memory": "1Mi"}}},
+            ]);
+            let mut pod = json!({"spec": {"containers": containers, "resources": resources}});
+            default_pod(&mut pod);
+            pod["spec"]["resources"].clone()
+        };
+        assert_eq!(
+            filled(json!({"limits": {"cpu": "4"}})),
+            json!({"requests": {"cpu": "2", "memory": "1Mi"}, "limits": {"cpu": "4", "memory": "1Mi"}})
+        );
+        assert_eq!(
+            filled(json!({"requests": {"cpu": "3", "memory": "2Mi"}})),
+            json!({"requests": {"cpu": "3", "memory": "2Mi"}, "limits": {"memory": "1Mi"}}),
+            "not every container limits the CPU"
+        );
+        assert_eq!(filled(json!({"limits": {}})), json!({"limits": {}}));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod exception;
 mod floor;
 mod judge;
 mod policies;
+pub mod psa_labels;
 mod requirement;
 mod rules;
 mod scan;

@@ -9,6 +9,7 @@ mod crds_deleted;
 mod exceptions;
 mod floor;
 mod harness;
+mod import;
 mod keys;
 mod kills;
 mod lifecycle;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
     psa_live::tests(&mut tests);
     floor::tests(&mut tests);
     rules::tests(&mut tests);
+    import::tests(&mut tests);
     scan::tests(&mut tests);
     exceptions::tests(&mut tests);
     cluster_policy::tests(&mut tests);

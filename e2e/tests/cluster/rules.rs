@@ -1,5 +1,6 @@
-//! Rules beyond the standards on the real API server, without Rampart running: admission policies refuse
-//! what the crate refuses of the pod as the API server stores it, in the same words.
+//! Four ways to one verdict, of the standards and the rules beyond them: admission policies on the real API
+//! server without Rampart running, the webhook, the background scan, and the command line, which sees the
+//! pod before the API server completes it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,8 +9,12 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use kube::Client;
 use rampart::{
+    admission::{Review, decide},
     api::{Enforcer, Hardening, PolicyException},
-    hardening::{Covering, Demand, Exception, Floor, Origin, RULES, Requirement, Seen, compile, findings},
+    hardening::{
+        Covering, Demand, Enforcement, Exception, Floor, Kept, Origin, RULES, Requirement, Seen, compile, default_pod,
+        findings,
+    },
 };
 use rampart_e2e::{
     ControlPlane, Options, fixtures,
@@ -27,7 +32,7 @@ use crate::{
 };
 
 pub(crate) fn tests(tests: &mut Tests) {
-    tests.add("rules::admission_policies_say_what_the_rules_say", |_| same_verdicts());
+    tests.add("rules::four_ways_to_one_verdict", |_| same_verdicts());
     tests.add("rules::webhook_and_admission_policy_enforce_them", enforced);
 }
 
@@ -188,13 +193,37 @@ async fn compare(client: &Client, policies: &[(String, Covering)], pod: &Value) 
     let Some(stored) = accepted(client, pod).await? else { return Ok(None) };
     let text = stored.to_string();
     let seen = Seen { standards: serde_json::from_str(&text)?, rules: Some(serde_json::from_str(&text)?) };
+    let scanned = Kept::of(&serde_json::from_value(stored["metadata"].clone())?, stored.clone()).context("finished")?;
+    let mut manifest = pod.clone();
+    default_pod(&mut manifest);
+    let manifest = manifest.to_string();
+    let checked = Seen { standards: serde_json::from_str(&manifest)?, rules: Some(serde_json::from_str(&manifest)?) };
+    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE", "object": stored}});
+    let review = review.to_string();
     let mut violated = vec![];
     for (namespace, covering) in policies {
         let mut pod = pod.clone();
         pod["metadata"]["namespace"] = json!(namespace);
         let (code, body, _) = post(client, &path(namespace), &pod).await?;
-        let findings = findings(std::slice::from_ref(covering), &seen, Timestamp::now());
-        let Some(finding) = findings.first() else {
+        let (one, now) = (std::slice::from_ref(covering), Timestamp::now());
+        let found = findings(one, &seen, now);
+        for (way, other) in [("scan", &scanned.seen(true)?), ("command line", &checked)] {
+            let other = findings(one, other, now);
+            ensure!(other == found, "{namespace}: the {way} finds {other:?}\n  not {found:?}\n{text}\n{manifest}");
+        }
+        let answer = decide(&Review::parse(review.as_bytes())?, one, Enforcement::InForce, now);
+        let denial = found.first().map(|finding| format!("pods \"\" is forbidden: violates {finding}; to fix, "));
+        let denied = answer.status.map(|status| status.message);
+        let same = match (&denial, &denied) {
+            (Some(denial), Some(denied)) => denied.starts_with(denial),
+            (denial, denied) => denial.is_none() && denied.is_none(),
+        };
+        ensure!(
+            same && answer.allowed == denied.is_none(),
+            "{namespace}: the webhook says {denied:?}\n  not {denial:?}"
+        );
+        let Some(finding) = found.first() else {
             ensure!(code == 201, "{namespace} refuses what its rules allow: {body}\n{text}");
             continue;
         };

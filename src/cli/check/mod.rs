@@ -2,7 +2,6 @@
 
 mod output;
 mod policies;
-mod source;
 mod verdict;
 
 use std::{
@@ -21,10 +20,12 @@ use rampart_pss::{Level, Version};
 use self::{
     output::Format,
     policies::Judges,
-    source::{Found, Unreadable},
     verdict::{Outcome, Severity, judge},
 };
-use super::{BAD_INPUT, FOUND};
+use super::{
+    BAD_INPUT, FOUND,
+    source::{self, Found, Unreadable},
+};
 use crate::{
     api::{AdmissionPolicy, HardeningMode},
     hardening::{Covering, Origin, Requirement, Rules},
@@ -104,11 +105,8 @@ impl Check {
             report.skipped = report.skipped.saturating_add(part.skipped);
         }
         self.write(&report)?;
-        for Unreadable { file, line, why } in &report.unreadable {
-            match line {
-                Some(line) => eprintln!("{file}:{line}: {why}"),
-                None => eprintln!("{file}: {why}"),
-            }
+        for unreadable in &report.unreadable {
+            eprintln!("{unreadable}");
         }
         Ok(self.exit_code(&report))
     }

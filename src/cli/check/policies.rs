@@ -10,9 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::source::{self, Found, Object, Unreadable};
 use crate::{
     api::{ClusterSecurityPolicy, PolicyException, SecurityPolicy},
+    cli::source::{self, Found, Object, Unreadable},
     hardening::{ClusterWide, Covering, Exception, Origin, Policies, Requirement},
     runtime::clock,
 };

@@ -4,13 +4,11 @@ use rampart_pss::{Level, Path, Pod, aggregate};
 use serde::{Deserialize as _, Serialize};
 use serde_json::Value;
 
-use super::{
-    policies::Judges,
-    source::{Object, Unreadable},
-};
+use super::policies::Judges;
 use crate::{
     admission::template_path,
     api::HardeningMode,
+    cli::source::{Object, Unreadable},
     hardening::{Finding, Origin, RulesPod, Seen, ask_rules, default_pod, default_template, findings, rule_of_check},
     runtime::clock,
 };

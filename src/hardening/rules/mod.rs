@@ -27,6 +27,7 @@ use std::{cmp::Ordering, fmt, sync::Arc};
 use rampart_pss::{ContainerKind, Path};
 
 pub use pod::Pod;
+pub(super) use pod::is_positive;
 use pod::{Placed, Volume};
 pub(super) use reference::{Pattern, normal, normal_in_cel};
 

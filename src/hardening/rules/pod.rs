@@ -271,12 +271,16 @@ impl Resource {
 /// A quantity (`k8s.io/apimachinery`, `resource.Quantity`) above zero; zero is no limit at all.
 pub(super) static POSITIVE: Expression = Expression::new(r"^\+?[0-9.]*[1-9]");
 
+/// Whether a quantity is above zero.
+pub(in crate::hardening) fn is_positive(quantity: &Value) -> bool {
+    match quantity {
+        Value::String(text) => POSITIVE.is_match(text),
+        value => value.as_f64().is_some_and(|value| value > 0.0),
+    }
+}
+
 impl Resources {
     fn has(&self, what: Resource, name: &str) -> bool {
-        let is_positive = |value: &Value| match value {
-            Value::String(text) => POSITIVE.is_match(text),
-            value => value.as_f64().is_some_and(|value| value > 0.0),
-        };
         let holds =
             |map: &Option<BTreeMap<String, Value>>| map.as_ref().and_then(|map| map.get(name)).is_some_and(is_positive);
         // The API server makes a limit the request where there is none (`SetDefaults_Pod`).

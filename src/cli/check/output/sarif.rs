@@ -6,10 +6,12 @@ use rampart_pss::CHECKS;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::check::{
-        Report,
+    cli::{
+        check::{
+            Report,
+            verdict::{Outcome, Row, Severity},
+        },
         source::Unreadable,
-        verdict::{Outcome, Row, Severity},
     },
     hardening::{About, RULES, rule_of_check},
 };

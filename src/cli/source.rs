@@ -1,7 +1,7 @@
 //! Documents of files, directories and standard input.
 
 use std::{
-    fs,
+    fmt, fs,
     io::Read as _,
     path::{Path, PathBuf},
 };
@@ -10,34 +10,43 @@ use serde_json::Value;
 
 /// One object, where it came from, and where in its document it stands.
 #[derive(Debug)]
-pub(super) struct Object {
-    pub(super) file: String,
+pub(in crate::cli) struct Object {
+    pub(in crate::cli) file: String,
     /// Number of the document in its file, from 0.
-    pub(super) document: usize,
+    pub(in crate::cli) document: usize,
     /// Line on which the document begins, from 1.
-    pub(super) line: usize,
+    pub(in crate::cli) line: usize,
     /// JSON Pointer to the object in its document: empty, or an item of a list.
-    pub(super) pointer: String,
-    pub(super) value: Value,
+    pub(in crate::cli) pointer: String,
+    pub(in crate::cli) value: Value,
 }
 
 /// Something that could not be read.
 #[derive(Debug)]
-pub(super) struct Unreadable {
-    pub(super) file: String,
-    pub(super) line: Option<usize>,
-    pub(super) why: String,
+pub(in crate::cli) struct Unreadable {
+    pub(in crate::cli) file: String,
+    pub(in crate::cli) line: Option<usize>,
+    pub(in crate::cli) why: String,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}: {}", self.file, self.why),
+            None => write!(f, "{}: {}", self.file, self.why),
+        }
+    }
 }
 
 /// What was found under some paths.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    pub(super) objects: Vec<Object>,
-    pub(super) unreadable: Vec<Unreadable>,
+pub(in crate::cli) struct Found {
+    pub(in crate::cli) objects: Vec<Object>,
+    pub(in crate::cli) unreadable: Vec<Unreadable>,
 }
 
 /// The files of the given paths: a directory means every .yaml, .yml and .json file below it.
-pub(super) fn files(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Unreadable>) {
+pub(in crate::cli) fn files(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Unreadable>) {
     let (mut files, mut unreadable) = (vec![], vec![]);
     for path in paths {
         let before = files.len();
@@ -69,7 +78,7 @@ fn walk(path: &Path, named: bool, files: &mut Vec<PathBuf>) -> std::io::Result<(
 }
 
 /// Every object of a file; `-` is standard input.
-pub(super) fn read(path: &Path) -> Found {
+pub(in crate::cli) fn read(path: &Path) -> Found {
     let file = if path == Path::new("-") { "<stdin>".into() } else { path.display().to_string() };
     let mut text = String::new();
     let read = if path == Path::new("-") {

@@ -1,0 +1,90 @@
+//! `rampart import psa-labels`: from the labels of Pod Security Admission to policies.
+
+use std::{collections::BTreeMap, io::Write as _, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, ResourceExt as _, api::ListParams};
+use serde::Deserialize as _;
+
+use super::{
+    BAD_INPUT,
+    pause::{Cluster, block_on},
+    source::{self, Unreadable},
+};
+use crate::{cluster::error::call, hardening::psa_labels};
+
+/// What other products hold, as Rampart's policies.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    PsaLabels(PsaLabels),
+}
+
+/// Prints SecurityPolicies equal to the Pod Security labels of namespaces: of a cluster, or of manifests.
+///
+/// Nothing is changed. The labels may stay: both then refuse the same. What the API server's
+/// AdmissionConfiguration exempts, or sets for namespaces without labels, can't be read from a cluster.
+#[derive(Debug, Args)]
+pub(super) struct PsaLabels {
+    /// Files or directories with Namespaces, or `-`; without any, the cluster is asked.
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
+type Labels = BTreeMap<String, BTreeMap<String, String>>;
+
+impl Command {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let Self::PsaLabels(import) = self;
+        import.run()
+    }
+}
+
+impl PsaLabels {
+    fn run(self) -> Result<ExitCode> {
+        let (namespaces, unreadable) =
+            if self.paths.is_empty() { (block_on(self.of_cluster())?, vec![]) } else { of_manifests(&self.paths) };
+        let mut out = std::io::stdout().lock();
+        for (namespace, labels) in &namespaces {
+            let (policies, remarks) = psa_labels::policies(namespace, labels);
+            for policy in policies {
+                write!(out, "---\n{}", serde_saphyr::to_string(&policy)?)?;
+            }
+            for remark in remarks {
+                eprintln!("namespace {namespace}: {remark}");
+            }
+        }
+        for it in &unreadable {
+            eprintln!("{it}");
+        }
+        Ok(if unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
+    }
+
+    async fn of_cluster(&self) -> Result<Labels> {
+        let api: Api<Namespace> = Api::all(self.cluster.client().await?);
+        let all = call(|| "listing namespaces".into(), api.list_metadata(&ListParams::default())).await?;
+        Ok(all.items.into_iter().map(|it| (it.name_any(), it.labels().clone())).collect())
+    }
+}
+
+fn of_manifests(paths: &[PathBuf]) -> (Labels, Vec<Unreadable>) {
+    let (files, mut unreadable) = source::files(paths);
+    let mut namespaces = Labels::new();
+    for file in &files {
+        let found = source::read(file);
+        unreadable.extend(found.unreadable);
+        for object in found.objects {
+            let (file, line) = (object.file, Some(object.line));
+            if object.value.get("kind").is_none_or(|kind| kind != "Namespace") {
+                continue;
+            }
+            match Namespace::deserialize(&object.value) {
+                Ok(namespace) => drop(namespaces.insert(namespace.name_any(), namespace.labels().clone())),
+                Err(error) => unreadable.push(Unreadable { file, line, why: error.to_string() }),
+            }
+        }
+    }
+    (namespaces, unreadable)
+}
