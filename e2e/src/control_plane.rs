@@ -34,12 +34,22 @@ pub struct Options {
     /// Whether controllers, scheduler and simulated nodes run: Jobs, Deployments, namespace
     /// deletion and garbage collection need them.
     pub controllers: bool,
+    /// A directory of admission policies that the API server loads at its start (KEP-5793, from 1.37).
+    pub static_admission: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let kubernetes = std::env::var("RAMPART_E2E_KUBERNETES").unwrap_or_else(|_| DEFAULT_KUBERNETES.into());
-        Self { kubernetes, controllers: true }
+        Self { kubernetes, controllers: true, static_admission: None }
+    }
+}
+
+impl Options {
+    /// On the newest version, whichever the tests are run on.
+    #[must_use]
+    pub fn newest(self) -> Self {
+        Self { kubernetes: DEFAULT_KUBERNETES.into(), ..self }
     }
 }
 
@@ -82,7 +92,7 @@ impl ControlPlane {
 
         let mut plane = Self { dir, children: vec![], _ports: ports, server, authority, admin, client };
         plane.start_etcd(&binaries, etcd, peer)?;
-        plane.start_apiserver(&binaries, etcd, api)?;
+        plane.start_apiserver(&binaries, etcd, api, options.static_admission.as_deref())?;
         plane.wait_ready().await?;
         if options.controllers {
             plane.start_controllers(&binaries)?;
@@ -160,7 +170,7 @@ impl ControlPlane {
         self.spawn("etcd", command)
     }
 
-    fn start_apiserver(&mut self, binaries: &Binaries, etcd: u16, port: u16) -> Result<()> {
+    fn start_apiserver(&mut self, binaries: &Binaries, etcd: u16, port: u16, admission: Option<&Path>) -> Result<()> {
         let policy = self.dir.join("audit-policy.json");
         fs::write(&policy, AUDIT_POLICY)?;
         let file = |name: &str| self.dir.join(name).display().to_string();
@@ -183,6 +193,19 @@ impl ControlPlane {
             .arg(format!("--proxy-client-key-file={}", file("front-proxy.key")))
             .arg(format!("--audit-policy-file={}", policy.display()))
             .arg(format!("--audit-log-path={}", file("audit.log")));
+        if let Some(dir) = admission {
+            let plugin = json!({
+                "apiVersion": "apiserver.config.k8s.io/v1", "kind": "ValidatingAdmissionPolicyConfiguration",
+                "staticManifestsDir": dir,
+            });
+            let configuration = json!({
+                "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration",
+                "plugins": [{"name": "ValidatingAdmissionPolicy", "configuration": plugin}],
+            });
+            fs::write(self.dir.join("admission.json"), configuration.to_string())?;
+            command.arg(format!("--admission-control-config-file={}", file("admission.json")));
+            command.arg("--feature-gates=ManifestBasedAdmissionControlConfig=true");
+        }
         self.spawn("kube-apiserver", command)
     }
 

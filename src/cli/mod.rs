@@ -8,6 +8,7 @@ mod import;
 mod keys;
 mod pause;
 mod pss;
+mod render;
 mod server;
 mod source;
 
@@ -42,6 +43,7 @@ enum Command {
     Crds,
     /// Judges manifests before they reach a cluster.
     Check(check::Check),
+    Render(render::RenderCommand),
     Pause(pause::PauseCommand),
     Resume(pause::ResumeCommand),
     /// The Pod Security Standards by themselves.
@@ -73,6 +75,7 @@ impl Cli {
             Command::Webhook(options) => options.run(server::Parts { controller: false, webhook: true }),
             Command::Crds => generate::print_crds(),
             Command::Check(check) => check.run(),
+            Command::Render(command) => command.run(),
             Command::Pause(command) => command.run(),
             Command::Resume(command) => command.run(),
             Command::Pss(command) => command.run(),

@@ -16,6 +16,7 @@ mod lifecycle;
 mod network;
 mod psa;
 mod psa_live;
+mod render;
 mod retention;
 mod rules;
 mod scan;
@@ -107,6 +108,7 @@ fn main() -> ExitCode {
     floor::tests(&mut tests);
     rules::tests(&mut tests);
     import::tests(&mut tests);
+    render::tests(&mut tests);
     scan::tests(&mut tests);
     exceptions::tests(&mut tests);
     cluster_policy::tests(&mut tests);

@@ -1,7 +1,7 @@
 //! `rampart check`: judges manifests as the webhook would judge the pods that come of them.
 
 mod output;
-mod policies;
+pub(super) mod policies;
 mod verdict;
 
 use std::{

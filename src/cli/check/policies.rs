@@ -53,7 +53,7 @@ struct Read {
 }
 
 /// Reads policies, exceptions, and namespaces for their labels. What can't be read is bad input.
-pub(super) fn read(paths: &[PathBuf], namespace: &str) -> (Policies, Vec<Unreadable>) {
+pub(in crate::cli) fn read(paths: &[PathBuf], namespace: &str) -> (Policies, Vec<Unreadable>) {
     let mut read = Read::default();
     let (files, mut unreadable) = source::files(paths);
     for file in &files {

@@ -1,0 +1,114 @@
+//! `rampart render`: what the operator would apply for given resources.
+
+use std::{io::Write as _, net::IpAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::Args;
+use ipnet::IpNet;
+use kube::ResourceExt as _;
+use serde::{Deserialize as _, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    BAD_INPUT,
+    check::policies,
+    source::{self, Unreadable},
+};
+use crate::{
+    api::SecurityPolicy,
+    hardening::compile,
+    network::{Facts, render},
+    policy,
+    runtime::clock,
+};
+
+/// Prints what the operator would apply for SecurityPolicies, ClusterSecurityPolicies and PolicyExceptions: admission
+/// policies with their bindings, and NetworkPolicies.
+///
+/// Names of NetworkPolicies end in the UID of their policy in a cluster, which files do not know. Exits 2
+/// when something can't be read or rendered; everything else is printed all the same.
+#[derive(Debug, Args)]
+pub(super) struct RenderCommand {
+    /// Files, directories, or `-`.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// Namespace of resources that name none.
+    #[arg(long, short, default_value = "default")]
+    namespace: String,
+    /// Admission policies alone, named for the directory that an API server loads at its start
+    /// (`staticManifestsDir`, Kubernetes 1.37): nobody can change those through the API.
+    #[arg(long = "static")]
+    as_static: bool,
+    /// Address ranges of pods, services and nodes, for rules about addresses outside the cluster.
+    #[arg(long, env = "RAMPART_NETWORK_CLUSTER_CIDRS", value_delimiter = ',')]
+    network_cluster_cidrs: Vec<IpNet>,
+    /// Addresses of DNS servers besides the pods of kube-dns.
+    #[arg(long, env = "RAMPART_NETWORK_DNS_ADDRESSES", value_delimiter = ',', default_value = "169.254.20.10")]
+    network_dns_addresses: Vec<IpAddr>,
+}
+
+/// What the names of all objects end in that an API server loads from files
+/// (`k8s.io/apiserver`, `StaticConfigSuffix`).
+const STATIC: &str = ".static.k8s.io";
+
+impl RenderCommand {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let (known, mut unreadable) = policies::read(&self.paths, &self.namespace);
+        let mut objects = vec![];
+        for floor in compile(&known.demand(clock::now())) {
+            let (mut policy, mut binding) = (wire(&floor.policy)?, wire(&floor.binding)?);
+            if self.as_static {
+                let name = format!("{}{STATIC}", floor.policy.name_any());
+                for place in ["/metadata/name", "/spec/policyName"] {
+                    for object in [&mut policy, &mut binding] {
+                        object.pointer_mut(place).into_iter().for_each(|it| *it = json!(name));
+                    }
+                }
+            }
+            objects.extend([policy, binding]);
+        }
+        if !self.as_static {
+            self.network_policies(&mut objects, &mut unreadable)?;
+        }
+        let mut out = std::io::stdout().lock();
+        for object in objects {
+            write!(out, "---\n{}", serde_saphyr::to_string(&object)?)?;
+        }
+        for it in &unreadable {
+            eprintln!("{it}");
+        }
+        Ok(if unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
+    }
+
+    fn network_policies(&self, objects: &mut Vec<Value>, unreadable: &mut Vec<Unreadable>) -> Result<()> {
+        let facts = Facts {
+            cluster_ranges: self.network_cluster_cidrs.clone(),
+            dns_addresses: self.network_dns_addresses.clone(),
+        };
+        // What can't be read has been said already.
+        let all = source::files(&self.paths).0.into_iter().flat_map(|file| source::read(&file).objects);
+        for object in all.filter(|object| object.value.get("kind").is_some_and(|kind| kind == "SecurityPolicy")) {
+            let Ok(policy) = SecurityPolicy::deserialize(&object.value) else { continue };
+            let namespace = policy.namespace().unwrap_or_else(|| self.namespace.clone());
+            let base = format!("rampart-{}", policy.name_any());
+            let rendered = match policy::parse(&policy) {
+                Ok((_, Some(intent))) => render(&intent, (&namespace, &base), &facts, &[]).map_err(|it| it.to_string()),
+                Ok((_, None)) => continue,
+                Err(invalid) => Err(invalid.to_string()),
+            };
+            match rendered {
+                Ok(rendered) => {
+                    for policy in &rendered.policies {
+                        objects.push(wire(policy)?);
+                    }
+                }
+                Err(why) => unreadable.push(Unreadable { file: object.file, line: Some(object.line), why }),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn wire(object: &impl Serialize) -> Result<Value> {
+    Ok(serde_json::to_value(object)?)
+}
