@@ -1,7 +1,9 @@
 //! From an AdmissionReview to its answer: which object it is about, which policies cover it, and what
 //! they say.
 
+mod debug;
 mod own_kinds;
+mod preview;
 mod review;
 mod rules;
 mod target;
@@ -9,6 +11,7 @@ mod update;
 
 use jiff::Timestamp;
 
+pub use preview::Preview;
 pub use review::{Answer, BadReview, Operation, Request, Review, Status};
 pub use rules::{WEBHOOK_CONFIGURATION, webhook_configuration};
 pub use target::{Target, template_path};
@@ -65,7 +68,9 @@ fn answer(
         Answer::allow()
     } else {
         let name = request.name.as_deref().unwrap_or_default();
-        let what = verdict.denials.join("; ");
+        let help = debug::profile(request, policies, now);
+        let help = help.map(|profile| format!("; `kubectl debug --profile={profile}` would pass"));
+        let what = verdict.denials.join("; ") + &help.unwrap_or_default();
         Answer::deny(403, "Forbidden", format!("pods \"{name}\" is forbidden: {what}"))
     };
     answer.warnings = verdict.warnings;

@@ -60,6 +60,7 @@ pub fn webhook_configuration(client_config: &Value) -> Value {
             webhook("own-kinds", "Fail", json!([own, cluster_wide])),
             webhook("pods", "Ignore", json!(pods)),
             webhook("templates", "Ignore", json!(templates)),
+            webhook("namespaces", "Ignore", json!([scoped(&[""], &["v1"], &["UPDATE"], &["namespaces"], "Cluster")])),
         ],
     })
 }

@@ -10,6 +10,7 @@ pub mod key_store;
 pub mod leader;
 pub mod owner;
 pub mod pause;
+pub mod pods;
 pub mod policy_index;
 pub mod prune;
 pub mod retained;

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
-use rampart_pss::{Pod, Violation, aggregate, explain, explain_except};
+use rampart_pss::{Pod, Violation, aggregate, explain, explain_except, reasons};
 
 use super::{Covered, Exception, Requirement, RuleViolation, RulesPod, rule_of_check};
 use crate::api::HardeningMode;
@@ -101,6 +101,17 @@ impl Finding<'_> {
         let rules: Vec<String> = self.rules.iter().map(ToString::to_string).collect();
         let rules = (!rules.is_empty()).then(|| rules.join(", "));
         standard.into_iter().chain(rules).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Why, without saying where: `host namespaces, privileged, hardening/probes`.
+    #[must_use]
+    pub fn reasons(&self) -> String {
+        let checks = (!self.violations.is_empty()).then(|| reasons(&self.violations));
+        checks
+            .into_iter()
+            .chain(self.rules.iter().map(|violation| violation.about.rule()))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// Ids of the rules that are violated.

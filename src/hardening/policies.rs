@@ -55,11 +55,13 @@ impl Policies {
         if permitted.is_empty() {
             return if wide.is_empty() { own } else { wide.into_iter().chain(own.iter().cloned()).collect() };
         }
-        let excepting = |covering: Covering| {
-            let exceptions = permitted.iter().filter(|it| it.policies.contains(&covering.origin)).cloned().collect();
-            Covering { exceptions, ..covering }
-        };
-        wide.into_iter().chain(own.iter().cloned()).map(excepting).collect()
+        wide.into_iter().chain(own.iter().cloned()).map(|covering| excepting(covering, &permitted)).collect()
+    }
+
+    /// A policy with the exceptions from it that are permitted in a namespace.
+    #[must_use]
+    pub fn excepting(&self, namespace: &str, covering: Covering) -> Covering {
+        excepting(covering, &self.permitted(namespace))
     }
 
     /// The exceptions of a namespace that ClusterSecurityPolicies permit.
@@ -97,6 +99,11 @@ impl Policies {
             clusters: clusters.collect(),
         }
     }
+}
+
+fn excepting(covering: Covering, permitted: &[Exception]) -> Covering {
+    let exceptions = permitted.iter().filter(|it| it.policies.contains(&covering.origin)).cloned().collect();
+    Covering { exceptions, ..covering }
 }
 
 /// The standards that policies of a namespace enforce, each with the exceptions that name every one of

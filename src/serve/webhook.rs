@@ -16,6 +16,7 @@ use axum::{
 };
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use jiff::Timestamp;
 use kube::Client;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio_util::sync::CancellationToken;
@@ -25,9 +26,10 @@ use tracing::Instrument as _;
 
 use super::body;
 use crate::{
-    admission::{BadReview, Review, decide},
+    admission::{BadReview, Preview, Request, Review, decide},
     cluster::{
         pause::{Pauses, holds},
+        pods,
         policy_index::PolicyIndex,
     },
     hardening::Enforcement,
@@ -41,6 +43,8 @@ use crate::{
 const MAX_BODY: usize = 16 << 20;
 /// Less than the three seconds after which the API server gives up.
 const REQUEST_DEADLINE: Duration = Duration::from_millis(2500);
+/// For the pods that a change would refuse; Pod Security Admission takes no longer either.
+const PREVIEW_DEADLINE: Duration = Duration::from_secs(1);
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// Reviews under way at once: each may hold a body of 16 MiB.
 const MAX_IN_FLIGHT: usize = 128;
@@ -165,13 +169,17 @@ enum Failure {
 }
 
 async fn review(shared: &Shared, body: &[u8]) -> Result<Vec<u8>, Failure> {
+    let began = Instant::now();
     let request = Review::parse(body).map_err(Failure::NoReview)?;
     let namespace = request.namespace.as_deref().unwrap_or_default();
     let policies = shared.policies.of_namespace(&shared.client, namespace).await.map_err(Failure::NoPolicies)?;
     let now = clock::now();
     let paused = holds(shared.pauses.borrow().as_ref(), now);
     let enforcement = if paused { Enforcement::Paused } else { Enforcement::InForce };
-    let answer = decide(&request, &policies, enforcement, now);
+    let mut answer = decide(&request, &policies, enforcement, now);
+    if answer.allowed {
+        answer.warnings.extend(preview(shared, &request, began, now).await);
+    }
     let (kind, namespace, name) = (&*request.kind.kind, request.namespace.as_deref(), request.name.as_deref());
     let (allowed, warnings) = (answer.allowed, answer.warnings.len());
     if !allowed || warnings > 0 {
@@ -181,4 +189,23 @@ async fn review(shared: &Shared, body: &[u8]) -> Result<Vec<u8>, Failure> {
     }
     shared.metrics.count_review(&request, &answer, &policies);
     answer.to_body(&request.uid).map_err(|error| Failure::NoReview(error.into()))
+}
+
+/// What a change of policies or labels would refuse of the pods that are there. That it can't be told is no reason
+/// to refuse the change.
+async fn preview(shared: &Shared, request: &Request<'_>, began: Instant, now: Timestamp) -> Vec<String> {
+    let known = shared.policies.known();
+    let Some(mut preview) = Preview::of(request, &known) else { return vec![] };
+    let namespace = preview.namespace.clone();
+    let listed =
+        pods::list(&shared.client, namespace.as_deref(), (began + PREVIEW_DEADLINE).into(), |namespace, name, pod| {
+            preview.judge((namespace, name), pod, &known, now);
+        });
+    match listed.await {
+        Ok((checked, total)) => preview.warnings(checked, total),
+        Err(error) => {
+            tracing::warn!(%error, "pods could not be listed for a preview");
+            vec![format!("existing pods could not be checked: {error}")]
+        }
+    }
 }

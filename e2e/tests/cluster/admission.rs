@@ -26,7 +26,7 @@ async fn changed_ca_bundle_is_put_back(env: Env) -> Result<()> {
         anyhow::Ok(webhooks.into_iter().map(|webhook| webhook.client_config.ca_bundle).collect::<Vec<_>>())
     };
     let good = bundles().await?;
-    ensure!(good.len() == 3 && good.iter().all(Option::is_some), "{} bundles", good.len());
+    ensure!(good.len() == 4 && good.iter().all(Option::is_some), "{} bundles", good.len());
     // The middle one trusts nobody any more: by another manager, as a GitOps tool would do it.
     let edit = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",

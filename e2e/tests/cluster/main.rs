@@ -14,6 +14,7 @@ mod keys;
 mod kills;
 mod lifecycle;
 mod network;
+mod preview;
 mod psa;
 mod psa_live;
 mod render;
@@ -109,6 +110,7 @@ fn main() -> ExitCode {
     rules::tests(&mut tests);
     import::tests(&mut tests);
     render::tests(&mut tests);
+    preview::tests(&mut tests);
     scan::tests(&mut tests);
     exceptions::tests(&mut tests);
     cluster_policy::tests(&mut tests);

@@ -1,0 +1,266 @@
+//! What a change of policies, or of the labels of a namespace, would refuse of the pods that are there: warned of
+//! when the change is made, in the form of Pod Security Admission.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+use super::{Operation, Request};
+use crate::{
+    api::{ClusterSecurityPolicy, HardeningMode, SecurityPolicy},
+    hardening::{ClusterWide, Covering, Kept, Origin, Policies, Requirement, findings},
+};
+
+/// Warnings of one change; the API server cuts what is longer than 4096 characters in all.
+const LINES: usize = 16;
+
+/// A change, and what it would refuse.
+#[derive(Debug)]
+pub struct Preview {
+    /// The one namespace that it is about, or all of them.
+    pub namespace: Option<String>,
+    asked: Vec<Asked>,
+    /// Pods that violate alike: the first by name, and how many.
+    violating: BTreeMap<(usize, String), (String, u32)>,
+    namespaces: BTreeSet<String>,
+}
+
+/// What comes to be enforced.
+#[derive(Debug)]
+struct Asked {
+    covering: Covering,
+    /// Which namespaces it covers, where that is not known by now.
+    wide: Option<ClusterWide>,
+}
+
+#[derive(Deserialize)]
+struct Labelled {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+fn read<T: DeserializeOwned>(object: Option<&RawValue>) -> Option<T> {
+    serde_json::from_str(object?.get()).ok()
+}
+
+impl Preview {
+    /// What a request would come to enforce; `None` where it enforces nothing else than before.
+    #[must_use]
+    pub fn of(request: &Request<'_>, known: &Policies) -> Option<Self> {
+        let name = || request.name.as_deref().unwrap_or_default().to_owned();
+        if !matches!(request.operation, Operation::Create | Operation::Update) {
+            return None;
+        }
+        let asked = match (&*request.kind.group, &*request.kind.kind) {
+            (crate::GROUP, "SecurityPolicy") => {
+                let requirement = |object| Requirement::try_from(&read::<SecurityPolicy>(object)?.spec.hardening?).ok();
+                let new = changed(requirement(request.object)?, requirement(request.old_object).as_ref())?;
+                vec![Asked::new(Origin::SecurityPolicy(name()), new, None)]
+            }
+            (crate::GROUP, "ClusterSecurityPolicy") => {
+                let wide = |object| ClusterWide::try_from(&read::<ClusterSecurityPolicy>(object)?).ok();
+                let new = changed(wide(request.object)?, wide(request.old_object).as_ref())?;
+                vec![Asked::new(Origin::ClusterSecurityPolicy(name()), new.requirement.clone(), Some(new))]
+            }
+            ("", "Namespace") => {
+                let labels = |object| Some(read::<Labelled>(object)?.metadata.labels.unwrap_or_default());
+                let (new, old) = (labels(request.object)?, labels(request.old_object)?);
+                let covers = |policy: &ClusterWide| policy.covers(&name(), &new) && !policy.covers(&name(), &old);
+                let newly = known.wide.iter().filter(|(_, policy)| covers(policy));
+                newly
+                    .map(|(of, it)| Asked::new(Origin::ClusterSecurityPolicy(of.clone()), it.requirement.clone(), None))
+                    .collect()
+            }
+            _ => return None,
+        };
+        let asked: Vec<Asked> = asked.into_iter().filter(Asked::enforces).collect();
+        let namespace = match &*request.kind.kind {
+            "ClusterSecurityPolicy" => None,
+            "Namespace" => Some(name()),
+            _ => Some(request.namespace.as_deref().unwrap_or_default().to_owned()),
+        };
+        let preview = Self { namespace, asked, violating: BTreeMap::new(), namespaces: BTreeSet::new() };
+        (!preview.asked.is_empty()).then_some(preview)
+    }
+
+    /// Judges a pod that is there.
+    pub fn judge(&mut self, (namespace, name): (&str, &str), pod: &Kept, known: &Policies, now: Timestamp) {
+        let Ok(seen) = pod.seen(true) else { return };
+        let none = BTreeMap::new();
+        let labels = known.labels.get(namespace).unwrap_or(&none);
+        for (index, asked) in self.asked.iter().enumerate() {
+            if asked.wide.as_ref().is_some_and(|wide| !wide.covers(namespace, labels)) {
+                continue;
+            }
+            let covering = known.excepting(namespace, asked.covering.clone());
+            for finding in findings(std::slice::from_ref(&covering), &seen, now) {
+                let shown = if self.namespace.is_some() { name.to_owned() } else { format!("{namespace}/{name}") };
+                let (first, pods) =
+                    self.violating.entry((index, finding.reasons())).or_insert_with(|| (shown.clone(), 0));
+                if shown < *first {
+                    *first = shown;
+                }
+                *pods = pods.saturating_add(1);
+                self.namespaces.insert(namespace.to_owned());
+            }
+        }
+    }
+
+    /// What the author is told; `checked` of `total` pods have been judged.
+    #[must_use]
+    pub fn warnings(&self, checked: usize, total: usize) -> Vec<String> {
+        let mut warnings = vec![];
+        for (index, Asked { covering, .. }) in self.asked.iter().enumerate() {
+            let of: Vec<_> = self.violating.iter().filter(|((asked, _), _)| *asked == index).collect();
+            if of.is_empty() {
+                continue;
+            }
+            let place = match &self.namespace {
+                Some(namespace) => format!("namespace {namespace:?}"),
+                None if self.namespaces.len() == 1 => "1 namespace".into(),
+                None => format!("{} namespaces", self.namespaces.len()),
+            };
+            let policy = covering.origin.named().map(|(kind, name)| format!("{kind} {name}")).unwrap_or_default();
+            warnings.push(format!("existing pods in {place} violate what {policy} comes to enforce"));
+            for ((_, reasons), (pod, pods)) in of.iter().take(LINES) {
+                let others = match pods.saturating_sub(1) {
+                    0 => String::new(),
+                    1 => " (and 1 other pod)".into(),
+                    others => format!(" (and {others} other pods)"),
+                };
+                warnings.push(format!("{pod}{others}: {reasons}"));
+            }
+            if let Some(more) = of.len().checked_sub(LINES).filter(|more| *more > 0) {
+                warnings.push(format!("and {more} more kinds of violations"));
+            }
+        }
+        if checked < total {
+            warnings.push(format!("only the first {checked} of {total} existing pods have been checked"));
+        }
+        warnings
+    }
+}
+
+/// What is new, unless it is as before.
+fn changed<T: PartialEq>(new: T, old: Option<&T>) -> Option<T> {
+    (old != Some(&new)).then_some(new)
+}
+
+impl Asked {
+    fn new(origin: Origin, requirement: Requirement, wide: Option<ClusterWide>) -> Self {
+        Self { covering: Covering { origin, requirement, exceptions: Arc::default() }, wide }
+    }
+
+    fn enforces(&self) -> bool {
+        self.covering.requirement.mode == HardeningMode::Enforce
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::admission::Review;
+
+    fn review(kind: (&str, &str), object: &Value, old: &Value) -> String {
+        let operation = if old.is_null() { "CREATE" } else { "UPDATE" };
+        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+            "uid": "1", "kind": {"group": kind.0, "version": "v1", "kind": kind.1}, "operation": operation,
+            "name": "it", "namespace": "n", "object": object, "oldObject": old}})
+        .to_string()
+    }
+
+    fn policy(kind: &str, mode: &str, level: &str) -> Value {
+        let mut policy = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": kind, "metadata": {"name": "it"},
+            "spec": {"hardening": {"mode": mode, "podSecurity": {"level": level}}}});
+        if kind == "ClusterSecurityPolicy" {
+            policy["spec"]["namespaceSelector"] = json!({"matchLabels": {"a": "b"}});
+        }
+        policy
+    }
+
+    fn labelled(value: &str) -> Value {
+        json!({"metadata": {"name": "it", "labels": {"a": value}}})
+    }
+
+    fn known() -> Policies {
+        let wide: ClusterSecurityPolicy =
+            serde_json::from_value(policy("ClusterSecurityPolicy", "Enforce", "baseline")).unwrap();
+        let labels = [("n".to_owned(), [("a".to_owned(), "b".to_owned())].into())].into();
+        Policies {
+            wide: Arc::new([("wide".to_owned(), ClusterWide::try_from(&wide).unwrap())].into()),
+            labels: Arc::new(labels),
+            ..Policies::default()
+        }
+    }
+
+    fn warnings(kind: (&str, &str), object: &Value, old: &Value) -> Option<Vec<String>> {
+        let review = review(kind, object, old);
+        let mut preview = Preview::of(&Review::parse(review.as_bytes()).unwrap(), &known())?;
+        for (namespace, name, host_network) in [("n", "b", true), ("n", "a", true), ("n", "c", false), ("m", "d", true)]
+        {
+            let spec = json!({"hostNetwork": host_network, "containers": [{"name": "a"}]});
+            let pod = Kept::of(&ObjectMeta::default(), json!({"spec": spec}))?;
+            preview.judge((namespace, name), &pod, &known(), Timestamp::UNIX_EPOCH);
+        }
+        Some(preview.warnings(4, 4))
+    }
+
+    #[test]
+    fn violations_are_counted_by_reason_and_the_first_pod_named() {
+        let own = warnings(
+            ("rampart.dev", "SecurityPolicy"),
+            &policy("SecurityPolicy", "Enforce", "baseline"),
+            &policy("SecurityPolicy", "Warn", "baseline"),
+        );
+        // The pods that are asked about are those of the one namespace, which the caller lists.
+        let title = "existing pods in namespace \"n\" violate what SecurityPolicy it comes to enforce";
+        assert_eq!(own.unwrap(), [title, "a (and 2 other pods): host namespaces"]);
+        let wide = warnings(
+            ("rampart.dev", "ClusterSecurityPolicy"),
+            &policy("ClusterSecurityPolicy", "Enforce", "baseline"),
+            &Value::Null,
+        );
+        let title = "existing pods in 1 namespace violate what ClusterSecurityPolicy it comes to enforce";
+        assert_eq!(wide.unwrap(), [title, "n/a (and 1 other pod): host namespaces"]);
+        let labels = warnings(("", "Namespace"), &labelled("b"), &labelled("c"));
+        let title = "existing pods in namespace \"it\" violate what ClusterSecurityPolicy wide comes to enforce";
+        assert_eq!(labels.unwrap(), [title, "a (and 2 other pods): host namespaces"]);
+    }
+
+    #[rstest]
+    #[case::nothing_else_than_before("SecurityPolicy", "Enforce", "Enforce")]
+    #[case::only_warned_of("SecurityPolicy", "Warn", "Audit")]
+    #[case::cluster_wide("ClusterSecurityPolicy", "Enforce", "Enforce")]
+    fn no_pods_are_read_for_what_enforces_nothing_new(#[case] kind: &str, #[case] new: &str, #[case] old: &str) {
+        let (new, old) = (policy(kind, new, "baseline"), policy(kind, old, "baseline"));
+        assert_eq!(warnings(("rampart.dev", kind), &new, &old), None);
+    }
+
+    #[test]
+    fn labels_that_change_nothing_read_no_pods() {
+        assert_eq!(warnings(("", "Namespace"), &labelled("b"), &labelled("b")), None);
+        assert_eq!(warnings(("", "Namespace"), &labelled("c"), &labelled("b")), None);
+    }
+
+    #[test]
+    fn what_was_left_out_is_said() {
+        let review =
+            review(("rampart.dev", "SecurityPolicy"), &policy("SecurityPolicy", "Enforce", "baseline"), &Value::Null);
+        let preview = Preview::of(&Review::parse(review.as_bytes()).unwrap(), &known()).unwrap();
+        assert_eq!(preview.warnings(3000, 4000), ["only the first 3000 of 4000 existing pods have been checked"]);
+    }
+}

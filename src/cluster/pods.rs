@@ -1,0 +1,57 @@
+//! Pods that are there, listed once.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ApiResource, DynamicObject, ListParams},
+};
+use tokio::time::Instant;
+
+use super::{Result, error::call};
+use crate::hardening::Kept;
+
+/// Pods that are read at the most (`k8s.io/pod-security-admission`, `defaultNamespaceMaxPodsToCheck`).
+const MOST: usize = 3000;
+/// Pods of a page.
+const PAGE: u32 = 500;
+
+/// Lists the pods of a namespace, or of all, that have not finished, until a deadline; `each` is told namespace and
+/// name. Returns how many pods were read, and how many there are.
+///
+/// # Errors
+/// When not even the first page can be read in time.
+pub async fn list(
+    client: &Client,
+    namespace: Option<&str>,
+    deadline: Instant,
+    mut each: impl FnMut(&str, &str, &Kept),
+) -> Result<(usize, usize)> {
+    let resource = ApiResource::erase::<Pod>(&());
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    let (mut read, mut params) = (0_usize, ListParams::default().limit(PAGE));
+    loop {
+        let page = tokio::time::timeout_at(deadline, call(|| "listing pods".into(), api.list(&params))).await;
+        let page = match page {
+            Ok(page) => page?,
+            Err(_) if read == 0 => return Err(super::Error::Deadline { doing: "listing pods".into() }),
+            // There is at least one more.
+            Err(_) => return Ok((read, read.saturating_add(1))),
+        };
+        read = read.saturating_add(page.items.len());
+        for pod in page.items {
+            let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+            if let Some(kept) = Kept::of(&pod.metadata, pod.data) {
+                each(&namespace, &name, &kept);
+            }
+        }
+        let left = page.metadata.remaining_item_count.and_then(|left| usize::try_from(left).ok()).unwrap_or_default();
+        match page.metadata.continue_.filter(|more| !more.is_empty()) {
+            None => return Ok((read, read)),
+            Some(_) if read >= MOST => return Ok((read, read.saturating_add(left.max(1)))),
+            Some(more) => params = params.continue_token(&more),
+        }
+    }
+}
