@@ -1,8 +1,10 @@
 //! A SecurityPolicy, parsed whole.
 
+use thiserror::Error;
+
 use crate::{
-    api::{Invalid, SecurityPolicy},
-    hardening::Requirement,
+    api::{HardeningMode, Invalid, NetworkMode, SecurityPolicy},
+    hardening::{Requirement, is_system_namespace},
     network::Intent,
 };
 
@@ -14,4 +16,30 @@ pub fn parse(policy: &SecurityPolicy) -> Result<(Option<Requirement>, Option<Int
     let hardening = policy.spec.hardening.as_ref().map(Requirement::try_from).transpose()?;
     let network = policy.spec.network.as_ref().map(Intent::try_from).transpose()?;
     Ok((hardening, network))
+}
+
+/// Why nothing of a policy is rendered.
+#[derive(Debug, Error)]
+pub enum Refused {
+    /// A field is not accepted.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// It hardens a namespace where it is not heard.
+    #[error("spec.hardening: pods of {0} are never judged by a SecurityPolicy: remove it")]
+    NotPermitted(String),
+}
+
+/// The network intent to render in a namespace, if any; hardening is checked along, so that one answer covers the
+/// spec.
+///
+/// # Errors
+/// When the policy is not accepted there.
+pub fn intent(policy: &SecurityPolicy, namespace: &str) -> Result<Option<Intent>, Refused> {
+    let hardens = policy.spec.hardening.as_ref().is_some_and(|it| it.mode != HardeningMode::Disabled);
+    if hardens && is_system_namespace(namespace) {
+        return Err(Refused::NotPermitted(namespace.into()));
+    }
+    let (_, intent) = parse(policy)?;
+    let disabled = policy.spec.network.as_ref().is_none_or(|network| network.mode == NetworkMode::Disabled);
+    Ok(intent.filter(|_| !disabled))
 }

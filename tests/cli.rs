@@ -300,3 +300,42 @@ fn exceptions_are_matched_as_in_the_cluster() {
     assert_eq!(code("shop", &in_an_hour, "other").0, 1);
     assert_eq!(code("shop", &in_an_hour, "unselected").0, 0, "no policy covers it");
 }
+
+#[test]
+fn what_is_rendered_from_standard_input_is_what_the_operator_applies() {
+    let policy = |name: &str, mode: &str| {
+        json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy", "metadata": {"name": name},
+               "spec": {"hardening": {"mode": "Enforce", "podSecurity": {"level": "baseline"}},
+                        "network": {"mode": mode, "podSelector": {}, "isolate": ["Ingress"]}}})
+    };
+    let items = [policy("on", "Enforce"), policy("off", "Disabled")];
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+    let kinds = |arguments: &[&str]| -> Vec<String> {
+        let output = rampart(arguments, &list);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().filter_map(|line| line.strip_prefix("kind: ")).map(ToOwned::to_owned).collect()
+    };
+    let floor = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
+    assert_eq!(kinds(&["render", "-"]), [&floor[..], &["NetworkPolicy"]].concat());
+    assert_eq!(kinds(&["render", "--static", "-"]), floor);
+}
+
+#[test]
+fn pod_security_labels_of_manifests_become_policies() {
+    let namespaces = "apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {pod-security.kubernetes.io/enforce: baseline}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: kube-system, labels: {pod-security.kubernetes.io/enforce: baseline}}
+";
+    let output = rampart(&["import", "psa-labels", "-"], namespaces);
+    let (text, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text.contains("name: psa-enforce") && text.contains("namespace: shop"), "{text}");
+    assert!(!text.contains("kube-system") && said.contains("namespace kube-system: "), "{said}");
+    let broken = rampart(&["import", "psa-labels", "-"], "kind: [");
+    assert_eq!(broken.status.code(), Some(2));
+}

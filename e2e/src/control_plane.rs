@@ -249,7 +249,11 @@ impl ControlPlane {
         self.write_kubeconfig(name, &self.server, &certificate_user(&certificate))
     }
 
-    async fn create_nodes(&self) -> Result<()> {
+    /// Makes the simulated nodes; to make them again is what a restart of machines looks like to the API.
+    ///
+    /// # Errors
+    /// When the API server refuses one.
+    pub async fn create_nodes(&self) -> Result<()> {
         for name in ["node-a", "node-b"] {
             let node = serde_json::from_value(json!({
                 "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}},

@@ -25,9 +25,13 @@ pub struct Preview {
     /// The one namespace that it is about, or all of them.
     pub namespace: Option<String>,
     asked: Vec<Asked>,
+    /// Every policy, as it will be.
+    known: Policies,
     /// Pods that violate alike: the first by name, and how many.
     violating: BTreeMap<(usize, String), (String, u32)>,
     namespaces: BTreeSet<String>,
+    /// What covers a namespace, with the exceptions that are permitted there.
+    coverings: BTreeMap<String, Vec<(usize, Covering)>>,
 }
 
 /// What comes to be enforced.
@@ -89,24 +93,33 @@ impl Preview {
             "Namespace" => Some(name()),
             _ => Some(request.namespace.as_deref().unwrap_or_default().to_owned()),
         };
-        let preview = Self { namespace, asked, violating: BTreeMap::new(), namespaces: BTreeSet::new() };
-        (!preview.asked.is_empty()).then_some(preview)
+        let mut known = known.clone();
+        for Asked { covering, wide } in &asked {
+            if let (Origin::ClusterSecurityPolicy(name), Some(wide)) = (&covering.origin, wide) {
+                Arc::make_mut(&mut known.wide).insert(name.clone(), wide.clone());
+            }
+        }
+        (!asked.is_empty()).then(|| Self {
+            namespace,
+            asked,
+            known,
+            violating: BTreeMap::new(),
+            namespaces: BTreeSet::new(),
+            coverings: BTreeMap::new(),
+        })
     }
 
     /// Judges a pod that is there.
-    pub fn judge(&mut self, (namespace, name): (&str, &str), pod: &Kept, known: &Policies, now: Timestamp) {
+    pub fn judge(&mut self, (namespace, name): (&str, &str), pod: &Kept, now: Timestamp) {
         let Ok(seen) = pod.seen(true) else { return };
-        let none = BTreeMap::new();
-        let labels = known.labels.get(namespace).unwrap_or(&none);
-        for (index, asked) in self.asked.iter().enumerate() {
-            if asked.wide.as_ref().is_some_and(|wide| !wide.covers(namespace, labels)) {
-                continue;
-            }
-            let covering = known.excepting(namespace, asked.covering.clone());
-            for finding in findings(std::slice::from_ref(&covering), &seen, now) {
+        if !self.coverings.contains_key(namespace) {
+            self.coverings.insert(namespace.into(), self.covering(namespace));
+        }
+        for (index, covering) in self.coverings.get(namespace).into_iter().flatten() {
+            for finding in findings(std::slice::from_ref(covering), &seen, now) {
                 let shown = if self.namespace.is_some() { name.to_owned() } else { format!("{namespace}/{name}") };
                 let (first, pods) =
-                    self.violating.entry((index, finding.reasons())).or_insert_with(|| (shown.clone(), 0));
+                    self.violating.entry((*index, finding.reasons())).or_insert_with(|| (shown.clone(), 0));
                 if shown < *first {
                     *first = shown;
                 }
@@ -114,6 +127,14 @@ impl Preview {
                 self.namespaces.insert(namespace.to_owned());
             }
         }
+    }
+
+    fn covering(&self, namespace: &str) -> Vec<(usize, Covering)> {
+        let none = BTreeMap::new();
+        let labels = self.known.labels.get(namespace).unwrap_or(&none);
+        let covers = |asked: &Asked| asked.wide.as_ref().is_none_or(|wide| wide.covers(namespace, labels));
+        let asked = self.asked.iter().enumerate().filter(|(_, asked)| covers(asked));
+        asked.map(|(index, asked)| (index, self.known.excepting(namespace, asked.covering.clone()))).collect()
     }
 
     /// What the author is told; `checked` of `total` pods have been judged.
@@ -214,7 +235,7 @@ mod tests {
         {
             let spec = json!({"hostNetwork": host_network, "containers": [{"name": "a"}]});
             let pod = Kept::of(&ObjectMeta::default(), json!({"spec": spec}))?;
-            preview.judge((namespace, name), &pod, &known(), Timestamp::UNIX_EPOCH);
+            preview.judge((namespace, name), &pod, Timestamp::UNIX_EPOCH);
         }
         Some(preview.warnings(4, 4))
     }

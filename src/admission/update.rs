@@ -1,7 +1,7 @@
 //! Which updates of a pod matter: those that change what runs in it. All others, a label or the removal
 //! of a finalizer, must go through whatever the pod looks like.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use serde::Deserialize;
 
@@ -36,12 +36,16 @@ pub(super) fn is_insignificant(new: &str, old: &str) -> bool {
     let (Ok(new), Ok(old)) = (serde_json::from_str::<Images<'_>>(new), serde_json::from_str::<Images<'_>>(old)) else {
         return false;
     };
+    let before: HashMap<&str, &str> =
+        old.spec.ephemeral_containers.iter().flatten().map(|container| (&*container.name, &*container.image)).collect();
     same_images(new.spec.containers.as_deref(), old.spec.containers.as_deref())
         && same_images(new.spec.init_containers.as_deref(), old.spec.init_containers.as_deref())
-        && new.spec.ephemeral_containers.iter().flatten().all(|container| {
-            let before = old.spec.ephemeral_containers.iter().flatten().find(|before| before.name == container.name);
-            before.is_some_and(|before| before.image == container.image)
-        })
+        && new
+            .spec
+            .ephemeral_containers
+            .iter()
+            .flatten()
+            .all(|container| before.get(&*container.name).is_some_and(|image| *image == container.image))
 }
 
 fn same_images(new: Option<&[Container<'_>]>, old: Option<&[Container<'_>]>) -> bool {

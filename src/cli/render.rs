@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     BAD_INPUT,
     check::policies,
-    source::{self, Unreadable},
+    source::{self, Found, Object, Unreadable},
 };
 use crate::{
     api::SecurityPolicy,
@@ -53,7 +53,9 @@ const STATIC: &str = ".static.k8s.io";
 
 impl RenderCommand {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let (known, mut unreadable) = policies::read(&self.paths, &self.namespace);
+        let Found { objects: resources, mut unreadable } = source::read_all(&self.paths);
+        let (known, more) = policies::of(&resources, &self.namespace);
+        unreadable.extend(more);
         let mut objects = vec![];
         for floor in compile(&known.demand(clock::now())) {
             let (mut policy, mut binding) = (wire(&floor.policy)?, wire(&floor.binding)?);
@@ -68,7 +70,7 @@ impl RenderCommand {
             objects.extend([policy, binding]);
         }
         if !self.as_static {
-            self.network_policies(&mut objects, &mut unreadable)?;
+            self.network_policies(&resources, &mut objects, &mut unreadable)?;
         }
         let mut out = std::io::stdout().lock();
         for object in objects {
@@ -80,21 +82,27 @@ impl RenderCommand {
         Ok(if unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
     }
 
-    fn network_policies(&self, objects: &mut Vec<Value>, unreadable: &mut Vec<Unreadable>) -> Result<()> {
+    fn network_policies(
+        &self,
+        resources: &[Object],
+        objects: &mut Vec<Value>,
+        unreadable: &mut Vec<Unreadable>,
+    ) -> Result<()> {
         let facts = Facts {
             cluster_ranges: self.network_cluster_cidrs.clone(),
             dns_addresses: self.network_dns_addresses.clone(),
         };
-        // What can't be read has been said already.
-        let all = source::files(&self.paths).0.into_iter().flat_map(|file| source::read(&file).objects);
-        for object in all.filter(|object| object.value.get("kind").is_some_and(|kind| kind == "SecurityPolicy")) {
+        for object in resources.iter().filter(|it| it.value.get("kind").is_some_and(|kind| kind == "SecurityPolicy")) {
+            // What can't be read has been said already.
             let Ok(policy) = SecurityPolicy::deserialize(&object.value) else { continue };
             let namespace = policy.namespace().unwrap_or_else(|| self.namespace.clone());
             let base = format!("rampart-{}", policy.name_any());
-            let rendered = match policy::parse(&policy) {
-                Ok((_, Some(intent))) => render(&intent, (&namespace, &base), &facts, &[]).map_err(|it| it.to_string()),
-                Ok((_, None)) => continue,
-                Err(invalid) => Err(invalid.to_string()),
+            let rendered = match policy::intent(&policy, &namespace) {
+                Ok(Some(intent)) if policy.spec.suspend != Some(true) => {
+                    render(&intent, (&namespace, &base), &facts, &[]).map_err(|it| it.to_string())
+                }
+                Ok(_) => continue,
+                Err(refused) => Err(refused.to_string()),
             };
             match rendered {
                 Ok(rendered) => {
@@ -102,7 +110,7 @@ impl RenderCommand {
                         objects.push(wire(policy)?);
                     }
                 }
-                Err(why) => unreadable.push(Unreadable { file: object.file, line: Some(object.line), why }),
+                Err(why) => unreadable.push(Unreadable { file: object.file.clone(), line: Some(object.line), why }),
             }
         }
         Ok(())

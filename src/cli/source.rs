@@ -77,6 +77,18 @@ fn walk(path: &Path, named: bool, files: &mut Vec<PathBuf>) -> std::io::Result<(
     Ok(())
 }
 
+/// Every object under some paths.
+pub(in crate::cli) fn read_all(paths: &[PathBuf]) -> Found {
+    let (files, unreadable) = files(paths);
+    let mut all = Found { objects: vec![], unreadable };
+    for file in files {
+        let Found { objects, unreadable } = read(&file);
+        all.objects.extend(objects);
+        all.unreadable.extend(unreadable);
+    }
+    all
+}
+
 /// Every object of a file; `-` is standard input.
 pub(in crate::cli) fn read(path: &Path) -> Found {
     let file = if path == Path::new("-") { "<stdin>".into() } else { path.display().to_string() };

@@ -7,13 +7,11 @@ use kube::{
 };
 use tokio::time::Instant;
 
-use super::{Result, error::call};
+use super::{Error, Result, client::PAGE, error::call};
 use crate::hardening::Kept;
 
 /// Pods that are read at the most (`k8s.io/pod-security-admission`, `defaultNamespaceMaxPodsToCheck`).
 const MOST: usize = 3000;
-/// Pods of a page.
-const PAGE: u32 = 500;
 
 /// Lists the pods of a namespace, or of all, that have not finished, until a deadline; `each` is told namespace and
 /// name. Returns how many pods were read, and how many there are.
@@ -35,10 +33,11 @@ pub async fn list(
     loop {
         let page = tokio::time::timeout_at(deadline, call(|| "listing pods".into(), api.list(&params))).await;
         let page = match page {
-            Ok(page) => page?,
-            Err(_) if read == 0 => return Err(super::Error::Deadline { doing: "listing pods".into() }),
+            Ok(Ok(page)) => page,
             // There is at least one more.
-            Err(_) => return Ok((read, read.saturating_add(1))),
+            _ if read > 0 => return Ok((read, read.saturating_add(1))),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(Error::Unexpected("the API server did not list them in time".into())),
         };
         read = read.saturating_add(page.items.len());
         for pod in page.items {

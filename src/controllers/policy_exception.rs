@@ -101,8 +101,10 @@ impl PolicyExceptions {
     /// Pods that rely on it, as last counted.
     fn relying(&self, namespace: &str, exception: &PolicyException) -> Option<u32> {
         let key = (namespace.to_owned(), exception.name_any());
-        let counted = self.scan.borrow().as_ref().and_then(|report| report.relying.get(&key).copied());
-        counted.or_else(|| exception.status.as_ref()?.pods_relying)
+        match self.scan.borrow().as_ref() {
+            Some(report) => report.relying.get(&key).copied(),
+            None => exception.status.as_ref()?.pods_relying,
+        }
     }
 }
 

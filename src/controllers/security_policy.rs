@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     api::{
-        HardeningMode, HardeningStatus, Invalid, NetworkMode, NetworkStatus, SecurityPolicy, SecurityPolicyStatus,
+        HardeningMode, HardeningStatus, NetworkStatus, SecurityPolicy, SecurityPolicyStatus,
         condition::{Conditions, Type},
         labels::{OWNER_NAME, PART, RECIPROCAL},
     },
@@ -32,8 +32,8 @@ use crate::{
         status,
     },
     hardening::{Requirement, is_system_namespace},
-    network::{Facts, Intent, Rendered, render},
-    policy,
+    network::{Facts, Rendered, render},
+    policy::{self, Refused},
     runtime::{clock, metrics::KindLabel, readiness::Gate, tasks::Tasks},
 };
 
@@ -136,15 +136,12 @@ impl SecurityPolicies {
     }
 
     async fn network(&self, policy: &SecurityPolicy, owner: &Owner) -> Result<Network> {
-        let hardens = policy.spec.hardening.as_ref().is_some_and(|it| it.mode != HardeningMode::Disabled);
-        if hardens && is_system_namespace(&owner.namespace) {
-            let why =
-                format!("spec.hardening: pods of {} are never judged by a SecurityPolicy: remove it", owner.namespace);
-            return Ok(Network::NotProgrammed("NotPermitted", why));
-        }
-        let intent = match Self::wanted(policy) {
+        let intent = match policy::intent(policy, &owner.namespace) {
             Ok(intent) => intent,
-            Err(invalid) => return Ok(Network::NotProgrammed("Invalid", invalid.to_string())),
+            Err(refused @ Refused::NotPermitted(_)) => {
+                return Ok(Network::NotProgrammed("NotPermitted", refused.to_string()));
+            }
+            Err(Refused::Invalid(invalid)) => return Ok(Network::NotProgrammed("Invalid", invalid.to_string())),
         };
         let live = self.index.in_namespace(&owner.namespace);
         let rendered = match &intent {
@@ -199,13 +196,6 @@ impl SecurityPolicies {
             self.context.events.publish(policy, DRIFT_REVERTED, &note).await;
         }
         self.index.wrote(kept);
-    }
-
-    /// The network intent to render; hardening is checked along, so that one answer covers the spec.
-    fn wanted(policy: &SecurityPolicy) -> std::result::Result<Option<Intent>, Invalid> {
-        let (_, intent) = policy::parse(policy)?;
-        let disabled = policy.spec.network.as_ref().is_none_or(|network| network.mode == NetworkMode::Disabled);
-        Ok(intent.filter(|_| !disabled))
     }
 
     /// What is true of hardening, and what refuses the pods that the policy refuses, if it refuses any.

@@ -19,7 +19,7 @@ pub use judge::{Covering, Enforcement, Finding, Origin, Seen, Subject, Verdict, 
 pub use policies::{FLOORS, Policies};
 pub use requirement::{Requirement, Standard};
 pub use rules::{About, Pod as RulesPod, RULES, Rules, Violation as RuleViolation, Whose};
-pub use scan::{Counted, Kept, Owners, Report, Scan, Workload};
+pub use scan::{Controller, ControllerKind, Counted, Kept, Owners, Report, Scan, Workload};
 pub use scope::{ClusterWide, Demand, Exceptions, SYSTEM_NAMESPACES, is_system_namespace};
 
 /// The id among all rules of a check of the Pod Security Standards: `pss/ID`.

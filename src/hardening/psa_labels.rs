@@ -51,11 +51,14 @@ pub fn policies(namespace: &str, labels: &BTreeMap<String, String>) -> (Vec<Valu
         (level.unwrap_or(Level::Privileged), version.unwrap_or(Version::LATEST))
     };
     let enforce = whole(labels.asked("enforce", Level::Restricted));
+    // Warnings follow what is enforced only where that could be read.
+    let readable = labels.labels.get(&format!("{PREFIX}enforce")).is_none_or(|text| text.parse::<Level>().is_ok());
+    let followed = if readable { enforce } else { (Level::Privileged, Version::LATEST) };
     let audit = whole(labels.asked("audit", Level::Privileged));
     let warn = match labels.asked("warn", Level::Privileged) {
         // Who enforces and says nothing of warnings is warned of what is enforced.
-        None => enforce,
-        Some((None, version)) => (enforce.0, version.unwrap_or(enforce.1)),
+        None => followed,
+        Some((None, version)) => (followed.0, version.unwrap_or(followed.1)),
         asked => whole(asked),
     };
     let mut asked: Vec<(&str, Asked)> = vec![];
@@ -117,6 +120,8 @@ mod tests {
     #[case::unreadable(
         &[("enforce", "strict"), ("enforce-version", "1.30"), ("warn", "x"), ("audit", "y")],
         &["Enforce restricted:latest"], 4)]
+    #[case::warnings_do_not_follow_what_is_unreadable(
+        &[("enforce", "strict"), ("warn-version", "v1.30")], &["Enforce restricted:latest"], 1)]
     fn labels_become_policies(#[case] labels: &[(&str, &str)], #[case] wanted: &[&str], #[case] remarks: usize) {
         let wanted: Vec<String> = wanted.iter().map(|text| (*text).to_owned()).collect();
         assert_eq!(asked("n", labels), (wanted, remarks));

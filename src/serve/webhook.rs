@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
 use kube::Client;
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
@@ -45,6 +46,8 @@ const MAX_BODY: usize = 16 << 20;
 const REQUEST_DEADLINE: Duration = Duration::from_millis(2500);
 /// For the pods that a change would refuse; Pod Security Admission takes no longer either.
 const PREVIEW_DEADLINE: Duration = Duration::from_secs(1);
+/// Previews under way at once: each reads up to 3,000 pods.
+static PREVIEWS: Semaphore = Semaphore::const_new(4);
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// Reviews under way at once: each may hold a body of 16 MiB.
 const MAX_IN_FLIGHT: usize = 128;
@@ -196,10 +199,14 @@ async fn review(shared: &Shared, body: &[u8]) -> Result<Vec<u8>, Failure> {
 async fn preview(shared: &Shared, request: &Request<'_>, began: Instant, now: Timestamp) -> Vec<String> {
     let known = shared.policies.known();
     let Some(mut preview) = Preview::of(request, &known) else { return vec![] };
+    // Pods that are being made must not wait for these.
+    let Ok(_turn) = PREVIEWS.try_acquire() else {
+        return vec!["existing pods were not checked: too many such changes are under way".into()];
+    };
     let namespace = preview.namespace.clone();
     let listed =
         pods::list(&shared.client, namespace.as_deref(), (began + PREVIEW_DEADLINE).into(), |namespace, name, pod| {
-            preview.judge((namespace, name), pod, &known, now);
+            preview.judge((namespace, name), pod, now);
         });
     match listed.await {
         Ok((checked, total)) => preview.warnings(checked, total),

@@ -6,6 +6,7 @@ mod bad_input;
 mod cluster_policy;
 mod crd_rules;
 mod crds_deleted;
+mod drill;
 mod exceptions;
 mod floor;
 mod harness;
@@ -111,6 +112,7 @@ fn main() -> ExitCode {
     import::tests(&mut tests);
     render::tests(&mut tests);
     preview::tests(&mut tests);
+    drill::tests(&mut tests);
     scan::tests(&mut tests);
     exceptions::tests(&mut tests);
     cluster_policy::tests(&mut tests);

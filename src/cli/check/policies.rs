@@ -53,16 +53,19 @@ struct Read {
 }
 
 /// Reads policies, exceptions, and namespaces for their labels. What can't be read is bad input.
-pub(in crate::cli) fn read(paths: &[PathBuf], namespace: &str) -> (Policies, Vec<Unreadable>) {
-    let mut read = Read::default();
-    let (files, mut unreadable) = source::files(paths);
-    for file in &files {
-        let Found { objects, unreadable: more } = source::read(file);
-        unreadable.extend(more);
-        for Object { file, line, value, .. } in objects {
-            if let Err(why) = read.add(&value, namespace) {
-                unreadable.push(Unreadable { file, line: Some(line), why });
-            }
+pub(super) fn read(paths: &[PathBuf], namespace: &str) -> (Policies, Vec<Unreadable>) {
+    let Found { objects, mut unreadable } = source::read_all(paths);
+    let (policies, more) = of(&objects, namespace);
+    unreadable.extend(more);
+    (policies, unreadable)
+}
+
+/// The policies among objects that shall be policies, exceptions or namespaces.
+pub(in crate::cli) fn of(objects: &[Object], namespace: &str) -> (Policies, Vec<Unreadable>) {
+    let (mut read, mut unreadable) = (Read::default(), vec![]);
+    for Object { file, line, value, .. } in objects {
+        if let Err(why) = read.add(value, namespace) {
+            unreadable.push(Unreadable { file: file.clone(), line: Some(*line), why });
         }
     }
     for (namespace, exceptions) in &read.exceptions {

@@ -18,6 +18,7 @@ use kube::{
 };
 use tokio::{
     sync::{mpsc, watch},
+    task::block_in_place,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -127,7 +128,7 @@ impl Scanner {
     }
 
     fn cover(&mut self) {
-        self.scan.cover(&self.index.known(), clock::now());
+        block_in_place(|| self.scan.cover(&self.index.known(), clock::now()));
     }
 
     fn apply(&mut self, event: watcher::Result<watcher::Event<DynamicObject>>) {
@@ -157,15 +158,14 @@ impl Scanner {
 
     /// Counts, and tells. Returns whether something is left to be told later.
     async fn publish(&mut self) -> bool {
-        let unread = owners::follow(&self.context.client, &self.scan.owners(), &mut self.owners).await;
-        let mut report = self.scan.report(&self.owners);
+        let unread = owners::follow(&self.context.client, &self.scan.controllers(), &mut self.owners).await;
+        // The webhook and the Lease have threads of their own meanwhile.
+        let mut report = block_in_place(|| self.scan.report(&self.owners));
         self.context.metrics.count_pods(report.pods);
-        let mut held = false;
-        if let Some(before) = self.known.borrow().as_deref() {
-            held |= hold(&before.own, &mut report.own, &mut self.told.own);
-            held |= hold(&before.wide, &mut report.wide, &mut self.told.wide);
-            held |= hold(&before.relying, &mut report.relying, &mut self.told.relying);
-        }
+        let before = self.known.borrow().clone().unwrap_or_default();
+        let mut held = hold(&before.own, &mut report.own, &mut self.told.own);
+        held |= hold(&before.wide, &mut report.wide, &mut self.told.wide);
+        held |= hold(&before.relying, &mut report.relying, &mut self.told.relying);
         self.known.send_if_modified(|known| {
             let differs = known.as_deref() != Some(&report);
             *known = Some(Arc::new(report));

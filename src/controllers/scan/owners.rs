@@ -1,6 +1,6 @@
 //! The workloads that own pods, read once each: a pod may say anything of its owner.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{
@@ -11,76 +11,76 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Api, Client, api::ApiResource};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject},
+};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     cluster::{
         Result,
         error::{call, found},
     },
-    hardening::{Owners, Workload},
+    hardening::{Controller, ControllerKind, Owners, Workload},
 };
 
 /// Reads that are under way at once.
 const AT_ONCE: usize = 8;
+/// All of them together: pods are not counted meanwhile.
+const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Reads what is new of `wanted` (namespace, kind, name and UID), and forgets the rest. What can't be read
-/// is tried again the next time; returns whether there is such.
-pub(super) async fn follow(
-    client: &Client,
-    wanted: &BTreeSet<(String, &str, &str, &str)>,
-    owners: &mut Owners,
-) -> bool {
-    let uids: BTreeSet<&str> = wanted.iter().map(|(.., uid)| *uid).collect();
-    owners.retain(|uid, _| uids.contains(uid.as_str()));
-    let new = wanted.iter().filter(|(.., uid)| !owners.contains_key(*uid));
-    let reads = new.filter_map(|(namespace, kind, name, uid)| {
-        let resource = resource(kind)?;
-        Some(async move { ((*uid).to_owned(), workload(client, namespace, &resource, (name, uid)).await) })
-    });
-    let reads: Vec<_> = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect().await;
-    let mut unread = false;
-    for (uid, read) in reads {
-        match read {
-            Ok(workload) => drop(owners.insert(uid, workload)),
-            Err(error) => {
-                tracing::warn!(%error, "the owner of pods could not be read");
-                unread = true;
+/// Reads what is new of `wanted`, and forgets the rest. Returns whether something is left for the next time.
+pub(super) async fn follow(client: &Client, wanted: &BTreeSet<Controller>, owners: &mut Owners) -> bool {
+    owners.retain(|controller, _| wanted.contains(controller));
+    let new: Vec<&Controller> = wanted.iter().filter(|it| !owners.contains_key(*it)).collect();
+    let reads = new.into_iter().map(|it| async move { (it.clone(), workload(client, it).await) });
+    let mut reads = std::pin::pin!(stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(AT_ONCE));
+    let (deadline, mut unread) = (Instant::now() + DEADLINE, None);
+    loop {
+        match timeout_at(deadline, reads.next()).await {
+            Ok(Some((controller, Ok(workload)))) => drop(owners.insert(controller, workload)),
+            // The API server has answered, and will answer the same again.
+            Ok(Some((controller, Err(error)))) if error.code().is_some_and(|it| (400..429).contains(&it)) => {
+                owners.insert(controller, None);
+            }
+            Ok(Some((_, Err(error)))) => unread = Some(error.to_string()),
+            Ok(None) => break,
+            Err(_) => {
+                unread = Some(format!("not all could be read in {DEADLINE:?}"));
+                break;
             }
         }
     }
-    unread
+    if let Some(error) = &unread {
+        tracing::warn!(error, "owners of pods could not be read: their pods are shown one by one");
+    }
+    unread.is_some()
 }
 
-/// Kinds of the cluster's own that make pods. Pods of any other are shown one by one.
-fn resource(kind: &str) -> Option<ApiResource> {
+fn resource(kind: ControllerKind) -> ApiResource {
     match kind {
-        "ReplicaSet" => Some(ApiResource::erase::<ReplicaSet>(&())),
-        "StatefulSet" => Some(ApiResource::erase::<StatefulSet>(&())),
-        "DaemonSet" => Some(ApiResource::erase::<DaemonSet>(&())),
-        "Job" => Some(ApiResource::erase::<Job>(&())),
-        "ReplicationController" => Some(ApiResource::erase::<ReplicationController>(&())),
-        _ => None,
+        ControllerKind::ReplicaSet => ApiResource::erase::<ReplicaSet>(&()),
+        ControllerKind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
+        ControllerKind::DaemonSet => ApiResource::erase::<DaemonSet>(&()),
+        ControllerKind::Job => ApiResource::erase::<Job>(&()),
+        ControllerKind::ReplicationController => ApiResource::erase::<ReplicationController>(&()),
     }
 }
 
 /// The workload on top: a Deployment of a ReplicaSet, a CronJob of a Job, or the controller itself.
-async fn workload(
-    client: &Client,
-    namespace: &str,
-    resource: &ApiResource,
-    (name, uid): (&str, &str),
-) -> Result<Option<Workload>> {
-    let api: Api<kube::api::DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
+async fn workload(client: &Client, controller: &Controller) -> Result<Option<Workload>> {
+    let Controller { namespace, kind, name, uid } = controller;
+    let resource = resource(*kind);
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
     let doing = || format!("reading {} {namespace}/{name}", resource.kind);
     let live = found(call(doing, api.get_metadata(name)).await)?.map(|live| live.metadata);
-    Ok(live.filter(|live| live.uid.as_deref() == Some(uid)).map(|live| top(live, resource, name)))
+    Ok(live.filter(|live| live.uid.as_ref() == Some(uid)).map(|live| top(&live, controller, &resource)))
 }
 
-fn top(live: ObjectMeta, resource: &ApiResource, name: &str) -> Workload {
-    let mut owners = live.owner_references.into_iter().flatten();
-    match owners.find(|owner| owner.controller == Some(true)) {
-        Some(owner) => Workload { kind: owner.kind, name: owner.name },
-        None => Workload { kind: resource.kind.clone(), name: name.into() },
-    }
+fn top(live: &ObjectMeta, controller: &Controller, resource: &ApiResource) -> Workload {
+    let owner = live.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    owner
+        .and_then(Workload::above)
+        .unwrap_or_else(|| Workload { kind: resource.kind.clone(), name: controller.name.clone() })
 }

@@ -1,9 +1,10 @@
 //! What is kept of a pod: all that a policy can look at, without the environment variables and commands of
 //! its containers, which may hold secrets.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
+use super::Controller;
 use crate::hardening::Seen;
 
 /// Fields of a pod's spec that no policy looks at, and that can be long.
@@ -18,7 +19,7 @@ const PROFILES: [&str; 2] = ["apparmor.", "seccomp."];
 pub struct Kept {
     json: Box<str>,
     /// Its controller.
-    pub owner: Option<OwnerReference>,
+    pub controller: Option<Controller>,
 }
 
 impl Kept {
@@ -39,8 +40,10 @@ impl Kept {
         annotations.retain(|key, _| PROFILES.iter().any(|profile| key.contains(profile)));
         let kept = json!({"metadata": {"labels": metadata.labels, "annotations": annotations}, "spec": spec});
         let owners = metadata.owner_references.iter().flatten();
-        let owner = owners.into_iter().find(|owner| owner.controller == Some(true)).cloned();
-        Some(Self { json: kept.to_string().into(), owner })
+        let owner = owners.into_iter().find(|owner| owner.controller == Some(true));
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        let controller = owner.and_then(|owner| Controller::of(namespace, owner));
+        Some(Self { json: kept.to_string().into(), controller })
     }
 
     /// The pod as it is judged, with what rules look at where they are asked.

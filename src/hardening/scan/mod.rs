@@ -2,6 +2,7 @@
 //! change costs one verdict.
 
 mod kept;
+mod owner;
 mod report;
 
 use std::{
@@ -13,7 +14,8 @@ use jiff::Timestamp;
 
 pub use self::{
     kept::Kept,
-    report::{Counted, Owners, Report, Workload},
+    owner::{Controller, ControllerKind, Owners, Workload},
+    report::{Counted, Report},
 };
 use super::{Covering, Policies, ask_rules, judge::finding};
 
@@ -27,6 +29,8 @@ pub struct Scan {
     exceptions: BTreeSet<(String, String)>,
     /// When pods were last judged.
     judged: Option<Timestamp>,
+    /// When the next exception ends.
+    next_end: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +70,7 @@ impl Scan {
         let Some(kept) = kept else { return self.remove(namespace, name) };
         if !self.namespaces.contains_key(namespace) {
             let covering = covering(policies, namespace);
+            self.next_end = earliest(self.next_end, &covering, now);
             self.namespaces.insert(namespace.into(), Namespace { covering, pods: BTreeMap::new() });
         }
         let Some(of) = self.namespaces.get_mut(namespace) else { return };
@@ -100,6 +105,7 @@ impl Scan {
             self.namespaces.entry(namespace.clone()).or_default();
         }
         let before = self.judged.replace(now);
+        let mut next_end = None;
         self.namespaces.retain(|namespace, of| {
             let covering = covering(policies, namespace);
             let exceptions = covering.iter().flat_map(|covering| covering.exceptions.iter());
@@ -112,17 +118,23 @@ impl Scan {
                 }
                 of.covering = covering;
             }
+            next_end = earliest(next_end, &of.covering, now);
             !of.pods.is_empty() || !of.covering.is_empty()
         });
+        self.next_end = next_end;
     }
 
     /// When the next exception ends.
     #[must_use]
-    pub fn next_end(&self) -> Option<Timestamp> {
-        let covering = self.namespaces.values().flat_map(|of| of.covering.iter());
-        let ends = covering.flat_map(|covering| covering.exceptions.iter()).map(|exception| exception.expires);
-        ends.filter(|end| self.judged.is_none_or(|judged| judged < *end)).min()
+    pub const fn next_end(&self) -> Option<Timestamp> {
+        self.next_end
     }
+}
+
+/// The earlier of a time and the next end of an exception.
+fn earliest(end: Option<Timestamp>, covering: &[Covering], now: Timestamp) -> Option<Timestamp> {
+    let exceptions = covering.iter().flat_map(|covering| covering.exceptions.iter());
+    exceptions.map(|exception| exception.expires).filter(|end| now < *end).chain(end).min()
 }
 
 fn covering(policies: &Policies, namespace: &str) -> Arc<[Covering]> {
@@ -164,20 +176,28 @@ impl Scanned {
 impl Found {
     fn of(covering: &Covering, pod: &super::Seen<'_>, now: Timestamp, relying: &mut BTreeSet<String>) -> Self {
         let Some(bare) = finding(covering, &[], pod, now) else { return Self::Compliant };
-        // On which exceptions it relies: those that by themselves let something pass.
-        for exception in covering.exceptions.iter() {
-            if finding(covering, std::slice::from_ref(exception), pod, now).as_ref() != Some(&bare) {
+        let all = &covering.exceptions;
+        if all.is_empty() {
+            return Self::violating(&bare);
+        }
+        let left = finding(covering, all, pod, now);
+        // It relies on those that by themselves let something pass, and on those without which less would.
+        for (index, exception) in all.iter().enumerate() {
+            let alone = finding(covering, std::slice::from_ref(exception), pod, now);
+            let others: Vec<_> =
+                all.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, it)| it.clone()).collect();
+            if alone.as_ref() != Some(&bare) || finding(covering, &others, pod, now) != left {
                 relying.insert(exception.name.clone());
             }
         }
-        let left =
-            if covering.exceptions.is_empty() { Some(bare) } else { finding(covering, &covering.exceptions, pod, now) };
-        left.map_or(Self::Exempt, |finding| {
-            let message = finding.what();
-            let cut = message.char_indices().nth(MESSAGE).map_or(message.len(), |(cut, _)| cut);
-            let message = message.get(..cut).unwrap_or_default().to_owned();
-            Self::Violating { rules: finding.rule_ids(), message }
-        })
+        left.map_or(Self::Exempt, |finding| Self::violating(&finding))
+    }
+
+    fn violating(finding: &super::Finding<'_>) -> Self {
+        let message = finding.what();
+        let cut = message.char_indices().nth(MESSAGE).map_or(message.len(), |(cut, _)| cut);
+        let message = message.get(..cut).unwrap_or_default().to_owned();
+        Self::Violating { rules: finding.rule_ids(), message }
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-
-use super::{Found, Scan, Scanned};
+use super::{Controller, Found, Owners, Scan, Scanned};
 use crate::{
     api::{PodCounts, Sample},
     hardening::Origin,
@@ -37,34 +35,15 @@ pub struct Counted {
     pub more: u32,
 }
 
-/// A workload that owns pods.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Workload {
-    /// Its kind.
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-}
-
-/// What the controllers of pods are known by, by their UID: the workload above them, or `None` for one
-/// that is not there, whatever a pod says of itself.
-pub type Owners = BTreeMap<String, Option<Workload>>;
-
 /// Pods that violate alike, by workload.
 type Groups<'s> = BTreeMap<(&'s str, String, String, &'s Found), u32>;
 
 impl Scan {
-    /// Controllers of pods that violate, with the namespace.
+    /// Controllers of pods that violate.
     #[must_use]
-    pub fn owners(&self) -> BTreeSet<(String, &str, &str, &str)> {
-        let mut owners = BTreeSet::new();
-        for (namespace, of) in &self.namespaces {
-            let violating = of.pods.values().filter(|pod| pod.violates());
-            for OwnerReference { kind, name, uid, .. } in violating.filter_map(|pod| pod.kept.owner.as_ref()) {
-                owners.insert((namespace.clone(), kind.as_str(), name.as_str(), uid.as_str()));
-            }
-        }
-        owners
+    pub fn controllers(&self) -> BTreeSet<Controller> {
+        let pods = self.namespaces.values().flat_map(|of| of.pods.values());
+        pods.filter(|pod| pod.violates()).filter_map(|pod| pod.kept.controller.clone()).collect()
     }
 
     /// Counts.
@@ -136,7 +115,7 @@ fn add(all: &mut PodCounts, more: PodCounts) {
 
 /// The workload that a pod is shown under: by itself, unless its controller is there.
 fn shown(name: &str, pod: &Scanned, owners: &Owners) -> (String, String) {
-    let owner = pod.kept.owner.as_ref().and_then(|owner| owners.get(&owner.uid)?.as_ref());
+    let owner = pod.kept.controller.as_ref().and_then(|controller| owners.get(controller)?.as_ref());
     owner.map_or_else(|| ("Pod".into(), name.into()), |owner| (owner.kind.clone(), owner.name.clone()))
 }
 

@@ -35,10 +35,14 @@ fn policies(level: &str, labels: &[(&str, &str)], exceptions: Vec<Exception>) ->
 }
 
 fn exception(name: &str, rule: &str, end: i64) -> Exception {
+    exception_of(name, "**", rule, end)
+}
+
+fn exception_of(name: &str, image: &str, rule: &str, end: i64) -> Exception {
     let exception: PolicyException = serde_json::from_value(json!({
         "apiVersion": "rampart.dev/v1alpha1", "kind": "PolicyException",
         "metadata": {"name": name, "namespace": "n", "creationTimestamp": at(0).to_string()},
-        "spec": {"policies": [{"kind": "SecurityPolicy", "name": "own"}], "rules": [rule], "images": ["**"],
+        "spec": {"policies": [{"kind": "SecurityPolicy", "name": "own"}], "rules": [rule], "images": [image],
                  "reason": "why", "expiresAt": at(end).to_string()}}))
     .unwrap();
     Exception::try_from(&exception).unwrap()
@@ -55,7 +59,8 @@ fn pod(spec: &Value, owner: Option<&str>) -> Option<Kept> {
             ..OwnerReference::default()
         }]
     });
-    Kept::of(&ObjectMeta { owner_references: owner, ..ObjectMeta::default() }, json!({"spec": spec}))
+    let namespace = Some("n".to_owned());
+    Kept::of(&ObjectMeta { namespace, owner_references: owner, ..ObjectMeta::default() }, json!({"spec": spec}))
 }
 
 fn good() -> Value {
@@ -122,6 +127,20 @@ fn an_exception_exempts_until_it_ends_and_knows_who_relies_on_it() {
 }
 
 #[test]
+fn exceptions_that_are_needed_together_are_both_relied_on() {
+    let of = |name: &str, image: &str| exception_of(name, image, "pss/hostNamespaces", 10);
+    let all = policies("baseline", &[], vec![of("one", "x"), of("two", "y"), of("idle", "z")]);
+    let mut scan = Scan::default();
+    scan.cover(&all, at(1));
+    let spec = json!({"hostNetwork": true, "containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "y"}]});
+    scan.put("n", "both", pod(&spec, None), &all, at(1));
+    let report = scan.report(&Owners::new());
+    assert_eq!(own(&report).pods, counts(1, 0, 0, 1));
+    let relying: Vec<_> = report.relying.iter().map(|((_, name), pods)| (name.as_str(), *pods)).collect();
+    assert_eq!(relying, [("idle", 0), ("one", 1), ("two", 1)]);
+}
+
+#[test]
 fn pods_fold_into_a_workload_that_is_there_and_only_where_they_violate_alike() {
     let mut scan = Scan::default();
     let all = policies("baseline", &[], vec![]);
@@ -136,9 +155,13 @@ fn pods_fold_into_a_workload_that_is_there_and_only_where_they_violate_alike() {
     ] {
         scan.put("n", name, pod(&spec, Some(owner)), &all, at(1));
     }
-    assert_eq!(scan.owners().len(), 2);
     let web = Workload { kind: "Deployment".into(), name: "web".into() };
-    let owners = [("real".to_owned(), Some(web)), ("made-up".to_owned(), None)].into();
+    let read = |controller: Controller| {
+        let workload = (controller.uid == "real").then(|| web.clone());
+        (controller, workload)
+    };
+    let owners: Owners = scan.controllers().into_iter().map(read).collect();
+    assert_eq!(owners.len(), 2);
     let report = scan.report(&owners);
     let shown: Vec<_> = own(&report).samples.iter().map(|it| (it.kind.as_str(), it.name.as_str(), it.pods)).collect();
     assert_eq!(shown, [("Deployment", "web", 2), ("Deployment", "web", 1), ("Pod", "stray", 1)]);
