@@ -12,7 +12,7 @@ use k8s_openapi::api::{
     core::v1::{Node, Pod, ServiceAccount},
 };
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, ResourceExt,
     api::{DeleteParams, ListParams},
 };
 use rampart::api::ClusterSecurityPolicy;
@@ -49,7 +49,7 @@ async fn running(client: &Client, (namespace, wanted): (&str, usize)) -> Result<
     wait::until(&format!("{wanted} pods to run in {namespace}"), wait::SOON, || async {
         let runs = |pod: &Pod| pod.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Running");
         let all = pods.list(&ListParams::default()).await?.items;
-        let uids: BTreeSet<String> = all.iter().filter(|pod| runs(pod)).filter_map(|pod| pod.uid()).collect();
+        let uids: BTreeSet<String> = all.iter().filter(|pod| runs(pod)).filter_map(ResourceExt::uid).collect();
         ensure!(uids.len() == wanted && all.len() == wanted, "{} of {} run", uids.len(), all.len());
         Ok(uids)
     })
