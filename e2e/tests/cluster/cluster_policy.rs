@@ -92,10 +92,13 @@ async fn covers_by_label(env: Env) -> Result<()> {
     let floors: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     wait::until("its admission policies to go", wait::SOON, || async {
         let left = floors.list(&ListParams::default().labels("rampart.dev/part=floor")).await?.items;
-        let of_level = |policy: &&ValidatingAdmissionPolicy| {
-            policy.metadata.name.as_deref().is_some_and(|name| name.starts_with("rampart-baseline"))
+        // Other tests have others.
+        let is_ours = |policy: &&ValidatingAdmissionPolicy| {
+            let constraints = policy.spec.as_ref().and_then(|spec| spec.match_constraints.as_ref());
+            let selector = constraints.and_then(|constraints| constraints.namespace_selector.as_ref());
+            selector.is_some_and(|it| it.match_labels.as_ref().is_some_and(|labels| labels.contains_key("tier")))
         };
-        ensure!(left.iter().find(of_level).is_none(), "one is left");
+        ensure!(left.iter().find(is_ours).is_none(), "one is left");
         Ok(())
     })
     .await
