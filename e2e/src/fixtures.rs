@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DynamicObject, Patch, PatchParams},
@@ -70,6 +71,15 @@ pub async fn namespace(client: &Client, name: &str, labels: Value) -> Result<()>
     apply(client, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}))
         .await?;
     Ok(())
+}
+
+/// Waits until pods can be made in a namespace: they need its service account.
+///
+/// # Errors
+/// When it is not there in time.
+pub async fn ready_for_pods(client: &Client, namespace: &str) -> Result<()> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    wait::until("pods to be possible", wait::SOON, || async { Ok(accounts.get("default").await?) }).await.map(drop)
 }
 
 /// Installs Rampart's CRDs, roles and webhook configuration, with the webhook at `url`.

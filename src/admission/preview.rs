@@ -7,7 +7,8 @@ use std::{
 };
 
 use jiff::Timestamp;
-use serde::{Deserialize, de::DeserializeOwned};
+use k8s_openapi::api::core::v1::Namespace;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::{Operation, Request};
@@ -42,17 +43,6 @@ struct Asked {
     wide: Option<ClusterWide>,
 }
 
-#[derive(Deserialize)]
-struct Labelled {
-    metadata: Metadata,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    #[serde(default)]
-    labels: Option<BTreeMap<String, String>>,
-}
-
 fn read<T: DeserializeOwned>(object: Option<&RawValue>) -> Option<T> {
     serde_json::from_str(object?.get()).ok()
 }
@@ -65,34 +55,32 @@ impl Preview {
         if !matches!(request.operation, Operation::Create | Operation::Update) {
             return None;
         }
-        let asked = match (&*request.kind.group, &*request.kind.kind) {
+        let (namespace, asked) = match (&*request.kind.group, &*request.kind.kind) {
             (crate::GROUP, "SecurityPolicy") => {
                 let requirement = |object| Requirement::try_from(&read::<SecurityPolicy>(object)?.spec.hardening?).ok();
                 let new = changed(requirement(request.object)?, requirement(request.old_object).as_ref())?;
-                vec![Asked::new(Origin::SecurityPolicy(name()), new, None)]
+                let namespace = request.namespace.as_deref().unwrap_or_default().to_owned();
+                (Some(namespace), vec![Asked::new(Origin::SecurityPolicy(name()), new, None)])
             }
             (crate::GROUP, "ClusterSecurityPolicy") => {
                 let wide = |object| ClusterWide::try_from(&read::<ClusterSecurityPolicy>(object)?).ok();
                 let new = changed(wide(request.object)?, wide(request.old_object).as_ref())?;
-                vec![Asked::new(Origin::ClusterSecurityPolicy(name()), new.requirement.clone(), Some(new))]
+                let origin = Origin::ClusterSecurityPolicy(name());
+                (None, vec![Asked::new(origin, new.requirement.clone(), Some(new))])
             }
             ("", "Namespace") => {
-                let labels = |object| Some(read::<Labelled>(object)?.metadata.labels.unwrap_or_default());
+                let labels = |object| Some(read::<Namespace>(object)?.metadata.labels.unwrap_or_default());
                 let (new, old) = (labels(request.object)?, labels(request.old_object)?);
                 let covers = |policy: &ClusterWide| policy.covers(&name(), &new) && !policy.covers(&name(), &old);
                 let newly = known.wide.iter().filter(|(_, policy)| covers(policy));
-                newly
-                    .map(|(of, it)| Asked::new(Origin::ClusterSecurityPolicy(of.clone()), it.requirement.clone(), None))
-                    .collect()
+                let asked = newly.map(|(of, it)| {
+                    Asked::new(Origin::ClusterSecurityPolicy(of.clone()), it.requirement.clone(), None)
+                });
+                (Some(name()), asked.collect())
             }
             _ => return None,
         };
         let asked: Vec<Asked> = asked.into_iter().filter(Asked::enforces).collect();
-        let namespace = match &*request.kind.kind {
-            "ClusterSecurityPolicy" => None,
-            "Namespace" => Some(name()),
-            _ => Some(request.namespace.as_deref().unwrap_or_default().to_owned()),
-        };
         let mut known = known.clone();
         for Asked { covering, wide } in &asked {
             if let (Origin::ClusterSecurityPolicy(name), Some(wide)) = (&covering.origin, wide) {

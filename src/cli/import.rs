@@ -9,9 +9,8 @@ use kube::{Api, ResourceExt as _, api::ListParams};
 use serde::Deserialize as _;
 
 use super::{
-    BAD_INPUT,
     pause::{Cluster, block_on},
-    source::{self, Unreadable},
+    source::{self, Found, Object, Unreadable},
 };
 use crate::{cluster::error::call, hardening::psa_labels};
 
@@ -56,10 +55,7 @@ impl PsaLabels {
                 eprintln!("namespace {namespace}: {remark}");
             }
         }
-        for it in &unreadable {
-            eprintln!("{it}");
-        }
-        Ok(if unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
+        Ok(source::complain(&unreadable))
     }
 
     async fn of_cluster(&self) -> Result<Labels> {
@@ -70,20 +66,15 @@ impl PsaLabels {
 }
 
 fn of_manifests(paths: &[PathBuf]) -> (Labels, Vec<Unreadable>) {
-    let (files, mut unreadable) = source::files(paths);
+    let Found { objects, mut unreadable } = source::read_all(paths);
     let mut namespaces = Labels::new();
-    for file in &files {
-        let found = source::read(file);
-        unreadable.extend(found.unreadable);
-        for object in found.objects {
-            let (file, line) = (object.file, Some(object.line));
-            if object.value.get("kind").is_none_or(|kind| kind != "Namespace") {
-                continue;
-            }
-            match Namespace::deserialize(&object.value) {
-                Ok(namespace) => drop(namespaces.insert(namespace.name_any(), namespace.labels().clone())),
-                Err(error) => unreadable.push(Unreadable { file, line, why: error.to_string() }),
-            }
+    for Object { file, line, value, .. } in objects {
+        if value.get("kind").is_none_or(|kind| kind != "Namespace") {
+            continue;
+        }
+        match Namespace::deserialize(&value) {
+            Ok(namespace) => drop(namespaces.insert(namespace.name_any(), namespace.labels().clone())),
+            Err(error) => unreadable.push(Unreadable { file, line: Some(line), why: error.to_string() }),
         }
     }
     (namespaces, unreadable)

@@ -10,7 +10,6 @@ use serde::{Deserialize as _, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    BAD_INPUT,
     check::policies,
     source::{self, Found, Object, Unreadable},
 };
@@ -76,10 +75,7 @@ impl RenderCommand {
         for object in objects {
             write!(out, "---\n{}", serde_saphyr::to_string(&object)?)?;
         }
-        for it in &unreadable {
-            eprintln!("{it}");
-        }
-        Ok(if unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
+        Ok(source::complain(&unreadable))
     }
 
     fn network_policies(

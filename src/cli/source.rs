@@ -4,9 +4,12 @@ use std::{
     fmt, fs,
     io::Read as _,
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use serde_json::Value;
+
+use super::BAD_INPUT;
 
 /// One object, where it came from, and where in its document it stands.
 #[derive(Debug)]
@@ -36,6 +39,14 @@ impl fmt::Display for Unreadable {
             None => write!(f, "{}: {}", self.file, self.why),
         }
     }
+}
+
+/// Says what could not be read; the exit code says whether there was any.
+pub(in crate::cli) fn complain(unreadable: &[Unreadable]) -> ExitCode {
+    for it in unreadable {
+        eprintln!("{it}");
+    }
+    if unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) }
 }
 
 /// What was found under some paths.

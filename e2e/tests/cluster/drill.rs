@@ -9,7 +9,7 @@ use k8s_openapi::api::{
     admissionregistration::v1::{
         ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
     },
-    core::v1::{Node, Pod, ServiceAccount},
+    core::v1::{Node, Pod},
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -98,8 +98,7 @@ async fn drill(_: Env) -> Result<()> {
     let operator = Operator::install(&plane, &[]).await?;
     fixtures::namespace(&client, "shop", json!({})).await?;
     for namespace in ["shop", "kube-system", "rampart-system"] {
-        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-        wait::until("pods to be possible", wait::SOON, || async { Ok(accounts.get("default").await?) }).await?;
+        fixtures::ready_for_pods(&client, namespace).await?;
     }
     let strict = json!({
         "apiVersion": "rampart.dev/v1alpha1", "kind": "ClusterSecurityPolicy", "metadata": {"name": "strict"},

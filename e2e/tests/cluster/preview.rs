@@ -1,8 +1,7 @@
 //! What a change of policies or labels would refuse of the pods that are there, in the warnings of that change.
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::{Api, Client};
+use kube::Client;
 use rampart_e2e::{fixtures, stories, wait};
 use serde_json::{Value, json};
 
@@ -27,8 +26,7 @@ async fn label(client: &Client, namespace: &str) -> Result<Vec<String>> {
 
 async fn changes_count(env: Env) -> Result<()> {
     let (client, namespace) = env.namespace().await?;
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
-    wait::until("pods to be possible", wait::SOON, || async { Ok(accounts.get("default").await?) }).await?;
+    fixtures::ready_for_pods(&client, &namespace).await?;
     let (root, good) = (serde_json::to_value(stories::root_pod()?)?, serde_json::to_value(stories::good_pod()?)?);
     for (name, pod) in [("good", good), ("root-b", root.clone()), ("root-a", root)] {
         let metadata = json!({"name": name, "namespace": namespace});

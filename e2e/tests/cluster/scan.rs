@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams},
@@ -30,8 +30,7 @@ async fn workloads(client: &Client, namespace: &str) -> Result<()> {
         "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": template},
     });
     fixtures::apply(client, &deployment).await?;
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    wait::until("pods to be possible", wait::SOON, || async { Ok(accounts.get("default").await?) }).await?;
+    fixtures::ready_for_pods(client, namespace).await?;
     for (name, pod) in [("good", good), ("alone", root.clone()), ("finished", root)] {
         let metadata = json!({"name": name, "namespace": namespace});
         let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod["spec"]});

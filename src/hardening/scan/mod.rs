@@ -76,7 +76,8 @@ impl Scan {
         let Some(of) = self.namespaces.get_mut(namespace) else { return };
         // Most updates are of a pod's status.
         if of.pods.get(name).is_none_or(|known| known.kept != kept) {
-            of.pods.insert(name.into(), Scanned::of(kept, &of.covering, now));
+            let (found, relying) = judged(&kept, &of.covering, now);
+            of.pods.insert(name.into(), Scanned { kept, found, relying });
         }
     }
 
@@ -114,7 +115,7 @@ impl Scan {
                 .any(|end| end <= now && before.is_none_or(|before| before < end));
             if ended || covering != of.covering {
                 for scanned in of.pods.values_mut() {
-                    *scanned = Scanned::of(scanned.kept.clone(), &covering, now);
+                    (scanned.found, scanned.relying) = judged(&scanned.kept, &covering, now);
                 }
                 of.covering = covering;
             }
@@ -144,20 +145,21 @@ fn covering(policies: &Policies, namespace: &str) -> Arc<[Covering]> {
     }
 }
 
-impl Scanned {
-    fn of(kept: Kept, covering: &[Covering], now: Timestamp) -> Self {
-        let mut relying = BTreeSet::new();
-        let found = match kept.seen(ask_rules(covering)) {
-            Ok(pod) => covering.iter().map(|covering| Found::of(covering, &pod, now, &mut relying)).collect(),
-            Err(error) => {
-                // The API server admits no such pod.
-                let message = format!("the pod can't be read: {error}");
-                vec![Found::Violating { rules: vec![], message }; covering.len()]
-            }
-        };
-        Self { kept, found, relying }
-    }
+/// What each policy finds, and the exceptions that the pod relies on.
+fn judged(kept: &Kept, covering: &[Covering], now: Timestamp) -> (Vec<Found>, BTreeSet<String>) {
+    let mut relying = BTreeSet::new();
+    let found = match kept.seen(ask_rules(covering)) {
+        Ok(pod) => covering.iter().map(|covering| Found::of(covering, &pod, now, &mut relying)).collect(),
+        Err(error) => {
+            // The API server admits no such pod.
+            let message = format!("the pod can't be read: {error}");
+            vec![Found::Violating { rules: vec![], message }; covering.len()]
+        }
+    };
+    (found, relying)
+}
 
+impl Scanned {
     /// What a policy finds.
     fn found(&self, index: usize) -> &Found {
         self.found.get(index).unwrap_or(&Found::Compliant)
