@@ -29,6 +29,8 @@ struct State {
     namespaces: HashMap<String, ByName>,
     /// What a list has brought so far, while one is under way.
     listed: Option<HashMap<String, ByName>>,
+    /// The newest version that an event told of. Events come in order.
+    told: u64,
 }
 
 /// Comparable since Kubernetes 1.35 (KEP-5504).
@@ -62,7 +64,11 @@ impl State {
 impl NetworkIndex {
     /// Takes in what a write returned.
     pub(super) fn wrote(&self, policy: NetworkPolicy) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).put(policy);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        // Events may overtake the answer; they have told of this write, and perhaps of the object's end.
+        if version(&policy) > state.told {
+            state.put(policy);
+        }
     }
 
     /// Takes in that a delete succeeded.
@@ -85,6 +91,11 @@ impl NetworkIndex {
     /// Takes in an event; returns the object that it is news about.
     fn take(&self, event: watcher::Event<NetworkPolicy>) -> Option<NetworkPolicy> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if let watcher::Event::Apply(policy) | watcher::Event::InitApply(policy) | watcher::Event::Delete(policy) =
+            &event
+        {
+            state.told = state.told.max(version(policy));
+        }
         match event {
             watcher::Event::Apply(policy) => state.put(policy.clone()).then_some(policy),
             watcher::Event::Delete(policy) => state.remove(&policy).then_some(policy),
@@ -174,6 +185,17 @@ mod tests {
         assert_eq!(versions(&index), [5]);
         assert!(index.take(watcher::Event::Delete(policy("a", 7))).is_some());
         assert!(versions(&index).is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_the_objects_end_overtook_does_not_bring_it_back() {
+        let index = NetworkIndex::default();
+        index.take(watcher::Event::Apply(policy("a", 5)));
+        index.take(watcher::Event::Delete(policy("a", 6)));
+        index.wrote(policy("a", 5));
+        assert!(versions(&index).is_empty());
+        index.wrote(policy("a", 7));
+        assert_eq!(versions(&index), [7]);
     }
 
     #[test]

@@ -188,6 +188,7 @@ impl SecurityPolicies {
             return;
         }
         let name = kept.name_any();
+        self.index.wrote(kept);
         // A change that follows a new spec is no drift.
         let handled = policy.status.as_ref().and_then(|status| status.observed_generation);
         if outcome == Outcome::Changed && handled == policy.metadata.generation {
@@ -195,7 +196,6 @@ impl SecurityPolicies {
             let note = format!("NetworkPolicy {name} was changed by another hand and has been put back");
             self.context.events.publish(policy, DRIFT_REVERTED, &note).await;
         }
-        self.index.wrote(kept);
     }
 
     /// What is true of hardening, and what refuses the pods that the policy refuses, if it refuses any.

@@ -91,7 +91,7 @@ impl Tests {
     {
         let (runtime, env) = (self.runtime.clone(), self.env.clone());
         self.trials
-            .push(Trial::test(name, move || runtime.block_on(test(env)).map_err(|error| format!("{error:?}").into())));
+            .push(Trial::test(name, move || runtime.block_on(test(env)).map_err(|error| format!("{error:#}").into())));
     }
 }
 
