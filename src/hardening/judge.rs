@@ -1,6 +1,6 @@
 //! The verdict on a pod: every policy decides, and the strictest wins.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use jiff::Timestamp;
 use rampart_pss::{Pod, Violation, aggregate, explain, explain_except, reasons};
@@ -54,7 +54,7 @@ pub struct Finding<'p> {
 #[derive(Debug)]
 pub struct Seen<'a> {
     /// As the standards see it.
-    pub standards: Pod<'a>,
+    pub standards: Cow<'a, Pod<'a>>,
     /// As rules and exceptions see it; `None` where there are none.
     pub rules: Option<RulesPod>,
 }
@@ -224,7 +224,7 @@ mod tests {
 
     fn bare() -> Seen<'static> {
         let standards = serde_json::from_str(r#"{"spec": {"containers": [{"name": "a"}]}}"#).unwrap();
-        Seen { standards, rules: None }
+        Seen { standards: Cow::Owned(standards), rules: None }
     }
 
     fn covering(policy: &str, mode: HardeningMode) -> Covering {

@@ -21,7 +21,7 @@ use kube::Client;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer};
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
 use tracing::Instrument as _;
 
@@ -75,15 +75,15 @@ pub fn router(shared: Shared) -> Router {
         StatusCode::INTERNAL_SERVER_ERROR.into_response()
     };
     let set = |name: HeaderName, value| SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value));
-    Router::new()
-        .route("/validate", post(validate))
-        .layer(CatchPanicLayer::custom(on_panic))
-        .layer(GlobalConcurrencyLimitLayer::new(MAX_IN_FLIGHT))
+    // One layer for axum, which boxes and clones each by itself; the outermost first.
+    let layers = ServiceBuilder::new()
+        .layer(set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
+        .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         // Outside the limit: waiting for a turn counts too.
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE))
-        .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
-        .with_state(shared)
+        .layer(GlobalConcurrencyLimitLayer::new(MAX_IN_FLIGHT))
+        .layer(CatchPanicLayer::custom(on_panic));
+    Router::new().route("/validate", post(validate)).layer(layers).with_state(Arc::new(shared))
 }
 
 /// Serves until the process stops.
@@ -135,7 +135,7 @@ impl Drop for InFlight {
     }
 }
 
-async fn validate(State(shared): State<Shared>, body: Body) -> Response {
+async fn validate(State(shared): State<Arc<Shared>>, body: Body) -> Response {
     let began = Instant::now();
     let _in_flight = InFlight::new(&shared.metrics.webhook_in_flight);
     let response = answer(&shared, body).await;
