@@ -2,6 +2,7 @@
 //! they say.
 
 mod debug;
+mod fix;
 mod own_kinds;
 mod preview;
 mod review;
@@ -11,9 +12,13 @@ mod update;
 
 use jiff::Timestamp;
 
+pub use fix::{Fixed, fix};
 pub use preview::Preview;
 pub use review::{Answer, BadReview, Operation, Request, Review, Status};
-pub use rules::{WEBHOOK_CONFIGURATION, webhook_configuration};
+pub use rules::{
+    ENFORCE, ENFORCE_CONFIGURATION, FIX, FIX_CONFIGURATION, VALIDATE, WEBHOOK_CONFIGURATION, enforce_configuration,
+    fix_configuration, webhook_configuration,
+};
 pub use target::{Target, template_path};
 
 use crate::{
@@ -74,6 +79,9 @@ fn answer(
         Answer::deny(403, "Forbidden", format!("pods \"{name}\" is forbidden: {what}"))
     };
     answer.warnings = verdict.warnings;
+    if subject == Subject::Template {
+        answer.warnings.extend(fix::told_of_template(request, policies, now));
+    }
     let enforced: Vec<String> = policies
         .iter()
         .filter(|covering| covering.requirement.mode == HardeningMode::Enforce && subject == Subject::Pod)

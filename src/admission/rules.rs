@@ -1,13 +1,34 @@
-//! The webhook configuration: which requests the API server sends here. It is written from the same
+//! The webhook configurations: which requests the API server sends here. They are written from the same
 //! table that reads them.
 
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhook, MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
+};
 use serde_json::{Value, json};
 
 use super::target::TEMPLATES;
-use crate::{GROUP, hardening::SYSTEM_NAMESPACES};
+use crate::{
+    GROUP,
+    api::labels::{MANAGED_BY, MANAGER, PART, WEBHOOK},
+    hardening::SYSTEM_NAMESPACES,
+};
 
-/// Name of the configuration.
+/// Name of the configuration that is shipped.
 pub const WEBHOOK_CONFIGURATION: &str = "rampart";
+/// Name of the one that exists while something is refused by the webhook alone.
+pub const ENFORCE_CONFIGURATION: &str = "rampart-enforce";
+/// Name of the one that exists while some policy completes pods.
+pub const FIX_CONFIGURATION: &str = "rampart-fix";
+/// Path of what judges.
+pub const VALIDATE: &str = "/validate";
+/// Path of what judges where nothing else refuses; beside [`VALIDATE`], so that nothing is counted twice.
+pub const ENFORCE: &str = "/enforce";
+/// Path of what completes pods.
+pub const FIX: &str = "/fix";
+/// What every pod of a namespace waits for, at most, in seconds.
+const TIMEOUT: i32 = 3;
 
 /// The ValidatingWebhookConfiguration, for a webhook behind `client_config`. The operator adds the
 /// `caBundle`; every other default of the API server is spelled out, so that GitOps sees no drift.
@@ -22,7 +43,7 @@ pub fn webhook_configuration(client_config: &Value) -> Value {
             "matchPolicy": "Equivalent",
             "objectSelector": {},
             "sideEffects": "None",
-            "timeoutSeconds": 3,
+            "timeoutSeconds": TIMEOUT,
             "rules": rules,
             "namespaceSelector": {"matchExpressions": [
                 {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": SYSTEM_NAMESPACES},
@@ -63,4 +84,75 @@ pub fn webhook_configuration(client_config: &Value) -> Value {
             webhook("namespaces", "Ignore", json!([scoped(&[""], &["v1"], &["UPDATE"], &["namespaces"], "Cluster")])),
         ],
     })
+}
+
+/// The ValidatingWebhookConfiguration `rampart-enforce`, for namespaces where a webhook alone refuses: there no
+/// pod is made without its word. `None` where `shipped` says no path that another can stand for.
+#[must_use]
+pub fn enforce_configuration(
+    shipped: &WebhookClientConfig,
+    namespaces: &BTreeSet<String>,
+) -> Option<ValidatingWebhookConfiguration> {
+    let pods = json!([pods(&["CREATE", "UPDATE"], "pods"), pods(&["UPDATE"], "pods/ephemeralcontainers")]);
+    let webhook = owned("enforce", "Fail", &at(shipped, ENFORCE)?, namespaces, &pods);
+    serde_json::from_value(json!({"metadata": metadata(ENFORCE_CONFIGURATION), "webhooks": [webhook]})).ok()
+}
+
+/// The MutatingWebhookConfiguration `rampart-fix`, for namespaces where pods are completed. What a later webhook
+/// adds to a pod is completed, too. `None` as [`enforce_configuration`].
+#[must_use]
+pub fn fix_configuration(
+    shipped: &WebhookClientConfig,
+    namespaces: &BTreeSet<String>,
+) -> Option<MutatingWebhookConfiguration> {
+    let webhook = owned("fix", "Ignore", &at(shipped, FIX)?, namespaces, &json!([pods(&["CREATE"], "pods")]));
+    let webhook =
+        MutatingWebhook { reinvocation_policy: Some("IfNeeded".into()), ..serde_json::from_value(webhook).ok()? };
+    serde_json::from_value(json!({"metadata": metadata(FIX_CONFIGURATION), "webhooks": [webhook]})).ok()
+}
+
+fn pods(operations: &[&str], resource: &str) -> Value {
+    json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": operations, "resources": [resource],
+           "scope": "Namespaced"})
+}
+
+fn metadata(name: &str) -> Value {
+    json!({"name": name,
+           "labels": {"app.kubernetes.io/name": "rampart", MANAGED_BY: MANAGER, PART: WEBHOOK}})
+}
+
+/// A webhook as the API server stores it.
+fn owned(
+    part: &str,
+    failure_policy: &str,
+    client: &WebhookClientConfig,
+    namespaces: &BTreeSet<String>,
+    rules: &Value,
+) -> Value {
+    json!({
+        "name": format!("{part}.{GROUP}"),
+        "admissionReviewVersions": ["v1"],
+        "clientConfig": client,
+        "failurePolicy": failure_policy,
+        "matchPolicy": "Equivalent",
+        "objectSelector": {},
+        "sideEffects": "None",
+        "timeoutSeconds": TIMEOUT,
+        "rules": rules,
+        "namespaceSelector": {"matchExpressions": [
+            {"key": "kubernetes.io/metadata.name", "operator": "In", "values": namespaces},
+        ]},
+    })
+}
+
+/// The same server, at another path.
+fn at(shipped: &WebhookClientConfig, path: &str) -> Option<WebhookClientConfig> {
+    let moved = |from: &str| Some(format!("{}{path}", from.strip_suffix(VALIDATE)?));
+    let mut client = shipped.clone();
+    match (&mut client.url, &mut client.service) {
+        (Some(url), _) => *url = moved(url)?,
+        (None, Some(service)) => service.path = Some(moved(service.path.as_deref()?)?),
+        (None, None) => return None,
+    }
+    Some(client)
 }

@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, fmt::Debug};
 
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    api::admissionregistration::v1::{
+        MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+        ValidatingWebhookConfiguration,
+    },
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -52,6 +55,26 @@ impl Kept for ValidatingAdmissionPolicyBinding {
 
     fn take_content(&mut self, other: &Self) {
         self.spec.clone_from(&other.spec);
+    }
+}
+
+impl Kept for ValidatingWebhookConfiguration {
+    fn same_content(&self, other: &Self) -> bool {
+        self.webhooks == other.webhooks
+    }
+
+    fn take_content(&mut self, other: &Self) {
+        self.webhooks.clone_from(&other.webhooks);
+    }
+}
+
+impl Kept for MutatingWebhookConfiguration {
+    fn same_content(&self, other: &Self) -> bool {
+        self.webhooks == other.webhooks
+    }
+
+    fn take_content(&mut self, other: &Self) {
+        self.webhooks.clone_from(&other.webhooks);
     }
 }
 

@@ -220,7 +220,10 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::{api::AdmissionPolicy, hardening::Rules};
+    use crate::{
+        api::{AdmissionPolicy, Fix},
+        hardening::Rules,
+    };
 
     fn bare() -> Seen<'static> {
         let standards = serde_json::from_str(r#"{"spec": {"containers": [{"name": "a"}]}}"#).unwrap();
@@ -228,9 +231,9 @@ mod tests {
     }
 
     fn covering(policy: &str, mode: HardeningMode) -> Covering {
-        let admission_policy = AdmissionPolicy::Generate;
+        let (admission_policy, fix) = (AdmissionPolicy::Generate, Fix::Disabled);
         let (level, version, rules) = (Level::Restricted, Version::LATEST, Rules::default());
-        let requirement = Requirement { mode, level, version, rules, admission_policy };
+        let requirement = Requirement { mode, level, version, rules, admission_policy, fix };
         Covering { origin: Origin::SecurityPolicy(policy.into()), requirement, exceptions: Arc::default() }
     }
 

@@ -287,7 +287,7 @@ fn ours() -> ListParams {
 }
 
 /// Runs a command of the binary against a control plane.
-fn rampart(plane: &ControlPlane, arguments: &[&str]) -> Result<String> {
+pub(crate) fn rampart(plane: &ControlPlane, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(rampart_e2e::operator::binary()?);
     let output = command.args(arguments).arg("--kubeconfig").arg(plane.admin_kubeconfig()?).output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

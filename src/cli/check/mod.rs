@@ -27,7 +27,7 @@ use super::{
     source::{self, Found, Unreadable},
 };
 use crate::{
-    api::{AdmissionPolicy, HardeningMode},
+    api::{AdmissionPolicy, Fix, HardeningMode},
     hardening::{Covering, Origin, Requirement, Rules},
 };
 
@@ -136,6 +136,7 @@ impl Check {
             version: self.version,
             rules: Rules::default(),
             admission_policy: AdmissionPolicy::None,
+            fix: Fix::Disabled,
         };
         let covering = Covering { origin: Origin::CommandLine, requirement, exceptions: Arc::default() };
         (Judges::Flags([covering].into()), Report::default())

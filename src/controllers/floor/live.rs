@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhook, ValidatingWebhookConfiguration,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams};
@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::KIND;
 use crate::{
-    admission::WEBHOOK_CONFIGURATION,
+    admission::{ENFORCE_CONFIGURATION, WEBHOOK_CONFIGURATION},
     api::labels::{FLOOR, MANAGED_BY, MANAGER, PART},
     cluster::{
         Error, Result,
@@ -144,9 +144,20 @@ where
 
 /// Whether the API server asks our webhook about pods, and can trust it.
 pub(super) async fn webhook_is_asked(client: &Client) -> Result<bool> {
-    let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    let doing = || format!("reading the webhook configuration {WEBHOOK_CONFIGURATION}");
-    let configuration = found(call(doing, api.get(WEBHOOK_CONFIGURATION)).await)?;
-    let webhooks = configuration.and_then(|it| it.webhooks).unwrap_or_default();
+    let webhooks = webhooks(client, WEBHOOK_CONFIGURATION).await?;
     Ok(webhooks.iter().any(|webhook| webhook.name.starts_with("pods.") && webhook.client_config.ca_bundle.is_some()))
+}
+
+/// Namespaces where no pod is made without the webhook's word.
+pub(super) async fn webhook_alone(client: &Client) -> Result<BTreeSet<String>> {
+    let webhooks = webhooks(client, ENFORCE_CONFIGURATION).await?;
+    let selectors = webhooks.into_iter().filter_map(|webhook| webhook.namespace_selector?.match_expressions);
+    Ok(selectors.flatten().filter_map(|expression| expression.values).flatten().collect())
+}
+
+async fn webhooks(client: &Client, name: &str) -> Result<Vec<ValidatingWebhook>> {
+    let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    let doing = || format!("reading the webhook configuration {name}");
+    let configuration = found(call(doing, api.get(name)).await)?;
+    Ok(configuration.and_then(|it| it.webhooks).unwrap_or_default())
 }

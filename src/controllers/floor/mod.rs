@@ -23,10 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::in_force::Enforcers;
 pub use self::in_force::InForce;
-use self::live::{Live, selector, webhook_is_asked};
+use self::live::{Live, selector, webhook_alone, webhook_is_asked};
 use super::{Backoff, Context, pruning};
 use crate::{
-    admission::WEBHOOK_CONFIGURATION,
+    admission::{ENFORCE_CONFIGURATION, WEBHOOK_CONFIGURATION},
     api::labels::CONFIRM_PRUNE,
     cluster::{
         Result,
@@ -185,7 +185,8 @@ impl Floors {
         }
         // Who confirms has waited long enough, and the confirmation is gone when another kind has used it.
         let settled = settled || confirmed_any;
-        let mut in_force = InForce { known: true, webhook, paused, ..InForce::default() };
+        let webhook_alone = webhook_alone(&self.context.client).await?;
+        let mut in_force = InForce { known: true, webhook, webhook_alone, paused, ..InForce::default() };
         let mut failed = BTreeSet::new();
         for floor in &wanted {
             let name = floor.policy.name_any();
@@ -274,14 +275,15 @@ impl Floors {
 /// Says so whenever an admission policy of ours, a binding, or our webhook configuration has changed.
 async fn watch_live(client: Client, news: watch::Sender<u64>, stopped: CancellationToken) -> anyhow::Result<()> {
     let ours = watcher::Config::default().labels(&selector());
-    let webhook = watcher::Config::default().fields(&format!("metadata.name={WEBHOOK_CONFIGURATION}"));
+    let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
     let policies: Api<PartialObjectMeta<ValidatingAdmissionPolicy>> = Api::all(client.clone());
     let bindings: Api<PartialObjectMeta<ValidatingAdmissionPolicyBinding>> = Api::all(client.clone());
     let webhooks: Api<PartialObjectMeta<ValidatingWebhookConfiguration>> = Api::all(client);
     let streams = select_all([
         watcher(policies, ours.clone()).default_backoff().map(|event| event.map(drop)).boxed(),
         watcher(bindings, ours).default_backoff().map(|event| event.map(drop)).boxed(),
-        watcher(webhooks, webhook).default_backoff().map(|event| event.map(drop)).boxed(),
+        watcher(webhooks.clone(), named(WEBHOOK_CONFIGURATION)).default_backoff().map(|it| it.map(drop)).boxed(),
+        watcher(webhooks, named(ENFORCE_CONFIGURATION)).default_backoff().map(|it| it.map(drop)).boxed(),
     ]);
     let mut streams = std::pin::pin!(streams.take_until(stopped.cancelled()));
     while let Some(event) = streams.next().await {
