@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::{admission::Review, hardening::Requirement};
 
-    fn covering(name: &str, fix: &str, level: &str, rules: Value) -> Covering {
+    fn covering(name: &str, fix: &str, level: &str, rules: &Value) -> Covering {
         let hardening = json!({"mode": "Audit", "podSecurity": {"level": level}, "rules": rules, "fix": fix});
         let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
         Covering { origin: Origin::SecurityPolicy(name.into()), requirement, exceptions: Arc::default() }
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_patch_adds_what_is_unset_and_nothing_else() {
-        let policies = [covering("p", "Apply", "restricted", json!({}))];
+        let policies = [covering("p", "Apply", "restricted", &json!({}))];
         let spec = json!({"containers": [{"name": "a", "securityContext": {"runAsGroup": 7}}]});
         let (response, outcomes) = asked(&policies, "CREATE", &spec, Enforcement::InForce);
         let container = "/spec/containers/0/securityContext";
@@ -158,7 +158,7 @@ mod tests {
     ) {
         let mut spec = json!({"containers": [{"name": "a"}]});
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let policies = [covering("p", mode, "restricted", json!({}))];
+        let policies = [covering("p", mode, "restricted", &json!({}))];
         let (response, outcomes) = asked(&policies, operation, &spec, enforcement);
         assert_eq!((response.get("patch"), outcomes.as_slice()), (None, wanted));
         assert_eq!(response.get("warnings").is_some(), !wanted.is_empty(), "{response}");
@@ -171,10 +171,10 @@ mod tests {
                 "impossible",
                 "Apply",
                 "privileged",
-                json!({"resourceLimits": ["memory"], "userNamespaces": "Required"}),
+                &json!({"resourceLimits": ["memory"], "userNamespaces": "Required"}),
             ),
-            covering("told", "Preview", "restricted", json!({"readOnlyRootFilesystem": "Required"})),
-            covering("met", "Apply", "restricted", json!({})),
+            covering("told", "Preview", "restricted", &json!({"readOnlyRootFilesystem": "Required"})),
+            covering("met", "Apply", "restricted", &json!({})),
         ];
         let spec = json!({"containers": [{"name": "a"}]});
         let (response, outcomes) = asked(&policies, "CREATE", &spec, Enforcement::InForce);
