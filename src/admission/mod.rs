@@ -16,7 +16,7 @@ pub use fix::{Fixed, fix};
 pub use preview::Preview;
 pub use review::{Answer, BadReview, Operation, Request, Review, Status};
 pub use rules::{
-    ENFORCE, ENFORCE_CONFIGURATION, FIX, FIX_CONFIGURATION, VALIDATE, WEBHOOK_CONFIGURATION, enforce_configuration,
+    ENFORCE, ENFORCE_CONFIGURATION, FIX_CONFIGURATION, MUTATE, VALIDATE, WEBHOOK_CONFIGURATION, enforce_configuration,
     fix_configuration, webhook_configuration,
 };
 pub use target::{Target, template_path};

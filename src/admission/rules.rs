@@ -26,7 +26,7 @@ pub const VALIDATE: &str = "/validate";
 /// Path of what judges where nothing else refuses; beside [`VALIDATE`], so that nothing is counted twice.
 pub const ENFORCE: &str = "/enforce";
 /// Path of what completes pods.
-pub const FIX: &str = "/fix";
+pub const MUTATE: &str = "/mutate";
 /// What every pod of a namespace waits for, at most, in seconds.
 const TIMEOUT: i32 = 3;
 
@@ -105,7 +105,7 @@ pub fn fix_configuration(
     shipped: &WebhookClientConfig,
     namespaces: &BTreeSet<String>,
 ) -> Option<MutatingWebhookConfiguration> {
-    let webhook = owned("fix", "Ignore", &at(shipped, FIX)?, namespaces, &json!([pods(&["CREATE"], "pods")]));
+    let webhook = owned("fix", "Ignore", &at(shipped, MUTATE)?, namespaces, &json!([pods(&["CREATE"], "pods")]));
     let webhook =
         MutatingWebhook { reinvocation_policy: Some("IfNeeded".into()), ..serde_json::from_value(webhook).ok()? };
     serde_json::from_value(json!({"metadata": metadata(FIX_CONFIGURATION), "webhooks": [webhook]})).ok()

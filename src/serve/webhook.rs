@@ -1,4 +1,4 @@
-//! The admission webhook: `POST` to `/validate`, `/enforce` and `/fix`, over TLS, with limits on everything that a client controls.
+//! The admission webhook: `POST` to `/validate`, `/enforce` and `/mutate`, over TLS, with limits on everything that a client controls.
 
 use std::{
     net::SocketAddr,
@@ -27,7 +27,7 @@ use tracing::Instrument as _;
 
 use super::body;
 use crate::{
-    admission::{BadReview, ENFORCE, FIX, Preview, Request, Review, VALIDATE, decide, fix},
+    admission::{BadReview, ENFORCE, MUTATE, Preview, Request, Review, VALIDATE, decide, fix},
     cluster::{
         pause::{Pauses, holds},
         pods,
@@ -78,7 +78,7 @@ pub fn router(shared: Shared) -> Router {
     Router::new()
         .route(VALIDATE, post(|shared, body| serve_review(shared, body, Path::Validate)))
         .route(ENFORCE, post(|shared, body| serve_review(shared, body, Path::Enforce)))
-        .route(FIX, post(|shared, body| serve_review(shared, body, Path::Fix)))
+        .route(MUTATE, post(|shared, body| serve_review(shared, body, Path::Mutate)))
         .layer(CatchPanicLayer::custom(on_panic))
         .layer(GlobalConcurrencyLimitLayer::new(MAX_IN_FLIGHT))
         // Outside the limit: waiting for a turn counts too.
@@ -145,7 +145,7 @@ enum Path {
     /// A verdict on a pod for which there is no other.
     Enforce,
     /// What is to be set in a pod.
-    Fix,
+    Mutate,
 }
 
 impl Path {
@@ -153,7 +153,7 @@ impl Path {
         match self {
             Self::Validate => VALIDATE,
             Self::Enforce => ENFORCE,
-            Self::Fix => FIX,
+            Self::Mutate => MUTATE,
         }
     }
 }
@@ -213,7 +213,7 @@ async fn review(shared: &Shared, body: &[u8], path: Path) -> Result<Vec<u8>, Fai
         }
         // The same pod is judged at the other path, too.
         Path::Enforce => decide(&request, &policies, enforcement, now),
-        Path::Fix => {
+        Path::Mutate => {
             let (answer, outcomes) = fix(&request, &policies, enforcement, now);
             shared.metrics.count_fixes(&outcomes);
             answer

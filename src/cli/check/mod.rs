@@ -5,6 +5,7 @@ pub(super) mod policies;
 mod verdict;
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Write,
     num::NonZero,
@@ -89,6 +90,12 @@ struct Report {
 }
 
 impl Report {
+    /// Rules whose verdict a cluster may still change, and what of it.
+    fn open(&self) -> BTreeMap<String, &'static str> {
+        let all = self.outcomes.iter().flat_map(|outcome| &outcome.open);
+        all.filter_map(|about| Some((about.rule(), about.depends_on?))).collect()
+    }
+
     fn denied(&self) -> usize {
         self.outcomes.iter().filter(|outcome| !outcome.allowed).count()
     }

@@ -6,7 +6,7 @@ use super::{About, Complaint, Part, Pod, Rule};
 use crate::api;
 
 pub(super) static ABOUT: About =
-    About { id: "userNamespaces", title: "Pods have a user namespace of their own", windows: false };
+    About { id: "userNamespaces", title: "Pods have a user namespace of their own", windows: false, depends_on: None };
 
 const TEXT: &str = "pod must set hostUsers=false";
 
