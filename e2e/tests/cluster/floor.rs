@@ -1,7 +1,7 @@
 //! Admission policies on the real API server, without Rampart running: what they refuse, and in which
 //! words, is what `rampart-pss` says of the pod as the API server stores it.
 
-use std::process::Command;
+use std::{process::Command, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -16,18 +16,18 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use rampart::{
-    api::{Enforcer, SecurityPolicy},
-    hardening::{Demand, Floor, Rules, Standard, compile},
+    api::{AdmissionPolicy, Enforcer, Fix, HardeningMode, SecurityPolicy},
+    hardening::{Covering, Demand, Floor, Origin, Requirement, Rules, Standard, compile},
 };
 use rampart_e2e::{
     ControlPlane, Operator, Options, fixtures, judges,
     pods::{Pods, acceptable},
     seed, stories, wait,
 };
-use rampart_pss::{Level, Pod, Version, aggregate, evaluate};
+use rampart_pss::{Level, Version, aggregate};
 use serde_json::{Value, json};
 
-use crate::{Env, Tests, admission::post};
+use crate::{Env, Tests, admission::post, ways::Ways};
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("floor::says_what_the_standards_say", says_what_the_standards_say);
@@ -74,14 +74,23 @@ pub(crate) async fn accepted(client: &Client, pod: &Value) -> Result<Option<Valu
     }
 }
 
-/// Compares what the API server says with what the crate says of the stored pod.
+/// Compares what the API server says with what the crate says of the stored pod, and with the other ways.
 async fn compare(client: &Client, (level, version): (Level, Version), pod: &Value, stored: &Value) -> Result<()> {
     let namespace = namespace(level, version);
+    let requirement = Requirement {
+        mode: HardeningMode::Enforce,
+        level,
+        version,
+        rules: Rules::default(),
+        admission_policy: AdmissionPolicy::Generate,
+        fix: Fix::Disabled,
+    };
+    let covering = Covering { origin: Origin::CommandLine, requirement, exceptions: Arc::default() };
+    let found = Ways::of(pod, stored)?.agree(&covering).with_context(|| namespace.clone())?;
+    let violations = found.into_iter().next().map(|finding| finding.violations).unwrap_or_default();
+    let text = stored.to_string();
     let mut pod = pod.clone();
     pod["metadata"]["namespace"] = json!(namespace);
-    let text = stored.to_string();
-    let stored: Pod<'_> = serde_json::from_str(&text)?;
-    let violations = evaluate(level, version, &stored);
     let (code, body, _) = post(client, &path(&namespace), &pod).await?;
     if violations.is_empty() {
         ensure!(code == 201, "{level}:{version} refuses what the standard allows: {body}\n{text}");

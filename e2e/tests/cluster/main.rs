@@ -24,6 +24,7 @@ mod retention;
 mod rules;
 mod scan;
 mod secrecy;
+mod ways;
 mod webhooks;
 
 use std::{
