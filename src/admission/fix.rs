@@ -62,7 +62,10 @@ pub fn fix(
 
 /// What whoever makes an object with a pod template is told of what becomes of its pods.
 pub(super) fn told_of_template(request: &Request<'_>, policies: &[Covering], now: Timestamp) -> Vec<String> {
-    let fixing = policies.iter().filter(|covering| covering.requirement.fixes());
+    let mut fixing = policies.iter().filter(|covering| covering.requirement.fixes()).peekable();
+    if fixing.peek().is_none() {
+        return vec![];
+    }
     let template =
         Target::of(request).zip(request.object).and_then(|(target, it)| target.pod::<Value>(it.get()).ok()?);
     let Some(pod) = template else { return vec![] };

@@ -84,8 +84,12 @@ impl Webhooks {
                     Some(backoff.failed(&key))
                 }
             };
+            // A clock may be set, and a machine may sleep: not longer than a minute.
+            let until = pauses.borrow().as_ref().map(|pause| pause.until);
+            let end = until.filter(|until| *until > clock::now()).map(|until| until.duration_since(clock::now()));
+            let end = end.and_then(|left| Duration::try_from(left).ok()).map(|left| left.min(Duration::from_mins(1)));
             let again = async {
-                match retry {
+                match [retry, end].into_iter().flatten().min() {
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => std::future::pending().await,
                 }
