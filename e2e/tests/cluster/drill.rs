@@ -152,7 +152,11 @@ async fn uninstall(client: &Client, operator: Operator) -> Result<()> {
     ensure!(webhooks.is_empty() && bindings.is_empty(), "{webhooks:?} {bindings:?}");
     let mut pod = serde_json::to_value(stories::root_pod()?)?;
     (pod["apiVersion"], pod["kind"]) = (json!("v1"), json!("Pod"));
-    let (code, body, _) = post(client, &path("shop"), &pod).await?;
-    ensure!(code == 201, "{code}: {body}");
-    Ok(())
+    // The API server lets go of what is deleted within a second or so.
+    wait::until("a pod that was refused to be taken", wait::SOON, || async {
+        let (code, body, _) = post(client, &path("shop"), &pod).await?;
+        ensure!(code == 201, "{code}: {body}");
+        Ok(())
+    })
+    .await
 }
