@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Answer, Operation, Request, Target};
 use crate::{
     api::Fix,
-    hardening::{Covering, Enforcement, Mend, Origin, mend},
+    hardening::{Covering, Enforcement, Mend, mend},
 };
 
 /// What came of fixing pods, for a metric.
@@ -74,11 +74,8 @@ pub(super) fn told_of_template(request: &Request<'_>, policies: &[Covering], now
 
 /// What is done for a policy, in a line.
 fn told(covering: &Covering, mended: &Mend) -> Option<String> {
-    let policy = match &covering.origin {
-        Origin::ClusterSecurityPolicy(name) => format!("ClusterSecurityPolicy {name}"),
-        Origin::SecurityPolicy(name) => format!("SecurityPolicy {name}"),
-        Origin::CommandLine => return None,
-    };
+    let (kind, name) = covering.origin.named()?;
+    let policy = format!("{kind} {name}");
     match (mended, covering.requirement.fix) {
         (Mend::Meets, _) | (_, Fix::Disabled) => None,
         (Mend::Set { fields, .. }, Fix::Apply) => Some(format!("{policy} sets {} in the pod", fields.join(", "))),
@@ -101,7 +98,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{admission::Review, hardening::Requirement};
+    use crate::{
+        admission::Review,
+        hardening::{Origin, Requirement},
+    };
 
     fn covering(name: &str, fix: &str, level: &str, rules: &Value) -> Covering {
         let hardening = json!({"mode": "Audit", "podSecurity": {"level": level}, "rules": rules, "fix": fix});

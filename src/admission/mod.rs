@@ -17,7 +17,7 @@ pub use preview::Preview;
 pub use review::{Answer, BadReview, Operation, Request, Review, Status};
 pub use rules::{
     ENFORCE, ENFORCE_CONFIGURATION, FIX_CONFIGURATION, MUTATE, VALIDATE, WEBHOOK_CONFIGURATION, enforce_configuration,
-    fix_configuration, webhook_configuration,
+    fix_configuration, pods_client, webhook_configuration,
 };
 pub use target::{Target, template_path};
 

@@ -10,6 +10,7 @@ mod cluster_facts;
 mod cluster_security_policy;
 mod floor;
 mod network_index;
+mod news;
 mod policy_exception;
 mod pruning;
 mod retention_policy;

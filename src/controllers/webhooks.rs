@@ -3,24 +3,22 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use futures::{StreamExt as _, stream::select_all};
 use k8s_openapi::{
     ClusterResourceScope,
     api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
-use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    core::PartialObjectMeta,
-    runtime::{WatchStreamExt as _, watcher},
-};
+use kube::{Api, Client, Resource, ResourceExt as _, core::PartialObjectMeta};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use super::{Backoff, Context};
+use super::{
+    Backoff, Context,
+    news::{self, News},
+};
 use crate::{
     admission::{
         ENFORCE_CONFIGURATION, FIX_CONFIGURATION, WEBHOOK_CONFIGURATION, enforce_configuration, fix_configuration,
+        pods_client,
     },
     api::labels::{MANAGED_BY, MANAGER, PART, WEBHOOK},
     cluster::{
@@ -54,7 +52,9 @@ impl Webhooks {
         tasks: &mut Tasks,
     ) {
         let (news_tx, news) = watch::channel(0_u64);
-        tasks.spawn("webhooks-watch", watch_live(context.client.clone(), news_tx, context.stopped.clone()));
+        let following =
+            news::follow("webhook configurations", changes(&context.client), news_tx, context.stopped.clone());
+        tasks.spawn("webhooks-watch", following);
         let webhooks = Self { context: context.clone(), index, pauses };
         tasks.spawn("webhooks", webhooks.run(synced, leadership, news));
     }
@@ -84,16 +84,9 @@ impl Webhooks {
                     Some(backoff.failed(&key))
                 }
             };
-            // A clock may be set, and a machine may sleep: not longer than a minute.
             let until = pauses.borrow().as_ref().map(|pause| pause.until);
-            let end = until.filter(|until| *until > clock::now()).map(|until| until.duration_since(clock::now()));
-            let end = end.and_then(|left| Duration::try_from(left).ok()).map(|left| left.min(Duration::from_mins(1)));
-            let again = async {
-                match [retry, end].into_iter().flatten().min() {
-                    Some(pause) => tokio::time::sleep(pause).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let end = until.filter(|until| *until > clock::now()).map(news::until);
+            let again = news::after([retry, end].into_iter().flatten().min());
             tokio::select! {
                 _ = policies.changed() => {}
                 _ = labels.changed() => {}
@@ -111,9 +104,8 @@ impl Webhooks {
         let doing = || format!("reading the ValidatingWebhookConfiguration {WEBHOOK_CONFIGURATION}");
         // Where it is gone, the garbage collector takes ours with it.
         let Some(shipped) = found(call(doing, api.get(WEBHOOK_CONFIGURATION)).await)? else { return Ok(()) };
-        let pods = shipped.webhooks.iter().flatten().find(|webhook| webhook.name.starts_with("pods."));
         // The certificate's keeper tells the API server whom to trust, and that is news.
-        let Some(client) = pods.map(|it| &it.client_config).filter(|it| it.ca_bundle.is_some()) else { return Ok(()) };
+        let Some(client) = pods_client(&shipped) else { return Ok(()) };
         let known = self.index.known();
         let paused = holds(self.pauses.borrow().as_ref(), clock::now());
         let enforcing = if paused { BTreeSet::new() } else { known.needing_webhook() };
@@ -162,25 +154,13 @@ impl Webhooks {
     }
 }
 
-/// Says so whenever a webhook configuration of ours has changed.
-async fn watch_live(client: Client, news: watch::Sender<u64>, stopped: CancellationToken) -> anyhow::Result<()> {
-    let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+/// Whatever changes webhook configurations of ours.
+fn changes(client: &Client) -> Vec<News> {
     let validating: Api<PartialObjectMeta<ValidatingWebhookConfiguration>> = Api::all(client.clone());
-    let mutating: Api<PartialObjectMeta<MutatingWebhookConfiguration>> = Api::all(client);
-    let streams = select_all([
-        watcher(validating.clone(), named(WEBHOOK_CONFIGURATION))
-            .default_backoff()
-            .map(|event| event.map(drop))
-            .boxed(),
-        watcher(validating, named(ENFORCE_CONFIGURATION)).default_backoff().map(|event| event.map(drop)).boxed(),
-        watcher(mutating, named(FIX_CONFIGURATION)).default_backoff().map(|event| event.map(drop)).boxed(),
-    ]);
-    let mut streams = std::pin::pin!(streams.take_until(stopped.cancelled()));
-    while let Some(event) = streams.next().await {
-        match event {
-            Ok(()) => news.send_modify(|count| *count = count.wrapping_add(1)),
-            Err(error) => tracing::warn!(%error, "the watch of webhook configurations failed and is being restarted"),
-        }
-    }
-    Ok(())
+    let mutating: Api<PartialObjectMeta<MutatingWebhookConfiguration>> = Api::all(client.clone());
+    vec![
+        news::of(validating.clone(), news::named(WEBHOOK_CONFIGURATION)),
+        news::of(validating, news::named(ENFORCE_CONFIGURATION)),
+        news::of(mutating, news::named(FIX_CONFIGURATION)),
+    ]
 }

@@ -28,7 +28,7 @@ pub enum Mend {
 /// When the JSON is no pod.
 pub fn mend(covering: &Covering, pod: &Value, now: Timestamp) -> serde_json::Result<Mend> {
     let text = pod.to_string();
-    let seen = seen(&text)?;
+    let seen = Seen::read(&text, true)?;
     let Some(finding) = finding(covering, &covering.exceptions, &seen, now) else { return Ok(Mend::Meets) };
     if is_windows(pod) {
         return Ok(Mend::Cannot(vec!["spec.os.name".into()]));
@@ -53,14 +53,10 @@ pub fn mend(covering: &Covering, pod: &Value, now: Timestamp) -> serde_json::Res
         return Ok(Mend::Cannot(blocked));
     }
     let text = mended.to_string();
-    let still = self::finding(covering, &covering.exceptions, &self::seen(&text)?, now);
+    let still = self::finding(covering, &covering.exceptions, &Seen::read(&text, true)?, now);
     Ok(still.map_or(Mend::Set { fields, pod: mended }, |finding| {
         Mend::Cannot(wanted(&finding).into_iter().map(|wanted| wanted.field).collect())
     }))
-}
-
-fn seen(text: &str) -> serde_json::Result<Seen<'_>> {
-    Ok(Seen { standards: serde_json::from_str(text)?, rules: Some(serde_json::from_str(text)?) })
 }
 
 /// A field that is not as a policy asks.

@@ -59,6 +59,17 @@ pub struct Seen<'a> {
     pub rules: Option<RulesPod>,
 }
 
+impl<'a> Seen<'a> {
+    /// Reads a pod from JSON, with what rules look at where they are asked.
+    ///
+    /// # Errors
+    /// When it has not the shape of a pod.
+    pub fn read(json: &'a str, rules: bool) -> serde_json::Result<Self> {
+        let rules = rules.then(|| serde_json::from_str(json)).transpose()?;
+        Ok(Self { standards: serde_json::from_str(json)?, rules })
+    }
+}
+
 /// Whether some policy asks rules of a pod, or has exceptions.
 #[must_use]
 pub fn ask_rules(policies: &[Covering]) -> bool {

@@ -38,8 +38,7 @@ impl Requirement {
     /// like the newest, and share its policy: a namespace can't have one made for each number.
     #[must_use]
     pub fn standard(&self) -> Standard {
-        let known = self.version == Version::minor(self.version.known_minor());
-        let version = if known { self.version } else { Version::LATEST };
+        let version = if self.version.is_future() { Version::LATEST } else { self.version };
         Standard { level: self.level, version, rules: self.rules.clone() }
     }
 

@@ -301,6 +301,5 @@ impl Metrics {
 /// How Pod Security Admission labels versions (`k8s.io/pod-security-admission`, metrics/metrics.go): tenants
 /// write them, and must not make as many time series as there are numbers.
 fn version_label(version: Version) -> String {
-    let known = version == Version::LATEST || version == Version::minor(version.known_minor());
-    if known { version.to_string() } else { "future".into() }
+    if version.is_future() { "future".into() } else { version.to_string() }
 }

@@ -1,4 +1,5 @@
-//! The admission webhook: `POST` to `/validate`, `/enforce` and `/mutate`, over TLS, with limits on everything that a client controls.
+//! The admission webhook: `POST` to `/validate`, `/enforce` and `/mutate`, over TLS, with limits on everything
+//! that a client controls.
 
 use std::{
     net::SocketAddr,

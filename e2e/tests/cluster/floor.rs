@@ -13,7 +13,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use rampart::{
     api::{AdmissionPolicy, Enforcer, Fix, HardeningMode, SecurityPolicy},
@@ -50,14 +50,6 @@ fn floors(standards: &[(Level, Version)]) -> Vec<Floor> {
     let namespaces = standards.iter().map(|(level, version)| (namespace(*level, *version), standard(*level, *version)));
     let namespaces = namespaces.collect();
     compile(&Demand { namespaces, ..Demand::default() })
-}
-
-pub(crate) async fn apply(client: &Client, floors: &[Floor]) -> Result<()> {
-    for floor in floors {
-        Api::all(client.clone()).create(&PostParams::default(), &floor.policy).await?;
-        Api::all(client.clone()).create(&PostParams::default(), &floor.binding).await?;
-    }
-    Ok(())
 }
 
 pub(crate) fn path(namespace: &str) -> String {
@@ -118,7 +110,7 @@ async fn says_what_the_standards_say(_: Env) -> Result<()> {
         fixtures::namespace(&client, &namespace(*level, *version), json!({})).await?;
     }
     fixtures::namespace(&client, "free", json!({})).await?;
-    apply(&client, &floors(&standards)).await?;
+    fixtures::floors(&client, &floors(&standards)).await?;
     let mut bad = serde_json::to_value(stories::root_pod()?)?;
     bad["spec"]["hostNetwork"] = json!(true);
     for (level, version) in &standards {
@@ -193,7 +185,7 @@ async fn type_checks_clean(env: Env) -> Result<()> {
         (floor.policy.metadata.name, floor.binding.metadata.name) = (Some(name.clone()), Some(name.clone()));
         floor.binding.spec.policy_name = name;
     }
-    apply(&client, &floors).await?;
+    fixtures::floors(&client, &floors).await?;
     checked(&client, &floors).await
 }
 
@@ -226,9 +218,8 @@ pub(crate) async fn enforced_by(client: &Client, namespace: &str, wanted: &[Enfo
     .await
 }
 
-async fn refused(client: &Client, namespace: &str, wanted: bool) -> Result<()> {
-    let mut pod = serde_json::to_value(stories::root_pod()?)?;
-    (pod["apiVersion"], pod["kind"]) = (json!("v1"), json!("Pod"));
+pub(crate) async fn refused(client: &Client, namespace: &str, wanted: bool) -> Result<()> {
+    let pod = serde_json::to_value(stories::root_pod()?)?;
     wait::until(&format!("a root pod to be refused: {wanted}"), wait::SOON, || async {
         let (code, body, _) = post(client, &path(namespace), &pod).await?;
         ensure!(code == if wanted { 403 } else { 201 }, "{code}: {body}");
@@ -257,8 +248,7 @@ async fn refuses_while_rampart_is_away(_: Env) -> Result<()> {
     refused(&client, "shop", true).await?;
     refused(&client, "free", false).await?;
     refused(&client, "kube-system", false).await?;
-    let mut good = serde_json::to_value(stories::good_pod()?)?;
-    (good["apiVersion"], good["kind"]) = (json!("v1"), json!("Pod"));
+    let good = serde_json::to_value(stories::good_pod()?)?;
     let (code, body, _) = post(&client, &path("shop"), &good).await?;
     ensure!(code == 201, "{code}: {body}");
     // Break-glass works without the operator, too.

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use crate::{
     Env, Tests,
     admission::post,
-    floor::{accepted, apply, checked, enforced_by, path},
+    floor::{accepted, checked, enforced_by, path},
     ways::Ways,
 };
 
@@ -140,7 +140,7 @@ async fn same_verdicts() -> Result<()> {
         fixtures::namespace(&client, namespace, json!({})).await?;
     }
     let floors = floors(&policies);
-    apply(&client, &floors).await?;
+    fixtures::floors(&client, &floors).await?;
     checked(&client, &floors).await?;
     let bad = worst()?;
     for (namespace, _) in &policies {
@@ -187,7 +187,6 @@ async fn same_verdicts() -> Result<()> {
 /// A pod that every one of the policies refuses.
 fn worst() -> Result<Value> {
     let mut pod = serde_json::to_value(stories::root_pod()?)?;
-    (pod["apiVersion"], pod["kind"]) = (json!("v1"), json!("Pod"));
     pod["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
     pod["spec"]["containers"][0]["image"] = json!("nginx:latest");
     Ok(pod)
@@ -236,7 +235,6 @@ async fn enforced(env: Env) -> Result<()> {
     fixtures::apply(&client, &policy).await?;
     enforced_by(&client, &namespace, &[Enforcer::Webhook]).await?;
     let mut pod = serde_json::to_value(stories::good_pod()?)?;
-    (pod["apiVersion"], pod["kind"]) = (json!("v1"), json!("Pod"));
     let rule = "hardening/images.requireDigest (container \"main\" uses the image registry.example.com/app:1, \
                 which must end in @sha256: and a digest)";
     let answers = |wanted: String| {

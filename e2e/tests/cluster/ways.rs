@@ -41,14 +41,11 @@ impl Ways {
     /// What a policy finds wrong with the pod, on all of these ways.
     pub(crate) fn agree<'p>(&self, covering: &'p Covering) -> Result<Vec<Finding<'p>>> {
         let (one, now) = (std::slice::from_ref(covering), Timestamp::now());
-        let seen = |text| -> Result<Seen<'_>> {
-            Ok(Seen { standards: serde_json::from_str(text)?, rules: Some(serde_json::from_str(text)?) })
-        };
-        let found = findings(one, &seen(&self.stored)?, now);
+        let found = findings(one, &Seen::read(&self.stored, true)?, now);
         let scanned = findings(one, &self.scanned.seen(true)?, now);
         ensure!(scanned == found, "the scan finds {scanned:?}\n  not {found:?}\n{}", self.stored);
         if let Some(manifest) = &self.manifest {
-            let checked = findings(one, &seen(manifest)?, now);
+            let checked = findings(one, &Seen::read(manifest, true)?, now);
             ensure!(
                 checked == found,
                 "the command line finds {checked:?}\n  not {found:?}\n{}\n{manifest}",

@@ -23,8 +23,7 @@ const ENFORCE: &str = "rampart-enforce";
 
 /// Asks about a pod that meets every standard until the answer is as wanted.
 async fn good_pod(client: &Client, namespace: &str, wanted: u16) -> Result<()> {
-    let mut pod = serde_json::to_value(stories::good_pod()?)?;
-    (pod["apiVersion"], pod["kind"]) = (json!("v1"), json!("Pod"));
+    let pod = serde_json::to_value(stories::good_pod()?)?;
     wait::until(&format!("a pod in {namespace} to be answered {wanted}"), wait::SOON, || async {
         let (code, body, _) = post(client, &path(namespace), &pod).await?;
         ensure!(code == wanted, "{code}: {body}");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhook, ValidatingWebhookConfiguration,
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams};
@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::KIND;
 use crate::{
-    admission::{ENFORCE_CONFIGURATION, WEBHOOK_CONFIGURATION},
+    admission::{ENFORCE_CONFIGURATION, WEBHOOK_CONFIGURATION, pods_client},
     api::labels::{FLOOR, MANAGED_BY, MANAGER, PART},
     cluster::{
         Error, Result,
@@ -144,20 +144,17 @@ where
 
 /// Whether the API server asks our webhook about pods, and can trust it.
 pub(super) async fn webhook_is_asked(client: &Client) -> Result<bool> {
-    let webhooks = webhooks(client, WEBHOOK_CONFIGURATION).await?;
-    Ok(webhooks.iter().any(|webhook| webhook.name.starts_with("pods.") && webhook.client_config.ca_bundle.is_some()))
+    Ok(configuration(client, WEBHOOK_CONFIGURATION).await?.is_some_and(|it| pods_client(&it).is_some()))
 }
 
 /// Namespaces where no pod is made without the webhook's word.
 pub(super) async fn webhook_alone(client: &Client) -> Result<BTreeSet<String>> {
-    let webhooks = webhooks(client, ENFORCE_CONFIGURATION).await?;
-    let selectors = webhooks.into_iter().filter_map(|webhook| webhook.namespace_selector?.match_expressions);
+    let webhooks = configuration(client, ENFORCE_CONFIGURATION).await?.and_then(|it| it.webhooks);
+    let selectors = webhooks.into_iter().flatten().filter_map(|webhook| webhook.namespace_selector?.match_expressions);
     Ok(selectors.flatten().filter_map(|expression| expression.values).flatten().collect())
 }
 
-async fn webhooks(client: &Client, name: &str) -> Result<Vec<ValidatingWebhook>> {
+async fn configuration(client: &Client, name: &str) -> Result<Option<ValidatingWebhookConfiguration>> {
     let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    let doing = || format!("reading the webhook configuration {name}");
-    let configuration = found(call(doing, api.get(name)).await)?;
-    Ok(configuration.and_then(|it| it.webhooks).unwrap_or_default())
+    found(call(|| format!("reading the webhook configuration {name}"), api.get(name)).await)
 }
