@@ -4,7 +4,7 @@ CARGO ?= cargo
 DEMO_EXIT ?=
 export DEMO_EXIT
 
-.PHONY: demo test test-oldest bench lint generate
+.PHONY: demo test test-judges test-oldest bench mutants lint generate
 
 ## Rampart's main job on a real control plane, step by step. DEMO_EXIT=1 ends it by itself.
 demo:
@@ -14,7 +14,12 @@ demo:
 ## Every test that needs no root.
 test:
 	$(CARGO) test --workspace
-	@echo "skipped: none of the tests; make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
+	@echo "skipped: none of the tests; make test-judges (judges from PyPI), make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
+
+## Judges that need more than Rust and Go: Python, and packages from PyPI.
+test-judges:
+	$(CARGO) build --quiet --workspace
+	e2e/judges/junit/run target/debug/rampart
 
 ## The tests of the real control plane, on the oldest Kubernetes that Rampart supports.
 test-oldest:
@@ -23,6 +28,16 @@ test-oldest:
 ## Figures; see README.
 bench:
 	$(CARGO) run --quiet --release -p rampart-e2e --bin bench
+
+## Changes the Pod Security Standards at some 300 places, and fails unless MUTANTS_LEAST percent of these mutants are
+## caught by the crate's own tests. Needs cargo-mutants.
+MUTANTS_LEAST ?= 97
+MUTANTS_JOBS ?= 2
+mutants:
+	@# 2 and 3 say that some were missed, or ran on for too long.
+	env -u CARGO_TARGET_DIR $(CARGO) mutants --package rampart-pss --jobs $(MUTANTS_JOBS) --output target || [[ $$? == [23] ]]
+	@cd target/mutants.out && caught=$$(wc -l <caught.txt) missed=$$(cat missed.txt timeout.txt | wc -l) && \
+	echo "$$caught of $$((caught + missed)) caught" && ((caught * 100 >= (caught + missed) * $(MUTANTS_LEAST)))
 
 ## Formatting, lints, dependencies, generated files.
 lint:

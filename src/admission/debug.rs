@@ -1,6 +1,6 @@
 //! Which profile of `kubectl debug` a refused debug container would pass with.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -52,8 +52,7 @@ pub(super) fn profile(request: &Request<'_>, policies: &[Covering], now: Timesta
             }
         }
         let text = pod.to_string();
-        let Ok(standards) = serde_json::from_str(&text).map(Cow::Owned) else { return false };
-        let seen = Seen { standards, rules: serde_json::from_str(&text).ok() };
+        let Ok(seen) = Seen::read(&text, true) else { return false };
         let found = findings(policies, &seen, now);
         found.iter().all(|finding| finding.covering.requirement.mode != HardeningMode::Enforce)
     };

@@ -2,6 +2,7 @@
 //! they say.
 
 mod debug;
+mod fix;
 mod own_kinds;
 mod preview;
 mod review;
@@ -14,9 +15,13 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
+pub use fix::{Fixed, fix};
 pub use preview::Preview;
 pub use review::{Answer, BadReview, Operation, Request, Review, Status};
-pub use rules::{WEBHOOK_CONFIGURATION, webhook_configuration};
+pub use rules::{
+    ENFORCE, ENFORCE_CONFIGURATION, FIX_CONFIGURATION, MUTATE, VALIDATE, WEBHOOK_CONFIGURATION, enforce_configuration,
+    fix_configuration, pods_client, webhook_configuration,
+};
 pub use target::{Target, template_path};
 
 use crate::{
@@ -45,8 +50,8 @@ pub fn decide(request: &Request<'_>, policies: &[Covering], enforcement: Enforce
     }
     match seen(request, target, policies) {
         Ok(Some(pod)) => answer(request, (policies, enforcement, now), subject, &pod),
-        // There is no object; or a template kind without a template, such as a ReplicationController that lets the API server
-        // refuse it.
+        // There is no object; or a template kind without a template, such as a ReplicationController that lets
+        // the API server refuse it.
         Ok(None) => Answer::allow(),
         Err(error) if subject == Subject::Pod => {
             Answer::deny(400, "BadRequest", format!("the object of the review can't be read: {error}"))
@@ -83,6 +88,9 @@ fn answer(
         Answer::deny(403, "Forbidden", format!("pods \"{name}\" is forbidden: {what}"))
     };
     answer.warnings = verdict.warnings;
+    if subject == Subject::Template {
+        answer.warnings.extend(fix::told_of_template(request, policies, now));
+    }
     let enforced: Vec<String> = policies
         .iter()
         .filter(|covering| covering.requirement.mode == HardeningMode::Enforce && subject == Subject::Pod)

@@ -3,6 +3,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use k8s_openapi::ByteString;
 use rampart_pss::Pod;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::value::RawValue;
@@ -212,6 +213,10 @@ pub struct Answer {
     /// What the audit log is told; the API server puts the webhook's name before each key.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub audit_annotations: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<ByteString>,
 }
 
 /// Why a request is refused.
@@ -236,6 +241,13 @@ impl Answer {
     #[must_use]
     pub fn deny(code: u16, reason: &'static str, message: String) -> Self {
         Self { status: Some(Status { code, reason, message }), ..Self::default() }
+    }
+
+    /// Changes the object.
+    pub(super) fn patch(&mut self, patch: &json_patch::Patch) {
+        // Texts, numbers and objects of the same: nothing that can't be written.
+        self.patch = serde_json::to_vec(patch).ok().map(ByteString);
+        self.patch_type = self.patch.is_some().then_some("JSONPatch");
     }
 
     /// Adds a warning.

@@ -59,6 +59,17 @@ pub struct Seen<'a> {
     pub rules: Option<RulesPod>,
 }
 
+impl<'a> Seen<'a> {
+    /// Reads a pod from JSON, with what rules look at where they are asked.
+    ///
+    /// # Errors
+    /// When it has not the shape of a pod.
+    pub fn read(json: &'a str, rules: bool) -> serde_json::Result<Self> {
+        let rules = rules.then(|| serde_json::from_str(json)).transpose()?;
+        Ok(Self { standards: Cow::Owned(serde_json::from_str(json)?), rules })
+    }
+}
+
 /// Whether some policy asks rules of a pod, or has exceptions.
 #[must_use]
 pub fn ask_rules(policies: &[Covering]) -> bool {
@@ -220,7 +231,10 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::{api::AdmissionPolicy, hardening::Rules};
+    use crate::{
+        api::{AdmissionPolicy, Fix},
+        hardening::Rules,
+    };
 
     fn bare() -> Seen<'static> {
         let standards = serde_json::from_str(r#"{"spec": {"containers": [{"name": "a"}]}}"#).unwrap();
@@ -228,9 +242,9 @@ mod tests {
     }
 
     fn covering(policy: &str, mode: HardeningMode) -> Covering {
-        let admission_policy = AdmissionPolicy::Generate;
+        let (admission_policy, fix) = (AdmissionPolicy::Generate, Fix::Disabled);
         let (level, version, rules) = (Level::Restricted, Version::LATEST, Rules::default());
-        let requirement = Requirement { mode, level, version, rules, admission_policy };
+        let requirement = Requirement { mode, level, version, rules, admission_policy, fix };
         Covering { origin: Origin::SecurityPolicy(policy.into()), requirement, exceptions: Arc::default() }
     }
 

@@ -1,8 +1,6 @@
 //! What is kept of a pod: all that a policy can look at, without the environment variables and commands of
 //! its containers, which may hold secrets.
 
-use std::borrow::Cow;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
@@ -53,8 +51,7 @@ impl Kept {
     /// # Errors
     /// When it has not the shape of a pod.
     pub fn seen(&self, rules: bool) -> serde_json::Result<Seen<'_>> {
-        let rules = rules.then(|| serde_json::from_str(&self.json)).transpose()?;
-        Ok(Seen { standards: Cow::Owned(serde_json::from_str(&self.json)?), rules })
+        Seen::read(&self.json, rules)
     }
 }
 

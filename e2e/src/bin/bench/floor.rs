@@ -11,14 +11,14 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 use rampart::hardening::{Demand, Rules, Standard, compile};
-use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator::Ports, wait};
+use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator::Ports, stories, wait};
 use rampart_pss::{Level, Version};
 use serde_json::{Value, json};
 
 use super::{
     figure, median,
     pod::pod,
-    webhook::{Server, bundle, pods_ask, restricted, service_account},
+    webhook::{Server, bundle, pods_ask, service_account},
 };
 
 const MANY: usize = 1000;
@@ -105,7 +105,7 @@ async fn webhooks(plane: &ControlPlane) -> Result<Operator> {
     let operator = Operator::start_part("webhook", plane.dir(), &kubeconfig, ports, &[])?;
     operator.ready().await?;
     ensure!(!bundle(&client).await?.is_empty(), "no CA bundle");
-    fixtures::apply(&client, &restricted(WEBHOOK)).await?;
+    fixtures::apply(&client, &stories::hardening_policy(WEBHOOK, "Enforce")).await?;
     let api: Api<ValidatingWebhookConfiguration> = Api::all(client);
     let mut live = api.get("rampart").await?;
     for webhook in live.webhooks.iter_mut().flatten().filter(|it| !it.name.starts_with("own-kinds")) {
@@ -123,10 +123,7 @@ async fn enforce(client: &Client, others: &[String]) -> Result<usize> {
     let namespaces = others.iter().cloned().chain([FLOOR.to_owned()]);
     let namespaces = namespaces.map(|namespace| (namespace, [(standard.clone(), vec![])].into())).collect();
     let floors = compile(&Demand { namespaces, ..Demand::default() });
-    for floor in &floors {
-        Api::all(client.clone()).create(&PostParams::default(), &floor.policy).await?;
-        Api::all(client.clone()).create(&PostParams::default(), &floor.binding).await?;
-    }
+    fixtures::floors(client, &floors).await?;
     Ok(floors.len())
 }
 

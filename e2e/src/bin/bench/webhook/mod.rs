@@ -18,13 +18,13 @@ use kube::{Api, Client};
 use rampart_e2e::{
     ControlPlane, Operator, Options, cores, fixtures,
     operator::{Ports, kubeconfig},
-    wait,
+    stories, wait,
 };
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::load::{Connection, Round, Target};
 pub(crate) use self::{
@@ -109,19 +109,10 @@ async fn protect(client: &Client) -> Result<()> {
     each.try_for_each_concurrent(CONCURRENCY, async |nth| {
         let namespace = namespace(nth);
         fixtures::namespace(client, &namespace, json!({})).await?;
-        fixtures::apply(client, &restricted(&namespace)).await.map(drop)
+        fixtures::apply(client, &stories::hardening_policy(&namespace, "Enforce")).await.map(drop)
     })
     .await?;
     service_account(client, &namespace(0)).await
-}
-
-/// A policy that enforces restricted, by the webhook.
-pub(crate) fn restricted(namespace: &str) -> Value {
-    json!({
-        "apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
-        "metadata": {"name": "restricted", "namespace": namespace},
-        "spec": {"hardening": {"mode": "Enforce", "podSecurity": {"level": "restricted"}}},
-    })
 }
 
 pub(crate) async fn service_account(client: &Client, namespace: &str) -> Result<()> {

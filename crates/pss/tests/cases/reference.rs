@@ -1,4 +1,3 @@
-#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 //! Reasons and details as the reference words them (its `check_*_test.go` and pss.md, section 2).
 
 use rampart_pss::{Level, Pod, Version, aggregate, evaluate};
@@ -157,7 +156,12 @@ fn versions_and_levels_are_parsed_strictly() {
     for bad in ["", "1.25", "v1.", "v1.025", "v2.0", "v1.2.3", "v1.+5", "Latest"] {
         assert!(bad.parse::<Version>().is_err(), "{bad}");
     }
+    for good in ["privileged", "baseline", "restricted"] {
+        assert_eq!(good.parse::<Level>().expect(good).to_string(), good);
+    }
     assert!("Restricted".parse::<Level>().is_err());
     let error = "strict".parse::<Level>().expect_err("no such level").to_string();
     assert_eq!(error, r#"must be privileged, baseline or restricted, not "strict""#);
+    let digits = "v1.99999999999".parse::<Version>().expect("more than fit");
+    assert_eq!((digits, digits.known_minor()), (Version::LATEST, 37));
 }
