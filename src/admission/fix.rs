@@ -31,7 +31,7 @@ pub fn fix(
 ) -> (Answer, Vec<Fixed>) {
     let creates = Target::of(request) == Some(Target::Pod) && request.operation == Operation::Create;
     let fixing = policies.iter().filter(|covering| covering.requirement.fixes());
-    let (Some(object), true, Enforcement::InForce) = (request.object, creates, enforcement) else {
+    let (Some(object), true, Enforcement::InForce) = (request.object(), creates, enforcement) else {
         return (Answer::allow(), vec![]);
     };
     let Ok(before) = serde_json::from_str::<Value>(object.get()) else { return (Answer::allow(), vec![]) };
@@ -67,7 +67,7 @@ pub(super) fn told_of_template(request: &Request<'_>, policies: &[Covering], now
         return vec![];
     }
     let template =
-        Target::of(request).zip(request.object).and_then(|(target, it)| target.pod::<Value>(it.get()).ok()?);
+        Target::of(request).zip(request.object()).and_then(|(target, it)| target.pod::<Value>(it.get()).ok()?);
     let Some(pod) = template else { return vec![] };
     fixing.filter_map(|covering| told(covering, &mend(covering, &pod, now).ok()?)).collect()
 }

@@ -1,6 +1,6 @@
 //! The verdict on a pod: every policy decides, and the strictest wins.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use jiff::Timestamp;
 use rampart_pss::{Pod, Violation, aggregate, explain, explain_except, reasons};
@@ -54,7 +54,7 @@ pub struct Finding<'p> {
 #[derive(Debug)]
 pub struct Seen<'a> {
     /// As the standards see it.
-    pub standards: Pod<'a>,
+    pub standards: Cow<'a, Pod<'a>>,
     /// As rules and exceptions see it; `None` where there are none.
     pub rules: Option<RulesPod>,
 }
@@ -66,7 +66,7 @@ impl<'a> Seen<'a> {
     /// When it has not the shape of a pod.
     pub fn read(json: &'a str, rules: bool) -> serde_json::Result<Self> {
         let rules = rules.then(|| serde_json::from_str(json)).transpose()?;
-        Ok(Self { standards: serde_json::from_str(json)?, rules })
+        Ok(Self { standards: Cow::Owned(serde_json::from_str(json)?), rules })
     }
 }
 
@@ -238,7 +238,7 @@ mod tests {
 
     fn bare() -> Seen<'static> {
         let standards = serde_json::from_str(r#"{"spec": {"containers": [{"name": "a"}]}}"#).unwrap();
-        Seen { standards, rules: None }
+        Seen { standards: Cow::Owned(standards), rules: None }
     }
 
     fn covering(policy: &str, mode: HardeningMode) -> Covering {

@@ -22,7 +22,7 @@ use kube::Client;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer};
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
 use tracing::Instrument as _;
 
@@ -76,17 +76,20 @@ pub fn router(shared: Shared) -> Router {
         StatusCode::INTERNAL_SERVER_ERROR.into_response()
     };
     let set = |name: HeaderName, value| SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value));
+    // One layer for axum, which boxes and clones each by itself; the outermost first.
+    let layers = ServiceBuilder::new()
+        .layer(set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
+        .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        // Outside the limit: waiting for a turn counts too.
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE))
+        .layer(GlobalConcurrencyLimitLayer::new(MAX_IN_FLIGHT))
+        .layer(CatchPanicLayer::custom(on_panic));
     Router::new()
         .route(VALIDATE, post(|shared, body| serve_review(shared, body, Path::Validate)))
         .route(ENFORCE, post(|shared, body| serve_review(shared, body, Path::Enforce)))
         .route(MUTATE, post(|shared, body| serve_review(shared, body, Path::Mutate)))
-        .layer(CatchPanicLayer::custom(on_panic))
-        .layer(GlobalConcurrencyLimitLayer::new(MAX_IN_FLIGHT))
-        // Outside the limit: waiting for a turn counts too.
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE))
-        .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
-        .with_state(shared)
+        .layer(layers)
+        .with_state(Arc::new(shared))
 }
 
 /// Serves until the process stops.
@@ -159,7 +162,7 @@ impl Path {
     }
 }
 
-async fn serve_review(State(shared): State<Shared>, body: Body, path: Path) -> Response {
+async fn serve_review(State(shared): State<Arc<Shared>>, body: Body, path: Path) -> Response {
     let began = Instant::now();
     let _in_flight = InFlight::new(&shared.metrics.webhook_in_flight);
     let response = answer(&shared, body, path).await;

@@ -1,5 +1,7 @@
 //! From an object to what is said of it.
 
+use std::borrow::Cow;
+
 use rampart_pss::{Level, Path, Pod, aggregate};
 use serde::{Deserialize as _, Serialize};
 use serde_json::Value;
@@ -98,7 +100,7 @@ pub(super) fn judge(mut object: Object, judges: &Judges, namespace: &str) -> Res
                 why: format!("{kind} {}: {error}", name.as_deref().unwrap_or_default()),
             };
             let covering = judges.of_namespace(&namespace);
-            let standards = Pod::deserialize(&*template).map_err(unreadable)?;
+            let standards = Cow::Owned(Pod::deserialize(&*template).map_err(unreadable)?);
             let rules = ask_rules(&covering).then(|| RulesPod::deserialize(&*template)).transpose();
             let pod = Seen { standards, rules: rules.map_err(unreadable)? };
             let findings = findings(&covering, &pod, clock::now());
