@@ -54,7 +54,9 @@ impl PolicyIndex {
             return Ok(known.covering(namespace, labels));
         }
         let api: Api<Namespace> = Api::all(client.clone());
-        let live = found(call(|| format!("reading namespace {namespace}"), api.get_metadata(namespace)).await)?;
+        // Rare, and too large to be carried about with every review.
+        let live = Box::pin(call(|| format!("reading namespace {namespace}"), api.get_metadata(namespace)));
+        let live = found(live.await)?;
         Ok(known.covering(namespace, &live.map(|live| live.labels().clone()).unwrap_or_default()))
     }
 

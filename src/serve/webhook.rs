@@ -28,7 +28,7 @@ use tracing::Instrument as _;
 
 use super::body;
 use crate::{
-    admission::{BadReview, ENFORCE, MUTATE, Preview, Request, Review, VALIDATE, decide, fix},
+    admission::{BadReview, ENFORCE, MUTATE, Preview, Review, VALIDATE, decide, fix},
     cluster::{
         pause::{Pauses, holds},
         pods,
@@ -209,8 +209,11 @@ async fn review(shared: &Shared, body: &[u8], path: Path) -> Result<Vec<u8>, Fai
     let answer = match path {
         Path::Validate => {
             let mut answer = decide(&request, &policies, enforcement, now);
-            if answer.allowed {
-                answer.warnings.extend(preview(shared, &request, began, now).await);
+            if answer.allowed
+                && let Some(preview) = Preview::of(&request, &shared.policies.known())
+            {
+                // Rare, and too large to be carried about with every review.
+                answer.warnings.extend(Box::pin(previewed(shared, preview, began, now)).await);
             }
             shared.metrics.count_review(&request, &answer, &policies);
             answer
@@ -235,9 +238,7 @@ async fn review(shared: &Shared, body: &[u8], path: Path) -> Result<Vec<u8>, Fai
 
 /// What a change of policies or labels would refuse of the pods that are there. That it can't be told is no reason
 /// to refuse the change.
-async fn preview(shared: &Shared, request: &Request<'_>, began: Instant, now: Timestamp) -> Vec<String> {
-    let known = shared.policies.known();
-    let Some(mut preview) = Preview::of(request, &known) else { return vec![] };
+async fn previewed(shared: &Shared, mut preview: Preview, began: Instant, now: Timestamp) -> Vec<String> {
     // Pods that are being made must not wait for these.
     let Ok(_turn) = PREVIEWS.try_acquire() else {
         return vec!["existing pods were not checked: too many such changes are under way".into()];

@@ -6,8 +6,8 @@ use regex::Regex;
 use super::expression::Expression;
 use crate::hardening::cel::string;
 
-/// What makes the part before the first slash a registry.
-static REGISTRY: Expression = Expression::new("[.:A-Z]|^localhost$");
+/// What makes the part before the first slash a registry. A bracket, as of an IPv6 address, can't stand in a path.
+static REGISTRY: Expression = Expression::new(r"[.:A-Z\[]|^localhost$");
 /// `[registry/]path[:tag][@digest]`, with the tag and the digest as groups.
 pub(super) static GRAMMAR: Expression = Expression::new(concat!(
     r"^(?:(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*",

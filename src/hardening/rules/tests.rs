@@ -72,6 +72,7 @@ fn requests(#[case] spec: Value, #[case] wanted: usize) {
 #[case::everything(json!({"allow": ["**"]}), "ghcr.io/a/b", true)]
 #[case::but_no_image_name_at_all(json!({"allow": ["**"]}), "UPPER", false)]
 #[case::denied(json!({"deny": ["docker.io/**"]}), "busybox", false)]
+#[case::brackets_are_no_path_of_docker_io(json!({"allow": ["docker.io/**"]}), "[1]/x", false)]
 #[case::old_name_of_the_same_registry(json!({"deny": ["docker.io/**"]}), "index.docker.io/library/busybox", false)]
 #[case::not_denied(json!({"deny": ["docker.io/**"]}), "quay.io/busybox", true)]
 #[case::digest(json!({"requireDigest": true}), &format!("a/b@sha256:{}", "0".repeat(64)), true)]
