@@ -4,7 +4,7 @@ CARGO ?= cargo
 DEMO_EXIT ?=
 export DEMO_EXIT
 
-.PHONY: demo test test-oldest bench mutants fuzz lint generate
+.PHONY: demo test test-judges test-oldest bench mutants fuzz lint generate
 
 ## Rampart's main job on a real control plane, step by step. DEMO_EXIT=1 ends it by itself.
 demo:
@@ -14,7 +14,12 @@ demo:
 ## Every test that needs no root.
 test:
 	$(CARGO) test --workspace
-	@echo "skipped: none of the tests; make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
+	@echo "skipped: none of the tests; make test-judges (judges from PyPI), make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
+
+## Judges that need more than Rust and Go: Python, and packages from PyPI.
+test-judges:
+	$(CARGO) build --quiet --workspace
+	e2e/judges/junit/run target/debug/rampart
 
 ## The tests of the real control plane, on the oldest Kubernetes that Rampart supports.
 test-oldest:
@@ -39,7 +44,7 @@ FUZZ_SECONDS ?= 600
 fuzz:
 	@# No sanitizer: unsafe code is forbidden here.
 	set -e; for target in review image; do mkdir -p fuzz/corpus/$$target; \
-	$(CARGO) +nightly fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	$(CARGO) +nightly fuzz run --sanitizer none --codegen-units 16 $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 	-max_total_time=$(FUZZ_SECONDS) -dict=fuzz/$$target.dict -max_len=16384 -timeout=10 -print_final_stats=1; done
 
 ## Formatting, lints, dependencies, generated files.

@@ -118,6 +118,22 @@ fn json_is_the_contract() {
 }
 
 #[test]
+fn a_verdict_that_a_cluster_may_change_says_so() {
+    let policy = "apiVersion: rampart.dev/v1alpha1\nkind: SecurityPolicy\nmetadata: {name: p, namespace: shop}\n\
+                  spec: {hardening: {mode: Enforce, podSecurity: {level: baseline}, rules: {resourceLimits: [memory]}}}\n";
+    let dir = dir(&[("policy.yaml", policy)]);
+    let path = dir.path().join("policy.yaml");
+    let (code, out, _) = check(&["-", "--policy", shown(&path)], GOOD);
+    assert_eq!(code, 1);
+    let note = "note: what hardening/resourceLimits finds may differ in a cluster: a LimitRange of the namespace sets";
+    assert_eq!(out.matches(note).count(), 1, "{out}");
+    let (_, out, _) = check(&["-", "--policy", shown(&path), "--output=json"], GOOD);
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    assert!(answer["dependsOn"]["hardening/resourceLimits"].is_string(), "{out}");
+    assert!(!check(&["-"], GOOD).1.contains("note:"), "the standards depend on no cluster");
+}
+
+#[test]
 fn policies_judge_their_own_namespace_in_their_own_mode() {
     let policy = |namespace: &str, mode: &str| {
         format!(

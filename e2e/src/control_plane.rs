@@ -315,7 +315,10 @@ impl Drop for ControlPlane {
 
 /// Starts a process whose output goes to `NAME.log` in the instance's directory, recorded so that it
 /// does not outlive a killed harness.
-pub(crate) fn spawn(dir: &Path, name: &str, mut command: Command) -> Result<Child> {
+///
+/// # Errors
+/// When it can't be started.
+pub fn spawn(dir: &Path, name: &str, mut command: Command) -> Result<Child> {
     let log = File::options().create(true).append(true).open(dir.join(format!("{name}.log")))?;
     let child = command
         .stdin(Stdio::null())
@@ -330,7 +333,8 @@ pub(crate) fn spawn(dir: &Path, name: &str, mut command: Command) -> Result<Chil
 }
 
 /// The end of a process' log.
-pub(crate) fn log_tail(dir: &Path, name: &str) -> String {
+#[must_use]
+pub fn log_tail(dir: &Path, name: &str) -> String {
     let mut text = String::new();
     if let Ok(mut file) = File::open(dir.join(format!("{name}.log"))) {
         let _ = file.read_to_string(&mut text);

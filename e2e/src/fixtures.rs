@@ -6,10 +6,11 @@ use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DynamicObject, Patch, PatchParams},
+    api::{DynamicObject, Patch, PatchParams, PostParams},
     core::{GroupVersionKind, TypeMeta},
     discovery::{self, Scope},
 };
+use rampart::hardening::Floor;
 use serde_json::{Value, json};
 
 use crate::wait;
@@ -80,6 +81,18 @@ pub async fn namespace(client: &Client, name: &str, labels: Value) -> Result<()>
 pub async fn ready_for_pods(client: &Client, namespace: &str) -> Result<()> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     wait::until("pods to be possible", wait::SOON, || async { Ok(accounts.get("default").await?) }).await.map(drop)
+}
+
+/// Puts admission policies into force, without Rampart running.
+///
+/// # Errors
+/// When the API server refuses one.
+pub async fn floors(client: &Client, floors: &[Floor]) -> Result<()> {
+    for floor in floors {
+        Api::all(client.clone()).create(&PostParams::default(), &floor.policy).await?;
+        Api::all(client.clone()).create(&PostParams::default(), &floor.binding).await?;
+    }
+    Ok(())
 }
 
 /// Installs Rampart's CRDs, roles and webhook configuration, with the webhook at `url`.

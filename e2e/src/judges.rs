@@ -49,6 +49,14 @@ pub fn live() -> Result<PathBuf> {
     build("live", &[])
 }
 
+/// The reference as a webhook of its own.
+///
+/// # Errors
+/// When Go is missing or the build fails.
+pub fn webhook() -> Result<PathBuf> {
+    build("webhook", &[])
+}
+
 /// Where the reference evaluator's module is unpacked: its fixtures are there.
 ///
 /// # Errors

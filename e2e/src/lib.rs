@@ -7,14 +7,17 @@
 //!   harness left behind;
 //! - [`operator`] runs Rampart as a process beside it, as its own service account;
 //! - [`proxy`] sits between the two and injects faults; [`audit`] counts what was written;
+//! - [`null_webhook`] admits whatever it is asked, and [`cores`] pins processes: figures need both;
 //! - [`wait`] waits for a condition with a deadline, which is the only way a test waits.
 
 pub mod audit;
 pub mod binaries;
 pub mod control_plane;
+pub mod cores;
 pub mod fixtures;
 pub mod judges;
 pub mod leftovers;
+pub mod null_webhook;
 pub mod operator;
 pub mod pki;
 pub mod pods;

@@ -124,9 +124,17 @@ impl Operator {
     /// # Errors
     /// When the binary can't be built or started.
     pub fn start(dir: &Path, kubeconfig: &Path, ports: Ports, flags: &[&str]) -> Result<Self> {
+        Self::start_part("run", dir, kubeconfig, ports, flags)
+    }
+
+    /// As [`Operator::start`], with the subcommand `webhook` or `controller`.
+    ///
+    /// # Errors
+    /// When the binary can't be built or started.
+    pub fn start_part(part: &str, dir: &Path, kubeconfig: &Path, ports: Ports, flags: &[&str]) -> Result<Self> {
         let mut command = Command::new(binary()?);
         command
-            .arg("run")
+            .arg(part)
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .env("RAMPART_IDENTITY", "e2e")
             .args(["--shutdown-delay=0s", "--webhook-names=127.0.0.1"])

@@ -20,12 +20,16 @@ pub fn known() -> Policies {
         let requirement = Requirement::try_from(&from_value(hardening).expect("a requirement")).expect("a requirement");
         Covering { origin: Origin::SecurityPolicy(mode.to_lowercase()), requirement, exceptions: Arc::default() }
     });
-    let wide = [("old", "restricted", "v1.18", "Warn"), ("base", "baseline", "v1.30", "Enforce")];
-    let wide = wide.map(|(name, level, version, mode)| {
+    let wide = [
+        ("old", "restricted", "v1.18", "Warn", "Preview"),
+        ("base", "baseline", "v1.30", "Enforce", "Disabled"),
+        ("mended", "restricted", "latest", "Audit", "Apply"),
+    ];
+    let wide = wide.map(|(name, level, version, mode, fix)| {
         let policy = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "ClusterSecurityPolicy",
             "metadata": {"name": name}, "spec": {
                 "namespaceSelector": {"matchLabels": {"team": "web"}},
-                "hardening": {"mode": mode, "podSecurity": {"level": level, "version": version}},
+                "hardening": {"mode": mode, "podSecurity": {"level": level, "version": version}, "fix": fix},
                 "exceptions": {"namespaces": [NAMESPACE], "maxDuration": "8760h"}}});
         let policy = ClusterWide::try_from(&from_value(policy).expect("a policy")).expect("a policy");
         (name.to_owned(), policy)

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use libfuzzer_sys::fuzz_target;
 use rampart::{
-    admission::{Preview, Request, Review, decide},
+    admission::{Fixed, Preview, Request, Review, decide, fix},
     hardening::{Covering, Enforcement, Kept, Policies},
 };
 use serde_json::{Value, json};
@@ -47,6 +47,17 @@ fn answered(request: &Request<'_>, enforcement: Enforcement) -> Value {
     serde_json::from_slice(&body).expect("an answer is JSON")
 }
 
+/// What is set in a pod; nobody is refused by it.
+fn fixed(request: &Request<'_>, enforcement: Enforcement) {
+    let (answer, outcomes) = fix(request, &WORLD.covering, enforcement, policies::now());
+    let body = answer.to_body(&request.uid).expect("an answer can be written");
+    let answer: Value = serde_json::from_slice(&body).expect("an answer is JSON");
+    assert_eq!(answer["response"]["allowed"], true, "{answer}");
+    let patched = answer["response"].get("patch").is_some();
+    assert_eq!(patched, outcomes.contains(&Fixed::Applied), "{answer}");
+    assert!(!patched || enforcement == Enforcement::InForce, "{answer}");
+}
+
 fuzz_target!(|body: &[u8]| {
     let Ok(request) = Review::parse(body) else { return };
     let own = request.kind.group == rampart::GROUP;
@@ -67,5 +78,6 @@ fuzz_target!(|body: &[u8]| {
         assert!(code.is_none_or(|code| codes.contains(&code)), "{answer}");
         assert!(response["status"]["message"].as_str().is_none_or(|message| !message.is_empty()), "{answer}");
         assert_eq!(answer, answered(&request, enforcement), "the same is decided again");
+        fixed(&request, enforcement);
     }
 });

@@ -35,7 +35,7 @@ pub(super) fn profile(request: &Request<'_>, policies: &[Covering], now: Timesta
         return None;
     }
     let (new, old): (Value, Value) =
-        (serde_json::from_str(request.object?.get()).ok()?, serde_json::from_str(request.old_object?.get()).ok()?);
+        (serde_json::from_str(request.object()?.get()).ok()?, serde_json::from_str(request.old_object?.get()).ok()?);
     let of =
         |pod: &Value| pod.pointer("/spec/ephemeralContainers").and_then(Value::as_array).cloned().unwrap_or_default();
     let name = |container: &Value| container.get("name").and_then(Value::as_str).map(ToOwned::to_owned);
@@ -52,8 +52,7 @@ pub(super) fn profile(request: &Request<'_>, policies: &[Covering], now: Timesta
             }
         }
         let text = pod.to_string();
-        let Ok(standards) = serde_json::from_str(&text) else { return false };
-        let seen = Seen { standards, rules: serde_json::from_str(&text).ok() };
+        let Ok(seen) = Seen::read(&text, true) else { return false };
         let found = findings(policies, &seen, now);
         found.iter().all(|finding| finding.covering.requirement.mode != HardeningMode::Enforce)
     };

@@ -2,6 +2,7 @@
 //! they say.
 
 mod debug;
+mod fix;
 mod own_kinds;
 mod preview;
 mod review;
@@ -9,11 +10,18 @@ mod rules;
 mod target;
 mod update;
 
-use jiff::Timestamp;
+use std::borrow::Cow;
 
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+
+pub use fix::{Fixed, fix};
 pub use preview::Preview;
 pub use review::{Answer, BadReview, Operation, Request, Review, Status};
-pub use rules::{WEBHOOK_CONFIGURATION, webhook_configuration};
+pub use rules::{
+    ENFORCE, ENFORCE_CONFIGURATION, FIX_CONFIGURATION, MUTATE, VALIDATE, WEBHOOK_CONFIGURATION, enforce_configuration,
+    fix_configuration, pods_client, webhook_configuration,
+};
 pub use target::{Target, template_path};
 
 use crate::{
@@ -32,17 +40,18 @@ pub fn decide(request: &Request<'_>, policies: &[Covering], enforcement: Enforce
     if !asked {
         return Answer::allow();
     }
-    let (Some(object), subject) = (request.object, target.subject()) else { return Answer::allow() };
-    let insignificant = subject == Subject::Pod
-        && request.operation == Operation::Update
-        && request.old_object.is_some_and(|old| update::is_insignificant(object.get(), old.get()));
-    if insignificant {
+    let subject = target.subject();
+    let insignificant = || {
+        let (new, old) = request.object().zip(request.old_object)?;
+        Some(update::is_insignificant(new.get(), old.get()))
+    };
+    if subject == Subject::Pod && request.operation == Operation::Update && insignificant() == Some(true) {
         return Answer::allow();
     }
-    match seen(target, object.get(), policies) {
+    match seen(request, target, policies) {
         Ok(Some(pod)) => answer(request, (policies, enforcement, now), subject, &pod),
-        // A template kind without a template, such as a ReplicationController that lets the API server
-        // refuse it.
+        // There is no object; or a template kind without a template, such as a ReplicationController that lets
+        // the API server refuse it.
         Ok(None) => Answer::allow(),
         Err(error) if subject == Subject::Pod => {
             Answer::deny(400, "BadRequest", format!("the object of the review can't be read: {error}"))
@@ -51,9 +60,14 @@ pub fn decide(request: &Request<'_>, policies: &[Covering], enforcement: Enforce
     }
 }
 
-fn seen<'a>(target: Target, object: &'a str, policies: &[Covering]) -> serde_json::Result<Option<Seen<'a>>> {
-    let Some(standards) = target.pod(object)? else { return Ok(None) };
-    let rules = if ask_rules(policies) { target.pod(object)? } else { None };
+fn seen<'a>(request: &'a Request<'_>, target: Target, policies: &[Covering]) -> serde_json::Result<Option<Seen<'a>>> {
+    let rules_asked = ask_rules(policies);
+    if let (Some((pod, _)), false) = (&request.new_pod, rules_asked) {
+        return Ok(Some(Seen { standards: Cow::Borrowed(pod), rules: None }));
+    }
+    let Some(object) = request.object().map(RawValue::get) else { return Ok(None) };
+    let Some(standards) = target.pod(object)?.map(Cow::Owned) else { return Ok(None) };
+    let rules = if rules_asked { target.pod(object)? } else { None };
     Ok(Some(Seen { standards, rules }))
 }
 
@@ -74,6 +88,9 @@ fn answer(
         Answer::deny(403, "Forbidden", format!("pods \"{name}\" is forbidden: {what}"))
     };
     answer.warnings = verdict.warnings;
+    if subject == Subject::Template {
+        answer.warnings.extend(fix::told_of_template(request, policies, now));
+    }
     let enforced: Vec<String> = policies
         .iter()
         .filter(|covering| covering.requirement.mode == HardeningMode::Enforce && subject == Subject::Pod)

@@ -11,7 +11,7 @@ use crate::{
 };
 
 pub(super) fn decide(request: &Request<'_>) -> Answer {
-    let Some(object) = request.object else { return Answer::allow() };
+    let Some(object) = request.object() else { return Answer::allow() };
     if !matches!(request.operation, Operation::Create | Operation::Update) {
         return Answer::allow();
     }

@@ -58,19 +58,19 @@ impl Preview {
         let (namespace, asked) = match (&*request.kind.group, &*request.kind.kind) {
             (crate::GROUP, "SecurityPolicy") => {
                 let requirement = |object| Requirement::try_from(&read::<SecurityPolicy>(object)?.spec.hardening?).ok();
-                let new = changed(requirement(request.object)?, requirement(request.old_object).as_ref())?;
+                let new = changed(requirement(request.object())?, requirement(request.old_object).as_ref())?;
                 let namespace = request.namespace.as_deref().unwrap_or_default().to_owned();
                 (Some(namespace), vec![Asked::new(Origin::SecurityPolicy(name()), new, None)])
             }
             (crate::GROUP, "ClusterSecurityPolicy") => {
                 let wide = |object| ClusterWide::try_from(&read::<ClusterSecurityPolicy>(object)?).ok();
-                let new = changed(wide(request.object)?, wide(request.old_object).as_ref())?;
+                let new = changed(wide(request.object())?, wide(request.old_object).as_ref())?;
                 let origin = Origin::ClusterSecurityPolicy(name());
                 (None, vec![Asked::new(origin, new.requirement.clone(), Some(new))])
             }
             ("", "Namespace") => {
                 let labels = |object| Some(read::<Namespace>(object)?.metadata.labels.unwrap_or_default());
-                let (new, old) = (labels(request.object)?, labels(request.old_object)?);
+                let (new, old) = (labels(request.object())?, labels(request.old_object)?);
                 let covers = |policy: &ClusterWide| policy.covers(&name(), &new) && !policy.covers(&name(), &old);
                 let newly = known.wide.iter().filter(|(_, policy)| covers(policy));
                 let asked = newly.map(|(of, it)| {

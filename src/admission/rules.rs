@@ -1,37 +1,46 @@
-//! The webhook configuration: which requests the API server sends here. It is written from the same
+//! The webhook configurations: which requests the API server sends here. They are written from the same
 //! table that reads them.
 
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhook, MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
+};
 use serde_json::{Value, json};
 
 use super::target::TEMPLATES;
-use crate::{GROUP, hardening::SYSTEM_NAMESPACES};
+use crate::{
+    GROUP,
+    api::labels::{MANAGED_BY, MANAGER, PART, WEBHOOK},
+    hardening::SYSTEM_NAMESPACES,
+};
 
-/// Name of the configuration.
+/// Name of the configuration that is shipped.
 pub const WEBHOOK_CONFIGURATION: &str = "rampart";
+/// Name of the one that exists while something is refused by the webhook alone.
+pub const ENFORCE_CONFIGURATION: &str = "rampart-enforce";
+/// Name of the one that exists while some policy completes pods.
+pub const FIX_CONFIGURATION: &str = "rampart-fix";
+/// Path of what judges.
+pub const VALIDATE: &str = "/validate";
+/// Path of what judges where nothing else refuses; beside [`VALIDATE`], so that nothing is counted twice.
+pub const ENFORCE: &str = "/enforce";
+/// Path of what completes pods.
+pub const MUTATE: &str = "/mutate";
+/// The webhook that is asked about pods, in the configuration that is shipped.
+const PODS: &str = "pods";
+/// The label by which a namespace can always be selected.
+const NAME: &str = "kubernetes.io/metadata.name";
+/// What every pod of a namespace waits for, at most, in seconds.
+const TIMEOUT: i32 = 3;
 
 /// The ValidatingWebhookConfiguration, for a webhook behind `client_config`. The operator adds the
 /// `caBundle`; every other default of the API server is spelled out, so that GitOps sees no drift.
 #[must_use]
 pub fn webhook_configuration(client_config: &Value) -> Value {
+    let everywhere = json!({"key": NAME, "operator": "NotIn", "values": SYSTEM_NAMESPACES});
     let webhook = |name: &str, failure_policy: &str, rules: Value| {
-        json!({
-            "name": format!("{name}.{GROUP}"),
-            "admissionReviewVersions": ["v1"],
-            "clientConfig": client_config,
-            "failurePolicy": failure_policy,
-            "matchPolicy": "Equivalent",
-            "objectSelector": {},
-            "sideEffects": "None",
-            "timeoutSeconds": 3,
-            "rules": rules,
-            "namespaceSelector": {"matchExpressions": [
-                {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": SYSTEM_NAMESPACES},
-            ]},
-        })
-    };
-    let scoped = |groups: &[&str], versions: &[&str], operations: &[&str], resources: &[&str], scope: &str| {
-        json!({"apiGroups": groups, "apiVersions": versions, "operations": operations, "resources": resources,
-               "scope": scope})
+        webhook((name, failure_policy), client_config, &everywhere, &rules)
     };
     let rule = |groups: &[&str], versions: &[&str], operations: &[&str], resources: &[&str]| {
         scoped(groups, versions, operations, resources, "Namespaced")
@@ -58,9 +67,95 @@ pub fn webhook_configuration(client_config: &Value) -> Value {
         "metadata": {"name": WEBHOOK_CONFIGURATION, "labels": {"app.kubernetes.io/name": "rampart"}},
         "webhooks": [
             webhook("own-kinds", "Fail", json!([own, cluster_wide])),
-            webhook("pods", "Ignore", json!(pods)),
+            webhook(PODS, "Ignore", json!(pods)),
             webhook("templates", "Ignore", json!(templates)),
             webhook("namespaces", "Ignore", json!([scoped(&[""], &["v1"], &["UPDATE"], &["namespaces"], "Cluster")])),
         ],
     })
+}
+
+fn scoped(groups: &[&str], versions: &[&str], operations: &[&str], resources: &[&str], scope: &str) -> Value {
+    json!({"apiGroups": groups, "apiVersions": versions, "operations": operations, "resources": resources,
+           "scope": scope})
+}
+
+/// A webhook as the API server stores it, asked about the namespaces of which an expression on their labels holds.
+fn webhook((name, failure_policy): (&str, &str), client: &Value, namespaces: &Value, rules: &Value) -> Value {
+    json!({
+        "name": format!("{name}.{GROUP}"),
+        "admissionReviewVersions": ["v1"],
+        "clientConfig": client,
+        "failurePolicy": failure_policy,
+        "matchPolicy": "Equivalent",
+        "objectSelector": {},
+        "sideEffects": "None",
+        "timeoutSeconds": TIMEOUT,
+        "rules": rules,
+        "namespaceSelector": {"matchExpressions": [namespaces]},
+    })
+}
+
+/// Where the API server finds the webhook that it asks about pods, if it can trust it.
+#[must_use]
+pub fn pods_client(shipped: &ValidatingWebhookConfiguration) -> Option<&WebhookClientConfig> {
+    let pods = shipped.webhooks.iter().flatten().find(|webhook| webhook.name.starts_with(&format!("{PODS}.")));
+    pods.map(|webhook| &webhook.client_config).filter(|client| client.ca_bundle.is_some())
+}
+
+/// The ValidatingWebhookConfiguration `rampart-enforce`, for namespaces where a webhook alone refuses: there no
+/// pod is made without its word. `None` where `shipped` says no path that another can stand for.
+#[must_use]
+pub fn enforce_configuration(
+    shipped: &WebhookClientConfig,
+    namespaces: &BTreeSet<String>,
+) -> Option<ValidatingWebhookConfiguration> {
+    let pods = json!([pods(&["CREATE", "UPDATE"], "pods"), pods(&["UPDATE"], "pods/ephemeralcontainers")]);
+    let webhook = named(("enforce", "Fail"), (shipped, ENFORCE), namespaces, &pods)?;
+    serde_json::from_value(json!({"metadata": metadata(ENFORCE_CONFIGURATION), "webhooks": [webhook]})).ok()
+}
+
+/// The MutatingWebhookConfiguration `rampart-fix`, for namespaces where pods are completed. What a later webhook
+/// adds to a pod is completed, too. `None` as [`enforce_configuration`].
+#[must_use]
+pub fn fix_configuration(
+    shipped: &WebhookClientConfig,
+    namespaces: &BTreeSet<String>,
+) -> Option<MutatingWebhookConfiguration> {
+    let webhook = named(("fix", "Ignore"), (shipped, MUTATE), namespaces, &json!([pods(&["CREATE"], "pods")]))?;
+    let webhook =
+        MutatingWebhook { reinvocation_policy: Some("IfNeeded".into()), ..serde_json::from_value(webhook).ok()? };
+    serde_json::from_value(json!({"metadata": metadata(FIX_CONFIGURATION), "webhooks": [webhook]})).ok()
+}
+
+fn pods(operations: &[&str], resource: &str) -> Value {
+    scoped(&[""], &["v1"], operations, &[resource], "Namespaced")
+}
+
+fn metadata(name: &str) -> Value {
+    json!({"name": name,
+           "labels": {"app.kubernetes.io/name": "rampart", MANAGED_BY: MANAGER, PART: WEBHOOK}})
+}
+
+/// A webhook at another path of the shipped server, asked about namespaces by name.
+fn named(
+    webhook: (&str, &str),
+    (shipped, path): (&WebhookClientConfig, &str),
+    namespaces: &BTreeSet<String>,
+    rules: &Value,
+) -> Option<Value> {
+    let client = serde_json::to_value(at(shipped, path)?).ok()?;
+    let namespaces = json!({"key": NAME, "operator": "In", "values": namespaces});
+    Some(self::webhook(webhook, &client, &namespaces, rules))
+}
+
+/// The same server, at another path.
+fn at(shipped: &WebhookClientConfig, path: &str) -> Option<WebhookClientConfig> {
+    let moved = |from: &str| Some(format!("{}{path}", from.strip_suffix(VALIDATE)?));
+    let mut client = shipped.clone();
+    match (&mut client.url, &mut client.service) {
+        (Some(url), _) => *url = moved(url)?,
+        (None, Some(service)) => service.path = Some(moved(service.path.as_deref()?)?),
+        (None, None) => return None,
+    }
+    Some(client)
 }

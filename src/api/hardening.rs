@@ -21,10 +21,28 @@ pub struct Hardening {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<Rules>,
     /// Generate keeps a ValidatingAdmissionPolicy for what is enforced, so that the API server refuses by
-    /// itself, whether Rampart runs or not; None leaves refusing to the webhook, which is skipped while
-    /// it is away.
+    /// itself, whether Rampart runs or not; None leaves refusing to the webhook, without which no pod of
+    /// the namespace can be made.
     #[serde(default)]
     pub admission_policy: AdmissionPolicy,
+    /// Apply sets, in pods that are being created, what the policy asks and the pod leaves unset, where
+    /// the pod then meets the policy; nothing that is set is changed, and Windows pods are left alone.
+    /// Preview only tells whoever creates the pod. It is the webhook that sets it: while it is away, pods
+    /// are as they were asked for, and a policy that is enforced refuses them.
+    #[serde(default)]
+    pub fix: Fix,
+}
+
+/// Whether pods are completed by what a policy asks.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fix {
+    /// They are not.
+    #[default]
+    Disabled,
+    /// What would be set is told.
+    Preview,
+    /// They are.
+    Apply,
 }
 
 /// Whether what is enforced becomes a ValidatingAdmissionPolicy.

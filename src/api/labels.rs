@@ -34,5 +34,7 @@ pub const CONFIRM_PRUNE: &str = "rampart.dev/confirm-prune";
 pub const PART: &str = "rampart.dev/part";
 /// Value of [`PART`]: a NetworkPolicy that opens the other end of a connection.
 pub const RECIPROCAL: &str = "reciprocal";
+/// Value of [`PART`]: a webhook configuration that exists only while some policy needs it.
+pub const WEBHOOK: &str = "webhook";
 /// Value of [`PART`]: an admission policy, or its binding, that enforces hardening.
 pub const FLOOR: &str = "floor";

@@ -30,7 +30,7 @@ pub use cluster_security_policy::{
 };
 pub use duration::GoDuration;
 pub use hardening::{
-    AdmissionPolicy, Enforcer, Hardening, HardeningMode, HardeningStatus, Level, PodCounts, PodSecurity, Sample,
+    AdmissionPolicy, Enforcer, Fix, Hardening, HardeningMode, HardeningStatus, Level, PodCounts, PodSecurity, Sample,
 };
 pub use invalid::Invalid;
 pub use key_record::{ApiKeyRef, KeyRecord, KeyRecordSpec, RecordState};

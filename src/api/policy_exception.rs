@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
     printcolumn(name = "Pods", type_ = "integer", json_path = ".status.podsRelying"),
-    printcolumn(name = "Expires", type_ = "date", json_path = ".spec.expiresAt"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expiresAt"),
     printcolumn(name = "Why", type_ = "string", json_path = ".spec.reason", priority = 1),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),

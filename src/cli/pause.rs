@@ -5,15 +5,16 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::Args;
 use jiff::SignedDuration;
-use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration};
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::json;
 
 use super::BAD_INPUT;
 use crate::{
+    admission::ENFORCE_CONFIGURATION,
     api::{
         GoDuration,
         labels::{FLOOR, PART},
@@ -85,6 +86,7 @@ impl PauseCommand {
             let client = self.cluster.client().await?;
             set(&client, &self.cluster.namespace, &pause).await?;
             let bindings = set_actions(&client, "Audit").await?;
+            stop_waiting(&client).await?;
             eprintln!("hardening is audited only until {until}, by {bindings} admission policies and the webhook");
             eprintln!("`rampart resume` ends it now; without the operator running, nothing else does");
             Ok(ExitCode::SUCCESS)
@@ -106,6 +108,14 @@ impl ResumeCommand {
 
 pub(super) fn block_on<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(task)
+}
+
+/// Takes away what makes pods wait for the webhook; the operator makes it anew when the pause is over.
+async fn stop_waiting(client: &Client) -> Result<()> {
+    let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    let doing = || format!("deleting the webhook configuration {ENFORCE_CONFIGURATION}");
+    found(call(doing, api.delete(ENFORCE_CONFIGURATION, &DeleteParams::default())).await)?;
+    Ok(())
 }
 
 /// Sets what every binding of the floor does; the operator, where it runs, does the same.

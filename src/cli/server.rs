@@ -26,7 +26,7 @@ use crate::{
     },
     controllers::{
         ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, Hardened, PolicyExceptions,
-        RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies,
+        RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Webhooks,
     },
     network::Facts,
     runtime::{
@@ -224,6 +224,7 @@ impl Options {
         let index = (policies.0.clone(), policies.2.clone());
         let scan = Scanner::spawn(&context, index.clone(), leadership.clone(), tasks);
         PolicyExceptions::spawn(&context, index, scan.clone(), leadership.clone(), tasks);
+        Webhooks::spawn(&context, policies.clone(), leadership.clone(), tasks);
         let in_force = Floors::spawn(&context, policies, leadership.clone(), self.namespace.clone(), tasks);
         let hardened = Hardened { in_force, scan };
         ClusterSecurityPolicies::spawn(&context, hardened.clone(), leadership.clone(), tasks);

@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, fmt::Debug};
 
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    api::admissionregistration::v1::{
+        MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+        ValidatingWebhookConfiguration,
+    },
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -35,24 +38,26 @@ impl Kept for k8s_openapi::api::networking::v1::NetworkPolicy {
     }
 }
 
-impl Kept for ValidatingAdmissionPolicy {
-    fn same_content(&self, other: &Self) -> bool {
-        self.spec == other.spec
-    }
+/// Kinds whose content is one field, which the API server stores as it was written.
+macro_rules! kept {
+    ($($kind:ty: $field:ident,)*) => {$(
+        impl Kept for $kind {
+            fn same_content(&self, other: &Self) -> bool {
+                self.$field == other.$field
+            }
 
-    fn take_content(&mut self, other: &Self) {
-        self.spec.clone_from(&other.spec);
-    }
+            fn take_content(&mut self, other: &Self) {
+                self.$field.clone_from(&other.$field);
+            }
+        }
+    )*};
 }
 
-impl Kept for ValidatingAdmissionPolicyBinding {
-    fn same_content(&self, other: &Self) -> bool {
-        self.spec == other.spec
-    }
-
-    fn take_content(&mut self, other: &Self) {
-        self.spec.clone_from(&other.spec);
-    }
+kept! {
+    ValidatingAdmissionPolicy: spec,
+    ValidatingAdmissionPolicyBinding: spec,
+    ValidatingWebhookConfiguration: webhooks,
+    MutatingWebhookConfiguration: webhooks,
 }
 
 /// What keeping an object took.

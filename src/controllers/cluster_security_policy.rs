@@ -80,7 +80,7 @@ impl ClusterSecurityPolicies {
     ) -> HardeningStatus {
         let enforcers = {
             let in_force = self.hardened.in_force.borrow();
-            in_force.enforcers(asked, in_force.clusters.get(name) == Some(&asked.standard()))
+            in_force.enforcers(asked, None, in_force.clusters.get(name) == Some(&asked.standard()))
         };
         let by = enforcers.map(|enforcers| {
             enforcers.tell(conditions);

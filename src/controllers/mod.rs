@@ -10,11 +10,13 @@ mod cluster_facts;
 mod cluster_security_policy;
 mod floor;
 mod network_index;
+mod news;
 mod policy_exception;
 mod pruning;
 mod retention_policy;
 mod scan;
 mod security_policy;
+mod webhooks;
 
 use std::{
     collections::BTreeSet,
@@ -48,6 +50,7 @@ pub use policy_exception::PolicyExceptions;
 pub use retention_policy::{RetentionPolicies, Settings as RetentionSettings};
 pub use scan::Scanner;
 pub use security_policy::SecurityPolicies;
+pub use webhooks::Webhooks;
 
 use crate::{
     cluster::{Class, Error, client::PAGE, events::Events},

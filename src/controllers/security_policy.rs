@@ -207,7 +207,7 @@ impl SecurityPolicies {
             let in_force = self.hardened.in_force.borrow();
             let standards = in_force.floor.get(&owner.namespace);
             let floor = standards.is_some_and(|standards| standards.contains(&requirement.standard()));
-            in_force.enforcers(&requirement, floor)
+            in_force.enforcers(&requirement, Some(&owner.namespace), floor)
         };
         let scan = self.hardened.scan.borrow().clone();
         let counted = scan.as_ref().and_then(|it| it.own.get(&(owner.namespace.clone(), owner.name.clone())));
@@ -302,6 +302,7 @@ async fn wake_for_floor(
             now.webhook != before.webhook
                 || now.paused != before.paused
                 || now.floor.get(namespace) != before.floor.get(namespace)
+                || now.webhook_alone.contains(namespace) != before.webhook_alone.contains(namespace)
         };
         for root in roots.store.state_filter(|root| differs(root.namespace().as_deref().unwrap_or_default())) {
             let _ = one.send(ObjectRef::from_obj(root.as_ref()));

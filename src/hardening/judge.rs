@@ -1,6 +1,6 @@
 //! The verdict on a pod: every policy decides, and the strictest wins.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use jiff::Timestamp;
 use rampart_pss::{Pod, Violation, aggregate, explain, explain_except, reasons};
@@ -54,9 +54,20 @@ pub struct Finding<'p> {
 #[derive(Debug)]
 pub struct Seen<'a> {
     /// As the standards see it.
-    pub standards: Pod<'a>,
+    pub standards: Cow<'a, Pod<'a>>,
     /// As rules and exceptions see it; `None` where there are none.
     pub rules: Option<RulesPod>,
+}
+
+impl<'a> Seen<'a> {
+    /// Reads a pod from JSON, with what rules look at where they are asked.
+    ///
+    /// # Errors
+    /// When it has not the shape of a pod.
+    pub fn read(json: &'a str, rules: bool) -> serde_json::Result<Self> {
+        let rules = rules.then(|| serde_json::from_str(json)).transpose()?;
+        Ok(Self { standards: Cow::Owned(serde_json::from_str(json)?), rules })
+    }
 }
 
 /// Whether some policy asks rules of a pod, or has exceptions.
@@ -220,17 +231,20 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::{api::AdmissionPolicy, hardening::Rules};
+    use crate::{
+        api::{AdmissionPolicy, Fix},
+        hardening::Rules,
+    };
 
     fn bare() -> Seen<'static> {
         let standards = serde_json::from_str(r#"{"spec": {"containers": [{"name": "a"}]}}"#).unwrap();
-        Seen { standards, rules: None }
+        Seen { standards: Cow::Owned(standards), rules: None }
     }
 
     fn covering(policy: &str, mode: HardeningMode) -> Covering {
-        let admission_policy = AdmissionPolicy::Generate;
+        let (admission_policy, fix) = (AdmissionPolicy::Generate, Fix::Disabled);
         let (level, version, rules) = (Level::Restricted, Version::LATEST, Rules::default());
-        let requirement = Requirement { mode, level, version, rules, admission_policy };
+        let requirement = Requirement { mode, level, version, rules, admission_policy, fix };
         Covering { origin: Origin::SecurityPolicy(policy.into()), requirement, exceptions: Arc::default() }
     }
 

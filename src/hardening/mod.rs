@@ -3,6 +3,7 @@
 mod cel;
 mod defaults;
 mod exception;
+mod fix;
 mod floor;
 mod judge;
 mod policies;
@@ -14,6 +15,7 @@ mod scope;
 
 pub use defaults::{default_pod, default_template};
 pub use exception::{Covered, Exception, Permission};
+pub use fix::{Mend, mend};
 pub use floor::{Floor, Place, SELECTOR, compile, extent};
 pub use judge::{Covering, Enforcement, Finding, Origin, Seen, Subject, Verdict, ask_rules, findings, judge};
 pub use policies::{FLOORS, Policies};

@@ -1,13 +1,13 @@
 //! Every policy of a cluster: which of them cover a namespace, and what admission policies must enforce.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use jiff::Timestamp;
 
-use super::{ClusterWide, Covering, Demand, Exception, Exceptions, Origin, Standard, is_system_namespace};
+use super::{ClusterWide, Covering, Demand, Exception, Exceptions, Origin, Requirement, Standard, is_system_namespace};
 use crate::api::HardeningMode;
 
 /// Different requirements of one namespace that become admission policies: each costs every pod of the
@@ -56,6 +56,31 @@ impl Policies {
             return if wide.is_empty() { own } else { wide.into_iter().chain(own.iter().cloned()).collect() };
         }
         wide.into_iter().chain(own.iter().cloned()).map(|covering| excepting(covering, &permitted)).collect()
+    }
+
+    /// Namespaces where pods are completed, or would be.
+    #[must_use]
+    pub fn fixing(&self) -> BTreeSet<String> {
+        self.namespaces_where(Requirement::fixes)
+    }
+
+    /// Namespaces where something is refused that admission policies do not refuse.
+    #[must_use]
+    pub fn needing_webhook(&self) -> BTreeSet<String> {
+        let crowded = |namespace: &&String| asked(&self.own(namespace)).len() > FLOORS;
+        let mut found = self.namespaces_where(Requirement::needs_webhook);
+        found.extend(self.own.keys().filter(crowded).cloned());
+        found
+    }
+
+    /// Namespaces that a policy covers of which that is true; no webhook is ever asked about system namespaces.
+    fn namespaces_where(&self, is_so: impl Fn(&Requirement) -> bool) -> BTreeSet<String> {
+        let own = self.own.keys().filter(|namespace| self.own(namespace).iter().any(|it| is_so(&it.requirement)));
+        let wide: Vec<&ClusterWide> = self.wide.values().filter(|policy| is_so(&policy.requirement)).collect();
+        let covered = self.labels.iter().filter(|(namespace, labels)| {
+            !is_system_namespace(namespace) && wide.iter().any(|policy| policy.covers(namespace, labels))
+        });
+        own.chain(covered.map(|(namespace, _)| namespace)).cloned().collect()
     }
 
     /// A policy with the exceptions from it that are permitted in a namespace.
@@ -109,13 +134,94 @@ fn excepting(covering: Covering, permitted: &[Exception]) -> Covering {
 /// The standards that policies of a namespace enforce, each with the exceptions that name every one of
 /// those that do: what another policy refuses must stay refused.
 fn standards(policies: &[Covering], exceptions: &[Exception]) -> BTreeMap<Standard, Exceptions> {
-    let mut asking: BTreeMap<Standard, Vec<&Origin>> = BTreeMap::new();
-    for covering in policies.iter().filter(|covering| covering.requirement.has_floor()) {
-        asking.entry(covering.requirement.standard()).or_default().push(&covering.origin);
-    }
     let lifting = |origins: Vec<&Origin>| {
         let names_all = |it: &&Exception| origins.iter().all(|origin| it.policies.contains(*origin));
         exceptions.iter().filter(names_all).cloned().collect()
     };
-    asking.into_iter().take(FLOORS).map(|(standard, origins)| (standard, lifting(origins))).collect()
+    asked(policies).into_iter().take(FLOORS).map(|(standard, origins)| (standard, lifting(origins))).collect()
+}
+
+/// The standards that admission policies shall enforce for policies of a namespace, and who asks for each.
+fn asked(policies: &[Covering]) -> BTreeMap<Standard, Vec<&Origin>> {
+    let mut asking: BTreeMap<Standard, Vec<&Origin>> = BTreeMap::new();
+    for covering in policies.iter().filter(|covering| covering.requirement.has_floor()) {
+        asking.entry(covering.requirement.standard()).or_default().push(&covering.origin);
+    }
+    asking
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn requirement(more: &Value) -> Requirement {
+        let mut hardening = json!({"mode": "Enforce", "podSecurity": {"level": "restricted"}});
+        hardening.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap()
+    }
+
+    fn own(namespace: &str, asked: &[Value]) -> (String, Arc<[Covering]>) {
+        let covering = |(nth, more): (usize, &Value)| Covering {
+            origin: Origin::SecurityPolicy(nth.to_string()),
+            requirement: requirement(more),
+            exceptions: Arc::default(),
+        };
+        (namespace.into(), asked.iter().enumerate().map(covering).collect())
+    }
+
+    fn names(found: BTreeSet<String>) -> Vec<String> {
+        found.into_iter().collect()
+    }
+
+    #[test]
+    fn the_webhook_is_needed_where_no_admission_policy_refuses() {
+        let many: Vec<Value> = (0..=FLOORS)
+            .map(|minor| json!({"podSecurity": {"level": "baseline", "version": format!("v1.{minor}")}}))
+            .collect();
+        let none = json!({"admissionPolicy": "None"});
+        let policies = Policies {
+            own: Arc::new(
+                [
+                    own("generated", &[json!({})]),
+                    own("none", &[json!({}), none.clone()]),
+                    own("only-audited", &[json!({"mode": "Audit", "admissionPolicy": "None"})]),
+                    own(
+                        "nothing-to-refuse",
+                        &[json!({"podSecurity": {"level": "privileged"}, "admissionPolicy": "None"})],
+                    ),
+                    own("crowded", &many),
+                    own("kube-system", &[none]),
+                ]
+                .into(),
+            ),
+            ..Policies::default()
+        };
+        assert_eq!(names(policies.needing_webhook()), ["crowded", "none"]);
+    }
+
+    #[test]
+    fn pods_are_fixed_where_a_policy_says_so_by_name_or_by_label() {
+        let wide: crate::api::ClusterSecurityPolicy = serde_json::from_value(json!({
+            "metadata": {"name": "w"}, "spec": {
+                "namespaceSelector": {"matchLabels": {"team": "a"}}, "includeSystemNamespaces": ["kube-system"],
+                "hardening": {"mode": "Audit", "podSecurity": {"level": "restricted"}, "fix": "Preview"}},
+        }))
+        .unwrap();
+        let labels = |team: &str| BTreeMap::from([("team".to_owned(), team.to_owned())]);
+        let policies = Policies {
+            own: Arc::new(
+                [own("own", &[json!({"fix": "Apply"})]), own("off", &[json!({"fix": "Apply", "mode": "Disabled"})])]
+                    .into(),
+            ),
+            wide: Arc::new([("w".to_owned(), ClusterWide::try_from(&wide).unwrap())].into()),
+            labels: Arc::new(
+                [("a".to_owned(), labels("a")), ("b".to_owned(), labels("b")), ("kube-system".to_owned(), labels("a"))]
+                    .into(),
+            ),
+            ..Policies::default()
+        };
+        assert_eq!(names(policies.fixing()), ["a", "own"]);
+    }
 }

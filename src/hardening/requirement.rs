@@ -3,7 +3,7 @@
 use rampart_pss::{Level, Version};
 
 use super::Rules;
-use crate::api::{self, AdmissionPolicy, HardeningMode, Invalid};
+use crate::api::{self, AdmissionPolicy, Fix, HardeningMode, Invalid};
 
 /// What a policy asks of pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Requirement {
     pub rules: Rules,
     /// Whether the API server shall refuse by itself, by admission policy.
     pub admission_policy: AdmissionPolicy,
+    /// Whether pods are completed by what it asks.
+    pub fix: Fix,
 }
 
 /// What an admission policy refuses.
@@ -36,17 +38,31 @@ impl Requirement {
     /// like the newest, and share its policy: a namespace can't have one made for each number.
     #[must_use]
     pub fn standard(&self) -> Standard {
-        let known = self.version == Version::minor(self.version.known_minor());
-        let version = if known { self.version } else { Version::LATEST };
+        let version = if self.version.is_future() { Version::LATEST } else { self.version };
         Standard { level: self.level, version, rules: self.rules.clone() }
+    }
+
+    /// Whether it refuses some pod.
+    fn refuses(&self) -> bool {
+        self.mode == HardeningMode::Enforce && (self.level != Level::Privileged || !self.rules.is_empty())
     }
 
     /// Whether there is to be an admission policy for it.
     #[must_use]
     pub fn has_floor(&self) -> bool {
-        self.mode == HardeningMode::Enforce
-            && self.admission_policy == AdmissionPolicy::Generate
-            && (self.level != Level::Privileged || !self.rules.is_empty())
+        self.refuses() && self.admission_policy == AdmissionPolicy::Generate
+    }
+
+    /// Whether the webhook alone refuses what it refuses.
+    #[must_use]
+    pub fn needs_webhook(&self) -> bool {
+        self.refuses() && self.admission_policy == AdmissionPolicy::None
+    }
+
+    /// Whether pods are completed by it, or whoever makes them is told how they would be.
+    #[must_use]
+    pub fn fixes(&self) -> bool {
+        self.fix != Fix::Disabled && self.mode != HardeningMode::Disabled
     }
 }
 
@@ -64,7 +80,8 @@ impl TryFrom<&api::Hardening> for Requirement {
             Invalid::at("spec.hardening.podSecurity.version", error.to_string())
         })?;
         let rules = hardening.rules.as_ref().map(Rules::try_from).transpose()?.unwrap_or_default();
-        Ok(Self { mode: hardening.mode, level, version, rules, admission_policy: hardening.admission_policy })
+        let (admission_policy, fix) = (hardening.admission_policy, hardening.fix);
+        Ok(Self { mode: hardening.mode, level, version, rules, admission_policy, fix })
     }
 }
 

@@ -13,8 +13,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use rampart_pss::Version;
+
 use crate::{
-    admission::{Answer, Operation, Request, Target},
+    admission::{Answer, Fixed, Operation, Request, Target},
     api::{HardeningMode, PodCounts},
     hardening::Covering,
 };
@@ -62,10 +64,14 @@ pub struct EvaluationLabels {
     pub mode: &'static str,
     /// Level of the standard.
     pub policy_level: &'static str,
+    /// Its version: `latest`, `v1.N`, or `future` for one that is not known yet.
+    pub policy_version: String,
     /// `pod` or `controller`.
     pub resource: &'static str,
     /// `create` or `update`.
     pub request_operation: &'static str,
+    /// `ephemeralcontainers` or `resize`, or empty.
+    pub subresource: &'static str,
 }
 
 /// Labels of a request to the API server.
@@ -145,6 +151,8 @@ pub struct Metrics {
     pub invalid_objects: Family<KindLabel, Counter>,
     /// Pods that policies cover, by the worst that any of them says.
     pub pods: Family<ResultLabel, Gauge>,
+    /// Pods that were to be fixed, by outcome, once for each policy that asks.
+    pub fixes: Family<ResultLabel, Counter>,
     /// Key rotations by outcome.
     pub rotations: Family<ResultLabel, Counter>,
     /// Objects that retention deleted.
@@ -185,6 +193,7 @@ impl Default for Metrics {
             prune_held: Family::default(),
             invalid_objects: Family::default(),
             pods: Family::default(),
+            fixes: Family::default(),
             rotations: Family::default(),
             retention_deleted: Counter::default(),
             retention_breaker: Counter::default(),
@@ -220,6 +229,7 @@ impl Metrics {
         of.register("prune_held", "Orphans that the prune brake holds", self.prune_held.clone());
         of.register("invalid_objects", "Objects that could not be read", self.invalid_objects.clone());
         of.register("pods", "Unfinished pods that policies cover, by the worst verdict", self.pods.clone());
+        of.register("pod_fixes", "Pods that were to be fixed, by outcome", self.fixes.clone());
         of.register("apikey_rotation", "Key rotations by outcome", self.rotations.clone());
         of.register("retention_deleted", "Objects that retention deleted", self.retention_deleted.clone());
         of.register(
@@ -250,6 +260,18 @@ impl Metrics {
         }
     }
 
+    /// Counts what came of fixing a pod.
+    pub fn count_fixes(&self, outcomes: &[Fixed]) {
+        for outcome in outcomes {
+            let result = match outcome {
+                Fixed::Applied => "applied",
+                Fixed::Previewed => "previewed",
+                Fixed::Impossible => "impossible",
+            };
+            self.fixes.get_or_create(&ResultLabel { result }).inc();
+        }
+    }
+
     /// Counts what was decided about a pod or a template, once for each policy that covers it.
     pub fn count_review(&self, request: &Request<'_>, answer: &Answer, policies: &[Covering]) {
         let Some(target) = Target::of(request) else { return };
@@ -262,10 +284,22 @@ impl Metrics {
                     HardeningMode::Audit | HardeningMode::Disabled => "audit",
                 },
                 policy_level: requirement.level.as_str(),
+                policy_version: version_label(requirement.version),
                 resource: if target == Target::Pod { "pod" } else { "controller" },
                 request_operation: if request.operation == Operation::Create { "create" } else { "update" },
+                subresource: match request.sub_resource.as_deref() {
+                    Some("ephemeralcontainers") => "ephemeralcontainers",
+                    Some("resize") => "resize",
+                    _ => "",
+                },
             };
             self.evaluations.get_or_create(&labels).inc();
         }
     }
+}
+
+/// How Pod Security Admission labels versions (`k8s.io/pod-security-admission`, metrics/metrics.go): tenants
+/// write them, and must not make as many time series as there are numbers.
+fn version_label(version: Version) -> String {
+    if version.is_future() { "future".into() } else { version.to_string() }
 }

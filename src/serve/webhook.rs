@@ -1,4 +1,5 @@
-//! The admission webhook: `POST /validate`, over TLS, with limits on everything that a client controls.
+//! The admission webhook: `POST` to `/validate`, `/enforce` and `/mutate`, over TLS, with limits on everything
+//! that a client controls.
 
 use std::{
     net::SocketAddr,
@@ -21,13 +22,13 @@ use kube::Client;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer};
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
 use tracing::Instrument as _;
 
 use super::body;
 use crate::{
-    admission::{BadReview, Preview, Request, Review, decide},
+    admission::{BadReview, ENFORCE, MUTATE, Preview, Request, Review, VALIDATE, decide, fix},
     cluster::{
         pause::{Pauses, holds},
         pods,
@@ -75,15 +76,20 @@ pub fn router(shared: Shared) -> Router {
         StatusCode::INTERNAL_SERVER_ERROR.into_response()
     };
     let set = |name: HeaderName, value| SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value));
-    Router::new()
-        .route("/validate", post(validate))
-        .layer(CatchPanicLayer::custom(on_panic))
-        .layer(GlobalConcurrencyLimitLayer::new(MAX_IN_FLIGHT))
+    // One layer for axum, which boxes and clones each by itself; the outermost first.
+    let layers = ServiceBuilder::new()
+        .layer(set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
+        .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         // Outside the limit: waiting for a turn counts too.
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE))
-        .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
-        .with_state(shared)
+        .layer(GlobalConcurrencyLimitLayer::new(MAX_IN_FLIGHT))
+        .layer(CatchPanicLayer::custom(on_panic));
+    Router::new()
+        .route(VALIDATE, post(|shared, body| serve_review(shared, body, Path::Validate)))
+        .route(ENFORCE, post(|shared, body| serve_review(shared, body, Path::Enforce)))
+        .route(MUTATE, post(|shared, body| serve_review(shared, body, Path::Mutate)))
+        .layer(layers)
+        .with_state(Arc::new(shared))
 }
 
 /// Serves until the process stops.
@@ -135,22 +141,43 @@ impl Drop for InFlight {
     }
 }
 
-async fn validate(State(shared): State<Shared>, body: Body) -> Response {
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Path {
+    /// A verdict.
+    Validate,
+    /// A verdict on a pod for which there is no other.
+    Enforce,
+    /// What is to be set in a pod.
+    Mutate,
+}
+
+impl Path {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Validate => VALIDATE,
+            Self::Enforce => ENFORCE,
+            Self::Mutate => MUTATE,
+        }
+    }
+}
+
+async fn serve_review(State(shared): State<Arc<Shared>>, body: Body, path: Path) -> Response {
     let began = Instant::now();
     let _in_flight = InFlight::new(&shared.metrics.webhook_in_flight);
-    let response = answer(&shared, body).await;
-    let labels = WebhookLabels { webhook: "/validate", code: response.status().as_u16() };
+    let response = answer(&shared, body, path).await;
+    let labels = WebhookLabels { webhook: path.as_str(), code: response.status().as_u16() };
     shared.metrics.webhook_requests.get_or_create(&labels).inc();
     shared.metrics.webhook_seconds.get_or_create(&labels).observe(began.elapsed().as_secs_f64());
     response
 }
 
-async fn answer(shared: &Shared, body: Body) -> Response {
+async fn answer(shared: &Shared, body: Body, path: Path) -> Response {
     let body = match body::read(body, MAX_BODY).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into_response(),
     };
-    match review(shared, &body).await {
+    match review(shared, &body, path).await {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
         Err(Failure::NoPolicies(error)) => {
             // The API server takes it as a webhook that is away; the floor refuses what it must.
@@ -171,7 +198,7 @@ enum Failure {
     NoPolicies(crate::cluster::Error),
 }
 
-async fn review(shared: &Shared, body: &[u8]) -> Result<Vec<u8>, Failure> {
+async fn review(shared: &Shared, body: &[u8], path: Path) -> Result<Vec<u8>, Failure> {
     let began = Instant::now();
     let request = Review::parse(body).map_err(Failure::NoReview)?;
     let namespace = request.namespace.as_deref().unwrap_or_default();
@@ -179,10 +206,23 @@ async fn review(shared: &Shared, body: &[u8]) -> Result<Vec<u8>, Failure> {
     let now = clock::now();
     let paused = holds(shared.pauses.borrow().as_ref(), now);
     let enforcement = if paused { Enforcement::Paused } else { Enforcement::InForce };
-    let mut answer = decide(&request, &policies, enforcement, now);
-    if answer.allowed {
-        answer.warnings.extend(preview(shared, &request, began, now).await);
-    }
+    let answer = match path {
+        Path::Validate => {
+            let mut answer = decide(&request, &policies, enforcement, now);
+            if answer.allowed {
+                answer.warnings.extend(preview(shared, &request, began, now).await);
+            }
+            shared.metrics.count_review(&request, &answer, &policies);
+            answer
+        }
+        // The same pod is judged at the other path, too.
+        Path::Enforce => decide(&request, &policies, enforcement, now),
+        Path::Mutate => {
+            let (answer, outcomes) = fix(&request, &policies, enforcement, now);
+            shared.metrics.count_fixes(&outcomes);
+            answer
+        }
+    };
     let (kind, namespace, name) = (&*request.kind.kind, request.namespace.as_deref(), request.name.as_deref());
     let (allowed, warnings) = (answer.allowed, answer.warnings.len());
     if !allowed || warnings > 0 {
@@ -190,7 +230,6 @@ async fn review(shared: &Shared, body: &[u8]) -> Result<Vec<u8>, Failure> {
     } else {
         tracing::debug!(request_id = &*request.uid, kind, namespace, name, allowed, "judged");
     }
-    shared.metrics.count_review(&request, &answer, &policies);
     answer.to_body(&request.uid).map_err(|error| Failure::NoReview(error.into()))
 }
 

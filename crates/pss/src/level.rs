@@ -51,6 +51,12 @@ impl Version {
         self.0.map_or(Self::NEWEST_MINOR, |own| own.min(Self::NEWEST_MINOR))
     }
 
+    /// Whether it is newer than any that this crate knows, and decided like the newest.
+    #[must_use]
+    pub fn is_future(self) -> bool {
+        self.0.is_some_and(|own| own > Self::NEWEST_MINOR)
+    }
+
     /// Whether a rule that came with version 1.`minor` holds at this version.
     #[must_use]
     pub fn since(self, minor: u32) -> bool {

@@ -46,7 +46,7 @@ type enforcer struct {
 }
 
 var enforcers = map[string]enforcer{
-	"None":     {[]string{"Webhook"}, `admission webhook "pods.rampart.dev" denied the request: `},
+	"None":     {[]string{"Webhook"}, `.rampart.dev" denied the request: `}, // That of `rampart`, or of `rampart-enforce`.
 	"Generate": {[]string{"Webhook", "AdmissionPolicy"}, "ValidatingAdmissionPolicy "},
 }
 

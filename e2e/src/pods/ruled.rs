@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{container_of, pick, push};
 
+const DIGEST: &str = "registry.example.com/app@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const IMAGES: [&str; 21] = [
     "Registry.example.com/app:1",
     "registry.example.com:443/app:1",
@@ -23,7 +24,7 @@ const IMAGES: [&str; 21] = [
     "registry.example.com:5000/team/app:latest",
     "localhost/app",
     "localhost:5000/a/b/c:1",
-    "registry.example.com/app@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    DIGEST,
     "team/app:latest@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "UPPER/app:1",
     "not an image?",
@@ -133,6 +134,14 @@ const OF_CONTAINER: [Change; 10] = [
 #[must_use]
 pub fn ruled(rng: &mut StdRng, mut pod: Value) -> Value {
     let spec = &mut pod["spec"];
+    if rng.random_bool(0.2) {
+        // One by one, hardly any pod would come to have digests alone.
+        for list in ["initContainers", "containers"] {
+            for container in spec[list].as_array_mut().into_iter().flatten() {
+                container["image"] = json!(DIGEST);
+            }
+        }
+    }
     for _ in 0..rng.random_range(0..5) {
         if let Some(change) = OF_POD.choose(rng) {
             change(rng, spec);

@@ -69,9 +69,7 @@ fn unquote(header: &str) -> String {
 async fn modes_change_what_happens_to_a_pod(env: Env) -> Result<()> {
     let (client, namespace) = env.namespace().await?;
     let path = format!("/api/v1/namespaces/{namespace}/pods");
-    let mut pod = serde_json::to_value(stories::root_pod()?)?;
-    pod["apiVersion"] = json!("v1");
-    pod["kind"] = json!("Pod");
+    let pod = serde_json::to_value(stories::root_pod()?)?;
     for (mode, code, warnings) in [("Audit", 201, 0), ("Warn", 201, 1), ("Enforce", 403, 0), ("Disabled", 201, 0)] {
         fixtures::apply(&client, &stories::hardening_policy(&namespace, mode)).await?;
         wait::until(&format!("mode {mode} to be in force"), wait::SOON, || async {

@@ -43,7 +43,6 @@ fn exception(namespace: &str, kind: &str, expires: Timestamp) -> Value {
 /// A good pod that reads the node's logs.
 fn agent() -> Result<Value> {
     let mut pod = serde_json::to_value(stories::good_pod()?)?;
-    (pod["apiVersion"], pod["kind"]) = (json!("v1"), json!("Pod"));
     pod["spec"]["volumes"] = json!([{"name": "logs", "hostPath": {"path": "/var/log"}}]);
     Ok(pod)
 }

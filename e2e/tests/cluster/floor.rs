@@ -1,7 +1,7 @@
 //! Admission policies on the real API server, without Rampart running: what they refuse, and in which
 //! words, is what `rampart-pss` says of the pod as the API server stores it.
 
-use std::process::Command;
+use std::{process::Command, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -13,21 +13,21 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use rampart::{
-    api::{Enforcer, SecurityPolicy},
-    hardening::{Demand, Floor, Rules, Standard, compile},
+    api::{AdmissionPolicy, Enforcer, Fix, HardeningMode, SecurityPolicy},
+    hardening::{Covering, Demand, Floor, Origin, Requirement, Rules, Standard, compile},
 };
 use rampart_e2e::{
     ControlPlane, Operator, Options, fixtures, judges,
     pods::{Pods, acceptable},
     seed, stories, wait,
 };
-use rampart_pss::{Level, Pod, Version, aggregate, evaluate};
+use rampart_pss::{Level, Version, aggregate};
 use serde_json::{Value, json};
 
-use crate::{Env, Tests, admission::post};
+use crate::{Env, Tests, admission::post, ways::Ways};
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("floor::says_what_the_standards_say", says_what_the_standards_say);
@@ -52,14 +52,6 @@ fn floors(standards: &[(Level, Version)]) -> Vec<Floor> {
     compile(&Demand { namespaces, ..Demand::default() })
 }
 
-pub(crate) async fn apply(client: &Client, floors: &[Floor]) -> Result<()> {
-    for floor in floors {
-        Api::all(client.clone()).create(&PostParams::default(), &floor.policy).await?;
-        Api::all(client.clone()).create(&PostParams::default(), &floor.binding).await?;
-    }
-    Ok(())
-}
-
 pub(crate) fn path(namespace: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/pods")
 }
@@ -74,14 +66,23 @@ pub(crate) async fn accepted(client: &Client, pod: &Value) -> Result<Option<Valu
     }
 }
 
-/// Compares what the API server says with what the crate says of the stored pod.
+/// Compares what the API server says with what the crate says of the stored pod, and with the other ways.
 async fn compare(client: &Client, (level, version): (Level, Version), pod: &Value, stored: &Value) -> Result<()> {
     let namespace = namespace(level, version);
+    let requirement = Requirement {
+        mode: HardeningMode::Enforce,
+        level,
+        version,
+        rules: Rules::default(),
+        admission_policy: AdmissionPolicy::Generate,
+        fix: Fix::Disabled,
+    };
+    let covering = Covering { origin: Origin::CommandLine, requirement, exceptions: Arc::default() };
+    let found = Ways::of(pod, stored)?.agree(&covering).with_context(|| namespace.clone())?;
+    let violations = found.into_iter().next().map(|finding| finding.violations).unwrap_or_default();
+    let text = stored.to_string();
     let mut pod = pod.clone();
     pod["metadata"]["namespace"] = json!(namespace);
-    let text = stored.to_string();
-    let stored: Pod<'_> = serde_json::from_str(&text)?;
-    let violations = evaluate(level, version, &stored);
     let (code, body, _) = post(client, &path(&namespace), &pod).await?;
     if violations.is_empty() {
         ensure!(code == 201, "{level}:{version} refuses what the standard allows: {body}\n{text}");
@@ -109,7 +110,7 @@ async fn says_what_the_standards_say(_: Env) -> Result<()> {
         fixtures::namespace(&client, &namespace(*level, *version), json!({})).await?;
     }
     fixtures::namespace(&client, "free", json!({})).await?;
-    apply(&client, &floors(&standards)).await?;
+    fixtures::floors(&client, &floors(&standards)).await?;
     let mut bad = serde_json::to_value(stories::root_pod()?)?;
     bad["spec"]["hostNetwork"] = json!(true);
     for (level, version) in &standards {
@@ -184,7 +185,7 @@ async fn type_checks_clean(env: Env) -> Result<()> {
         (floor.policy.metadata.name, floor.binding.metadata.name) = (Some(name.clone()), Some(name.clone()));
         floor.binding.spec.policy_name = name;
     }
-    apply(&client, &floors).await?;
+    fixtures::floors(&client, &floors).await?;
     checked(&client, &floors).await
 }
 
@@ -217,9 +218,8 @@ pub(crate) async fn enforced_by(client: &Client, namespace: &str, wanted: &[Enfo
     .await
 }
 
-async fn refused(client: &Client, namespace: &str, wanted: bool) -> Result<()> {
-    let mut pod = serde_json::to_value(stories::root_pod()?)?;
-    (pod["apiVersion"], pod["kind"]) = (json!("v1"), json!("Pod"));
+pub(crate) async fn refused(client: &Client, namespace: &str, wanted: bool) -> Result<()> {
+    let pod = serde_json::to_value(stories::root_pod()?)?;
     wait::until(&format!("a root pod to be refused: {wanted}"), wait::SOON, || async {
         let (code, body, _) = post(client, &path(namespace), &pod).await?;
         ensure!(code == if wanted { 403 } else { 201 }, "{code}: {body}");
@@ -248,8 +248,7 @@ async fn refuses_while_rampart_is_away(_: Env) -> Result<()> {
     refused(&client, "shop", true).await?;
     refused(&client, "free", false).await?;
     refused(&client, "kube-system", false).await?;
-    let mut good = serde_json::to_value(stories::good_pod()?)?;
-    (good["apiVersion"], good["kind"]) = (json!("v1"), json!("Pod"));
+    let good = serde_json::to_value(stories::good_pod()?)?;
     let (code, body, _) = post(&client, &path("shop"), &good).await?;
     ensure!(code == 201, "{code}: {body}");
     // Break-glass works without the operator, too.
@@ -287,7 +286,7 @@ fn ours() -> ListParams {
 }
 
 /// Runs a command of the binary against a control plane.
-fn rampart(plane: &ControlPlane, arguments: &[&str]) -> Result<String> {
+pub(crate) fn rampart(plane: &ControlPlane, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(rampart_e2e::operator::binary()?);
     let output = command.args(arguments).arg("--kubeconfig").arg(plane.admin_kubeconfig()?).output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

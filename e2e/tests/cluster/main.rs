@@ -8,6 +8,7 @@ mod crd_rules;
 mod crds_deleted;
 mod drill;
 mod exceptions;
+mod fix;
 mod floor;
 mod harness;
 mod import;
@@ -23,6 +24,8 @@ mod retention;
 mod rules;
 mod scan;
 mod secrecy;
+mod ways;
+mod webhooks;
 
 use std::{
     future::Future,
@@ -115,6 +118,8 @@ fn main() -> ExitCode {
     drill::tests(&mut tests);
     scan::tests(&mut tests);
     exceptions::tests(&mut tests);
+    fix::tests(&mut tests);
+    webhooks::tests(&mut tests);
     cluster_policy::tests(&mut tests);
     keys::tests(&mut tests);
     retention::tests(&mut tests);

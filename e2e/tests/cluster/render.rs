@@ -71,7 +71,6 @@ async fn static_policies_hold(_: Env) -> Result<()> {
         fixtures::namespace(&client, name, labels).await?;
     }
     let mut pod = serde_json::to_value(stories::root_pod()?)?;
-    (pod["apiVersion"], pod["kind"]) = (json!("v1"), json!("Pod"));
     pod["spec"]["hostNetwork"] = json!(true);
     for (namespace, wanted) in [("shop", Some("restricted:latest")), ("web", Some("baseline:latest")), ("free", None)] {
         wait::until(&format!("an answer in {namespace}"), wait::SOON, || async {

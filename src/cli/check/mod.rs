@@ -5,6 +5,7 @@ pub(super) mod policies;
 mod verdict;
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Write,
     num::NonZero,
@@ -27,7 +28,7 @@ use super::{
     source::{self, Found, Unreadable},
 };
 use crate::{
-    api::{AdmissionPolicy, HardeningMode},
+    api::{AdmissionPolicy, Fix, HardeningMode},
     hardening::{Covering, Origin, Requirement, Rules},
 };
 
@@ -89,6 +90,12 @@ struct Report {
 }
 
 impl Report {
+    /// Rules whose verdict a cluster may still change, and what of it.
+    fn open(&self) -> BTreeMap<String, &'static str> {
+        let all = self.outcomes.iter().flat_map(|outcome| &outcome.open);
+        all.filter_map(|about| Some((about.rule(), about.depends_on?))).collect()
+    }
+
     fn denied(&self) -> usize {
         self.outcomes.iter().filter(|outcome| !outcome.allowed).count()
     }
@@ -136,6 +143,7 @@ impl Check {
             version: self.version,
             rules: Rules::default(),
             admission_policy: AdmissionPolicy::None,
+            fix: Fix::Disabled,
         };
         let covering = Covering { origin: Origin::CommandLine, requirement, exceptions: Arc::default() };
         (Judges::Flags([covering].into()), Report::default())

@@ -1,5 +1,7 @@
 //! From an object to what is said of it.
 
+use std::borrow::Cow;
+
 use rampart_pss::{Level, Path, Pod, aggregate};
 use serde::{Deserialize as _, Serialize};
 use serde_json::Value;
@@ -9,7 +11,9 @@ use crate::{
     admission::template_path,
     api::HardeningMode,
     cli::source::{Object, Unreadable},
-    hardening::{Finding, Origin, RulesPod, Seen, ask_rules, default_pod, default_template, findings, rule_of_check},
+    hardening::{
+        About, Finding, Origin, RulesPod, Seen, ask_rules, default_pod, default_template, findings, rule_of_check,
+    },
     runtime::clock,
 };
 
@@ -27,6 +31,9 @@ pub(super) struct Outcome {
     pub(super) allowed: bool,
     pub(super) message: String,
     pub(super) violations: Vec<Row>,
+    /// Rules whose verdict a cluster may still change.
+    #[serde(skip)]
+    pub(super) open: Vec<&'static About>,
 }
 
 /// One violated rule.
@@ -93,16 +100,18 @@ pub(super) fn judge(mut object: Object, judges: &Judges, namespace: &str) -> Res
                 why: format!("{kind} {}: {error}", name.as_deref().unwrap_or_default()),
             };
             let covering = judges.of_namespace(&namespace);
-            let standards = Pod::deserialize(&*template).map_err(unreadable)?;
+            let standards = Cow::Owned(Pod::deserialize(&*template).map_err(unreadable)?);
             let rules = ask_rules(&covering).then(|| RulesPod::deserialize(&*template)).transpose();
             let pod = Seen { standards, rules: rules.map_err(unreadable)? };
             let findings = findings(&covering, &pod, clock::now());
             let prefix = format!("{}{pointer}", object.pointer);
-            (said(&findings), findings.iter().flat_map(|finding| rows(finding, &prefix)).collect())
+            let asked = covering.iter().flat_map(|covering| covering.requirement.rules.asked());
+            let open = asked.filter(|about| about.depends_on.is_some()).collect();
+            (said(&findings), findings.iter().flat_map(|finding| rows(finding, &prefix)).collect(), open)
         }
-        None => (String::new(), vec![]),
+        None => (String::new(), vec![], vec![]),
     };
-    let (message, violations): (String, Vec<Row>) = found;
+    let (message, violations, open): (String, Vec<Row>, Vec<&'static About>) = found;
     Ok(Some(Outcome {
         file: object.file,
         document: object.document,
@@ -113,6 +122,7 @@ pub(super) fn judge(mut object: Object, judges: &Judges, namespace: &str) -> Res
         allowed: violations.iter().all(|row| row.severity != Severity::Error),
         message,
         violations,
+        open,
     }))
 }
 

@@ -22,6 +22,8 @@ pub struct InForce {
     pub clusters: BTreeMap<String, Standard>,
     /// Whether the API server asks the webhook about pods.
     pub webhook: bool,
+    /// Namespaces where no pod is made without the webhook's word.
+    pub webhook_alone: BTreeSet<String>,
     /// Until when, and why, nothing is refused.
     pub paused: Option<Pause>,
 }
@@ -48,10 +50,10 @@ impl InForce {
         }
     }
 
-    /// What refuses the pods that a policy refuses, given whether its floor is in force; `None` where it
-    /// refuses none.
+    /// What refuses the pods that a policy of a namespace, or of all of them, refuses, given whether its floor
+    /// is in force; `None` where it refuses none.
     #[must_use]
-    pub fn enforcers(&self, requirement: &Requirement, floor: bool) -> Option<Enforcers> {
+    pub fn enforcers(&self, requirement: &Requirement, namespace: Option<&str>, floor: bool) -> Option<Enforcers> {
         if requirement.mode != HardeningMode::Enforce {
             return None;
         }
@@ -65,6 +67,11 @@ impl InForce {
                 "the ValidatingAdmissionPolicy for spec.hardening is not in force yet: the API server has not taken it, or this namespace has more than {FLOORS} different requirements"
             );
             ("AdmissionPolicyPending", why)
+        });
+        let skipped = namespace.filter(|name| requirement.needs_webhook() && !self.webhook_alone.contains(*name));
+        let pending = pending.or_else(|| {
+            let why = "the ValidatingWebhookConfiguration rampart-enforce does not name this namespace yet: while the webhook is away, nothing is refused";
+            skipped.map(|_| ("WebhookPending", why.to_owned()))
         });
         Some(Enforcers { by: by.into_iter().flatten().collect(), pending })
     }

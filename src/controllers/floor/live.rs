@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::KIND;
 use crate::{
-    admission::WEBHOOK_CONFIGURATION,
+    admission::{ENFORCE_CONFIGURATION, WEBHOOK_CONFIGURATION, pods_client},
     api::labels::{FLOOR, MANAGED_BY, MANAGER, PART},
     cluster::{
         Error, Result,
@@ -144,9 +144,17 @@ where
 
 /// Whether the API server asks our webhook about pods, and can trust it.
 pub(super) async fn webhook_is_asked(client: &Client) -> Result<bool> {
+    Ok(configuration(client, WEBHOOK_CONFIGURATION).await?.is_some_and(|it| pods_client(&it).is_some()))
+}
+
+/// Namespaces where no pod is made without the webhook's word.
+pub(super) async fn webhook_alone(client: &Client) -> Result<BTreeSet<String>> {
+    let webhooks = configuration(client, ENFORCE_CONFIGURATION).await?.and_then(|it| it.webhooks);
+    let selectors = webhooks.into_iter().flatten().filter_map(|webhook| webhook.namespace_selector?.match_expressions);
+    Ok(selectors.flatten().filter_map(|expression| expression.values).flatten().collect())
+}
+
+async fn configuration(client: &Client, name: &str) -> Result<Option<ValidatingWebhookConfiguration>> {
     let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    let doing = || format!("reading the webhook configuration {WEBHOOK_CONFIGURATION}");
-    let configuration = found(call(doing, api.get(WEBHOOK_CONFIGURATION)).await)?;
-    let webhooks = configuration.and_then(|it| it.webhooks).unwrap_or_default();
-    Ok(webhooks.iter().any(|webhook| webhook.name.starts_with("pods.") && webhook.client_config.ca_bundle.is_some()))
+    found(call(|| format!("reading the webhook configuration {name}"), api.get(name)).await)
 }

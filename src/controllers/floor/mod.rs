@@ -8,25 +8,22 @@ mod live;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use futures::{StreamExt as _, stream::select_all};
-use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
 };
-use kube::{
-    Api, Client, ResourceExt as _,
-    core::PartialObjectMeta,
-    runtime::{WatchStreamExt as _, watcher},
-};
+use kube::{Api, Client, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 pub(super) use self::in_force::Enforcers;
 pub use self::in_force::InForce;
-use self::live::{Live, selector, webhook_is_asked};
-use super::{Backoff, Context, pruning};
+use self::live::{Live, selector, webhook_alone, webhook_is_asked};
+use super::{
+    Backoff, Context,
+    news::{self, News},
+    pruning,
+};
 use crate::{
-    admission::WEBHOOK_CONFIGURATION,
+    admission::{ENFORCE_CONFIGURATION, WEBHOOK_CONFIGURATION},
     api::labels::CONFIRM_PRUNE,
     cluster::{
         Result,
@@ -96,7 +93,7 @@ impl Floors {
         let (in_force, follow) = watch::channel(InForce::default());
         let (client, stopped) = (context.client.clone(), context.stopped.clone());
         let (news_tx, news) = watch::channel(0_u64);
-        tasks.spawn("floor-watch", watch_live(client, news_tx, stopped));
+        tasks.spawn("floor-watch", news::follow("admission policies", changes(&client), news_tx, stopped));
         let floors = Self { context: context.clone(), index, pauses, install_namespace, in_force };
         tasks.spawn("floor", floors.run(synced, leadership, news));
         follow
@@ -136,23 +133,15 @@ impl Floors {
                 }
             };
             let until = self.in_force.borrow().paused.as_ref().map(|pause| pause.until);
-            // Not longer than a minute: a clock may be set, and a machine may sleep.
-            let ends = [until, last.next_end()].into_iter().flatten();
-            let end = ends.map(|until| left(until, clock::now()).min(Duration::from_mins(1))).min();
+            let end = [until, last.next_end()].into_iter().flatten().map(news::until).min();
             let pause = [retry, later, end].into_iter().flatten().min();
-            let again = async {
-                match pause {
-                    Some(pause) => tokio::time::sleep(pause).await,
-                    None => std::future::pending().await,
-                }
-            };
             let mut quiet = false;
             let ended = tokio::select! {
                 result = changes.changed() => result.is_err(),
                 result = news.changed() => result.is_err(),
                 result = confirmed.changed() => result.is_err(),
                 result = pauses.changed() => result.is_err(),
-                () = again => { quiet = true; false }
+                () = news::after(pause) => { quiet = true; false }
                 () = stopped.cancelled() => true,
             };
             if ended {
@@ -185,7 +174,8 @@ impl Floors {
         }
         // Who confirms has waited long enough, and the confirmation is gone when another kind has used it.
         let settled = settled || confirmed_any;
-        let mut in_force = InForce { known: true, webhook, paused, ..InForce::default() };
+        let webhook_alone = webhook_alone(&self.context.client).await?;
+        let mut in_force = InForce { known: true, webhook, webhook_alone, paused, ..InForce::default() };
         let mut failed = BTreeSet::new();
         for floor in &wanted {
             let name = floor.policy.name_any();
@@ -271,28 +261,16 @@ impl Floors {
     }
 }
 
-/// Says so whenever an admission policy of ours, a binding, or our webhook configuration has changed.
-async fn watch_live(client: Client, news: watch::Sender<u64>, stopped: CancellationToken) -> anyhow::Result<()> {
+/// Whatever changes admission policies of ours, their bindings, or what the API server asks the webhook about.
+fn changes(client: &Client) -> Vec<News> {
     let ours = watcher::Config::default().labels(&selector());
-    let webhook = watcher::Config::default().fields(&format!("metadata.name={WEBHOOK_CONFIGURATION}"));
     let policies: Api<PartialObjectMeta<ValidatingAdmissionPolicy>> = Api::all(client.clone());
     let bindings: Api<PartialObjectMeta<ValidatingAdmissionPolicyBinding>> = Api::all(client.clone());
-    let webhooks: Api<PartialObjectMeta<ValidatingWebhookConfiguration>> = Api::all(client);
-    let streams = select_all([
-        watcher(policies, ours.clone()).default_backoff().map(|event| event.map(drop)).boxed(),
-        watcher(bindings, ours).default_backoff().map(|event| event.map(drop)).boxed(),
-        watcher(webhooks, webhook).default_backoff().map(|event| event.map(drop)).boxed(),
-    ]);
-    let mut streams = std::pin::pin!(streams.take_until(stopped.cancelled()));
-    while let Some(event) = streams.next().await {
-        match event {
-            Ok(()) => news.send_modify(|count| *count = count.wrapping_add(1)),
-            Err(error) => tracing::warn!(%error, "the watch of admission policies failed and is being restarted"),
-        }
-    }
-    Ok(())
-}
-
-fn left(until: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(until.duration_since(now)).unwrap_or_default().max(Duration::from_millis(10))
+    let webhooks: Api<PartialObjectMeta<ValidatingWebhookConfiguration>> = Api::all(client.clone());
+    vec![
+        news::of(policies, ours.clone()),
+        news::of(bindings, ours),
+        news::of(webhooks.clone(), news::named(WEBHOOK_CONFIGURATION)),
+        news::of(webhooks, news::named(ENFORCE_CONFIGURATION)),
+    ]
 }

@@ -7,8 +7,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     exceptions::{self, Excepted},
+    form::{Form, Violated},
     rules,
-    standards::{self, Form, shared},
+    standards::{self, shared},
 };
 use crate::hardening::{
     Standard,
@@ -59,12 +60,13 @@ impl Content {
                     variables.push(variable.clone());
                 }
             }
-            variables.push((name.clone(), form.violated.clone()));
+            variables.push((name.clone(), form.violated.expression()));
             // Each by itself: an expression has at most 100,000 characters.
             variables.push((format!("said_{name}"), form.said.clone()));
         }
-        let violated: Vec<String> =
-            checks.iter().chain(&of_rules).map(|(name, _)| format!("variables.{name}")).collect();
+        // Rules may be long, and stay apart.
+        let mut violated = Violated::any(checks.iter().map(|(_, form)| &form.violated));
+        violated.extend(of_rules.iter().map(|(name, _)| format!("variables.{name}")));
         variables.push(("refused".into(), violated.join(" || ")));
         variables.push(("said_of_checks".into(), said(&checks)));
         let of_standard = format!("PodSecurity \"{level}:{version}\"");
@@ -90,7 +92,7 @@ type Forms = Vec<(String, Form)>;
 fn checks(standard: &Standard, excepted: &BTreeSet<&str>) -> Option<Forms> {
     let form = |applied: &rampart_pss::Applied| {
         let (id, form) = (rule_of_check(applied.check.id), standards::form(applied)?);
-        let lift = |form: Form| exceptions::except(&id, &form.unless(&format!("!{}", exceptions::ALL)));
+        let lift = |form: Form| exceptions::except(&id, &form.only_if(&format!("!{}", exceptions::ALL)));
         let form = if excepted.contains(id.as_str()) { lift(form) } else { form };
         Some((format!("violates_{}", applied.check.id), form))
     };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use regex::Regex;
 
-use super::standards::Form;
+use super::form::{Form, Violated};
 use crate::hardening::{
     Exception,
     cel::{string, strings},
@@ -126,7 +126,7 @@ pub(super) fn except(rule: &str, form: &Form) -> Form {
         Regex::new(&pattern)
             .map_or_else(|_| expression.to_owned(), |it| it.replace_all(expression, renamed).into_owned())
     };
-    let violated = own(&form.violated);
+    let violated = own(&form.violated.expression());
     let said = own(&form.said);
     let own_variables: Vec<(String, String)> =
         form.variables.iter().map(|(name, expression)| (format!("{name}_{suffix}"), own(expression))).collect();
@@ -140,5 +140,5 @@ pub(super) fn except(rule: &str, form: &Form) -> Form {
         (format!("{list}_{suffix}"), expression)
     });
     let variables = lists.chain(own_variables.iter().cloned()).collect();
-    Form { violated, said, variables }
+    Form { violated: Violated::pod(violated), said, variables }
 }

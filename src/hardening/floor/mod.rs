@@ -9,6 +9,7 @@
 mod compile;
 mod content;
 mod exceptions;
+mod form;
 mod rules;
 mod standards;
 

@@ -1,6 +1,9 @@
 //! Rules beyond the standards as CEL, from the parts that each rule states.
 
-use super::{exceptions, standards::Form};
+use super::{
+    exceptions,
+    form::{Form, Violated},
+};
 use crate::hardening::{
     cel::string,
     rules::{About, Part},
@@ -25,7 +28,7 @@ pub(super) fn form(about: &About, parts: &[Part], lifted: bool) -> (String, Form
     });
     let said = said.collect::<Vec<_>>().join(" + ");
     let said = format!("{} + ({said}).join('; ') + ')'", string(&format!("{} (", about.rule())));
-    let form = Form { violated, said, variables: vec![] };
-    let form = if about.windows { form } else { form.unless("!variables.windows") };
+    let form = Form { violated: Violated::pod(violated), said, variables: vec![] };
+    let form = if about.windows { form } else { form.only_if("!variables.windows") };
     (format!("breaks_{}", about.id.replace('.', "_")), form)
 }

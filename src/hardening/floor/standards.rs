@@ -3,20 +3,9 @@
 
 use rampart_pss::{Applied, Exemption, values};
 
+use super::form::{CONTAINERS, Form, Violated, some};
 use crate::hardening::cel::{concat, containers, join_present, plural, pod_and, quoted, set, string, strings};
 
-/// How an admission policy states one check.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Form {
-    /// True for a pod that violates; cheap, since it runs for every pod.
-    pub(super) violated: String,
-    /// `REASON (DETAIL)`; only evaluated when it is violated.
-    pub(super) said: String,
-    /// Variables of `said`, in order.
-    pub(super) variables: Vec<(String, String)>,
-}
-
-const CONTAINERS: &str = "variables.containers";
 const CONTEXT: &str = "object.spec.?securityContext";
 const NOT_WINDOWS: &str = "!variables.windows";
 const NO_USER_NAMESPACE: &str = "!variables.userNamespace";
@@ -51,8 +40,8 @@ pub(super) fn shared() -> Vec<(String, String)> {
 pub(super) fn form(applied: &Applied) -> Option<Form> {
     let form = decided(applied.check.id, applied.since)?;
     Some(match applied.exempt {
-        Some(Exemption::Windows) => form.unless(NOT_WINDOWS),
-        Some(Exemption::UserNamespace) => form.unless(NO_USER_NAMESPACE),
+        Some(Exemption::Windows) => form.only_if(NOT_WINDOWS),
+        Some(Exemption::UserNamespace) => form.only_if(NO_USER_NAMESPACE),
         None => form,
     })
 }
@@ -83,29 +72,6 @@ fn decided(check: &str, since: u32) -> Option<Form> {
     })
 }
 
-impl Form {
-    fn new(violated: impl Into<String>, reason: &str, detail: &[&str]) -> Self {
-        let detail = concat(detail);
-        let said = format!("{} + {detail} + ')'", string(&format!("{reason} (")));
-        Self { violated: violated.into(), said, variables: vec![] }
-    }
-
-    fn with(mut self, name: &str, expression: impl Into<String>) -> Self {
-        self.variables.push((name.into(), expression.into()));
-        self
-    }
-
-    pub(super) fn unless(mut self, condition: &str) -> Self {
-        self.violated = format!("{condition} && ({})", self.violated);
-        self
-    }
-}
-
-/// Whether some container `c` is bad.
-fn some(bad: &str) -> String {
-    format!("{CONTAINERS}.exists(c, {bad})")
-}
-
 /// Names of the bad containers.
 fn names(bad: &str) -> String {
     format!("{CONTAINERS}.filter(c, {bad}).map(c, c.name)")
@@ -120,7 +86,7 @@ fn allow_privilege_escalation() -> Form {
     let bad = "c.?securityContext.?allowPrivilegeEscalation.orValue(true)";
     let who = containers("variables.escalating");
     Form::new(
-        some(bad),
+        Violated::each(bad),
         "allowPrivilegeEscalation != false",
         &[&who, "' must set securityContext.allowPrivilegeEscalation=false'"],
     )
@@ -134,7 +100,7 @@ fn app_armor_profile() -> Form {
     let (bad_pod, bad) = (is_bad(&of_pod), is_bad(&of_container));
     let annotation = "k.startsWith('container.apparmor.security.beta.kubernetes.io/') && \
                       !(variables.annotations[k] in ['', 'runtime/default'] || variables.annotations[k].startsWith('localhost/'))";
-    let violated = format!("{bad_pod} || {} || variables.annotations.exists(k, {annotation})", some(&bad));
+    let violated = Violated::either(format!("{bad_pod} || variables.annotations.exists(k, {annotation})"), &*bad);
     let setters = [
         format!("({bad_pod} ? 'pod' : '')"),
         format!("(size(variables.apparmor) == 0 ? '' : {})", containers("variables.apparmor")),
@@ -175,7 +141,7 @@ fn capabilities_baseline() -> Form {
     let bad = format!("{}.exists(n, {forbidden})", added());
     let (who, what) = (containers("variables.adding"), quoted("variables.added"));
     Form::new(
-        some(&bad),
+        Violated::each(&*bad),
         "non-default capabilities",
         &[&who, "' must not include '", &what, "' in securityContext.capabilities.add'"],
     )
@@ -198,7 +164,7 @@ fn capabilities_restricted() -> Form {
         ),
     ];
     let detail = join_present(&details, "; ");
-    Form::new(some(&format!("{missing} || {bad}")), "unrestricted capabilities", &[&detail])
+    Form::new(Violated::each(format!("{missing} || {bad}")), "unrestricted capabilities", &[&detail])
         .with("undropped", names(missing))
         .with("adding", names(&bad))
         .with("added", set(&all_of(&format!("{}.filter(n, {forbidden}).map(n, string(n))", added()))))
@@ -208,12 +174,12 @@ fn host_namespaces() -> Form {
     let set = |field: &str| format!("object.spec.?{field}.orValue(false)");
     let fields = ["hostNetwork", "hostPID", "hostIPC"];
     let said: Vec<String> = fields.map(|field| format!("({} ? '{field}=true' : '')", set(field))).into();
-    Form::new(fields.map(set).join(" || "), "host namespaces", &[&join_present(&said, ", ")])
+    Form::new(Violated::pod(fields.map(set).join(" || ")), "host namespaces", &[&join_present(&said, ", ")])
 }
 
 fn host_path_volumes() -> Form {
     let who = format!("{} + {}", plural("variables.hostPaths", "volume ", "volumes "), quoted("variables.hostPaths"));
-    Form::new("variables.volumes.exists(v, has(v.hostPath))", "hostPath volumes", &[&who])
+    Form::new(Violated::pod("variables.volumes.exists(v, has(v.hostPath))"), "hostPath volumes", &[&who])
         .with("hostPaths", "variables.volumes.filter(v, has(v.hostPath)).map(v, v.name)")
 }
 
@@ -223,26 +189,23 @@ fn host_ports() -> Form {
     let who = containers("variables.takingPorts");
     let uses = plural("variables.takingPorts", " uses ", " use ");
     let noun = plural("variables.hostPorts", "hostPort ", "hostPorts ");
-    Form::new(some(bad), "hostPort", &[&who, &uses, &noun, "variables.hostPorts.join(', ')"])
+    Form::new(Violated::each(bad), "hostPort", &[&who, &uses, &noun, "variables.hostPorts.join(', ')"])
         .with("takingPorts", names(bad))
         .with("hostPorts", set(&all_of(&format!("{taken}.map(p, string(p.hostPort))"))))
 }
 
 fn host_probes() -> Form {
-    let mut hosts = vec![];
-    for handler in values::PROBE_AND_LIFECYCLE_HANDLERS {
-        let handler = handler.replace('.', ".?");
-        for action in ["httpGet", "tcpSocket"] {
-            hosts.push(format!("c.?{handler}.?{action}.?host.orValue('')"));
-        }
-    }
-    let hosts = format!("[{}]", hosts.join(", "));
-    let bad = format!("{hosts}.exists(h, h != '')");
+    let handlers = values::PROBE_AND_LIFECYCLE_HANDLERS.map(|handler| format!("?c.?{}", handler.replace('.', ".?")));
+    let handlers = format!("[{}]", handlers.join(", "));
+    let host = |action: &str| format!("h.?{action}.?host.orValue('')");
+    let (get, socket) = (host("httpGet"), host("tcpSocket"));
+    let bad = format!("{handlers}.exists(h, {get} != '' || {socket} != '')");
+    let hosts = format!("{handlers}.map(h, [{get}, {socket}]).flatten()");
     let who = containers("variables.calling");
     let uses = plural("variables.calling", " uses ", " use ");
     let noun = plural("variables.called", "probe or lifecycle host ", "probe or lifecycle hosts ");
     let what = quoted("variables.called");
-    Form::new(some(&bad), "probe or lifecycle host", &[&who, &uses, &noun, &what])
+    Form::new(Violated::each(&*bad), "probe or lifecycle host", &[&who, &uses, &noun, &what])
         .with("calling", set(&format!("{CONTAINERS}.filter(c, {bad}).map(c, string(c.name))")))
         .with("called", set(&all_of(&format!("{hosts}.filter(h, h != '').map(h, string(h))"))))
 }
@@ -250,7 +213,7 @@ fn host_probes() -> Form {
 fn privileged() -> Form {
     let bad = "c.?securityContext.?privileged.orValue(false)";
     let who = containers("variables.privileged");
-    Form::new(some(bad), "privileged", &[&who, "' must not set securityContext.privileged=true'"])
+    Form::new(Violated::each(bad), "privileged", &[&who, "' must not set securityContext.privileged=true'"])
         .with("privileged", names(bad))
 }
 
@@ -258,7 +221,7 @@ fn proc_mount() -> Form {
     let value = "c.?securityContext.?procMount.orValue('Default')";
     let bad = format!("{value} != 'Default'");
     let (who, what) = (containers("variables.unmasking"), quoted("variables.procMounts"));
-    Form::new(some(&bad), "procMount", &[&who, "' must not set securityContext.procMount to '", &what])
+    Form::new(Violated::each(&*bad), "procMount", &[&who, "' must not set securityContext.procMount to '", &what])
         .with("unmasking", names(&bad))
         .with("procMounts", set(&format!("{CONTAINERS}.filter(c, {bad}).map(c, string({value}))")))
 }
@@ -273,9 +236,13 @@ fn restricted_volumes() -> Form {
     let uses = plural("variables.badVolumes", " uses ", " use ");
     let types = plural("variables.badVolumeTypes", "restricted volume type ", "restricted volume types ");
     let what = quoted("variables.badVolumeTypes");
-    Form::new(format!("variables.volumes.exists(v, {bad})"), "restricted volume types", &[&names, &uses, &types, &what])
-        .with("badVolumes", format!("variables.volumes.filter(v, {bad}).map(v, v.name)"))
-        .with("badVolumeTypes", set(&format!("variables.volumes.filter(v, {bad}).map(v, {kind})")))
+    Form::new(
+        Violated::pod(format!("variables.volumes.exists(v, {bad})")),
+        "restricted volume types",
+        &[&names, &uses, &types, &what],
+    )
+    .with("badVolumes", format!("variables.volumes.filter(v, {bad}).map(v, v.name)"))
+    .with("badVolumeTypes", set(&format!("variables.volumes.filter(v, {bad}).map(v, {kind})")))
 }
 
 fn run_as_non_root() -> Form {
@@ -283,7 +250,7 @@ fn run_as_non_root() -> Form {
     let pod_true = format!("{CONTEXT}.?runAsNonRoot.orValue(false)");
     let explicit = "!c.?securityContext.?runAsNonRoot.orValue(true)";
     let unset = "!c.?securityContext.?runAsNonRoot.hasValue()";
-    let violated = format!("{pod_false} || {} || (!{pod_true} && {})", some(explicit), some(unset));
+    let violated = Violated::either(&*pod_false, format!("{explicit} || ({unset} && !{pod_true})"));
     let detail = format!(
         "({pod_false} || size(variables.rootful) > 0 ? {} + ' must not set securityContext.runAsNonRoot=false' : \
          'pod or ' + {} + ' must set securityContext.runAsNonRoot=true')",
@@ -299,7 +266,7 @@ fn run_as_user() -> Form {
     let pod = format!("{CONTEXT}.?runAsUser.orValue(1) == 0");
     let bad = "c.?securityContext.?runAsUser.orValue(1) == 0";
     let who = pod_and(&pod, "variables.asRoot");
-    Form::new(format!("{pod} || {}", some(bad)), "runAsUser=0", &[&who, "' must not set runAsUser=0'"])
+    Form::new(Violated::either(&*pod, bad), "runAsUser=0", &[&who, "' must not set runAsUser=0'"])
         .with("asRoot", names(bad))
 }
 
@@ -330,7 +297,7 @@ fn se_linux_options(since: u32) -> Form {
     ];
     let (who, what) = (pod_and(&bad_pod, "variables.seLinux"), join_present(&what, "; "));
     Form::new(
-        format!("{bad_pod} || {}", some(&bad_container)),
+        Violated::either(&*bad_pod, &*bad_container),
         "seLinuxOptions",
         &[&who, "' set forbidden securityContext.seLinuxOptions: '", &what],
     )
@@ -359,7 +326,7 @@ fn seccomp_explicit() -> (String, [(&'static str, String); 2]) {
 fn seccomp_baseline() -> Form {
     let ((_, bad_pod), (_, bad)) = (seccomp(CONTEXT), seccomp("c.?securityContext"));
     let (said, [unconfined, types]) = seccomp_explicit();
-    Form::new(format!("{bad_pod} || {}", some(&bad)), "seccompProfile", &[&said])
+    Form::new(Violated::either(bad_pod, bad), "seccompProfile", &[&said])
         .with(unconfined.0, unconfined.1)
         .with(types.0, types.1)
 }
@@ -374,7 +341,8 @@ fn seccomp_restricted() -> Form {
         "({bad_pod} || size(variables.unconfined) > 0 ? {said} : 'pod or ' + {inherit} + \
          ' must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\"')"
     );
-    Form::new(format!("{bad_pod} || {} || ({pod_unset} && {})", some(&bad), some(unset)), "seccompProfile", &[&detail])
+    let violated = Violated::either(bad_pod, format!("{bad} || ({unset} && {pod_unset})"));
+    Form::new(violated, "seccompProfile", &[&detail])
         .with(unconfined.0, unconfined.1)
         .with(types.0, types.1)
         .with("seccompUnset", names(unset))
@@ -386,18 +354,22 @@ fn seccomp_annotations() -> Form {
     let bad = "k in variables.annotations && !(variables.annotations[k] in ['runtime/default', 'docker/default'] || \
                variables.annotations[k].startsWith('localhost/'))";
     let noun = plural("variables.seccompAnnotations", "forbidden annotation ", "forbidden annotations ");
-    Form::new(format!("{keys}.exists(k, {bad})"), "seccompProfile", &[&noun, "variables.seccompAnnotations.join(', ')"])
-        .with(
-            "seccompAnnotations",
-            set(&format!("{keys}.filter(k, {bad}).map(k, k + '=' + strings.quote(variables.annotations[k]))")),
-        )
+    Form::new(
+        Violated::pod(format!("{keys}.exists(k, {bad})")),
+        "seccompProfile",
+        &[&noun, "variables.seccompAnnotations.join(', ')"],
+    )
+    .with(
+        "seccompAnnotations",
+        set(&format!("{keys}.filter(k, {bad}).map(k, k + '=' + strings.quote(variables.annotations[k]))")),
+    )
 }
 
 fn sysctls(since: u32) -> Form {
     let bad = format!("!(s.name in {})", strings(values::sysctls(since)));
     let all = format!("{CONTEXT}.?sysctls.orValue([])");
     let said = format!("{all}.filter(s, {bad}).map(s, s.name).join(', ')");
-    Form::new(format!("{all}.exists(s, {bad})"), "forbidden sysctls", &[&said])
+    Form::new(Violated::pod(format!("{all}.exists(s, {bad})")), "forbidden sysctls", &[&said])
 }
 
 fn windows_host_process() -> Form {
@@ -405,7 +377,7 @@ fn windows_host_process() -> Form {
     let bad = "c.?securityContext.?windowsOptions.?hostProcess.orValue(false)";
     let who = pod_and(&pod, "variables.hostProcess");
     Form::new(
-        format!("{pod} || {}", some(bad)),
+        Violated::either(&*pod, bad),
         "hostProcess",
         &[&who, "' must not set securityContext.windowsOptions.hostProcess=true'"],
     )

@@ -7,7 +7,7 @@ use crate::{
 };
 
 pub(super) static ABOUT: About =
-    About { id: "appArmor", title: "Containers run under an AppArmor profile", windows: false };
+    About { id: "appArmor", title: "Containers run under an AppArmor profile", windows: false, depends_on: None };
 
 const FIELD: &str = "securityContext.appArmorProfile";
 

@@ -6,8 +6,12 @@ use crate::{
     hardening::cel::{string, strings},
 };
 
-pub(super) static ABOUT: About =
-    About { id: "capabilities.allowAdd", title: "Containers add no capability but those of a list", windows: false };
+pub(super) static ABOUT: About = About {
+    id: "capabilities.allowAdd",
+    title: "Containers add no capability but those of a list",
+    windows: false,
+    depends_on: None,
+};
 
 #[derive(Debug)]
 struct AllowAdd(Vec<String>);

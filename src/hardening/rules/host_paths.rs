@@ -6,8 +6,12 @@ use crate::{
     hardening::cel::string,
 };
 
-pub(super) static ABOUT: About =
-    About { id: "volumes.hostPaths", title: "Pods mount listed directories of their node only", windows: true };
+pub(super) static ABOUT: About = About {
+    id: "volumes.hostPaths",
+    title: "Pods mount listed directories of their node only",
+    windows: true,
+    depends_on: None,
+};
 
 #[derive(Debug)]
 struct HostPaths(Vec<Directory>);

@@ -6,8 +6,12 @@ use crate::{
     hardening::cel::string,
 };
 
-pub(super) static ABOUT: About =
-    About { id: "hostPorts", title: "Containers take ports of their node from listed ranges only", windows: true };
+pub(super) static ABOUT: About = About {
+    id: "hostPorts",
+    title: "Containers take ports of their node from listed ranges only",
+    windows: true,
+    depends_on: None,
+};
 
 #[derive(Debug)]
 struct HostPorts(Vec<PortRange>);

@@ -43,6 +43,8 @@ pub struct About {
     pub title: &'static str,
     /// Whether Windows pods are judged, too.
     pub windows: bool,
+    /// What of a cluster may still change its verdict on a manifest.
+    pub depends_on: Option<&'static str>,
 }
 
 impl About {
@@ -214,6 +216,11 @@ impl Rules {
             .map(|rule| Violation { about: rule.about(), complaints: complaints(rule.as_ref()) })
             .filter(|violation| !violation.complaints.is_empty())
             .collect()
+    }
+
+    /// The rules that are asked.
+    pub fn asked(&self) -> impl Iterator<Item = &'static About> {
+        self.rules.iter().map(|rule| rule.about())
     }
 
     /// Each rule in CEL.

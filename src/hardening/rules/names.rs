@@ -9,14 +9,28 @@ use crate::{
     hardening::cel::{string, strings},
 };
 
-pub(super) static PRIORITY_CLASSES: About =
-    About { id: "priorityClasses", title: "Pods name no priority class but those of a list", windows: true };
+const RUNTIME_CLASS: &str = "a RuntimeClass that the pod names may add to it";
+
+pub(super) static PRIORITY_CLASSES: About = About {
+    id: "priorityClasses",
+    title: "Pods name no priority class but those of a list",
+    windows: true,
+    depends_on: Some("the default PriorityClass of the cluster is set where a pod names none"),
+};
 pub(super) static RUNTIME_CLASSES: About =
-    About { id: "runtimeClasses", title: "Pods name a runtime class of a list", windows: true };
-pub(super) static NODE_SELECTOR: About =
-    About { id: "nodeSelector", title: "Pods do not choose nodes by listed labels", windows: true };
-pub(super) static TOLERATIONS: About =
-    About { id: "tolerations", title: "Pods do not tolerate listed taints", windows: true };
+    About { id: "runtimeClasses", title: "Pods name a runtime class of a list", windows: true, depends_on: None };
+pub(super) static NODE_SELECTOR: About = About {
+    id: "nodeSelector",
+    title: "Pods do not choose nodes by listed labels",
+    windows: true,
+    depends_on: Some(RUNTIME_CLASS),
+};
+pub(super) static TOLERATIONS: About = About {
+    id: "tolerations",
+    title: "Pods do not tolerate listed taints",
+    windows: true,
+    depends_on: Some(RUNTIME_CLASS),
+};
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {

@@ -35,6 +35,12 @@ pub(super) struct Spec {
     resources: Option<Resources>,
     pub(super) security_context: Option<Context>,
     pub(super) host_users: Option<bool>,
+    #[serde(rename = "hostNetwork")]
+    host_network: Option<bool>,
+    #[serde(rename = "hostPID")]
+    host_pid: Option<bool>,
+    #[serde(rename = "hostIPC")]
+    host_ipc: Option<bool>,
     pub(super) automount_service_account_token: Option<bool>,
     pub(super) termination_grace_period_seconds: Option<i64>,
     pub(super) priority_class_name: Option<String>,
@@ -204,6 +210,12 @@ impl Pod {
     pub(super) fn is_windows(&self) -> bool {
         let os = self.spec().and_then(|spec| spec.os.as_ref()?.name.as_deref());
         os == Some("windows")
+    }
+
+    /// Whether it is in the node's network, or sees the node's processes.
+    pub(super) fn shares_host_namespaces(&self) -> bool {
+        let shares = |spec: &Spec| [spec.host_network, spec.host_pid, spec.host_ipc].contains(&Some(true));
+        self.spec().is_some_and(shares)
     }
 
     /// Whether its containers are started again when they end.

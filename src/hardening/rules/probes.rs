@@ -5,7 +5,7 @@ use crate::api::{self, rules::Probe};
 use rampart_pss::ContainerKind;
 
 pub(super) static ABOUT: About =
-    About { id: "probes", title: "Containers that go on running have probes", windows: true };
+    About { id: "probes", title: "Containers that go on running have probes", windows: true, depends_on: None };
 
 #[derive(Debug)]
 struct Probes(Vec<Probe>);

@@ -3,8 +3,12 @@
 use super::{About, Complaint, LASTING, Part, Pod, Rule};
 use crate::api;
 
-pub(super) static ABOUT: About =
-    About { id: "readOnlyRootFilesystem", title: "Containers run with a read-only root filesystem", windows: false };
+pub(super) static ABOUT: About = About {
+    id: "readOnlyRootFilesystem",
+    title: "Containers run with a read-only root filesystem",
+    windows: false,
+    depends_on: None,
+};
 
 const FIELD: &str = "securityContext.readOnlyRootFilesystem";
 const TEXT: &str = "must set securityContext.readOnlyRootFilesystem=true";

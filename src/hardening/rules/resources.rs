@@ -10,10 +10,20 @@ use super::{
 };
 use crate::{api, hardening::cel::string};
 
-pub(super) static REQUESTS: About =
-    About { id: "resourceRequests", title: "Containers request the resources that they need", windows: true };
-pub(super) static LIMITS: About =
-    About { id: "resourceLimits", title: "Containers limit the resources that they use", windows: true };
+const LIMIT_RANGE: &str = "a LimitRange of the namespace sets what containers leave out";
+
+pub(super) static REQUESTS: About = About {
+    id: "resourceRequests",
+    title: "Containers request the resources that they need",
+    windows: true,
+    depends_on: Some(LIMIT_RANGE),
+};
+pub(super) static LIMITS: About = About {
+    id: "resourceLimits",
+    title: "Containers limit the resources that they use",
+    windows: true,
+    depends_on: Some(LIMIT_RANGE),
+};
 
 #[derive(Debug)]
 struct Wanted {

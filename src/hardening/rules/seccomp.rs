@@ -8,8 +8,12 @@ use crate::{
     hardening::cel::{string, strings},
 };
 
-pub(super) static ABOUT: About =
-    About { id: "seccomp.localhostProfiles", title: "Only local seccomp profiles of a list are used", windows: false };
+pub(super) static ABOUT: About = About {
+    id: "seccomp.localhostProfiles",
+    title: "Only local seccomp profiles of a list are used",
+    windows: false,
+    depends_on: None,
+};
 
 #[derive(Debug)]
 struct LocalProfiles(Vec<String>);

@@ -9,6 +9,7 @@ pub(super) static ABOUT: About = About {
     id: "serviceAccountToken",
     title: "Pods mount no service account token, or say that they do",
     windows: true,
+    depends_on: None,
 };
 
 const FIELD: &str = "automountServiceAccountToken";

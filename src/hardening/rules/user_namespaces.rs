@@ -6,7 +6,7 @@ use super::{About, Complaint, Part, Pod, Rule};
 use crate::api;
 
 pub(super) static ABOUT: About =
-    About { id: "userNamespaces", title: "Pods have a user namespace of their own", windows: false };
+    About { id: "userNamespaces", title: "Pods have a user namespace of their own", windows: false, depends_on: None };
 
 const TEXT: &str = "pod must set hostUsers=false";
 
@@ -23,8 +23,12 @@ impl Rule for OwnUsers {
     }
 
     fn complaints(&self, pod: &Pod) -> Vec<Complaint> {
-        let own = pod.spec().and_then(|spec| spec.host_users) == Some(false);
-        if own { vec![] } else { vec![Complaint::pod(TEXT, Path::spec("hostUsers")).fixed_by("false")] }
+        if pod.spec().and_then(|spec| spec.host_users) == Some(false) {
+            return vec![];
+        }
+        let complaint = Complaint::pod(TEXT, Path::spec("hostUsers"));
+        // The API server takes no pod that has both.
+        vec![if pod.shares_host_namespaces() { complaint } else { complaint.fixed_by("false") }]
     }
 
     fn form(&self) -> Vec<Part> {

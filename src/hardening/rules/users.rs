@@ -5,8 +5,12 @@ use rampart_pss::Path;
 use super::{About, CONTAINERS, Complaint, Part, Pod, Rule, pod::Context};
 use crate::api;
 
-pub(super) static ABOUT: About =
-    About { id: "users", title: "Processes run as users and groups from a number on", windows: false };
+pub(super) static ABOUT: About = About {
+    id: "users",
+    title: "Processes run as users and groups from a number on",
+    windows: false,
+    depends_on: None,
+};
 
 #[derive(Debug)]
 struct Least {

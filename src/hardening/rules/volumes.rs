@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub(super) static ABOUT: About =
-    About { id: "volumes.allow", title: "Pods have volumes of listed types only", windows: true };
+    About { id: "volumes.allow", title: "Pods have volumes of listed types only", windows: true, depends_on: None };
 
 #[derive(Debug)]
 struct Allow(Vec<String>);

@@ -51,8 +51,7 @@ impl Kept {
     /// # Errors
     /// When it has not the shape of a pod.
     pub fn seen(&self, rules: bool) -> serde_json::Result<Seen<'_>> {
-        let rules = rules.then(|| serde_json::from_str(&self.json)).transpose()?;
-        Ok(Seen { standards: serde_json::from_str(&self.json)?, rules })
+        Seen::read(&self.json, rules)
     }
 }
 

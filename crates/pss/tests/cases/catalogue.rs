@@ -72,3 +72,11 @@ fn values_that_are_allowed_since_a_version() {
     assert_eq!((values::se_linux_types(0), values::se_linux_types(30)), (&four[..], &four[..]));
     assert_eq!(values::se_linux_types(31), [&four[..], &["container_engine_t"]].concat());
 }
+
+#[test]
+fn what_is_newer_than_any_that_is_known_is_of_the_future() {
+    let newest = Version::NEWEST_MINOR;
+    let future = |version: Version| version.is_future();
+    assert_eq!([newest, newest + 1].map(Version::minor).map(future), [false, true]);
+    assert!(!Version::LATEST.is_future());
+}

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::{admissionregistration::v1::ValidatingWebhookConfiguration, networking::v1::NetworkPolicy};
 use kube::{
@@ -22,7 +22,10 @@ use rampart_e2e::{
 };
 use serde_json::json;
 
-use super::figure;
+use super::{
+    figure,
+    process::{ready_after, settled_memory},
+};
 
 const NAMESPACES: usize = 100;
 const POLICIES: usize = 1000;
@@ -42,11 +45,7 @@ pub(super) async fn bench() -> Result<bool> {
     let ports = first.kill()?;
     let began = Instant::now();
     let operator = Operator::start(plane.dir(), &kubeconfig, ports, &[])?;
-    while !operator.admin("/readyz").await.is_ok_and(|(code, _)| code == 200) {
-        ensure!(began.elapsed() < wait::SOON, "not ready: {}", operator.log_tail());
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    let mut good = figure("start to ready", began.elapsed().as_secs_f64(), 1.0, "s");
+    let mut good = figure("start to ready", ready_after(&operator, began).await?, 1.0, "s");
 
     // The peer: one client with the same rights, the same writes, the same concurrency.
     let text = std::fs::read_to_string(&kubeconfig)?;
@@ -241,26 +240,4 @@ async fn remove(client: &Client, group: &str) -> Result<()> {
         Api::<NetworkPolicy>::namespaced(client.clone(), &namespace).delete_collection(&params, &all).await?;
     }
     Ok(())
-}
-
-/// Resident memory once it has stopped falling for ten seconds, which is how long the allocator takes
-/// to give back what a burst needed.
-async fn settled_memory(pid: u32) -> Result<f64> {
-    let (mut least, mut since) = (memory(pid)?, Instant::now());
-    while since.elapsed() < Duration::from_secs(10) {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let now = memory(pid)?;
-        if now < least - 0.1 {
-            (least, since) = (now, Instant::now());
-        }
-    }
-    memory(pid)
-}
-
-/// Resident memory of a process, MiB.
-fn memory(pid: u32) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1024.0)
 }

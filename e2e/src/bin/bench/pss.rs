@@ -10,7 +10,7 @@ use rampart_e2e::{judges, pods::Pods};
 use rampart_pss::{Level, Pod, Version, aggregate, evaluate, reasons};
 use serde_json::Value;
 
-use super::at_least;
+use super::{at_least, median};
 
 const PODS: u32 = 2_000;
 /// As many as the judge makes.
@@ -76,10 +76,4 @@ pub(super) fn bench() -> Result<bool> {
         good &= at_least(&format!("rampart-pss against the reference, {what}"), ratio, 3.0, "times as fast");
     }
     Ok(good)
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }

@@ -1,6 +1,9 @@
 //! The command's own JSON; `schemaVersion` grows when a field changes its meaning or goes.
 
-use std::io::{Error, Result, Write};
+use std::{
+    collections::BTreeMap,
+    io::{Error, Result, Write},
+};
 
 use serde::Serialize;
 
@@ -11,6 +14,9 @@ use crate::cli::check::{Report, verdict::Outcome};
 struct Answer<'a> {
     schema_version: u32,
     results: &'a [Outcome],
+    /// Rules whose verdict a cluster may still change, and what of it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    depends_on: BTreeMap<String, &'static str>,
     summary: Summary,
 }
 
@@ -30,7 +36,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
         denied,
         skipped: report.skipped,
     };
-    let answer = Answer { schema_version: 1, results: &report.outcomes, summary };
+    let answer = Answer { schema_version: 1, results: &report.outcomes, depends_on: report.open(), summary };
     serde_json::to_writer_pretty(&mut *out, &answer).map_err(Error::other)?;
     writeln!(out)
 }

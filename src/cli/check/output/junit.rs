@@ -29,7 +29,8 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> anyhow::Result<()>
         put(&unreadable.file, TestCase::new(format!("readable {line}").trim_end(), status));
     }
     junit.add_test_suites(suites);
-    Ok(junit.serialize(out)?)
+    // The schema of Jenkins' xUnit plugin (junit-10.xsd) knows `skipped` for a suite, but not for all of them.
+    Ok(out.write_all(junit.to_string()?.replacen(" skipped=\"0\"", "", 1).as_bytes())?)
 }
 
 fn case(outcome: &Outcome) -> TestCase {

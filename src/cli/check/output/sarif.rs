@@ -54,10 +54,12 @@ fn rules() -> Vec<Value> {
         })
     };
     let of_ours = |about: &&About| {
+        let more = about.depends_on.map(|on| format!(". What it finds may differ in a cluster: {on}"));
         json!({
             "id": about.rule(),
             "name": about.id,
             "shortDescription": {"text": about.title},
+            "fullDescription": {"text": format!("{}{}", about.title, more.unwrap_or_default())},
             "helpUri": env!("CARGO_PKG_REPOSITORY"),
         })
     };

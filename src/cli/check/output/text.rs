@@ -20,6 +20,9 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
             writeln!(out, "    at {}", row.path)?;
         }
     }
+    for (rule, on) in report.open() {
+        writeln!(out, "note: what {rule} finds may differ in a cluster: {on}")?;
+    }
     let denied = report.denied();
     let allowed = report.outcomes.len().saturating_sub(denied);
     writeln!(out, "{allowed} allowed, {denied} denied, {} without pods", report.skipped)

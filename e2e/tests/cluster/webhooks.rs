@@ -1,0 +1,92 @@
+//! `rampart-enforce`: where a webhook alone refuses, no pod is made without its word.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator, stories, wait};
+use serde_json::json;
+
+use crate::{
+    Env, Tests,
+    admission::post,
+    floor::{enforced_by, path, rampart},
+};
+
+pub(crate) fn tests(tests: &mut Tests) {
+    tests.add("webhooks::no_pod_without_the_webhooks_word", no_pod_without_the_webhooks_word);
+}
+
+const ENFORCE: &str = "rampart-enforce";
+
+/// Asks about a pod that meets every standard until the answer is as wanted.
+async fn good_pod(client: &Client, namespace: &str, wanted: u16) -> Result<()> {
+    let pod = serde_json::to_value(stories::good_pod()?)?;
+    wait::until(&format!("a pod in {namespace} to be answered {wanted}"), wait::SOON, || async {
+        let (code, body, _) = post(client, &path(namespace), &pod).await?;
+        ensure!(code == wanted, "{code}: {body}");
+        ensure!(code != 500 || body.contains("enforce.rampart.dev"), "{body}");
+        Ok(())
+    })
+    .await
+}
+
+async fn gone(api: &Api<ValidatingWebhookConfiguration>) -> Result<()> {
+    wait::until("rampart-enforce to be gone", wait::SOON, || async {
+        ensure!(api.get_opt(ENFORCE).await?.is_none(), "it is there");
+        Ok(())
+    })
+    .await
+}
+
+async fn no_pod_without_the_webhooks_word(_: Env) -> Result<()> {
+    let plane = ControlPlane::start(&Options::default()).await?;
+    let client = plane.client();
+    let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    let running = Operator::install(&plane, &[]).await?;
+    for name in ["shop", "free"] {
+        fixtures::namespace(&client, name, json!({})).await?;
+    }
+    let mut policy = stories::hardening_policy("shop", "Enforce");
+    fixtures::apply(&client, &policy).await?;
+    enforced_by(&client, "shop", &[rampart::api::Enforcer::Webhook, rampart::api::Enforcer::AdmissionPolicy]).await?;
+    ensure!(api.get_opt(ENFORCE).await?.is_none(), "the API server would wait where admission policies refuse");
+
+    policy["spec"]["hardening"]["admissionPolicy"] = json!("None");
+    fixtures::apply(&client, &policy).await?;
+    enforced_by(&client, "shop", &[rampart::api::Enforcer::Webhook]).await?;
+    good_pod(&client, "shop", 201).await?;
+    // Another hand can't open it.
+    let open = Patch::Merge(json!({"webhooks": []}));
+    api.patch(ENFORCE, &PatchParams::default(), &open).await?;
+    wait::until("the edit to be undone", wait::SOON, || async {
+        ensure!(api.get(ENFORCE).await?.webhooks.unwrap_or_default().len() == 1);
+        Ok(())
+    })
+    .await?;
+
+    // Away, it holds up what it alone refuses, and nothing else.
+    let ports = running.kill()?;
+    good_pod(&client, "shop", 500).await?;
+    for namespace in ["free", "kube-system", "rampart-system"] {
+        good_pod(&client, namespace, 201).await?;
+    }
+    rampart(&plane, &["pause", "--for=1h", "--reason=a drill"])?;
+    good_pod(&client, "shop", 201).await?;
+
+    let kubeconfig = operator::kubeconfig(&plane, plane.server()).await?;
+    let running = Operator::start(plane.dir(), &kubeconfig, ports, &[])?;
+    running.ready().await?;
+    rampart(&plane, &["resume"])?;
+    wait::until("it to be back after the pause", wait::SOON, || async { Ok(api.get(ENFORCE).await?) }).await?;
+    good_pod(&client, "shop", 201).await?;
+
+    // Without what is shipped, nothing waits for a webhook, whoever forgot to delete the policy.
+    running.stop().await?;
+    good_pod(&client, "shop", 500).await?;
+    api.delete("rampart", &DeleteParams::default()).await?;
+    gone(&api).await?;
+    good_pod(&client, "shop", 201).await
+}
