@@ -4,7 +4,7 @@ CARGO ?= cargo
 DEMO_EXIT ?=
 export DEMO_EXIT
 
-.PHONY: demo test test-judges test-oldest bench mutants lint generate
+.PHONY: demo test test-judges test-oldest bench mutants fuzz lint generate
 
 ## Rampart's main job on a real control plane, step by step. DEMO_EXIT=1 ends it by itself.
 demo:
@@ -38,6 +38,14 @@ mutants:
 	env -u CARGO_TARGET_DIR $(CARGO) mutants --package rampart-pss --jobs $(MUTANTS_JOBS) --output target || [[ $$? == [23] ]]
 	@cd target/mutants.out && caught=$$(wc -l <caught.txt) missed=$$(cat missed.txt timeout.txt | wc -l) && \
 	echo "$$caught of $$((caught + missed)) caught" && ((caught * 100 >= (caught + missed) * $(MUTANTS_LEAST)))
+
+## The webhook and the names of images, with inputs that a fuzzer makes up. Needs a nightly compiler and cargo-fuzz.
+FUZZ_SECONDS ?= 600
+fuzz:
+	@# No sanitizer: unsafe code is forbidden here.
+	set -e; for target in review image; do mkdir -p fuzz/corpus/$$target; \
+	$(CARGO) +nightly fuzz run --sanitizer none --codegen-units 16 $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	-max_total_time=$(FUZZ_SECONDS) -dict=fuzz/$$target.dict -max_len=16384 -timeout=10 -print_final_stats=1; done
 
 ## Formatting, lints, dependencies, generated files.
 lint:

@@ -20,7 +20,7 @@ pub use floor::{Floor, Place, SELECTOR, compile, extent};
 pub use judge::{Covering, Enforcement, Finding, Origin, Seen, Subject, Verdict, ask_rules, findings, judge};
 pub use policies::{FLOORS, Policies};
 pub use requirement::{Requirement, Standard};
-pub use rules::{About, Pod as RulesPod, RULES, Rules, Violation as RuleViolation, Whose};
+pub use rules::{About, Pod as RulesPod, RULES, Rules, Violation as RuleViolation, Whose, reference};
 pub use scan::{Controller, ControllerKind, Counted, Kept, Owners, Report, Scan, Workload};
 pub use scope::{ClusterWide, Demand, Exceptions, SYSTEM_NAMESPACES, is_system_namespace};
 

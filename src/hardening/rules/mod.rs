@@ -11,7 +11,7 @@ mod names;
 mod pod;
 mod probes;
 mod read_only_root_filesystem;
-mod reference;
+pub mod reference;
 mod resources;
 mod seccomp;
 mod service_account_token;

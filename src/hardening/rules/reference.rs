@@ -24,7 +24,8 @@ static HTTPS: Expression = Expression::new(":0*443$");
 
 /// An image's name with the registry that container runtimes assume, in lower case and without the port
 /// that they assume.
-pub(in crate::hardening) fn normal(image: &str) -> String {
+#[must_use]
+pub fn normal(image: &str) -> String {
     let Some((first, path)) = image.split_once('/') else { return format!("docker.io/library/{image}") };
     if !REGISTRY.is_match(first) {
         return format!("docker.io/{image}");
@@ -55,18 +56,21 @@ pub(in crate::hardening) fn normal_in_cel(image: &str) -> String {
 }
 
 /// Whether it is the name of an image at all.
-pub(super) fn is_reference(image: &str) -> bool {
+#[must_use]
+pub fn is_reference(image: &str) -> bool {
     GRAMMAR.is_match(image)
 }
 
 /// Whether it names a SHA-256 digest.
-pub(super) fn has_digest(image: &str) -> bool {
+#[must_use]
+pub fn has_digest(image: &str) -> bool {
     SHA256.is_match(image)
 }
 
 /// The tag: `latest` where there is neither tag nor digest; empty for a digest alone, or for what is not
 /// the name of an image.
-pub(super) fn tag(image: &str) -> &str {
+#[must_use]
+pub fn tag(image: &str) -> &str {
     let Some(found) = GRAMMAR.regex().and_then(|regex| regex.captures(image)) else { return "" };
     match (found.get(1), found.get(2)) {
         (Some(tag), _) => tag.as_str().trim_start_matches(':'),
@@ -77,11 +81,11 @@ pub(super) fn tag(image: &str) -> &str {
 
 /// A pattern of images.
 #[derive(Debug, Clone)]
-pub(in crate::hardening) struct Pattern {
+pub struct Pattern {
     /// As its author wrote it.
-    pub(in crate::hardening) text: String,
+    pub text: String,
     /// What a normal name must match.
-    pub(in crate::hardening) expression: String,
+    pub expression: String,
     regex: Regex,
 }
 
@@ -90,7 +94,7 @@ impl Pattern {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(in crate::hardening) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let allowed = |character: char| character.is_ascii_alphanumeric() || "._-/:@*+[]".contains(character);
         if text.is_empty() || !text.chars().all(allowed) {
             return Err(format!("{text:?} must be an image name in which * and ** stand for other characters"));
@@ -121,7 +125,8 @@ impl Pattern {
     }
 
     /// Whether a normal name matches.
-    pub(in crate::hardening) fn matches(&self, normal: &str) -> bool {
+    #[must_use]
+    pub fn matches(&self, normal: &str) -> bool {
         self.regex.is_match(normal)
     }
 }
