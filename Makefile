@@ -43,7 +43,8 @@ mutants:
 FUZZ_SECONDS ?= 600
 fuzz:
 	@# No sanitizer: unsafe code is forbidden here.
-	set -e; for target in review image; do mkdir -p fuzz/corpus/$$target; \
+	mkdir -p fuzz/corpus && tar -xzf fuzz/corpus.tar.gz -C fuzz/corpus
+	set -e; for target in review image; do \
 	$(CARGO) +nightly fuzz run --sanitizer none --codegen-units 16 $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 	-max_total_time=$(FUZZ_SECONDS) -dict=fuzz/$$target.dict -max_len=16384 -timeout=10 -print_final_stats=1; done
 
