@@ -52,7 +52,6 @@ async fn answered(
 
 async fn pods_are_completed_or_left(env: Env) -> Result<()> {
     let (client, namespace) = env.namespace().await?;
-    fixtures::ready_for_pods(&client, &namespace).await?;
     fixtures::apply(&client, &policy(&namespace, "Enforce", "Preview")).await?;
     let would = "SecurityPolicy hardened with fix: Apply would set spec.containers[0].securityContext.allowPrivilegeEscalation=false";
     answered(&client, &namespace, &bare_pod(), (403, Some(would))).await?;

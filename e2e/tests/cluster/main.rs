@@ -69,11 +69,12 @@ impl Env {
             .await
     }
 
-    /// A client of the shared instance and a fresh namespace in it.
+    /// A client of the shared instance and a fresh namespace in it, where pods can be made.
     pub(crate) async fn namespace(&self) -> Result<(Client, String)> {
         let client = self.shared().await?.plane.client();
         let name = format!("test-{}", self.namespaces.fetch_add(1, Ordering::Relaxed));
         fixtures::namespace(&client, &name, json!({"rampart.dev/retention": "allowed"})).await?;
+        fixtures::ready_for_pods(&client, &name).await?;
         Ok((client, name))
     }
 }

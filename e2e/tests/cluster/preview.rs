@@ -26,7 +26,6 @@ async fn label(client: &Client, namespace: &str) -> Result<Vec<String>> {
 
 async fn changes_count(env: Env) -> Result<()> {
     let (client, namespace) = env.namespace().await?;
-    fixtures::ready_for_pods(&client, &namespace).await?;
     let (root, good) = (serde_json::to_value(stories::root_pod()?)?, serde_json::to_value(stories::good_pod()?)?);
     for (name, pod) in [("good", good), ("root-b", root.clone()), ("root-a", root)] {
         let metadata = json!({"name": name, "namespace": namespace});

@@ -30,7 +30,6 @@ async fn workloads(client: &Client, namespace: &str) -> Result<()> {
         "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": template},
     });
     fixtures::apply(client, &deployment).await?;
-    fixtures::ready_for_pods(client, namespace).await?;
     for (name, pod) in [("good", good), ("alone", root.clone()), ("finished", root)] {
         let metadata = json!({"name": name, "namespace": namespace});
         let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod["spec"]});
