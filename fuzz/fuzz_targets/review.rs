@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use libfuzzer_sys::fuzz_target;
 use rampart::{
-    admission::{Fixed, Preview, Request, Review, decide, fix},
+    admission::{Answer, Fixed, Preview, Request, Review, decide, fix},
     hardening::{Covering, Enforcement, Kept, Policies},
 };
 use serde_json::{Value, json};
@@ -43,6 +43,10 @@ fn answered(request: &Request<'_>, enforcement: Enforcement) -> Value {
         preview.judge((&namespace, "web-0"), pod, now);
         answer.warnings.extend(preview.warnings(1, 2));
     }
+    read(answer, request)
+}
+
+fn read(answer: Answer, request: &Request<'_>) -> Value {
     let body = answer.to_body(&request.uid).expect("an answer can be written");
     serde_json::from_slice(&body).expect("an answer is JSON")
 }
@@ -50,8 +54,7 @@ fn answered(request: &Request<'_>, enforcement: Enforcement) -> Value {
 /// What is set in a pod; nobody is refused by it.
 fn fixed(request: &Request<'_>, enforcement: Enforcement) {
     let (answer, outcomes) = fix(request, &WORLD.covering, enforcement, policies::now());
-    let body = answer.to_body(&request.uid).expect("an answer can be written");
-    let answer: Value = serde_json::from_slice(&body).expect("an answer is JSON");
+    let answer = read(answer, request);
     assert_eq!(answer["response"]["allowed"], true, "{answer}");
     let patched = answer["response"].get("patch").is_some();
     assert_eq!(patched, outcomes.contains(&Fixed::Applied), "{answer}");

@@ -31,10 +31,11 @@ pub fn fix(
 ) -> (Answer, Vec<Fixed>) {
     let creates = Target::of(request) == Some(Target::Pod) && request.operation == Operation::Create;
     let fixing = policies.iter().filter(|covering| covering.requirement.fixes());
-    let (Some(object), true, Enforcement::InForce) = (request.object(), creates, enforcement) else {
+    if !creates || enforcement != Enforcement::InForce {
         return (Answer::allow(), vec![]);
-    };
-    let Ok(before) = serde_json::from_str::<Value>(object.get()) else { return (Answer::allow(), vec![]) };
+    }
+    let before = request.object().and_then(|object| serde_json::from_str::<Value>(object.get()).ok());
+    let Some(before) = before else { return (Answer::allow(), vec![]) };
     let (mut pod, mut answer, mut outcomes, mut set) = (before.clone(), Answer::allow(), vec![], vec![]);
     // First what is changed, so that a preview tells of what is left.
     let (applying, previewing): (Vec<_>, Vec<_>) = fixing.partition(|it| it.requirement.fix == Fix::Apply);

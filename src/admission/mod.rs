@@ -41,11 +41,11 @@ pub fn decide(request: &Request<'_>, policies: &[Covering], enforcement: Enforce
         return Answer::allow();
     }
     let subject = target.subject();
-    let insignificant = || {
-        let (new, old) = request.object().zip(request.old_object)?;
-        Some(update::is_insignificant(new.get(), old.get()))
-    };
-    if subject == Subject::Pod && request.operation == Operation::Update && insignificant() == Some(true) {
+    let same = |(new, old): (&RawValue, &RawValue)| update::is_insignificant(new.get(), old.get());
+    let insignificant = subject == Subject::Pod
+        && request.operation == Operation::Update
+        && request.object().zip(request.old_object).is_some_and(same);
+    if insignificant {
         return Answer::allow();
     }
     match seen(request, target, policies) {
@@ -61,14 +61,18 @@ pub fn decide(request: &Request<'_>, policies: &[Covering], enforcement: Enforce
 }
 
 fn seen<'a>(request: &'a Request<'_>, target: Target, policies: &[Covering]) -> serde_json::Result<Option<Seen<'a>>> {
-    let rules_asked = ask_rules(policies);
-    if let (Some((pod, _)), false) = (&request.new_pod, rules_asked) {
-        return Ok(Some(Seen { standards: Cow::Borrowed(pod), rules: None }));
+    let standards = if let Some((pod, _)) = &request.new_pod {
+        Cow::Borrowed(pod)
+    } else {
+        let Some(object) = request.object() else { return Ok(None) };
+        let Some(pod) = target.pod(object.get())? else { return Ok(None) };
+        Cow::Owned(pod)
+    };
+    if !ask_rules(policies) {
+        return Ok(Some(Seen { standards, rules: None }));
     }
-    let Some(object) = request.object().map(RawValue::get) else { return Ok(None) };
-    let Some(standards) = target.pod(object)?.map(Cow::Owned) else { return Ok(None) };
-    let rules = if rules_asked { target.pod(object)? } else { None };
-    Ok(Some(Seen { standards, rules }))
+    let Some(object) = request.object() else { return Ok(None) };
+    Ok(Some(Seen { standards, rules: target.pod(object.get())? }))
 }
 
 fn answer(

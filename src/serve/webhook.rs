@@ -56,7 +56,6 @@ const MAX_IN_FLIGHT: usize = 128;
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// What a handler needs.
-#[derive(Clone)]
 pub struct Shared {
     /// For a namespace that is too new to be in the index.
     pub client: Client,

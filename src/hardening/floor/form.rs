@@ -19,7 +19,7 @@ pub(super) struct Form {
 /// Which pods violate a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Violated {
-    /// What must hold of a pod for the check to be about it.
+    /// What must hold of a pod for the check to be about it; the last is asked first.
     only_if: Vec<String>,
     /// True for a pod that is bad as a whole.
     pod: Option<String>,
@@ -44,7 +44,7 @@ impl Violated {
     }
 
     fn guarded(&self, bad: &str) -> String {
-        self.only_if.iter().rev().fold(bad.to_owned(), |bad, condition| format!("{condition} && ({bad})"))
+        self.only_if.iter().fold(bad.to_owned(), |bad, condition| format!("{condition} && ({bad})"))
     }
 
     /// True for a pod that violates.
@@ -77,7 +77,7 @@ impl Form {
 
     /// The same, about pods alone of which a condition holds.
     pub(super) fn only_if(mut self, condition: &str) -> Self {
-        self.violated.only_if.insert(0, condition.into());
+        self.violated.only_if.push(condition.into());
         self
     }
 }

@@ -100,7 +100,7 @@ fn app_armor_profile() -> Form {
     let (bad_pod, bad) = (is_bad(&of_pod), is_bad(&of_container));
     let annotation = "k.startsWith('container.apparmor.security.beta.kubernetes.io/') && \
                       !(variables.annotations[k] in ['', 'runtime/default'] || variables.annotations[k].startsWith('localhost/'))";
-    let violated = Violated::either(format!("{bad_pod} || variables.annotations.exists(k, {annotation})"), &*bad);
+    let violated = Violated::either(format!("{bad_pod} || variables.annotations.exists(k, {annotation})"), &bad);
     let setters = [
         format!("({bad_pod} ? 'pod' : '')"),
         format!("(size(variables.apparmor) == 0 ? '' : {})", containers("variables.apparmor")),
@@ -141,7 +141,7 @@ fn capabilities_baseline() -> Form {
     let bad = format!("{}.exists(n, {forbidden})", added());
     let (who, what) = (containers("variables.adding"), quoted("variables.added"));
     Form::new(
-        Violated::each(&*bad),
+        Violated::each(&bad),
         "non-default capabilities",
         &[&who, "' must not include '", &what, "' in securityContext.capabilities.add'"],
     )
@@ -205,7 +205,7 @@ fn host_probes() -> Form {
     let uses = plural("variables.calling", " uses ", " use ");
     let noun = plural("variables.called", "probe or lifecycle host ", "probe or lifecycle hosts ");
     let what = quoted("variables.called");
-    Form::new(Violated::each(&*bad), "probe or lifecycle host", &[&who, &uses, &noun, &what])
+    Form::new(Violated::each(&bad), "probe or lifecycle host", &[&who, &uses, &noun, &what])
         .with("calling", set(&format!("{CONTAINERS}.filter(c, {bad}).map(c, string(c.name))")))
         .with("called", set(&all_of(&format!("{hosts}.filter(h, h != '').map(h, string(h))"))))
 }
@@ -221,7 +221,7 @@ fn proc_mount() -> Form {
     let value = "c.?securityContext.?procMount.orValue('Default')";
     let bad = format!("{value} != 'Default'");
     let (who, what) = (containers("variables.unmasking"), quoted("variables.procMounts"));
-    Form::new(Violated::each(&*bad), "procMount", &[&who, "' must not set securityContext.procMount to '", &what])
+    Form::new(Violated::each(&bad), "procMount", &[&who, "' must not set securityContext.procMount to '", &what])
         .with("unmasking", names(&bad))
         .with("procMounts", set(&format!("{CONTAINERS}.filter(c, {bad}).map(c, string({value}))")))
 }
@@ -250,7 +250,7 @@ fn run_as_non_root() -> Form {
     let pod_true = format!("{CONTEXT}.?runAsNonRoot.orValue(false)");
     let explicit = "!c.?securityContext.?runAsNonRoot.orValue(true)";
     let unset = "!c.?securityContext.?runAsNonRoot.hasValue()";
-    let violated = Violated::either(&*pod_false, format!("{explicit} || ({unset} && !{pod_true})"));
+    let violated = Violated::either(&pod_false, format!("{explicit} || ({unset} && !{pod_true})"));
     let detail = format!(
         "({pod_false} || size(variables.rootful) > 0 ? {} + ' must not set securityContext.runAsNonRoot=false' : \
          'pod or ' + {} + ' must set securityContext.runAsNonRoot=true')",
@@ -266,7 +266,7 @@ fn run_as_user() -> Form {
     let pod = format!("{CONTEXT}.?runAsUser.orValue(1) == 0");
     let bad = "c.?securityContext.?runAsUser.orValue(1) == 0";
     let who = pod_and(&pod, "variables.asRoot");
-    Form::new(Violated::either(&*pod, bad), "runAsUser=0", &[&who, "' must not set runAsUser=0'"])
+    Form::new(Violated::either(&pod, bad), "runAsUser=0", &[&who, "' must not set runAsUser=0'"])
         .with("asRoot", names(bad))
 }
 
@@ -297,7 +297,7 @@ fn se_linux_options(since: u32) -> Form {
     ];
     let (who, what) = (pod_and(&bad_pod, "variables.seLinux"), join_present(&what, "; "));
     Form::new(
-        Violated::either(&*bad_pod, &*bad_container),
+        Violated::either(&bad_pod, &bad_container),
         "seLinuxOptions",
         &[&who, "' set forbidden securityContext.seLinuxOptions: '", &what],
     )
@@ -377,7 +377,7 @@ fn windows_host_process() -> Form {
     let bad = "c.?securityContext.?windowsOptions.?hostProcess.orValue(false)";
     let who = pod_and(&pod, "variables.hostProcess");
     Form::new(
-        Violated::either(&*pod, bad),
+        Violated::either(&pod, bad),
         "hostProcess",
         &[&who, "' must not set securityContext.windowsOptions.hostProcess=true'"],
     )
