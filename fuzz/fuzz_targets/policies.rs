@@ -37,6 +37,7 @@ pub fn known() -> Policies {
     let exceptions = vec![
         exception(&json!({"policies": [{"kind": "SecurityPolicy", "name": "enforce"}], "images": ["**"],
             "rules": ["pss/privileged", "pss/capabilities_restricted", "hardening/probes", "hardening/volumes.allow"],
+            "values": {"pss/capabilities_restricted": ["NET_ADMIN"], "hardening/volumes.allow": ["nfs", "/var/log"]},
             "containers": ["debugger", "a"]})),
         exception(&json!({"policies": [{"kind": "ClusterSecurityPolicy", "name": "base"},
                                        {"kind": "SecurityPolicy", "name": "enforce"}],

@@ -1,5 +1,7 @@
 //! `PolicyException`: what a policy refuses, admitted for a while.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -49,12 +51,25 @@ pub struct PolicyExceptionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
     pub containers: Vec<String>,
+    /// Narrows rules to values: by id, the capabilities, sysctls, ports or directories of the node, or types of
+    /// volumes that may be used (pss/capabilities_baseline, pss/capabilities_restricted, pss/sysctls,
+    /// pss/hostPorts, pss/hostPathVolumes, pss/restrictedVolumes, hardening/capabilities.allowAdd,
+    /// hardening/hostPorts, hardening/volumes.allow, hardening/volumes.hostPaths). A directory covers what is
+    /// in it; of volumes that are a hostPath, write directories instead of the type.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub values: BTreeMap<String, ExceptedValues>,
     /// Why it is needed.
     #[schemars(length(min = 1, max = 1024))]
     pub reason: String,
     /// When it ends. At most so long after its creation as the ClusterSecurityPolicy allows.
     pub expires_at: Time,
 }
+
+/// Values of a rule.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct ExceptedValues(#[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 256)))] pub Vec<String>);
 
 /// A policy.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use rampart_pss::{CHECKS, ContainerKind};
+use rampart_pss::{CHECKS, ContainerKind, Excepted, Values};
 use rampart_reach::Selector;
 
 use super::{
     ClusterWide, Origin, RULES, RulesPod, rule_of_check,
     rules::{Pattern, normal},
+    value::Value,
 };
 use crate::api::{self, Invalid, PolicyException, selector};
 
@@ -20,8 +21,8 @@ pub struct Exception {
     pub name: String,
     /// What it is about.
     pub policies: BTreeSet<Origin>,
-    /// Ids of rules that may be violated.
-    pub rules: BTreeSet<String>,
+    /// Ids of rules that may be violated: by anything, or by some values alone.
+    pub(super) rules: BTreeMap<String, Option<Vec<Value>>>,
     /// Images that it covers.
     pub(super) images: Vec<Pattern>,
     /// Containers that it covers; none: all.
@@ -39,13 +40,6 @@ impl TryFrom<&PolicyException> for Exception {
 
     fn try_from(exception: &PolicyException) -> Result<Self, Invalid> {
         let spec = &exception.spec;
-        for (index, rule) in spec.rules.iter().enumerate() {
-            if !is_rule(rule) {
-                let problem =
-                    format!("{rule:?} is no rule: use an id that `rampart check` names, such as \"pss/privileged\"");
-                return Err(Invalid::at(format!("spec.rules[{index}]"), problem));
-            }
-        }
         let pattern = |(index, text): (usize, &String)| {
             Pattern::parse(text).map_err(|problem| Invalid::at(format!("spec.images[{index}]"), problem))
         };
@@ -57,7 +51,7 @@ impl TryFrom<&PolicyException> for Exception {
         Ok(Self {
             name: exception.metadata.name.clone().unwrap_or_default(),
             policies: spec.policies.iter().map(origin).collect(),
-            rules: spec.rules.iter().cloned().collect(),
+            rules: lifted(spec)?,
             images: spec.images.iter().enumerate().map(pattern).collect::<Result<_, _>>()?,
             containers: spec.containers.iter().cloned().collect(),
             pods: selector::parse(&labels, "spec.podSelector")?,
@@ -69,8 +63,37 @@ impl TryFrom<&PolicyException> for Exception {
     }
 }
 
-fn is_rule(id: &str) -> bool {
-    CHECKS.iter().any(|check| rule_of_check(check.id) == id) || RULES.iter().any(|about| about.rule() == id)
+/// The rules that may be violated, and by which values alone.
+fn lifted(spec: &api::PolicyExceptionSpec) -> Result<BTreeMap<String, Option<Vec<Value>>>, Invalid> {
+    let checks = CHECKS.iter().map(|check| (rule_of_check(check.id), check.values));
+    let all: BTreeMap<String, Option<Values>> =
+        checks.chain(RULES.iter().map(|about| (about.rule(), about.values))).collect();
+    let mut lifted = BTreeMap::new();
+    for (index, rule) in spec.rules.iter().enumerate() {
+        if !all.contains_key(rule) {
+            let problem =
+                format!("{rule:?} is no rule: use an id that `rampart check` names, such as \"pss/privileged\"");
+            return Err(Invalid::at(format!("spec.rules[{index}]"), problem));
+        }
+        lifted.insert(rule.clone(), None);
+    }
+    for (rule, texts) in &spec.values {
+        let at = format!("spec.values[{rule:?}]");
+        let Some(narrowed) = lifted.get_mut(rule) else {
+            return Err(Invalid::at(at, "narrows a rule that spec.rules does not name: add it there"));
+        };
+        let Some(Some(kind)) = all.get(rule) else {
+            let those: Vec<&str> = all.iter().filter(|(_, kind)| kind.is_some()).map(|(id, _)| id.as_str()).collect();
+            let problem =
+                format!("it refuses no values one by one: remove it here; those that do: {}", those.join(", "));
+            return Err(Invalid::at(at, problem));
+        };
+        let value = |(index, text): (usize, &String)| {
+            Value::parse(*kind, text).map_err(|problem| Invalid::at(format!("{at}[{index}]"), problem))
+        };
+        *narrowed = Some(texts.0.iter().enumerate().map(value).collect::<Result<_, _>>()?);
+    }
+    Ok(lifted)
 }
 
 impl Exception {
@@ -117,6 +140,20 @@ impl Exception {
         Ok(())
     }
 
+    /// Whether a rule may be violated by anything.
+    fn lifts(&self, rule: &str) -> bool {
+        matches!(self.rules.get(rule), Some(None))
+    }
+
+    /// Whether a rule may be violated by what was found.
+    fn lifts_for(&self, rule: &str, found: &str) -> bool {
+        match self.rules.get(rule) {
+            Some(Some(values)) => values.iter().any(|value| value.covers(found)),
+            Some(None) => true,
+            None => false,
+        }
+    }
+
     /// Whether it is about a container.
     fn is_about(&self, container: &str, normal_image: &str) -> bool {
         (self.containers.is_empty() || self.containers.contains(container))
@@ -127,8 +164,8 @@ impl Exception {
 /// What exceptions cover of one pod.
 #[derive(Debug)]
 pub struct Covered<'e> {
-    /// Rules by container.
-    containers: BTreeMap<(ContainerKind, usize), BTreeSet<&'e str>>,
+    /// Those that are about a container.
+    containers: BTreeMap<(ContainerKind, usize), Vec<&'e Exception>>,
 }
 
 impl<'e> Covered<'e> {
@@ -141,24 +178,36 @@ impl<'e> Covered<'e> {
         if exceptions.is_empty() {
             return None;
         }
-        let rules = |name: &str, image: &str| -> BTreeSet<&'e str> {
+        let about = |name: &str, image: &str| {
             let image = normal(image);
-            let about = exceptions.iter().filter(|exception| exception.is_about(name, &image));
-            about.flat_map(|exception| exception.rules.iter().map(String::as_str)).collect()
+            exceptions.iter().copied().filter(|exception| exception.is_about(name, &image)).collect()
         };
-        Some(Self { containers: pod.named().map(|(place, name, image)| (place, rules(name, image))).collect() })
+        Some(Self { containers: pod.named().map(|(place, name, image)| (place, about(name, image))).collect() })
     }
 
-    /// Whether a rule may be violated by a container.
+    /// Whether a rule may be violated: by a container, by a value of one, or by a value of the pod as a
+    /// whole, which all its containers must be excepted for.
     #[must_use]
-    pub fn covers(&self, rule: &str, kind: ContainerKind, index: usize) -> bool {
-        self.containers.get(&(kind, index)).is_some_and(|rules| rules.contains(rule))
+    pub fn covers(&self, rule: &str, what: Excepted<'_>) -> bool {
+        match what {
+            Excepted::Container(kind, index) => self.any(kind, index, |it| it.lifts(rule)),
+            Excepted::ValueOf(kind, index, found) => self.any(kind, index, |it| it.lifts_for(rule, found)),
+            Excepted::Value(found) => self.all(|it| it.lifts_for(rule, found)),
+        }
     }
 
-    /// Whether a rule may be violated by the pod as a whole: all its containers may.
+    /// Whether a rule may be violated by the pod as a whole: by anything in all its containers.
     #[must_use]
     pub fn covers_pod(&self, rule: &str) -> bool {
-        !self.containers.is_empty() && self.containers.values().all(|rules| rules.contains(rule))
+        self.all(|it| it.lifts(rule))
+    }
+
+    fn any(&self, kind: ContainerKind, index: usize, lifts: impl Fn(&Exception) -> bool) -> bool {
+        self.containers.get(&(kind, index)).is_some_and(|about| about.iter().any(|it| lifts(it)))
+    }
+
+    fn all(&self, lifts: impl Fn(&Exception) -> bool) -> bool {
+        !self.containers.is_empty() && self.containers.values().all(|about| about.iter().any(|it| lifts(it)))
     }
 }
 
@@ -169,4 +218,66 @@ pub struct Permission {
     pub namespaces: BTreeSet<String>,
     /// How long an exception may last.
     pub max_duration: std::time::Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn wire(more: &Value) -> PolicyException {
+        let mut spec = json!({"policies": [{"kind": "SecurityPolicy", "name": "p"}], "rules": [], "images": ["**"],
+            "reason": "a test", "expiresAt": "2026-12-31T00:00:00Z"});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap()
+    }
+
+    #[rstest]
+    #[case(json!({"rules": ["pss/*"]}), "spec.rules[0]: \"pss/*\" is no rule")]
+    #[case(json!({"rules": ["pss/privileged"], "values": {"pss/sysctls": ["a"]}}),
+        "spec.values[\"pss/sysctls\"]: narrows a rule that spec.rules does not name: add it there")]
+    #[case(json!({"rules": ["pss/privileged"], "values": {"pss/privileged": ["true"]}}),
+        "spec.values[\"pss/privileged\"]: it refuses no values one by one: remove it here; those that do: hardening/cap")]
+    #[case(json!({"rules": ["pss/hostPorts"], "values": {"pss/hostPorts": ["80", "http"]}}),
+        "spec.values[\"pss/hostPorts\"][1]: \"http\" is no port")]
+    fn what_is_wrong_is_told_with_its_field(#[case] spec: Value, #[case] said: &str) {
+        let error = Exception::try_from(&wire(&spec)).unwrap_err().to_string();
+        assert!(error.starts_with(said), "{error}");
+    }
+
+    /// What exceptions cover of a pod with containers `a` and `b`.
+    #[track_caller]
+    fn covers(exceptions: &[Value], rule: &str, what: Excepted<'_>) -> bool {
+        let exceptions: Vec<Exception> = exceptions.iter().map(|it| Exception::try_from(&wire(it)).unwrap()).collect();
+        let pod = json!({"spec": {"containers": [{"name": "a", "image": "web"}, {"name": "b", "image": "agent"}]}});
+        let pod: RulesPod = serde_json::from_value(pod).unwrap();
+        Covered::of(&exceptions, Some(&pod), Timestamp::UNIX_EPOCH).unwrap().covers(rule, what)
+    }
+
+    #[test]
+    fn a_value_of_a_container_is_covered_by_one_exception_that_lists_it() {
+        let rule = "pss/hostPorts";
+        let of = |index, value| Excepted::ValueOf(ContainerKind::Regular, index, value);
+        let both = [json!({"rules": [rule], "values": {rule: ["80"]}, "containers": ["b"]}), json!({"rules": [rule]})];
+        let agent = &both[..1];
+        assert!(covers(agent, rule, of(1, "80")));
+        assert!(!covers(agent, rule, of(1, "81")), "not listed");
+        assert!(!covers(agent, rule, of(0, "80")), "of the other container");
+        assert!(!covers(agent, "hardening/hostPorts", of(1, "80")), "of the other rule");
+        assert!(!covers(agent, rule, Excepted::Container(ContainerKind::Regular, 1)), "not for anything");
+        assert!(covers(&both, rule, of(0, "81")), "another is for anything");
+    }
+
+    #[test]
+    fn a_value_of_the_pod_is_covered_where_all_its_containers_are() {
+        let rule = "pss/sysctls";
+        let for_one = |name: &str| json!({"rules": [rule], "values": {rule: ["kernel.msgmax"]}, "containers": [name]});
+        let found = Excepted::Value("kernel.msgmax");
+        assert!(!covers(&[for_one("a")], rule, found));
+        assert!(covers(&[for_one("a"), for_one("b")], rule, found));
+        assert!(covers(&[for_one("a"), json!({"rules": [rule], "containers": ["b"]})], rule, found));
+        assert!(!covers(&[for_one("a"), for_one("b")], rule, Excepted::Value("kernel.msgmnb")));
+    }
 }

@@ -162,9 +162,9 @@ pub(super) fn finding<'p>(
     let covered = Covered::of(exceptions, pod.rules.as_ref(), now);
     let violations = match &covered {
         None => explain(*level, *version, &pod.standards),
-        Some(covered) => explain_except(*level, *version, &pod.standards, |check, kind, index| {
-            covered.covers(&rule_of_check(check), kind, index)
-        }),
+        Some(covered) => {
+            explain_except(*level, *version, &pod.standards, |check, what| covered.covers(&rule_of_check(check), what))
+        }
     };
     let rules = pod.rules.as_ref().map(|pod| rules.violations(pod, covered.as_ref())).unwrap_or_default();
     (!(violations.is_empty() && rules.is_empty())).then_some(Finding { covering, violations, rules })

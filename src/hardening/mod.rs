@@ -2,6 +2,7 @@
 
 mod cel;
 mod defaults;
+mod directory;
 mod exception;
 mod fix;
 mod floor;
@@ -12,6 +13,7 @@ mod requirement;
 mod rules;
 mod scan;
 mod scope;
+mod value;
 
 pub use defaults::{default_pod, default_template};
 pub use exception::{Covered, Exception, Permission};

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::{
-    CHECKS, Fix, Level, Pod, Version,
+    CHECKS, ContainerKind, Fix, Level, Pod, Version,
     view::{Fixes, View},
 };
 
@@ -20,6 +20,34 @@ pub struct Check {
     pub since: &'static [(u32, Decide)],
     /// Pods that pass outright, and the minor version since which they do.
     pub exempt: Option<(u32, Exemption)>,
+    /// What it refuses one by one, so that an exception may be for some alone ([`crate::explain_except`]).
+    pub values: Option<Values>,
+}
+
+/// What a check refuses one by one, and how it is written in [`Excepted`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    /// Capabilities by name: `NET_ADMIN`.
+    Capability,
+    /// Kernel parameters by name: `net.core.somaxconn`.
+    Sysctl,
+    /// Ports of the node by number: `8080`.
+    HostPort,
+    /// Directories of the node by path: `/var/log`.
+    Directory,
+    /// Volumes by type: `nfs`; those of the type `hostPath` by path: `/var/log`.
+    Volume,
+}
+
+/// What an exception from a check may be for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excepted<'v> {
+    /// A container, by its list and its index there.
+    Container(ContainerKind, usize),
+    /// A value that a container sets.
+    ValueOf(ContainerKind, usize, &'v str),
+    /// A value that the Pod as a whole sets.
+    Value(&'v str),
 }
 
 /// Pods that some checks do not apply to.

@@ -25,7 +25,7 @@ mod text;
 mod view;
 mod volume;
 
-pub use check::{Applied, Check, Decide, Exemption, Violation};
+pub use check::{Applied, Check, Decide, Excepted, Exemption, Values, Violation};
 pub use checks::CHECKS;
 pub use fix::{Fix, Path};
 pub use level::{Level, ParseError, Version};
@@ -49,20 +49,22 @@ pub fn explain(level: Level, version: Version, pod: &Pod<'_>) -> Vec<Violation> 
     judge(level, version, Fixes::wanted(), |check, fixes| check.decide(&view, fixes))
 }
 
-/// As [`explain`], but for containers that are excepted from a check, by its id.
+/// As [`explain`], but for what is excepted from a check, by its id.
 ///
 /// A check decides as if the Pod had no containers but the rest, so that nothing that another container
-/// does is admitted with them; where all are excepted, what the Pod as a whole sets is, too.
+/// does is admitted with them; where all are excepted, what the Pod as a whole sets is, too. Values are
+/// excepted one by one where the check has [`Values`]: it decides as if they were not set.
 #[must_use]
 pub fn explain_except(
     level: Level,
     version: Version,
     pod: &Pod<'_>,
-    excepted: impl Fn(&str, ContainerKind, usize) -> bool,
+    excepted: impl Fn(&str, Excepted<'_>) -> bool,
 ) -> Vec<Violation> {
     let whole = View::of(pod);
     judge(level, version, Fixes::wanted(), |check, fixes| {
-        let rest = whole.without(|kind, index| excepted(check.check.id, kind, index));
+        let excepted = |what: Excepted<'_>| excepted(check.check.id, what);
+        let rest = whole.without(&excepted);
         let all = rest.containers().next().is_none() && whole.containers().next().is_some();
         if all { None } else { check.decide(&rest, fixes) }
     })

@@ -183,7 +183,7 @@ impl<'a> Pod<'a> {
         ];
         let mut all = Vec::with_capacity(lists.iter().map(|(_, list)| list.len()).sum());
         for (kind, list) in lists {
-            all.extend(list.iter().enumerate().map(|(index, container)| Placed { kind, index, container }));
+            all.extend(list.iter().enumerate().map(|(index, container)| Placed::new(kind, index, container)));
         }
         all
     }

@@ -1,9 +1,9 @@
 //! A Pod as checks see it.
 
-use std::{borrow::Cow, ops::Deref};
+use std::{borrow::Cow, fmt::Display, ops::Deref};
 
 use crate::{
-    ContainerKind, Fix, Path, Pod,
+    ContainerKind, Excepted, Fix, Path, Pod,
     container::{Container, SecurityContext},
 };
 
@@ -11,7 +11,11 @@ use crate::{
 pub struct View<'p, 'a> {
     pod: &'p Pod<'a>,
     containers: Vec<Placed<'p, 'a>>,
+    excepts: Excepts<'p>,
 }
+
+/// Says what is excepted, if something is.
+type Excepts<'p> = Option<&'p dyn Fn(Excepted<'_>) -> bool>;
 
 /// A container, with its list and its index there.
 #[derive(Clone, Copy)]
@@ -19,6 +23,7 @@ pub(crate) struct Placed<'p, 'a> {
     pub(crate) kind: ContainerKind,
     pub(crate) index: usize,
     pub(crate) container: &'p Container<'a>,
+    excepts: Excepts<'p>,
 }
 
 /// Where checks put what would make the Pod pass, if anybody wants to know.
@@ -26,13 +31,22 @@ pub struct Fixes(Option<Vec<Fix>>);
 
 impl<'p, 'a> View<'p, 'a> {
     pub(crate) fn of(pod: &'p Pod<'a>) -> Self {
-        Self { pod, containers: pod.containers() }
+        Self { pod, containers: pod.containers(), excepts: None }
     }
 
-    /// The same Pod without some of its containers.
-    pub(crate) fn without(&self, excepted: impl Fn(ContainerKind, usize) -> bool) -> Self {
-        let rest = self.containers().filter(|it| !excepted(it.kind, it.index));
-        Self { pod: self.pod, containers: rest.collect() }
+    /// The same Pod without what is excepted.
+    pub(crate) fn without<'q>(&self, excepted: &'q dyn Fn(Excepted<'_>) -> bool) -> View<'q, 'a>
+    where
+        'p: 'q,
+    {
+        let rest = self.containers().filter(|it| !excepted(Excepted::Container(it.kind, it.index)));
+        let excepts = Some(excepted);
+        View { pod: self.pod, containers: rest.map(|it| Placed { excepts, ..it }).collect(), excepts }
+    }
+
+    /// Whether a value of the Pod as a whole is to be overlooked.
+    pub(crate) fn excepts(&self, value: &str) -> bool {
+        self.excepts.is_some_and(|excepts| excepts(Excepted::Value(value)))
     }
 
     /// Every container, in the order in which the reference names them.
@@ -50,6 +64,15 @@ impl<'a> Deref for View<'_, 'a> {
 }
 
 impl<'p, 'a> Placed<'p, 'a> {
+    pub(crate) const fn new(kind: ContainerKind, index: usize, container: &'p Container<'a>) -> Self {
+        Self { kind, index, container, excepts: None }
+    }
+
+    /// Whether a value of it is to be overlooked.
+    pub(crate) fn excepts(self, value: impl Display) -> bool {
+        self.excepts.is_some_and(|excepts| excepts(Excepted::ValueOf(self.kind, self.index, &value.to_string())))
+    }
+
     pub(crate) fn name(self) -> &'p str {
         &self.container.name
     }

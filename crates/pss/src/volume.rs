@@ -23,7 +23,7 @@ pub const ALLOWED: [&str; 9] = [
 ];
 /// Kinds that restricted names when it refuses them, in the order in which it looks for them.
 pub const REFUSED: [&str; 21] = [
-    "hostPath",
+    HOST_PATH,
     "gcePersistentDisk",
     "awsElasticBlockStore",
     "gitRepo",
@@ -45,6 +45,7 @@ pub const REFUSED: [&str; 21] = [
     "scaleIO",
     "storageos",
 ];
+const HOST_PATH: &str = "hostPath";
 /// What the reference calls a volume without a source that it knows.
 pub const UNKNOWN: &str = "unknown";
 
@@ -56,12 +57,20 @@ pub(crate) struct Volume<'a> {
     allowed: bool,
     /// A bit for each of [`REFUSED`].
     refused: u32,
+    host_path: Option<HostPath<'a>>,
+}
+
+/// A directory of the node.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct HostPath<'a> {
+    #[serde(borrow, default)]
+    path: Text<'a>,
 }
 
 impl Volume<'_> {
-    /// Whether it shows files of the node.
-    pub(crate) const fn is_host_path(&self) -> bool {
-        self.refused & 1 != 0
+    /// The path of the node that it shows.
+    pub(crate) fn host_path(&self) -> Option<&str> {
+        self.host_path.as_ref().map(|it| &*it.path)
     }
 
     /// The kind that restricted refuses, if it does: `unknown` for a volume without a known source.
@@ -93,7 +102,13 @@ impl<'de> Visitor<'de> for VolumeVisitor {
                 volume.name = map.next_value()?;
                 continue;
             }
-            if map.next_value::<Option<IgnoredAny>>()?.is_none() {
+            let present = if &*key == HOST_PATH {
+                volume.host_path = map.next_value()?;
+                volume.host_path.is_some()
+            } else {
+                map.next_value::<Option<IgnoredAny>>()?.is_some()
+            };
+            if !present {
                 continue;
             }
             volume.allowed |= ALLOWED.contains(&&*key);

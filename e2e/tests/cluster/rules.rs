@@ -2,7 +2,7 @@
 //! server without Rampart running, the webhook, the background scan, and the command line, which sees the
 //! pod before the API server completes it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use kube::Client;
 use rampart::{
     api::{Enforcer, Hardening, PolicyException},
-    hardening::{Covering, Demand, Exception, Floor, Origin, RULES, Requirement, compile},
+    hardening::{Covering, Demand, Exception, Finding, Floor, Origin, RULES, Requirement, compile},
 };
 use rampart_e2e::{
     ControlPlane, Options, fixtures,
@@ -62,6 +62,43 @@ fn asked() -> [Value; 8] {
     ]
 }
 
+/// Exceptions for some values: one for every image, one for some; and one for anything of one container.
+fn by_value() -> Result<Vec<Exception>> {
+    let first = json!({
+        "pss/capabilities_baseline": ["SYS_TIME", "KILL", "NET_RAW"], "pss/capabilities_restricted": ["KILL", "CHOWN"],
+        "pss/sysctls": ["kernel.msgmax", "net.core.somaxconn", "a"], "pss/hostPorts": ["80", "8000"],
+        "pss/hostPathVolumes": ["/var/log"], "pss/restrictedVolumes": ["/var/log/pods/", "nfs"],
+        "hardening/capabilities.allowAdd": ["KILL"], "hardening/hostPorts": ["8003"],
+        "hardening/volumes.allow": ["/var", "image"], "hardening/volumes.hostPaths": ["/var/log"],
+    });
+    let second = json!({
+        "pss/capabilities_baseline": ["NET_ADMIN", "ALL"], "pss/capabilities_restricted": ["NET_ADMIN", "SETUID"],
+        "pss/sysctls": ["kernel.shmmax"], "pss/hostPorts": ["443", "9"], "pss/hostPathVolumes": ["/"],
+        "pss/restrictedVolumes": ["/", "gitRepo", "iscsi"], "hardening/capabilities.allowAdd": ["CHOWN"],
+        "hardening/hostPorts": ["80", "9"], "hardening/volumes.allow": ["nfs", "projected"],
+        "hardening/volumes.hostPaths": ["/var"],
+    });
+    let rules: Ids = vec![
+        "pss/capabilities_baseline",
+        "pss/capabilities_restricted",
+        "pss/sysctls",
+        "pss/hostPorts",
+        "pss/hostPathVolumes",
+        "pss/restrictedVolumes",
+        "hardening/capabilities.allowAdd",
+        "hardening/hostPorts",
+        "hardening/volumes.allow",
+        "hardening/volumes.hostPaths",
+    ];
+    let future = (Timestamp::now() + Duration::from_hours(24)).to_string();
+    parsed([
+        json!({"rules": rules, "values": first, "images": ["**"], "expiresAt": future}),
+        json!({"rules": rules, "values": second, "images": ["registry.example.com/**"], "expiresAt": future}),
+        json!({"rules": ["pss/sysctls", "pss/hostPorts", "hardening/volumes.allow"], "images": ["**"],
+               "containers": ["a", "web", "b"], "expiresAt": future}),
+    ])
+}
+
 /// Exceptions: some of every rule, for some images, pods and containers; one that has ended; one that ends
 /// while nobody looks.
 fn exceptions(index: usize) -> Result<Vec<Exception>> {
@@ -72,7 +109,7 @@ fn exceptions(index: usize) -> Result<Vec<Exception>> {
         .collect();
     let third = |start: usize| ids.iter().skip((start + index) % 3).step_by(3).collect::<Vec<_>>();
     let future = Timestamp::now() + Duration::from_hours(24);
-    [
+    parsed([
         json!({"rules": third(0), "images": ["registry.example.com/app:1"], "expiresAt": future.to_string()}),
         json!({"rules": third(1), "images": ["**"], "expiresAt": future.to_string(),
                "podSelector": {"matchLabels": {"app": "web"}, "matchExpressions": [
@@ -82,24 +119,29 @@ fn exceptions(index: usize) -> Result<Vec<Exception>> {
         json!({"rules": third(0), "images": ["**"], "expiresAt": future.to_string(),
                "podSelector": {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}}),
         json!({"rules": ids, "images": ["**"], "expiresAt": "2026-01-01T00:00:00Z"}),
-    ]
-    .into_iter()
-    .enumerate()
-    .map(|(number, mut spec)| {
+    ])
+}
+
+fn parsed(specs: impl IntoIterator<Item = Value>) -> Result<Vec<Exception>> {
+    let one = |(number, mut spec): (usize, Value)| {
         spec["policies"] = json!([{"kind": "SecurityPolicy", "name": "p"}]);
         spec["reason"] = json!("a test");
         let exception = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "PolicyException",
             "metadata": {"name": format!("e{number}"), "creationTimestamp": "2025-12-01T00:00:00Z"}, "spec": spec});
         let exception: PolicyException = serde_json::from_value(exception)?;
         Ok(Exception::try_from(&exception)?)
-    })
-    .collect()
+    };
+    specs.into_iter().enumerate().map(one).collect()
 }
 
 /// A namespace, and what is asked there: with a standard in every second; then some with exceptions.
 fn policies() -> Result<Vec<(String, Covering)>> {
     let policy = |(name, index, rules): (&str, usize, Value), exceptions: Vec<Exception>| {
-        let level = if index % 2 == 0 { "privileged" } else { "restricted" };
+        let level = match index {
+            8 => "baseline",
+            index if index % 2 == 0 => "privileged",
+            _ => "restricted",
+        };
         let hardening = json!({"mode": "Enforce", "podSecurity": {"level": level}, "rules": rules});
         let hardening: Hardening = serde_json::from_value(hardening)?;
         let requirement = Requirement::try_from(&hardening)?;
@@ -111,8 +153,13 @@ fn policies() -> Result<Vec<(String, Covering)>> {
         if index % 2 == 1 || index == 2 {
             all.push(policy(("excepted", index, rules.clone()), exceptions(index)?)?);
         }
+        if (4..=6).contains(&index) {
+            all.push(policy(("values", index, rules.clone()), by_value()?)?);
+        }
         all.push(policy(("rules", index, rules), vec![])?);
     }
+    all.push(policy(("values", 8, json!({})), by_value()?)?);
+    all.push(policy(("values", 9, json!({})), by_value()?)?);
     all.push(policy(("excepted", 9, json!({})), exceptions(0)?)?);
     Ok(all)
 }
@@ -155,13 +202,13 @@ async fn same_verdicts() -> Result<()> {
     let seed = seed();
     let mut rng = StdRng::seed_from_u64(seed);
     let mut pods = Pods::new(seed);
-    let (mut compared, mut invalid) = (0, 0);
+    let (mut compared, mut invalid, mut lifted) = (0, 0, 0);
     let mut counts: BTreeMap<&str, (usize, usize)> = RULES.iter().map(|about| (about.id, (0, 0))).collect();
     while compared < PODS {
         let some: Vec<Value> = pods.by_ref().take(200).map(|made| ruled(&mut rng, acceptable(made.pod))).collect();
         // Each pod in every third namespace, one after the other.
         let third = |nth: usize| policies.iter().skip(nth % 3).step_by(3);
-        let results: Vec<Option<(Ids, Ids)>> = stream::iter(some.iter().enumerate())
+        let results: Vec<Option<Compared>> = stream::iter(some.iter().enumerate())
             .map(|(nth, pod)| compare(&client, third(nth), pod))
             .buffer_unordered(AT_ONCE)
             .try_collect()
@@ -169,16 +216,19 @@ async fn same_verdicts() -> Result<()> {
             .with_context(|| format!("RAMPART_SEED={seed}"))?;
         compared += results.iter().flatten().count();
         invalid += results.iter().filter(|refused| refused.is_none()).count();
-        for (asked, violated) in results.into_iter().flatten() {
-            for rule in asked {
+        for of_pod in results.into_iter().flatten() {
+            for rule in of_pod.asked {
                 counts.entry(rule).or_default().0 += 1;
             }
-            for rule in violated {
+            for rule in of_pod.violated {
                 counts.entry(rule).or_default().1 += 1;
             }
+            lifted += of_pod.lifted;
         }
     }
     println!("{compared} random pods compared in {} namespaces; {invalid} were invalid", policies.len());
+    println!("exceptions for values changed what was found {lifted} times");
+    ensure!(lifted > PODS / 10, "exceptions for values hardly ever change anything");
     let one_sided: Vec<_> = counts.iter().filter(|(_, (asked, bad))| *bad < 10 || bad + 10 > *asked).collect();
     ensure!(one_sided.is_empty(), "rules that hardly any pod violates, or hardly any meets: {one_sided:?}");
     Ok(())
@@ -187,38 +237,56 @@ async fn same_verdicts() -> Result<()> {
 /// A pod that every one of the policies refuses.
 fn worst() -> Result<Value> {
     let mut pod = serde_json::to_value(stories::root_pod()?)?;
+    pod["spec"]["hostPID"] = json!(true);
     pod["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
     pod["spec"]["containers"][0]["image"] = json!("nginx:latest");
     Ok(pod)
 }
 
-/// The rules that a pod was asked to meet in some of the namespaces, and those of them that it violates; each
-/// refuses in the words of the crate. `None` where the pod is invalid.
+/// What was seen of a pod in some of the namespaces.
+#[derive(Default)]
+struct Compared {
+    /// The rules that it was asked to meet.
+    asked: Ids,
+    /// Those of them that it violates.
+    violated: Ids,
+    /// How often exceptions for values changed what is found.
+    lifted: usize,
+}
+
+/// Each namespace refuses in the words of the crate. `None` where the pod is invalid.
 async fn compare(
     client: &Client,
     policies: impl Iterator<Item = &(String, Covering)>,
     pod: &Value,
-) -> Result<Option<(Ids, Ids)>> {
+) -> Result<Option<Compared>> {
     let Some(stored) = accepted(client, pod).await? else { return Ok(None) };
     let ways = Ways::of(pod, &stored)?;
-    let (mut asked, mut violated) = (vec![], vec![]);
+    let mut compared = Compared::default();
     for (namespace, covering) in policies {
         let mut pod = pod.clone();
         pod["metadata"]["namespace"] = json!(namespace);
         let (code, body, _) = post(client, &path(namespace), &pod).await?;
         let found = ways.agree(covering).with_context(|| namespace.clone())?;
-        asked.extend(covering.requirement.rules.asked().map(|about| about.id));
+        let bare = Covering { exceptions: Arc::default(), ..covering.clone() };
+        let differs = namespace.starts_with("values") && !same(&ways.agree(&bare)?, &found);
+        compared.lifted += usize::from(differs);
+        compared.asked.extend(covering.requirement.rules.asked().map(|about| about.id));
         let Some(finding) = found.first() else {
             ensure!(code == 201, "{namespace} refuses what its rules allow: {body}\n{stored}");
             continue;
         };
-        violated.extend(finding.rules.iter().map(|violation| violation.about.id));
+        compared.violated.extend(finding.rules.iter().map(|violation| violation.about.id));
         let wanted = format!("denied request: violates {finding} [kubectl get rsp,rcsp -n {namespace}]");
         let answer: Value = serde_json::from_str(&body)?;
         let message = answer["message"].as_str().unwrap_or_default();
         ensure!(code == 403 && message.ends_with(&wanted), "{code} {message}\n  wanted {wanted}\n{stored}");
     }
-    Ok(Some((asked, violated)))
+    Ok(Some(compared))
+}
+
+fn same(some: &[Finding<'_>], others: &[Finding<'_>]) -> bool {
+    some.iter().map(Finding::what).eq(others.iter().map(Finding::what))
 }
 
 async fn enforced(env: Env) -> Result<()> {

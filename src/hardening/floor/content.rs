@@ -1,12 +1,10 @@
 //! What an admission policy refuses, and in which words: everything about it but where it holds.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::admissionregistration::v1::{Validation, Variable};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    exceptions::{self, Excepted},
+    exceptions::{self, Excepted, Lifted},
     form::{Form, Violated},
     rules,
     standards::{self, shared},
@@ -44,8 +42,8 @@ impl Content {
 
     fn excepting(standard: &Standard, excepted: &Excepted<'_>) -> Option<Self> {
         let Standard { level, version, rules } = standard;
-        let named = exceptions::rules(excepted);
-        let (checks, of_rules) = (checks(standard, &named)?, of_rules(standard, &named));
+        let lifted = Lifted::by(excepted);
+        let (checks, of_rules) = (checks(standard, &lifted)?, of_rules(standard, &lifted));
         if checks.is_empty() && of_rules.is_empty() {
             return None;
         }
@@ -89,23 +87,24 @@ impl Content {
 type Forms = Vec<(String, Form)>;
 
 /// The checks of the standard; `None` where one has no form.
-fn checks(standard: &Standard, excepted: &BTreeSet<&str>) -> Option<Forms> {
+fn checks(standard: &Standard, lifted: &Lifted<'_>) -> Option<Forms> {
     let form = |applied: &rampart_pss::Applied| {
-        let (id, form) = (rule_of_check(applied.check.id), standards::form(applied)?);
+        let id = rule_of_check(applied.check.id);
+        let form = standards::form(applied, &lifted.spared(&id))?;
         let lift = |form: Form| exceptions::except(&id, &form.only_if(&format!("!{}", exceptions::ALL)));
-        let form = if excepted.contains(id.as_str()) { lift(form) } else { form };
+        let form = if lifted.whole(&id) { lift(form) } else { form };
         Some((format!("violates_{}", applied.check.id), form))
     };
     rampart_pss::checks(standard.level, standard.version).iter().map(form).collect()
 }
 
 /// The rules beyond it.
-fn of_rules(standard: &Standard, excepted: &BTreeSet<&str>) -> Forms {
+fn of_rules(standard: &Standard, lifted: &Lifted<'_>) -> Forms {
     let form = |(about, parts): (&About, Vec<Part>)| {
         let id = about.rule();
-        let lifted = excepted.contains(id.as_str());
-        let (name, form) = rules::form(about, &parts, lifted);
-        (name, if lifted { exceptions::except(&id, &form) } else { form })
+        let whole = lifted.whole(&id);
+        let (name, form) = rules::form(about, &parts, whole, &lifted.spared(&id));
+        (name, if whole { exceptions::except(&id, &form) } else { form })
     };
     standard.rules.forms().map(form).collect()
 }

@@ -11,6 +11,7 @@ use crate::hardening::{
     Exception,
     cel::{string, strings},
     rules::normal_in_cel,
+    value::{Value, covered_in_cel},
 };
 
 /// Exceptions by namespace.
@@ -26,9 +27,60 @@ const LISTS: [&str; 3] = ["containers", "lasting", "running"];
 /// Whether exceptions cover all containers, in a form before [`except`].
 pub(super) const ALL: &str = "(size(variables.every) > 0 && size(variables.containers) == 0)";
 
-/// Every rule that some exception names.
-pub(super) fn rules<'e>(excepted: &Excepted<'e>) -> BTreeSet<&'e str> {
-    excepted.values().flat_map(|exceptions| exceptions.iter()).flat_map(|it| &it.rules).map(String::as_str).collect()
+/// Rules that exceptions name.
+#[derive(Default)]
+pub(super) struct Lifted<'e> {
+    /// For anything.
+    whole: BTreeSet<&'e str>,
+    /// For some values.
+    by_value: BTreeSet<&'e str>,
+}
+
+impl<'e> Lifted<'e> {
+    pub(super) fn by(excepted: &Excepted<'e>) -> Self {
+        let mut lifted = Self::default();
+        for (rule, values) in excepted.values().flat_map(|exceptions| exceptions.iter()).flat_map(|it| &it.rules) {
+            let rules = if values.is_some() { &mut lifted.by_value } else { &mut lifted.whole };
+            rules.insert(rule.as_str());
+        }
+        lifted
+    }
+
+    pub(super) fn whole(&self, rule: &str) -> bool {
+        self.whole.contains(rule)
+    }
+
+    pub(super) fn spared(&self, rule: &str) -> Spared {
+        Spared(self.by_value.contains(rule).then(|| string(rule)))
+    }
+}
+
+/// What exceptions for some values take out of what is bad, if there are any: the rule that they name.
+pub(super) struct Spared(Option<String>);
+
+impl Spared {
+    /// ` && !...`, of a value of the container `c`.
+    pub(super) fn of_container(&self, value: &str) -> String {
+        let Some(rule) = &self.0 else { return String::new() };
+        let covered = covered_in_cel(&format!("e[?{rule}].orValue([])"), value);
+        format!(" && !variables.active.exists(e, {} && {covered})", is_about("c"))
+    }
+
+    /// ` && !...`, of a value of the Pod as a whole.
+    pub(super) fn of_pod(&self, value: &str) -> String {
+        let Some(rule) = &self.0 else { return String::new() };
+        let covered = covered_in_cel(&format!("e[?{rule}].orValue([])"), value);
+        let lifts = format!("variables.active.exists(e, {} && ({rule} in e.rules || {covered}))", is_about("k"));
+        format!(" && !(size(variables.every) > 0 && variables.every.all(k, {lifts}))")
+    }
+}
+
+/// Whether the exception `e` is about a container.
+fn is_about(container: &str) -> String {
+    format!(
+        "(size(e.containers) == 0 || {container}.name in e.containers) && e.images.exists(i, {}.matches(i))",
+        normal_in_cel(&format!("string({container}.?image.orValue(''))"))
+    )
 }
 
 /// Variables that say which exceptions hold for the Pod: `active`, with what it needs.
@@ -76,13 +128,19 @@ fn id(namespace: &str, exception: &Exception) -> String {
 /// All values are lists of strings: a map in CEL holds one type.
 fn entry(namespace: &str, exception: &Exception) -> String {
     let images = exception.images.iter().map(|pattern| &pattern.expression);
+    let whole = exception.rules.iter().filter(|(_, values)| values.is_none()).map(|(rule, _)| rule);
+    let values = exception.rules.iter().filter_map(|(rule, values)| Some((rule, values.as_ref()?)));
+    // By the rule's id, which no other key looks like.
+    let values =
+        values.map(|(rule, values)| format!(", {}: {}", string(rule), strings(values.iter().map(Value::in_cel))));
     format!(
-        "{{'id': [{}], 'ends': [{}], 'rules': {}, 'containers': {}, 'images': {}}}",
+        "{{'id': [{}], 'ends': [{}], 'rules': {}, 'containers': {}, 'images': {}{}}}",
         string(&id(namespace, exception)),
         string(&exception.expires.to_string()),
-        strings(&exception.rules),
+        strings(whole),
         strings(&exception.containers),
-        strings(images)
+        strings(images),
+        values.collect::<String>()
     )
 }
 
@@ -111,12 +169,7 @@ fn selected(selector: &LabelSelector) -> Option<String> {
 /// The form of a rule, about the containers that no exception covers; and its variables, the lists first.
 pub(super) fn except(rule: &str, form: &Form) -> Form {
     let suffix = rule.replace(['/', '.'], "_");
-    let covered = format!(
-        "variables.active.exists(e, {} in e.rules && (size(e.containers) == 0 || c.name in e.containers) && \
-         e.images.exists(i, {}.matches(i)))",
-        string(rule),
-        normal_in_cel("string(c.?image.orValue(''))")
-    );
+    let covered = format!("variables.active.exists(e, {} in e.rules && {})", string(rule), is_about("c"));
     let mut names: Vec<String> = form.variables.iter().map(|(name, _)| name.clone()).collect();
     names.extend(LISTS.map(ToOwned::to_owned));
     // What the form calls by a shared name becomes its own.

@@ -1,8 +1,8 @@
 //! Rules beyond the standards as CEL, from the parts that each rule states.
 
 use super::{
-    exceptions,
-    form::{Form, Violated},
+    exceptions::{self, Spared},
+    form::{CONTAINERS, Form, Violated, some},
 };
 use crate::hardening::{
     cel::string,
@@ -10,25 +10,35 @@ use crate::hardening::{
 };
 
 /// The name of the variable that says whether a rule is violated, and its form. Where exceptions lift the
-/// rule, what concerns the Pod as a whole passes when all its containers are covered.
-pub(super) fn form(about: &About, parts: &[Part], lifted: bool) -> (String, Form) {
-    let guarded = |part: &Part, bad: &str| {
-        if lifted && part.concerns_pod() { format!("(!{} && ({bad}))", exceptions::ALL) } else { format!("({bad})") }
+/// rule for anything, what concerns the Pod as a whole passes when all its containers are covered.
+pub(super) fn form(about: &About, parts: &[Part], whole: bool, spared: &Spared) -> (String, Form) {
+    let guarded = |of_pod: bool, bad: &str| {
+        if whole && of_pod { format!("(!{} && ({bad}))", exceptions::ALL) } else { format!("({bad})") }
     };
-    let violated = parts.iter().map(|part| match part {
-        Part::Each { of, bad, .. } => format!("{of}.exists(c, {})", guarded(part, bad)),
-        Part::Pod { bad, .. } => guarded(part, bad),
-    });
-    let violated = violated.collect::<Vec<_>>().join(" || ");
-    let said = parts.iter().map(|part| match part {
-        Part::Each { of, noun, bad, text, .. } => {
-            format!("{of}.filter(c, {}).map(c, '{noun} \"' + string(c.name) + '\" ' + {text})", guarded(part, bad))
+    let (mut violated, mut said) = (vec![], vec![]);
+    for part in parts {
+        match part {
+            Part::Each { of, noun, bad, text, of_pod, value } => {
+                let spared = value.iter().map(|value| spared.of_pod(value)).collect::<String>();
+                let bad = guarded(*of_pod, &format!("{bad}{spared}"));
+                violated.push(format!("{of}.exists(c, {bad})"));
+                said.push(format!("{of}.filter(c, {bad}).map(c, '{noun} \"' + string(c.name) + '\" ' + {text})"));
+            }
+            Part::Values { list, value, bad, text } => {
+                let bad = format!("{bad}{}", spared.of_container(value));
+                violated.push(some(&format!("{list}.exists(n, {bad})")));
+                let texts = format!("{list}.filter(n, {bad}).map(n, 'container \"' + string(c.name) + '\" ' + {text})");
+                said.push(format!("{CONTAINERS}.map(c, {texts}).flatten()"));
+            }
+            Part::Pod { bad, text } => {
+                let bad = guarded(true, bad);
+                said.push(format!("({bad} ? [{text}] : [])"));
+                violated.push(bad);
+            }
         }
-        Part::Pod { bad, text } => format!("({} ? [{text}] : [])", guarded(part, bad)),
-    });
-    let said = said.collect::<Vec<_>>().join(" + ");
-    let said = format!("{} + ({said}).join('; ') + ')'", string(&format!("{} (", about.rule())));
-    let form = Form { violated: Violated::pod(violated), said, variables: vec![] };
+    }
+    let said = format!("{} + ({}).join('; ') + ')'", string(&format!("{} (", about.rule())), said.join(" + "));
+    let form = Form { violated: Violated::pod(violated.join(" || ")), said, variables: vec![] };
     let form = if about.windows { form } else { form.only_if("!variables.windows") };
     (format!("breaks_{}", about.id.replace('.', "_")), form)
 }

@@ -3,7 +3,10 @@
 
 use rampart_pss::{Applied, Exemption, values};
 
-use super::form::{CONTAINERS, Form, Violated, some};
+use super::{
+    exceptions::Spared,
+    form::{CONTAINERS, Form, Violated, some},
+};
 use crate::hardening::cel::{concat, containers, join_present, plural, pod_and, quoted, set, string, strings};
 
 const CONTEXT: &str = "object.spec.?securityContext";
@@ -37,8 +40,8 @@ pub(super) fn shared() -> Vec<(String, String)> {
 }
 
 /// The form of a check as it holds at a version; `None` for one that is not known here.
-pub(super) fn form(applied: &Applied) -> Option<Form> {
-    let form = decided(applied.check.id, applied.since)?;
+pub(super) fn form(applied: &Applied, spared: &Spared) -> Option<Form> {
+    let form = decided(applied.check.id, applied.since, spared)?;
     Some(match applied.exempt {
         Some(Exemption::Windows) => form.only_if(NOT_WINDOWS),
         Some(Exemption::UserNamespace) => form.only_if(NO_USER_NAMESPACE),
@@ -47,24 +50,24 @@ pub(super) fn form(applied: &Applied) -> Option<Form> {
 }
 
 /// The form of how a check has decided since version 1.`since`, exemptions aside.
-fn decided(check: &str, since: u32) -> Option<Form> {
+fn decided(check: &str, since: u32, spared: &Spared) -> Option<Form> {
     Some(match (check, since) {
         ("appArmorProfile", 0) => app_armor_profile(),
-        ("capabilities_baseline", 0) => capabilities_baseline(),
+        ("capabilities_baseline", 0) => capabilities_baseline(spared),
         ("hostNamespaces", 0) => host_namespaces(),
-        ("hostPathVolumes", 0) => host_path_volumes(),
-        ("hostPorts", 0) => host_ports(),
+        ("hostPathVolumes", 0) => host_path_volumes(spared),
+        ("hostPorts", 0) => host_ports(spared),
         ("hostProbesAndHostLifecycle", 34) => host_probes(),
         ("privileged", 0) => privileged(),
         ("procMount", 0) | ("procMount_restricted", 35) => proc_mount(),
         ("seLinuxOptions", since) => se_linux_options(since),
         ("seccompProfile_baseline", 0) => seccomp_annotations(),
         ("seccompProfile_baseline", 19) => seccomp_baseline(),
-        ("sysctls", since) => sysctls(since),
+        ("sysctls", since) => sysctls(since, spared),
         ("windowsHostProcess", 0) => windows_host_process(),
         ("allowPrivilegeEscalation", 8) => allow_privilege_escalation(),
-        ("capabilities_restricted", 22) => capabilities_restricted(),
-        ("restrictedVolumes", 0) => restricted_volumes(),
+        ("capabilities_restricted", 22) => capabilities_restricted(spared),
+        ("restrictedVolumes", 0) => restricted_volumes(spared),
         ("runAsNonRoot", 0) => run_as_non_root(),
         ("runAsUser", 23) => run_as_user(),
         ("seccompProfile_restricted", 19) => seccomp_restricted(),
@@ -136,8 +139,8 @@ fn added() -> &'static str {
     "c.?securityContext.?capabilities.?add.orValue([])"
 }
 
-fn capabilities_baseline() -> Form {
-    let forbidden = format!("!(n in {})", strings(values::CAPABILITIES_BASELINE));
+fn capabilities_baseline(spared: &Spared) -> Form {
+    let forbidden = format!("!(n in {}){}", strings(values::CAPABILITIES_BASELINE), spared.of_container("n"));
     let bad = format!("{}.exists(n, {forbidden})", added());
     let (who, what) = (containers("variables.adding"), quoted("variables.added"));
     Form::new(
@@ -149,9 +152,9 @@ fn capabilities_baseline() -> Form {
     .with("added", set(&all_of(&format!("{}.filter(n, {forbidden}).map(n, string(n))", added()))))
 }
 
-fn capabilities_restricted() -> Form {
+fn capabilities_restricted(spared: &Spared) -> Form {
     let missing = "!('ALL' in c.?securityContext.?capabilities.?drop.orValue([]))";
-    let forbidden = format!("n != {}", string(values::CAPABILITY_RESTRICTED));
+    let forbidden = format!("n != {}{}", string(values::CAPABILITY_RESTRICTED), spared.of_container("n"));
     let bad = format!("{}.exists(n, {forbidden})", added());
     let (missed, who, what) =
         (containers("variables.undropped"), containers("variables.adding"), quoted("variables.added"));
@@ -177,21 +180,22 @@ fn host_namespaces() -> Form {
     Form::new(Violated::pod(fields.map(set).join(" || ")), "host namespaces", &[&join_present(&said, ", ")])
 }
 
-fn host_path_volumes() -> Form {
+fn host_path_volumes(spared: &Spared) -> Form {
     let who = format!("{} + {}", plural("variables.hostPaths", "volume ", "volumes "), quoted("variables.hostPaths"));
-    Form::new(Violated::pod("variables.volumes.exists(v, has(v.hostPath))"), "hostPath volumes", &[&who])
-        .with("hostPaths", "variables.volumes.filter(v, has(v.hostPath)).map(v, v.name)")
+    let bad = format!("has(v.hostPath){}", spared.of_pod("v.hostPath.path"));
+    Form::new(Violated::pod(format!("variables.volumes.exists(v, {bad})")), "hostPath volumes", &[&who])
+        .with("hostPaths", format!("variables.volumes.filter(v, {bad}).map(v, v.name)"))
 }
 
-fn host_ports() -> Form {
-    let taken = "c.?ports.orValue([]).filter(p, p.?hostPort.orValue(0) != 0)";
-    let bad = "c.?ports.orValue([]).exists(p, p.?hostPort.orValue(0) != 0)";
+fn host_ports(spared: &Spared) -> Form {
+    let taken = format!("p.?hostPort.orValue(0) != 0{}", spared.of_container("string(p.hostPort)"));
+    let bad = format!("c.?ports.orValue([]).exists(p, {taken})");
     let who = containers("variables.takingPorts");
     let uses = plural("variables.takingPorts", " uses ", " use ");
     let noun = plural("variables.hostPorts", "hostPort ", "hostPorts ");
-    Form::new(Violated::each(bad), "hostPort", &[&who, &uses, &noun, "variables.hostPorts.join(', ')"])
-        .with("takingPorts", names(bad))
-        .with("hostPorts", set(&all_of(&format!("{taken}.map(p, string(p.hostPort))"))))
+    Form::new(Violated::each(&bad), "hostPort", &[&who, &uses, &noun, "variables.hostPorts.join(', ')"])
+        .with("takingPorts", names(&bad))
+        .with("hostPorts", set(&all_of(&format!("c.?ports.orValue([]).filter(p, {taken}).map(p, string(p.hostPort))"))))
 }
 
 fn host_probes() -> Form {
@@ -226,11 +230,12 @@ fn proc_mount() -> Form {
         .with("procMounts", set(&format!("{CONTAINERS}.filter(c, {bad}).map(c, string({value}))")))
 }
 
-fn restricted_volumes() -> Form {
+fn restricted_volumes(spared: &Spared) -> Form {
     let allowed = values::VOLUMES_RESTRICTED.map(|kind| format!("has(v.{kind})")).join(" || ");
-    let bad = format!("!({allowed})");
     let kind: String = values::VOLUMES_REFUSED.map(|kind| format!("has(v.{kind}) ? '{kind}' : ")).concat()
         + &string(values::VOLUME_UNKNOWN);
+    let value = format!("(has(v.hostPath) ? v.hostPath.path : {kind})");
+    let bad = format!("!({allowed}){}", spared.of_pod(&value));
     let names =
         format!("{} + {}", plural("variables.badVolumes", "volume ", "volumes "), quoted("variables.badVolumes"));
     let uses = plural("variables.badVolumes", " uses ", " use ");
@@ -365,8 +370,8 @@ fn seccomp_annotations() -> Form {
     )
 }
 
-fn sysctls(since: u32) -> Form {
-    let bad = format!("!(s.name in {})", strings(values::sysctls(since)));
+fn sysctls(since: u32, spared: &Spared) -> Form {
+    let bad = format!("!(s.name in {}){}", strings(values::sysctls(since)), spared.of_pod("s.name"));
     let all = format!("{CONTEXT}.?sysctls.orValue([])");
     let said = format!("{all}.filter(s, {bad}).map(s, s.name).join(', ')");
     Form::new(Violated::pod(format!("{all}.exists(s, {bad})")), "forbidden sysctls", &[&said])

@@ -6,8 +6,13 @@ use crate::{
     hardening::cel::{string, strings},
 };
 
-pub(super) static ABOUT: About =
-    About { id: "appArmor", title: "Containers run under an AppArmor profile", windows: false, depends_on: None };
+pub(super) static ABOUT: About = About {
+    id: "appArmor",
+    title: "Containers run under an AppArmor profile",
+    windows: false,
+    depends_on: None,
+    values: None,
+};
 
 const FIELD: &str = "securityContext.appArmorProfile";
 

@@ -1,6 +1,8 @@
 //! Containers add no capability but those of a list.
 
-use super::{About, CONTAINERS, Complaint, Part, Pod, Rule, told_or_none};
+use rampart_pss::Values;
+
+use super::{About, Complaint, Part, Pod, Rule, told_or_none};
 use crate::{
     api,
     hardening::cel::{string, strings},
@@ -11,6 +13,7 @@ pub(super) static ABOUT: About = About {
     title: "Containers add no capability but those of a list",
     windows: false,
     depends_on: None,
+    values: Some(Values::Capability),
 };
 
 #[derive(Debug)]
@@ -33,21 +36,23 @@ impl Rule for AllowAdd {
     }
 
     fn complaints(&self, pod: &Pod) -> Vec<Complaint> {
-        let complaint = |it: super::Placed<'_>| {
-            let bad: Vec<&str> = it.container.added().filter(|name| !self.0.iter().any(|ok| ok == name)).collect();
-            let text = format!("must not include {}{}", bad.join(", "), self.wanted());
-            (!bad.is_empty()).then(|| Complaint::container(it, "securityContext.capabilities.add", &text))
-        };
-        pod.containers().filter_map(complaint).collect()
+        let added = pod.containers().flat_map(|it| it.container.added().enumerate().map(move |added| (it, added)));
+        added
+            .filter(|(_, (_, name))| !self.0.iter().any(|ok| ok == name))
+            .map(|(it, (place, name))| {
+                let text = format!("must not include {name}{}", self.wanted());
+                let field = format!("securityContext.capabilities.add[{place}]");
+                Complaint::container(it, field, &text).of_value(name)
+            })
+            .collect()
     }
 
     fn form(&self) -> Vec<Part> {
-        let (added, bad) =
-            ("c.?securityContext.?capabilities.?add.orValue([])", format!("!(n in {})", strings(&self.0)));
-        let text = format!(
-            "'must not include ' + {added}.filter(n, {bad}).map(n, string(n)).join(', ') + {}",
-            string(&self.wanted())
-        );
-        vec![Part::containers(CONTAINERS, format!("{added}.exists(n, {bad})"), text)]
+        vec![Part::Values {
+            list: "c.?securityContext.?capabilities.?add.orValue([])",
+            value: "string(n)",
+            bad: format!("!(n in {})", strings(&self.0)),
+            text: format!("'must not include ' + n + {}", string(&self.wanted())),
+        }]
     }
 }

@@ -1,6 +1,8 @@
 //! Containers take ports of their node from listed ranges only.
 
-use super::{About, CONTAINERS, Complaint, Part, Placed, Pod, Rule, told_or_none};
+use rampart_pss::Values;
+
+use super::{About, Complaint, Part, Pod, Rule, told_or_none};
 use crate::{
     api::{self, rules::PortRange},
     hardening::cel::string,
@@ -11,6 +13,7 @@ pub(super) static ABOUT: About = About {
     title: "Containers take ports of their node from listed ranges only",
     windows: true,
     depends_on: None,
+    values: Some(Values::HostPort),
 };
 
 #[derive(Debug)]
@@ -34,25 +37,25 @@ impl Rule for HostPorts {
     }
 
     fn complaints(&self, pod: &Pod) -> Vec<Complaint> {
-        let complaint = |it: Placed<'_>| {
-            let is_free = |port: i32| self.0.iter().any(|range| (range.min..=range.max).contains(&port));
-            let bad: Vec<(usize, i32)> = it.container.host_ports().filter(|(_, port)| !is_free(*port)).collect();
-            let (place, _) = bad.first()?;
-            let text =
-                format!("must not take hostPort {}{}", super::told(bad.iter().map(|(_, port)| port)), self.wanted());
-            Some(Complaint::container(it, format!("ports[{place}].hostPort"), &text))
-        };
-        pod.containers().filter_map(complaint).collect()
+        let is_free = |port: i32| self.0.iter().any(|range| (range.min..=range.max).contains(&port));
+        let taken = pod.containers().flat_map(|it| it.container.host_ports().map(move |taken| (it, taken)));
+        taken
+            .filter(|(_, (_, port))| !is_free(*port))
+            .map(|(it, (place, port))| {
+                let text = format!("must not take hostPort {port}{}", self.wanted());
+                Complaint::container(it, format!("ports[{place}].hostPort"), &text).of_value(port.to_string())
+            })
+            .collect()
     }
 
     fn form(&self) -> Vec<Part> {
-        let range = |range: &PortRange| format!(" && !(p.hostPort >= {} && p.hostPort <= {})", range.min, range.max);
+        let range = |range: &PortRange| format!(" && !(n.hostPort >= {} && n.hostPort <= {})", range.min, range.max);
         let ranges = self.0.iter().map(range).collect::<Vec<_>>().concat();
-        let (ports, bad) = ("c.?ports.orValue([])", format!("p.?hostPort.orValue(0) != 0{ranges}"));
-        let text = format!(
-            "'must not take hostPort ' + {ports}.filter(p, {bad}).map(p, string(p.hostPort)).join(', ') + {}",
-            string(&self.wanted())
-        );
-        vec![Part::containers(CONTAINERS, format!("{ports}.exists(p, {bad})"), text)]
+        vec![Part::Values {
+            list: "c.?ports.orValue([])",
+            value: "string(n.hostPort)",
+            bad: format!("n.?hostPort.orValue(0) != 0{ranges}"),
+            text: format!("'must not take hostPort ' + string(n.hostPort) + {}", string(&self.wanted())),
+        }]
     }
 }

@@ -13,13 +13,23 @@ use crate::{
 };
 
 pub(super) static ALLOW: About =
-    About { id: "images.allow", title: "Images are of a list", windows: true, depends_on: None };
+    About { id: "images.allow", title: "Images are of a list", windows: true, depends_on: None, values: None };
 pub(super) static DENY: About =
-    About { id: "images.deny", title: "Images are not of a list", windows: true, depends_on: None };
-pub(super) static REQUIRE_DIGEST: About =
-    About { id: "images.requireDigest", title: "Images are named by their digest", windows: true, depends_on: None };
-pub(super) static FORBID_TAGS: About =
-    About { id: "images.forbidTags", title: "Images have no tag of a list", windows: true, depends_on: None };
+    About { id: "images.deny", title: "Images are not of a list", windows: true, depends_on: None, values: None };
+pub(super) static REQUIRE_DIGEST: About = About {
+    id: "images.requireDigest",
+    title: "Images are named by their digest",
+    windows: true,
+    depends_on: None,
+    values: None,
+};
+pub(super) static FORBID_TAGS: About = About {
+    id: "images.forbidTags",
+    title: "Images have no tag of a list",
+    windows: true,
+    depends_on: None,
+    values: None,
+};
 
 #[derive(Debug)]
 enum Images {

@@ -24,12 +24,13 @@ mod volumes;
 
 use std::{cmp::Ordering, fmt, sync::Arc};
 
-use rampart_pss::{ContainerKind, Path};
+use rampart_pss::{ContainerKind, Excepted, Path, Values};
 
 pub use pod::Pod;
 pub(super) use pod::is_positive;
 use pod::{Placed, Volume};
 pub(super) use reference::{Pattern, normal, normal_in_cel};
+pub(super) use volumes::types as volume_types;
 
 use super::Covered;
 use crate::api::{self, Invalid};
@@ -45,6 +46,8 @@ pub struct About {
     pub windows: bool,
     /// What of a cluster may still change its verdict on a manifest.
     pub depends_on: Option<&'static str>,
+    /// What it refuses one by one, so that an exception may be for some alone.
+    pub values: Option<Values>,
 }
 
 impl About {
@@ -73,6 +76,8 @@ pub struct Complaint {
     pub path: Path,
     /// What an exception must cover for it to pass.
     pub about: Whose,
+    /// What was found, where an exception may be for it alone.
+    pub value: Option<String>,
     /// The value to set, as JSON, where there is one that any policy would accept.
     pub fix: Option<&'static str>,
 }
@@ -112,6 +117,19 @@ pub(super) enum Part {
         text: String,
         /// Whether it passes where exceptions cover all containers.
         of_pod: bool,
+        /// What was found, where exceptions may be for it alone.
+        value: Option<String>,
+    },
+    /// For each item `n` of a list of each container `c`.
+    Values {
+        /// The list.
+        list: &'static str,
+        /// What was found: exceptions may be for it alone.
+        value: &'static str,
+        /// Whether it is bad.
+        bad: String,
+        /// How.
+        text: String,
     },
     /// For the Pod.
     Pod {
@@ -203,11 +221,14 @@ impl Rules {
             let all = rule.complaints(pod);
             let Some(covered) = covered.filter(|_| !all.is_empty()) else { return all };
             let id = rule.about().rule();
-            let of_pod = covered.covers_pod(&id);
-            let stays = |complaint: &Complaint| match complaint.about {
-                Whose::Container(kind, index) => !covered.covers(&id, kind, index),
-                Whose::Pod => !of_pod,
-                Whose::OtherImage => true,
+            let stays = |complaint: &Complaint| match (complaint.about, complaint.value.as_deref()) {
+                (Whose::OtherImage, _) => true,
+                (Whose::Container(kind, index), None) => !covered.covers(&id, Excepted::Container(kind, index)),
+                (Whose::Container(kind, index), Some(value)) => {
+                    !covered.covers(&id, Excepted::ValueOf(kind, index, value))
+                }
+                (Whose::Pod, None) => !covered.covers_pod(&id),
+                (Whose::Pod, Some(value)) => !covered.covers(&id, Excepted::Value(value)),
             };
             all.into_iter().filter(stays).collect()
         };
@@ -247,7 +268,7 @@ impl Violation {
 impl Complaint {
     /// About the Pod.
     fn pod(text: impl Into<String>, path: Path) -> Self {
-        Self { text: text.into(), path, about: Whose::Pod, fix: None }
+        Self { text: text.into(), path, about: Whose::Pod, value: None, fix: None }
     }
 
     /// About a container.
@@ -256,6 +277,7 @@ impl Complaint {
             text: format!("container \"{}\" {text}", it.container.name()),
             path: it.field(field),
             about: Whose::Container(it.kind, it.index),
+            value: None,
             fix: None,
         }
     }
@@ -263,6 +285,12 @@ impl Complaint {
     /// About a volume.
     fn volume(index: usize, volume: &Volume, field: &'static str, text: &str) -> Self {
         Self::pod(format!("volume \"{}\" {text}", volume.name()), Path::volume(index, field))
+    }
+
+    /// About something that was found.
+    fn of_value(mut self, value: impl Into<String>) -> Self {
+        self.value = Some(value.into());
+        self
     }
 
     /// With what would mend it.
@@ -275,22 +303,25 @@ impl Complaint {
 impl Part {
     /// Containers of a list that are bad.
     fn containers(of: &'static str, bad: impl Into<String>, text: impl Into<String>) -> Self {
-        Self::Each { of, noun: "container", bad: bad.into(), text: text.into(), of_pod: false }
+        Self::Each { of, noun: "container", bad: bad.into(), text: text.into(), of_pod: false, value: None }
     }
 
     /// Volumes that are bad.
     fn volumes(bad: impl Into<String>, text: impl Into<String>) -> Self {
-        Self::Each { of: VOLUMES, noun: "volume", bad: bad.into(), text: text.into(), of_pod: true }
+        Self::Each { of: VOLUMES, noun: "volume", bad: bad.into(), text: text.into(), of_pod: true, value: None }
     }
 
     /// Volumes that show a bad image: an exception is for images of containers.
     fn image_volumes(bad: impl Into<String>, text: impl Into<String>) -> Self {
-        Self::Each { of: VOLUMES, noun: "volume", bad: bad.into(), text: text.into(), of_pod: false }
+        Self::Each { of: VOLUMES, noun: "volume", bad: bad.into(), text: text.into(), of_pod: false, value: None }
     }
 
-    /// Whether it passes where exceptions cover all containers.
-    pub(super) const fn concerns_pod(&self) -> bool {
-        matches!(self, Self::Pod { .. } | Self::Each { of_pod: true, .. })
+    /// About what is found by an expression.
+    fn of_value(mut self, found: &str) -> Self {
+        if let Self::Each { value, .. } = &mut self {
+            *value = Some(found.into());
+        }
+        self
     }
 
     /// The Pod, if it is bad.

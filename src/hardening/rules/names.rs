@@ -16,20 +16,28 @@ pub(super) static PRIORITY_CLASSES: About = About {
     title: "Pods name no priority class but those of a list",
     windows: true,
     depends_on: Some("the default PriorityClass of the cluster is set where a pod names none"),
+    values: None,
 };
-pub(super) static RUNTIME_CLASSES: About =
-    About { id: "runtimeClasses", title: "Pods name a runtime class of a list", windows: true, depends_on: None };
+pub(super) static RUNTIME_CLASSES: About = About {
+    id: "runtimeClasses",
+    title: "Pods name a runtime class of a list",
+    windows: true,
+    depends_on: None,
+    values: None,
+};
 pub(super) static NODE_SELECTOR: About = About {
     id: "nodeSelector",
     title: "Pods do not choose nodes by listed labels",
     windows: true,
     depends_on: Some(RUNTIME_CLASS),
+    values: None,
 };
 pub(super) static TOLERATIONS: About = About {
     id: "tolerations",
     title: "Pods do not tolerate listed taints",
     windows: true,
     depends_on: Some(RUNTIME_CLASS),
+    values: None,
 };
 
 #[derive(Debug, Clone, Copy)]

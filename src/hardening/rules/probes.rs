@@ -4,8 +4,13 @@ use super::{About, Complaint, Part, Placed, Pod, Rule};
 use crate::api::{self, rules::Probe};
 use rampart_pss::ContainerKind;
 
-pub(super) static ABOUT: About =
-    About { id: "probes", title: "Containers that go on running have probes", windows: true, depends_on: None };
+pub(super) static ABOUT: About = About {
+    id: "probes",
+    title: "Containers that go on running have probes",
+    windows: true,
+    depends_on: None,
+    values: None,
+};
 
 #[derive(Debug)]
 struct Probes(Vec<Probe>);

@@ -8,6 +8,7 @@ pub(super) static ABOUT: About = About {
     title: "Containers run with a read-only root filesystem",
     windows: false,
     depends_on: None,
+    values: None,
 };
 
 const FIELD: &str = "securityContext.readOnlyRootFilesystem";

@@ -17,12 +17,14 @@ pub(super) static REQUESTS: About = About {
     title: "Containers request the resources that they need",
     windows: true,
     depends_on: Some(LIMIT_RANGE),
+    values: None,
 };
 pub(super) static LIMITS: About = About {
     id: "resourceLimits",
     title: "Containers limit the resources that they use",
     windows: true,
     depends_on: Some(LIMIT_RANGE),
+    values: None,
 };
 
 #[derive(Debug)]

@@ -13,6 +13,7 @@ pub(super) static ABOUT: About = About {
     title: "Only local seccomp profiles of a list are used",
     windows: false,
     depends_on: None,
+    values: None,
 };
 
 #[derive(Debug)]

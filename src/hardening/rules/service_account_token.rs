@@ -10,6 +10,7 @@ pub(super) static ABOUT: About = About {
     title: "Pods mount no service account token, or say that they do",
     windows: true,
     depends_on: None,
+    values: None,
 };
 
 const FIELD: &str = "automountServiceAccountToken";

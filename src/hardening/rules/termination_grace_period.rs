@@ -5,8 +5,13 @@ use rampart_pss::Path;
 use super::{About, Complaint, Part, Pod, Rule};
 use crate::api;
 
-pub(super) static ABOUT: About =
-    About { id: "terminationGracePeriod", title: "Pods stop within a time", windows: true, depends_on: None };
+pub(super) static ABOUT: About = About {
+    id: "terminationGracePeriod",
+    title: "Pods stop within a time",
+    windows: true,
+    depends_on: None,
+    values: None,
+};
 
 const FIELD: &str = "terminationGracePeriodSeconds";
 /// What the API server sets where it is absent (`SetDefaults_PodSpec`), in seconds.

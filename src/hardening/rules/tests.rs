@@ -122,7 +122,7 @@ fn ids_may_have_to_be_set() {
 
 #[rstest]
 #[case(json!({"capabilities": {"allowAdd": ["CHOWN"]}}), json!({"securityContext": {"capabilities": {"add": ["CHOWN", "KILL", "chown"]}}}),
-    r#"hardening/capabilities.allowAdd (container "a" must not include KILL, chown in securityContext.capabilities.add, allowed: CHOWN)"#)]
+    r#"hardening/capabilities.allowAdd (container "a" must not include KILL in securityContext.capabilities.add, allowed: CHOWN; container "a" must not include chown in securityContext.capabilities.add, allowed: CHOWN)"#)]
 #[case(json!({"capabilities": {"allowAdd": []}}), json!({"securityContext": {"capabilities": {"add": ["KILL"]}}}),
     r#"hardening/capabilities.allowAdd (container "a" must not include KILL in securityContext.capabilities.add, allowed: none)"#)]
 #[case(json!({"seccomp": {"localhostProfiles": ["x"]}}), json!({"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "y"}}}),
@@ -131,7 +131,7 @@ fn ids_may_have_to_be_set() {
     r#"hardening/appArmor (container "a" must set securityContext.appArmorProfile to RuntimeDefault or Localhost x)"#)]
 #[case(json!({"probes": ["readiness"]}), json!({}), r#"hardening/probes (container "a" must set readinessProbe)"#)]
 #[case(json!({"hostPorts": {"allow": [{"min": 8000, "max": 8002}]}}), json!({"ports": [{"hostPort": 8002}, {"hostPort": 8003}, {"hostPort": 1}, {"containerPort": 5}]}),
-    r#"hardening/hostPorts (container "a" must not take hostPort 8003, 1, allowed: 8000-8002)"#)]
+    r#"hardening/hostPorts (container "a" must not take hostPort 8003, allowed: 8000-8002; container "a" must not take hostPort 1, allowed: 8000-8002)"#)]
 fn of_containers(#[case] asked: Value, #[case] container: Value, #[case] wanted: &str) {
     assert_eq!(said(&asked, &one(&container)), [wanted]);
 }

@@ -5,8 +5,13 @@ use rampart_pss::Path;
 use super::{About, Complaint, Part, Pod, Rule};
 use crate::api;
 
-pub(super) static ABOUT: About =
-    About { id: "userNamespaces", title: "Pods have a user namespace of their own", windows: false, depends_on: None };
+pub(super) static ABOUT: About = About {
+    id: "userNamespaces",
+    title: "Pods have a user namespace of their own",
+    windows: false,
+    depends_on: None,
+    values: None,
+};
 
 const TEXT: &str = "pod must set hostUsers=false";
 

@@ -10,6 +10,7 @@ pub(super) static ABOUT: About = About {
     title: "Processes run as users and groups from a number on",
     windows: false,
     depends_on: None,
+    values: None,
 };
 
 #[derive(Debug)]

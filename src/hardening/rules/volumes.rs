@@ -1,6 +1,6 @@
 //! Pods have volumes of listed types only.
 
-use rampart_pss::values;
+use rampart_pss::{Values, values};
 
 use super::{About, Complaint, INJECTED, Part, Pod, Rule, pod::ROOT_CERTIFICATES, told_or_none};
 use crate::{
@@ -8,16 +8,21 @@ use crate::{
     hardening::cel::{string, strings},
 };
 
-pub(super) static ABOUT: About =
-    About { id: "volumes.allow", title: "Pods have volumes of listed types only", windows: true, depends_on: None };
+pub(super) static ABOUT: About = About {
+    id: "volumes.allow",
+    title: "Pods have volumes of listed types only",
+    windows: true,
+    depends_on: None,
+    values: Some(Values::Volume),
+};
 
 #[derive(Debug)]
 struct Allow(Vec<String>);
 
 pub(super) fn parse(wire: &api::Rules) -> Result<Option<Box<dyn Rule>>, Invalid> {
     let Some(allow) = wire.volumes.as_ref().and_then(|volumes| volumes.allow.as_ref()) else { return Ok(None) };
-    if let Some((index, unknown)) = allow.iter().enumerate().find(|(_, kind)| !kinds().any(|known| known == **kind)) {
-        let known = kinds().collect::<Vec<_>>().join(", ");
+    if let Some((index, unknown)) = allow.iter().enumerate().find(|(_, kind)| !types().any(|known| known == **kind)) {
+        let known = types().collect::<Vec<_>>().join(", ");
         let problem = format!("{unknown:?} is no type of volume: use one of {known}");
         return Err(Invalid::at(format!("spec.hardening.rules.volumes.allow[{index}]"), problem));
     }
@@ -25,7 +30,7 @@ pub(super) fn parse(wire: &api::Rules) -> Result<Option<Box<dyn Rule>>, Invalid>
 }
 
 /// Every type of volume that Kubernetes has.
-fn kinds() -> impl Iterator<Item = &'static str> {
+pub(in crate::hardening) fn types() -> impl Iterator<Item = &'static str> {
     values::VOLUMES_RESTRICTED.into_iter().chain(values::VOLUMES_REFUSED)
 }
 
@@ -45,8 +50,9 @@ impl Rule for Allow {
             .filter(|(_, volume)| !self.0.iter().any(|kind| volume.is(kind)))
             .filter(|(_, volume)| !(volume.name().starts_with(INJECTED) && volume.is_access_to_the_api()))
             .map(|(index, volume)| {
-                let kind = kinds().find(|kind| volume.is(kind)).unwrap_or(values::VOLUME_UNKNOWN);
+                let kind = types().find(|kind| volume.is(kind)).unwrap_or(values::VOLUME_UNKNOWN);
                 Complaint::volume(index, volume, kind, &format!("is of the type {kind}{}", self.wanted()))
+                    .of_value(volume.host_path().unwrap_or(kind))
             })
             .collect()
     }
@@ -58,9 +64,10 @@ impl Rule for Allow {
             strings(ROOT_CERTIFICATES)
         )];
         good.extend(self.0.iter().map(|kind| format!("has(c.{kind})")));
-        let kind = kinds().map(|kind| format!("has(c.{kind}) ? '{kind}' : ")).collect::<Vec<_>>().concat();
+        let kind = types().map(|kind| format!("has(c.{kind}) ? '{kind}' : ")).collect::<Vec<_>>().concat();
         let kind = kind + &string(values::VOLUME_UNKNOWN);
         let text = format!("'is of the type ' + ({kind}) + {}", string(&self.wanted()));
-        vec![Part::volumes(format!("!({})", good.join(" || ")), text)]
+        let value = format!("(has(c.hostPath) ? c.hostPath.path : {kind})");
+        vec![Part::volumes(format!("!({})", good.join(" || ")), text).of_value(&value)]
     }
 }

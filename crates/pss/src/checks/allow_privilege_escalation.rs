@@ -13,6 +13,7 @@ pub(crate) static CHECK: Check = Check {
     overrides: &[],
     since: &[(8, decide)],
     exempt: Some((25, Exemption::Windows)),
+    values: None,
 };
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {

@@ -8,8 +8,14 @@ use crate::{
     view::{Fixes, Placed, View},
 };
 
-pub(crate) static CHECK: Check =
-    Check { id: "appArmorProfile", level: Level::Baseline, overrides: &[], since: &[(0, decide)], exempt: None };
+pub(crate) static CHECK: Check = Check {
+    id: "appArmorProfile",
+    level: Level::Baseline,
+    overrides: &[],
+    since: &[(0, decide)],
+    exempt: None,
+    values: None,
+};
 
 /// What names the profile of a container before Kubernetes 1.30.
 const ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";

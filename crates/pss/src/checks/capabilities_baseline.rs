@@ -2,13 +2,19 @@
 
 use crate::{
     Level, Violation,
-    check::Check,
+    check::{Check, Values},
     text::{containers, push_quoted, set},
-    view::{Fixes, View},
+    view::{Fixes, Placed, View},
 };
 
-pub(crate) static CHECK: Check =
-    Check { id: "capabilities_baseline", level: Level::Baseline, overrides: &[], since: &[(0, decide)], exempt: None };
+pub(crate) static CHECK: Check = Check {
+    id: "capabilities_baseline",
+    level: Level::Baseline,
+    overrides: &[],
+    since: &[(0, decide)],
+    exempt: None,
+    values: Some(Values::Capability),
+};
 
 /// Capabilities that baseline lets a container add.
 pub const CAPABILITIES_BASELINE: [&str; 13] = [
@@ -28,16 +34,16 @@ pub const CAPABILITIES_BASELINE: [&str; 13] = [
 ];
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let is_allowed = |name: &&str| CAPABILITIES_BASELINE.contains(name);
-    let bad = pod.containers().filter(|it| !it.container.added().all(|name| is_allowed(&name)));
+    let is_allowed = |it: Placed<'_, '_>, name: &str| CAPABILITIES_BASELINE.contains(&name) || it.excepts(name);
+    let bad = pod.containers().filter(|it| !it.container.added().all(|name| is_allowed(*it, name)));
     let mut detail = containers(bad.clone())?;
     fixes.extend(bad.clone().map(|it| {
         let (mut kept, path) = (String::new(), it.field("securityContext.capabilities.add"));
-        push_quoted(&mut kept, it.container.added().filter(is_allowed));
+        push_quoted(&mut kept, it.container.added().filter(|name| is_allowed(it, name)));
         if kept.is_empty() { path.remove() } else { path.set(format!("[{kept}]")) }
     }));
     detail.push_str(" must not include ");
-    let forbidden = bad.flat_map(|it| it.container.added()).filter(|name| !is_allowed(name));
+    let forbidden = bad.flat_map(|it| it.container.added().filter(move |name| !is_allowed(it, name)));
     push_quoted(&mut detail, set(forbidden));
     detail.push_str(" in securityContext.capabilities.add");
     Some(check.violation("non-default capabilities", detail))

@@ -2,9 +2,9 @@
 
 use crate::{
     Level, Violation,
-    check::{Check, Exemption},
+    check::{Check, Exemption, Values},
     text::{containers, push_containers, push_quoted, set},
-    view::{Fixes, View},
+    view::{Fixes, Placed, View},
 };
 
 pub(crate) static CHECK: Check = Check {
@@ -13,15 +13,16 @@ pub(crate) static CHECK: Check = Check {
     overrides: &["capabilities_baseline"],
     since: &[(22, decide)],
     exempt: Some((25, Exemption::Windows)),
+    values: Some(Values::Capability),
 };
 
 /// The one capability that restricted lets a container add.
 pub const CAPABILITY_RESTRICTED: &str = "NET_BIND_SERVICE";
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
-    let is_forbidden = |name: &&str| *name != CAPABILITY_RESTRICTED;
+    let is_forbidden = |it: Placed<'_, '_>, name: &str| name != CAPABILITY_RESTRICTED && !it.excepts(name);
     let missing = pod.containers().filter(|it| !it.container.dropped().any(|name| name == "ALL"));
-    let adding = pod.containers().filter(|it| it.container.added().any(|name| is_forbidden(&name)));
+    let adding = pod.containers().filter(|it| it.container.added().any(|name| is_forbidden(*it, name)));
     let mut detail = containers(missing.clone()).unwrap_or_default();
     if !detail.is_empty() {
         detail.push_str(r#" must set securityContext.capabilities.drop=["ALL"]"#);
@@ -33,12 +34,14 @@ fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Optio
         }
         push_containers(&mut detail, adding.clone());
         detail.push_str(" must not include ");
-        push_quoted(&mut detail, set(adding.clone().flat_map(|it| it.container.added()).filter(is_forbidden)));
+        let forbidden = adding.clone().flat_map(|it| it.container.added().filter(move |name| is_forbidden(it, name)));
+        push_quoted(&mut detail, set(forbidden));
         detail.push_str(" in securityContext.capabilities.add");
         fixes.extend(adding.map(|it| {
             let path = it.field("securityContext.capabilities.add");
-            let keeps = it.container.added().any(|name| !is_forbidden(&name));
-            if keeps { path.set(r#"["NET_BIND_SERVICE"]"#) } else { path.remove() }
+            let mut kept = String::new();
+            push_quoted(&mut kept, set(it.container.added().filter(|name| !is_forbidden(it, name))));
+            if kept.is_empty() { path.remove() } else { path.set(format!("[{kept}]")) }
         }));
     }
     (!detail.is_empty()).then(|| check.violation("unrestricted capabilities", detail))

@@ -6,8 +6,14 @@ use crate::{
     view::{Fixes, View},
 };
 
-pub(crate) static CHECK: Check =
-    Check { id: "hostNamespaces", level: Level::Baseline, overrides: &[], since: &[(0, decide)], exempt: None };
+pub(crate) static CHECK: Check = Check {
+    id: "hostNamespaces",
+    level: Level::Baseline,
+    overrides: &[],
+    since: &[(0, decide)],
+    exempt: None,
+    values: None,
+};
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let spec = pod.spec();

@@ -14,6 +14,7 @@ pub(crate) static CHECK: Check = Check {
     overrides: &[],
     since: &[(34, decide)],
     exempt: None,
+    values: None,
 };
 
 /// Where a container says what the kubelet calls.

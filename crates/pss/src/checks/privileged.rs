@@ -7,8 +7,14 @@ use crate::{
     view::{Fixes, View},
 };
 
-pub(crate) static CHECK: Check =
-    Check { id: "privileged", level: Level::Baseline, overrides: &[], since: &[(0, decide)], exempt: None };
+pub(crate) static CHECK: Check = Check {
+    id: "privileged",
+    level: Level::Baseline,
+    overrides: &[],
+    since: &[(0, decide)],
+    exempt: None,
+    values: None,
+};
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let bad = pod.containers().filter(|it| it.context().and_then(|context| context.privileged) == Some(true));

@@ -13,6 +13,7 @@ pub(crate) static CHECK: Check = Check {
     overrides: &[],
     since: &[(0, decide)],
     exempt: Some((35, Exemption::UserNamespace)),
+    values: None,
 };
 
 pub(super) fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {

@@ -9,4 +9,5 @@ pub(crate) static CHECK: Check = Check {
     overrides: &["procMount"],
     since: &[(35, proc_mount::decide)],
     exempt: None,
+    values: None,
 };

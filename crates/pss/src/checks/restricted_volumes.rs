@@ -2,10 +2,10 @@
 
 use crate::{
     Level, Path, Violation,
-    check::Check,
+    check::{Check, Values},
     text::{named, push_named, set},
     view::{Fixes, View},
-    volume::UNKNOWN,
+    volume::{UNKNOWN, Volume},
 };
 
 pub(crate) static CHECK: Check = Check {
@@ -14,11 +14,16 @@ pub(crate) static CHECK: Check = Check {
     overrides: &["hostPathVolumes"],
     since: &[(0, decide)],
     exempt: None,
+    values: Some(Values::Volume),
 };
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
+    let kind = |volume: &Volume<'_>| {
+        let kind = volume.restricted_kind()?;
+        (!pod.excepts(volume.host_path().unwrap_or(kind))).then_some(kind)
+    };
     let volumes = pod.volumes().iter().enumerate();
-    let bad = volumes.filter_map(|(index, volume)| Some((index, &*volume.name, volume.restricted_kind()?)));
+    let bad = volumes.filter_map(|(index, volume)| Some((index, &*volume.name, kind(volume)?)));
     let mut detail = named(("volume", "volumes"), bad.clone().map(|(_, name, _)| name))?;
     detail.push_str(if bad.clone().nth(1).is_none() { " uses " } else { " use " });
     let kinds = set(bad.clone().map(|(.., kind)| kind));

@@ -13,6 +13,7 @@ pub(crate) static CHECK: Check = Check {
     overrides: &[],
     since: &[(0, decide)],
     exempt: Some((35, Exemption::UserNamespace)),
+    values: None,
 };
 
 const REASON: &str = "runAsNonRoot != true";

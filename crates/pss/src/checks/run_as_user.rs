@@ -13,6 +13,7 @@ pub(crate) static CHECK: Check = Check {
     overrides: &[],
     since: &[(23, decide)],
     exempt: Some((35, Exemption::UserNamespace)),
+    values: None,
 };
 
 const FIELD: &str = "securityContext.runAsUser";

@@ -14,6 +14,7 @@ pub(crate) static CHECK: Check = Check {
     overrides: &[],
     since: &[(0, decide::<0>), (31, decide::<31>)],
     exempt: None,
+    values: None,
 };
 
 /// What is judged of SELinux labels.

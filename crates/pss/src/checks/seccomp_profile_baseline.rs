@@ -14,6 +14,7 @@ pub(crate) static CHECK: Check = Check {
     overrides: &[],
     since: &[(0, decide_annotations), (19, decide)],
     exempt: None,
+    values: None,
 };
 
 pub(super) const REASON: &str = "seccompProfile";

@@ -14,6 +14,7 @@ pub(crate) static CHECK: Check = Check {
     overrides: &["seccompProfile_baseline"],
     since: &[(19, decide)],
     exempt: Some((25, Exemption::Windows)),
+    values: None,
 };
 
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {

@@ -2,7 +2,7 @@
 
 use crate::{
     Level, Path, Violation,
-    check::Check,
+    check::{Check, Values},
     view::{Fixes, View},
 };
 
@@ -12,6 +12,7 @@ pub(crate) static CHECK: Check = Check {
     overrides: &[],
     since: &[(0, decide::<0>), (27, decide::<27>), (29, decide::<29>), (32, decide::<32>), (37, decide::<37>)],
     exempt: None,
+    values: Some(Values::Sysctl),
 };
 
 /// What is allowed, by the minor version since which it is.
@@ -48,7 +49,7 @@ pub fn sysctls(minor: u32) -> impl Iterator<Item = &'static str> {
 fn decide<const MINOR: u32>(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let is_allowed = |name: &str| sysctls(MINOR).any(|allowed| allowed == name);
     let sysctls = pod.context().and_then(|context| context.sysctls.as_deref()).unwrap_or_default();
-    let bad = sysctls.iter().enumerate().filter(|(_, sysctl)| !is_allowed(&sysctl.name));
+    let bad = sysctls.iter().enumerate().filter(|(_, sysctl)| !is_allowed(&sysctl.name) && !pod.excepts(&sysctl.name));
     bad.clone().next()?;
     fixes.extend(bad.clone().map(|(index, _)| Path::spec(format!("securityContext.sysctls[{index}]")).remove()));
     let names: Vec<&str> = bad.map(|(_, sysctl)| &*sysctl.name).collect();

@@ -8,8 +8,14 @@ use crate::{
     view::{Fixes, View},
 };
 
-pub(crate) static CHECK: Check =
-    Check { id: "windowsHostProcess", level: Level::Baseline, overrides: &[], since: &[(0, decide)], exempt: None };
+pub(crate) static CHECK: Check = Check {
+    id: "windowsHostProcess",
+    level: Level::Baseline,
+    overrides: &[],
+    since: &[(0, decide)],
+    exempt: None,
+    values: None,
+};
 
 const FIELD: &str = "securityContext.windowsOptions.hostProcess";
 

@@ -1,14 +1,22 @@
 //! Containers that are excepted from a check.
 
-use rampart_pss::{ContainerKind, Level, Pod, Version, aggregate, explain_except};
+use rampart_pss::{CHECKS, ContainerKind, Excepted, Level, Pod, Values, Version, aggregate, explain_except};
 
 const PRIVILEGED: &str = r#""securityContext": {"privileged": true}"#;
 
-/// What is still said at baseline of a pod spec.
-fn said(spec: &str, excepted: impl Fn(&str, ContainerKind, usize) -> bool) -> String {
+/// What is still said of a pod spec.
+fn told(level: Level, spec: &str, excepted: impl Fn(&str, Excepted<'_>) -> bool) -> String {
     let json = format!(r#"{{"spec": {{{spec}}}}}"#);
     let pod: Pod<'_> = serde_json::from_str(&json).expect("a pod");
-    aggregate(&explain_except(Level::Baseline, Version::LATEST, &pod, excepted))
+    aggregate(&explain_except(level, Version::LATEST, &pod, excepted))
+}
+
+/// At baseline, with exceptions for containers.
+fn said(spec: &str, excepted: impl Fn(&str, ContainerKind, usize) -> bool) -> String {
+    told(Level::Baseline, spec, |check, what| match what {
+        Excepted::Container(kind, index) => excepted(check, kind, index),
+        _ => false,
+    })
 }
 
 #[test]
@@ -41,4 +49,74 @@ fn the_pods_own_settings_are_excepted_with_its_last_container() {
     assert_eq!(said(spec, |_, _, index| index == 0), refused);
     assert_eq!(said(spec, |_, _, _| true), "");
     assert_eq!(said(r#""hostPID": true, "containers": []"#, |_, _, _| true), refused, "there is none to except");
+}
+
+/// With exceptions for one value of any check.
+fn but(level: Level, spec: &str, value: &str) -> String {
+    told(level, spec, |_, what| match what {
+        Excepted::Container(..) => false,
+        Excepted::ValueOf(_, _, found) | Excepted::Value(found) => found == value,
+    })
+}
+
+#[test]
+fn a_check_with_values_decides_as_if_excepted_ones_were_not_set() {
+    let volumes = r#""volumes": [{"name": "logs", "hostPath": {"path": "/var/log"}}, {"name": "share", "nfs": {}}]"#;
+    let ports = r#""containers": [{"name": "a", "ports": [{"hostPort": 80}, {"hostPort": 443}]},
+                                  {"name": "b", "ports": [{"hostPort": 80}]}]"#;
+    let sysctls = r#""securityContext": {"sysctls": [{"name": "net.core.somaxconn"}, {"name": "kernel.msgmax"}]}"#;
+    let added = r#""containers": [
+        {"name": "a", "securityContext": {"capabilities": {"add": ["NET_ADMIN", "SYS_TIME"], "drop": ["ALL"]}}},
+        {"name": "b", "securityContext": {"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}}}]"#;
+    let (baseline, restricted) = (Level::Baseline, Level::Restricted);
+    assert_eq!(but(baseline, volumes, "/var/log"), "");
+    assert_eq!(but(baseline, volumes, "/var"), r#"hostPath volumes (volume "logs")"#);
+    assert_eq!(
+        but(restricted, volumes, "/var/log"),
+        r#"restricted volume types (volume "share" uses restricted volume type "nfs")"#
+    );
+    assert!(but(restricted, volumes, "nfs").contains(r#"(volume "logs" uses restricted volume type "hostPath")"#));
+    assert!(but(restricted, volumes, "hostPath").contains(r#"volumes "logs", "share" use"#), "by path alone");
+    assert_eq!(but(baseline, ports, "80"), r#"hostPort (container "a" uses hostPort 443)"#);
+    assert_eq!(but(baseline, ports, "443"), r#"hostPort (containers "a", "b" use hostPort 80)"#);
+    assert_eq!(but(baseline, sysctls, "kernel.msgmax"), "forbidden sysctls (net.core.somaxconn)");
+    let time = r#"(container "a" must not include "SYS_TIME" in securityContext.capabilities.add)"#;
+    assert_eq!(but(baseline, added, "NET_ADMIN"), format!("non-default capabilities {time}"));
+    assert!(but(restricted, added, "NET_ADMIN").contains(&format!("unrestricted capabilities {time}")));
+    // What the other container does is not admitted with it.
+    let of_first = |_: &str, what: Excepted<'_>| matches!(what, Excepted::ValueOf(ContainerKind::Regular, 0, _));
+    let other = r#"(container "b" must not include "NET_ADMIN" in securityContext.capabilities.add)"#;
+    assert_eq!(told(baseline, added, of_first), format!("non-default capabilities {other}"));
+    assert!(told(restricted, added, of_first).contains(&format!("unrestricted capabilities {other}")));
+}
+
+#[test]
+fn what_would_make_it_pass_keeps_excepted_values() {
+    let json = r#"{"spec": {"containers": [{"name": "a", "securityContext":
+        {"capabilities": {"add": ["NET_ADMIN", "SYS_TIME", "CHOWN"], "drop": ["ALL"]}}}]}}"#;
+    let pod: Pod<'_> = serde_json::from_str(json).expect("a pod");
+    let fix = |level, check: &str| {
+        let excepted = |_: &str, what: Excepted<'_>| matches!(what, Excepted::ValueOf(_, _, "NET_ADMIN"));
+        let violations = explain_except(level, Version::LATEST, &pod, excepted);
+        let violation = violations.into_iter().find(|it| it.check == check).expect("a violation");
+        violation.fixes.into_iter().next().and_then(|fix| fix.value).expect("a value").into_owned()
+    };
+    assert_eq!(fix(Level::Baseline, "capabilities_baseline"), r#"["NET_ADMIN", "CHOWN"]"#);
+    assert_eq!(fix(Level::Restricted, "capabilities_restricted"), r#"["NET_ADMIN"]"#);
+}
+
+#[test]
+fn checks_with_values_are_those_that_refuse_them_one_by_one() {
+    let with: Vec<_> = CHECKS.iter().filter_map(|check| Some((check.id, check.values?))).collect();
+    assert_eq!(
+        with,
+        [
+            ("capabilities_baseline", Values::Capability),
+            ("hostPathVolumes", Values::Directory),
+            ("hostPorts", Values::HostPort),
+            ("sysctls", Values::Sysctl),
+            ("capabilities_restricted", Values::Capability),
+            ("restrictedVolumes", Values::Volume),
+        ]
+    );
 }
