@@ -57,6 +57,14 @@ pub fn webhook() -> Result<PathBuf> {
     build("webhook", &[])
 }
 
+/// The cases of cyclonus and its simulated engine.
+///
+/// # Errors
+/// When Go is missing or the build fails.
+pub fn network() -> Result<PathBuf> {
+    build("network", &[])
+}
+
 /// Where the reference evaluator's module is unpacked: its fixtures are there.
 ///
 /// # Errors

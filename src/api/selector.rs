@@ -1,10 +1,8 @@
 //! Label selectors from the wire, checked once, so that the API server has no reason to refuse what is
 //! rendered from them.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
-use rampart_reach::{Operator, Requirement, Selector};
+use rampart_reach::Selector;
 
 use super::Invalid;
 
@@ -13,45 +11,28 @@ use super::Invalid;
 /// # Errors
 /// When a key, an operator or a value is not one (`k8s.io/apimachinery`, `ValidateLabelSelector`).
 pub fn parse(selector: &LabelSelector, field: &str) -> Result<Selector, Invalid> {
-    let mut requirements = vec![];
     for (name, value) in selector.match_labels.iter().flatten() {
         let at = format!("{field}.matchLabels[{name}]");
         key(name, &at)?;
         label_value(value, &at)?;
-        requirements.push(Requirement { key: name.clone(), operator: Operator::In([value.clone()].into()) });
     }
     for (index, expression) in selector.match_expressions.iter().flatten().enumerate() {
-        requirements.push(requirement(expression, &format!("{field}.matchExpressions[{index}]"))?);
+        let at = format!("{field}.matchExpressions[{index}]");
+        key(&expression.key, &format!("{at}.key"))?;
+        for value in expression.values.iter().flatten() {
+            label_value(value, &format!("{at}.values"))?;
+        }
     }
-    Ok(Selector::new(requirements))
-}
-
-fn requirement(expression: &LabelSelectorRequirement, field: &str) -> Result<Requirement, Invalid> {
-    key(&expression.key, &format!("{field}.key"))?;
-    let values: BTreeSet<String> = expression.values.iter().flatten().cloned().collect();
-    for value in &values {
-        label_value(value, &format!("{field}.values"))?;
-    }
-    let operator = match (expression.operator.as_str(), values.is_empty()) {
-        ("In", false) => Operator::In(values),
-        ("NotIn", false) => Operator::NotIn(values),
-        ("Exists", true) => Operator::Exists,
-        ("DoesNotExist", true) => Operator::DoesNotExist,
-        ("In" | "NotIn", true) => {
-            return Err(Invalid::at(
-                format!("{field}.values"),
-                format!("{} needs at least one value", expression.operator),
-            ));
-        }
-        ("Exists" | "DoesNotExist", false) => {
-            return Err(Invalid::at(format!("{field}.values"), format!("{} takes no values", expression.operator)));
-        }
-        (other, _) => {
-            let problem = format!("must be In, NotIn, Exists or DoesNotExist, not {other:?}");
-            return Err(Invalid::at(format!("{field}.operator"), problem));
-        }
+    let expression = |it: &LabelSelectorRequirement| rampart_reach::Expression {
+        key: it.key.clone(),
+        operator: it.operator.clone(),
+        values: it.values.clone(),
     };
-    Ok(Requirement { key: expression.key.clone(), operator })
+    let written = rampart_reach::LabelSelector {
+        match_labels: selector.match_labels.clone(),
+        match_expressions: selector.match_expressions.as_ref().map(|list| list.iter().map(expression).collect()),
+    };
+    Selector::try_from(&written).map_err(|error| Invalid::at(format!("{field}.{}", error.field), error.problem))
 }
 
 /// `[prefix/]name`: a DNS subdomain and a name of up to 63 characters.

@@ -3,11 +3,13 @@
 //! Exit codes: 0 nothing to report; 1 violations or differences; 2 bad input or usage; 3 internal error.
 
 mod check;
+mod cores;
 mod generate;
 mod import;
 mod keys;
 mod pause;
 mod pss;
+mod reach;
 mod render;
 mod server;
 mod source;
@@ -44,6 +46,7 @@ enum Command {
     /// Judges manifests before they reach a cluster.
     Check(check::Check),
     Render(render::RenderCommand),
+    Reach(reach::ReachCommand),
     Pause(pause::PauseCommand),
     Resume(pause::ResumeCommand),
     /// The Pod Security Standards by themselves.
@@ -76,6 +79,7 @@ impl Cli {
             Command::Crds => generate::print_crds(),
             Command::Check(check) => check.run(),
             Command::Render(command) => command.run(),
+            Command::Reach(command) => command.run(),
             Command::Pause(command) => command.run(),
             Command::Resume(command) => command.run(),
             Command::Pss(command) => command.run(),

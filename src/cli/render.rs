@@ -5,6 +5,7 @@ use std::{io::Write as _, net::IpAddr, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 use ipnet::IpNet;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt as _;
 use serde::{Deserialize as _, Serialize};
 use serde_json::{Value, json};
@@ -38,12 +39,8 @@ pub(super) struct RenderCommand {
     /// (`staticManifestsDir`, Kubernetes 1.37): nobody can change those through the API.
     #[arg(long = "static")]
     as_static: bool,
-    /// Address ranges of pods, services and nodes, for rules about addresses outside the cluster.
-    #[arg(long, env = "RAMPART_NETWORK_CLUSTER_CIDRS", value_delimiter = ',')]
-    network_cluster_cidrs: Vec<IpNet>,
-    /// Addresses of DNS servers besides the pods of kube-dns.
-    #[arg(long, env = "RAMPART_NETWORK_DNS_ADDRESSES", value_delimiter = ',', default_value = "169.254.20.10")]
-    network_dns_addresses: Vec<IpAddr>,
+    #[command(flatten)]
+    facts: ClusterFacts,
 }
 
 /// What the names of all objects end in that an API server loads from files
@@ -69,7 +66,13 @@ impl RenderCommand {
             objects.extend([policy, binding]);
         }
         if !self.as_static {
-            self.network_policies(&resources, &mut objects, &mut unreadable)?;
+            let (policies, more) = rendered(&resources, &self.namespace, &self.facts.known());
+            // One that is wrong has been named already.
+            let known: Vec<_> = unreadable.iter().map(|it| (it.file.clone(), it.line)).collect();
+            unreadable.extend(more.into_iter().filter(|it| !known.contains(&(it.file.clone(), it.line))));
+            for policy in &policies {
+                objects.push(wire(policy)?);
+            }
         }
         let mut out = std::io::stdout().lock();
         for object in objects {
@@ -77,40 +80,52 @@ impl RenderCommand {
         }
         Ok(source::complain(&unreadable))
     }
+}
 
-    fn network_policies(
-        &self,
-        resources: &[Object],
-        objects: &mut Vec<Value>,
-        unreadable: &mut Vec<Unreadable>,
-    ) -> Result<()> {
-        let facts = Facts {
-            cluster_ranges: self.network_cluster_cidrs.clone(),
-            dns_addresses: self.network_dns_addresses.clone(),
-        };
-        for object in resources.iter().filter(|it| it.value.get("kind").is_some_and(|kind| kind == "SecurityPolicy")) {
-            // What can't be read has been said already.
-            let Ok(policy) = SecurityPolicy::deserialize(&object.value) else { continue };
-            let namespace = policy.namespace().unwrap_or_else(|| self.namespace.clone());
-            let base = format!("rampart-{}", policy.name_any());
-            let rendered = match policy::intent(&policy, &namespace) {
-                Ok(Some(intent)) if policy.spec.suspend != Some(true) => {
-                    render(&intent, (&namespace, &base), &facts, &[]).map_err(|it| it.to_string())
-                }
-                Ok(_) => continue,
-                Err(refused) => Err(refused.to_string()),
-            };
-            match rendered {
-                Ok(rendered) => {
-                    for policy in &rendered.policies {
-                        objects.push(wire(policy)?);
-                    }
-                }
-                Err(why) => unreadable.push(Unreadable { file: object.file.clone(), line: Some(object.line), why }),
-            }
-        }
-        Ok(())
+/// What the files do not say of a cluster.
+#[derive(Debug, Args)]
+pub(super) struct ClusterFacts {
+    /// Address ranges of pods, services and nodes, for rules about addresses outside the cluster.
+    #[arg(long, env = "RAMPART_NETWORK_CLUSTER_CIDRS", value_delimiter = ',')]
+    network_cluster_cidrs: Vec<IpNet>,
+    /// Addresses of DNS servers besides the pods of kube-dns.
+    #[arg(long, env = "RAMPART_NETWORK_DNS_ADDRESSES", value_delimiter = ',', default_value = "169.254.20.10")]
+    network_dns_addresses: Vec<IpAddr>,
+}
+
+impl ClusterFacts {
+    pub(super) fn known(&self) -> Facts {
+        Facts { cluster_ranges: self.network_cluster_cidrs.clone(), dns_addresses: self.network_dns_addresses.clone() }
     }
+}
+
+/// The NetworkPolicies of SecurityPolicies, and what can't be rendered.
+pub(super) fn rendered(resources: &[Object], namespace: &str, facts: &Facts) -> (Vec<NetworkPolicy>, Vec<Unreadable>) {
+    let (mut policies, mut unreadable) = (vec![], vec![]);
+    for object in resources.iter().filter(|it| it.value.get("kind").is_some_and(|kind| kind == "SecurityPolicy")) {
+        let refused = |why: String| Unreadable { file: object.file.clone(), line: Some(object.line), why };
+        let policy = match SecurityPolicy::deserialize(&object.value) {
+            Ok(policy) => policy,
+            Err(error) => {
+                unreadable.push(refused(error.to_string()));
+                continue;
+            }
+        };
+        let namespace = policy.namespace().unwrap_or_else(|| namespace.to_owned());
+        let base = format!("rampart-{}", policy.name_any());
+        let rendered = match policy::intent(&policy, &namespace) {
+            Ok(Some(intent)) if policy.spec.suspend != Some(true) => {
+                render(&intent, (&namespace, &base), facts, &[]).map_err(|it| it.to_string())
+            }
+            Ok(_) => continue,
+            Err(refused) => Err(refused.to_string()),
+        };
+        match rendered {
+            Ok(rendered) => policies.extend(rendered.policies),
+            Err(why) => unreadable.push(refused(why)),
+        }
+    }
+    (policies, unreadable)
 }
 
 fn wire(object: &impl Serialize) -> Result<Value> {

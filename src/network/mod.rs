@@ -7,8 +7,10 @@ mod compare;
 mod facts;
 mod intent;
 mod render;
+mod world;
 
 pub use compare::same_spec;
 pub use facts::Facts;
 pub use intent::{Intent, Namespaces, Peer, PodSet, Ports, Rule};
 pub use render::{Rendered, Unrenderable, render};
+pub use world::World;

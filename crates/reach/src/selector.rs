@@ -2,14 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::{
+    Invalid,
+    wire::{Expression, LabelSelector},
+};
+
 /// A label selector: every requirement must hold; without any, everything is selected.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Selector {
     requirements: BTreeSet<Requirement>,
 }
 
 /// One requirement on a label (`k8s.io/apimachinery`, `LabelSelectorRequirement`).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Requirement {
     /// The label.
     pub key: String,
@@ -18,7 +23,7 @@ pub struct Requirement {
 }
 
 /// What a requirement asks of a label.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operator {
     /// Present, with one of the values.
     In(BTreeSet<String>),
@@ -51,11 +56,52 @@ impl Operator {
     }
 }
 
+impl TryFrom<&LabelSelector> for Selector {
+    type Error = Invalid;
+
+    /// # Errors
+    /// When an operator is unknown, or has values that it does not take or lacks those that it needs. Keys and
+    /// values are taken as they are.
+    fn try_from(written: &LabelSelector) -> Result<Self, Invalid> {
+        let labels = written.match_labels.iter().flatten();
+        let labels = labels
+            .map(|(key, value)| Ok(Requirement { key: key.clone(), operator: Operator::In([value.clone()].into()) }));
+        let expressions = written.match_expressions.iter().flatten().enumerate();
+        let expressions = expressions.map(|(index, it)| requirement(it, &format!("matchExpressions[{index}]")));
+        Ok(Self { requirements: labels.chain(expressions).collect::<Result<_, _>>()? })
+    }
+}
+
+fn requirement(written: &Expression, field: &str) -> Result<Requirement, Invalid> {
+    let values: BTreeSet<String> = written.values.iter().flatten().cloned().collect();
+    let operator = match (written.operator.as_str(), values.is_empty()) {
+        ("In", false) => Operator::In(values),
+        ("NotIn", false) => Operator::NotIn(values),
+        ("Exists", true) => Operator::Exists,
+        ("DoesNotExist", true) => Operator::DoesNotExist,
+        (operator @ ("In" | "NotIn"), true) => {
+            return Err(Invalid::at(format!("{field}.values"), format!("{operator} needs at least one value")));
+        }
+        (operator @ ("Exists" | "DoesNotExist"), false) => {
+            return Err(Invalid::at(format!("{field}.values"), format!("{operator} takes no values")));
+        }
+        (other, _) => {
+            let problem = format!("must be In, NotIn, Exists or DoesNotExist, not {other:?}");
+            return Err(Invalid::at(format!("{field}.operator"), problem));
+        }
+    };
+    Ok(Requirement { key: written.key.clone(), operator })
+}
+
 impl Selector {
     /// A selector of the given requirements.
     #[must_use]
     pub fn new(requirements: impl IntoIterator<Item = Requirement>) -> Self {
         Self { requirements: requirements.into_iter().collect() }
+    }
+
+    pub(crate) fn requirements(&self) -> impl Iterator<Item = &Requirement> {
+        self.requirements.iter()
     }
 
     /// Whether labels satisfy every requirement.

@@ -8,7 +8,6 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::Write,
-    num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -24,7 +23,7 @@ use self::{
     verdict::{Outcome, Severity, judge},
 };
 use super::{
-    BAD_INPUT, FOUND,
+    BAD_INPUT, FOUND, cores,
     source::{self, Found, Unreadable},
 };
 use crate::{
@@ -106,7 +105,7 @@ impl Check {
         let (judges, mut report) = self.judges();
         let (files, missing) = source::files(&self.paths);
         report.unreadable.extend(missing);
-        for part in judge_all(&files, &judges, &self.namespace)? {
+        for part in cores::share(&files, |_, files| judge_share(files, &judges, &self.namespace))? {
             report.outcomes.extend(part.outcomes);
             report.unreadable.extend(part.unreadable);
             report.skipped = report.skipped.saturating_add(part.skipped);
@@ -158,18 +157,6 @@ impl Check {
         self.output.write(report, &mut file)?;
         file.flush().with_context(|| format!("writing {}", path.display()))
     }
-}
-
-/// Judges files on every core, in order.
-fn judge_all(files: &[PathBuf], judges: &Judges, namespace: &str) -> anyhow::Result<Vec<Report>> {
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let share = files.len().div_ceil(cores).max(1);
-    std::thread::scope(|scope| {
-        let running: Vec<_> =
-            files.chunks(share).map(|files| scope.spawn(move || judge_share(files, judges, namespace))).collect();
-        let joined = running.into_iter().map(std::thread::ScopedJoinHandle::join);
-        joined.map(|report| report.map_err(|_| anyhow::anyhow!("a judging thread panicked"))).collect()
-    })
 }
 
 fn judge_share(files: &[impl AsRef<Path>], judges: &Judges, namespace: &str) -> Report {

@@ -1,0 +1,197 @@
+//! What policies are analysed on: namespaces, pods and NetworkPolicies, from objects of the Kubernetes API.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use rampart_reach::{ContainerPort, Namespace, Pod, Policy};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::admission::template_path;
+
+/// What there is.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// Namespaces.
+    pub namespaces: Vec<Namespace>,
+    /// Pods; a workload stands for its pods, by its name.
+    pub pods: Vec<Pod>,
+    /// NetworkPolicies.
+    pub policies: Vec<Policy>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    namespace: Option<String>,
+    name: Option<String>,
+    generate_name: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// What matters of an object that is or holds a pod.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Written {
+    metadata: Metadata,
+    spec: Option<Spec>,
+    status: Option<Status>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    host_network: Option<bool>,
+    containers: Option<Vec<Container>>,
+    init_containers: Option<Vec<Container>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Container {
+    ports: Option<Vec<Port>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Port {
+    name: Option<String>,
+    #[serde(rename = "containerPort")]
+    number: u16,
+    #[serde(default)]
+    protocol: Option<rampart_reach::Protocol>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<IpAddr>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Option<Vec<PodIp>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct PodIp {
+    ip: Option<IpAddr>,
+}
+
+impl World {
+    /// Adds what an object is; `false` where it is nothing that matters. A namespaced object without a namespace
+    /// is of the given one.
+    ///
+    /// # Errors
+    /// When it has not the shape of its kind, or is a NetworkPolicy that no API server takes.
+    pub fn add(&mut self, object: &Value, namespace: &str) -> Result<bool, String> {
+        let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
+        let group = text("apiVersion").rsplit_once('/').map_or("", |(group, _)| group);
+        let named = |error: serde_json::Error| error.to_string();
+        match (group, text("kind")) {
+            ("", "Namespace") => {
+                let written = Written::deserialize(object.get("metadata").map_or(&Value::Null, |_| object));
+                let Metadata { name, labels, .. } = written.map_err(named)?.metadata;
+                self.namespaces.push(Namespace { name: name.unwrap_or_default(), labels: labels.unwrap_or_default() });
+            }
+            ("networking.k8s.io", "NetworkPolicy") => {
+                let mut policy = Policy::deserialize(object).map_err(named)?;
+                if object.pointer("/metadata/namespace").is_none() {
+                    policy.namespace = namespace.into();
+                }
+                self.policies.push(policy);
+            }
+            (group, kind) => {
+                let Some(path) = template_path(group, kind) else { return Ok(false) };
+                let pointer = path.iter().fold(String::new(), |pointer, key| pointer + "/" + key);
+                let Some(template) = object.pointer(&pointer) else { return Ok(false) };
+                let metadata = object.get("metadata").map(Metadata::deserialize).transpose().map_err(named)?;
+                let written = Written::deserialize(template).map_err(named)?;
+                self.pods.extend(pod(metadata.unwrap_or_default(), written, namespace));
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// `None` for a pod that has finished: it talks to nobody any more.
+fn pod(named: Metadata, written: Written, namespace: &str) -> Option<Pod> {
+    let (spec, status) = (written.spec.unwrap_or_default(), written.status.unwrap_or_default());
+    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let containers = spec.init_containers.into_iter().chain(spec.containers).flatten();
+    let port = |port: Port| ContainerPort {
+        name: port.name.unwrap_or_default(),
+        port: port.number,
+        protocol: port.protocol.unwrap_or_default(),
+    };
+    let mut ips: Vec<IpAddr> = status.pod_ips.into_iter().flatten().filter_map(|it| it.ip).collect();
+    if ips.is_empty() {
+        ips.extend(status.pod_ip);
+    }
+    Some(Pod {
+        namespace: named.namespace.unwrap_or_else(|| namespace.into()),
+        name: named.name.or(named.generate_name).unwrap_or_default(),
+        labels: written.metadata.labels.unwrap_or_default(),
+        ips,
+        ports: containers.filter_map(|it| it.ports).flatten().map(port).collect(),
+        host_network: spec.host_network.unwrap_or_default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rampart_reach::Protocol::{TCP, UDP};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_workload_stands_for_its_pods() {
+        let mut world = World::default();
+        let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {
+            "containers": [{"name": "a", "ports": [{"name": "http", "containerPort": 8080}]}],
+            "initContainers": [{"name": "b", "ports": [{"containerPort": 53, "protocol": "UDP"}]}, {"name": "c"}]}});
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "web", "namespace": "shop", "labels": {"app": "other"}}, "spec": {"template": template}});
+        assert_eq!(world.add(&deployment, "default"), Ok(true));
+        let port = |name: &str, port, protocol| ContainerPort { name: name.into(), port, protocol };
+        let wanted = Pod {
+            namespace: "shop".into(),
+            name: "web".into(),
+            labels: [("app".to_owned(), "web".to_owned())].into(),
+            ports: vec![port("", 53, UDP), port("http", 8080, TCP)],
+            ..Pod::default()
+        };
+        assert_eq!(world.pods, [wanted]);
+    }
+
+    #[test]
+    fn what_has_finished_or_does_not_matter_is_left_out() {
+        let mut world = World::default();
+        let pod = |phase: &str| {
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": phase},
+            "spec": {"hostNetwork": true}, "status": {"phase": phase, "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}})
+        };
+        for phase in ["Running", "Succeeded", "Failed"] {
+            assert_eq!(world.add(&pod(phase), "default"), Ok(true));
+        }
+        assert_eq!(world.add(&json!({"apiVersion": "v1", "kind": "ConfigMap"}), "default"), Ok(false));
+        assert_eq!(
+            world.add(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}}), ""),
+            Ok(true)
+        );
+        let [pod] = world.pods.as_slice() else { panic!("{:?}", world.pods) };
+        assert!(
+            pod.name == "Running" && pod.namespace == "default" && pod.host_network && pod.ips.len() == 2,
+            "{pod:?}"
+        );
+        assert_eq!(world.namespaces[0].name, "x");
+    }
+
+    #[test]
+    fn a_policy_that_no_api_server_takes_is_refused_with_its_field() {
+        let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "p"},
+            "spec": {"podSelector": {}, "ingress": [{"from": [{}]}]}});
+        let refused = World::default().add(&policy, "default").unwrap_err();
+        assert!(refused.starts_with("spec.ingress[0].from[0]: names nobody"), "{refused}");
+    }
+}
