@@ -8,10 +8,12 @@
     reason = "tests"
 )]
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
-use rampart_reach::{Analysis, Direction, End, Index, IpBlocks, Namespace, Pod, Policy, Protocol};
+use rampart_reach::{
+    Analysis, Cuts, Direction, End, Index, IpBlocks, Namespace, Place, Pod, Policy, PortRange, Protocol, Totals,
+};
 use rand::{Rng, RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use serde_json::{Value, json};
 
@@ -312,6 +314,77 @@ fn every_connection_is_decided_as_documented() {
     }
     println!("{allowed} allowed, {denied} denied");
     assert!(denied > 1000 && allowed > 1000, "{allowed} allowed, {denied} denied: the worlds are one-sided");
+}
+
+#[test]
+fn what_a_change_changes_is_what_differs_pair_by_pair() {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let (mut lost, mut gained) = (0, 0);
+    for _ in 0..WORLDS {
+        let world = World::random(&mut rng);
+        let read = |it: &Value| serde_json::from_value::<Policy>(it.clone()).unwrap();
+        let before: Vec<Policy> = world.policies.iter().map(read).collect();
+        let added = read(&policy(&mut rng, 99));
+        let mut after = before.clone();
+        let removed = if after.is_empty() { None } else { Some(after.remove(0)) };
+        after.push(added.clone());
+        let namespaces: Vec<Namespace> =
+            world.namespaces.iter().map(|it| serde_json::from_value(it.clone()).unwrap()).collect();
+        let pods: Vec<Pod> = world.pods.iter().map(|it| serde_json::from_value(it.clone()).unwrap()).collect();
+        let index = Index::new(&namespaces, pods, world.ip_blocks);
+        let cuts = Arc::new(Cuts::of(&index, before.iter().chain(&after)));
+        let [was, is] = [&before, &after].map(|all| Analysis::with_cuts(&index, all.iter(), Arc::clone(&cuts)));
+        let difference = was.difference(&is, removed.iter().chain([&added]));
+        let ends: Vec<End> = (0..index.pods().len())
+            .map(End::Pod)
+            .chain(cuts.addresses().iter().map(|range| End::Address(range.first)))
+            .collect();
+        let (mut denied, mut allowed) = (0, 0);
+        for from in &ends {
+            for to in &ends {
+                let on = |analysis: &Analysis<'_>, port: &PortRange| {
+                    analysis.verdict(*from, *to, (port.protocol, port.first)).allowed
+                };
+                denied += u64::from(cuts.ports().iter().any(|port| on(&was, port) && !on(&is, port)));
+                allowed += u64::from(cuts.ports().iter().any(|port| !on(&was, port) && on(&is, port)));
+            }
+        }
+        assert_eq!(
+            (difference.newly_denied.pairs, difference.newly_allowed.pairs),
+            (denied, allowed),
+            "{before:#?}\n{after:#?}"
+        );
+        for (flows, analysis, other) in [(&difference.newly_denied, &was, &is), (&difference.newly_allowed, &is, &was)]
+        {
+            assert_eq!(flows.pairs == 0, flows.samples.is_empty());
+            for flow in &flows.samples {
+                let [from, to] = [flow.from, flow.to].map(|place| match place {
+                    Place::Pod(pod) => End::Pod(pod),
+                    Place::Addresses(range) => End::Address(range.first),
+                });
+                for port in &flow.ports {
+                    let on = (port.protocol, port.first);
+                    assert!(analysis.verdict(from, to, on).allowed && !other.verdict(from, to, on).allowed, "{flow:?}");
+                }
+            }
+        }
+        totals_are_those_of_the_pairs(&is);
+        (lost, gained) = (lost + denied, gained + allowed);
+    }
+    assert!(lost > 100 && gained > 100, "{lost} newly denied, {gained} newly allowed");
+}
+
+fn totals_are_those_of_the_pairs(analysis: &Analysis<'_>) {
+    let pods = analysis.index().pods().len();
+    let pairs = (0..pods).flat_map(|from| (0..pods).filter(move |to| from != *to).map(move |to| (from, to)));
+    let mut totals = Totals::default();
+    for (from, to) in pairs {
+        let on = |port: &PortRange| analysis.verdict(End::Pod(from), End::Pod(to), (port.protocol, port.first)).allowed;
+        totals.pairs += 1;
+        totals.reachable += u64::from(analysis.cuts().ports().iter().any(on));
+        totals.open += u64::from(analysis.cuts().ports().iter().all(on));
+    }
+    assert_eq!(analysis.totals(), totals);
 }
 
 /// The same by [`Analysis::reach`], from both ends.

@@ -1,0 +1,186 @@
+//! What changes between two sets of policies, and how much is reachable.
+
+use fixedbitset::FixedBitSet;
+
+use crate::{AddressRange, Analysis, Direction, Policy, PortRange};
+
+/// Most samples of a [`Difference`], each way.
+const SAMPLES: usize = 20;
+
+/// How many pairs of pods can talk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Ordered pairs of distinct pods.
+    pub pairs: u64,
+    /// Those of which the first reaches the second on some port.
+    pub reachable: u64,
+    /// Those of which the first reaches the second on every port.
+    pub open: u64,
+}
+
+/// What a change of policies changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// What was allowed before and is not any more.
+    pub newly_denied: Flows,
+    /// What is allowed and was not before.
+    pub newly_allowed: Flows,
+}
+
+/// Pairs of ends that talk on some ports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flows {
+    /// Pairs of pods, and of a pod and a range of addresses outside.
+    pub pairs: u64,
+    /// Some of them, one for each pair of classes.
+    pub samples: Vec<Flow>,
+}
+
+/// One pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flow {
+    /// From whom.
+    pub from: Place,
+    /// To whom.
+    pub to: Place,
+    /// On which ports.
+    pub ports: Vec<PortRange>,
+}
+
+/// One end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A pod, by its place in the list: one of its class.
+    Pod(usize),
+    /// A range of addresses outside.
+    Addresses(AddressRange),
+}
+
+/// What one end gains or loses with others: for some ports, which.
+type Changed = Vec<(FixedBitSet, FixedBitSet)>;
+
+impl Analysis<'_> {
+    /// How many pairs of pods can talk.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let classes = self.index().classes().len();
+        let pods = count(self.index().pods().len());
+        let mut totals = Totals { pairs: pods.saturating_mul(pods.saturating_sub(1)), ..Totals::default() };
+        for class in 0..classes {
+            let mut parts = self.reach(class, Direction::Ingress).into_iter().map(|part| part.ends);
+            let Some(first) = parts.next() else { continue };
+            let (mut some, mut every) = (first.clone(), first);
+            for ends in parts {
+                some.union_with(&ends);
+                every.intersect_with(&ends);
+            }
+            let reachable = self.pairs(class, &some);
+            totals.reachable = totals.reachable.saturating_add(reachable);
+            totals.open = totals.open.saturating_add(if every == some { reachable } else { self.pairs(class, &every) });
+        }
+        totals
+    }
+
+    /// Pairs of pods of a class with other pods of some classes; without the address ranges among the ends.
+    fn pairs(&self, class: usize, ends: &FixedBitSet) -> u64 {
+        let of = |class: usize| self.index().classes().get(class).map_or(0, |pods| count(pods.len()));
+        let own = of(class);
+        let others: u64 = ends.ones().take_while(|end| *end < self.index().classes().len()).map(of).sum();
+        let itself = if ends.contains(class) { own } else { 0 };
+        own.saturating_mul(others).saturating_sub(itself)
+    }
+
+    /// What changes with `after`, which must be of the same index and cut alike ([`Analysis::with_cuts`]), when
+    /// `changed` are the policies that only one of both has.
+    pub fn difference<'p>(&self, after: &Self, changed: impl IntoIterator<Item = &'p Policy>) -> Difference {
+        let mut affected = [Direction::Ingress, Direction::Egress].map(|_| FixedBitSet::with_capacity(self.ends()));
+        for policy in changed {
+            let selected = self.index().in_namespace(&policy.namespace, &policy.pods);
+            let [ingress, egress] = &mut affected;
+            for (bits, rules) in [(ingress, &policy.ingress), (egress, &policy.egress)] {
+                if rules.is_some() {
+                    bits.extend(selected.iter().copied());
+                }
+            }
+        }
+        let [ingress, egress] = affected;
+        let mut difference = Difference::default();
+        for (ends, direction) in [(&ingress, Direction::Ingress), (&egress, Direction::Egress)] {
+            for end in ends.ones() {
+                let (before, now) = (self.reach(end, direction), after.reach(end, direction));
+                let (mut lost, mut gained) = (Changed::new(), Changed::new());
+                for one in &before {
+                    for other in &now {
+                        let ports: FixedBitSet = one.ports.intersection(&other.ports).collect();
+                        if ports.is_clear() {
+                            continue;
+                        }
+                        let mut pairs = [one.ends.clone(), other.ends.clone()];
+                        let [was, is] = &mut pairs;
+                        was.difference_with(&other.ends);
+                        is.difference_with(&one.ends);
+                        if direction == Direction::Egress {
+                            // These pairs were counted from the other end.
+                            was.difference_with(&ingress);
+                            is.difference_with(&ingress);
+                        }
+                        let [was, is] = pairs;
+                        lost.push((ports.clone(), was));
+                        gained.push((ports, is));
+                    }
+                }
+                self.count(&mut difference.newly_denied, (end, direction), &lost);
+                self.count(&mut difference.newly_allowed, (end, direction), &gained);
+            }
+        }
+        difference
+    }
+
+    fn ends(&self) -> usize {
+        self.index().classes().len().saturating_add(self.cuts().addresses().len())
+    }
+
+    fn count(&self, flows: &mut Flows, (end, direction): (usize, Direction), changed: &Changed) {
+        let mut some = FixedBitSet::with_capacity(self.ends());
+        for (_, ends) in changed {
+            some.union_with(ends);
+        }
+        if some.is_clear() {
+            return;
+        }
+        let own = self.index().classes().get(end).map_or(0, |pods| count(pods.len()));
+        let ranges = count(some.ones().filter(|other| *other >= self.index().classes().len()).count());
+        let pairs = self.pairs(end, &some).saturating_add(own.saturating_mul(ranges));
+        flows.pairs = flows.pairs.saturating_add(pairs);
+        for other in some.ones() {
+            // A pod always reaches itself.
+            let alone = other == end && own == 1;
+            if flows.samples.len() >= SAMPLES || alone {
+                continue;
+            }
+            let ports = changed.iter().filter(|(_, ends)| ends.contains(other)).flat_map(|(ports, _)| ports.ones());
+            let mut ports: Vec<PortRange> = ports.filter_map(|port| self.cuts().ports().get(port).copied()).collect();
+            ports.sort_unstable();
+            let (from, to) = match direction {
+                Direction::Ingress => (other, end),
+                Direction::Egress => (end, other),
+            };
+            // The second of a class, where it talks with itself.
+            let ends = self.sample(from, 0).zip(self.sample(to, usize::from(from == to)));
+            flows.samples.extend(ends.map(|(from, to)| Flow { from, to, ports }));
+        }
+    }
+
+    fn sample(&self, end: usize, nth: usize) -> Option<Place> {
+        let classes = self.index().classes();
+        if let Some(pods) = classes.get(end) {
+            return pods.get(nth).copied().map(Place::Pod);
+        }
+        let range = self.cuts().addresses().get(end.saturating_sub(classes.len()));
+        range.copied().map(Place::Addresses)
+    }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
