@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fixedbitset::FixedBitSet;
 
-use crate::{Cuts, End, Index, Policy, Protocol, compile::Compiler};
+use crate::{Cuts, End, Index, Policy, Protocol, compile::Compiler, lists::Lists};
 
 /// Which way a connection goes, seen from the pods that a policy is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,7 +21,7 @@ pub enum Direction {
 #[derive(Debug)]
 pub struct Analysis<'i> {
     index: &'i Index,
-    cuts: Arc<Cuts>,
+    cuts: Cuts,
     ingress: Side,
     egress: Side,
 }
@@ -30,23 +30,40 @@ pub struct Analysis<'i> {
 #[derive(Debug)]
 pub(crate) struct Side {
     pub(crate) direction: Direction,
-    /// Ends that nothing isolates.
-    pub(crate) open: FixedBitSet,
+    /// Ends that nothing isolates, before a change and after it.
+    pub(crate) open: [FixedBitSet; 2],
     /// By class, the policies that isolate it.
-    pub(crate) isolating: Vec<Vec<usize>>,
+    pub(crate) isolating: Lists,
     pub(crate) rules: Vec<Compiled>,
     /// By class, the rules that are about it.
-    pub(crate) about: Vec<Vec<usize>>,
+    pub(crate) about: Lists,
     /// Rules that allow the same ports with the same peers, in one.
     pub(crate) lanes: Vec<Lane>,
     /// By end, the lanes of which it is a peer; those of very many peers are in `wide`.
-    pub(crate) narrow: Vec<Vec<usize>>,
+    pub(crate) narrow: Lists,
     pub(crate) wide: Vec<usize>,
+}
+
+/// Before a change of policies, or after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Time {
+    Before,
+    After,
+}
+
+/// When a policy is there; `None`: before and after.
+pub(crate) type Only = Option<Time>;
+
+impl Time {
+    pub(crate) fn has(self, only: Only) -> bool {
+        only.is_none_or(|only| only == self)
+    }
 }
 
 /// A rule; a named port makes one for each number that it stands for.
 #[derive(Debug)]
 pub(crate) struct Compiled {
+    pub(crate) only: Only,
     pub(crate) decided_by: Decided,
     pub(crate) peers: Bits,
     pub(crate) ports: Bits,
@@ -54,6 +71,7 @@ pub(crate) struct Compiled {
 
 #[derive(Debug)]
 pub(crate) struct Lane {
+    pub(crate) only: Only,
     pub(crate) selected: FixedBitSet,
     pub(crate) peers: Bits,
     pub(crate) ports: Bits,
@@ -96,16 +114,16 @@ impl<'i> Analysis<'i> {
     /// Policies on the pods of an index.
     #[must_use]
     pub fn new(index: &'i Index, policies: &[Policy]) -> Self {
-        let cuts = Arc::new(Cuts::of(index, policies));
-        Self::with_cuts(index, policies.iter(), cuts)
+        let policies: Vec<(&Policy, Only)> = policies.iter().map(|policy| (policy, None)).collect();
+        Self::of(index, &policies)
     }
 
-    /// The same where ports and addresses are cut at least where these policies tell them apart: so that
-    /// several can be compared.
-    pub fn with_cuts<'p>(index: &'i Index, policies: impl Iterator<Item = &'p Policy>, cuts: Arc<Cuts>) -> Self {
+    /// Both sides of a change at once: most policies are on both.
+    pub(crate) fn of(index: &'i Index, policies: &[(&Policy, Only)]) -> Self {
+        let cuts = Cuts::of(index, policies.iter().map(|(policy, _)| *policy));
         let mut compiler = Compiler::new(index, &cuts);
-        for (place, policy) in policies.enumerate() {
-            compiler.add(place, policy);
+        for (place, (policy, only)) in policies.iter().enumerate() {
+            compiler.add(place, policy, *only);
         }
         let [ingress, egress] = compiler.finish();
         Self { index, cuts, ingress, egress }
@@ -119,7 +137,7 @@ impl<'i> Analysis<'i> {
 
     /// Where ports and addresses are cut.
     #[must_use]
-    pub fn cuts(&self) -> &Cuts {
+    pub const fn cuts(&self) -> &Cuts {
         &self.cuts
     }
 
@@ -157,22 +175,26 @@ impl<'i> Analysis<'i> {
     /// parts differ in ports. That a pod reaches itself is not in it.
     #[must_use]
     pub fn reach(&self, end: usize, direction: Direction) -> Vec<Reach> {
+        self.reach_at(end, direction, Time::After)
+    }
+
+    pub(crate) fn reach_at(&self, end: usize, direction: Direction, time: Time) -> Vec<Reach> {
         let (own, other) = match direction {
             Direction::Ingress => (&self.ingress, &self.egress),
             Direction::Egress => (&self.egress, &self.ingress),
         };
-        let rules = own.about.get(end).into_iter().flatten().filter_map(|rule| own.rules.get(*rule));
-        let rules: Vec<&Compiled> = rules.collect();
-        let lanes: Vec<&Lane> = other.with_peer(end).collect();
+        let rules = own.about.get(end).iter().filter_map(|rule| own.rules.get(*rule));
+        let rules: Vec<&Compiled> = rules.filter(|it| time.has(it.only)).collect();
+        let lanes: Vec<&Lane> = other.with_peer(end).filter(|it| time.has(it.only)).collect();
         let sets = rules.iter().map(|it| &it.ports).chain(lanes.iter().map(|it| &it.ports));
         let parts = parts(self.cuts.ports().len(), sets.flatten().map(|it| &**it));
         let reach = |ports: FixedBitSet| {
             let sample = ports.minimum().unwrap_or_default();
             let has = |of: &Bits| of.as_ref().is_none_or(|it| it.contains(sample));
-            let mut ends = other.open.clone();
+            let mut ends = other.open(time).clone();
             lanes.iter().filter(|it| has(&it.ports)).for_each(|it| ends.union_with(&it.selected));
             let mut allowed = rules.iter().filter(|it| has(&it.ports));
-            if !own.open.contains(end) && !allowed.clone().any(|it| it.peers.is_none()) {
+            if !own.open(time).contains(end) && !allowed.clone().any(|it| it.peers.is_none()) {
                 let first = allowed.next().and_then(|it| it.peers.as_deref().cloned());
                 let mut peers = first.unwrap_or_else(|| FixedBitSet::with_capacity(ends.len()));
                 allowed.filter_map(|it| it.peers.as_deref()).for_each(|more| peers.union_with(more));
@@ -186,7 +208,7 @@ impl<'i> Analysis<'i> {
     /// Whether policies isolate a class in a direction.
     #[must_use]
     pub fn is_isolated(&self, class: usize, direction: Direction) -> bool {
-        !self.side(direction).open.contains(class)
+        !self.side(direction).open(Time::After).contains(class)
     }
 }
 
@@ -215,19 +237,29 @@ fn parts<'b>(length: usize, sets: impl Iterator<Item = &'b FixedBitSet>) -> Vec<
 }
 
 impl Side {
+    fn open(&self, time: Time) -> &FixedBitSet {
+        let [before, after] = &self.open;
+        match time {
+            Time::Before => before,
+            Time::After => after,
+        }
+    }
+
     /// What this side says of a connection of an end with another.
     fn decide(&self, end: usize, peer: usize, port: usize) -> Verdict {
-        if self.open.contains(end) {
+        if self.open(Time::After).contains(end) {
             return Verdict { allowed: true, by: vec![] };
         }
         let has = |bits: &Bits, place: usize| bits.as_ref().is_none_or(|it| it.contains(place));
-        let rules = self.about.get(end).into_iter().flatten().filter_map(|rule| self.rules.get(*rule));
-        let mut by: Vec<Decided> =
-            rules.filter(|it| has(&it.ports, port) && has(&it.peers, peer)).map(|it| it.decided_by).collect();
+        let rules = self.about.get(end).iter().filter_map(|rule| self.rules.get(*rule));
+        let mut by: Vec<Decided> = rules
+            .filter(|it| Time::After.has(it.only) && has(&it.ports, port) && has(&it.peers, peer))
+            .map(|it| it.decided_by)
+            .collect();
         let allowed = !by.is_empty();
         if !allowed {
             let direction = self.direction;
-            let isolating = self.isolating.get(end).into_iter().flatten();
+            let isolating = self.isolating.get(end).iter();
             by = isolating.map(|policy| Decided { policy: *policy, direction, rule: None }).collect();
         }
         by.sort_unstable();
@@ -237,7 +269,7 @@ impl Side {
 
     /// Lanes that an end is a peer of.
     fn with_peer(&self, end: usize) -> impl Iterator<Item = &Lane> {
-        let narrow = self.narrow.get(end).into_iter().flatten().filter_map(|lane| self.lanes.get(*lane));
+        let narrow = self.narrow.get(end).iter().filter_map(|lane| self.lanes.get(*lane));
         let wide = self.wide.iter().filter_map(|lane| self.lanes.get(*lane));
         narrow.chain(wide.filter(move |lane| lane.peers.as_ref().is_none_or(|peers| peers.contains(end))))
     }

@@ -36,12 +36,12 @@ pub struct Cuts {
 
 impl Cuts {
     /// Where some policies tell ports and addresses apart.
-    pub fn of<'p>(index: &Index, policies: impl IntoIterator<Item = &'p Policy>) -> Self {
+    pub(crate) fn of<'p>(index: &Index, policies: impl Iterator<Item = &'p Policy>) -> Self {
         let (mut ports, mut addresses) = (BTreeSet::new(), BTreeSet::new());
         for protocol in Protocol::ALL {
             ports.insert((protocol, 1));
         }
-        for rule in policies.into_iter().flat_map(Policy::rules) {
+        for rule in policies.flat_map(Policy::rules) {
             for listed in rule.ports.iter().flatten() {
                 for range in index.numbers(listed).map(|(first, last)| first..=last) {
                     ports.insert((listed.protocol, *range.start()));
@@ -102,12 +102,13 @@ impl Policy {
 impl Index {
     /// First and last of ports; for a name, what any pod calls so.
     fn numbers(&self, ports: &Ports) -> impl Iterator<Item = (u16, u16)> {
-        let named = match &ports.which {
-            Which::Named(name) => self.named(name, ports.protocol),
-            Which::Numbers(..) => &[],
+        let name = match &ports.which {
+            Which::Named(name) => Some(name),
+            Which::Numbers(..) => None,
         };
+        let named = name.into_iter().flat_map(|name| self.named(name, ports.protocol));
         let range = ports.which.range().map(|range| (*range.start(), *range.end()));
-        range.into_iter().chain(named.iter().map(|(_, number)| (*number, *number)))
+        range.into_iter().chain(named.map(|(number, _)| (number, number)))
     }
 }
 

@@ -2,7 +2,10 @@
 
 use fixedbitset::FixedBitSet;
 
-use crate::{AddressRange, Analysis, Direction, Policy, PortRange};
+use crate::{
+    AddressRange, Analysis, Direction, Index, Policy, PortRange,
+    analysis::{Only, Time},
+};
 
 /// Most samples of a [`Difference`], each way.
 const SAMPLES: usize = 20;
@@ -90,12 +93,17 @@ impl Analysis<'_> {
         own.saturating_mul(others).saturating_sub(itself)
     }
 
-    /// What changes with `after`, which must be of the same index and cut alike ([`Analysis::with_cuts`]), when
-    /// `changed` are the policies that only one of both has.
-    pub fn difference<'p>(&self, after: &Self, changed: impl IntoIterator<Item = &'p Policy>) -> Difference {
-        let mut affected = [Direction::Ingress, Direction::Egress].map(|_| FixedBitSet::with_capacity(self.ends()));
-        for policy in changed {
-            let selected = self.index().in_namespace(&policy.namespace, &policy.pods);
+    /// What changes when some policies are removed and others added, while the rest is kept.
+    #[must_use]
+    pub fn difference(index: &Index, kept: &[&Policy], removed: &[&Policy], added: &[&Policy]) -> Difference {
+        let kept = kept.iter().map(|policy| (*policy, None));
+        let before = removed.iter().map(|policy| (*policy, Some(Time::Before)));
+        let after = added.iter().map(|policy| (*policy, Some(Time::After)));
+        let policies: Vec<(&Policy, Only)> = kept.chain(before).chain(after).collect();
+        let both = Analysis::of(index, &policies);
+        let mut affected = [Direction::Ingress, Direction::Egress].map(|_| FixedBitSet::with_capacity(both.ends()));
+        for policy in removed.iter().chain(added) {
+            let selected = index.in_namespace(&policy.namespace, &policy.pods);
             let [ingress, egress] = &mut affected;
             for (bits, rules) in [(ingress, &policy.ingress), (egress, &policy.egress)] {
                 if rules.is_some() {
@@ -107,7 +115,7 @@ impl Analysis<'_> {
         let mut difference = Difference::default();
         for (ends, direction) in [(&ingress, Direction::Ingress), (&egress, Direction::Egress)] {
             for end in ends.ones() {
-                let (before, now) = (self.reach(end, direction), after.reach(end, direction));
+                let [before, now] = [Time::Before, Time::After].map(|time| both.reach_at(end, direction, time));
                 let (mut lost, mut gained) = (Changed::new(), Changed::new());
                 for one in &before {
                     for other in &now {
@@ -129,8 +137,8 @@ impl Analysis<'_> {
                         gained.push((ports, is));
                     }
                 }
-                self.count(&mut difference.newly_denied, (end, direction), &lost);
-                self.count(&mut difference.newly_allowed, (end, direction), &gained);
+                both.count(&mut difference.newly_denied, (end, direction), &lost);
+                both.count(&mut difference.newly_allowed, (end, direction), &gained);
             }
         }
         difference

@@ -28,7 +28,8 @@ pub struct Index {
     selectable: FixedBitSet,
     /// Classes by addresses that an `ipBlock` may be about.
     addresses: Vec<(IpAddr, usize)>,
-    named: HashMap<(String, Protocol), Vec<(usize, u16)>>,
+    /// Classes by what they call a port, and by its number.
+    named: HashMap<(String, Protocol), BTreeMap<u16, FixedBitSet>>,
 }
 
 /// Classes by label, and by its value.
@@ -102,7 +103,8 @@ impl Index {
     fn insert(&mut self, common: &Common<'_>, class: usize, of_namespace: Option<&BTreeMap<String, String>>) {
         self.addresses.extend(common.addresses.iter().map(|address| (*address, class)));
         for port in common.ports.iter().filter(|port| !port.name.is_empty()) {
-            self.named.entry((port.name.clone(), port.protocol)).or_default().push((class, port.port));
+            let numbers = self.named.entry((port.name.clone(), port.protocol)).or_default();
+            numbers.entry(port.port).or_default().grow_and_insert(class);
         }
         if common.host_network {
             return;
@@ -136,9 +138,10 @@ impl Index {
         self.class_of.get(pod).copied()
     }
 
-    /// Classes whose pods declare a port of this name, with its number.
-    pub(crate) fn named(&self, name: &str, protocol: Protocol) -> &[(usize, u16)] {
-        self.named.get(&(name.to_owned(), protocol)).map(Vec::as_slice).unwrap_or_default()
+    /// Classes whose pods declare a port of this name, by its number.
+    pub(crate) fn named(&self, name: &str, protocol: Protocol) -> impl Iterator<Item = (u16, &FixedBitSet)> {
+        let numbers = self.named.get(&(name.to_owned(), protocol));
+        numbers.into_iter().flatten().map(|(number, classes)| (*number, classes))
     }
 
     /// Classes of pods by address.

@@ -29,6 +29,7 @@ mod compile;
 mod cuts;
 mod difference;
 mod index;
+mod lists;
 mod policy;
 mod selector;
 mod wire;

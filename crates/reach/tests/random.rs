@@ -8,11 +8,11 @@
     reason = "tests"
 )]
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use rampart_reach::{
-    Analysis, Cuts, Direction, End, Index, IpBlocks, Namespace, Place, Pod, Policy, PortRange, Protocol, Totals,
+    Analysis, Direction, End, Index, IpBlocks, Namespace, Place, Pod, Policy, PortRange, Protocol, Totals,
 };
 use rand::{Rng, RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use serde_json::{Value, json};
@@ -332,9 +332,14 @@ fn what_a_change_changes_is_what_differs_pair_by_pair() {
             world.namespaces.iter().map(|it| serde_json::from_value(it.clone()).unwrap()).collect();
         let pods: Vec<Pod> = world.pods.iter().map(|it| serde_json::from_value(it.clone()).unwrap()).collect();
         let index = Index::new(&namespaces, pods, world.ip_blocks);
-        let cuts = Arc::new(Cuts::of(&index, before.iter().chain(&after)));
-        let [was, is] = [&before, &after].map(|all| Analysis::with_cuts(&index, all.iter(), Arc::clone(&cuts)));
-        let difference = was.difference(&is, removed.iter().chain([&added]));
+        let [was, is] = [&before, &after].map(|all| Analysis::new(&index, all));
+        let kept: Vec<&Policy> = before.iter().skip(1).collect();
+        let removed: Vec<&Policy> = removed.iter().collect();
+        let difference = Analysis::difference(&index, &kept, &removed, &[&added]);
+        // Where either cuts.
+        let both = before.iter().chain(&after).cloned().collect::<Vec<_>>();
+        let both = Analysis::new(&index, &both);
+        let cuts = both.cuts();
         let ends: Vec<End> = (0..index.pods().len())
             .map(End::Pod)
             .chain(cuts.addresses().iter().map(|range| End::Address(range.first)))

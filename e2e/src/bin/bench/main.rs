@@ -1,4 +1,4 @@
-//! `make bench`: figures, each beside its limit. Arguments choose among them: `pss`, `check`, `webhook`,
+//! `make bench`: figures, each beside its limit. Arguments choose among them: `pss`, `reach`, `check`, `webhook`,
 //! `floor`, `policies`.
 
 mod check;
@@ -7,6 +7,7 @@ mod pod;
 mod policies;
 mod process;
 mod pss;
+mod reach;
 mod webhook;
 
 use std::process::ExitCode;
@@ -36,12 +37,16 @@ async fn bench() -> Result<bool> {
     match chosen.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [webhook::NULL, rest @ ..] => return webhook::null(rest).await,
         [check::PARSE, dir] => return check::parse(dir),
+        [reach::SCALE, rest @ ..] => return reach::one(rest),
         _ => {}
     }
     let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|it| it == name);
     let mut good = true;
     if wanted("pss") {
         good &= pss::bench()?;
+    }
+    if wanted("reach") {
+        good &= reach::bench()?;
     }
     if wanted("check") {
         good &= check::bench()?;
