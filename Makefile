@@ -20,6 +20,7 @@ test:
 test-judges:
 	$(CARGO) build --quiet --workspace
 	e2e/judges/junit/run target/debug/rampart
+	e2e/judges/reach/run target/debug/rampart
 
 ## The tests of the real control plane, on the oldest Kubernetes that Rampart supports.
 test-oldest:
