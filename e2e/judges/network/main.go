@@ -201,11 +201,10 @@ func (s *step) evaluate() []cell {
 	policy := matcher.BuildNetworkPolicies(true, s.Policies)
 	builder := &probe.JobBuilder{}
 	jobs := builder.GetJobsForProbeConfig(s.resources, s.probe).Valid
-	runner := &probe.SimulatedJobRunner{Policies: policy}
 	cells := make([]cell, 0, len(jobs))
-	for _, result := range runner.RunJobs(jobs) {
-		job := result.Job
-		allowed := result.Combined == probe.ConnectivityAllowed
+	for _, job := range jobs {
+		// As its simulated runner does, which also draws a table for each, for a log that nobody reads.
+		allowed := policy.IsTrafficAllowed(job.Traffic()).IsAllowed()
 		cells = append(cells, cell{job.FromKey, job.ToKey, job.ResolvedPort, job.Protocol, allowed})
 	}
 	return cells
