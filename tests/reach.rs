@@ -116,3 +116,21 @@ fn a_line_is_a_case_and_a_bad_one_hides_no_other() {
     assert!(lines[1]["error"].is_string() && lines[1]["i"] == 1, "{}", lines[1]);
     assert_eq!(lines[2], json!({"i": 2, "cells": []}));
 }
+
+#[test]
+fn the_other_side_is_opened_as_in_the_cluster_where_another_policy_isolates_it() {
+    let isolated = "---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: deny-db, namespace: shop}
+spec: {podSelector: {matchLabels: {app: db}}, policyTypes: [Ingress]}
+";
+    let verdict = |input: &str| {
+        let output = reach(&["-", "--from", "shop/web", "--to", "shop/db", "--output", "json"], input);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["cells"][0]["allowed"].as_bool().unwrap()
+    };
+    let generating = SHOP.replace("isolate: [Egress]", "isolate: [Egress]\n    reciprocal: Generate");
+    assert!(!verdict(&format!("{SHOP}{isolated}")));
+    assert!(verdict(&format!("{generating}{isolated}")));
+}

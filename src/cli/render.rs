@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::SecurityPolicy,
     hardening::compile,
-    network::{Facts, render},
+    network::{Facts, Intent, render},
     policy,
     runtime::clock,
 };
@@ -100,32 +100,54 @@ impl ClusterFacts {
 }
 
 /// The NetworkPolicies of SecurityPolicies, and what can't be rendered.
+///
+/// As in the cluster, the other NetworkPolicies of a namespace decide whether the other side of a connection is
+/// isolated, and so opened.
 pub(super) fn rendered(resources: &[Object], namespace: &str, facts: &Facts) -> (Vec<NetworkPolicy>, Vec<Unreadable>) {
-    let (mut policies, mut unreadable) = (vec![], vec![]);
-    for object in resources.iter().filter(|it| it.value.get("kind").is_some_and(|kind| kind == "SecurityPolicy")) {
-        let refused = |why: String| Unreadable { file: object.file.clone(), line: Some(object.line), why };
-        let policy = match SecurityPolicy::deserialize(&object.value) {
-            Ok(policy) => policy,
-            Err(error) => {
-                unreadable.push(refused(error.to_string()));
-                continue;
-            }
+    let of_kind =
+        |kind: &'static str| resources.iter().filter(move |it| it.value.get("kind").is_some_and(|it| it == kind));
+    let (mut intents, mut unreadable) = (vec![], vec![]);
+    for object in of_kind("SecurityPolicy") {
+        match intent(object, namespace) {
+            Ok(intent) => intents.extend(intent.map(|intent| (object, intent))),
+            Err(why) => unreadable.push(refused(object, why)),
+        }
+    }
+    // Those that are refused are named by who reads them.
+    let foreign = of_kind("NetworkPolicy").filter_map(|it| NetworkPolicy::deserialize(&it.value).ok());
+    let mut others: Vec<NetworkPolicy> = foreign.collect();
+    let mut mains = vec![];
+    for (_, (namespace, base, intent)) in &intents {
+        let main = render(intent, (namespace, base), facts, &[]).ok().and_then(|it| it.policies.into_iter().next());
+        mains.extend(main);
+    }
+    others.extend(mains);
+    let mut policies = vec![];
+    for (object, (own, base, intent)) in &intents {
+        let here = |it: &&NetworkPolicy| {
+            it.namespace().as_deref().unwrap_or(namespace) == own && it.metadata.name.as_ref() != Some(base)
         };
-        let namespace = policy.namespace().unwrap_or_else(|| namespace.to_owned());
-        let base = format!("rampart-{}", policy.name_any());
-        let rendered = match policy::intent(&policy, &namespace) {
-            Ok(Some(intent)) if policy.spec.suspend != Some(true) => {
-                render(&intent, (&namespace, &base), facts, &[]).map_err(|it| it.to_string())
-            }
-            Ok(_) => continue,
-            Err(refused) => Err(refused.to_string()),
-        };
-        match rendered {
+        let others: Vec<&NetworkPolicy> = others.iter().filter(here).collect();
+        match render(intent, (own, base), facts, &others) {
             Ok(rendered) => policies.extend(rendered.policies),
-            Err(why) => unreadable.push(refused(why)),
+            Err(why) => unreadable.push(refused(object, why.to_string())),
         }
     }
     (policies, unreadable)
+}
+
+/// The intent of a SecurityPolicy, with its namespace and what the names of its NetworkPolicies begin with; `None`
+/// where nothing is to be rendered.
+fn intent(object: &Object, namespace: &str) -> std::result::Result<Option<(String, String, Intent)>, String> {
+    let policy = SecurityPolicy::deserialize(&object.value).map_err(|error| error.to_string())?;
+    let namespace = policy.namespace().unwrap_or_else(|| namespace.to_owned());
+    let intent = policy::intent(&policy, &namespace).map_err(|refused| refused.to_string())?;
+    let intent = intent.filter(|_| policy.spec.suspend != Some(true));
+    Ok(intent.map(|intent| (namespace, format!("rampart-{}", policy.name_any()), intent)))
+}
+
+fn refused(object: &Object, why: String) -> Unreadable {
+    Unreadable { file: object.file.clone(), line: Some(object.line), why }
 }
 
 fn wire(object: &impl Serialize) -> Result<Value> {

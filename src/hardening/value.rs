@@ -32,7 +32,7 @@ impl Value {
             Values::Capability if !spelt("_") => {
                 "no capability: write its name as a pod does, such as \"NET_ADMIN\"".into()
             }
-            Values::Sysctl if !spelt("_.-/") => {
+            Values::Sysctl if !spelt("_.-/") || text.starts_with('/') => {
                 "no sysctl: write its whole name, such as \"net.core.somaxconn\"".into()
             }
             Values::HostPort if !is_port(text) => "no port: write its number, 1 to 65535".into(),
@@ -84,7 +84,7 @@ mod tests {
         use Values::{Capability, Directory, HostPort, Sysctl, Volume};
         for (values, good, bad) in [
             (Capability, &["NET_ADMIN", "ALL"][..], &["", "NET_*", "net admin"][..]),
-            (Sysctl, &["net.core.somaxconn", "kernel/msgmax"], &["", "net.*"]),
+            (Sysctl, &["net.core.somaxconn", "kernel/msgmax"], &["", "net.*", "/kernel/msgmax"]),
             (HostPort, &["1", "65535"], &["", "0", "65536", "080", "+80", "http", "8000-8002"]),
             (Directory, &["/", "/var/log", "/var/log/"], &["", "var", "/var/../etc", "nfs"]),
             (Volume, &["nfs", "/var/log"], &["", "hostPath", "disk", "/var/.."]),

@@ -93,7 +93,8 @@ impl World {
             }
             ("networking.k8s.io", "NetworkPolicy") => {
                 let mut policy = Policy::deserialize(object).map_err(named)?;
-                if object.pointer("/metadata/namespace").is_none() {
+                let named = object.pointer("/metadata/namespace").and_then(Value::as_str);
+                if named.is_none_or(str::is_empty) {
                     policy.namespace = namespace.into();
                 }
                 self.policies.push(policy);
@@ -128,7 +129,7 @@ fn pod(named: Metadata, written: Written, namespace: &str) -> Option<Pod> {
         ips.extend(status.pod_ip);
     }
     Some(Pod {
-        namespace: named.namespace.unwrap_or_else(|| namespace.into()),
+        namespace: named.namespace.filter(|it| !it.is_empty()).unwrap_or_else(|| namespace.into()),
         name: named.name.or(named.generate_name).unwrap_or_default(),
         labels: written.metadata.labels.unwrap_or_default(),
         ips,

@@ -35,7 +35,7 @@ pub enum Values {
     HostPort,
     /// Directories of the node by path: `/var/log`.
     Directory,
-    /// Volumes by type: `nfs`; those of the type `hostPath` by path: `/var/log`.
+    /// Volumes by type: `nfs`; those of the type `hostPath` by path, where it is absolute: `/var/log`.
     Volume,
 }
 

@@ -141,13 +141,6 @@ impl<'i> Analysis<'i> {
         &self.cuts
     }
 
-    const fn side(&self, direction: Direction) -> &Side {
-        match direction {
-            Direction::Ingress => &self.ingress,
-            Direction::Egress => &self.egress,
-        }
-    }
-
     fn place(&self, end: End) -> Option<usize> {
         match end {
             End::Pod(pod) => self.index.class_of(pod),
@@ -203,12 +196,6 @@ impl<'i> Analysis<'i> {
             Reach { ports, ends }
         };
         parts.into_iter().map(reach).collect()
-    }
-
-    /// Whether policies isolate a class in a direction.
-    #[must_use]
-    pub fn is_isolated(&self, class: usize, direction: Direction) -> bool {
-        !self.side(direction).open(Time::After).contains(class)
     }
 }
 

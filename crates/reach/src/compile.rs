@@ -112,13 +112,18 @@ impl<'i, 'p> Compiler<'i, 'p> {
                 Direction::Ingress => {
                     let selected: Vec<usize> =
                         half.selected.iter().copied().filter(|class| classes.contains(*class)).collect();
-                    self.draft(Direction::Ingress).allow((decided_by, half.only), &selected, peers, &numbers);
+                    if !selected.is_empty() {
+                        self.draft(Direction::Ingress).allow((decided_by, half.only), &selected, peers, &numbers);
+                    }
                 }
                 Direction::Egress => {
                     let mut named = classes.clone();
                     named.grow(self.ends_in_all());
                     if let Some((_, peers)) = peers {
                         named.intersect_with(peers);
+                    }
+                    if named.is_clear() {
+                        continue;
                     }
                     let named = Some((self.next(), Arc::new(named)));
                     self.draft(Direction::Egress).allow((decided_by, half.only), half.selected, &named, &numbers);

@@ -102,12 +102,11 @@ impl Policy {
 impl Index {
     /// First and last of ports; for a name, what any pod calls so.
     fn numbers(&self, ports: &Ports) -> impl Iterator<Item = (u16, u16)> {
-        let name = match &ports.which {
-            Which::Named(name) => Some(name),
-            Which::Numbers(..) => None,
+        let (range, name) = match &ports.which {
+            Which::Numbers(first, last) => (Some((*first, *last)), None),
+            Which::Named(name) => (None, Some(name)),
         };
         let named = name.into_iter().flat_map(|name| self.named(name, ports.protocol));
-        let range = ports.which.range().map(|range| (*range.start(), *range.end()));
         range.into_iter().chain(named.map(|(number, _)| (number, number)))
     }
 }

@@ -163,7 +163,10 @@ impl Analysis<'_> {
         for other in some.ones() {
             // A pod always reaches itself.
             let alone = other == end && own == 1;
-            if flows.samples.len() >= SAMPLES || alone {
+            if flows.samples.len() >= SAMPLES {
+                break;
+            }
+            if alone {
                 continue;
             }
             let ports = changed.iter().filter(|(_, ends)| ends.contains(other)).flat_map(|(ports, _)| ports.ones());

@@ -112,12 +112,10 @@ impl Index {
         self.selectable.insert(class);
         self.by_namespace.entry(common.namespace.to_owned()).or_default().push(class);
         self.by_label.insert(common.labels, class);
-        if let Some(labels) = of_namespace {
-            self.by_namespace_label.insert(labels, class);
-        }
-        if !of_namespace.is_some_and(|labels| labels.contains_key(NAME)) {
-            self.by_namespace_label.insert(&[(NAME.to_owned(), common.namespace.to_owned())].into(), class);
-        }
+        // Whatever a manifest says of its name, the API server knows better.
+        let mut labels = of_namespace.cloned().unwrap_or_default();
+        labels.insert(NAME.to_owned(), common.namespace.to_owned());
+        self.by_namespace_label.insert(&labels, class);
     }
 
     /// The pods, as they were given.

@@ -17,7 +17,9 @@
 //! ```
 //!
 //! It decides as `networking.k8s.io/v1` documents it: policies only add what is allowed; what none isolates is open;
-//! both ends must allow; a pod always reaches itself; pods in the network of their node are selected by nobody.
+//! both ends must allow; a pod always reaches itself; pods in the network of their node are selected by nobody, and
+//! only an `ipBlock` with one of their known addresses is about them. On which node a pod runs is not asked: a pod and
+//! its own node always reach each other, whatever is said here of pods in that node's network.
 //! What it costs grows with the number of classes of pods (same namespace, labels and ports), not with that of pods,
 //! nor with that of pairs.
 //!

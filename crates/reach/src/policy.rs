@@ -1,6 +1,6 @@
 //! A NetworkPolicy, understood.
 
-use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
+use std::{collections::BTreeSet, fmt};
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -199,7 +199,12 @@ fn peer(written: &wire::Peer, field: &str) -> Result<Peer, Invalid> {
             };
             let cidr = range(&block.cidr, "cidr")?;
             let except = block.except.iter().flatten().map(|it| range(it, "except"));
-            Ok(Peer::Addresses { cidr, except: except.collect::<Result<_, _>>()? })
+            let except: Vec<IpNet> = except.collect::<Result<_, _>>()?;
+            if let Some(outside) = except.iter().find(|inner| **inner == cidr || !cidr.contains(*inner)) {
+                let problem = format!("{outside} is not inside of {cidr}");
+                return Err(Invalid::at(format!("{field}.ipBlock.except"), problem));
+            }
+            Ok(Peer::Addresses { cidr, except })
         }
         (Some(_), ..) => Err(Invalid::at(format!("{field}.ipBlock"), "excludes podSelector and namespaceSelector")),
     }
@@ -225,18 +230,13 @@ fn port(written: &wire::Port, field: &str) -> Result<Ports, Invalid> {
             }
             Which::Numbers(first, last)
         }
-        (Some(NumberOrName::Name(name)), None) => Which::Named(name.clone()),
+        (Some(NumberOrName::Name(name)), None) if name.bytes().any(|byte| byte.is_ascii_alphabetic()) => {
+            Which::Named(name.clone())
+        }
+        (Some(NumberOrName::Name(name)), None) => {
+            return Err(Invalid::at(format!("{field}.port"), format!("{name:?} is no name: a number goes unquoted")));
+        }
         (_, Some(_)) => return Err(Invalid::at(format!("{field}.endPort"), "needs a port that is a number")),
     };
     Ok(Ports { protocol, which })
-}
-
-impl Which {
-    /// First and last, of what is a number.
-    pub(crate) const fn range(&self) -> Option<RangeInclusive<u16>> {
-        match self {
-            Self::Numbers(first, last) => Some(*first..=*last),
-            Self::Named(_) => None,
-        }
-    }
 }

@@ -41,9 +41,9 @@ fn selector(rng: &mut StdRng) -> Value {
         selector["matchLabels"] = labels(rng);
     }
     if rng.random_bool(0.4) {
-        let mut expression = json!({"key": pick(rng, &["a", "b", "c"]), "operator": pick(rng, &["In", "NotIn", "Exists", "DoesNotExist"])});
+        let mut expression = json!({"key": pick(rng, &["a", "b", "c", "kubernetes.io/metadata.name"]), "operator": pick(rng, &["In", "NotIn", "Exists", "DoesNotExist"])});
         if expression["operator"].as_str().unwrap().ends_with("In") {
-            expression["values"] = json!([pick(rng, &["1", "2"]), pick(rng, &["1", "", "3"])]);
+            expression["values"] = json!([pick(rng, &["1", "2", "x"]), pick(rng, &["1", "", "3", "y"])]);
         }
         selector["matchExpressions"] = json!([expression]);
     }
@@ -145,7 +145,15 @@ enum Side<'w> {
 
 impl World {
     fn random(rng: &mut StdRng) -> Self {
-        let namespaces = ["x", "y"].map(|name| json!({"name": name, "labels": labels(rng)})).into();
+        let namespaces = ["x", "y"].map(|name| {
+            let mut labels = labels(rng);
+            if rng.random_bool(0.2) {
+                // The API server would have set it right.
+                labels["kubernetes.io/metadata.name"] = json!("y");
+            }
+            json!({"name": name, "labels": labels})
+        });
+        let namespaces = namespaces.into();
         let pods = (1..=rng.random_range(2..8)).map(|number| pod(rng, number)).collect();
         let policies = (0..rng.random_range(0..6)).map(|number| policy(rng, number)).collect();
         let ip_blocks = *pick(rng, &[IpBlocks::External, IpBlocks::Pods]);

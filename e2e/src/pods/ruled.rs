@@ -66,6 +66,7 @@ const OF_POD: [Change; 13] = [
             json!({"hostPath": {"path": "/var/log/pods"}}),
             json!({"hostPath": {"path": "/var/logs"}}),
             json!({"hostPath": {"path": "/"}}),
+            json!({"hostPath": {"path": "nfs"}}),
             json!({"image": {"reference": "nginx:latest"}}),
             json!({"image": {"reference": "registry.example.com/data:1"}}),
             json!({"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}),

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     content::{Content, short},
-    exceptions::Excepted,
+    exceptions::ByNamespace,
 };
 use crate::{
     api::labels::{FLOOR, MANAGED_BY, MANAGER, PART},
@@ -101,7 +101,7 @@ pub fn compile(demand: &Demand) -> Vec<Floor> {
         let Some(content) = Content::of(standard) else { continue };
         for (shard, part) in shards(&namespaces).into_iter().enumerate() {
             let excepted = part.iter().filter(|(_, exceptions)| !exceptions.is_empty());
-            let excepted: Excepted<'_> = excepted.map(|(name, exceptions)| (*name, exceptions.as_slice())).collect();
+            let excepted: ByNamespace<'_> = excepted.map(|(name, exceptions)| (*name, exceptions.as_slice())).collect();
             let names = part.iter().map(|(name, _)| (*name).to_owned()).collect();
             floors.extend(content.lifted(&excepted).map(|content| content.named(shard, names)));
         }
@@ -168,7 +168,7 @@ impl Content {
     }
 
     /// With exceptions, where there are any.
-    fn lifted(&self, excepted: &Excepted<'_>) -> Option<Cow<'_, Self>> {
+    fn lifted(&self, excepted: &ByNamespace<'_>) -> Option<Cow<'_, Self>> {
         if excepted.is_empty() { Some(Cow::Borrowed(self)) } else { self.with(excepted).map(Cow::Owned) }
     }
 

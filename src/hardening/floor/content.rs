@@ -4,7 +4,7 @@ use k8s_openapi::api::admissionregistration::v1::{Validation, Variable};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    exceptions::{self, Excepted, Lifted},
+    exceptions::{self, ByNamespace, Lifted},
     form::{Form, Violated},
     rules,
     standards::{self, shared},
@@ -30,17 +30,17 @@ impl Content {
     /// `None` where nothing is to be refused, or where a check has no form here: it would be a floor with
     /// a hole.
     pub(super) fn of(standard: &Standard) -> Option<Self> {
-        Self::excepting(standard, &Excepted::new())
+        Self::excepting(standard, &ByNamespace::new())
     }
 
     /// The same with exceptions; its names are those without, so that one that comes or goes changes the
     /// policy in place.
-    pub(super) fn with(&self, excepted: &Excepted<'_>) -> Option<Self> {
+    pub(super) fn with(&self, excepted: &ByNamespace<'_>) -> Option<Self> {
         let content = Self::excepting(&self.standard, excepted)?;
         Some(Self { base: self.base.clone(), ..content })
     }
 
-    fn excepting(standard: &Standard, excepted: &Excepted<'_>) -> Option<Self> {
+    fn excepting(standard: &Standard, excepted: &ByNamespace<'_>) -> Option<Self> {
         let Standard { level, version, rules } = standard;
         let lifted = Lifted::by(excepted);
         let (checks, of_rules) = (checks(standard, &lifted)?, of_rules(standard, &lifted));

@@ -15,7 +15,7 @@ use crate::hardening::{
 };
 
 /// Exceptions by namespace.
-pub(super) type Excepted<'e> = BTreeMap<&'e str, &'e [Exception]>;
+pub(super) type ByNamespace<'e> = BTreeMap<&'e str, &'e [Exception]>;
 
 /// Longest map, in characters; the API server admits expressions of 100,000. What does not fit is not
 /// excepted.
@@ -37,7 +37,7 @@ pub(super) struct Lifted<'e> {
 }
 
 impl<'e> Lifted<'e> {
-    pub(super) fn by(excepted: &Excepted<'e>) -> Self {
+    pub(super) fn by(excepted: &ByNamespace<'e>) -> Self {
         let mut lifted = Self::default();
         for (rule, values) in excepted.values().flat_map(|exceptions| exceptions.iter()).flat_map(|it| &it.rules) {
             let rules = if values.is_some() { &mut lifted.by_value } else { &mut lifted.whole };
@@ -63,14 +63,15 @@ impl Spared {
     pub(super) fn of_container(&self, value: &str) -> String {
         let Some(rule) = &self.0 else { return String::new() };
         let covered = covered_in_cel(&format!("e[?{rule}].orValue([])"), value);
-        format!(" && !variables.active.exists(e, {} && {covered})", is_about("c"))
+        // Images last: they are what costs.
+        format!(" && !variables.active.exists(e, {covered} && {})", is_about("c"))
     }
 
     /// ` && !...`, of a value of the Pod as a whole.
     pub(super) fn of_pod(&self, value: &str) -> String {
         let Some(rule) = &self.0 else { return String::new() };
         let covered = covered_in_cel(&format!("e[?{rule}].orValue([])"), value);
-        let lifts = format!("variables.active.exists(e, {} && ({rule} in e.rules || {covered}))", is_about("k"));
+        let lifts = format!("variables.active.exists(e, ({rule} in e.rules || {covered}) && {})", is_about("k"));
         format!(" && !(size(variables.every) > 0 && variables.every.all(k, {lifts}))")
     }
 }
@@ -87,23 +88,32 @@ fn is_about(container: &str) -> String {
 ///
 /// On CREATE the creation time is the API server's own clock; on UPDATE there is none to be trusted, and
 /// all that had not ended when the policy was compiled hold.
-pub(super) fn variables(excepted: &Excepted<'_>) -> Vec<(String, String)> {
-    let (mut namespaces, mut unselected, mut length) = (vec![], vec![], 0_usize);
-    for (namespace, exceptions) in excepted {
-        let entries: Vec<String> = exceptions.iter().map(|exception| entry(namespace, exception)).collect();
-        let entry = format!("{}: [{}]", string(namespace), entries.join(", "));
-        let narrowed = exceptions.iter().filter_map(|exception| Some((exception, selected(&exception.labels)?)));
-        let narrowed: Vec<String> = narrowed
-            .map(|(exception, selected)| format!("{selected} ? '' : {}", string(&id(namespace, exception))))
-            .collect();
-        let more = narrowed.iter().map(String::len).fold(entry.len(), usize::saturating_add);
-        if length.saturating_add(more) > LONGEST {
-            continue;
+pub(super) fn variables(excepted: &ByNamespace<'_>) -> Vec<(String, String)> {
+    let (mut namespaces, mut unselected) = (BTreeMap::new(), vec![]);
+    let written = |(namespace, exceptions): (&&str, &&[Exception])| -> Vec<(String, Option<String>)> {
+        exceptions.iter().map(|it| (entry(namespace, it), narrowed(namespace, it))).collect()
+    };
+    let mut all: Vec<_> = excepted.iter().map(|it| (it.0, written(it))).collect();
+    // Who has most goes short first.
+    let length = |(entry, narrowed): &(String, Option<String>)| {
+        entry.len().saturating_add(narrowed.as_ref().map_or(0, String::len)).saturating_add(4)
+    };
+    all.sort_by_key(|(_, written)| written.iter().map(length).sum::<usize>());
+    let mut left = LONGEST;
+    for (namespace, written) in all {
+        for one in written {
+            let needed = length(&one).saturating_add(namespace.len()).saturating_add(8);
+            if needed > left {
+                continue;
+            }
+            left = left.saturating_sub(needed);
+            namespaces.entry(*namespace).or_insert_with(Vec::new).push(one.0);
+            unselected.extend(one.1);
         }
-        length = length.saturating_add(more);
-        namespaces.push(entry);
-        unselected.extend(narrowed);
     }
+    let namespaces =
+        namespaces.into_iter().map(|(name, entries)| format!("{}: [{}]", string(name), entries.join(", ")));
+    let namespaces: Vec<String> = namespaces.collect();
     let of_time =
         "request.operation != 'CREATE' || timestamp(object.metadata.creationTimestamp) < timestamp(e.ends[0])";
     [
@@ -119,6 +129,12 @@ pub(super) fn variables(excepted: &Excepted<'_>) -> Vec<(String, String)> {
     ]
     .map(|(name, expression)| (name.to_owned(), expression))
     .into()
+}
+
+/// The exception's id where the Pod has not the labels that it is for.
+fn narrowed(namespace: &str, exception: &Exception) -> Option<String> {
+    let selected = selected(&exception.labels)?;
+    Some(format!("{selected} ? '' : {}", string(&id(namespace, exception))))
 }
 
 fn id(namespace: &str, exception: &Exception) -> String {

@@ -234,7 +234,7 @@ fn restricted_volumes(spared: &Spared) -> Form {
     let allowed = values::VOLUMES_RESTRICTED.map(|kind| format!("has(v.{kind})")).join(" || ");
     let kind: String = values::VOLUMES_REFUSED.map(|kind| format!("has(v.{kind}) ? '{kind}' : ")).concat()
         + &string(values::VOLUME_UNKNOWN);
-    let value = format!("(has(v.hostPath) ? v.hostPath.path : {kind})");
+    let value = format!("(has(v.hostPath) && v.hostPath.path.startsWith('/') ? v.hostPath.path : {kind})");
     let bad = format!("!({allowed}){}", spared.of_pod(&value));
     let names =
         format!("{} + {}", plural("variables.badVolumes", "volume ", "volumes "), quoted("variables.badVolumes"));

@@ -51,8 +51,10 @@ impl Rule for Allow {
             .filter(|(_, volume)| !(volume.name().starts_with(INJECTED) && volume.is_access_to_the_api()))
             .map(|(index, volume)| {
                 let kind = types().find(|kind| volume.is(kind)).unwrap_or(values::VOLUME_UNKNOWN);
+                // A relative path might look like a type.
+                let path = volume.host_path().filter(|path| path.starts_with('/'));
                 Complaint::volume(index, volume, kind, &format!("is of the type {kind}{}", self.wanted()))
-                    .of_value(volume.host_path().unwrap_or(kind))
+                    .of_value(path.unwrap_or(kind))
             })
             .collect()
     }
@@ -67,7 +69,7 @@ impl Rule for Allow {
         let kind = types().map(|kind| format!("has(c.{kind}) ? '{kind}' : ")).collect::<Vec<_>>().concat();
         let kind = kind + &string(values::VOLUME_UNKNOWN);
         let text = format!("'is of the type ' + ({kind}) + {}", string(&self.wanted()));
-        let value = format!("(has(c.hostPath) ? c.hostPath.path : {kind})");
+        let value = format!("(has(c.hostPath) && c.hostPath.path.startsWith('/') ? c.hostPath.path : {kind})");
         vec![Part::volumes(format!("!({})", good.join(" || ")), text).of_value(&value)]
     }
 }

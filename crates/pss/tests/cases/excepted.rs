@@ -77,6 +77,8 @@ fn a_check_with_values_decides_as_if_excepted_ones_were_not_set() {
     );
     assert!(but(restricted, volumes, "nfs").contains(r#"(volume "logs" uses restricted volume type "hostPath")"#));
     assert!(but(restricted, volumes, "hostPath").contains(r#"volumes "logs", "share" use"#), "by path alone");
+    let relative = r#""volumes": [{"name": "logs", "hostPath": {"path": "nfs"}}]"#;
+    assert!(but(restricted, relative, "nfs").contains(r#"volume "logs""#), "a path that looks like a type");
     assert_eq!(but(baseline, ports, "80"), r#"hostPort (container "a" uses hostPort 443)"#);
     assert_eq!(but(baseline, ports, "443"), r#"hostPort (containers "a", "b" use hostPort 80)"#);
     assert_eq!(but(baseline, sysctls, "kernel.msgmax"), "forbidden sysctls (net.core.somaxconn)");

@@ -33,8 +33,17 @@ pub(crate) async fn settled_memory(pid: u32) -> Result<f64> {
 
 /// Resident memory of a process, MiB.
 pub(crate) fn memory(pid: u32) -> Result<f64> {
+    of_status(pid, "VmRSS:")
+}
+
+/// The most that a process ever had of it.
+pub(crate) fn peak_memory(pid: u32) -> Result<f64> {
+    of_status(pid, "VmHWM:")
+}
+
+fn of_status(pid: u32, field: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| field.to_owned())?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib / 1024.0)
 }

@@ -161,7 +161,7 @@ pub(crate) fn one(arguments: &[&str]) -> Result<bool> {
     let analysis = Analysis::new(&index, &policies);
     let totals = black_box(analysis.totals());
     let seconds = began.elapsed().as_secs_f64();
-    let mebibytes = process::memory(std::process::id())?;
+    let mebibytes = process::peak_memory(std::process::id())?;
     let previews = (0..PASSES).map(|nth| preview(&index, &policies, usize::try_from(nth)?));
     let previews: Vec<f64> = previews.collect::<Result<_>>()?;
     let scaled = Scaled {
