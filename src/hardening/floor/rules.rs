@@ -19,8 +19,8 @@ pub(super) fn form(about: &About, parts: &[Part], whole: bool, spared: &Spared) 
     for part in parts {
         match part {
             Part::Each { of, noun, bad, text, of_pod, value } => {
-                let of = |value: &String| if *of_pod { spared.of_pod(value) } else { spared.of_container(value) };
-                let spared = value.as_ref().map(of).unwrap_or_default();
+                let spare = |value: &String| if *of_pod { spared.of_pod(value) } else { spared.of_container(value) };
+                let spared = value.as_ref().map(spare).unwrap_or_default();
                 let bad = guarded(*of_pod, &if spared.is_empty() { bad.clone() } else { format!("({bad}){spared}") });
                 violated.push(format!("{of}.exists(c, {bad})"));
                 said.push(format!("{of}.filter(c, {bad}).map(c, '{noun} \"' + string(c.name) + '\" ' + {text})"));
