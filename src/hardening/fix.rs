@@ -40,6 +40,7 @@ pub fn mend(covering: &Covering, pod: &Value, now: Timestamp) -> serde_json::Res
         if value.is_some() && mended.pointer(&wanted.pointer) == value.as_ref() {
             continue;
         }
+        let value = value.filter(|_| !is_annotated(pod, &wanted.pointer));
         match value.and_then(|value| Some((vacant(&mut mended, &wanted.pointer)?, value))) {
             Some((place, value)) => {
                 fields.push(format!("{}={value}", wanted.field));
@@ -94,6 +95,16 @@ fn vacant<'v>(root: &'v mut Value, pointer: &str) -> Option<&'v mut Value> {
         };
     }
     at.is_null().then_some(at)
+}
+
+/// Whether a profile is set by an annotation, which the API server wants equal to the field
+/// (`ValidatePodSpec`, "type in annotation and field must match").
+fn is_annotated(pod: &Value, pointer: &str) -> bool {
+    const PROFILES: [(&str, &str); 2] =
+        [("/seccompProfile", "seccomp.security.alpha."), ("/appArmorProfile", "apparmor.security.beta.")];
+    let annotations = pod.pointer("/metadata/annotations").and_then(Value::as_object);
+    let has = |profile: &str| annotations.is_some_and(|all| all.keys().any(|key| key.contains(profile)));
+    PROFILES.iter().any(|(field, profile)| pointer.contains(field) && has(profile))
 }
 
 /// By the field, or by where it may run: older manifests have no `spec.os`.
@@ -185,5 +196,18 @@ mod tests {
             Mend::Meets => panic!("it was judged"),
         };
         assert_eq!(set, wanted.map(|field| vec![field.to_owned()]));
+    }
+
+    #[rstest]
+    #[case("seccomp.security.alpha.kubernetes.io/pod", "localhost/a")]
+    #[case("container.seccomp.security.alpha.kubernetes.io/a", "runtime/default")]
+    #[case("container.apparmor.security.beta.kubernetes.io/a", "localhost/a")]
+    fn a_profile_that_an_annotation_sets_is_left_alone(#[case] key: &str, #[case] value: &str) {
+        let pod = json!({"metadata": {"annotations": {key: value}}, "spec": {"containers": [{"name": "a"}]}});
+        let asked = json!({"mode": "Audit", "podSecurity": {"level": "restricted"}, "rules": {"appArmor": {}}});
+        let Mend::Cannot(fields) = mend(&covering(asked), &pod, Timestamp::UNIX_EPOCH).unwrap() else {
+            panic!("the API server refuses a field beside the annotation");
+        };
+        assert!(fields.iter().all(|field| field.contains("Profile")), "{fields:?}");
     }
 }
