@@ -55,8 +55,8 @@ type step struct {
 	Policies    []*networkingv1.NetworkPolicy `json:"policies"`
 	Cells       []cell                        `json:"cells"`
 
-	jobs    []*probe.Job
-	traffic []*matcher.Traffic
+	resources *probe.Resources
+	probe     *generator.ProbeConfig
 }
 
 func main() {
@@ -183,11 +183,7 @@ func named(ns string, labels map[string]string) map[string]string {
 }
 
 func stepOf(description string, r *probe.Resources, policies []*networkingv1.NetworkPolicy, config *generator.ProbeConfig) *step {
-	s := &step{Description: description, Namespaces: map[string]namespace{}, Policies: policies}
-	s.jobs = (&probe.JobBuilder{}).GetJobsForProbeConfig(r, config).Valid
-	for _, job := range s.jobs {
-		s.traffic = append(s.traffic, job.Traffic())
-	}
+	s := &step{Description: description, Namespaces: map[string]namespace{}, Policies: policies, resources: r, probe: config}
 	for name, labels := range r.Namespaces {
 		s.Namespaces[name] = namespace{labels}
 	}
@@ -203,10 +199,12 @@ func stepOf(description string, r *probe.Resources, policies []*networkingv1.Net
 
 func (s *step) evaluate() []cell {
 	policy := matcher.BuildNetworkPolicies(true, s.Policies)
-	cells := make([]cell, 0, len(s.jobs))
-	for i, job := range s.jobs {
+	builder := &probe.JobBuilder{}
+	jobs := builder.GetJobsForProbeConfig(s.resources, s.probe).Valid
+	cells := make([]cell, 0, len(jobs))
+	for _, job := range jobs {
 		// As its simulated runner does, which also draws a table for each, for a log that nobody reads.
-		allowed := policy.IsTrafficAllowed(s.traffic[i]).IsAllowed()
+		allowed := policy.IsTrafficAllowed(job.Traffic()).IsAllowed()
 		cells = append(cells, cell{job.FromKey, job.ToKey, job.ResolvedPort, job.Protocol, allowed})
 	}
 	return cells
