@@ -14,20 +14,16 @@ use super::BAD_INPUT;
 /// Lines that are read before they are answered.
 const BATCH: usize = 4_096;
 
-/// An answer to a line.
-#[derive(Debug, Serialize)]
+/// An answer to a line, by its number from 0.
+#[derive(Serialize)]
 #[serde(untagged)]
-pub(in crate::cli) enum Answer<T> {
-    /// What was asked for.
+enum Answer<T> {
     Known {
-        /// The line's number, from 0.
         i: usize,
         #[serde(flatten)]
         answer: T,
     },
-    /// It can't be read.
     Unreadable {
-        /// The line's number, from 0.
         i: usize,
         error: String,
     },

@@ -110,18 +110,16 @@ pub(super) fn rendered(resources: &[Object], namespace: &str, facts: &Facts) -> 
     for object in of_kind("SecurityPolicy") {
         match intent(object, namespace) {
             Ok(intent) => intents.extend(intent.map(|intent| (object, intent))),
-            Err(why) => unreadable.push(refused(object, why)),
+            Err(why) => unreadable.push(object.unreadable(why)),
         }
     }
     // Those that are refused are named by who reads them.
     let foreign = of_kind("NetworkPolicy").filter_map(|it| NetworkPolicy::deserialize(&it.value).ok());
     let mut others: Vec<NetworkPolicy> = foreign.collect();
-    let mut mains = vec![];
     for (_, (namespace, base, intent)) in &intents {
-        let main = render(intent, (namespace, base), facts, &[]).ok().and_then(|it| it.policies.into_iter().next());
-        mains.extend(main);
+        let alone = render(intent, (namespace, base), facts, &[]);
+        others.extend(alone.ok().and_then(|it| it.policies.into_iter().next()));
     }
-    others.extend(mains);
     let mut policies = vec![];
     for (object, (own, base, intent)) in &intents {
         let here = |it: &&NetworkPolicy| {
@@ -130,7 +128,7 @@ pub(super) fn rendered(resources: &[Object], namespace: &str, facts: &Facts) -> 
         let others: Vec<&NetworkPolicy> = others.iter().filter(here).collect();
         match render(intent, (own, base), facts, &others) {
             Ok(rendered) => policies.extend(rendered.policies),
-            Err(why) => unreadable.push(refused(object, why.to_string())),
+            Err(why) => unreadable.push(object.unreadable(why.to_string())),
         }
     }
     (policies, unreadable)
@@ -144,10 +142,6 @@ fn intent(object: &Object, namespace: &str) -> std::result::Result<Option<(Strin
     let intent = policy::intent(&policy, &namespace).map_err(|refused| refused.to_string())?;
     let intent = intent.filter(|_| policy.spec.suspend != Some(true));
     Ok(intent.map(|intent| (namespace, format!("rampart-{}", policy.name_any()), intent)))
-}
-
-fn refused(object: &Object, why: String) -> Unreadable {
-    Unreadable { file: object.file.clone(), line: Some(object.line), why }
 }
 
 fn wire(object: &impl Serialize) -> Result<Value> {

@@ -24,6 +24,13 @@ pub(in crate::cli) struct Object {
     pub(in crate::cli) value: Value,
 }
 
+impl Object {
+    /// The object as something that could not be read.
+    pub(in crate::cli) fn unreadable(&self, why: impl Into<String>) -> Unreadable {
+        Unreadable { file: self.file.clone(), line: Some(self.line), why: why.into() }
+    }
+}
+
 /// Something that could not be read.
 #[derive(Debug)]
 pub(in crate::cli) struct Unreadable {

@@ -71,6 +71,11 @@ pub(super) fn covered_in_cel(list: &str, found: &str) -> String {
     format!("[{found}].exists(w, {list}.exists(x, x == w || (x.startsWith('/') && {holds})))")
 }
 
+/// What a volume is in an exception ([`rampart_pss::values::volume_excepted_as`]), in CEL.
+pub(super) fn volume_in_cel(volume: &str, kind: &str) -> String {
+    format!("(has({volume}.hostPath) && {volume}.hostPath.path.startsWith('/') ? {volume}.hostPath.path : {kind})")
+}
+
 fn is_port(text: &str) -> bool {
     text.parse::<u16>().is_ok_and(|port| port > 0 && port.to_string() == text)
 }

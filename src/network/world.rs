@@ -87,8 +87,8 @@ impl World {
         let named = |error: serde_json::Error| error.to_string();
         match (group, text("kind")) {
             ("", "Namespace") => {
-                let written = Written::deserialize(object.get("metadata").map_or(&Value::Null, |_| object));
-                let Metadata { name, labels, .. } = written.map_err(named)?.metadata;
+                let metadata = Metadata::deserialize(object.get("metadata").unwrap_or(&Value::Null));
+                let Metadata { name, labels, .. } = metadata.map_err(named)?;
                 self.namespaces.push(Namespace { name: name.unwrap_or_default(), labels: labels.unwrap_or_default() });
             }
             ("networking.k8s.io", "NetworkPolicy") => {

@@ -95,7 +95,10 @@ pub fn checks(level: Level, version: Version) -> &'static [Applied] {
 pub mod values {
     pub use crate::{
         checks::{CAPABILITIES_BASELINE, CAPABILITY_RESTRICTED, PROBE_AND_LIFECYCLE_HANDLERS, se_linux_types, sysctls},
-        volume::{ALLOWED as VOLUMES_RESTRICTED, REFUSED as VOLUMES_REFUSED, UNKNOWN as VOLUME_UNKNOWN},
+        volume::{
+            ALLOWED as VOLUMES_RESTRICTED, REFUSED as VOLUMES_REFUSED, UNKNOWN as VOLUME_UNKNOWN,
+            excepted_as as volume_excepted_as,
+        },
     };
 }
 

@@ -49,6 +49,13 @@ const HOST_PATH: &str = "hostPath";
 /// What the reference calls a volume without a source that it knows.
 pub const UNKNOWN: &str = "unknown";
 
+/// What a volume is in an exception ([`crate::Values::Volume`]): the path of the node that it shows, where that is
+/// absolute; else its type. The API server takes relative paths, too, and one of them may look like a type.
+#[must_use]
+pub fn excepted_as<'v>(host_path: Option<&'v str>, kind: &'v str) -> &'v str {
+    host_path.filter(|path| path.starts_with('/')).unwrap_or(kind)
+}
+
 /// A volume: its name, and which sources it has. The API server admits one source; the standards
 /// decide about any number.
 #[derive(Debug, Clone, Default)]

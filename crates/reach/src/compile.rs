@@ -118,7 +118,7 @@ impl<'i, 'p> Compiler<'i, 'p> {
                 }
                 Direction::Egress => {
                     let mut named = classes.clone();
-                    named.grow(self.ends_in_all());
+                    named.grow(self.cuts.ends(self.index));
                     if let Some((_, peers)) = peers {
                         named.intersect_with(peers);
                     }
@@ -138,10 +138,6 @@ impl<'i, 'p> Compiler<'i, 'p> {
         self.sets
     }
 
-    fn ends_in_all(&self) -> usize {
-        self.index.classes().len().saturating_add(self.cuts.addresses().len())
-    }
-
     fn number_ports(&mut self, ports: FixedBitSet) -> (usize, Arc<FixedBitSet>) {
         let number = self.ports.len();
         self.ports.entry(ports).or_insert_with_key(|ports| (number, Arc::new(ports.clone()))).clone()
@@ -154,7 +150,7 @@ impl<'i, 'p> Compiler<'i, 'p> {
         if let Some(made) = self.made.get(&who) {
             return made.clone();
         }
-        let mut ends = FixedBitSet::with_capacity(self.ends_in_all());
+        let mut ends = FixedBitSet::with_capacity(self.cuts.ends(self.index));
         for peer in peers {
             match peer {
                 Peer::Pods { namespaces: None, pods } => ends.extend(self.index.in_namespace(namespace, pods)),
@@ -179,8 +175,8 @@ impl<'i, 'p> Compiler<'i, 'p> {
 
 impl Draft {
     fn new(index: &Index, cuts: &Cuts, direction: Direction) -> Self {
-        let (classes, ranges) = (index.classes().len(), cuts.addresses().len());
-        let mut open = FixedBitSet::with_capacity(classes.saturating_add(ranges));
+        let (classes, ends) = (index.classes().len(), cuts.ends(index));
+        let mut open = FixedBitSet::with_capacity(ends);
         open.insert_range(..);
         let side = Side {
             direction,
@@ -192,14 +188,7 @@ impl Draft {
             narrow: Lists::default(),
             wide: vec![],
         };
-        Self {
-            side,
-            classes,
-            ends: classes.saturating_add(ranges),
-            isolating: vec![],
-            about: vec![],
-            lanes: HashMap::new(),
-        }
+        Self { side, classes, ends, isolating: vec![], about: vec![], lanes: HashMap::new() }
     }
 
     fn isolate(&mut self, half: &Half<'_, '_>) {

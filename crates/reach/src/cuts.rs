@@ -43,9 +43,9 @@ impl Cuts {
         }
         for rule in policies.flat_map(Policy::rules) {
             for listed in rule.ports.iter().flatten() {
-                for range in index.numbers(listed).map(|(first, last)| first..=last) {
-                    ports.insert((listed.protocol, *range.start()));
-                    ports.extend(range.end().checked_add(1).map(|next| (listed.protocol, next)));
+                for (first, last) in index.numbers(listed) {
+                    ports.insert((listed.protocol, first));
+                    ports.extend(last.checked_add(1).map(|next| (listed.protocol, next)));
                 }
             }
             for peer in rule.peers.iter().flatten() {
@@ -69,6 +69,11 @@ impl Cuts {
     #[must_use]
     pub fn addresses(&self) -> &[AddressRange] {
         &self.addresses
+    }
+
+    /// How many ends there are: classes of pods, and ranges of addresses.
+    pub(crate) fn ends(&self, index: &Index) -> usize {
+        index.classes().len().saturating_add(self.addresses.len())
     }
 
     /// The place of the range that holds a port.

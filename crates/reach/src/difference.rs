@@ -3,7 +3,7 @@
 use fixedbitset::FixedBitSet;
 
 use crate::{
-    AddressRange, Analysis, Direction, Index, Policy, PortRange,
+    AddressRange, Analysis, Direction, Index, Policy, PortRange, Reach,
     analysis::{Only, Time},
 };
 
@@ -59,9 +59,6 @@ pub enum Place {
     Addresses(AddressRange),
 }
 
-/// What one end gains or loses with others: for some ports, which.
-type Changed = Vec<(FixedBitSet, FixedBitSet)>;
-
 impl Analysis<'_> {
     /// How many pairs of pods can talk.
     #[must_use]
@@ -113,45 +110,31 @@ impl Analysis<'_> {
         }
         let [ingress, egress] = affected;
         let mut difference = Difference::default();
-        for (ends, direction) in [(&ingress, Direction::Ingress), (&egress, Direction::Egress)] {
+        // Pairs with an end whose ingress changes are counted from there.
+        let none = FixedBitSet::new();
+        for (ends, direction, counted) in
+            [(&ingress, Direction::Ingress, &none), (&egress, Direction::Egress, &ingress)]
+        {
             for end in ends.ones() {
                 let [before, now] = [Time::Before, Time::After].map(|time| both.reach_at(end, direction, time));
-                let (mut lost, mut gained) = (Changed::new(), Changed::new());
-                for one in &before {
-                    for other in &now {
-                        let ports: FixedBitSet = one.ports.intersection(&other.ports).collect();
-                        if ports.is_clear() {
-                            continue;
-                        }
-                        let mut pairs = [one.ends.clone(), other.ends.clone()];
-                        let [was, is] = &mut pairs;
-                        was.difference_with(&other.ends);
-                        is.difference_with(&one.ends);
-                        if direction == Direction::Egress {
-                            // These pairs were counted from the other end.
-                            was.difference_with(&ingress);
-                            is.difference_with(&ingress);
-                        }
-                        let [was, is] = pairs;
-                        lost.push((ports.clone(), was));
-                        gained.push((ports, is));
-                    }
-                }
-                both.count(&mut difference.newly_denied, (end, direction), &lost);
-                both.count(&mut difference.newly_allowed, (end, direction), &gained);
+                let lost = without(&before, &now, counted);
+                let gained = without(&now, &before, counted);
+                both.add(&mut difference.newly_denied, (end, direction), &lost);
+                both.add(&mut difference.newly_allowed, (end, direction), &gained);
             }
         }
         difference
     }
 
     fn ends(&self) -> usize {
-        self.index().classes().len().saturating_add(self.cuts().addresses().len())
+        self.cuts().ends(self.index())
     }
 
-    fn count(&self, flows: &mut Flows, (end, direction): (usize, Direction), changed: &Changed) {
+    /// Adds pairs of an end.
+    fn add(&self, flows: &mut Flows, (end, direction): (usize, Direction), changed: &[Reach]) {
         let mut some = FixedBitSet::with_capacity(self.ends());
-        for (_, ends) in changed {
-            some.union_with(ends);
+        for part in changed {
+            some.union_with(&part.ends);
         }
         if some.is_clear() {
             return;
@@ -169,7 +152,7 @@ impl Analysis<'_> {
             if alone {
                 continue;
             }
-            let ports = changed.iter().filter(|(_, ends)| ends.contains(other)).flat_map(|(ports, _)| ports.ones());
+            let ports = changed.iter().filter(|part| part.ends.contains(other)).flat_map(|part| part.ports.ones());
             let mut ports: Vec<PortRange> = ports.filter_map(|port| self.cuts().ports().get(port).copied()).collect();
             ports.sort_unstable();
             let (from, to) = match direction {
@@ -190,6 +173,18 @@ impl Analysis<'_> {
         let range = self.cuts().addresses().get(end.saturating_sub(classes.len()));
         range.copied().map(Place::Addresses)
     }
+}
+
+/// What is in some and not in others, of ends that were not counted.
+fn without(some: &[Reach], others: &[Reach], counted: &FixedBitSet) -> Vec<Reach> {
+    let pairs = some.iter().flat_map(|one| others.iter().map(move |other| (one, other)));
+    let rest = pairs.map(|(one, other)| {
+        let mut ends = one.ends.clone();
+        ends.difference_with(&other.ends);
+        ends.difference_with(counted);
+        Reach { ports: one.ports.intersection(&other.ports).collect(), ends }
+    });
+    rest.filter(|part| !part.ports.is_clear()).collect()
 }
 
 fn count(number: usize) -> u64 {

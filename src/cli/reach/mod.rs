@@ -14,7 +14,7 @@ use self::cells::{Asked, Cell};
 use super::{
     BAD_INPUT, cores,
     render::{ClusterFacts, rendered},
-    source::{self, Found, Unreadable},
+    source::{self, Found},
 };
 use crate::network::World;
 
@@ -98,7 +98,7 @@ impl ReachCommand {
         let mut world = World::default();
         for object in &objects {
             if let Err(why) = world.add(&object.value, &self.namespace) {
-                unreadable.push(Unreadable { file: object.file.clone(), line: Some(object.line), why });
+                unreadable.push(object.unreadable(why));
             }
         }
         let (intents, more) = rendered(&objects, &self.namespace, &self.facts.known());

@@ -59,21 +59,30 @@ impl<'e> Lifted<'e> {
 pub(super) struct Spared(Option<String>);
 
 impl Spared {
-    /// ` && !...`, of a value of the container `c`.
-    pub(super) fn of_container(&self, value: &str) -> String {
-        let Some(rule) = &self.0 else { return String::new() };
-        let covered = covered_in_cel(&format!("e[?{rule}].orValue([])"), value);
-        // Images last: they are what costs.
-        format!(" && !variables.active.exists(e, {covered} && {})", is_about("c"))
+    /// What is bad, but for a value of the container `c`.
+    pub(super) fn of_container(&self, bad: &str, value: &str) -> String {
+        self.but(bad, |rule| {
+            // Images last: they are what costs.
+            format!("variables.active.exists(e, {} && {})", listed(rule, value), is_about("c"))
+        })
     }
 
-    /// ` && !...`, of a value of the Pod as a whole.
-    pub(super) fn of_pod(&self, value: &str) -> String {
-        let Some(rule) = &self.0 else { return String::new() };
-        let covered = covered_in_cel(&format!("e[?{rule}].orValue([])"), value);
-        let lifts = format!("variables.active.exists(e, ({rule} in e.rules || {covered}) && {})", is_about("k"));
-        format!(" && !(size(variables.every) > 0 && variables.every.all(k, {lifts}))")
+    /// What is bad, but for a value of the Pod as a whole.
+    pub(super) fn of_pod(&self, bad: &str, value: &str) -> String {
+        self.but(bad, |rule| {
+            let lifts = format!("({rule} in e.rules || {}) && {}", listed(rule, value), is_about("k"));
+            format!("(size(variables.every) > 0 && variables.every.all(k, variables.active.exists(e, {lifts})))")
+        })
     }
+
+    fn but(&self, bad: &str, covered: impl Fn(&str) -> String) -> String {
+        self.0.as_ref().map_or_else(|| bad.to_owned(), |rule| format!("({bad}) && !{}", covered(rule)))
+    }
+}
+
+/// Whether the exception `e` lists a value of a rule.
+fn listed(rule: &str, value: &str) -> String {
+    covered_in_cel(&format!("e[?{rule}].orValue([])"), value)
 }
 
 /// Whether the exception `e` is about a container.

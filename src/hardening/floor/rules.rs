@@ -19,15 +19,17 @@ pub(super) fn form(about: &About, parts: &[Part], whole: bool, spared: &Spared) 
     for part in parts {
         match part {
             Part::Each { of, noun, bad, text, of_pod, value } => {
-                let spare = |value: &String| if *of_pod { spared.of_pod(value) } else { spared.of_container(value) };
-                let spared = value.as_ref().map(spare).unwrap_or_default();
-                let bad = guarded(*of_pod, &if spared.is_empty() { bad.clone() } else { format!("({bad}){spared}") });
+                let bad = match value {
+                    None => bad.clone(),
+                    Some(value) if *of_pod => spared.of_pod(bad, value),
+                    Some(value) => spared.of_container(bad, value),
+                };
+                let bad = guarded(*of_pod, &bad);
                 violated.push(format!("{of}.exists(c, {bad})"));
                 said.push(format!("{of}.filter(c, {bad}).map(c, '{noun} \"' + string(c.name) + '\" ' + {text})"));
             }
             Part::Values { list, value, bad, text } => {
-                let spared = spared.of_container(value);
-                let bad = if spared.is_empty() { bad.clone() } else { format!("({bad}){spared}") };
+                let bad = spared.of_container(bad, value);
                 violated.push(some(&format!("{list}.exists(n, {bad})")));
                 let texts = format!("{list}.filter(n, {bad}).map(n, 'container \"' + string(c.name) + '\" ' + {text})");
                 said.push(format!("{CONTAINERS}.map(c, {texts}).flatten()"));

@@ -7,7 +7,10 @@ use super::{
     exceptions::Spared,
     form::{CONTAINERS, Form, Violated, some},
 };
-use crate::hardening::cel::{concat, containers, join_present, plural, pod_and, quoted, set, string, strings};
+use crate::hardening::{
+    cel::{concat, containers, join_present, plural, pod_and, quoted, set, string, strings},
+    value::volume_in_cel,
+};
 
 const CONTEXT: &str = "object.spec.?securityContext";
 const NOT_WINDOWS: &str = "!variables.windows";
@@ -140,7 +143,7 @@ fn added() -> &'static str {
 }
 
 fn capabilities_baseline(spared: &Spared) -> Form {
-    let forbidden = format!("!(n in {}){}", strings(values::CAPABILITIES_BASELINE), spared.of_container("n"));
+    let forbidden = spared.of_container(&format!("!(n in {})", strings(values::CAPABILITIES_BASELINE)), "n");
     let bad = format!("{}.exists(n, {forbidden})", added());
     let (who, what) = (containers("variables.adding"), quoted("variables.added"));
     Form::new(
@@ -154,7 +157,7 @@ fn capabilities_baseline(spared: &Spared) -> Form {
 
 fn capabilities_restricted(spared: &Spared) -> Form {
     let missing = "!('ALL' in c.?securityContext.?capabilities.?drop.orValue([]))";
-    let forbidden = format!("n != {}{}", string(values::CAPABILITY_RESTRICTED), spared.of_container("n"));
+    let forbidden = spared.of_container(&format!("n != {}", string(values::CAPABILITY_RESTRICTED)), "n");
     let bad = format!("{}.exists(n, {forbidden})", added());
     let (missed, who, what) =
         (containers("variables.undropped"), containers("variables.adding"), quoted("variables.added"));
@@ -182,13 +185,13 @@ fn host_namespaces() -> Form {
 
 fn host_path_volumes(spared: &Spared) -> Form {
     let who = format!("{} + {}", plural("variables.hostPaths", "volume ", "volumes "), quoted("variables.hostPaths"));
-    let bad = format!("has(v.hostPath){}", spared.of_pod("v.hostPath.path"));
+    let bad = spared.of_pod("has(v.hostPath)", "v.hostPath.path");
     Form::new(Violated::pod(format!("variables.volumes.exists(v, {bad})")), "hostPath volumes", &[&who])
         .with("hostPaths", format!("variables.volumes.filter(v, {bad}).map(v, v.name)"))
 }
 
 fn host_ports(spared: &Spared) -> Form {
-    let taken = format!("p.?hostPort.orValue(0) != 0{}", spared.of_container("string(p.hostPort)"));
+    let taken = spared.of_container("p.?hostPort.orValue(0) != 0", "string(p.hostPort)");
     let bad = format!("c.?ports.orValue([]).exists(p, {taken})");
     let who = containers("variables.takingPorts");
     let uses = plural("variables.takingPorts", " uses ", " use ");
@@ -234,8 +237,7 @@ fn restricted_volumes(spared: &Spared) -> Form {
     let allowed = values::VOLUMES_RESTRICTED.map(|kind| format!("has(v.{kind})")).join(" || ");
     let kind: String = values::VOLUMES_REFUSED.map(|kind| format!("has(v.{kind}) ? '{kind}' : ")).concat()
         + &string(values::VOLUME_UNKNOWN);
-    let value = format!("(has(v.hostPath) && v.hostPath.path.startsWith('/') ? v.hostPath.path : {kind})");
-    let bad = format!("!({allowed}){}", spared.of_pod(&value));
+    let bad = spared.of_pod(&format!("!({allowed})"), &volume_in_cel("v", &kind));
     let names =
         format!("{} + {}", plural("variables.badVolumes", "volume ", "volumes "), quoted("variables.badVolumes"));
     let uses = plural("variables.badVolumes", " uses ", " use ");
@@ -371,7 +373,7 @@ fn seccomp_annotations() -> Form {
 }
 
 fn sysctls(since: u32, spared: &Spared) -> Form {
-    let bad = format!("!(s.name in {}){}", strings(values::sysctls(since)), spared.of_pod("s.name"));
+    let bad = spared.of_pod(&format!("!(s.name in {})", strings(values::sysctls(since))), "s.name");
     let all = format!("{CONTEXT}.?sysctls.orValue([])");
     let said = format!("{all}.filter(s, {bad}).map(s, s.name).join(', ')");
     Form::new(Violated::pod(format!("{all}.exists(s, {bad})")), "forbidden sysctls", &[&said])

@@ -5,7 +5,10 @@ use rampart_pss::{Values, values};
 use super::{About, Complaint, INJECTED, Part, Pod, Rule, pod::ROOT_CERTIFICATES, told_or_none};
 use crate::{
     api::{self, Invalid},
-    hardening::cel::{string, strings},
+    hardening::{
+        cel::{string, strings},
+        value::volume_in_cel,
+    },
 };
 
 pub(super) static ABOUT: About = About {
@@ -51,10 +54,8 @@ impl Rule for Allow {
             .filter(|(_, volume)| !(volume.name().starts_with(INJECTED) && volume.is_access_to_the_api()))
             .map(|(index, volume)| {
                 let kind = types().find(|kind| volume.is(kind)).unwrap_or(values::VOLUME_UNKNOWN);
-                // A relative path might look like a type.
-                let path = volume.host_path().filter(|path| path.starts_with('/'));
                 Complaint::volume(index, volume, kind, &format!("is of the type {kind}{}", self.wanted()))
-                    .of_value(path.unwrap_or(kind))
+                    .of_value(values::volume_excepted_as(volume.host_path(), kind))
             })
             .collect()
     }
@@ -69,7 +70,7 @@ impl Rule for Allow {
         let kind = types().map(|kind| format!("has(c.{kind}) ? '{kind}' : ")).collect::<Vec<_>>().concat();
         let kind = kind + &string(values::VOLUME_UNKNOWN);
         let text = format!("'is of the type ' + ({kind}) + {}", string(&self.wanted()));
-        let value = format!("(has(c.hostPath) && c.hostPath.path.startsWith('/') ? c.hostPath.path : {kind})");
+        let value = volume_in_cel("c", &kind);
         vec![Part::volumes(format!("!({})", good.join(" || ")), text).of_value(&value)]
     }
 }

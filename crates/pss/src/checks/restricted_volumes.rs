@@ -5,7 +5,7 @@ use crate::{
     check::{Check, Values},
     text::{named, push_named, set},
     view::{Fixes, View},
-    volume::{UNKNOWN, Volume},
+    volume::{UNKNOWN, Volume, excepted_as},
 };
 
 pub(crate) static CHECK: Check = Check {
@@ -20,9 +20,7 @@ pub(crate) static CHECK: Check = Check {
 fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Option<Violation> {
     let kind = |volume: &Volume<'_>| {
         let kind = volume.restricted_kind()?;
-        // The API server takes relative paths, too, and one of them may look like a type.
-        let path = volume.host_path().filter(|path| path.starts_with('/'));
-        (!pod.excepts(path.unwrap_or(kind))).then_some(kind)
+        (!pod.excepts(excepted_as(volume.host_path(), kind))).then_some(kind)
     };
     let volumes = pod.volumes().iter().enumerate();
     let bad = volumes.filter_map(|(index, volume)| Some((index, &*volume.name, kind(volume)?)));
