@@ -62,12 +62,8 @@ async fn tell() -> Result<()> {
     checked("/readyz answers 200: certificate, CA bundle, policies and watches are there");
 
     let client = plane.client();
-    network(&client).await?;
-    hardening(&client).await?;
-    platform(&client).await?;
-    counts(&client).await?;
-    keys(&client).await?;
-    retention(&client).await?;
+    // What went wrong may stand in the log, and it goes with the demo.
+    steps(&client).await.with_context(|| format!("rampart's log ends:{}\n", operator.log_tail()))?;
 
     title("kubectl get rampart -A");
     for plural in ["securitypolicies", "clustersecuritypolicies", "policyexceptions", "apikeys", "retentionpolicies"] {
@@ -85,6 +81,15 @@ async fn tell() -> Result<()> {
     let status = operator.stop().await?;
     ensure!(status.success(), "rampart ended with {status}");
     Ok(())
+}
+
+async fn steps(client: &Client) -> Result<()> {
+    network(client).await?;
+    hardening(client).await?;
+    platform(client).await?;
+    counts(client).await?;
+    keys(client).await?;
+    retention(client).await
 }
 
 async fn network(client: &Client) -> Result<()> {
