@@ -27,6 +27,9 @@ use crate::{
     runtime::{clock, tasks::Tasks},
 };
 
+/// Until the next try where objects changed under way, or somebody has to grant something first.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// Candidates that status names.
 const SAMPLES: usize = 20;
 
@@ -326,8 +329,13 @@ impl Reconciler for RetentionPolicies {
         if policy.spec.mode == RetentionMode::Disabled {
             return Ok(Next::Change);
         }
+        let again = match &outcome {
+            Err(refused) => refused.accepted,
+            Ok(plan) => policy.spec.mode == RetentionMode::Enforce && plan.as_ref().is_some_and(Plan::is_open),
+        };
         let next = status.next_run_time.map(|time| time.0.duration_since(clock::now()));
         let next = next.map_or(self.settings.interval, |wait| Duration::try_from(wait).unwrap_or_default());
+        let next = if again { next.min(AGAIN) } else { next };
         Ok(Next::After(next.clamp(Duration::from_millis(200), self.settings.interval)))
     }
 }

@@ -167,6 +167,13 @@ impl Plan {
         self.items.iter().filter(move |planned| !held && planned.decision == Decision::Delete)
     }
 
+    /// Whether something of it could be done now: an item that somebody changed between list and mark, for one.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let due = |planned: &Planned| matches!(planned.decision, Decision::Mark | Decision::Delete);
+        self.breaker.is_none() && self.items.iter().any(due)
+    }
+
     /// The next moment at which the plan changes by itself.
     #[must_use]
     pub fn next_moment(&self) -> Option<Timestamp> {
@@ -234,6 +241,14 @@ mod tests {
         assert_eq!(decision(item("a", 10)), Decision::Mark);
         assert_eq!(decision(marked("a", "policy", 1)), Decision::Wait(at(NOW + HOUR)));
         assert_eq!(decision(marked("a", "policy", 2)), Decision::Delete);
+    }
+
+    #[test]
+    fn what_could_not_be_marked_or_deleted_stays_open() {
+        let open = |items| plan(&spec(1, 100), &[Target { items }], at(NOW)).is_open();
+        assert!(open(vec![item("a", 10)]) && open(vec![marked("a", "policy", 2)]));
+        assert!(!open(vec![item("a", 9), marked("b", "policy", 1)]), "it is only waited for");
+        assert!(!open(vec![item("a", 10), item("b", 10)]), "the cap holds both");
     }
 
     #[test]

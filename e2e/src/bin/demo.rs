@@ -337,7 +337,8 @@ async fn retention(client: &Client) -> Result<()> {
     policies.patch("exports", &PatchParams::default(), &Patch::Merge(&enforce)).await?;
     wait::until("the four to go", wait::SOON, || async {
         let left = left().await?;
-        ensure!(left.len() == 6 && left.iter().all(|name| name.starts_with("new-")), "left are {left:?}");
+        let done = left.len() == 6 && left.iter().all(|name| name.starts_with("new-"));
+        ensure!(done, "left are {left:?}, and the policy's status is {:?}", policies.get("exports").await?.status);
         Ok(())
     })
     .await?;
