@@ -26,6 +26,7 @@ fn facts() -> Facts {
     Facts {
         cluster_ranges: ["10.96.0.0/16", "10.244.0.0/16"].map(|range| range.parse().unwrap()).into(),
         dns_addresses: vec!["10.96.0.10".parse().unwrap(), "169.254.20.10".parse().unwrap()],
+        ..Facts::default()
     }
 }
 
@@ -108,7 +109,7 @@ proptest! {
         cluster_ranges in prop::collection::vec(range(), 1..4),
     ) {
         let peer = json!({"external": {"cidrs": cidrs.iter().map(ToString::to_string).collect::<Vec<_>>()}});
-        let facts = Facts { cluster_ranges: cluster_ranges.clone(), dns_addresses: vec![] };
+        let facts = Facts { cluster_ranges: cluster_ranges.clone(), ..Facts::default() };
         let spec = rendered(egress(json!([peer])), &facts, &[]).policies[0].spec.clone().unwrap();
         for rule in spec.egress.unwrap() {
             let peers = rule.to.unwrap();

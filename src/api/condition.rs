@@ -19,6 +19,10 @@ pub enum Type {
     Reconciling,
     /// Nothing will change until somebody changes something.
     Stalled,
+    /// What its NetworkPolicies change was worked out from a complete view (SecurityPolicy).
+    Analyzed,
+    /// NetworkPolicies of others allow its pods more than it does (SecurityPolicy).
+    WidenedByOthers,
     /// A rotation is under way (ApiKey).
     Rotating,
     /// A plan was made from a complete view (RetentionPolicy).
@@ -37,6 +41,8 @@ impl Type {
             Self::Ready => "Ready",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
+            Self::Analyzed => "Analyzed",
+            Self::WidenedByOthers => "WidenedByOthers",
             Self::Rotating => "Rotating",
             Self::PlanReady => "PlanReady",
             Self::BlastRadiusExceeded => "BlastRadiusExceeded",

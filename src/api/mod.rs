@@ -11,6 +11,7 @@ mod invalid;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
 mod key_record;
 pub mod labels;
+mod network;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
 mod policy_exception;
 mod retention_policy;
@@ -34,6 +35,10 @@ pub use hardening::{
 };
 pub use invalid::Invalid;
 pub use key_record::{ApiKeyRef, KeyRecord, KeyRecordSpec, RecordState};
+pub use network::{
+    Direction, Entity, External, Finding, Network, NetworkFlow, NetworkMode, NetworkPreview, NetworkRule,
+    NetworkStatus, Peer, Pods, Port, Protocol, Reciprocal,
+};
 pub use policy_exception::{
     ExceptionState, PolicyException, PolicyExceptionSpec, PolicyExceptionStatus, PolicyKind, PolicyReference,
 };
@@ -42,10 +47,7 @@ pub use retention_policy::{
     RetentionPolicyStatus, Safety, Target,
 };
 pub use rules::Rules;
-pub use security_policy::{
-    Direction, Entity, External, Finding, Network, NetworkMode, NetworkRule, NetworkStatus, Peer, Pods, Port, Protocol,
-    Reciprocal, SecurityPolicy, SecurityPolicySpec, SecurityPolicyStatus,
-};
+pub use security_policy::{SecurityPolicy, SecurityPolicySpec, SecurityPolicyStatus};
 
 /// Every custom resource definition, in the order in which they are written to `crds/`.
 #[must_use]

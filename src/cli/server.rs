@@ -87,6 +87,9 @@ pub struct Options {
     /// Addresses of node-local DNS caches.
     #[arg(long, env = "RAMPART_NETWORK_DNS_ADDRESSES", value_delimiter = ',', default_value = "169.254.20.10")]
     network_dns_addresses: Vec<IpAddr>,
+    /// Addresses of the API server besides those of its EndpointSlices, with ports: `192.0.2.1:6443`.
+    #[arg(long, env = "RAMPART_NETWORK_API_SERVER", value_delimiter = ',')]
+    network_api_server: Vec<SocketAddr>,
     /// Image of the Job that tests a new version of a key: Rampart's own.
     #[arg(long, env = "RAMPART_SELFTEST_IMAGE", default_value = concat!("rampart.dev/rampart:", env!("CARGO_PKG_VERSION")))]
     selftest_image: String,
@@ -220,15 +223,24 @@ impl Options {
         let given = Facts {
             cluster_ranges: self.network_cluster_cidrs.clone(),
             dns_addresses: self.network_dns_addresses.clone(),
+            api_endpoints: self.network_api_server.iter().map(|it| (it.ip(), it.port())).collect(),
+            ..Facts::default()
         };
         let index = (policies.0.clone(), policies.2.clone());
-        let scan = Scanner::spawn(&context, index.clone(), leadership.clone(), tasks);
+        let (scan, residents) = Scanner::spawn(&context, index.clone(), leadership.clone(), tasks);
         PolicyExceptions::spawn(&context, index, scan.clone(), leadership.clone(), tasks);
         Webhooks::spawn(&context, policies.clone(), leadership.clone(), tasks);
         let in_force = Floors::spawn(&context, policies, leadership.clone(), self.namespace.clone(), tasks);
         let hardened = Hardened { in_force, scan };
         ClusterSecurityPolicies::spawn(&context, hardened.clone(), leadership.clone(), tasks);
-        SecurityPolicies::spawn(&context, given, hardened, leadership.clone(), self.namespace.clone(), tasks);
+        SecurityPolicies::spawn(
+            &context,
+            (given, residents),
+            hardened,
+            leadership.clone(),
+            self.namespace.clone(),
+            tasks,
+        );
         let keys = ApiKeySettings {
             install_namespace: self.namespace.clone(),
             keys_namespace: self.keys_namespace.clone(),

@@ -5,6 +5,7 @@ pub mod apply;
 pub mod client;
 pub mod error;
 pub mod events;
+pub mod follow;
 pub mod impersonate;
 pub mod key_store;
 pub mod leader;

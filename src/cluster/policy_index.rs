@@ -1,8 +1,6 @@
 //! The policies that cover each namespace, as webhook and floor read them: swapped whole, so that a
 //! reader sees one state of the world and never waits.
 
-mod follow;
-
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -18,10 +16,10 @@ use kube::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::follow::{Key, follow};
 use super::{
     Result,
     error::{call, found},
+    follow::{Key, follow},
 };
 use crate::{
     api::{ClusterSecurityPolicy, HardeningMode, Invalid, PolicyException, SecurityPolicy},

@@ -1,11 +1,13 @@
-//! What can be read of a cluster's network: ranges of pods, services and nodes, and the DNS Service.
+//! What can be read of a cluster's network: ranges of pods, services and nodes, the DNS Service, and where the API
+//! server is.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use futures::{StreamExt as _, stream::select};
+use futures::{StreamExt as _, stream::select_all};
 use ipnet::IpNet;
 use k8s_openapi::api::{
     core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
     networking::v1::ServiceCIDR,
 };
 use kube::{
@@ -20,12 +22,17 @@ use crate::{network::Facts, runtime::readiness::Gate};
 /// The Service that cluster DNS has by convention.
 const DNS_NAMESPACE: &str = "kube-system";
 const DNS_SERVICE: &str = "kube-dns";
+/// The Service that the API server makes of itself.
+const API_NAMESPACE: &str = "default";
+const API_SERVICE: &str = "kubernetes";
 
 /// What one object says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Said {
     ranges: Vec<IpNet>,
     dns: Vec<IpAddr>,
+    api_endpoints: Vec<(IpAddr, u16)>,
+    api_service: Vec<(IpAddr, u16)>,
     /// A node whose pod range nobody knows: pod addresses are not known as a whole.
     unknown: bool,
 }
@@ -49,13 +56,24 @@ impl Gathered {
         dns.extend(all().flat_map(|(_, said)| said.dns.iter().copied()));
         dns.sort();
         dns.dedup();
-        Facts { cluster_ranges: if known { IpNet::aggregate(&ranges) } else { vec![] }, dns_addresses: dns }
+        Facts {
+            cluster_ranges: if known { IpNet::aggregate(&ranges) } else { vec![] },
+            dns_addresses: dns,
+            api_endpoints: all()
+                .flat_map(|(_, said)| said.api_endpoints.iter())
+                .chain(&given.api_endpoints)
+                .copied()
+                .collect(),
+            api_service: all().flat_map(|(_, said)| said.api_service.iter().copied()).collect(),
+        }
     }
 }
 
 const NODE: &str = "Node";
 const SERVICE_CIDR: &str = "ServiceCIDR";
 const SERVICE: &str = "Service";
+const API: &str = "Service of the API server";
+const API_SLICE: &str = "EndpointSlice";
 
 fn of_node(node: &Node) -> Said {
     let spec = node.spec.clone().unwrap_or_default();
@@ -68,7 +86,7 @@ fn of_node(node: &Node) -> Said {
     Said {
         unknown: ranges.is_empty(),
         ranges: ranges.iter().copied().chain(own.map(IpNet::from)).collect(),
-        dns: vec![],
+        ..Said::default()
     }
 }
 
@@ -80,6 +98,22 @@ fn of_service_cidr(range: &ServiceCIDR) -> Said {
 fn of_service(service: &Service) -> Said {
     let addresses = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
     Said { dns: addresses.filter_map(|address| address.parse().ok()).collect(), ..Said::default() }
+}
+
+fn of_api_service(service: &Service) -> Said {
+    let spec = service.spec.clone().unwrap_or_default();
+    let ports: Vec<u16> = spec.ports.iter().flatten().filter_map(|port| u16::try_from(port.port).ok()).collect();
+    let addresses = spec.cluster_ips.iter().flatten().filter_map(|address| address.parse::<IpAddr>().ok());
+    let each = addresses.flat_map(|address| ports.iter().map(move |port| (address, *port)));
+    Said { api_service: each.collect(), ..Said::default() }
+}
+
+fn of_api_slice(slice: &EndpointSlice) -> Said {
+    let ports = || slice.ports.iter().flatten().filter_map(|port| u16::try_from(port.port?).ok());
+    // Ready or not: one that comes back must not be cut off.
+    let addresses = slice.endpoints.iter().flatten().flat_map(|endpoint| &endpoint.addresses);
+    let addresses = addresses.filter_map(|address| address.parse::<IpAddr>().ok());
+    Said { api_endpoints: addresses.flat_map(|it| ports().map(move |port| (it, port))).collect(), ..Said::default() }
 }
 
 enum News {
@@ -127,12 +161,17 @@ pub(super) async fn follow(
     let dns = all().fields(&format!("metadata.name={DNS_SERVICE}"));
     let nodes = news(Api::<Node>::all(client.clone()), all(), NODE, of_node).boxed();
     let ranges = news(Api::<ServiceCIDR>::all(client.clone()), all(), SERVICE_CIDR, of_service_cidr).boxed();
-    let services = news(Api::<Service>::namespaced(client, DNS_NAMESPACE), dns, SERVICE, of_service).boxed();
-    let stream = select(select(nodes, ranges), services).take_until(stopped.cancelled());
+    let services = news(Api::<Service>::namespaced(client.clone(), DNS_NAMESPACE), dns, SERVICE, of_service).boxed();
+    let own = all().fields(&format!("metadata.name={API_SERVICE}"));
+    let api = news(Api::<Service>::namespaced(client.clone(), API_NAMESPACE), own, API, of_api_service).boxed();
+    let slices = all().labels(&format!("kubernetes.io/service-name={API_SERVICE}"));
+    let slices_api = Api::<EndpointSlice>::namespaced(client, API_NAMESPACE);
+    let api_slices = news(slices_api, slices, API_SLICE, of_api_slice).boxed();
+    let stream = select_all([nodes, ranges, services, api, api_slices]).take_until(stopped.cancelled());
     let mut stream = std::pin::pin!(stream);
 
     let mut gathered = Gathered::default();
-    let mut listing: Vec<&str> = vec![NODE, SERVICE_CIDR, SERVICE];
+    let mut listing: Vec<&str> = vec![NODE, SERVICE_CIDR, SERVICE, API, API_SLICE];
     while let Some(news) = stream.next().await {
         match news {
             News::Put(kind, name, said) => drop(gathered.by_object.insert((kind, name), said)),
@@ -164,7 +203,7 @@ mod tests {
 
     fn ranges(gathered: &Gathered, given: &[&str]) -> Vec<String> {
         let cluster_ranges = given.iter().map(|range| range.parse().unwrap()).collect();
-        let facts = gathered.facts(&Facts { cluster_ranges, dns_addresses: vec![] });
+        let facts = gathered.facts(&Facts { cluster_ranges, ..Facts::default() });
         facts.cluster_ranges.iter().map(ToString::to_string).collect()
     }
 

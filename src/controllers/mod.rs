@@ -13,9 +13,11 @@ mod network_index;
 mod news;
 mod policy_exception;
 mod pruning;
+mod residents;
 mod retention_policy;
 mod scan;
 mod security_policy;
+mod surroundings;
 mod webhooks;
 
 use std::{
@@ -47,6 +49,7 @@ pub use api_key::{ApiKeys, Settings as ApiKeySettings};
 pub use cluster_security_policy::ClusterSecurityPolicies;
 pub use floor::Floors;
 pub use policy_exception::PolicyExceptions;
+pub use residents::Residents;
 pub use retention_policy::{RetentionPolicies, Settings as RetentionSettings};
 pub use scan::Scanner;
 pub use security_policy::SecurityPolicies;

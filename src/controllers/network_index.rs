@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
 use futures::StreamExt as _;
@@ -12,11 +12,32 @@ use kube::{
     Api, Client, ResourceExt as _,
     runtime::{WatchStreamExt as _, watcher},
 };
+use rampart_reach::Policy;
 use tokio_util::sync::CancellationToken;
 
-use crate::{cluster::client::PAGE, runtime::readiness::Gate};
+use crate::{cluster::client::PAGE, network::understood, runtime::readiness::Gate};
 
-type ByName = BTreeMap<String, Arc<NetworkPolicy>>;
+pub(super) type ByName = BTreeMap<String, Arc<Live>>;
+
+/// A NetworkPolicy of the cluster.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    /// As it is written.
+    pub(super) object: NetworkPolicy,
+    /// As the analysis understands it, once it was asked.
+    understood: OnceLock<Option<Policy>>,
+}
+
+impl Live {
+    fn new(object: NetworkPolicy) -> Arc<Self> {
+        Arc::new(Self { object, understood: OnceLock::new() })
+    }
+
+    /// What it allows.
+    pub(super) fn understood(&self) -> Option<&Policy> {
+        self.understood.get_or_init(|| understood(&self.object)).as_ref()
+    }
+}
 
 /// The index.
 #[derive(Debug, Clone, Default)]
@@ -43,9 +64,9 @@ impl State {
     fn put(&mut self, policy: NetworkPolicy) -> bool {
         let names = self.namespaces.entry(policy.namespace().unwrap_or_default()).or_default();
         match names.get(&policy.name_any()) {
-            Some(known) if version(known) >= version(&policy) => false,
+            Some(known) if version(&known.object) >= version(&policy) => false,
             _ => {
-                names.insert(policy.name_any(), Arc::new(policy));
+                names.insert(policy.name_any(), Live::new(policy));
                 true
             }
         }
@@ -54,7 +75,7 @@ impl State {
     fn remove(&mut self, policy: &NetworkPolicy) -> bool {
         let Some(names) = self.namespaces.get_mut(&policy.namespace().unwrap_or_default()) else { return false };
         // A write that followed the deletion is newer than it.
-        if names.get(&policy.name_any()).is_none_or(|known| version(known) > version(policy)) {
+        if names.get(&policy.name_any()).is_none_or(|known| version(&known.object) > version(policy)) {
             return false;
         }
         names.remove(&policy.name_any()).is_some()
@@ -83,9 +104,9 @@ impl NetworkIndex {
     }
 
     /// Every policy that `keep` lets through.
-    pub(super) fn filter(&self, keep: impl Fn(&NetworkPolicy) -> bool) -> Vec<Arc<NetworkPolicy>> {
+    pub(super) fn filter(&self, keep: impl Fn(&NetworkPolicy) -> bool) -> Vec<Arc<Live>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.namespaces.values().flat_map(ByName::values).filter(|policy| keep(policy)).cloned().collect()
+        state.namespaces.values().flat_map(ByName::values).filter(|policy| keep(&policy.object)).cloned().collect()
     }
 
     /// Takes in an event; returns the object that it is news about.
@@ -106,7 +127,7 @@ impl NetworkIndex {
             watcher::Event::InitApply(policy) => {
                 let names =
                     state.listed.get_or_insert_default().entry(policy.namespace().unwrap_or_default()).or_default();
-                names.insert(policy.name_any(), Arc::new(policy));
+                names.insert(policy.name_any(), Live::new(policy));
                 None
             }
             watcher::Event::InitDone => {
@@ -164,7 +185,7 @@ mod tests {
     }
 
     fn versions(index: &NetworkIndex) -> Vec<u64> {
-        index.in_namespace("n").values().map(|policy| version(policy)).collect()
+        index.in_namespace("n").values().map(|policy| version(&policy.object)).collect()
     }
 
     #[test]

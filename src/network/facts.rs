@@ -1,6 +1,6 @@
 //! What is known of a cluster's network.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 
@@ -13,4 +13,8 @@ pub struct Facts {
     /// Addresses that pods ask for names besides the kube-dns pods: the cluster DNS Service, and
     /// node-local caches.
     pub dns_addresses: Vec<IpAddr>,
+    /// Where the API server itself is, with its ports; empty while unknown.
+    pub api_endpoints: BTreeSet<(IpAddr, u16)>,
+    /// Its Service. Some network plug-ins match before the address is translated.
+    pub api_service: BTreeSet<(IpAddr, u16)>,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use rampart_reach::Selector;
+use rampart_reach::{Index, Selector};
 
 use crate::api::{self, Direction, Entity, Invalid, Protocol, Reciprocal, selector};
 
@@ -73,6 +73,19 @@ pub enum Peer {
     },
     /// The cluster's name servers.
     Dns,
+    /// The API server, called.
+    ApiServer,
+    /// The API server, calling.
+    Webhooks,
+    /// Everybody.
+    Any,
+}
+
+impl Peer {
+    /// Whether it brings its own ports.
+    const fn has_ports(&self) -> bool {
+        matches!(self, Self::Dns | Self::ApiServer)
+    }
 }
 
 /// Namespaces of a peer.
@@ -84,6 +97,15 @@ pub enum Namespaces {
     Named(BTreeSet<String>),
     /// Those with these labels.
     Selected(LabelSelector),
+}
+
+impl Intent {
+    /// The pods that it is about, by their places: of a namespace, and not in the network of their node.
+    #[must_use]
+    pub fn selected(&self, index: &Index, namespace: &str) -> Vec<usize> {
+        let own = index.pods().iter().enumerate().filter(|(_, pod)| pod.namespace == namespace && !pod.host_network);
+        own.filter(|(_, pod)| self.pods.parsed.matches(&pod.labels)).map(|(place, _)| place).collect()
+    }
 }
 
 impl PodSet {
@@ -122,7 +144,7 @@ fn parse_rule(rule: &api::NetworkRule, direction: Direction, field: &str) -> Res
             return Err(Invalid::at(format!("{field}.anyPort"), "give ports or anyPort, not both"));
         }
         (Some(ports), _) => Ports::Listed(parse_ports(ports, field)?),
-        (None, _) if peers.iter().all(|peer| *peer == Peer::Dns) => Ports::Listed(BTreeSet::new()),
+        (None, _) if peers.iter().all(Peer::has_ports) => Ports::Listed(BTreeSet::new()),
         (None, _) => return Err(Invalid::at(format!("{field}.ports"), "list the ports, or set anyPort: true")),
     };
     Ok(Rule { name: rule.name.clone(), peers, ports })
@@ -149,18 +171,26 @@ fn parse_ports(ports: &[api::Port], field: &str) -> Result<BTreeSet<(Protocol, u
 }
 
 fn parse_peer(peer: &api::Peer, direction: Direction, field: &str) -> Result<Peer, Invalid> {
-    match (&peer.pods, &peer.external, peer.entity) {
-        (Some(pods), None, None) => parse_pods(pods, &format!("{field}.pods")),
-        (None, Some(external), None) => parse_external(external, &format!("{field}.external")),
-        (None, None, Some(Entity::SameNamespace)) => {
-            Ok(Peer::Pods { pods: PodSet::default(), namespaces: Namespaces::Own })
-        }
-        (None, None, Some(Entity::DNS)) if direction == Direction::Egress => Ok(Peer::Dns),
-        (None, None, Some(Entity::DNS)) => Err(Invalid::at(
-            format!("{field}.entity"),
-            "DNS is asked, it does not call: it is a peer of egress rules only",
-        )),
-        _ => Err(Invalid::at(field, "a peer is exactly one of pods, external and entity")),
+    match (&peer.pods, &peer.external, peer.entity, peer.any) {
+        (Some(pods), None, None, None) => parse_pods(pods, &format!("{field}.pods")),
+        (None, Some(external), None, None) => parse_external(external, &format!("{field}.external")),
+        (None, None, Some(entity), None) => parse_entity(entity, direction, &format!("{field}.entity")),
+        (None, None, None, Some(true)) => Ok(Peer::Any),
+        (None, None, None, Some(false)) => Err(Invalid::at(format!("{field}.any"), "is true or absent")),
+        _ => Err(Invalid::at(field, "a peer is exactly one of pods, external, entity and any")),
+    }
+}
+
+fn parse_entity(entity: Entity, direction: Direction, field: &str) -> Result<Peer, Invalid> {
+    let wrong = |problem: &str| Err(Invalid::at(field, problem));
+    match (entity, direction) {
+        (Entity::SameNamespace, _) => Ok(Peer::Pods { pods: PodSet::default(), namespaces: Namespaces::Own }),
+        (Entity::DNS, Direction::Egress) => Ok(Peer::Dns),
+        (Entity::DNS, _) => wrong("DNS is asked, it does not call: it is a peer of egress rules only"),
+        (Entity::APIServer, Direction::Egress) => Ok(Peer::ApiServer),
+        (Entity::APIServer, _) => wrong("as a caller the API server is `entity: Webhooks`"),
+        (Entity::Webhooks, Direction::Ingress) => Ok(Peer::Webhooks),
+        (Entity::Webhooks, _) => wrong("webhooks are called: to call the API server, name `entity: APIServer`"),
     }
 }
 

@@ -3,14 +3,24 @@
 //! [`Intent`] is the parsed `spec.network`; [`render`] turns it and what is known of the cluster
 //! ([`Facts`]) into objects; [`same_spec`] says whether the API server holds what was rendered.
 
+mod breaks;
 mod compare;
 mod facts;
 mod intent;
+mod preview;
 mod render;
+mod resident;
+mod surroundings;
+mod widened;
 mod world;
 
+pub use breaks::{View, breaks};
 pub use compare::same_spec;
 pub use facts::Facts;
 pub use intent::{Intent, Namespaces, Peer, PodSet, Ports, Rule};
+pub use preview::preview;
 pub use render::{Rendered, Unrenderable, render};
-pub use world::World;
+pub use resident::{Needs, Population, Resident};
+pub use surroundings::{Service, ServicePort, Surroundings, Target, backends, mutated_by, validated_by};
+pub use widened::widened_by;
+pub use world::{World, understood};

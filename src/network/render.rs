@@ -52,6 +52,26 @@ pub enum Unrenderable {
         /// Name of the rule.
         rule: String,
     },
+    /// A peer that is the API server, and nobody knows where that is.
+    #[error(
+        "rule {rule:?} has the API server as a peer, and its addresses are unknown: they are read from the \
+         EndpointSlices of Service default/kubernetes, and from --network-api-server"
+    )]
+    UnknownApiServer {
+        /// Name of the rule.
+        rule: String,
+    },
+}
+
+impl Unrenderable {
+    /// Stable name for conditions.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownClusterRanges { .. } => "UnknownClusterRanges",
+            Self::UnknownApiServer { .. } => "UnknownApiServer",
+        }
+    }
 }
 
 /// Renders an intent.
@@ -129,7 +149,25 @@ fn rules(
                     to.extend(external_peers(rule, cidrs, except, (namespace, facts), findings));
                 }
                 Peer::Dns => rendered.push(dns_rule(facts)),
+                Peer::ApiServer => rendered.extend(api_server_rules(known_api_server(rule, facts)?)),
+                Peer::Webhooks => {
+                    let addresses: BTreeSet<IpNet> =
+                        known_api_server(rule, facts)?.api_endpoints.iter().map(|(it, _)| IpNet::from(*it)).collect();
+                    to.extend(addresses.into_iter().map(|address| ip_block(address, &BTreeSet::new())));
+                }
+                Peer::Any => {}
             }
+        }
+        if rule.peers.contains(&Peer::Any) {
+            findings.push(Finding {
+                id: format!("OpenToAll/{namespace}/{}", rule.name),
+                message: format!(
+                    "rule {:?} is about everybody, inside and outside of the cluster: `any: true`",
+                    rule.name
+                ),
+            });
+            rendered.push(NetworkPolicyEgressRule { to: None, ports: wire_ports(&rule.ports) });
+            continue;
         }
         // A rule without peers would allow everything.
         if !to.is_empty() {
@@ -168,6 +206,25 @@ fn dns_rule(facts: &Facts) -> NetworkPolicyEgressRule {
     to.extend(addresses.into_iter().map(|address| ip_block(IpNet::from(address), &BTreeSet::new())));
     let ports = [(Protocol::TCP, 53, None), (Protocol::UDP, 53, None)];
     NetworkPolicyEgressRule { to: Some(to), ports: wire_ports(&Ports::Listed(ports.into())) }
+}
+
+fn known_api_server<'f>(rule: &Rule, facts: &'f Facts) -> Result<&'f Facts, Unrenderable> {
+    if facts.api_endpoints.is_empty() {
+        return Err(Unrenderable::UnknownApiServer { rule: rule.name.clone() });
+    }
+    Ok(facts)
+}
+
+/// A rule for each port on which the API server and its Service answer.
+fn api_server_rules(facts: &Facts) -> impl Iterator<Item = NetworkPolicyEgressRule> {
+    let mut by_port: BTreeMap<u16, BTreeSet<IpNet>> = BTreeMap::new();
+    for (address, port) in facts.api_endpoints.iter().chain(&facts.api_service) {
+        by_port.entry(*port).or_default().insert(IpNet::from(*address));
+    }
+    by_port.into_iter().map(|(port, addresses)| NetworkPolicyEgressRule {
+        to: Some(addresses.into_iter().map(|address| ip_block(address, &BTreeSet::new())).collect()),
+        ports: wire_ports(&Ports::Listed([(Protocol::TCP, port, None)].into())),
+    })
 }
 
 fn external_peers(

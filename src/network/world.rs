@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use rampart_reach::{ContainerPort, Namespace, Pod, Policy};
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,25 +22,27 @@ pub struct World {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Metadata {
-    namespace: Option<String>,
-    name: Option<String>,
-    generate_name: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
+pub(super) struct Metadata {
+    pub(super) namespace: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) generate_name: Option<String>,
+    pub(super) labels: Option<BTreeMap<String, String>>,
 }
 
 /// What matters of an object that is or holds a pod.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Written {
-    metadata: Metadata,
-    spec: Option<Spec>,
+pub(super) struct Written {
+    pub(super) metadata: Metadata,
+    pub(super) spec: Option<Spec>,
     status: Option<Status>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Spec {
+pub(super) struct Spec {
+    pub(super) service_account_name: Option<String>,
+    pub(super) automount_service_account_token: Option<bool>,
     host_network: Option<bool>,
     containers: Option<Vec<Container>>,
     init_containers: Option<Vec<Container>>,
@@ -112,8 +115,14 @@ impl World {
     }
 }
 
+/// A NetworkPolicy as the analysis understands it; `None` for one that no API server takes.
+#[must_use]
+pub fn understood(policy: &NetworkPolicy) -> Option<Policy> {
+    serde_json::from_value(serde_json::to_value(policy).ok()?).ok()
+}
+
 /// `None` for a pod that has finished: it talks to nobody any more.
-fn pod(named: Metadata, written: Written, namespace: &str) -> Option<Pod> {
+pub(super) fn pod(named: Metadata, written: Written, namespace: &str) -> Option<Pod> {
     let (spec, status) = (written.spec.unwrap_or_default(), written.status.unwrap_or_default());
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;

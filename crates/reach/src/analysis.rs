@@ -150,13 +150,18 @@ impl<'i> Analysis<'i> {
 
     /// Whether a connection is allowed. One of a pod with itself always is, and port 0 is none.
     #[must_use]
-    pub fn verdict(&self, from: End, to: End, (protocol, port): (Protocol, u16)) -> Verdict {
+    pub fn verdict(&self, from: End, to: End, port: (Protocol, u16)) -> Verdict {
+        self.verdict_at(from, to, port, Time::After)
+    }
+
+    /// Before a change, policies that isolate are not named.
+    pub(crate) fn verdict_at(&self, from: End, to: End, (protocol, port): (Protocol, u16), time: Time) -> Verdict {
         if from == to {
             return Verdict { allowed: true, by: vec![] };
         }
         let places = (self.place(from), self.place(to), self.cuts.port(protocol, port));
         let (Some(from), Some(to), Some(port)) = places else { return Verdict { allowed: false, by: vec![] } };
-        let (out, into) = (self.egress.decide(from, to, port), self.ingress.decide(to, from, port));
+        let (out, into) = (self.egress.decide(from, to, port, time), self.ingress.decide(to, from, port, time));
         let allowed = out.allowed && into.allowed;
         // Who denies is named, not who would allow.
         let by = [out, into].into_iter().filter(|side| allowed || !side.allowed).flat_map(|side| side.by);
@@ -233,14 +238,14 @@ impl Side {
     }
 
     /// What this side says of a connection of an end with another.
-    fn decide(&self, end: usize, peer: usize, port: usize) -> Verdict {
-        if self.open(Time::After).contains(end) {
+    fn decide(&self, end: usize, peer: usize, port: usize, time: Time) -> Verdict {
+        if self.open(time).contains(end) {
             return Verdict { allowed: true, by: vec![] };
         }
         let has = |bits: &Bits, place: usize| bits.as_ref().is_none_or(|it| it.contains(place));
         let rules = self.about.get(end).iter().filter_map(|rule| self.rules.get(*rule));
         let mut by: Vec<Decided> = rules
-            .filter(|it| Time::After.has(it.only) && has(&it.ports, port) && has(&it.peers, peer))
+            .filter(|it| time.has(it.only) && has(&it.ports, port) && has(&it.peers, peer))
             .map(|it| it.decided_by)
             .collect();
         let allowed = !by.is_empty();

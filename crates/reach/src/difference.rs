@@ -3,7 +3,7 @@
 use fixedbitset::FixedBitSet;
 
 use crate::{
-    AddressRange, Analysis, Direction, Index, Policy, PortRange, Reach,
+    AddressRange, Analysis, Cuts, Direction, End, Index, Policy, PortRange, Protocol, Reach, Verdict,
     analysis::{Only, Time},
 };
 
@@ -59,6 +59,76 @@ pub enum Place {
     Addresses(AddressRange),
 }
 
+/// Some policies are removed and others added, while the rest is kept.
+#[derive(Debug)]
+pub struct Change<'i> {
+    /// What is there before, after, or both.
+    both: Analysis<'i>,
+    /// Classes that a policy which goes or comes isolates, by direction.
+    affected: [FixedBitSet; 2],
+}
+
+impl<'i> Change<'i> {
+    /// A change of policies on the pods of an index.
+    #[must_use]
+    pub fn new(index: &'i Index, kept: &[&Policy], removed: &[&Policy], added: &[&Policy]) -> Self {
+        let kept = kept.iter().map(|policy| (*policy, None));
+        let before = removed.iter().map(|policy| (*policy, Some(Time::Before)));
+        let after = added.iter().map(|policy| (*policy, Some(Time::After)));
+        let policies: Vec<(&Policy, Only)> = kept.chain(before).chain(after).collect();
+        let both = Analysis::of(index, &policies);
+        let mut affected = [Direction::Ingress, Direction::Egress].map(|_| FixedBitSet::with_capacity(both.ends()));
+        for policy in removed.iter().chain(added) {
+            let selected = index.in_namespace(&policy.namespace, &policy.pods);
+            let [ingress, egress] = &mut affected;
+            for (bits, rules) in [(ingress, &policy.ingress), (egress, &policy.egress)] {
+                if rules.is_some() {
+                    bits.extend(selected.iter().copied());
+                }
+            }
+        }
+        Self { both, affected }
+    }
+
+    /// Where ports and addresses are cut.
+    #[must_use]
+    pub const fn cuts(&self) -> &Cuts {
+        self.both.cuts()
+    }
+
+    /// Whether a connection was allowed before the change.
+    #[must_use]
+    pub fn was_allowed(&self, from: End, to: End, port: (Protocol, u16)) -> bool {
+        self.both.verdict_at(from, to, port, Time::Before).allowed
+    }
+
+    /// What is decided about a connection after the change. Policies are told by their places: first those that are
+    /// kept, then those that go, then those that come.
+    #[must_use]
+    pub fn verdict(&self, from: End, to: End, port: (Protocol, u16)) -> Verdict {
+        self.both.verdict(from, to, port)
+    }
+
+    /// What it changes.
+    #[must_use]
+    pub fn difference(&self) -> Difference {
+        let Self { both, affected: [ingress, egress] } = self;
+        let mut difference = Difference::default();
+        // Pairs with an end whose ingress changes are counted from there.
+        let none = FixedBitSet::new();
+        for (ends, direction, counted) in [(ingress, Direction::Ingress, &none), (egress, Direction::Egress, ingress)] {
+            for end in ends.ones() {
+                let [before, now] = [Time::Before, Time::After].map(|time| both.reach_at(end, direction, time));
+                let lost = without(&before, &now, counted);
+                let gained = without(&now, &before, counted);
+                both.add(&mut difference.newly_denied, (end, direction), &lost);
+                both.add(&mut difference.newly_allowed, (end, direction), &gained);
+            }
+        }
+        difference
+    }
+}
+
 impl Analysis<'_> {
     /// How many pairs of pods can talk.
     #[must_use]
@@ -88,42 +158,6 @@ impl Analysis<'_> {
         let others: u64 = ends.ones().take_while(|end| *end < self.index().classes().len()).map(of).sum();
         let itself = if ends.contains(class) { own } else { 0 };
         own.saturating_mul(others).saturating_sub(itself)
-    }
-
-    /// What changes when some policies are removed and others added, while the rest is kept.
-    #[must_use]
-    pub fn difference(index: &Index, kept: &[&Policy], removed: &[&Policy], added: &[&Policy]) -> Difference {
-        let kept = kept.iter().map(|policy| (*policy, None));
-        let before = removed.iter().map(|policy| (*policy, Some(Time::Before)));
-        let after = added.iter().map(|policy| (*policy, Some(Time::After)));
-        let policies: Vec<(&Policy, Only)> = kept.chain(before).chain(after).collect();
-        let both = Analysis::of(index, &policies);
-        let mut affected = [Direction::Ingress, Direction::Egress].map(|_| FixedBitSet::with_capacity(both.ends()));
-        for policy in removed.iter().chain(added) {
-            let selected = index.in_namespace(&policy.namespace, &policy.pods);
-            let [ingress, egress] = &mut affected;
-            for (bits, rules) in [(ingress, &policy.ingress), (egress, &policy.egress)] {
-                if rules.is_some() {
-                    bits.extend(selected.iter().copied());
-                }
-            }
-        }
-        let [ingress, egress] = affected;
-        let mut difference = Difference::default();
-        // Pairs with an end whose ingress changes are counted from there.
-        let none = FixedBitSet::new();
-        for (ends, direction, counted) in
-            [(&ingress, Direction::Ingress, &none), (&egress, Direction::Egress, &ingress)]
-        {
-            for end in ends.ones() {
-                let [before, now] = [Time::Before, Time::After].map(|time| both.reach_at(end, direction, time));
-                let lost = without(&before, &now, counted);
-                let gained = without(&now, &before, counted);
-                both.add(&mut difference.newly_denied, (end, direction), &lost);
-                both.add(&mut difference.newly_allowed, (end, direction), &gained);
-            }
-        }
-        difference
     }
 
     fn ends(&self) -> usize {

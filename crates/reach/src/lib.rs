@@ -39,7 +39,7 @@ mod wire;
 pub use analysis::{Analysis, Decided, Direction, Reach, Verdict};
 pub use cluster::{ContainerPort, End, IpBlocks, Namespace, Pod};
 pub use cuts::{AddressRange, Cuts, PortRange};
-pub use difference::{Difference, Flow, Flows, Place, Totals};
+pub use difference::{Change, Difference, Flow, Flows, Place, Totals};
 pub use index::Index;
 pub use policy::{Invalid, Peer, Policy, Ports, Protocol, Rule, Which};
 pub use selector::{Operator, Requirement, Selector, covers};

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use rampart_reach::{
-    Analysis, Direction, End, Index, IpBlocks, Namespace, Place, Pod, Policy, PortRange, Protocol, Totals,
+    Analysis, Change, Direction, End, Index, IpBlocks, Namespace, Place, Pod, Policy, PortRange, Protocol, Totals,
 };
 use rand::{Rng, RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use serde_json::{Value, json};
@@ -343,7 +343,8 @@ fn what_a_change_changes_is_what_differs_pair_by_pair() {
         let [was, is] = [&before, &after].map(|all| Analysis::new(&index, all));
         let kept: Vec<&Policy> = before.iter().skip(1).collect();
         let removed: Vec<&Policy> = removed.iter().collect();
-        let difference = Analysis::difference(&index, &kept, &removed, &[&added]);
+        let change = Change::new(&index, &kept, &removed, &[&added]);
+        let difference = change.difference();
         // Where either cuts.
         let both = before.iter().chain(&after).cloned().collect::<Vec<_>>();
         let both = Analysis::new(&index, &both);
@@ -358,6 +359,12 @@ fn what_a_change_changes_is_what_differs_pair_by_pair() {
                 let on = |analysis: &Analysis<'_>, port: &PortRange| {
                     analysis.verdict(*from, *to, (port.protocol, port.first)).allowed
                 };
+                for port in cuts.ports() {
+                    let asked = (*from, *to, (port.protocol, port.first));
+                    let told =
+                        (change.was_allowed(asked.0, asked.1, asked.2), change.verdict(asked.0, asked.1, asked.2));
+                    assert_eq!((told.0, told.1.allowed), (on(&was, port), on(&is, port)), "{asked:?}");
+                }
                 denied += u64::from(cuts.ports().iter().any(|port| on(&was, port) && !on(&is, port)));
                 allowed += u64::from(cuts.ports().iter().any(|port| !on(&was, port) && on(&is, port)));
             }

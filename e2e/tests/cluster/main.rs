@@ -17,6 +17,7 @@ mod kills;
 mod lifecycle;
 mod network;
 mod preview;
+mod preview_network;
 mod psa;
 mod psa_live;
 mod render;
@@ -116,6 +117,7 @@ fn main() -> ExitCode {
     import::tests(&mut tests);
     render::tests(&mut tests);
     preview::tests(&mut tests);
+    preview_network::tests(&mut tests);
     drill::tests(&mut tests);
     scan::tests(&mut tests);
     exceptions::tests(&mut tests);

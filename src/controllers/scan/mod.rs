@@ -23,11 +23,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Roots};
+use super::{Context, Residents, Roots};
 use crate::{
     api::{Enforcer, HardeningStatus, SecurityPolicy},
     cluster::{client::PAGE, leader::Leadership, policy_index::PolicyIndex},
     hardening::{Counted, Kept, Owners, Report, Scan},
+    network::Resident,
     runtime::{clock, readiness::Gate, tasks::Tasks},
 };
 
@@ -47,6 +48,7 @@ pub type Known = Option<Arc<Report>>;
 pub struct Scanner {
     context: Context,
     index: PolicyIndex,
+    residents: Residents,
     scan: Scan,
     owners: Owners,
     /// Pods of a list that is under way.
@@ -72,12 +74,24 @@ impl Scanner {
         (index, synced): (PolicyIndex, Gate),
         leadership: Leadership,
         tasks: &mut Tasks,
-    ) -> watch::Receiver<Known> {
+    ) -> (watch::Receiver<Known>, Residents) {
         let (known, follow) = watch::channel(None);
+        let residents = Residents::new(index.clone());
         let (scan, owners, listing, told) = (Scan::default(), Owners::new(), BTreeSet::new(), Told::default());
-        let scanner = Self { context: context.clone(), index, scan, owners, listing, listed: false, known, told };
+        let of_scan = residents.clone();
+        let scanner = Self {
+            context: context.clone(),
+            index,
+            residents: of_scan,
+            scan,
+            owners,
+            listing,
+            listed: false,
+            known,
+            told,
+        };
         tasks.spawn("scan", scanner.run(synced, leadership));
-        follow
+        (follow, residents)
     }
 
     async fn run(mut self, synced: Gate, mut leadership: Leadership) -> anyhow::Result<()> {
@@ -139,12 +153,15 @@ impl Scanner {
                 self.put(pod);
             }
             Ok(watcher::Event::InitDone) => {
-                self.scan.retain(&std::mem::take(&mut self.listing));
+                let listing = std::mem::take(&mut self.listing);
+                self.scan.retain(&listing);
+                self.residents.listed(&listing);
                 self.listed = true;
             }
             Ok(watcher::Event::Apply(pod)) => self.put(pod),
             Ok(watcher::Event::Delete(pod)) => {
                 self.scan.remove(&pod.namespace().unwrap_or_default(), &pod.name_any());
+                self.residents.put((pod.namespace().unwrap_or_default(), pod.name_any()), None);
             }
             Err(error) => tracing::warn!(%error, "the watch of pods failed and is being restarted"),
         }
@@ -152,6 +169,7 @@ impl Scanner {
 
     fn put(&mut self, pod: DynamicObject) {
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+        self.residents.put((namespace.clone(), name.clone()), Resident::of(&pod.metadata, &pod.data));
         let kept = Kept::of(&pod.metadata, pod.data);
         self.scan.put(&namespace, &name, kept, &self.index.known(), clock::now());
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, hint::black_box, process::Command, time::Instan
 
 use anyhow::{Context as _, Result, ensure};
 use rampart_e2e::judges;
-use rampart_reach::{Analysis, ContainerPort, End, Index, IpBlocks, Namespace, Pod, Policy, Protocol};
+use rampart_reach::{Analysis, Change, ContainerPort, End, Index, IpBlocks, Namespace, Pod, Policy, Protocol};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -183,7 +183,7 @@ fn preview(index: &Index, policies: &[Policy], nth: usize) -> Result<f64> {
     changed.name.clone_from(&old.name);
     let began = Instant::now();
     let kept: Vec<&Policy> = policies.iter().filter(|policy| *policy != old).collect();
-    let difference = Analysis::difference(index, &kept, &[old], &[&changed]);
+    let difference = Change::new(index, &kept, &[old], &[&changed]).difference();
     let milliseconds = began.elapsed().as_secs_f64() * 1e3;
     ensure!(difference.newly_allowed.pairs > 0, "the change changes nothing");
     Ok(milliseconds)

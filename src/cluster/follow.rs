@@ -10,14 +10,14 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::cluster::client::PAGE;
+use super::client::PAGE;
 
 /// Namespace and name.
-pub(super) type Key = (String, String);
+pub type Key = (String, String);
 
 /// Follows a kind for ever. `read` says what an object says, given what it said before; `changed` is told
 /// of one that changed, or of all after a list.
-pub(super) async fn follow<K, V>(
+pub async fn follow<K, V>(
     api: Api<K>,
     read: impl Fn(&K, Option<&V>) -> Option<V>,
     changed: impl Fn(&BTreeMap<Key, V>, Option<&Key>),

@@ -1,0 +1,273 @@
+//! Network intent: what pods of a namespace may talk to, and what is true of it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Network intent: which pods, which directions become deny by default, and what is then allowed.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.mode == 'Disabled' || !('Egress' in self.isolate) || (has(self.allowNoDns) && self.allowNoDns) || (has(self.egress) && self.egress.exists(rule, rule.peers.exists(peer, has(peer.entity) && peer.entity == 'DNS')))")
+        .message("isolating Egress without a rule for `entity: DNS` cuts the pods off from name resolution: add one, or set allowNoDns: true"),
+    validation = Rule::new("!has(self.ingress) || self.ingress.size() == 0 || 'Ingress' in self.isolate")
+        .message("ingress rules need Ingress in isolate: without it everything is allowed anyway"),
+    validation = Rule::new("!has(self.egress) || self.egress.size() == 0 || 'Egress' in self.isolate")
+        .message("egress rules need Egress in isolate: without it everything is allowed anyway")
+)]
+pub struct Network {
+    /// Preview says in status what would change, and changes nothing: what Enforce rendered before stays
+    /// as it is. Enforce renders and keeps NetworkPolicies, unless that would break something which
+    /// acknowledge does not list. Disabled removes what was rendered.
+    #[serde(default)]
+    pub mode: NetworkMode,
+    /// The pods that this intent is about; `{}` selects every pod of the namespace.
+    pub pod_selector: LabelSelector,
+    /// Directions that become deny by default for these pods.
+    #[schemars(length(min = 1, max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub isolate: Vec<Direction>,
+    /// Who may reach these pods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 25))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub ingress: Vec<NetworkRule>,
+    /// Whom these pods may reach.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 25))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub egress: Vec<NetworkRule>,
+    /// Both ends of a connection must allow it. Report lists, in status, the peers in this namespace
+    /// whose own side this policy does not open; Generate opens it for them, where another policy
+    /// already isolates them. A half that would newly isolate its pods is never generated.
+    #[serde(default)]
+    pub reciprocal: Reciprocal,
+    /// Says that isolating Egress without name resolution is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_no_dns: Option<bool>,
+    /// Ids of findings in status that tell of something which Enforce would break, and that are meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 400)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub acknowledge: Vec<String>,
+}
+
+/// Whether NetworkPolicies are rendered.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NetworkMode {
+    /// None are, and what was rendered is removed.
+    Disabled,
+    /// Status says what would change; nothing is written or removed.
+    #[default]
+    Preview,
+    /// They are rendered and kept.
+    Enforce,
+}
+
+/// A direction of traffic, seen from the selected pods.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Direction {
+    /// Towards the pods.
+    Ingress,
+    /// From the pods.
+    Egress,
+}
+
+/// What to do about the other end of a connection.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reciprocal {
+    /// Say in status what is not opened.
+    #[default]
+    Report,
+    /// Open it.
+    Generate,
+}
+
+/// One thing that is allowed: these peers, on these ports.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.ports) != (has(self.anyPort) && self.anyPort) || (!has(self.ports) && self.peers.all(peer, has(peer.entity) && peer.entity in ['DNS', 'APIServer']))")
+        .message("a rule needs either ports or anyPort: true (only the entities DNS and APIServer bring their own ports)")
+)]
+pub struct NetworkRule {
+    /// Name of the rule, unique in its direction; status and messages use it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The other ends.
+    #[schemars(length(min = 1, max = 16))]
+    pub peers: Vec<Peer>,
+    /// Ports of the destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    pub ports: Option<Vec<Port>>,
+    /// Allows every port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any_port: Option<bool>,
+}
+
+/// The other end of a connection; exactly one field is set.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[has(self.pods), has(self.external), has(self.entity), has(self.any)].filter(set, set).size() == 1")
+        .message("a peer is exactly one of pods, external, entity and any"),
+    validation = Rule::new("!has(self.any) || self.any").message("any is true or absent")
+)]
+pub struct Peer {
+    /// Pods of this or other namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<Pods>,
+    /// Addresses outside the cluster. The cluster's own ranges and the metadata address of clouds are
+    /// always excepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
+    /// Something that every cluster has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entity: Option<Entity>,
+    /// Everybody: every pod, every node and every address. Status lists it as a finding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any: Option<bool>,
+}
+
+/// Pods, by their labels.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!(has(self.namespaces) && has(self.namespaceSelector))")
+        .message("name the namespaces or select them, not both")
+)]
+pub struct Pods {
+    /// Which pods; `{}` selects all.
+    pub selector: LabelSelector,
+    /// Namespaces by name; without it and without namespaceSelector, the policy's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 63)))]
+    pub namespaces: Option<Vec<String>>,
+    /// Namespaces by label; `{}` selects all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+}
+
+/// Address ranges outside the cluster.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct External {
+    /// The ranges, such as `0.0.0.0/0`.
+    #[schemars(length(min = 1, max = 16), inner(length(max = 43)))]
+    #[x_kube(validation = Rule::new("self.all(cidr, isCIDR(cidr))").message("cidrs must be address ranges such as 10.0.0.0/8"))]
+    pub cidrs: Vec<String>,
+    /// Ranges inside them that are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 43)))]
+    #[x_kube(validation = Rule::new("self.all(cidr, isCIDR(cidr))").message("except must be address ranges such as 10.0.0.0/8"))]
+    pub except: Vec<String>,
+}
+
+/// Something that every cluster has.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entity {
+    /// The cluster's name servers, on port 53 over UDP and TCP. A peer of egress.
+    DNS,
+    /// The API server, at its own addresses and at its Service, on its own ports. A peer of egress.
+    APIServer,
+    /// The API server where it calls an admission webhook, a converter or an aggregated API. A peer of ingress.
+    Webhooks,
+    /// Every pod of the policy's own namespace.
+    SameNamespace,
+}
+
+/// A port, or a range of them.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.endPort) || self.endPort >= self.port").message("endPort must not be below port"))]
+pub struct Port {
+    /// Protocol.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The port, or the first of a range.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// The last port of a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub end_port: Option<i32>,
+}
+
+/// A transport protocol.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    TCP,
+    /// UDP.
+    UDP,
+    /// SCTP.
+    SCTP,
+}
+
+/// What is true of a network intent.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkStatus {
+    /// Pods that the intent is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected_pods: Option<i64>,
+    /// What the NetworkPolicies of this intent would change, or, while Enforce is refused, would break.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<NetworkPreview>,
+    /// NetworkPolicies that are rendered and kept, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub rendered: Vec<String>,
+    /// NetworkPolicies of others that allow pods of this intent more than it does, at most 20 by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub widened_by: Vec<String>,
+    /// What the author should know, at most 50; `acknowledge` lists ids of those that Enforce would break.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub findings: Vec<Finding>,
+}
+
+/// What would change between the NetworkPolicies that are there and those of an intent.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkPreview {
+    /// Pairs that could talk on some port, and could not any more: two pods, or a pod and a range of addresses
+    /// outside.
+    pub newly_denied: i64,
+    /// Pairs that can't talk on some port, and could.
+    pub newly_allowed: i64,
+    /// Some of them, at most 20: first of those that would be denied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub samples: Vec<NetworkFlow>,
+}
+
+/// A connection that would be decided otherwise.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkFlow {
+    /// From: `<namespace>/<pod>`, or a range of addresses.
+    pub src: String,
+    /// To: `<namespace>/<pod>`, or a range of addresses.
+    pub dst: String,
+    /// Ports of the destination: `443/TCP`, `8000-8999/TCP`, or `any`.
+    pub port: String,
+    /// Whether it would be allowed.
+    pub allowed: bool,
+    /// What would decide.
+    pub why: String,
+}
+
+/// Something the author of a network intent should know.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// Stable id: `<Reason>/<namespace>/<name>`.
+    pub id: String,
+    /// For people.
+    pub message: String,
+}

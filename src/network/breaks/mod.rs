@@ -1,0 +1,91 @@
+//! What NetworkPolicies would break: a file a check. Each looks at connections that a change takes away, and that
+//! something in the cluster is known to need.
+//!
+//! Probes are safe: the node of a pod always reaches it (`networking.k8s.io/v1`, NetworkPolicy).
+
+mod api_server;
+mod backends;
+mod dns;
+mod scrapes;
+mod webhooks;
+
+use rampart_reach::{Change, End, Pod, Protocol};
+
+use super::{Facts, Population, Surroundings, surroundings::Name};
+use crate::api::Finding;
+
+/// What is looked at.
+pub struct View<'v> {
+    /// The change of policies.
+    pub change: &'v Change<'v>,
+    /// The pods.
+    pub population: &'v Population,
+    /// The pods that the intent is about, by their places.
+    pub selected: &'v [usize],
+    /// What depends on who may reach them.
+    pub around: &'v Surroundings,
+    /// What is known of the cluster.
+    pub facts: &'v Facts,
+    /// The policy: namespace and name.
+    pub policy: (&'v str, &'v str),
+    /// Whether isolation without name resolution is meant.
+    pub allow_no_dns: bool,
+}
+
+/// Everything that a change would break, in the order of the ids.
+#[must_use]
+pub fn breaks(view: &View<'_>) -> Vec<Finding> {
+    let checks = [webhooks::find, backends::find, scrapes::find, dns::find, api_server::find];
+    let mut found: Vec<Finding> = checks.iter().flat_map(|find| find(view)).collect();
+    found.sort();
+    found.dedup_by(|one, other| one.id == other.id);
+    found
+}
+
+impl View<'_> {
+    /// Whether a change takes a connection away.
+    fn loses(&self, from: End, to: End, port: (Protocol, u16)) -> bool {
+        self.change.was_allowed(from, to, port) && !self.change.verdict(from, to, port).allowed
+    }
+
+    /// Whether one end could reach another by one of these ways, and can by none after the change.
+    fn loses_all(&self, ways: impl Iterator<Item = (End, End, (Protocol, u16))>) -> bool {
+        let (mut before, mut after) = (false, false);
+        for (from, to, port) in ways {
+            before |= self.change.was_allowed(from, to, port);
+            after |= self.change.verdict(from, to, port).allowed;
+        }
+        before && !after
+    }
+
+    /// The selected pods, with their places.
+    fn pods(&self) -> impl Iterator<Item = (usize, &Pod)> {
+        self.selected.iter().filter_map(|place| Some((*place, self.population.index.pods().get(*place)?)))
+    }
+
+    /// Selected pods behind a Service, and the ports on which it leads to them: all, or of one port of it.
+    fn behind<'a>(&'a self, (namespace, name): &'a Name, only: Option<u16>) -> Vec<(End, (Protocol, u16))> {
+        let Some(service) = self.around.services.get(&(namespace.clone(), name.clone())) else { return vec![] };
+        let pods = self.pods().filter(|(_, pod)| pod.namespace == *namespace && service.selects(pod));
+        let ports = || service.ports.iter().filter(|port| only.is_none_or(|only| only == port.port));
+        pods.flat_map(|(place, pod)| ports().filter_map(move |port| Some((End::Pod(place), port.of(pod)?)))).collect()
+    }
+
+    /// One pod of each class in other namespaces.
+    fn strangers(&self) -> impl Iterator<Item = End> {
+        let index = &self.population.index;
+        let first = index.classes().iter().filter_map(|pods| pods.first().copied());
+        first.filter(|place| index.pods().get(*place).is_some_and(|pod| pod.namespace != self.policy.0)).map(End::Pod)
+    }
+
+    /// An address of each range outside of the cluster that policies tell apart.
+    fn outside(&self) -> impl Iterator<Item = End> {
+        let ranges = self.change.cuts().addresses().iter().map(|range| range.first);
+        let inside = |address: &std::net::IpAddr| self.facts.cluster_ranges.iter().any(|range| range.contains(address));
+        ranges.filter(move |address| !inside(address)).map(End::Address)
+    }
+}
+
+fn finding(reason: &str, namespace: &str, name: &str, message: String) -> Finding {
+    Finding { id: format!("{reason}/{namespace}/{name}"), message }
+}

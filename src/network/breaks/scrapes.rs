@@ -1,0 +1,36 @@
+//! Metrics that nobody could read any more.
+
+use rampart_reach::{End, Protocol};
+
+use super::{View, finding};
+use crate::api::Finding;
+
+/// What Prometheus' pods are called by its operator and by its charts (Kubernetes' recommended labels).
+const PROMETHEUS: (&str, &str) = ("app.kubernetes.io/name", "prometheus");
+
+pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
+    let scraped = view.pods().filter_map(|(place, _)| Some((place, view.population.needs.get(place)?.scraped?)));
+    let scraped: Vec<(usize, u16)> = scraped.collect();
+    if scraped.is_empty() {
+        return vec![];
+    }
+    let index = &view.population.index;
+    let is_prometheus = |place: &usize| {
+        let pod = index.pods().get(*place);
+        pod.is_some_and(|pod| pod.labels.get(PROMETHEUS.0).is_some_and(|name| name == PROMETHEUS.1))
+    };
+    let classes = index.classes().iter().filter_map(|pods| pods.first());
+    let known: Vec<End> = classes.filter(|place| is_prometheus(place)).map(|place| End::Pod(*place)).collect();
+    let readers: Vec<End> = if known.is_empty() { view.strangers().collect() } else { known };
+    let lost = |(place, port): &&(usize, u16)| {
+        view.loses_all(readers.iter().map(|reader| (*reader, End::Pod(*place), (Protocol::TCP, *port))))
+    };
+    let lost: Vec<&(usize, u16)> = scraped.iter().filter(lost).collect();
+    let Some((_, port)) = lost.first() else { return vec![] };
+    let message = format!(
+        "the metrics of {} pods, such as on port {port}, could not be read from another namespace any more: allow \
+         ingress from the pods of the monitoring",
+        lost.len()
+    );
+    vec![finding("ScrapeBlocked", view.policy.0, view.policy.1, message)]
+}

@@ -1,0 +1,133 @@
+//! What of a cluster depends on who may reach pods: Services, Ingresses and admission webhooks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::{
+    api::{
+        admissionregistration::v1::{
+            MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
+        },
+        core::v1,
+        networking::v1::{Ingress, IngressBackend},
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use rampart_reach::{Pod, Protocol};
+
+/// Namespace and name.
+pub type Name = (String, String);
+
+/// What depends on who may reach pods.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Services that select pods.
+    pub services: BTreeMap<Name, Service>,
+    /// By Ingress, the Services that it leads to.
+    pub ingresses: BTreeMap<Name, BTreeSet<Name>>,
+    /// By kind and name of a webhook configuration, the Services that the API server calls, and on what port.
+    pub webhooks: BTreeMap<Name, BTreeSet<(Name, u16)>>,
+}
+
+/// A Service that selects pods.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Labels of its pods.
+    pub selector: BTreeMap<String, String>,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+    /// Whether it is there for callers outside: `LoadBalancer` or `NodePort`.
+    pub is_outward: bool,
+}
+
+/// A port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name; empty where it has none.
+    pub name: String,
+    /// Its number.
+    pub port: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// The port of the pods.
+    pub target: Target,
+}
+
+/// The port of a pod that a Service leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// By number.
+    Number(u16),
+    /// What a container calls so.
+    Named(String),
+}
+
+impl Service {
+    /// `None` for one that selects no pods.
+    #[must_use]
+    pub fn of(service: &v1::Service) -> Option<Self> {
+        let spec = service.spec.as_ref()?;
+        let selector = spec.selector.clone().filter(|selector| !selector.is_empty())?;
+        let ports = spec.ports.iter().flatten().filter_map(|port| {
+            let number = u16::try_from(port.port).ok()?;
+            let target = match &port.target_port {
+                Some(IntOrString::String(name)) => Target::Named(name.clone()),
+                Some(IntOrString::Int(target)) if *target != 0 => Target::Number(u16::try_from(*target).ok()?),
+                _ => Target::Number(number),
+            };
+            let protocol = port.protocol.as_deref().unwrap_or("TCP").parse().ok()?;
+            Some(ServicePort { name: port.name.clone().unwrap_or_default(), port: number, protocol, target })
+        });
+        let is_outward = matches!(spec.type_.as_deref(), Some("LoadBalancer" | "NodePort"));
+        Some(Self { selector, ports: ports.collect(), is_outward })
+    }
+
+    /// Whether it selects a pod of its namespace.
+    #[must_use]
+    pub fn selects(&self, pod: &Pod) -> bool {
+        self.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+    }
+}
+
+impl ServicePort {
+    /// The port of a pod that it leads to, if the pod has it.
+    #[must_use]
+    pub fn of(&self, pod: &Pod) -> Option<(Protocol, u16)> {
+        match &self.target {
+            Target::Number(number) => Some((self.protocol, *number)),
+            Target::Named(name) => {
+                let named = pod.ports.iter().find(|port| port.name == *name && port.protocol == self.protocol)?;
+                Some((self.protocol, named.port))
+            }
+        }
+    }
+}
+
+/// The Services that an Ingress leads to.
+#[must_use]
+pub fn backends(ingress: &Ingress) -> BTreeSet<Name> {
+    let namespace = ingress.metadata.namespace.clone().unwrap_or_default();
+    let Some(spec) = &ingress.spec else { return BTreeSet::new() };
+    let paths = spec.rules.iter().flatten().filter_map(|rule| rule.http.as_ref()).flat_map(|http| &http.paths);
+    let all = paths.map(|path| &path.backend).chain(&spec.default_backend);
+    let name = |backend: &IngressBackend| Some((namespace.clone(), backend.service.as_ref()?.name.clone()));
+    all.filter_map(name).collect()
+}
+
+/// The Services that a ValidatingWebhookConfiguration names.
+#[must_use]
+pub fn validated_by(configuration: &ValidatingWebhookConfiguration) -> BTreeSet<(Name, u16)> {
+    called(configuration.webhooks.iter().flatten().map(|webhook| &webhook.client_config))
+}
+
+/// The Services that a MutatingWebhookConfiguration names.
+#[must_use]
+pub fn mutated_by(configuration: &MutatingWebhookConfiguration) -> BTreeSet<(Name, u16)> {
+    called(configuration.webhooks.iter().flatten().map(|webhook| &webhook.client_config))
+}
+
+fn called<'c>(clients: impl Iterator<Item = &'c WebhookClientConfig>) -> BTreeSet<(Name, u16)> {
+    let services = clients.filter_map(|client| client.service.as_ref());
+    // `ServiceReference`: 443 where it says nothing.
+    let port = |port: Option<i32>| port.map_or(Ok(443), u16::try_from).unwrap_or_default();
+    services.map(|it| ((it.namespace.clone(), it.name.clone()), port(it.port))).collect()
+}

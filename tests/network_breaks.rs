@@ -1,0 +1,127 @@
+//! What an intent would break, and what it would not.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    reason = "tests fail by panicking, and cases are values"
+)]
+
+use rampart::{
+    api::Network,
+    network::{Facts, Intent, Population, Resident, Service, Surroundings, View, breaks, render, understood},
+};
+use rampart_reach::{Change, Policy};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+fn resident(namespace: &str, labels: &Value, annotations: &Value, spec: &Value) -> Resident {
+    let metadata = json!({"namespace": namespace, "name": labels["app"], "labels": labels, "annotations": annotations});
+    Resident::of(&serde_json::from_value(metadata).unwrap(), &json!({"spec": spec})).unwrap()
+}
+
+fn population() -> Population {
+    let ports = json!({"containers": [{"name": "c", "ports": [{"name": "http", "containerPort": 8000}]}],
+        "serviceAccountName": "caller"});
+    let (none, scraped) = (json!({}), json!({"prometheus.io/scrape": "true", "prometheus.io/port": "9100"}));
+    let pods = [
+        resident("shop", &json!({"app": "web"}), &scraped, &ports),
+        resident("shop", &json!({"app": "db"}), &none, &none),
+        resident("edge", &json!({"app": "proxy"}), &none, &none),
+        resident("kube-system", &json!({"app": "dns", "k8s-app": "kube-dns"}), &none, &none),
+        resident("monitoring", &json!({"app": "p", "app.kubernetes.io/name": "prometheus"}), &none, &none),
+    ];
+    Population::new(&[], pods.into_iter())
+}
+
+fn surroundings() -> Surroundings {
+    let service = |kind: &str, target: Value| {
+        let spec = json!({"type": kind, "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": target}]});
+        Service::of(&serde_json::from_value(json!({"spec": spec})).unwrap()).unwrap()
+    };
+    let name = |name: &str| ("shop".to_owned(), name.to_owned());
+    Surroundings {
+        services: [
+            (name("outer"), service("LoadBalancer", json!("http"))),
+            (name("inner"), service("ClusterIP", json!(8000))),
+            (name("hook"), service("ClusterIP", json!(8443))),
+        ]
+        .into(),
+        ingresses: [(name("site"), [name("inner")].into())].into(),
+        webhooks: [(("ValidatingWebhookConfiguration".into(), "v".into()), [(name("hook"), 80)].into())].into(),
+    }
+}
+
+fn facts() -> Facts {
+    Facts {
+        cluster_ranges: ["10.96.0.0/16", "10.244.0.0/16", "192.0.2.1/32"].map(|range| range.parse().unwrap()).into(),
+        dns_addresses: vec!["10.96.0.10".parse().unwrap()],
+        api_endpoints: [("192.0.2.1".parse().unwrap(), 6443)].into(),
+        api_service: [("10.96.0.1".parse().unwrap(), 443)].into(),
+    }
+}
+
+/// Ids of what an intent for the pods of the app `web` would break where nothing isolated them before.
+fn broken(isolate: &[&str], ingress: Value, egress: Value) -> Vec<String> {
+    let network = json!({"podSelector": {"matchLabels": {"app": "web"}}, "isolate": isolate, "ingress": ingress, "egress": egress});
+    let network: Network = serde_json::from_value(network).unwrap();
+    let intent = Intent::try_from(&network).unwrap();
+    let (population, facts) = (population(), facts());
+    let rendered = render(&intent, ("shop", "rampart-web"), &facts, &[]).unwrap();
+    let added: Vec<Policy> = rendered.policies.iter().filter_map(understood).collect();
+    let change = Change::new(&population.index, &[], &[], &added.iter().collect::<Vec<_>>());
+    let found = breaks(&View {
+        change: &change,
+        population: &population,
+        selected: &intent.selected(&population.index, "shop"),
+        around: &surroundings(),
+        facts: &facts,
+        policy: ("shop", "web"),
+        allow_no_dns: network.allow_no_dns == Some(true),
+    });
+    found.into_iter().map(|it| it.id).collect()
+}
+
+fn rule(peer: Value, port: u16) -> Value {
+    json!({"name": format!("p{port}"), "peers": [peer], "ports": [{"port": port}]})
+}
+
+#[test]
+fn isolation_without_a_rule_breaks_everything_that_is_needed() {
+    let all = [
+        "IngressBlocked/shop/inner",
+        "ScrapeBlocked/shop/web",
+        "ServiceBlocked/shop/outer",
+        "WebhookBlocked/shop/hook",
+    ];
+    assert_eq!(broken(&["Ingress"], json!([]), json!([])), all);
+    assert_eq!(broken(&["Egress"], json!([]), json!([])), ["ApiServerBlocked/shop/caller", "DnsBlocked/shop/web"]);
+}
+
+#[rstest]
+#[case(json!({"entity": "Webhooks"}), 8443, "WebhookBlocked")]
+#[case(json!({"external": {"cidrs": ["203.0.113.0/24"]}}), 8000, "ServiceBlocked")]
+#[case(json!({"pods": {"selector": {"matchLabels": {"app": "proxy"}}, "namespaces": ["edge"]}}), 8000, "IngressBlocked")]
+#[case(json!({"pods": {"selector": {}, "namespaces": ["monitoring"]}}), 9100, "ScrapeBlocked")]
+#[case(json!({"any": true}), 8443, "WebhookBlocked")]
+fn what_a_rule_allows_is_not_broken(#[case] peer: Value, #[case] port: u16, #[case] mended: &str) {
+    let left = broken(&["Ingress"], json!([rule(peer.clone(), port)]), json!([]));
+    assert!(!left.iter().any(|id| id.starts_with(mended)), "{left:?}");
+    // The same peer on a port that nobody needs mends nothing.
+    let left = broken(&["Ingress"], json!([rule(peer, 1)]), json!([]));
+    assert!(left.iter().any(|id| id.starts_with(mended)), "{left:?}");
+}
+
+#[rstest]
+#[case(json!({"name": "x", "peers": [{"entity": "DNS"}]}), "ApiServerBlocked")]
+#[case(json!({"name": "x", "peers": [{"entity": "APIServer"}]}), "DnsBlocked")]
+fn entities_open_what_they_are_named_for(#[case] rule: Value, #[case] left: &str) {
+    let found = broken(&["Egress"], json!([]), json!([rule]));
+    assert!(found.len() == 1 && found[0].starts_with(left), "{found:?}");
+}
+
+#[test]
+fn what_is_callers_of_one_namespace_is_no_scrape() {
+    let own = json!([rule(json!({"entity": "SameNamespace"}), 9100)]);
+    assert!(broken(&["Ingress"], own, json!([])).contains(&"ScrapeBlocked/shop/web".to_owned()));
+}
