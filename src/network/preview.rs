@@ -82,7 +82,20 @@ fn addresses(AddressRange { first, last }: AddressRange) -> String {
     }
 }
 
+/// `any`, `all but 8000/TCP`, or the ranges, whichever is short.
 fn ports(ranges: &[PortRange]) -> String {
+    let all: Vec<PortRange> =
+        Protocol::ALL.map(|protocol| PortRange { protocol, first: 1, last: u16::MAX }).into_iter().collect();
+    let (joined, rest) = (joined(ranges), rest(&all, ranges));
+    let is_mostly_all = Protocol::ALL.iter().all(|protocol| joined.iter().any(|range| range.protocol == *protocol));
+    match (rest.is_empty(), is_mostly_all && rest.len() <= RANGES) {
+        (true, _) => "any".into(),
+        (false, true) => format!("all but {}", listed(&rest)),
+        (false, false) => listed(&joined),
+    }
+}
+
+fn joined(ranges: &[PortRange]) -> Vec<PortRange> {
     let mut joined: Vec<PortRange> = vec![];
     for range in ranges {
         match joined.last_mut() {
@@ -92,15 +105,33 @@ fn ports(ranges: &[PortRange]) -> String {
             _ => joined.push(*range),
         }
     }
-    let is_all = |range: &PortRange| range.first == 1 && range.last == u16::MAX;
-    if joined.len() == Protocol::ALL.len() && joined.iter().all(is_all) {
-        return "any".into();
+    joined
+}
+
+/// What of some ranges others leave out; those are in order.
+fn rest(all: &[PortRange], taken: &[PortRange]) -> Vec<PortRange> {
+    let mut left = vec![];
+    for PortRange { protocol, first, last } in all.iter().copied() {
+        let mut next = Some(first);
+        for range in taken.iter().filter(|range| range.protocol == protocol) {
+            left.extend(next.filter(|next| *next < range.first).map(|next| PortRange {
+                protocol,
+                first: next,
+                last: range.first.saturating_sub(1),
+            }));
+            next = range.last.checked_add(1);
+        }
+        left.extend(next.filter(|next| *next <= last).map(|first| PortRange { protocol, first, last }));
     }
-    let told = joined.iter().take(RANGES).map(|PortRange { protocol, first, last }| {
+    left
+}
+
+fn listed(ranges: &[PortRange]) -> String {
+    let told = ranges.iter().take(RANGES).map(|PortRange { protocol, first, last }| {
         if first == last { format!("{first}/{protocol}") } else { format!("{first}-{last}/{protocol}") }
     });
     let told = told.collect::<Vec<_>>().join(", ");
-    match joined.len().checked_sub(RANGES).filter(|more| *more > 0) {
+    match ranges.len().checked_sub(RANGES).filter(|more| *more > 0) {
         Some(more) => format!("{told} and {more} more"),
         None => told,
     }
@@ -115,10 +146,16 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_joined_and_capped() {
+    fn ports_are_told_shortly() {
         assert_eq!(ports(&[range(1, 79), range(80, 80), range(443, 443)]), "1-80/TCP, 443/TCP");
         let all = Protocol::ALL.map(|protocol| PortRange { protocol, first: 1, last: u16::MAX });
         assert_eq!(ports(&all), "any");
+        let [_, udp, sctp] = all;
+        assert_eq!(ports(&[range(1, 79), range(81, u16::MAX), udp, sctp]), "all but 80/TCP");
+        assert_eq!(
+            ports(&[range(1, 79), range(80, 442), range(444, u16::MAX - 1), udp, sctp]),
+            "all but 443/TCP, 65535/TCP"
+        );
         let many: Vec<PortRange> = (1..7).map(|port| range(port * 10, port * 10)).collect();
         assert_eq!(ports(&many), "10/TCP, 20/TCP, 30/TCP, 40/TCP and 2 more");
     }

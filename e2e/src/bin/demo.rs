@@ -109,6 +109,24 @@ async fn network(client: &Client) -> Result<()> {
     .await?;
     checked("four workloads run; postgres and redis are default-deny by policies of their own");
 
+    let mut policy = stories::sample_policy();
+    policy["spec"]["network"]["mode"] = json!("Preview");
+    fixtures::apply(client, &policy).await?;
+    let live: Api<SecurityPolicy> = Api::namespaced(client.clone(), stories::WEB);
+    let preview = wait::until("a preview", wait::SOON, || async {
+        let network = live.get("web").await?.status.and_then(|status| status.network).unwrap_or_default();
+        ensure!(network.selected_pods == Some(1), "it is about {:?} pods", network.selected_pods);
+        network.preview.context("no preview")
+    })
+    .await?;
+    for sample in preview.samples.iter().take(3) {
+        say(&format!("   {} -> {} {}: {}", sample.src, sample.dst, sample.port, sample.why));
+    }
+    let policies: Api<NetworkPolicy> = Api::namespaced(client.clone(), stories::WEB);
+    ensure!(policies.list(&ListParams::default()).await?.items.len() == 2, "a preview wrote something");
+    ensure!(preview.newly_denied > 0, "isolation denies nothing: {preview:?}");
+    checked(&format!("Preview: {} pairs could not talk as before; nothing was written", preview.newly_denied));
+
     fixtures::apply(client, &stories::sample_policy()).await?;
     stories::ready::<SecurityPolicy>(client, stories::WEB, "web").await?;
     let main = stories::rendered(client, stories::WEB, "web").await?;
@@ -118,8 +136,9 @@ async fn network(client: &Client) -> Result<()> {
     ensure!(spec.egress.as_ref().map(Vec::len) == Some(4), "postgres, redis, the internet and DNS");
     let json = serde_json::to_string(&spec)?;
     ensure!(json.contains("169.254.169.254/32") && json.contains("10.96.0.0/16"), "the internet is not the cluster");
-    checked("it became a NetworkPolicy; the internet excepts the cluster's own ranges and the metadata address");
-    let policies: Api<NetworkPolicy> = Api::namespaced(client.clone(), stories::WEB);
+    checked(
+        "Enforce: it became a NetworkPolicy; the internet excepts the cluster's own ranges and the metadata address",
+    );
     let halves = policies.list(&ListParams::default().labels("rampart.dev/part=reciprocal")).await?;
     ensure!(halves.items.len() == 2, "{} halves, not those of postgres and redis", halves.items.len());
     checked("postgres and redis let it in: their side was rendered too, since they are isolated already");
