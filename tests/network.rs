@@ -12,8 +12,9 @@ use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
 use proptest::prelude::*;
 use rampart::{
     api::Network,
-    network::{Facts, Intent, Rendered, Unrenderable, render, same_spec},
+    network::{Cluster, Facts, Intent, Rendered, Service, Unrenderable, render, same_spec},
 };
+use rampart_reach::Pod;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -31,7 +32,7 @@ fn facts() -> Facts {
 }
 
 fn rendered(network: Value, facts: &Facts, others: &[&NetworkPolicy]) -> Rendered {
-    render(&intent(network), ("shop", "rampart-web-0123abcd"), facts, others).unwrap()
+    render(&intent(network), ("shop", "rampart-web-0123abcd"), &Cluster::of_facts(facts), others).unwrap()
 }
 
 fn app(name: &str) -> Value {
@@ -68,7 +69,7 @@ fn the_sample_intent() {
 #[test]
 fn an_external_peer_needs_the_clusters_ranges() {
     let intent = intent(egress(json!([{"external": {"cidrs": ["0.0.0.0/0"]}}])));
-    let refused = render(&intent, ("n", "b"), &Facts::default(), &[]).unwrap_err();
+    let refused = render(&intent, ("n", "b"), &Cluster::of_facts(&Facts::default()), &[]).unwrap_err();
     assert_eq!(refused, Unrenderable::UnknownClusterRanges { rule: "out".into() });
 }
 
@@ -96,6 +97,123 @@ fn a_direction_that_is_not_isolated_is_left_open() {
 fn what_is_the_same(#[case] one: Value, #[case] other: Value, #[case] same: bool) {
     let [one, other] = [one, other].map(|spec| serde_json::from_value::<NetworkPolicySpec>(spec).unwrap());
     assert_eq!(same_spec(Some(&one), Some(&other)), same);
+}
+
+/// Rendered where there are these pods, and a Service `db` of the pods of the app `db`.
+fn among(network: Value, pods: Value) -> Rendered {
+    let pods: Vec<Pod> = serde_json::from_value(pods).unwrap();
+    let service = json!({"spec": {"selector": {"app": "db"}, "ports": [
+        {"name": "sql", "port": 80, "targetPort": "pg"}, {"name": "metrics", "port": 81, "targetPort": 9100}]}});
+    let service = Service::of(&serde_json::from_value(service).unwrap()).unwrap();
+    let services = [(("shop".to_owned(), "db".to_owned()), service)].into();
+    let facts = Facts {
+        api_endpoints: [("192.0.2.1".parse().unwrap(), 6443)].into(),
+        api_service: [("10.96.0.1".parse().unwrap(), 443)].into(),
+        ..facts()
+    };
+    let cluster = Cluster { facts: &facts, namespaces: &[], pods: &pods, services: &services };
+    render(&intent(network), ("shop", "rampart-web-0123abcd"), &cluster, &[]).unwrap()
+}
+
+fn pod(namespace: &str, app: &str, ports: Value) -> Value {
+    json!({"namespace": namespace, "name": app, "labels": {"app": app}, "ports": ports})
+}
+
+/// Ports of the egress rules, and ids of findings.
+fn ports_and_findings(rendered: &Rendered) -> (Value, Vec<&str>) {
+    let spec = serde_json::to_value(&rendered.policies[0].spec).unwrap();
+    let rules = spec["egress"].as_array().unwrap().iter();
+    let ports =
+        rules.map(|rule| json!(rule["ports"].as_array().unwrap().iter().map(|port| &port["port"]).collect::<Vec<_>>()));
+    (ports.collect(), rendered.findings.iter().map(|it| it.id.as_str()).collect())
+}
+
+fn to(peer: &Value, ports: &Value) -> Value {
+    json!({"podSelector": {}, "isolate": ["Egress"], "allowNoDns": true,
+           "egress": [{"name": "out", "peers": [peer], "ports": ports}]})
+}
+
+#[rstest]
+#[case::one_number(json!([pod("shop", "db", json!([{"name": "pg", "port": 5432}]))]), json!([[5432]]), &[])]
+#[case::of_the_destination_alone(
+    json!([pod("shop", "db", json!([{"name": "pg", "port": 5432}])), pod("shop", "web", json!([{"name": "pg", "port": 1}])),
+           pod("else", "db", json!([{"name": "pg", "port": 2}]))]),
+    json!([[5432]]), &[])]
+#[case::of_its_protocol(json!([pod("shop", "db", json!([{"name": "pg", "port": 5432, "protocol": "UDP"}]))]), json!([]), &["NamedPortUnknown/shop/out"])]
+#[case::pods_disagree(
+    json!([pod("shop", "db", json!([{"name": "pg", "port": 5432}])), pod("shop", "db", json!([{"name": "pg", "port": 6432}]))]),
+    json!([[5432, 6432]]), &["NamedPortAmbiguous/shop/out"])]
+#[case::nobody_has_it(json!([]), json!([]), &["NamedPortUnknown/shop/out"])]
+fn a_name_is_the_number_that_the_destination_means(#[case] pods: Value, #[case] ports: Value, #[case] found: &[&str]) {
+    let by_name = among(to(&app("db"), &json!([{"port": "pg"}])), pods);
+    assert_eq!(ports_and_findings(&by_name), (ports, found.to_vec()));
+}
+
+#[test]
+fn a_name_of_ingress_is_what_the_selected_pods_mean() {
+    let network = json!({"podSelector": {"matchLabels": {"app": "db"}}, "isolate": ["Ingress"],
+        "ingress": [{"name": "in", "peers": [app("web")], "ports": [{"port": "pg"}]}]});
+    let pods = json!([
+        pod("shop", "db", json!([{"name": "pg", "port": 5432}])),
+        pod("shop", "web", json!([{"name": "pg", "port": 1}]))
+    ]);
+    let spec = serde_json::to_value(&among(network, pods).policies[0].spec).unwrap();
+    assert_eq!(spec["ingress"][0]["ports"], json!([{"protocol": "TCP", "port": 5432}]));
+}
+
+#[rstest]
+#[case::all(json!(null), json!([[5432, 9100]]), &[])]
+#[case::by_number(json!([{"port": 81}]), json!([[9100]]), &[])]
+#[case::by_name(json!([{"port": "sql"}]), json!([[5432]]), &[])]
+#[case::the_pods_port_is_not_the_services(json!([{"port": 5432}]), json!([]), &["NamedPortUnknown/shop/out", "ServicePortUnknown/shop/out"])]
+fn a_service_stands_for_its_pods_on_their_ports(#[case] ports: Value, #[case] wanted: Value, #[case] found: &[&str]) {
+    let pods = json!([pod("shop", "db", json!([{"name": "pg", "port": 5432}]))]);
+    let rendered = among(to(&json!({"service": {"name": "db"}}), &ports), pods);
+    assert_eq!(ports_and_findings(&rendered), (wanted, found.to_vec()));
+    let spec = serde_json::to_value(&rendered.policies[0].spec).unwrap();
+    for rule in spec["egress"].as_array().unwrap() {
+        assert_eq!(rule["to"], json!([{"podSelector": {"matchLabels": {"app": "db"}}}]));
+    }
+}
+
+#[test]
+fn a_service_that_is_not_there_opens_nothing() {
+    let rendered = among(to(&json!({"service": {"name": "db", "namespace": "else"}}), &json!(null)), json!([]));
+    assert_eq!(ports_and_findings(&rendered), (json!([]), vec!["ServiceUnknown/shop/out"]));
+}
+
+#[test]
+fn the_api_server_is_its_endpoints_and_its_service_on_their_ports() {
+    let rendered = among(to(&json!({"entity": "APIServer"}), &json!(null)), json!([]));
+    let spec = serde_json::to_value(&rendered.policies[0].spec).unwrap();
+    let rule = |address: &str, port: u16| json!({"to": [{"ipBlock": {"cidr": address}}], "ports": [{"protocol": "TCP", "port": port}]});
+    assert_eq!(spec["egress"], json!([rule("10.96.0.1/32", 443), rule("192.0.2.1/32", 6443)]));
+    let unknown = render(
+        &intent(to(&json!({"entity": "APIServer"}), &json!(null))),
+        ("shop", "x"),
+        &Cluster::of_facts(&facts()),
+        &[],
+    );
+    assert_eq!(unknown, Err(Unrenderable::UnknownApiServer { rule: "out".into() }));
+}
+
+#[test]
+fn any_is_everybody_on_the_listed_ports_and_a_finding() {
+    let rendered = among(to(&json!({"any": true}), &json!([{"port": 443}])), json!([]));
+    let spec = serde_json::to_value(&rendered.policies[0].spec).unwrap();
+    assert_eq!(spec["egress"], json!([{"ports": [{"protocol": "TCP", "port": 443}]}]));
+    assert_eq!(rendered.findings[0].id, "OpenToAll/shop/out");
+}
+
+#[rstest]
+#[case(json!([{"port": "Not-A-Name"}]), "spec.network.egress[0].ports[0].port")]
+#[case(json!([{"port": "443"}]), "spec.network.egress[0].ports[0].port")]
+#[case(json!([{"port": "http", "endPort": 90}]), "spec.network.egress[0].ports[0].endPort")]
+#[case(json!([{"port": 0}]), "spec.network.egress[0].ports[0].port")]
+fn a_port_that_is_none_is_named(#[case] ports: Value, #[case] field: &str) {
+    let network: Network = serde_json::from_value(to(&app("db"), &ports)).unwrap();
+    let error = Intent::try_from(&network).unwrap_err();
+    assert_eq!(error.field, field, "{error}");
 }
 
 fn range() -> impl Strategy<Value = IpNet> {

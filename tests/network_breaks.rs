@@ -9,7 +9,7 @@
 
 use rampart::{
     api::Network,
-    network::{Facts, Intent, Population, Resident, Service, Surroundings, View, breaks, render, understood},
+    network::{Cluster, Facts, Intent, Population, Resident, Service, Surroundings, View, breaks, render, understood},
 };
 use rampart_reach::{Change, Policy};
 use rstest::rstest;
@@ -31,7 +31,7 @@ fn population() -> Population {
         resident("kube-system", &json!({"app": "dns", "k8s-app": "kube-dns"}), &none, &none),
         resident("monitoring", &json!({"app": "p", "app.kubernetes.io/name": "prometheus"}), &none, &none),
     ];
-    Population::new(&[], pods.into_iter())
+    Population::new(vec![], pods.into_iter())
 }
 
 fn surroundings() -> Surroundings {
@@ -67,7 +67,7 @@ fn broken(isolate: &[&str], ingress: Value, egress: Value) -> Vec<String> {
     let network: Network = serde_json::from_value(network).unwrap();
     let intent = Intent::try_from(&network).unwrap();
     let (population, facts) = (population(), facts());
-    let rendered = render(&intent, ("shop", "rampart-web"), &facts, &[]).unwrap();
+    let rendered = render(&intent, ("shop", "rampart-web"), &Cluster::of_facts(&facts), &[]).unwrap();
     let added: Vec<Policy> = rendered.policies.iter().filter_map(understood).collect();
     let change = Change::new(&population.index, &[], &[], &added.iter().collect::<Vec<_>>());
     let found = breaks(&View {

@@ -37,7 +37,7 @@ pub use invalid::Invalid;
 pub use key_record::{ApiKeyRef, KeyRecord, KeyRecordSpec, RecordState};
 pub use network::{
     Direction, Entity, External, Finding, Network, NetworkFlow, NetworkMode, NetworkPreview, NetworkRule,
-    NetworkStatus, Peer, Pods, Port, Protocol, Reciprocal,
+    NetworkStatus, Peer, Pods, Port, Protocol, Reciprocal, ServicePeer,
 };
 pub use policy_exception::{
     ExceptionState, PolicyException, PolicyExceptionSpec, PolicyExceptionStatus, PolicyKind, PolicyReference,

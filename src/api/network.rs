@@ -1,6 +1,6 @@
 //! Network intent: what pods of a namespace may talk to, and what is true of it.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -88,8 +88,8 @@ pub enum Reciprocal {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.ports) != (has(self.anyPort) && self.anyPort) || (!has(self.ports) && self.peers.all(peer, has(peer.entity) && peer.entity in ['DNS', 'APIServer']))")
-        .message("a rule needs either ports or anyPort: true (only the entities DNS and APIServer bring their own ports)")
+    validation = Rule::new("has(self.ports) != (has(self.anyPort) && self.anyPort) || (!has(self.ports) && self.peers.all(peer, has(peer.service) || (has(peer.entity) && peer.entity in ['DNS', 'APIServer'])))")
+        .message("a rule needs either ports or anyPort: true (only Services and the entities DNS and APIServer bring their own ports)")
 )]
 pub struct NetworkRule {
     /// Name of the rule, unique in its direction; status and messages use it.
@@ -111,14 +111,18 @@ pub struct NetworkRule {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("[has(self.pods), has(self.external), has(self.entity), has(self.any)].filter(set, set).size() == 1")
-        .message("a peer is exactly one of pods, external, entity and any"),
+    validation = Rule::new("[has(self.pods), has(self.service), has(self.external), has(self.entity), has(self.any)].filter(set, set).size() == 1")
+        .message("a peer is exactly one of pods, service, external, entity and any"),
     validation = Rule::new("!has(self.any) || self.any").message("any is true or absent")
 )]
 pub struct Peer {
     /// Pods of this or other namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pods: Option<Pods>,
+    /// The pods behind a Service, as it selects them now. As a peer of egress it brings its own ports, unless the
+    /// rule lists some of them; they are those of the Service, and rendered as those of its pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServicePeer>,
     /// Addresses outside the cluster. The cluster's own ranges and the metadata address of clouds are
     /// always excepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,6 +154,19 @@ pub struct Pods {
     pub namespace_selector: Option<LabelSelector>,
 }
 
+/// A Service.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicePeer {
+    /// Its name.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Its namespace; without it, the policy's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+}
+
 /// Address ranges outside the cluster.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -178,17 +195,22 @@ pub enum Entity {
     SameNamespace,
 }
 
-/// A port, or a range of them.
+/// A port, a range of them, or what the pods of the destination call one.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.endPort) || self.endPort >= self.port").message("endPort must not be below port"))]
+#[x_kube(
+    validation = Rule::new("type(self.port) == string || (self.port >= 1 && self.port <= 65535)")
+        .message("port is a number from 1 to 65535, or the name of a port"),
+    validation = Rule::new("!has(self.endPort) || (type(self.port) == int && self.endPort >= self.port)")
+        .message("endPort needs a port that is a number, and must not be below it")
+)]
 pub struct Port {
     /// Protocol.
     #[serde(default)]
     pub protocol: Protocol,
-    /// The port, or the first of a range.
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: i32,
+    /// The port, or the first of a range; or its name, which is read of the pods of the destination (of a Service peer:
+    /// of its ports) and rendered as the number that it stands for.
+    pub port: IntOrString,
     /// The last port of a range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]

@@ -20,9 +20,9 @@ use super::{
     source::{self, Found, Object, Unreadable},
 };
 use crate::{
-    api::SecurityPolicy,
+    api::{Finding, SecurityPolicy},
     hardening::compile,
-    network::{Facts, Intent, render},
+    network::{Cluster, Facts, Intent, World, render},
     policy,
     runtime::clock,
 };
@@ -71,7 +71,12 @@ impl RenderCommand {
             objects.extend([policy, binding]);
         }
         if !self.as_static {
-            let (policies, more) = rendered(&resources, &self.namespace, &self.facts.known());
+            let mut world = World::default();
+            let read =
+                resources.iter().filter_map(|it| Some(it.unreadable(world.add(&it.value, &self.namespace).err()?)));
+            let mut more: Vec<Unreadable> = read.collect();
+            let (policies, refused) = rendered(&resources, &self.namespace, (&world, &self.facts.known()));
+            more.extend(refused);
             // One that is wrong has been named already.
             let known: Vec<_> = unreadable.iter().map(|it| (it.file.clone(), it.line)).collect();
             unreadable.extend(more.into_iter().filter(|it| !known.contains(&(it.file.clone(), it.line))));
@@ -115,9 +120,15 @@ impl ClusterFacts {
 
 /// The NetworkPolicies of SecurityPolicies, and what can't be rendered.
 ///
-/// As in the cluster, the other NetworkPolicies of a namespace decide whether the other side of a connection is
+/// Findings go to standard error. As in the cluster, the other NetworkPolicies of a namespace decide whether the other side of a connection is
 /// isolated, and so opened.
-pub(super) fn rendered(resources: &[Object], namespace: &str, facts: &Facts) -> (Vec<NetworkPolicy>, Vec<Unreadable>) {
+pub(super) fn rendered(
+    resources: &[Object],
+    namespace: &str,
+    (world, facts): (&World, &Facts),
+) -> (Vec<NetworkPolicy>, Vec<Unreadable>) {
+    let World { namespaces, pods, services, .. } = world;
+    let cluster = Cluster { facts, namespaces, pods, services };
     let of_kind =
         |kind: &'static str| resources.iter().filter(move |it| it.value.get("kind").is_some_and(|it| it == kind));
     let (mut intents, mut unreadable) = (vec![], vec![]);
@@ -131,7 +142,7 @@ pub(super) fn rendered(resources: &[Object], namespace: &str, facts: &Facts) -> 
     let foreign = of_kind("NetworkPolicy").filter_map(|it| NetworkPolicy::deserialize(&it.value).ok());
     let mut others: Vec<NetworkPolicy> = foreign.collect();
     for (_, (namespace, base, intent)) in &intents {
-        let alone = render(intent, (namespace, base), facts, &[]);
+        let alone = render(intent, (namespace, base), &cluster, &[]);
         others.extend(alone.ok().and_then(|it| it.policies.into_iter().next()));
     }
     let mut policies = vec![];
@@ -140,8 +151,13 @@ pub(super) fn rendered(resources: &[Object], namespace: &str, facts: &Facts) -> 
             it.namespace().as_deref().unwrap_or(namespace) == own && it.metadata.name.as_ref() != Some(base)
         };
         let others: Vec<&NetworkPolicy> = others.iter().filter(here).collect();
-        match render(intent, (own, base), facts, &others) {
-            Ok(rendered) => policies.extend(rendered.policies),
+        match render(intent, (own, base), &cluster, &others) {
+            Ok(rendered) => {
+                for Finding { id, message } in rendered.findings {
+                    eprintln!("{}:{}: {id}: {message}", object.file, object.line);
+                }
+                policies.extend(rendered.policies);
+            }
             Err(why) => unreadable.push(object.unreadable(why.to_string())),
         }
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Pods are indexed at most this often, while they come and go.
-const SETTLE: Duration = Duration::from_secs(1);
+pub(super) const SETTLE: Duration = Duration::from_secs(1);
 
 /// The pods.
 #[derive(Clone)]
@@ -100,7 +100,7 @@ impl Residents {
             .iter()
             .map(|(name, labels)| Namespace { name: name.clone(), labels: labels.clone() })
             .collect();
-        let made = Arc::new(Population::new(&namespaces, state.pods.values().cloned()));
+        let made = Arc::new(Population::new(namespaces, state.pods.values().cloned()));
         state.made = Some((Arc::clone(&made), Instant::now(), now));
         made
     }

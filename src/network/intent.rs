@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
 use rampart_reach::{Index, Selector};
 
 use crate::api::{self, Direction, Entity, Invalid, Protocol, Reciprocal, selector};
@@ -49,9 +49,17 @@ pub struct Rule {
 pub enum Ports {
     /// Every port.
     Any,
-    /// These: protocol, first port, and last port of a range. Empty where only peers stand that bring
-    /// their own.
-    Listed(BTreeSet<(Protocol, u16, Option<u16>)>),
+    /// These. Empty where only peers stand that bring their own.
+    Listed(BTreeSet<Port>),
+}
+
+/// Ports of a protocol.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Port {
+    /// The first, and the last of a range.
+    Number(Protocol, u16, Option<u16>),
+    /// What the destination calls so.
+    Named(Protocol, String),
 }
 
 /// The other end of a connection.
@@ -73,6 +81,13 @@ pub enum Peer {
     },
     /// The cluster's name servers.
     Dns,
+    /// The pods behind a Service.
+    Service {
+        /// Its namespace; `None`: the policy's own.
+        namespace: Option<String>,
+        /// Its name.
+        name: String,
+    },
     /// The API server, called.
     ApiServer,
     /// The API server, calling.
@@ -83,8 +98,12 @@ pub enum Peer {
 
 impl Peer {
     /// Whether it brings its own ports.
-    const fn has_ports(&self) -> bool {
-        matches!(self, Self::Dns | Self::ApiServer)
+    const fn has_ports(&self, direction: Direction) -> bool {
+        match self {
+            Self::Dns | Self::ApiServer => true,
+            Self::Service { .. } => matches!(direction, Direction::Egress),
+            _ => false,
+        }
     }
 }
 
@@ -96,10 +115,29 @@ pub enum Namespaces {
     /// These.
     Named(BTreeSet<String>),
     /// Those with these labels.
-    Selected(LabelSelector),
+    Selected(NamespaceSet),
+}
+
+/// Namespaces by label, as written and as understood.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NamespaceSet {
+    /// As written, for rendering.
+    pub wire: LabelSelector,
+    /// As understood, for deciding.
+    pub parsed: Selector,
 }
 
 impl Intent {
+    /// Whether what it becomes depends on which pods and Services there are.
+    #[must_use]
+    pub fn is_resolved(&self) -> bool {
+        self.ingress.iter().chain(&self.egress).any(|rule| {
+            let is_named = |ports: &BTreeSet<Port>| ports.iter().any(|port| matches!(port, Port::Named(..)));
+            rule.peers.iter().any(|peer| matches!(peer, Peer::Service { .. }))
+                || matches!(&rule.ports, Ports::Listed(ports) if is_named(ports))
+        })
+    }
+
     /// The pods that it is about, by their places: of a namespace, and not in the network of their node.
     #[must_use]
     pub fn selected(&self, index: &Index, namespace: &str) -> Vec<usize> {
@@ -144,25 +182,36 @@ fn parse_rule(rule: &api::NetworkRule, direction: Direction, field: &str) -> Res
             return Err(Invalid::at(format!("{field}.anyPort"), "give ports or anyPort, not both"));
         }
         (Some(ports), _) => Ports::Listed(parse_ports(ports, field)?),
-        (None, _) if peers.iter().all(Peer::has_ports) => Ports::Listed(BTreeSet::new()),
+        (None, _) if peers.iter().all(|peer| peer.has_ports(direction)) => Ports::Listed(BTreeSet::new()),
         (None, _) => return Err(Invalid::at(format!("{field}.ports"), "list the ports, or set anyPort: true")),
     };
     Ok(Rule { name: rule.name.clone(), peers, ports })
 }
 
-fn parse_ports(ports: &[api::Port], field: &str) -> Result<BTreeSet<(Protocol, u16, Option<u16>)>, Invalid> {
+fn parse_ports(ports: &[api::Port], field: &str) -> Result<BTreeSet<Port>, Invalid> {
     let number = |port: i32, field: String| match u16::try_from(port) {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(Invalid::at(field, format!("{port} is not a port: 1 to 65535"))),
     };
     let parse = |(index, port): (usize, &api::Port)| {
-        let first = number(port.port, format!("{field}.ports[{index}].port"))?;
-        let end = format!("{field}.ports[{index}].endPort");
+        let (at, end) = (format!("{field}.ports[{index}].port"), format!("{field}.ports[{index}].endPort"));
+        let first = match &port.port {
+            IntOrString::Int(first) => number(*first, at)?,
+            IntOrString::String(_) if port.end_port.is_some() => {
+                return Err(Invalid::at(end, "needs a port that is a number"));
+            }
+            IntOrString::String(name) if is_port_name(name) => return Ok(Port::Named(port.protocol, name.clone())),
+            IntOrString::String(name) => {
+                let problem =
+                    "is no name of a port: at most 15 of a-z, 0-9 and -, with a letter; a number goes unquoted";
+                return Err(Invalid::at(at, format!("{name:?} {problem}")));
+            }
+        };
         let last = port.end_port.map(|last| number(last, end.clone())).transpose()?;
         if last.is_some_and(|last| last < first) {
             return Err(Invalid::at(end, "must not be below port"));
         }
-        Ok((port.protocol, first, last))
+        Ok(Port::Number(port.protocol, first, last))
     };
     if ports.is_empty() {
         return Err(Invalid::at(format!("{field}.ports"), "list the ports, or set anyPort: true"));
@@ -170,14 +219,39 @@ fn parse_ports(ports: &[api::Port], field: &str) -> Result<BTreeSet<(Protocol, u
     ports.iter().enumerate().map(parse).collect()
 }
 
+/// An `IANA_SVC_NAME` (RFC 6335, section 5.1).
+fn is_port_name(name: &str) -> bool {
+    let is_char = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=15).contains(&name.len())
+        && name.bytes().all(is_char)
+        && name.bytes().any(|byte| byte.is_ascii_lowercase())
+        && !(name.starts_with('-') || name.ends_with('-') || name.contains("--"))
+}
+
 fn parse_peer(peer: &api::Peer, direction: Direction, field: &str) -> Result<Peer, Invalid> {
-    match (&peer.pods, &peer.external, peer.entity, peer.any) {
-        (Some(pods), None, None, None) => parse_pods(pods, &format!("{field}.pods")),
-        (None, Some(external), None, None) => parse_external(external, &format!("{field}.external")),
-        (None, None, Some(entity), None) => parse_entity(entity, direction, &format!("{field}.entity")),
-        (None, None, None, Some(true)) => Ok(Peer::Any),
-        (None, None, None, Some(false)) => Err(Invalid::at(format!("{field}.any"), "is true or absent")),
-        _ => Err(Invalid::at(field, "a peer is exactly one of pods, external, entity and any")),
+    let set = [
+        peer.pods.is_some(),
+        peer.service.is_some(),
+        peer.external.is_some(),
+        peer.entity.is_some(),
+        peer.any.is_some(),
+    ];
+    if set.into_iter().filter(|set| *set).count() != 1 {
+        return Err(Invalid::at(field, "a peer is exactly one of pods, service, external, entity and any"));
+    }
+    if let Some(pods) = &peer.pods {
+        return parse_pods(pods, &format!("{field}.pods"));
+    }
+    if let Some(api::ServicePeer { name, namespace }) = &peer.service {
+        return Ok(Peer::Service { namespace: namespace.clone(), name: name.clone() });
+    }
+    if let Some(external) = &peer.external {
+        return parse_external(external, &format!("{field}.external"));
+    }
+    match peer.entity {
+        Some(entity) => parse_entity(entity, direction, &format!("{field}.entity")),
+        None if peer.any == Some(true) => Ok(Peer::Any),
+        None => Err(Invalid::at(format!("{field}.any"), "is true or absent")),
     }
 }
 
@@ -199,8 +273,8 @@ fn parse_pods(pods: &api::Pods, field: &str) -> Result<Peer, Invalid> {
         (None, None) => Namespaces::Own,
         (Some(names), None) => Namespaces::Named(names.iter().cloned().collect()),
         (None, Some(selected)) => {
-            selector::parse(selected, &format!("{field}.namespaceSelector"))?;
-            Namespaces::Selected(selected.clone())
+            let parsed = selector::parse(selected, &format!("{field}.namespaceSelector"))?;
+            Namespaces::Selected(NamespaceSet { wire: selected.clone(), parsed })
         }
         (Some(_), Some(_)) => return Err(Invalid::at(field, "name the namespaces or select them, not both")),
     };
@@ -226,4 +300,22 @@ fn parse_external(external: &api::External, field: &str) -> Result<Peer, Invalid
         return Err(Invalid::at(format!("{field}.except[{index}]"), problem));
     }
     Ok(Peer::External { cidrs, except })
+}
+
+impl Protocol {
+    /// Whether it is the protocol that the analysis means.
+    #[must_use]
+    pub fn is(self, other: rampart_reach::Protocol) -> bool {
+        self == Self::from(other)
+    }
+}
+
+impl From<rampart_reach::Protocol> for Protocol {
+    fn from(protocol: rampart_reach::Protocol) -> Self {
+        match protocol {
+            rampart_reach::Protocol::TCP => Self::TCP,
+            rampart_reach::Protocol::UDP => Self::UDP,
+            rampart_reach::Protocol::SCTP => Self::SCTP,
+        }
+    }
 }

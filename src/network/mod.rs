@@ -1,12 +1,13 @@
 //! From network intent to NetworkPolicies.
 //!
 //! [`Intent`] is the parsed `spec.network`; [`render`] turns it and what is known of the cluster
-//! ([`Facts`]) into objects; [`same_spec`] says whether the API server holds what was rendered.
+//! ([`Cluster`]) into objects; [`same_spec`] says whether the API server holds what was rendered.
 
 mod breaks;
 mod compare;
 mod facts;
 mod intent;
+mod known;
 mod preview;
 mod render;
 mod resident;
@@ -17,7 +18,8 @@ mod world;
 pub use breaks::{View, breaks};
 pub use compare::same_spec;
 pub use facts::Facts;
-pub use intent::{Intent, Namespaces, Peer, PodSet, Ports, Rule};
+pub use intent::{Intent, NamespaceSet, Namespaces, Peer, PodSet, Port, Ports, Rule};
+pub use known::Cluster;
 pub use preview::preview;
 pub use render::{Rendered, Unrenderable, render};
 pub use resident::{Needs, Population, Resident};

@@ -52,6 +52,8 @@ impl Resident {
 /// The pods of a cluster, indexed.
 #[derive(Debug)]
 pub struct Population {
+    /// The namespaces.
+    pub namespaces: Vec<Namespace>,
     /// The pods.
     pub index: Index,
     /// What may break for each of them, by its place in the index.
@@ -61,9 +63,9 @@ pub struct Population {
 impl Population {
     /// Indexes pods.
     #[must_use]
-    pub fn new(namespaces: &[Namespace], residents: impl Iterator<Item = Resident>) -> Self {
+    pub fn new(namespaces: Vec<Namespace>, residents: impl Iterator<Item = Resident>) -> Self {
         let (pods, needs) = residents.map(|it| (it.pod, it.needs)).unzip();
-        Self { index: Index::new(namespaces, pods, IpBlocks::External), needs }
+        Self { index: Index::new(&namespaces, pods, IpBlocks::External), namespaces, needs }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::{core::v1, networking::v1::NetworkPolicy};
 use rampart_reach::{ContainerPort, Namespace, Pod, Policy};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::{Service, surroundings::Name};
 use crate::admission::template_path;
 
 /// What there is.
@@ -18,6 +19,8 @@ pub struct World {
     pub pods: Vec<Pod>,
     /// NetworkPolicies.
     pub policies: Vec<Policy>,
+    /// Services that select pods.
+    pub services: BTreeMap<Name, Service>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -93,6 +96,12 @@ impl World {
                 let metadata = Metadata::deserialize(object.get("metadata").unwrap_or(&Value::Null));
                 let Metadata { name, labels, .. } = metadata.map_err(named)?;
                 self.namespaces.push(Namespace { name: name.unwrap_or_default(), labels: labels.unwrap_or_default() });
+            }
+            ("", "Service") => {
+                let service = v1::Service::deserialize(object).map_err(named)?;
+                let own = service.metadata.namespace.clone().filter(|it| !it.is_empty());
+                let name = (own.unwrap_or_else(|| namespace.into()), service.metadata.name.clone().unwrap_or_default());
+                self.services.extend(Service::of(&service).map(|it| (name, it)));
             }
             ("networking.k8s.io", "NetworkPolicy") => {
                 let mut policy = Policy::deserialize(object).map_err(named)?;

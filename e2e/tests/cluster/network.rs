@@ -18,6 +18,7 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("network::what_is_no_longer_asked_for_goes", what_is_no_longer_asked_for_goes);
     tests.add("network::a_half_that_would_isolate_is_not_rendered", a_half_that_would_isolate_is_not_rendered);
     tests.add("network::unknown_ranges_are_said", unknown_ranges_are_said);
+    tests.add("network::names_and_services_follow_the_cluster", names_and_services_follow_the_cluster);
 }
 
 async fn sample(env: &Env) -> Result<(Client, String, Api<NetworkPolicy>)> {
@@ -161,6 +162,69 @@ async fn a_half_that_would_isolate_is_not_rendered(env: Env) -> Result<()> {
         Ok(())
     })
     .await
+}
+
+async fn names_and_services_follow_the_cluster(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let pod = |name: &str, app: &str, http: u16| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace, "labels": {"app": app}},
+            "spec": {"containers": [{"name": "main", "image": "registry.example.com/app:1",
+                                     "ports": [{"name": "http", "containerPort": http}]}]},
+        })
+    };
+    let service = |target: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "db", "namespace": namespace},
+            "spec": {"selector": {"app": "db"}, "ports": [{"port": 80, "targetPort": target}]},
+        })
+    };
+    let policy = json!({
+        "apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
+        "metadata": {"name": "web", "namespace": namespace},
+        "spec": {"network": {
+            "mode": "Enforce", "podSelector": {"matchLabels": {"app": "web"}}, "isolate": ["Ingress", "Egress"],
+            "allowNoDns": true,
+            "ingress": [{"name": "in", "peers": [{"entity": "SameNamespace"}], "ports": [{"port": "http"}]}],
+            "egress": [{"name": "db", "peers": [{"service": {"name": "db"}}]}],
+        }},
+    });
+    let ports = |inwards: Value, outwards: Value| {
+        let (client, namespace) = (client.clone(), namespace.clone());
+        async move {
+            wait::until(&format!("{inwards} and {outwards}"), wait::SOON, || async {
+                let spec = serde_json::to_value(stories::rendered(&client, &namespace, "web").await?.spec)?;
+                let numbers = |direction: &str| -> Value {
+                    let ports = spec[direction][0]["ports"].as_array().cloned().unwrap_or_default();
+                    ports.iter().map(|port| port["port"].clone()).collect()
+                };
+                let found = (numbers("ingress"), numbers("egress"));
+                ensure!(found == (inwards.clone(), outwards.clone()), "{found:?}");
+                Ok(())
+            })
+            .await
+        }
+    };
+    fixtures::apply(&client, &pod("web", "web", 8080)).await?;
+    fixtures::apply(&client, &service(json!(5432))).await?;
+    fixtures::apply(&client, &policy).await?;
+    ports(json!([8080]), json!([5432])).await?;
+    fixtures::apply(&client, &service(json!("http"))).await?;
+    ports(json!([8080]), json!([])).await?;
+    let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), &namespace);
+    wait::until("the finding", wait::SOON, || async {
+        let status = policies.get("web").await?.status.and_then(|status| status.network).unwrap_or_default();
+        let id = format!("NamedPortUnknown/{namespace}/db");
+        Ok(ensure!(status.findings.iter().any(|it| it.id == id), "{status:?}"))
+    })
+    .await?;
+    fixtures::apply(&client, &pod("db", "db", 6432)).await?;
+    fixtures::apply(&client, &pod("web-2", "web", 9090)).await?;
+    ports(json!([8080, 9090]), json!([6432])).await?;
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client.clone(), &namespace);
+    pods.delete("web", &DeleteParams::default().grace_period(0)).await?;
+    ports(json!([9090]), json!([6432])).await
 }
 
 async fn unknown_ranges_are_said(_: Env) -> Result<()> {

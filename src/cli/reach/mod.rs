@@ -101,7 +101,7 @@ impl ReachCommand {
                 unreadable.push(object.unreadable(why));
             }
         }
-        let (intents, more) = rendered(&objects, &self.namespace, &self.facts.known());
+        let (intents, more) = rendered(&objects, &self.namespace, (&world, &self.facts.known()));
         unreadable.extend(more);
         for policy in intents {
             world.policies.push(Policy::deserialize(serde_json::to_value(policy)?)?);

@@ -18,7 +18,7 @@ use crate::{
         events::Reason,
         owner::{Owner, is_managed},
     },
-    network::{Intent, Rendered, View, breaks, preview, render, understood, widened_by},
+    network::{Cluster, Intent, Rendered, View, breaks, preview, render, understood, widened_by},
     policy::{self, Refused},
     runtime::metrics::KindLabel,
 };
@@ -66,8 +66,15 @@ impl SecurityPolicies {
             let base = format!("rampart-{}-{}", owner.name, owner.short_uid());
             let others: Vec<&NetworkPolicy> =
                 live.values().map(|live| &live.object).filter(|other| is_other(other, owner)).collect();
-            let facts = self.facts.borrow().clone();
-            render(&intent, (&owner.namespace, &base), &facts, &others)
+            let (facts, around) = (self.facts.borrow().clone(), self.surroundings.borrow().clone());
+            let population = block_in_place(|| self.residents.population());
+            let cluster = Cluster {
+                facts: &facts,
+                namespaces: &population.namespaces,
+                pods: population.index.pods(),
+                services: &around.services,
+            };
+            render(&intent, (&owner.namespace, &base), &cluster, &others)
         };
         let Rendered { policies: mut wanted, findings } = match rendered {
             Ok(rendered) => rendered,

@@ -1,17 +1,17 @@
 //! Whom a change in the cluster wakes.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
 use tokio::{
     sync::{mpsc, watch},
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Residents, Roots, floor::InForce},
+    super::{Residents, Roots, floor::InForce, residents},
     KIND,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         labels::OWNER_NAME,
     },
     cluster::owner::is_managed,
-    network::Surroundings,
+    network::{Intent, Surroundings},
 };
 
 /// Where to send whom to wake.
@@ -29,11 +29,12 @@ type Wakes = (Roots<SecurityPolicy>, mpsc::UnboundedSender<ObjectRef<Deserialize
 
 /// An object's status is written at most this often for counts alone.
 const HOLD: Duration = Duration::from_secs(10);
-/// Changes that come together are told together.
-const SETTLE: Duration = Duration::from_millis(200);
+/// Changes that come together are told together. Not sooner than pods are indexed anew, or nobody would look again at
+/// what changed last.
+const SETTLE: Duration = residents::SETTLE;
 
-/// Wakes the policies whose status tells of pods that came, went or changed: those of their namespaces, and those that
-/// tell what they would change, which any pod may be a part of.
+/// Wakes the policies that pods or Services which came, went or changed matter to: at once those that are rendered by
+/// them; a while later those that count them.
 pub(super) async fn wake_for_pods(
     residents: Residents,
     mut around: watch::Receiver<Arc<Surroundings>>,
@@ -41,15 +42,22 @@ pub(super) async fn wake_for_pods(
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut pods = residents.changes();
+    let mut namespaces = BTreeSet::new();
+    let mut count_at: Option<Instant> = None;
+    let mut counted = Instant::now();
     loop {
-        let changed = tokio::select! {
-            changed = pods.changed() => changed,
-            changed = around.changed() => changed,
+        let counts = tokio::select! {
+            changed = pods.changed() => { if changed.is_err() { break } false }
+            changed = around.changed() => { if changed.is_err() { break } false }
+            () = due(count_at) => true,
             () = stopped.cancelled() => return Ok(()),
         };
-        if changed.is_err() {
-            stopped.cancelled().await;
-            return Ok(());
+        if counts {
+            let concerned = |root: &DeserializeGuard<SecurityPolicy>| counts_pods(root, &namespaces);
+            wake(&roots, &one, concerned);
+            namespaces.clear();
+            (count_at, counted) = (None, Instant::now());
+            continue;
         }
         tokio::select! {
             () = sleep(SETTLE) => {}
@@ -57,26 +65,47 @@ pub(super) async fn wake_for_pods(
         }
         pods.mark_unchanged();
         around.mark_unchanged();
-        let namespaces = residents.take_changed();
-        let concerned = |root: &DeserializeGuard<SecurityPolicy>| {
-            let Ok(policy) = &root.0 else { return false };
-            let mode = policy.spec.network.as_ref().map(|network| network.mode);
-            let programmed = policy.status.iter().any(|it| condition::is_true(&it.conditions, Type::Programmed));
-            match mode {
-                None | Some(NetworkMode::Disabled) => false,
-                Some(NetworkMode::Enforce) if programmed => {
-                    namespaces.contains(policy.namespace().as_deref().unwrap_or_default())
-                }
-                Some(NetworkMode::Preview | NetworkMode::Enforce) => true,
-            }
-        };
-        for root in roots.store.state_filter(concerned) {
-            let _ = one.send(ObjectRef::from_obj(root.as_ref()));
+        namespaces.extend(residents.take_changed());
+        wake(&roots, &one, is_rendered_by_pods);
+        count_at.get_or_insert(Instant::now().max(counted + HOLD));
+    }
+    stopped.cancelled().await;
+    Ok(())
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn wake(
+    roots: &Roots<SecurityPolicy>,
+    one: &mpsc::UnboundedSender<ObjectRef<DeserializeGuard<SecurityPolicy>>>,
+    concerned: impl Fn(&DeserializeGuard<SecurityPolicy>) -> bool,
+) {
+    for root in roots.store.state_filter(concerned) {
+        let _ = one.send(ObjectRef::from_obj(root.as_ref()));
+    }
+}
+
+/// Whether what a policy becomes depends on which pods and Services there are.
+fn is_rendered_by_pods(root: &DeserializeGuard<SecurityPolicy>) -> bool {
+    let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
+    network.is_some_and(|network| Intent::try_from(network).is_ok_and(|intent| intent.is_resolved()))
+}
+
+/// Whether status tells of pods of some namespaces, or of what a policy would change, which any pod may be a part of.
+fn counts_pods(root: &DeserializeGuard<SecurityPolicy>, namespaces: &BTreeSet<String>) -> bool {
+    let Ok(policy) = &root.0 else { return false };
+    let programmed = policy.status.iter().any(|it| condition::is_true(&it.conditions, Type::Programmed));
+    match policy.spec.network.as_ref().map(|network| network.mode) {
+        None | Some(NetworkMode::Disabled) => false,
+        Some(NetworkMode::Enforce) if programmed => {
+            namespaces.contains(policy.namespace().as_deref().unwrap_or_default())
         }
-        tokio::select! {
-            () = sleep(HOLD) => {}
-            () = stopped.cancelled() => return Ok(()),
-        }
+        Some(NetworkMode::Preview | NetworkMode::Enforce) => true,
     }
 }
 

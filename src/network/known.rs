@@ -1,0 +1,39 @@
+//! A cluster as it is, as far as rendering asks.
+
+use std::collections::BTreeMap;
+
+use rampart_reach::{Namespace, Pod, Selector};
+
+use super::{Facts, Service, surroundings::Name};
+
+/// A cluster as it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Cluster<'c> {
+    /// Its addresses.
+    pub facts: &'c Facts,
+    /// Its namespaces.
+    pub namespaces: &'c [Namespace],
+    /// Its pods.
+    pub pods: &'c [Pod],
+    /// Services that select pods.
+    pub services: &'c BTreeMap<Name, Service>,
+}
+
+static NO_SERVICES: BTreeMap<Name, Service> = BTreeMap::new();
+
+impl<'c> Cluster<'c> {
+    /// One of which nothing but its addresses is known.
+    #[must_use]
+    pub fn of_facts(facts: &'c Facts) -> Self {
+        Self { facts, namespaces: &[], pods: &[], services: &NO_SERVICES }
+    }
+
+    /// Whether a namespace has labels that are selected; its name is always one of them (KEP-2161).
+    #[must_use]
+    pub fn has_namespace(&self, name: &str, selected: &Selector) -> bool {
+        let known = self.namespaces.iter().find(|namespace| namespace.name == name);
+        let mut labels = known.map(|namespace| namespace.labels.clone()).unwrap_or_default();
+        labels.insert("kubernetes.io/metadata.name".into(), name.into());
+        selected.matches(&labels)
+    }
+}

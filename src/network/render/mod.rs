@@ -1,0 +1,130 @@
+//! Rendering: one NetworkPolicy for the pods that an intent is about, and one for each set of peers
+//! whose own side it opens.
+
+mod peers;
+mod ports;
+mod reciprocal;
+mod rules;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicySpec},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use thiserror::Error;
+
+use super::{Cluster, Intent, Rule};
+use crate::api::{Direction, Finding};
+
+/// What an intent becomes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Rendered {
+    /// NetworkPolicies, without the owner's labels.
+    pub policies: Vec<NetworkPolicy>,
+    /// What the author should know.
+    pub findings: Vec<Finding>,
+}
+
+/// Why an intent can't be rendered on this cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Unrenderable {
+    /// An external peer, and the cluster's own ranges are unknown.
+    #[error(
+        "rule {rule:?} has an external peer, and the address ranges of this cluster are unknown: start Rampart with \
+         --network-cluster-cidrs, naming those of pods, services and nodes"
+    )]
+    UnknownClusterRanges {
+        /// Name of the rule.
+        rule: String,
+    },
+    /// A peer that is the API server, and nobody knows where that is.
+    #[error(
+        "rule {rule:?} has the API server as a peer, and its addresses are unknown: they are read from the \
+         EndpointSlices of Service default/kubernetes, and from --network-api-server"
+    )]
+    UnknownApiServer {
+        /// Name of the rule.
+        rule: String,
+    },
+}
+
+impl Unrenderable {
+    /// Stable name for conditions.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownClusterRanges { .. } => "UnknownClusterRanges",
+            Self::UnknownApiServer { .. } => "UnknownApiServer",
+        }
+    }
+}
+
+/// Renders an intent.
+///
+/// `base` is the name of the main policy; `others` are the NetworkPolicies of the namespace that are
+/// not reciprocal halves, and not this policy's own.
+///
+/// # Errors
+/// When the intent can't be rendered without knowing more of the cluster.
+pub fn render(
+    intent: &Intent,
+    (namespace, base): (&str, &str),
+    cluster: &Cluster<'_>,
+    others: &[&NetworkPolicy],
+) -> Result<Rendered, Unrenderable> {
+    let mut renderer = Renderer { intent, namespace, base, cluster: *cluster, findings: vec![] };
+    let (ingress, egress) = (renderer.rules(Direction::Ingress)?, renderer.rules(Direction::Egress)?);
+    let into_ingress = |rule: NetworkPolicyEgressRule| NetworkPolicyIngressRule { from: rule.to, ports: rule.ports };
+    let types = intent.isolate.iter().map(|direction| direction_name(*direction).to_owned()).collect();
+    let spec = NetworkPolicySpec {
+        pod_selector: Some(intent.pods.wire.clone()),
+        policy_types: Some(types),
+        ingress: intent.isolate.contains(&Direction::Ingress).then(|| ingress.into_iter().map(into_ingress).collect()),
+        egress: intent.isolate.contains(&Direction::Egress).then_some(egress),
+    };
+    let main = object(namespace, base.to_owned(), BTreeMap::new(), spec);
+    let mut isolating: Vec<&NetworkPolicy> = others.to_vec();
+    isolating.push(&main);
+    let halves = renderer.reciprocal(&isolating);
+
+    let mut policies = vec![main];
+    policies.extend(halves);
+    let mut findings = renderer.findings;
+    findings.sort();
+    findings.dedup();
+    findings.truncate(50);
+    Ok(Rendered { policies, findings })
+}
+
+/// An intent while it is rendered.
+struct Renderer<'r> {
+    intent: &'r Intent,
+    namespace: &'r str,
+    base: &'r str,
+    cluster: Cluster<'r>,
+    findings: Vec<Finding>,
+}
+
+impl Renderer<'_> {
+    fn find(&mut self, reason: &str, rule: &Rule, message: String) {
+        self.findings.push(Finding { id: format!("{reason}/{}/{}", self.namespace, rule.name), message });
+    }
+}
+
+fn object(namespace: &str, name: String, labels: BTreeMap<String, String>, spec: NetworkPolicySpec) -> NetworkPolicy {
+    let metadata = ObjectMeta {
+        name: Some(name),
+        namespace: Some(namespace.into()),
+        labels: Some(labels),
+        ..ObjectMeta::default()
+    };
+    NetworkPolicy { metadata, spec: Some(spec) }
+}
+
+const fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "Ingress",
+        Direction::Egress => "Egress",
+    }
+}

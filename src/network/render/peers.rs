@@ -1,0 +1,101 @@
+//! Peers of a rule, on the wire.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+use k8s_openapi::{
+    api::networking::v1::{IPBlock, NetworkPolicyEgressRule, NetworkPolicyPeer},
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+
+use super::{Unrenderable, ports::wire_ports};
+use crate::{
+    api::{Finding, Protocol},
+    network::{Facts, Namespaces, Rule},
+};
+
+/// Where clouds serve credentials to machines: never "external" to a pod.
+const CLOUD_METADATA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254));
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+pub(super) fn pod_peers(pods: &LabelSelector, namespaces: &Namespaces) -> Vec<NetworkPolicyPeer> {
+    let peer =
+        |namespace_selector| NetworkPolicyPeer { pod_selector: Some(pods.clone()), namespace_selector, ip_block: None };
+    match namespaces {
+        Namespaces::Own => vec![peer(None)],
+        Namespaces::Named(names) => names.iter().map(|name| peer(Some(namespace_named(name)))).collect(),
+        Namespaces::Selected(selected) => vec![peer(Some(selected.wire.clone()))],
+    }
+}
+
+/// A namespace by its name: the one label that every namespace has, and that nobody can change.
+fn namespace_named(name: &str) -> LabelSelector {
+    LabelSelector { match_labels: Some([(NAMESPACE_NAME.to_owned(), name.to_owned())].into()), match_expressions: None }
+}
+
+pub(super) fn dns_rule(facts: &Facts) -> NetworkPolicyEgressRule {
+    let kube_dns = LabelSelector {
+        match_labels: Some([("k8s-app".to_owned(), "kube-dns".to_owned())].into()),
+        match_expressions: None,
+    };
+    let mut to = pod_peers(&kube_dns, &Namespaces::Named(["kube-system".to_owned()].into()));
+    let addresses: BTreeSet<_> = facts.dns_addresses.iter().copied().collect();
+    to.extend(addresses.into_iter().map(|address| ip_block(IpNet::from(address), &BTreeSet::new())));
+    let ports = [(Protocol::TCP, 53, None), (Protocol::UDP, 53, None)];
+    NetworkPolicyEgressRule { to: Some(to), ports: Some(wire_ports(&ports.into())) }
+}
+
+pub(super) fn known_api_server<'f>(rule: &Rule, facts: &'f Facts) -> Result<&'f Facts, Unrenderable> {
+    if facts.api_endpoints.is_empty() {
+        return Err(Unrenderable::UnknownApiServer { rule: rule.name.clone() });
+    }
+    Ok(facts)
+}
+
+/// A rule for each port on which the API server and its Service answer.
+pub(super) fn api_server_rules(facts: &Facts) -> impl Iterator<Item = NetworkPolicyEgressRule> {
+    let mut by_port: BTreeMap<u16, BTreeSet<IpNet>> = BTreeMap::new();
+    for (address, port) in facts.api_endpoints.iter().chain(&facts.api_service) {
+        by_port.entry(*port).or_default().insert(IpNet::from(*address));
+    }
+    by_port.into_iter().map(|(port, addresses)| NetworkPolicyEgressRule {
+        to: Some(addresses.into_iter().map(|address| ip_block(address, &BTreeSet::new())).collect()),
+        ports: Some(wire_ports(&[(Protocol::TCP, port, None)].into())),
+    })
+}
+
+pub(super) fn external_peers(
+    rule: &Rule,
+    cidrs: &[IpNet],
+    except: &[IpNet],
+    (namespace, facts): (&str, &Facts),
+    findings: &mut Vec<Finding>,
+) -> Vec<NetworkPolicyPeer> {
+    let always = facts.cluster_ranges.iter().copied().chain([IpNet::from(CLOUD_METADATA)]);
+    let left_out: Vec<IpNet> = IpNet::aggregate(&always.chain(except.iter().copied()).collect());
+    let mut peers = vec![];
+    for cidr in IpNet::aggregate(&cidrs.to_vec()) {
+        if left_out.iter().any(|inner| inner.contains(&cidr)) {
+            findings.push(Finding {
+                id: format!("NothingExternal/{namespace}/{}", rule.name),
+                message: format!(
+                    "{cidr} of rule {:?} lies inside the cluster's own ranges: select pods by label",
+                    rule.name
+                ),
+            });
+            continue;
+        }
+        let inside = left_out.iter().copied().filter(|inner| cidr.contains(inner)).collect();
+        peers.push(ip_block(cidr, &inside));
+    }
+    peers
+}
+
+pub(super) fn ip_block(cidr: IpNet, except: &BTreeSet<IpNet>) -> NetworkPolicyPeer {
+    let except: Vec<String> = except.iter().map(ToString::to_string).collect();
+    let block = IPBlock { cidr: cidr.to_string(), except: (!except.is_empty()).then_some(except) };
+    NetworkPolicyPeer { ip_block: Some(block), ..NetworkPolicyPeer::default() }
+}
