@@ -12,6 +12,7 @@ mod preview;
 mod render;
 mod resident;
 mod surroundings;
+mod traps;
 mod widened;
 mod world;
 
@@ -24,5 +25,6 @@ pub use preview::preview;
 pub use render::{Rendered, Unrenderable, render};
 pub use resident::{Needs, Population, Resident};
 pub use surroundings::{Service, ServicePort, Surroundings, Target, backends, mutated_by, validated_by};
+pub use traps::{Caught, TRAPS, Trap, traps};
 pub use widened::widened_by;
 pub use world::{World, understood};

@@ -1,5 +1,6 @@
 //! `rampart check`: judges manifests as the webhook would judge the pods that come of them.
 
+mod networks;
 mod output;
 pub(super) mod policies;
 mod verdict;
@@ -24,7 +25,7 @@ use self::{
 };
 use super::{
     BAD_INPUT, FOUND, cores,
-    source::{self, Found, Unreadable},
+    source::{self, Found, Object, Unreadable},
 };
 use crate::{
     api::{AdmissionPolicy, Fix, HardeningMode},
@@ -33,6 +34,8 @@ use crate::{
 
 /// Judges manifests: files, directories, `-` for standard input; YAML of many documents, JSON, lists,
 /// and every kind that holds a pod.
+///
+/// NetworkPolicies are looked at together: traps that their authors may be in are warnings (`network/<rule>`).
 ///
 /// Without --policy it judges at --level and --version. Exits 0 when nothing is refused, 1 when
 /// something is, 2 when something can't be read (everything else is judged all the same).
@@ -82,7 +85,9 @@ enum FailOn {
 struct Report {
     /// Objects with a pod, in the order of the input.
     outcomes: Vec<Outcome>,
-    /// Objects without one.
+    /// NetworkPolicies, which are looked at together.
+    networks: Vec<Object>,
+    /// Objects of other kinds.
     skipped: usize,
     /// What could not be read.
     unreadable: Vec<Unreadable>,
@@ -108,8 +113,10 @@ impl Check {
         for part in cores::share(&files, |_, files| judge_share(files, &judges, &self.namespace))? {
             report.outcomes.extend(part.outcomes);
             report.unreadable.extend(part.unreadable);
+            report.networks.extend(part.networks);
             report.skipped = report.skipped.saturating_add(part.skipped);
         }
+        networks::judge(&mut report, &self.namespace, &files);
         self.write(&report)?;
         for unreadable in &report.unreadable {
             eprintln!("{unreadable}");
@@ -165,6 +172,10 @@ fn judge_share(files: &[impl AsRef<Path>], judges: &Judges, namespace: &str) -> 
         let Found { objects, unreadable } = source::read(file.as_ref());
         report.unreadable.extend(unreadable);
         for object in objects {
+            if networks::is_one(&object) {
+                report.networks.push(object);
+                continue;
+            }
             match judge(object, judges, namespace) {
                 Ok(Some(outcome)) => report.outcomes.push(outcome),
                 Ok(None) => report.skipped = report.skipped.saturating_add(1),

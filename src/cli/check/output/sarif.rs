@@ -14,6 +14,7 @@ use crate::{
         source::Unreadable,
     },
     hardening::{About, RULES, rule_of_check},
+    network::{TRAPS, Trap},
 };
 
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
@@ -63,7 +64,15 @@ fn rules() -> Vec<Value> {
             "helpUri": env!("CARGO_PKG_REPOSITORY"),
         })
     };
-    CHECKS.iter().map(rule).chain(RULES.iter().map(of_ours)).collect()
+    let of_networks = |trap: &&Trap| {
+        json!({
+            "id": trap.rule(),
+            "name": trap.id,
+            "shortDescription": {"text": trap.title},
+            "helpUri": env!("CARGO_PKG_REPOSITORY"),
+        })
+    };
+    CHECKS.iter().map(rule).chain(RULES.iter().map(of_ours)).chain(TRAPS.iter().map(of_networks)).collect()
 }
 
 fn result(outcome: &Outcome, row: &Row) -> Value {

@@ -13,6 +13,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
             let severity = match row.severity {
                 Severity::Error => "",
                 Severity::Warning => "warning: ",
+                Severity::Note if row.rule.starts_with("network/") => "note: ",
                 Severity::Note => "audit: ",
             };
             let policy = row.policy.as_ref().map(|policy| format!(" [{policy}]")).unwrap_or_default();

@@ -1,0 +1,79 @@
+//! NetworkPolicies: the traps that they are in.
+
+use std::{collections::HashMap, path::Path};
+
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use rampart_reach::Policy;
+use serde::Deserialize as _;
+use serde_json::Value;
+
+use super::{
+    Report,
+    verdict::{Outcome, Row, Severity},
+};
+use crate::{
+    cli::source::Object,
+    network::{Caught, Trap, traps},
+};
+
+pub(super) fn is_one(object: &Object) -> bool {
+    let text = |name: &str| object.value.get(name).and_then(Value::as_str).unwrap_or_default();
+    text("kind") == "NetworkPolicy" && text("apiVersion").starts_with("networking.k8s.io/")
+}
+
+/// Moves the NetworkPolicies of a report to its outcomes, in the order of the input.
+pub(super) fn judge(report: &mut Report, namespace: &str, files: &[impl AsRef<Path>]) {
+    let mut read: Vec<(Object, NetworkPolicy, Policy)> = vec![];
+    for mut object in std::mem::take(&mut report.networks) {
+        if object.value.pointer("/metadata/namespace").and_then(Value::as_str).is_none_or(str::is_empty)
+            && let Some(metadata) = object.value.get_mut("metadata").and_then(Value::as_object_mut)
+        {
+            metadata.insert("namespace".into(), namespace.into());
+        }
+        let understood = NetworkPolicy::deserialize(&object.value)
+            .map_err(|error| error.to_string())
+            .and_then(|written| Ok((written, Policy::deserialize(&object.value).map_err(|error| error.to_string())?)));
+        match understood {
+            Ok((written, policy)) => read.push((object, written, policy)),
+            Err(why) => report.unreadable.push(object.unreadable(why)),
+        }
+    }
+    if read.is_empty() {
+        return;
+    }
+    let all: Vec<&Policy> = read.iter().map(|(.., policy)| policy).collect();
+    report
+        .outcomes
+        .extend(read.iter().map(|(object, written, policy)| outcome(object, policy, traps(written, policy, &all))));
+    let places: HashMap<String, usize> =
+        files.iter().enumerate().map(|(place, file)| (file.as_ref().display().to_string(), place)).collect();
+    report.outcomes.sort_by_key(|outcome| (places.get(&outcome.file).copied(), outcome.document, outcome.line));
+}
+
+fn outcome(object: &Object, policy: &Policy, caught: Vec<(&'static Trap, Caught)>) -> Outcome {
+    let violations: Vec<Row> = caught
+        .into_iter()
+        .map(|(trap, caught)| Row {
+            rule: trap.rule(),
+            check: trap.id,
+            level: None,
+            reason: trap.title,
+            detail: caught.detail,
+            path: format!("{}{}", object.pointer, caught.path),
+            severity: if caught.is_certain { Severity::Warning } else { Severity::Note },
+            policy: None,
+        })
+        .collect();
+    Outcome {
+        file: object.file.clone(),
+        document: object.document,
+        line: object.line,
+        kind: "NetworkPolicy".into(),
+        namespace: policy.namespace.clone(),
+        name: policy.name.clone(),
+        allowed: true,
+        message: violations.iter().map(|row| row.reason).collect::<Vec<_>>().join("; "),
+        violations,
+        open: vec![],
+    }
+}
