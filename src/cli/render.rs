@@ -30,6 +30,9 @@ use crate::{
 /// Prints what the operator would apply for SecurityPolicies, ClusterSecurityPolicies and PolicyExceptions: admission
 /// policies with their bindings, and NetworkPolicies.
 ///
+/// Pods, workloads, Services and NetworkPolicies among the files are what a cluster would know: names of ports and
+/// Services are resolved by them. What to know of a rendered NetworkPolicy goes to standard error.
+///
 /// Names of NetworkPolicies end in the UID of their policy in a cluster, which files do not know. Exits 2
 /// when something can't be read or rendered; everything else is printed all the same.
 #[derive(Debug, Args)]
@@ -55,7 +58,17 @@ const STATIC: &str = ".static.k8s.io";
 impl RenderCommand {
     pub(super) fn run(self) -> Result<ExitCode> {
         let Found { objects: resources, mut unreadable } = source::read_all(&self.paths);
-        let (known, more) = policies::of(&resources, &self.namespace);
+        let mut world = World::default();
+        let mut asked = vec![];
+        for resource in &resources {
+            let is_namespace = resource.value.get("kind").is_some_and(|kind| kind == "Namespace");
+            match world.add(&resource.value, &self.namespace) {
+                Ok(true) if !is_namespace => {}
+                Ok(_) => asked.push(resource),
+                Err(why) => unreadable.push(resource.unreadable(why)),
+            }
+        }
+        let (known, more) = policies::of(asked, &self.namespace);
         unreadable.extend(more);
         let mut objects = vec![];
         for floor in compile(&known.demand(clock::now())) {
@@ -71,12 +84,7 @@ impl RenderCommand {
             objects.extend([policy, binding]);
         }
         if !self.as_static {
-            let mut world = World::default();
-            let read =
-                resources.iter().filter_map(|it| Some(it.unreadable(world.add(&it.value, &self.namespace).err()?)));
-            let mut more: Vec<Unreadable> = read.collect();
-            let (policies, refused) = rendered(&resources, &self.namespace, (&world, &self.facts.known()));
-            more.extend(refused);
+            let (policies, more) = rendered(&resources, &self.namespace, (&world, &self.facts.known()));
             // One that is wrong has been named already.
             let known: Vec<_> = unreadable.iter().map(|it| (it.file.clone(), it.line)).collect();
             unreadable.extend(more.into_iter().filter(|it| !known.contains(&(it.file.clone(), it.line))));

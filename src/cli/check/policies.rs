@@ -61,7 +61,10 @@ pub(super) fn read(paths: &[PathBuf], namespace: &str) -> (Policies, Vec<Unreada
 }
 
 /// The policies among objects that shall be policies, exceptions or namespaces.
-pub(in crate::cli) fn of(objects: &[Object], namespace: &str) -> (Policies, Vec<Unreadable>) {
+pub(in crate::cli) fn of<'o>(
+    objects: impl IntoIterator<Item = &'o Object>,
+    namespace: &str,
+) -> (Policies, Vec<Unreadable>) {
     let (mut read, mut unreadable) = (Read::default(), vec![]);
     for Object { file, line, value, .. } in objects {
         if let Err(why) = read.add(value, namespace) {

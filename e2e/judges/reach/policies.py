@@ -1,6 +1,6 @@
 """Judges `rampart reach` by network-config-analyzer, on random NetworkPolicies of all shapes.
 
-    judge.py RAMPART [CASES]
+    policies.py RAMPART [CASES]
 
 Every pair of pods is asked on every port that is declared or named anywhere. What is left out of the policies is
 what the analyser is known to read otherwise than Kubernetes: rules of a direction that policyTypes leaves out, policies
@@ -8,24 +8,15 @@ without policyTypes, Exists and DoesNotExist in the podSelector of a peer (it lo
 and empty values of labels of namespaces. It reads an ipBlock as outside of the cluster only.
 """
 
-import io
 import json
 import os
 import random
 import subprocess
 import sys
 import tempfile
-from contextlib import redirect_stderr, redirect_stdout
 
-import yaml
+from analyser import PROTOCOLS, analysed
 
-# It warns of much, on the stream that is there when it is loaded.
-with redirect_stderr(io.StringIO()):
-    from nca.CoreDS.Peer import BasePeerSet
-    from nca.NetworkConfig.ResourcesHandler import ResourcesHandler
-    from nca.Resources.PolicyResources.NetworkPolicy import PolicyConnectionsFilter
-
-PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 PORTS = [79, 80, 81, 90, 8080, 65535]
 NAMESPACES = ["x", "y", "z"]
 
@@ -114,48 +105,6 @@ def case(rng):
     return {"namespaces": namespaces, "pods": pods, "policies": [policy(rng, n) for n in range(rng.randint(1, 5))]}
 
 
-def manifests(made):
-    for name, namespace in made["namespaces"].items():
-        # As the API server has it.
-        known = namespace["labels"] | {"kubernetes.io/metadata.name": name}
-        yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": known}}
-    for pod in made["pods"]:
-        ports = [{"name": it["name"], "containerPort": it["port"], "protocol": it["protocol"]} for it in pod["ports"]]
-        yield {
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": pod["name"], "namespace": pod["namespace"], "labels": pod["labels"]},
-            "spec": {"containers": [{"name": "a", "image": "a", "ports": ports}]},
-            "status": {"podIP": pod["ip"], "hostIP": "172.16.0.1"},
-        }
-    yield from made["policies"]
-
-
-def analysed(made, directory):
-    """The connections that the analyser allows: from, to, protocol, port."""
-    path = os.path.join(directory, "case.yaml")
-    with open(path, "w") as file:
-        yaml.dump_all(manifests(made), file, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper))
-    BasePeerSet.reset()
-    noise = io.StringIO()
-    with redirect_stdout(noise), redirect_stderr(noise):
-        config = ResourcesHandler().get_network_config([path], [path], [path], None)
-        wanted = PolicyConnectionsFilter(calc_allowed=False, calc_denied=False)
-        allowed = config.allowed_connections(res_conns_filter=wanted).all_allowed_conns
-    names = {pod["name"]: f"{pod['namespace']}/{pod['name']}" for pod in made["pods"]}
-    found = set()
-    for cube in allowed:
-        cube = allowed.get_connectivity_cube(cube)
-        sources, targets = (
-            [names[it.name] for it in cube[side] if it.name in names]
-            for side in ("src_peers", "dst_peers"))
-        for protocol, number in PROTOCOLS.items():
-            if number not in cube["protocols"]:
-                continue
-            for asked in (it for it in PORTS if it in cube.get_dim_directly("dst_ports")):
-                found.update((source, target, protocol, asked) for source in sources for target in targets)
-    return found
-
-
 def main():
     rampart = sys.argv[1]
     cases = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
@@ -175,7 +124,7 @@ def main():
     compared = denied = 0
     with tempfile.TemporaryDirectory() as directory:
         for it, known in zip(made, ours):
-            theirs = analysed(it, directory)
+            theirs = analysed(it, directory, PORTS)
             for connection, allowed in known.items():
                 if connection[0] == connection[1]:
                     continue
