@@ -139,7 +139,12 @@ impl SecurityPolicies {
             widened_by: wide.take(NAMED).collect(),
             ..NetworkStatus::default()
         };
-        if is_drift || plan.is_in_force() {
+        let is_about_nobody = |list: &[&Policy]| {
+            let pods = index.pods().iter().filter(|pod| pod.namespace == plan.owner.namespace);
+            !pods.into_iter().any(|pod| list.iter().any(|policy| policy.pods.matches(&pod.labels)))
+        };
+        let changes_nothing = plan.is_in_force() || (is_about_nobody(&added) && is_about_nobody(&removed_all));
+        if is_drift || changes_nothing {
             let is_preview = policy.spec.network.as_ref().is_some_and(|it| it.mode == NetworkMode::Preview);
             status.preview = is_preview.then(NetworkPreview::default);
             return (status, vec![]);
