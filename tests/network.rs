@@ -12,7 +12,7 @@ use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
 use proptest::prelude::*;
 use rampart::{
     api::Network,
-    network::{Cluster, Facts, Intent, Rendered, Service, Unrenderable, render, same_spec},
+    network::{Cluster, EntityPods, Facts, Intent, Rendered, Service, Unrenderable, render, same_spec},
 };
 use rampart_reach::Pod;
 use rstest::rstest;
@@ -195,6 +195,31 @@ fn the_api_server_is_its_endpoints_and_its_service_on_their_ports() {
         &[],
     );
     assert_eq!(unknown, Err(Unrenderable::UnknownApiServer { rule: "out".into() }));
+}
+
+#[test]
+fn the_ingress_controller_is_who_the_administrator_says() {
+    let network = json!({"podSelector": {}, "isolate": ["Ingress"],
+        "ingress": [{"name": "in", "peers": [{"entity": "IngressController"}], "ports": [{"port": 80}]}]});
+    let named =
+        r#"{"podSelector": {"matchLabels": {"app": "proxy"}}, "namespaceSelector": {"matchLabels": {"team": "edge"}}}"#;
+    let facts = Facts { ingress_controller: Some(named.parse().unwrap()), ..facts() };
+    let spec = serde_json::to_value(&rendered(network.clone(), &facts, &[]).policies[0].spec).unwrap();
+    assert_eq!(spec["ingress"][0]["from"], json!([serde_json::from_str::<Value>(named).unwrap()]));
+    let unnamed = render(&intent(network), ("n", "b"), &Cluster::of_facts(&Facts::default()), &[]).unwrap_err();
+    assert!(unnamed.reason() == "Invalid" && unnamed.to_string().contains("--network-ingress-controller"), "{unnamed}");
+}
+
+#[rstest]
+#[case("{}", "missing field")]
+#[case(r#"{"podSelector": {}, "namespaceSelector": {}, "ipBlock": {}}"#, "unknown field")]
+#[case(
+    r#"{"podSelector": {"matchExpressions": [{"key": "a", "operator": "Is"}]}, "namespaceSelector": {}}"#,
+    "podSelector"
+)]
+fn an_entity_that_is_misnamed_is_told(#[case] named: &str, #[case] told: &str) {
+    let error = named.parse::<EntityPods>().unwrap_err();
+    assert!(error.contains(told), "{error}");
 }
 
 #[test]

@@ -58,16 +58,21 @@ fn facts() -> Facts {
         dns_addresses: vec!["10.96.0.10".parse().unwrap()],
         api_endpoints: [("192.0.2.1".parse().unwrap(), 6443)].into(),
         api_service: [("10.96.0.1".parse().unwrap(), 443)].into(),
+        ..Facts::default()
     }
 }
 
 /// Ids of what an intent for the pods of the app `web` would break where nothing isolated them before.
 fn broken(isolate: &[&str], ingress: Value, egress: Value) -> Vec<String> {
+    broken_among(&facts(), isolate, ingress, egress)
+}
+
+fn broken_among(facts: &Facts, isolate: &[&str], ingress: Value, egress: Value) -> Vec<String> {
     let network = json!({"podSelector": {"matchLabels": {"app": "web"}}, "isolate": isolate, "ingress": ingress, "egress": egress});
     let network: Network = serde_json::from_value(network).unwrap();
     let intent = Intent::try_from(&network).unwrap();
-    let (population, facts) = (population(), facts());
-    let rendered = render(&intent, ("shop", "rampart-web"), &Cluster::of_facts(&facts), &[]).unwrap();
+    let population = population();
+    let rendered = render(&intent, ("shop", "rampart-web"), &Cluster::of_facts(facts), &[]).unwrap();
     let added: Vec<Policy> = rendered.policies.iter().filter_map(understood).collect();
     let change = Change::new(&population.index, &[], &[], &added.iter().collect::<Vec<_>>());
     let found = breaks(&View {
@@ -75,7 +80,7 @@ fn broken(isolate: &[&str], ingress: Value, egress: Value) -> Vec<String> {
         population: &population,
         selected: &intent.selected(&population.index, "shop"),
         around: &surroundings(),
-        facts: &facts,
+        facts,
         policy: ("shop", "web"),
         allow_no_dns: network.allow_no_dns == Some(true),
     });
@@ -124,4 +129,25 @@ fn entities_open_what_they_are_named_for(#[case] rule: Value, #[case] left: &str
 fn what_is_callers_of_one_namespace_is_no_scrape() {
     let own = json!([rule(json!({"entity": "SameNamespace"}), 9100)]);
     assert!(broken(&["Ingress"], own, json!([])).contains(&"ScrapeBlocked/shop/web".to_owned()));
+}
+
+#[test]
+fn who_was_named_is_the_one_who_must_get_through() {
+    let named = |app: &str| {
+        Some(
+            format!(r#"{{"podSelector": {{"matchLabels": {{"app": "{app}"}}}}, "namespaceSelector": {{}}}}"#)
+                .parse()
+                .unwrap(),
+        )
+    };
+    let from = |app: &str, port: u16| {
+        rule(json!({"pods": {"selector": {"matchLabels": {"app": app}}, "namespaceSelector": {}}}), port)
+    };
+    let ingress = json!([from("p", 8000), from("proxy", 9100)]);
+    let left = |facts: Facts| broken_among(&facts, &["Ingress"], ingress.clone(), json!([]));
+    let right = left(Facts { ingress_controller: named("p"), monitoring: named("proxy"), ..facts() });
+    assert!(!right.iter().any(|id| id.starts_with("Ingress") || id.starts_with("Scrape")), "{right:?}");
+    let wrong = left(Facts { ingress_controller: named("proxy"), monitoring: named("p"), ..facts() });
+    assert!(wrong.contains(&"IngressBlocked/shop/inner".to_owned()), "{wrong:?}");
+    assert!(wrong.contains(&"ScrapeBlocked/shop/web".to_owned()), "{wrong:?}");
 }

@@ -191,6 +191,10 @@ pub enum Entity {
     APIServer,
     /// The API server where it calls an admission webhook, a converter or an aggregated API. A peer of ingress.
     Webhooks,
+    /// The pods of the Ingress controller, as the administrator named them. A peer of ingress.
+    IngressController,
+    /// The pods that read metrics, as the administrator named them. A peer of ingress.
+    Monitoring,
     /// Every pod of the policy's own namespace.
     SameNamespace,
 }

@@ -4,6 +4,7 @@
 
 mod check;
 mod cores;
+mod facts;
 mod generate;
 mod import;
 mod keys;

@@ -1,15 +1,9 @@
 //! `rampart render`: what the operator would apply for given resources.
 
-use std::{
-    io::Write as _,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::Args;
-use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt as _;
 use serde::{Deserialize as _, Serialize};
@@ -17,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     check::policies,
+    facts::ClusterFacts,
     source::{self, Found, Object, Unreadable},
 };
 use crate::{
@@ -97,32 +92,6 @@ impl RenderCommand {
             write!(out, "---\n{}", serde_saphyr::to_string(&object)?)?;
         }
         Ok(source::complain(&unreadable))
-    }
-}
-
-/// What the files do not say of a cluster.
-#[derive(Debug, Args)]
-#[expect(clippy::struct_field_names, reason = "the names of flags, which the servers have, too")]
-pub(super) struct ClusterFacts {
-    /// Address ranges of pods, services and nodes, for rules about addresses outside the cluster.
-    #[arg(long, env = "RAMPART_NETWORK_CLUSTER_CIDRS", value_delimiter = ',')]
-    network_cluster_cidrs: Vec<IpNet>,
-    /// Addresses of DNS servers besides the pods of kube-dns.
-    #[arg(long, env = "RAMPART_NETWORK_DNS_ADDRESSES", value_delimiter = ',', default_value = "169.254.20.10")]
-    network_dns_addresses: Vec<IpAddr>,
-    /// Addresses of the API server and of its Service, with ports: `192.0.2.1:6443,10.96.0.1:443`.
-    #[arg(long, env = "RAMPART_NETWORK_API_SERVER", value_delimiter = ',')]
-    network_api_server: Vec<SocketAddr>,
-}
-
-impl ClusterFacts {
-    pub(super) fn known(&self) -> Facts {
-        Facts {
-            cluster_ranges: self.network_cluster_cidrs.clone(),
-            dns_addresses: self.network_dns_addresses.clone(),
-            api_endpoints: self.network_api_server.iter().map(|it| (it.ip(), it.port())).collect(),
-            ..Facts::default()
-        }
     }
 }
 

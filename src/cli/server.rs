@@ -10,10 +10,10 @@ use std::{
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use ipnet::IpNet;
 use kube::Client;
 use tokio::sync::watch;
 
+use super::facts::ClusterFacts;
 use crate::{
     api::GoDuration,
     cluster::{
@@ -28,7 +28,6 @@ use crate::{
         ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, Hardened, PolicyExceptions,
         RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Webhooks,
     },
-    network::Facts,
     runtime::{
         logs,
         metrics::Metrics,
@@ -81,15 +80,8 @@ pub struct Options {
     /// Address of metrics and health.
     #[arg(long, env = "RAMPART_ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
     admin_address: SocketAddr,
-    /// Address ranges of pods, services and nodes, completed by what can be read from the API server.
-    #[arg(long, env = "RAMPART_NETWORK_CLUSTER_CIDRS", value_delimiter = ',')]
-    network_cluster_cidrs: Vec<IpNet>,
-    /// Addresses of node-local DNS caches.
-    #[arg(long, env = "RAMPART_NETWORK_DNS_ADDRESSES", value_delimiter = ',', default_value = "169.254.20.10")]
-    network_dns_addresses: Vec<IpAddr>,
-    /// Addresses of the API server besides those of its EndpointSlices, with ports: `192.0.2.1:6443`.
-    #[arg(long, env = "RAMPART_NETWORK_API_SERVER", value_delimiter = ',')]
-    network_api_server: Vec<SocketAddr>,
+    #[command(flatten)]
+    facts: ClusterFacts,
     /// Image of the Job that tests a new version of a key: Rampart's own.
     #[arg(long, env = "RAMPART_SELFTEST_IMAGE", default_value = concat!("rampart.dev/rampart:", env!("CARGO_PKG_VERSION")))]
     selftest_image: String,
@@ -220,12 +212,7 @@ impl Options {
         };
         let (leadership, electing) = elect(election, context.client.clone(), context.metrics.clone(), tasks.stopped());
         tasks.spawn("leader-election", electing);
-        let given = Facts {
-            cluster_ranges: self.network_cluster_cidrs.clone(),
-            dns_addresses: self.network_dns_addresses.clone(),
-            api_endpoints: self.network_api_server.iter().map(|it| (it.ip(), it.port())).collect(),
-            ..Facts::default()
-        };
+        let given = self.facts.known();
         let index = (policies.0.clone(), policies.2.clone());
         let (scan, residents) = Scanner::spawn(&context, index.clone(), leadership.clone(), tasks);
         PolicyExceptions::spawn(&context, index, scan.clone(), leadership.clone(), tasks);

@@ -64,6 +64,8 @@ impl Gathered {
                 .chain(&given.api_endpoints)
                 .copied()
                 .collect(),
+            ingress_controller: given.ingress_controller.clone(),
+            monitoring: given.monitoring.clone(),
             api_service: all().flat_map(|(_, said)| said.api_service.iter().copied()).collect(),
         }
     }

@@ -1,11 +1,16 @@
 //! What is known of a cluster's network.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde::Deserialize;
+
+use super::{NamespaceSet, PodSet};
+use crate::api::selector;
 
 /// What is known of a cluster's network.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
     /// Ranges of pods, services and nodes; empty while unknown. In-cluster addresses are never
     /// "external", so external peers can't be rendered without them.
@@ -17,4 +22,41 @@ pub struct Facts {
     pub api_endpoints: BTreeSet<(IpAddr, u16)>,
     /// Its Service. Some network plug-ins match before the address is translated.
     pub api_service: BTreeSet<(IpAddr, u16)>,
+    /// The pods of the Ingress controller.
+    pub ingress_controller: Option<EntityPods>,
+    /// The pods that read metrics.
+    pub monitoring: Option<EntityPods>,
+}
+
+/// Pods that only the administrator can name, of any namespace.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EntityPods {
+    /// By their labels.
+    pub pods: PodSet,
+    /// By the labels of their namespaces.
+    pub namespaces: NamespaceSet,
+}
+
+/// As it is written in a flag: a peer of a NetworkPolicy, without `ipBlock`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Written {
+    pod_selector: LabelSelector,
+    namespace_selector: LabelSelector,
+}
+
+impl FromStr for EntityPods {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let example = r#"{"podSelector": {"matchLabels": {"app": "x"}}, "namespaceSelector": {}}"#;
+        let written: Written = serde_json::from_str(text).map_err(|error| format!("{error}; write it as {example}"))?;
+        let parse = |wire: &LabelSelector, field| selector::parse(wire, field).map_err(|error| error.to_string());
+        let (pods, namespaces) =
+            (parse(&written.pod_selector, "podSelector")?, parse(&written.namespace_selector, "namespaceSelector")?);
+        Ok(Self {
+            pods: PodSet { wire: written.pod_selector, parsed: pods },
+            namespaces: NamespaceSet { wire: written.namespace_selector, parsed: namespaces },
+        })
+    }
 }

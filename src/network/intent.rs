@@ -92,6 +92,10 @@ pub enum Peer {
     ApiServer,
     /// The API server, calling.
     Webhooks,
+    /// The pods of the Ingress controller.
+    IngressController,
+    /// The pods that read metrics.
+    Monitoring,
     /// Everybody.
     Any,
 }
@@ -263,6 +267,9 @@ fn parse_entity(entity: Entity, direction: Direction, field: &str) -> Result<Pee
         (Entity::DNS, _) => wrong("DNS is asked, it does not call: it is a peer of egress rules only"),
         (Entity::APIServer, Direction::Egress) => Ok(Peer::ApiServer),
         (Entity::APIServer, _) => wrong("as a caller the API server is `entity: Webhooks`"),
+        (Entity::IngressController, Direction::Ingress) => Ok(Peer::IngressController),
+        (Entity::Monitoring, Direction::Ingress) => Ok(Peer::Monitoring),
+        (Entity::IngressController | Entity::Monitoring, _) => wrong("it calls: it is a peer of ingress rules only"),
         (Entity::Webhooks, Direction::Ingress) => Ok(Peer::Webhooks),
         (Entity::Webhooks, _) => wrong("webhooks are called: to call the API server, name `entity: APIServer`"),
     }

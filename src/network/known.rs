@@ -28,12 +28,17 @@ impl<'c> Cluster<'c> {
         Self { facts, namespaces: &[], pods: &[], services: &NO_SERVICES }
     }
 
-    /// Whether a namespace has labels that are selected; its name is always one of them (KEP-2161).
+    /// Whether a namespace has labels that are selected.
     #[must_use]
     pub fn has_namespace(&self, name: &str, selected: &Selector) -> bool {
-        let known = self.namespaces.iter().find(|namespace| namespace.name == name);
-        let mut labels = known.map(|namespace| namespace.labels.clone()).unwrap_or_default();
-        labels.insert("kubernetes.io/metadata.name".into(), name.into());
-        selected.matches(&labels)
+        is_selected(self.namespaces, name, selected)
     }
+}
+
+/// Whether a namespace has labels that are selected; its name is always one of them (KEP-2161).
+pub(super) fn is_selected(namespaces: &[Namespace], name: &str, selected: &Selector) -> bool {
+    let known = namespaces.iter().find(|namespace| namespace.name == name);
+    let mut labels = known.map(|namespace| namespace.labels.clone()).unwrap_or_default();
+    labels.insert("kubernetes.io/metadata.name".into(), name.into());
+    selected.matches(&labels)
 }

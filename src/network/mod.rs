@@ -18,7 +18,7 @@ mod world;
 
 pub use breaks::{View, breaks};
 pub use compare::same_spec;
-pub use facts::Facts;
+pub use facts::{EntityPods, Facts};
 pub use intent::{Intent, NamespaceSet, Namespaces, Peer, PodSet, Port, Ports, Rule};
 pub use known::Cluster;
 pub use preview::preview;

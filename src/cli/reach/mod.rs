@@ -13,7 +13,8 @@ use serde::Deserialize as _;
 use self::cells::{Asked, Cell};
 use super::{
     BAD_INPUT, cores,
-    render::{ClusterFacts, rendered},
+    facts::ClusterFacts,
+    render::rendered,
     source::{self, Found},
 };
 use crate::network::World;

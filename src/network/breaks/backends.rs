@@ -19,13 +19,16 @@ pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
             found.push(finding("ServiceBlocked", &name.0, &name.1, message));
         }
     }
-    // A controller of Ingresses may run anywhere, also in the network of a node.
-    let anywhere: Vec<End> = outside.iter().copied().chain(view.strangers()).collect();
+    // Unless somebody said where, a controller of Ingresses may run anywhere, also in the network of a node.
+    let anywhere: Vec<End> = match &view.facts.ingress_controller {
+        Some(named) => view.of_entity(named).collect(),
+        None => outside.iter().copied().chain(view.strangers()).collect(),
+    };
     for ((_, ingress), services) in &view.around.ingresses {
         for name in services.iter().filter(|name| loses_callers(view, name, &anywhere)) {
             let message = format!(
-                "Ingress {ingress} leads to Service {}, whose pods nobody of another namespace could reach any more: \
-                 allow ingress from the pods of the Ingress controller",
+                "Ingress {ingress} leads to Service {}, whose pods no Ingress controller could reach any more: allow \
+                 ingress from `entity: IngressController`, or from its pods",
                 name.1
             );
             found.push(finding("IngressBlocked", &name.0, &name.1, message));

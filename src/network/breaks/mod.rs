@@ -11,7 +11,7 @@ mod webhooks;
 
 use rampart_reach::{Change, End, Pod, Protocol};
 
-use super::{Facts, Population, Surroundings, surroundings::Name};
+use super::{EntityPods, Facts, Population, Surroundings, known::is_selected, surroundings::Name};
 use crate::api::Finding;
 
 /// What is looked at.
@@ -69,6 +69,18 @@ impl View<'_> {
         let pods = self.pods().filter(|(_, pod)| pod.namespace == *namespace && service.selects(pod));
         let ports = || service.ports.iter().filter(|port| only.is_none_or(|only| only == port.port));
         pods.flat_map(|(place, pod)| ports().filter_map(move |port| Some((End::Pod(place), port.of(pod)?)))).collect()
+    }
+
+    /// One pod of each class of those that the administrator named.
+    fn of_entity<'a>(&'a self, named: &'a EntityPods) -> impl Iterator<Item = End> + 'a {
+        let Population { index, namespaces, .. } = self.population;
+        let is_one = |place: &usize| {
+            index.pods().get(*place).is_some_and(|pod| {
+                named.pods.parsed.matches(&pod.labels)
+                    && is_selected(namespaces, &pod.namespace, &named.namespaces.parsed)
+            })
+        };
+        index.classes().iter().filter_map(|pods| pods.first().copied()).filter(is_one).map(End::Pod)
     }
 
     /// One pod of each class in other namespaces.

@@ -20,7 +20,10 @@ pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
         pod.is_some_and(|pod| pod.labels.get(PROMETHEUS.0).is_some_and(|name| name == PROMETHEUS.1))
     };
     let classes = index.classes().iter().filter_map(|pods| pods.first());
-    let known: Vec<End> = classes.filter(|place| is_prometheus(place)).map(|place| End::Pod(*place)).collect();
+    let known: Vec<End> = match &view.facts.monitoring {
+        Some(named) => view.of_entity(named).collect(),
+        None => classes.filter(|place| is_prometheus(place)).map(|place| End::Pod(*place)).collect(),
+    };
     let readers: Vec<End> = if known.is_empty() { view.strangers().collect() } else { known };
     let lost = |(place, port): &&(usize, u16)| {
         view.loses_all(readers.iter().map(|reader| (*reader, End::Pod(*place), (Protocol::TCP, *port))))
@@ -28,8 +31,8 @@ pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
     let lost: Vec<&(usize, u16)> = scraped.iter().filter(lost).collect();
     let Some((_, port)) = lost.first() else { return vec![] };
     let message = format!(
-        "the metrics of {} pods, such as on port {port}, could not be read from another namespace any more: allow \
-         ingress from the pods of the monitoring",
+        "the metrics of {} pods, such as on port {port}, could not be read any more: allow ingress from `entity: \
+         Monitoring`, or from its pods",
         lost.len()
     );
     vec![finding("ScrapeBlocked", view.policy.0, view.policy.1, message)]

@@ -47,6 +47,16 @@ pub enum Unrenderable {
         /// Name of the rule.
         rule: String,
     },
+    /// A peer that only the administrator can name, and did not.
+    #[error("rule {rule:?} has the peer `entity: {entity}`, which nobody has named: start Rampart with {flag}")]
+    UnnamedEntity {
+        /// Name of the rule.
+        rule: String,
+        /// The entity.
+        entity: &'static str,
+        /// The flag that names it.
+        flag: &'static str,
+    },
 }
 
 impl Unrenderable {
@@ -56,6 +66,7 @@ impl Unrenderable {
         match self {
             Self::UnknownClusterRanges { .. } => "UnknownClusterRanges",
             Self::UnknownApiServer { .. } => "UnknownApiServer",
+            Self::UnnamedEntity { .. } => "Invalid",
         }
     }
 }

@@ -14,7 +14,7 @@ use k8s_openapi::{
 use super::{Unrenderable, ports::wire_ports};
 use crate::{
     api::{Finding, Protocol},
-    network::{Facts, Namespaces, Rule},
+    network::{EntityPods, Facts, Namespaces, Rule},
 };
 
 /// Where clouds serve credentials to machines: never "external" to a pod.
@@ -29,6 +29,21 @@ pub(super) fn pod_peers(pods: &LabelSelector, namespaces: &Namespaces) -> Vec<Ne
         Namespaces::Named(names) => names.iter().map(|name| peer(Some(namespace_named(name)))).collect(),
         Namespaces::Selected(selected) => vec![peer(Some(selected.wire.clone()))],
     }
+}
+
+/// Pods that the administrator named.
+pub(super) fn entity_peer(
+    rule: &Rule,
+    named: Option<&EntityPods>,
+    (entity, flag): (&'static str, &'static str),
+) -> Result<NetworkPolicyPeer, Unrenderable> {
+    let EntityPods { pods, namespaces } =
+        named.ok_or_else(|| Unrenderable::UnnamedEntity { rule: rule.name.clone(), entity, flag })?;
+    Ok(NetworkPolicyPeer {
+        pod_selector: Some(pods.wire.clone()),
+        namespace_selector: Some(namespaces.wire.clone()),
+        ip_block: None,
+    })
 }
 
 /// A namespace by its name: the one label that every namespace has, and that nobody can change.

@@ -10,7 +10,7 @@ use k8s_openapi::{
 
 use super::{
     Renderer, Unrenderable,
-    peers::{api_server_rules, dns_rule, external_peers, ip_block, known_api_server, pod_peers},
+    peers::{api_server_rules, dns_rule, entity_peer, external_peers, ip_block, known_api_server, pod_peers},
     ports::{Numbers, wire_ports},
 };
 use crate::{
@@ -61,6 +61,14 @@ impl<'r> Renderer<'r> {
                     let addresses: BTreeSet<IpNet> =
                         known_api_server(rule, facts)?.api_endpoints.iter().map(|(it, _)| IpNet::from(*it)).collect();
                     to.extend(addresses.into_iter().map(|address| ip_block(address, &BTreeSet::new())));
+                }
+                Peer::IngressController => {
+                    let flag = "--network-ingress-controller";
+                    to.push(entity_peer(rule, facts.ingress_controller.as_ref(), ("IngressController", flag))?);
+                }
+                Peer::Monitoring => {
+                    let flag = "--network-monitoring";
+                    to.push(entity_peer(rule, facts.monitoring.as_ref(), ("Monitoring", flag))?);
                 }
                 Peer::Any => is_open = true,
             }
