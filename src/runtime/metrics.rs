@@ -145,6 +145,8 @@ pub struct Metrics {
     pub certificate_expiry: Gauge,
     /// Objects that were found changed and put back.
     pub drift_reverted: Family<KindLabel, Counter>,
+    /// Seconds of working out what a network intent changes and breaks.
+    pub network_analysis_seconds: Histogram,
     /// Orphans that the prune brake holds.
     pub prune_held: Family<KindLabel, Gauge>,
     /// Objects that could not be read and are skipped.
@@ -190,6 +192,7 @@ impl Default for Metrics {
             leader: Family::default(),
             certificate_expiry: Gauge::default(),
             drift_reverted: Family::default(),
+            network_analysis_seconds: Histogram::new(exponential_buckets(0.000_1, 4.0, 8)),
             prune_held: Family::default(),
             invalid_objects: Family::default(),
             pods: Family::default(),
@@ -226,6 +229,8 @@ impl Metrics {
         let expiry = self.certificate_expiry.clone();
         of.register("webhook_certificate_expiration_timestamp_seconds", "End of the webhook's certificate", expiry);
         of.register("drift_reverted", "Objects that were put back", self.drift_reverted.clone());
+        let analysis = self.network_analysis_seconds.clone();
+        of.register("network_analysis_seconds", "Working out what a network intent changes and breaks", analysis);
         of.register("prune_held", "Orphans that the prune brake holds", self.prune_held.clone());
         of.register("invalid_objects", "Objects that could not be read", self.invalid_objects.clone());
         of.register("pods", "Unfinished pods that policies cover, by the worst verdict", self.pods.clone());

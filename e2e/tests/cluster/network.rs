@@ -19,6 +19,8 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("network::a_half_that_would_isolate_is_not_rendered", a_half_that_would_isolate_is_not_rendered);
     tests.add("network::unknown_ranges_are_said", unknown_ranges_are_said);
     tests.add("network::names_and_services_follow_the_cluster", names_and_services_follow_the_cluster);
+    tests.add("network::the_api_server_is_followed_where_it_goes", the_api_server_is_followed_where_it_goes);
+    tests.add("network::a_namespace_that_is_deleted_goes_quietly", a_namespace_that_is_deleted_goes_quietly);
 }
 
 async fn sample(env: &Env) -> Result<(Client, String, Api<NetworkPolicy>)> {
@@ -225,6 +227,52 @@ async fn names_and_services_follow_the_cluster(env: Env) -> Result<()> {
     let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client.clone(), &namespace);
     pods.delete("web", &DeleteParams::default().grace_period(0)).await?;
     ports(json!([9090]), json!([6432])).await
+}
+
+async fn the_api_server_is_followed_where_it_goes(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let policy = json!({
+        "apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
+        "metadata": {"name": "web", "namespace": namespace},
+        "spec": {"network": {
+            "mode": "Enforce", "podSelector": {}, "isolate": ["Egress"], "allowNoDns": true,
+            "egress": [{"name": "api", "peers": [{"entity": "APIServer"}]}],
+        }},
+    });
+    fixtures::apply(&client, &policy).await?;
+    stories::ready::<SecurityPolicy>(&client, &namespace, "web").await?;
+    let rules = || async {
+        let spec = serde_json::to_value(stories::rendered(&client, &namespace, "web").await?.spec)?;
+        anyhow::Ok(spec["egress"].as_array().cloned().unwrap_or_default())
+    };
+    let before = rules().await?;
+    let service = json!({"to": [{"ipBlock": {"cidr": "10.96.0.1/32"}}], "ports": [{"protocol": "TCP", "port": 443}]});
+    ensure!(before.len() == 2 && before.contains(&service), "{before:?}");
+    let more = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": namespace, "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "endpoints": [{"addresses": ["203.0.113.9"]}], "ports": [{"name": "https", "port": 7443, "protocol": "TCP"}],
+    });
+    fixtures::apply(&client, &more).await?;
+    let new = json!({"to": [{"ipBlock": {"cidr": "203.0.113.9/32"}}], "ports": [{"protocol": "TCP", "port": 7443}]});
+    wait::until("the new address", wait::SOON, || async { Ok(ensure!(rules().await?.contains(&new))) }).await?;
+    let slices: Api<k8s_openapi::api::discovery::v1::EndpointSlice> = Api::namespaced(client.clone(), "default");
+    slices.delete(&namespace, &DeleteParams::default()).await?;
+    wait::until("the address to go", wait::SOON, || async { Ok(ensure!(rules().await? == before)) }).await
+}
+
+async fn a_namespace_that_is_deleted_goes_quietly(env: Env) -> Result<()> {
+    let (client, namespace, api) = sample(&env).await?;
+    let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
+    namespaces.delete(&namespace, &DeleteParams::default()).await?;
+    wait::until("the namespace to go", wait::SOON, || async {
+        Ok(ensure!(
+            namespaces.get_opt(&namespace).await?.is_none(),
+            "{} are left",
+            api.list(&ListParams::default()).await?.items.len()
+        ))
+    })
+    .await
 }
 
 async fn unknown_ranges_are_said(_: Env) -> Result<()> {

@@ -1,7 +1,7 @@
 //! SecurityPolicy, network: what it would change is told before it changes, and what it would break is not done.
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::{core::v1::Event, networking::v1::NetworkPolicy};
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams},
@@ -225,6 +225,12 @@ async fn a_foreign_policy_that_widens_is_named(env: Env) -> Result<()> {
     fixtures::apply(&case.client, &foreign("open", json!([{}]))).await?;
     let told = case.told("WidenedByOthers", "True", "ForeignPolicies").await?;
     ensure!(told.widened_by == ["open"], "{told:?}");
+    let events: Api<Event> = Api::namespaced(case.client.clone(), &case.namespace);
+    wait::until("an event about it", wait::SOON, || async {
+        let events = events.list(&ListParams::default()).await?;
+        Ok(ensure!(events.iter().any(|event| event.reason.as_deref() == Some("PolicyWidened")), "there is none"))
+    })
+    .await?;
     case.rendered.delete("open", &DeleteParams::default()).await?;
     wait::until("the condition to go", wait::SOON, || async {
         let live = serde_json::to_value(case.policies.get("db").await?)?;

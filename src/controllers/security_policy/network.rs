@@ -1,11 +1,16 @@
 //! The network part of a policy: render, preview, guard, keep.
 
+use std::time::Instant;
+
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt as _;
-use rampart_reach::{Change, Policy};
+use rampart_reach::{Change, Pod, Policy};
 use tokio::task::block_in_place;
 
-use super::{super::network_index::ByName, KIND, SecurityPolicies};
+use super::{
+    super::network_index::{ByName, Live},
+    KIND, SecurityPolicies,
+};
 use crate::{
     api::{
         Finding, NetworkMode, NetworkPreview, NetworkStatus, SecurityPolicy,
@@ -25,6 +30,7 @@ use crate::{
 
 const MANAGER: &str = "rampart-network";
 const DRIFT_REVERTED: Reason = Reason::warning("DriftReverted");
+const POLICY_WIDENED: Reason = Reason::warning("PolicyWidened");
 const ENFORCE_REFUSED: &str = "EnforceRefused";
 /// Names of what widens an intent, and findings, that status holds.
 const NAMED: usize = 20;
@@ -86,7 +92,10 @@ impl SecurityPolicies {
         }
         let plan = Plan { owner, live: &live, wanted };
         let keeps = spec.mode == NetworkMode::Enforce && was_programmed(policy);
+        let began = Instant::now();
         let (mut status, breaks) = block_in_place(|| self.look(policy, &intent, &plan, keeps));
+        self.context.metrics.network_analysis_seconds.observe(began.elapsed().as_secs_f64());
+        self.tell_of_widening(policy, &status).await;
         let open: Vec<&str> = breaks
             .iter()
             .map(|found| found.id.as_str())
@@ -122,35 +131,43 @@ impl SecurityPolicies {
         let population = self.residents.population();
         let index = &population.index;
         let selected = intent.selected(index, &plan.owner.namespace);
-        let all = self.index.filter(|_| true);
-        let known = all.iter().filter_map(|live| Some((&live.object, live.understood()?)));
-        let (removed, kept): (Vec<_>, Vec<_>) = known.partition(|(object, _)| plan.owner.owns(object.labels()));
         let added: Vec<Policy> = plan.wanted.iter().filter_map(understood).collect();
         let added: Vec<&Policy> = added.iter().collect();
-        let (removed_all, kept_all) = (policies(&removed), policies(&kept));
-
-        let here = |object: &NetworkPolicy| object.namespace().as_ref() == Some(&plan.owner.namespace);
-        let is_foreign = |object: &NetworkPolicy| here(object) && !is_managed(object.labels(), KIND);
-        let foreign: Vec<_> = kept.iter().filter(|(object, _)| is_foreign(object)).copied().collect();
-        let wide = widened_by(index, &added, &kept_all, &policies(&foreign), &selected);
-        let wide = wide.into_iter().filter_map(|place| Some(foreign.get(place)?.0.name_any()));
+        let is_ours = |live: &Live| plan.owner.owns(live.object.labels());
+        let is_preview = policy.spec.network.as_ref().is_some_and(|it| it.mode == NetworkMode::Preview);
         let mut status = NetworkStatus {
             selected_pods: Some(i64::try_from(selected.len()).unwrap_or(i64::MAX)),
-            widened_by: wide.take(NAMED).collect(),
+            preview: is_preview.then(NetworkPreview::default),
             ..NetworkStatus::default()
         };
-        let is_about_nobody = |list: &[&Policy]| {
-            let pods = index.pods().iter().filter(|pod| pod.namespace == plan.owner.namespace);
-            !pods.into_iter().any(|pod| list.iter().any(|policy| policy.pods.matches(&pod.labels)))
-        };
-        let changes_nothing = plan.is_in_force() || (is_about_nobody(&added) && is_about_nobody(&removed_all));
-        if is_drift || changes_nothing {
-            let is_preview = policy.spec.network.as_ref().is_some_and(|it| it.mode == NetworkMode::Preview);
-            status.preview = is_preview.then(NetworkPreview::default);
+        let foreign: Vec<&Live> = plan.live.values().map(AsRef::as_ref).filter(|it| is_foreign(it)).collect();
+        let pods: Vec<&Pod> = index.pods().iter().filter(|pod| pod.namespace == plan.owner.namespace).collect();
+        let is_about_nobody =
+            |list: &[&Policy]| !pods.iter().any(|pod| list.iter().any(|policy| policy.pods.matches(&pod.labels)));
+        let own: Vec<&Policy> =
+            plan.live.values().filter(|live| is_ours(live)).filter_map(|live| live.understood()).collect();
+        let stays = is_drift || plan.is_in_force() || (is_about_nobody(&added) && is_about_nobody(&own));
+        if stays && (foreign.is_empty() || selected.is_empty()) {
+            // Policies of the rest of the cluster need not be understood: at rest they take no memory.
+            return (status, vec![]);
+        }
+        let all = self.index.filter(|_| true);
+        let known = all.iter().filter_map(|live| Some((live.as_ref(), live.understood()?)));
+        let (removed, kept): (Vec<_>, Vec<_>) = known.partition(|(live, _)| is_ours(live));
+        let (removed_all, kept_all) = (policies(&removed), policies(&kept));
+        let foreign: Vec<_> = kept
+            .iter()
+            .filter(|(live, _)| live.object.namespace().as_ref() == Some(&plan.owner.namespace) && is_foreign(live))
+            .copied()
+            .collect();
+        let wide = widened_by(index, &added, &kept_all, &policies(&foreign), &selected);
+        let wide = wide.into_iter().filter_map(|place| Some(foreign.get(place)?.0.object.name_any()));
+        status.widened_by = wide.take(NAMED).collect();
+        if stays {
             return (status, vec![]);
         }
         let change = Change::new(index, &kept_all, &removed_all, &added);
-        let objects = kept.iter().chain(&removed).map(|(object, _)| *object).chain(&plan.wanted);
+        let objects = kept.iter().chain(&removed).map(|(live, _)| &live.object).chain(&plan.wanted);
         let names: Vec<String> =
             objects.map(|it| format!("{}/{}", it.namespace().unwrap_or_default(), it.name_any())).collect();
         status.preview = Some(preview(&change, index, &names));
@@ -184,6 +201,18 @@ impl SecurityPolicies {
         Ok(Network::Programmed(status))
     }
 
+    /// An event when others newly widen an intent.
+    async fn tell_of_widening(&self, policy: &SecurityPolicy, status: &NetworkStatus) {
+        let before = policy.status.as_ref().and_then(|status| status.network.as_ref());
+        let known = |name: &&String| before.is_some_and(|before| before.widened_by.contains(name));
+        let new: Vec<&str> = status.widened_by.iter().filter(|name| !known(name)).map(String::as_str).collect();
+        if !new.is_empty() {
+            let note =
+                format!("NetworkPolicies of others allow pods of this policy more than it does: {}", new.join(", "));
+            self.context.events.publish(policy, POLICY_WIDENED, &note).await;
+        }
+    }
+
     async fn remove_stale(&self, plan: &Plan<'_>) -> Result<()> {
         for stale in plan.stale() {
             delete_seen(&self.context.client, stale).await?;
@@ -206,8 +235,13 @@ impl SecurityPolicies {
     }
 }
 
-fn policies<'p>(known: &[(&NetworkPolicy, &'p Policy)]) -> Vec<&'p Policy> {
+fn policies<'p>(known: &[(&Live, &'p Policy)]) -> Vec<&'p Policy> {
     known.iter().map(|(_, policy)| *policy).collect()
+}
+
+/// Whether somebody else made it.
+fn is_foreign(live: &Live) -> bool {
+    !is_managed(live.object.labels(), KIND)
 }
 
 impl Plan<'_> {
