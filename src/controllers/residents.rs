@@ -7,7 +7,7 @@ use std::{
 };
 
 use rampart_reach::Namespace;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::block_in_place};
 
 use crate::{
     cluster::{follow::Key, policy_index::PolicyIndex},
@@ -100,7 +100,7 @@ impl Residents {
             .iter()
             .map(|(name, labels)| Namespace { name: name.clone(), labels: labels.clone() })
             .collect();
-        let made = Arc::new(Population::new(namespaces, state.pods.values().cloned()));
+        let made = block_in_place(|| Arc::new(Population::new(namespaces, state.pods.values().cloned())));
         state.made = Some((Arc::clone(&made), Instant::now(), now));
         made
     }

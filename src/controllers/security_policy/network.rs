@@ -23,7 +23,7 @@ use crate::{
         events::Reason,
         owner::{Owner, is_managed},
     },
-    network::{Cluster, Intent, Rendered, View, breaks, preview, render, understood, widened_by},
+    network::{Cluster, Intent, Population, Rendered, View, breaks, preview, render, understood, widened_by},
     policy::{self, Refused},
     runtime::metrics::KindLabel,
 };
@@ -73,7 +73,7 @@ impl SecurityPolicies {
             let others: Vec<&NetworkPolicy> =
                 live.values().map(|live| &live.object).filter(|other| is_other(other, owner)).collect();
             let (facts, around) = (self.facts.borrow().clone(), self.surroundings.borrow().clone());
-            let population = block_in_place(|| self.residents.population());
+            let population = self.residents.population();
             let cluster = Cluster {
                 facts: &facts,
                 namespaces: &population.namespaces,
@@ -93,7 +93,7 @@ impl SecurityPolicies {
         let plan = Plan { owner, live: &live, wanted };
         let keeps = spec.mode == NetworkMode::Enforce && was_programmed(policy);
         let began = Instant::now();
-        let (mut status, breaks) = block_in_place(|| self.look(policy, &intent, &plan, keeps));
+        let (mut status, breaks) = self.look(policy, &intent, &plan, keeps);
         self.context.metrics.network_analysis_seconds.observe(began.elapsed().as_secs_f64());
         self.tell_of_widening(policy, &status).await;
         let open: Vec<&str> = breaks
@@ -135,7 +135,7 @@ impl SecurityPolicies {
         let added: Vec<&Policy> = added.iter().collect();
         let is_ours = |live: &Live| plan.owner.owns(live.object.labels());
         let is_preview = policy.spec.network.as_ref().is_some_and(|it| it.mode == NetworkMode::Preview);
-        let mut status = NetworkStatus {
+        let status = NetworkStatus {
             selected_pods: Some(i64::try_from(selected.len()).unwrap_or(i64::MAX)),
             preview: is_preview.then(NetworkPreview::default),
             ..NetworkStatus::default()
@@ -151,6 +151,22 @@ impl SecurityPolicies {
             // Policies of the rest of the cluster need not be understood: at rest they take no memory.
             return (status, vec![]);
         }
+        let around = (&*population, selected.as_slice());
+        // Threads of their own only for what takes long: each that was needed once keeps memory.
+        block_in_place(|| self.analyse(policy, plan, (&added, stays), around, status))
+    }
+
+    /// What widens the intent, and, unless it stays as it is, what the plan changes and would break.
+    fn analyse(
+        &self,
+        policy: &SecurityPolicy,
+        plan: &Plan<'_>,
+        (added, stays): (&[&Policy], bool),
+        (population, selected): (&Population, &[usize]),
+        mut status: NetworkStatus,
+    ) -> (NetworkStatus, Vec<Finding>) {
+        let index = &population.index;
+        let is_ours = |live: &Live| plan.owner.owns(live.object.labels());
         let all = self.index.filter(|_| true);
         let known = all.iter().filter_map(|live| Some((live.as_ref(), live.understood()?)));
         let (removed, kept): (Vec<_>, Vec<_>) = known.partition(|(live, _)| is_ours(live));
@@ -160,21 +176,21 @@ impl SecurityPolicies {
             .filter(|(live, _)| live.object.namespace().as_ref() == Some(&plan.owner.namespace) && is_foreign(live))
             .copied()
             .collect();
-        let wide = widened_by(index, &added, &kept_all, &policies(&foreign), &selected);
+        let wide = widened_by(index, added, &kept_all, &policies(&foreign), selected);
         let wide = wide.into_iter().filter_map(|place| Some(foreign.get(place)?.0.object.name_any()));
         status.widened_by = wide.take(NAMED).collect();
         if stays {
             return (status, vec![]);
         }
-        let change = Change::new(index, &kept_all, &removed_all, &added);
+        let change = Change::new(index, &kept_all, &removed_all, added);
         let objects = kept.iter().chain(&removed).map(|(live, _)| &live.object).chain(&plan.wanted);
         let names: Vec<String> =
             objects.map(|it| format!("{}/{}", it.namespace().unwrap_or_default(), it.name_any())).collect();
         status.preview = Some(preview(&change, index, &names));
         let view = View {
             change: &change,
-            population: &population,
-            selected: &selected,
+            population,
+            selected,
             around: &self.surroundings.borrow().clone(),
             facts: &self.facts.borrow().clone(),
             policy: (&plan.owner.namespace, &plan.owner.name),
