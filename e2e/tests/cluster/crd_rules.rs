@@ -34,7 +34,6 @@ async fn bad_specs_are_refused(env: Env) -> Result<()> {
     let at = "/spec/network";
     let cases = [
         ("unknown enum", with(policy(), &format!("{at}/mode"), json!("Off")), "spec.network.mode"),
-        ("mode is required", with(policy(), &format!("{at}/mode"), Value::Null), "spec.network.mode"),
         ("no DNS", with(policy(), &format!("{at}/egress"), json!([])), "cuts the pods off from name resolution"),
         ("two kinds of peer", with(policy(), &format!("{at}/egress/0/peers/0/entity"), json!("DNS")), "exactly one of"),
         ("no kind of peer", with(policy(), &format!("{at}/egress/0/peers/0"), json!({})), "exactly one of"),
@@ -46,12 +45,22 @@ async fn bad_specs_are_refused(env: Env) -> Result<()> {
         (
             "port 0",
             with(policy(), &format!("{at}/egress/0/ports/0/port"), json!(0)),
-            "should be greater than or equal to 1",
+            "port is a number from 1 to 65535, or the name of a port",
         ),
         (
             "end before port",
             with(policy(), &format!("{at}/egress/0/ports/0/endPort"), json!(80)),
-            "endPort must not be below port",
+            "endPort needs a port that is a number, and must not be below it",
+        ),
+        (
+            "end of a name",
+            with(policy(), &format!("{at}/egress/0/ports/0"), json!({"port": "sql", "endPort": 80})),
+            "endPort needs a port that is a number",
+        ),
+        (
+            "any is false",
+            with(policy(), &format!("{at}/egress/0/peers/0"), json!({"any": false})),
+            "any is true or absent",
         ),
         ("no ports", with(policy(), &format!("{at}/egress/0/ports"), Value::Null), "either ports or anyPort"),
         (
@@ -74,6 +83,21 @@ async fn bad_specs_are_refused(env: Env) -> Result<()> {
                 json!({"cidrs": ["10.0.0.0/8"], "except": ["11.0.0.0/16"]}),
             ),
             "external.except[0]: lies inside none of cidrs",
+        ),
+        (
+            "a number in quotes",
+            with(policy(), &format!("{at}/egress/0/ports/0/port"), json!("5432")),
+            "a number goes unquoted",
+        ),
+        (
+            "a Service that calls brings no ports",
+            with(policy(), &format!("{at}/ingress/0"), json!({"name": "x", "peers": [{"service": {"name": "s"}}]})),
+            "spec.network.ingress[0].ports",
+        ),
+        (
+            "webhooks do not call",
+            with(policy(), &format!("{at}/egress/0/peers/0"), json!({"entity": "Webhooks"})),
+            "name `entity: APIServer`",
         ),
         (
             "DNS calls nobody",
