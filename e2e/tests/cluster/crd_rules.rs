@@ -26,6 +26,7 @@ fn with(mut object: Value, pointer: &str, value: Value) -> Value {
     object
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn bad_specs_are_refused(env: Env) -> Result<()> {
     let (client, namespace) = env.namespace().await?;
     let policy = || with(stories::sample_policy(), "/metadata/namespace", json!(namespace));
