@@ -28,8 +28,11 @@ pub(crate) struct Env {
 
 impl Env {
     /// The node with its pods, started by the first who asks.
+    /// Without policies, whatever the last test left.
     pub(crate) async fn world(&self) -> Result<&World> {
-        self.world.get_or_try_init(World::start).await
+        let world = self.world.get_or_try_init(World::start).await?;
+        world.clear().await?;
+        Ok(world)
     }
 }
 

@@ -36,7 +36,7 @@ async fn every_dial_agrees(env: Env) -> Result<()> {
         dials / 20 < denied && denied < dials - dials / 20,
         "hardly anything is denied, or hardly anything allowed"
     );
-    world.clear().await
+    Ok(())
 }
 
 /// Replaces the policies of the last round: those of the same name and namespace are updated in place.

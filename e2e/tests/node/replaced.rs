@@ -119,7 +119,7 @@ async fn by_rampart_as_smoothly_as_by_hand(env: Env) -> Result<()> {
         by_rampart.longest <= by_hand.longest.max(resolution),
         "a flow that is allowed before and after failed for longer than by hand"
     );
-    world.clear().await
+    Ok(())
 }
 
 /// The same contents on the same object, put there while Rampart is away.

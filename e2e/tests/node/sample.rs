@@ -29,5 +29,5 @@ async fn every_dial_agrees(env: Env) -> Result<()> {
         println!("{} dials, {} of them denied, {halves} halves: no difference", compared.dials, compared.denied);
         ensure!(compared.denied > 0, "nothing was denied");
     }
-    world.clear().await
+    Ok(())
 }

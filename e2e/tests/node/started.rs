@@ -41,5 +41,5 @@ async fn a_default_deny_is_enforced(env: Env) -> Result<()> {
         .collect();
     let compared = matrix::agrees(world, &denied).await?;
     println!("{} of {} dials denied", compared.denied, compared.dials);
-    world.clear().await
+    Ok(())
 }
