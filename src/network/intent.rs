@@ -142,6 +142,17 @@ impl Intent {
         })
     }
 
+    /// Whether it has pods of a namespace as peers, by that name or, where it is the policy's own, without one.
+    #[must_use]
+    pub fn has_peers_in(&self, namespace: &str) -> bool {
+        let peers = self.ingress.iter().chain(&self.egress).flat_map(|rule| &rule.peers);
+        peers.into_iter().any(|peer| match peer {
+            Peer::Pods { namespaces: Namespaces::Own, .. } => true,
+            Peer::Pods { namespaces: Namespaces::Named(names), .. } => names.contains(namespace),
+            _ => false,
+        })
+    }
+
     /// The pods that it is about, by their places: of a namespace, and not in the network of their node.
     #[must_use]
     pub fn selected(&self, index: &Index, namespace: &str) -> Vec<usize> {
