@@ -1,6 +1,11 @@
 //! Calico: the CNI plugin gives pods their network, Felix enforces NetworkPolicies in it.
 
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -13,14 +18,21 @@ use super::{
 use crate::{ControlPlane, binaries, fixtures, wait};
 
 const VERSION: &str = "v3.28.5";
+/// Name of the network of pods.
+pub(super) const NETWORK: &str = "rampart-e2e";
 const TABLES: [&str; 4] = ["raw", "mangle", "nat", "filter"];
+
+/// Where containerd finds the plugins.
+pub(super) fn plugins(dir: &Path) -> PathBuf {
+    dir.join("cni/bin")
+}
 
 /// Lets containerd find the plugins and their configuration; kubelet is not ready before.
 ///
 /// # Errors
 /// When a file can't be written.
 pub(super) fn configure(dir: &Path, plane: &ControlPlane, plugin: &Path) -> Result<()> {
-    let (plugins, networks) = (dir.join("cni/bin"), dir.join("cni/conf"));
+    let (plugins, networks) = (plugins(dir), dir.join("cni/conf"));
     fs::create_dir_all(&plugins)?;
     fs::create_dir_all(&networks)?;
     // containerd takes one directory, so that the stock plugins and Calico's meet in it.
@@ -29,7 +41,7 @@ pub(super) fn configure(dir: &Path, plane: &ControlPlane, plugin: &Path) -> Resu
     }
     symlink(plugin, plugins.join("calico"))?;
     let network = json!({
-        "name": "calico", "cniVersion": "0.3.1",
+        "name": NETWORK, "cniVersion": "0.3.1",
         "plugins": [{
             "type": "calico", "datastore_type": "kubernetes", "nodename": NAME, "nodename_file_optional": true,
             "log_level": "info", "log_file_path": dir.join("calico-cni.log"),

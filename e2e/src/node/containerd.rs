@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Parts, image, machine::run};
+use super::{Parts, calico, image, machine::run};
 use crate::wait;
 
 /// Its socket.
@@ -70,7 +70,7 @@ conf_dir = "{networks}"
         socket = socket(dir).display(),
         opt = path("opt"),
         image = image::NAME,
-        plugins = path("cni/bin"),
+        plugins = calico::plugins(dir).display(),
         networks = path("cni/conf"),
     )
 }

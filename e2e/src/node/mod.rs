@@ -13,7 +13,7 @@ mod kubelet;
 pub mod machine;
 pub mod network;
 mod proxy;
-pub(crate) mod remains;
+pub mod remains;
 
 use std::{
     cell::RefCell,

@@ -2,6 +2,7 @@
 //! other, since they share its pods.
 
 mod intents;
+mod killed;
 mod matrix;
 mod programmed;
 mod random;
@@ -15,7 +16,7 @@ use std::{future::Future, process::ExitCode, sync::Arc};
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Trial};
-use rampart_e2e::node::machine;
+use rampart_e2e::node::{machine, remains};
 use tokio::{runtime::Runtime, sync::OnceCell};
 
 use world::World;
@@ -60,8 +61,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let runtime = Arc::new(Runtime::new().expect("a runtime"));
-    let env = Env { world: Arc::default() };
-    let mut tests = Tests { runtime, env: env.clone(), trials: vec![] };
+    let mut tests = Tests { runtime, env: Env { world: Arc::default() }, trials: vec![] };
+    killed::tests(&mut tests);
     started::tests(&mut tests);
     sample::tests(&mut tests);
     random::tests(&mut tests);
@@ -70,7 +71,18 @@ fn main() -> ExitCode {
         println!("skipped: {} tests of the real node need root", tests.trials.len());
         return ExitCode::SUCCESS;
     }
-    let conclusion = libtest_mimic::run(&arguments, tests.trials);
+    let Tests { env, trials, .. } = tests;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // The last handle on the node.
     drop(env);
-    conclusion.exit_code()
+    if arguments.list {
+        return conclusion.exit_code();
+    }
+    match remains::found() {
+        Ok(found) if found.is_empty() => conclusion.exit_code(),
+        found => {
+            println!("the node left something behind: {found:?}");
+            ExitCode::FAILURE
+        }
+    }
 }
