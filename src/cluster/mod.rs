@@ -3,6 +3,7 @@
 pub mod adoption_secret;
 pub mod apply;
 pub mod client;
+pub mod crd;
 pub mod error;
 pub mod events;
 pub mod follow;

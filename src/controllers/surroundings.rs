@@ -1,22 +1,29 @@
-//! Follows what depends on who may reach pods: Services, Ingresses and webhook configurations.
+//! Follows what depends on who may reach pods: Services, Ingresses, and what the API server calls (webhooks, converters,
+//! aggregated APIs).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use k8s_openapi::api::{
-    admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
-    core::v1::Service,
-    networking::v1::Ingress,
+use k8s_openapi::{
+    api::{
+        admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+        core::v1::Service,
+        networking::v1::Ingress,
+    },
+    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::follow::{Key, follow},
-    network::{self, Surroundings, backends, mutated_by, validated_by},
+    cluster::{
+        crd::Crd,
+        follow::{Key, follow},
+    },
+    network::{self, Surroundings, aggregated_by, backends, converted_by, enforcer_of_group, mutated_by, validated_by},
     runtime::readiness::Gate,
 };
 
@@ -30,7 +37,7 @@ pub(super) async fn watch(
     synced: Gate,
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
-    let listed: [watch::Sender<bool>; 4] = std::array::from_fn(|_| watch::Sender::new(false));
+    let listed: [watch::Sender<bool>; 6] = std::array::from_fn(|_| watch::Sender::new(false));
     let all_listed = async {
         for listed in &listed {
             let _ = listed.subscribe().wait_for(|listed| *listed).await;
@@ -44,7 +51,8 @@ pub(super) async fn watch(
             webhooks.extend(all.iter().map(|((_, name), called)| ((kind.to_owned(), name.clone()), called.clone())));
         });
     };
-    let [services_listed, ingresses_listed, validating_listed, mutating_listed] = &listed;
+    let [services_listed, ingresses_listed, validating_listed, mutating_listed, aggregated_listed, crds_listed] =
+        &listed;
     let services = follow(
         Api::<Service>::all(client.clone()),
         |service, _| network::Service::of(service),
@@ -64,14 +72,40 @@ pub(super) async fn watch(
         validating_listed,
     );
     let mutating = follow(
-        Api::<MutatingWebhookConfiguration>::all(client),
+        Api::<MutatingWebhookConfiguration>::all(client.clone()),
         |it, _| Some(mutated_by(it)).filter(|called| !called.is_empty()),
         |all, _| tell_called("MutatingWebhookConfiguration", all),
         mutating_listed,
     );
+    let aggregated = follow(
+        Api::<APIService>::all(client.clone()),
+        |it, _| Some(aggregated_by(it)).filter(|called| !called.is_empty()),
+        |all, _| tell_called("APIService", all),
+        aggregated_listed,
+    );
+    let crds = follow(
+        Api::<Crd>::all(client),
+        |crd, _| {
+            let plugin = crd.spec.group.as_deref().and_then(enforcer_of_group);
+            let called = crd.spec.conversion.as_ref().map(converted_by).unwrap_or_default();
+            Some((plugin, called)).filter(|(plugin, called)| plugin.is_some() || !called.is_empty())
+        },
+        |all, _| {
+            let called = all.iter().filter(|(_, (_, called))| !called.is_empty());
+            tell_called("CustomResourceDefinition", &called.map(|(key, (_, it))| (key.clone(), it.clone())).collect());
+            let plugins = all.values().filter_map(|(plugin, _)| *plugin).collect();
+            known.send_if_modified(|known| {
+                known.plugins != plugins && {
+                    Arc::make_mut(known).plugins = plugins;
+                    true
+                }
+            });
+        },
+        crds_listed,
+    );
     tokio::select! {
         () = stopped.cancelled() => {}
-        _ = async { tokio::join!(services, ingresses, validating, mutating, all_listed) } => {}
+        _ = async { tokio::join!(services, ingresses, validating, mutating, aggregated, crds, all_listed) } => {}
     }
     Ok(())
 }

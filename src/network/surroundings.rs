@@ -1,4 +1,4 @@
-//! What of a cluster depends on who may reach pods: Services, Ingresses and admission webhooks.
+//! What of a cluster depends on who may reach pods: Services, Ingresses, and what the API server calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,9 @@ use k8s_openapi::{
         core::v1,
         networking::v1::{Ingress, IngressBackend},
     },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceConversion,
     apimachinery::pkg::util::intstr::IntOrString,
+    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use rampart_reach::{Pod, Protocol};
 
@@ -24,8 +26,19 @@ pub struct Surroundings {
     pub services: BTreeMap<Name, Service>,
     /// By Ingress, the Services that it leads to.
     pub ingresses: BTreeMap<Name, BTreeSet<Name>>,
-    /// By kind and name of a webhook configuration, the Services that the API server calls, and on what port.
+    /// By kind and name of a webhook configuration, a converter (its custom resource definition) or an aggregated API,
+    /// the Services that the API server calls, and on what port.
     pub webhooks: BTreeMap<Name, BTreeSet<(Name, u16)>>,
+    /// Network plug-ins that have custom resources here.
+    pub plugins: BTreeSet<&'static str>,
+}
+
+impl Surroundings {
+    /// A network plug-in that enforces NetworkPolicies.
+    #[must_use]
+    pub fn enforcer(&self) -> Option<&'static str> {
+        self.plugins.first().copied()
+    }
 }
 
 /// A Service that selects pods.
@@ -125,9 +138,29 @@ pub fn mutated_by(configuration: &MutatingWebhookConfiguration) -> BTreeSet<(Nam
     called(configuration.webhooks.iter().flatten().map(|webhook| &webhook.client_config))
 }
 
+/// The Service that an aggregated API is served by.
+#[must_use]
+pub fn aggregated_by(api: &APIService) -> BTreeSet<(Name, u16)> {
+    let service = api.spec.as_ref().and_then(|spec| spec.service.as_ref());
+    let named = service.and_then(|it| Some(((it.namespace.clone()?, it.name.clone()?), port_or_https(it.port))));
+    named.into_iter().collect()
+}
+
+/// The Service that converts between versions of a custom resource.
+#[must_use]
+pub fn converted_by(conversion: &CustomResourceConversion) -> BTreeSet<(Name, u16)> {
+    let client = conversion.webhook.as_ref().and_then(|webhook| webhook.client_config.as_ref());
+    let service = client.and_then(|client| client.service.as_ref());
+    let named = service.map(|it| ((it.namespace.clone(), it.name.clone()), port_or_https(it.port)));
+    named.into_iter().collect()
+}
+
+/// `ServiceReference`: 443 where it says nothing.
+fn port_or_https(port: Option<i32>) -> u16 {
+    port.map_or(Ok(443), u16::try_from).unwrap_or_default()
+}
+
 fn called<'c>(clients: impl Iterator<Item = &'c WebhookClientConfig>) -> BTreeSet<(Name, u16)> {
     let services = clients.filter_map(|client| client.service.as_ref());
-    // `ServiceReference`: 443 where it says nothing.
-    let port = |port: Option<i32>| port.map_or(Ok(443), u16::try_from).unwrap_or_default();
-    services.map(|it| ((it.namespace.clone(), it.name.clone()), port(it.port))).collect()
+    services.map(|it| ((it.namespace.clone(), it.name.clone()), port_or_https(it.port))).collect()
 }

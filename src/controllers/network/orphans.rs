@@ -3,36 +3,49 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt as _;
+use kube::{Resource, ResourceExt as _};
 
-use super::{
-    super::{
-        Context, Roots,
-        network_index::{Live, NetworkIndex},
-        pruning::Orphanage,
-    },
-    KIND,
-};
+use super::{Networks, index::Live};
 use crate::{
-    api::SecurityPolicy,
+    api::{ClusterSecurityPolicy, SecurityPolicy},
     cluster::{Result, apply::delete_seen, owner::is_managed, prune::is_orphan},
+    controllers::{Roots, pruning::Orphanage},
 };
 
-/// NetworkPolicies whose owner is gone.
-pub(super) struct Orphans {
-    pub(super) context: Context,
-    pub(super) index: NetworkIndex,
-    pub(super) roots: Roots<SecurityPolicy>,
+/// A kind of policy that NetworkPolicies are made for.
+pub(in super::super) trait Owning:
+    Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static
+{
+    /// Its name.
+    const KIND: &'static str;
+    /// Name of its CRD.
+    const CRD: &'static str;
 }
 
-impl Orphanage for Orphans {
-    type Orphan = Arc<Live>;
-    const OWNER: &'static str = KIND;
+impl Owning for SecurityPolicy {
+    const KIND: &'static str = "SecurityPolicy";
     const CRD: &'static str = "securitypolicies.rampart.dev";
+}
+
+impl Owning for ClusterSecurityPolicy {
+    const KIND: &'static str = "ClusterSecurityPolicy";
+    const CRD: &'static str = "clustersecuritypolicies.rampart.dev";
+}
+
+/// NetworkPolicies of a kind of policy whose owner is gone.
+pub(in super::super) struct Orphans<K: Owning> {
+    pub(in super::super) networks: Networks,
+    pub(in super::super) roots: Roots<K>,
+}
+
+impl<K: Owning> Orphanage for Orphans<K> {
+    type Orphan = Arc<Live>;
+    const OWNER: &'static str = K::KIND;
+    const CRD: &'static str = K::CRD;
 
     async fn orphans(&self) -> Result<(Vec<Arc<Live>>, usize)> {
         let owners = self.roots.uids();
-        let ours = self.index.filter(|policy| is_managed(policy.labels(), KIND));
+        let ours = self.networks.index.filter(|policy| is_managed(policy.labels(), K::KIND));
         let all = ours.len();
         let is_lost = |labels: &BTreeMap<String, String>| is_orphan(labels, &owners);
         Ok((ours.into_iter().filter(|policy| is_lost(policy.object.labels())).collect(), all))
@@ -47,8 +60,8 @@ impl Orphanage for Orphans {
     }
 
     async fn remove(&self, orphan: &Arc<Live>) -> Result<()> {
-        delete_seen(&self.context.client, &orphan.object).await?;
-        self.index.deleted(&orphan.object);
+        delete_seen(&self.networks.context.client, &orphan.object).await?;
+        self.networks.index.deleted(&orphan.object);
         Ok(())
     }
 }
