@@ -1,6 +1,6 @@
 //! What may not be weaker: the isolation that a class of data asks, and that of a ClusterSecurityPolicy.
 
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 use rampart::{
     api::{ClusterSecurityPolicy, Network, SecurityPolicy},

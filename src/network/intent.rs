@@ -154,8 +154,7 @@ impl Intent {
     /// The pods that it is about, by their places: of a namespace, and not in the network of their node.
     #[must_use]
     pub fn selected(&self, index: &Index, namespace: &str) -> Vec<usize> {
-        let own = index.pods().iter().enumerate().filter(|(_, pod)| pod.namespace == namespace && !pod.host_network);
-        own.filter(|(_, pod)| self.pods.parsed.matches(&pod.labels)).map(|(place, _)| place).collect()
+        index.selected(namespace, &self.pods.parsed)
     }
 }
 

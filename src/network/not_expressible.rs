@@ -17,7 +17,7 @@ pub fn not_expressible(intent: &Intent, namespace: &str, cluster: &Cluster<'_>) 
         .map(|pod| format!("pod {namespace}/{} is in the network of its node: nothing isolates it", pod.name))
         .collect();
     for rule in intent.ingress.iter().chain(&intent.egress) {
-        told.extend(rule.peers.iter().filter_map(|peer| unseen(rule, peer, namespace, cluster)));
+        told.extend(rule.peers.iter().filter_map(|peer| unseen(rule, peer, (namespace, cluster), &hosted)));
     }
     told.sort();
     told.dedup();
@@ -25,7 +25,7 @@ pub fn not_expressible(intent: &Intent, namespace: &str, cluster: &Cluster<'_>) 
 }
 
 /// A peer with pods, all of which are in the network of their node.
-fn unseen(rule: &Rule, peer: &Peer, namespace: &str, cluster: &Cluster<'_>) -> Option<String> {
+fn unseen(rule: &Rule, peer: &Peer, (namespace, cluster): (&str, &Cluster<'_>), hosted: &[&Pod]) -> Option<String> {
     let any_namespace = |named: &EntityPods, pod: &Pod| {
         named.pods.parsed.matches(&pod.labels)
             && is_selected(cluster.namespaces, &pod.namespace, &named.namespaces.parsed)
@@ -41,9 +41,9 @@ fn unseen(rule: &Rule, peer: &Peer, namespace: &str, cluster: &Cluster<'_>) -> O
         Peer::Monitoring => cluster.facts.monitoring.as_ref().is_some_and(|it| any_namespace(it, pod)),
         Peer::External { .. } | Peer::Dns | Peer::ApiServer | Peer::Webhooks | Peer::Any => false,
     };
-    let mut peers = cluster.pods.iter().filter(is_peer).peekable();
-    let example = *peers.peek()?;
-    peers.all(|pod| pod.host_network).then(|| {
+    let example = hosted.iter().find(|pod| is_peer(pod))?;
+    let seen = cluster.pods.iter().any(|pod| !pod.host_network && is_peer(&pod));
+    (!seen).then(|| {
         format!(
             "rule {:?} has peers that are all in the network of their nodes, such as {}/{}: no selector matches them",
             rule.name, example.namespace, example.name

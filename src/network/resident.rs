@@ -73,7 +73,7 @@ impl Population {
         let index = Index::new(&namespaces, pods, IpBlocks::External);
         let of_classes = index.classes().iter().filter_map(|pods| index.pods().get(*pods.first()?));
         let enforcer = of_classes.filter_map(|pod| enforcer::of_pod(&pod.labels)).min();
-        Self { index, namespaces, needs, enforcer }
+        Self { namespaces, index, needs, enforcer }
     }
 }
 

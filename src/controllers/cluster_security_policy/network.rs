@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterNetwork, ClusterNetworkStatus, ClusterSecurityPolicy, Finding, Invalid, NetworkMode, NetworkPreview,
+        ClusterNetwork, ClusterNetworkStatus, ClusterSecurityPolicy, Finding, Invalid, NetworkMode,
         condition::{Conditions, Type},
     },
     cluster::{Result, owner::Owner},
@@ -176,7 +176,7 @@ fn status(
         programmed: count(outcome.programmed.len()),
         selected_pods: Some(count(parts.iter().map(Part::pods).sum())),
         isolated: Some(standing.isolated),
-        preview: (!is_in_force).then(|| looked.preview.unwrap_or_else(NetworkPreview::default)),
+        preview: (!is_in_force).then(|| looked.preview.unwrap_or_default()),
         widened_by,
         not_expressible: parts.iter().flat_map(|part| part.not_expressible.iter().cloned()).take(NAMED).collect(),
         findings,

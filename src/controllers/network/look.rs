@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use kube::ResourceExt as _;
-use rampart_reach::{Change, Pod, Policy};
+use rampart_reach::{Change, Index, Policy};
 use tokio::task::block_in_place;
 
 use super::{
@@ -53,13 +53,13 @@ impl Networks {
         asked: Asked,
         is_drift: impl Fn(&Part) -> bool,
     ) -> Looked {
-        let pods = sight.population.index.pods();
+        let index = &sight.population.index;
         let added: Vec<Vec<Policy>> =
             parts.iter().map(|part| part.wanted.iter().filter_map(understood).collect()).collect();
         let stays: Vec<bool> = parts
             .iter()
             .zip(&added)
-            .map(|(part, added)| is_drift(part) || part.is_in_force() || is_about_nobody(part, added, pods))
+            .map(|(part, added)| is_drift(part) || part.is_in_force() || is_about_nobody(part, added, index))
             .collect();
         let may_be_widened = |part: &Part| !part.selected.is_empty() && part.live.values().any(|it| is_foreign(it));
         let all_stay = stays.iter().all(|stays| *stays);
@@ -158,14 +158,9 @@ impl Networks {
 }
 
 /// Whether neither what shall be nor what there is of a part is about any pod.
-fn is_about_nobody(part: &Part, added: &[Policy], pods: &[Pod]) -> bool {
-    let own: Vec<&Policy> =
-        part.live.values().filter(|live| part.is_own(live)).filter_map(|live| live.understood()).collect();
-    let is_one = |pod: &Pod| {
-        pod.namespace == part.owner.namespace
-            && added.iter().chain(own.iter().copied()).any(|policy| policy.pods.matches(&pod.labels))
-    };
-    !pods.iter().any(is_one)
+fn is_about_nobody(part: &Part, added: &[Policy], index: &Index) -> bool {
+    let own = part.live.values().filter(|live| part.is_own(live)).filter_map(|live| live.understood());
+    added.iter().chain(own).all(|policy| index.selected(&part.owner.namespace, &policy.pods).is_empty())
 }
 
 /// Policies of others that allow pods of a part more than it does.
