@@ -49,7 +49,7 @@ fn surroundings() -> Surroundings {
         .into(),
         ingresses: [(name("site"), [name("inner")].into())].into(),
         webhooks: [(("ValidatingWebhookConfiguration".into(), "v".into()), [(name("hook"), 80)].into())].into(),
-        plugins: std::collections::BTreeSet::new(),
+        ..Surroundings::default()
     }
 }
 

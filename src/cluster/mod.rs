@@ -3,7 +3,6 @@
 pub mod adoption_secret;
 pub mod apply;
 pub mod client;
-pub mod crd;
 pub mod error;
 pub mod events;
 pub mod follow;
@@ -16,6 +15,7 @@ pub mod pods;
 pub mod policy_index;
 pub mod prune;
 pub mod retained;
+pub mod slim;
 pub mod status;
 
 pub use error::{Class, Error, Result};

@@ -16,6 +16,8 @@ use k8s_openapi::{
 };
 use rampart_reach::{Pod, Protocol};
 
+use super::Monitor;
+
 /// Namespace and name.
 pub type Name = (String, String);
 
@@ -29,6 +31,8 @@ pub struct Surroundings {
     /// By kind and name of a webhook configuration, a converter (its custom resource definition) or an aggregated API,
     /// the Services that the API server calls, and on what port.
     pub webhooks: BTreeMap<Name, BTreeSet<(Name, u16)>>,
+    /// Whose metrics are read, by kind, namespace and name of what says so.
+    pub monitors: BTreeMap<(&'static str, Name), Monitor>,
     /// Network plug-ins that have custom resources here.
     pub plugins: BTreeSet<&'static str>,
 }
@@ -46,6 +50,8 @@ impl Surroundings {
 pub struct Service {
     /// Labels of its pods.
     pub selector: BTreeMap<String, String>,
+    /// Its own labels.
+    pub labels: BTreeMap<String, String>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
     /// Whether it is there for callers outside: `LoadBalancer` or `NodePort`.
@@ -91,7 +97,8 @@ impl Service {
             Some(ServicePort { name: port.name.clone().unwrap_or_default(), port: number, protocol, target })
         });
         let is_outward = matches!(spec.type_.as_deref(), Some("LoadBalancer" | "NodePort"));
-        Some(Self { selector, ports: ports.collect(), is_outward })
+        let labels = service.metadata.labels.clone().unwrap_or_default();
+        Some(Self { selector, labels, ports: ports.collect(), is_outward })
     }
 
     /// Whether it selects a pod of its namespace.
