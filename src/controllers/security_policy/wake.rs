@@ -1,9 +1,9 @@
 //! Whom a change in the cluster wakes.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::{Resource as _, ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
+use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until},
@@ -11,17 +11,21 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Residents, Roots, floor::InForce, network_index::News, residents},
+    super::{
+        Networks, Roots,
+        floor::InForce,
+        network::{News, owner_of},
+        residents,
+    },
     KIND,
 };
 use crate::{
     api::{
-        NetworkMode, SecurityPolicy,
+        NetworkMode, Reciprocal, SecurityPolicy,
         condition::{self, Type},
-        labels::{OWNER_NAME, PART, RECIPROCAL},
+        labels::{PART, RECIPROCAL},
     },
-    cluster::owner::is_managed,
-    network::{Intent, Surroundings},
+    network::Intent,
 };
 
 /// Where to send whom to wake.
@@ -36,12 +40,11 @@ const SETTLE: Duration = residents::SETTLE;
 /// Wakes the policies that pods or Services which came, went or changed matter to: at once those that are rendered by
 /// them; a while later those that count them.
 pub(super) async fn wake_for_pods(
-    residents: Residents,
-    mut around: watch::Receiver<Arc<Surroundings>>,
+    networks: Networks,
     (roots, one): Wakes,
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut pods = residents.changes();
+    let (mut pods, mut around) = (networks.residents.changes(), networks.surroundings.clone());
     let mut namespaces = BTreeSet::new();
     let mut count_at: Option<Instant> = None;
     let mut counted = Instant::now();
@@ -65,7 +68,7 @@ pub(super) async fn wake_for_pods(
         }
         pods.mark_unchanged();
         around.mark_unchanged();
-        namespaces.extend(residents.take_changed());
+        namespaces.extend(networks.residents.take_changed());
         wake(&roots, &one, is_rendered_by_pods);
         count_at.get_or_insert(Instant::now().max(counted + HOLD));
     }
@@ -94,12 +97,6 @@ fn wake(
 fn is_rendered_by_pods(root: &DeserializeGuard<SecurityPolicy>) -> bool {
     let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
     network.is_some_and(|network| Intent::try_from(network).is_ok_and(|intent| intent.is_resolved()))
-}
-
-/// Whether what a policy becomes depends on what others of its namespace isolate.
-fn is_rendered_by_isolation(root: &DeserializeGuard<SecurityPolicy>, namespace: &str) -> bool {
-    let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
-    network.is_some_and(|network| Intent::try_from(network).is_ok_and(|intent| intent.has_peers_in(namespace)))
 }
 
 /// Whether status tells of pods of some namespaces, or of what a policy would change, which any pod may be a part of.
@@ -157,9 +154,8 @@ impl Wake {
             News::Changed(policy) => policy,
         };
         let namespace = policy.namespace().unwrap_or_default();
-        let labels = policy.labels();
-        match labels.get(OWNER_NAME) {
-            Some(owner) if is_managed(labels, KIND) => {
+        match owner_of(policy) {
+            Some((KIND, owner)) => {
                 let _ = self.one.send(ObjectRef::new(owner).within(&namespace));
                 // An event may overtake the answer to an own write.
                 self.beside(policy);
@@ -178,11 +174,17 @@ impl Wake {
         if policy.labels().get(PART).is_some_and(|part| part == RECIPROCAL) {
             return;
         }
-        let (namespace, owner) = (policy.namespace().unwrap_or_default(), policy.labels().get(OWNER_NAME));
+        let (namespace, owner) = (policy.namespace().unwrap_or_default(), owner_of(policy));
         wake(&self.roots, &self.one, |root| {
             root.namespace().as_ref() == Some(&namespace)
-                && root.meta().name.as_ref() != owner
-                && is_rendered_by_isolation(root, &namespace)
+                && owner != Some((KIND, &root.name_any()))
+                && opens_other_ends(root)
         });
     }
+}
+
+/// Whether what a policy becomes depends on what others of its namespace isolate.
+fn opens_other_ends(root: &DeserializeGuard<SecurityPolicy>) -> bool {
+    let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
+    network.is_some_and(|it| it.reciprocal == Reciprocal::Generate || !it.accept_from.is_empty())
 }

@@ -21,7 +21,7 @@ pub(super) type ByName = BTreeMap<String, Arc<Live>>;
 
 /// A NetworkPolicy of the cluster.
 #[derive(Debug, Default)]
-pub(super) struct Live {
+pub(in super::super) struct Live {
     /// As it is written.
     pub(super) object: NetworkPolicy,
     /// As the analysis understands it, once it was asked.
@@ -41,7 +41,7 @@ impl Live {
 
 /// What an event tells.
 #[derive(Clone, Copy)]
-pub(super) enum News<'n> {
+pub(in super::super) enum News<'n> {
     /// Everything may have changed.
     Listed,
     /// An object was changed otherwise than by [`NetworkIndex::wrote`] and [`NetworkIndex::deleted`].
