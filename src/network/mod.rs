@@ -21,7 +21,7 @@ pub use compare::same_spec;
 pub use facts::{EntityPods, Facts};
 pub use intent::{Intent, NamespaceSet, Namespaces, Peer, PodSet, Port, Ports, Rule};
 pub use known::Cluster;
-pub use preview::preview;
+pub use preview::{addresses, ports, preview};
 pub use render::{Rendered, Unrenderable, render};
 pub use resident::{Needs, Population, Resident};
 pub use surroundings::{Service, ServicePort, Surroundings, Target, backends, mutated_by, validated_by};

@@ -109,6 +109,19 @@ impl<'i> Change<'i> {
         self.both.verdict(from, to, port)
     }
 
+    /// Of the connections of an end, as [`Analysis::reach`] tells them: those that are newly denied, and those that are
+    /// newly allowed.
+    #[must_use]
+    pub fn of_end(&self, end: usize, direction: Direction) -> [Vec<Reach>; 2] {
+        self.changed(end, direction, &FixedBitSet::new())
+    }
+
+    /// The same, without those with ends that were counted before.
+    fn changed(&self, end: usize, direction: Direction, counted: &FixedBitSet) -> [Vec<Reach>; 2] {
+        let [before, now] = [Time::Before, Time::After].map(|time| self.both.reach_at(end, direction, time));
+        [without(&before, &now, counted), without(&now, &before, counted)]
+    }
+
     /// What it changes.
     #[must_use]
     pub fn difference(&self) -> Difference {
@@ -118,9 +131,7 @@ impl<'i> Change<'i> {
         let none = FixedBitSet::new();
         for (ends, direction, counted) in [(ingress, Direction::Ingress, &none), (egress, Direction::Egress, ingress)] {
             for end in ends.ones() {
-                let [before, now] = [Time::Before, Time::After].map(|time| both.reach_at(end, direction, time));
-                let lost = without(&before, &now, counted);
-                let gained = without(&now, &before, counted);
+                let [lost, gained] = self.changed(end, direction, counted);
                 both.add(&mut difference.newly_denied, (end, direction), &lost);
                 both.add(&mut difference.newly_allowed, (end, direction), &gained);
             }

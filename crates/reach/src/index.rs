@@ -136,6 +136,16 @@ impl Index {
         self.class_of.get(pod).copied()
     }
 
+    /// The pods of a namespace that a selector selects, by their places, in order.
+    #[must_use]
+    pub fn selected(&self, namespace: &str, pods: &Selector) -> Vec<usize> {
+        let classes = self.in_namespace(namespace, pods);
+        let mut places: Vec<usize> =
+            classes.iter().filter_map(|class| self.classes.get(*class)).flatten().copied().collect();
+        places.sort_unstable();
+        places
+    }
+
     /// Classes whose pods declare a port of this name, by its number.
     pub(crate) fn named(&self, name: &str, protocol: Protocol) -> impl Iterator<Item = (u16, &FixedBitSet)> {
         let numbers = self.named.get(&(name.to_owned(), protocol));

@@ -15,7 +15,7 @@ use crate::{
     api::{
         Finding, NetworkMode, NetworkPreview, NetworkStatus, SecurityPolicy,
         condition::{self, Type},
-        labels::{OWNER_NAME, PART, RECIPROCAL},
+        labels::OWNER_NAME,
     },
     cluster::{
         Error, Result,
@@ -71,7 +71,7 @@ impl SecurityPolicies {
         let rendered = {
             let base = format!("rampart-{}-{}", owner.name, owner.short_uid());
             let others: Vec<&NetworkPolicy> =
-                live.values().map(|live| &live.object).filter(|other| is_other(other, owner)).collect();
+                live.values().map(|live| &live.object).filter(|other| owner.is_stranger_to(other.labels())).collect();
             let (facts, around) = (self.facts.borrow().clone(), self.surroundings.borrow().clone());
             let population = self.residents.population();
             let cluster = Cluster {
@@ -305,10 +305,4 @@ fn refusal(open: &[&str]) -> String {
          spec.network.acknowledge",
         more.unwrap_or_default()
     )
-}
-
-/// Whether a NetworkPolicy stands by itself: neither this owner's, nor a half that some owner generated.
-fn is_other(policy: &NetworkPolicy, owner: &Owner) -> bool {
-    let half = policy.labels().get(PART).is_some_and(|part| part == RECIPROCAL);
-    !half && !owner.owns(policy.labels())
 }

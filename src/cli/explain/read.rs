@@ -1,0 +1,188 @@
+//! Reads the cluster, with the rights of who asks. What may not be read is told, and the rest is read all the same.
+
+use std::fmt::Debug;
+
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::{ApiResource, DynamicObject, ListParams, PartialObjectMeta},
+};
+use rampart_reach::Namespace;
+use serde::de::DeserializeOwned;
+
+use super::{
+    kinds::{Asked, What},
+    known::Known,
+    pending,
+    terrain::Inhabitant,
+};
+use crate::{
+    cluster::{
+        Error, Result,
+        error::{call, found},
+        pages, pause,
+    },
+    controllers::cluster_facts,
+    network::{Facts, Service},
+};
+
+/// Reads for one question.
+pub(super) struct Reader {
+    pub(super) client: Client,
+    /// Namespace of the object; the object's own name, where it is a namespace.
+    pub(super) namespace: String,
+    pub(super) unread: Vec<String>,
+}
+
+/// Objects of which namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// All, or the object's own where no more may be read.
+    All,
+    /// The object's own.
+    Own,
+    /// They stand in none.
+    Cluster,
+}
+
+impl Reader {
+    /// The object that is asked about, with no more of it than is needed.
+    pub(super) async fn object(&self, asked: &Asked) -> Result<Option<DynamicObject>> {
+        let resource = asked.kind.resource();
+        let api: Api<DynamicObject> = if asked.kind.is_namespaced() {
+            Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+        } else {
+            Api::all_with(self.client.clone(), &resource)
+        };
+        let doing = || format!("reading {} {}", asked.kind.name, asked.name);
+        if asked.kind.what != What::Kept {
+            return found(call(doing, api.get(&asked.name)).await);
+        }
+        let read = found(call(doing, api.get_metadata(&asked.name)).await)?;
+        let bare = |PartialObjectMeta { metadata, .. }: PartialObjectMeta<DynamicObject>| DynamicObject {
+            types: None,
+            metadata,
+            data: serde_json::Value::Null,
+        };
+        Ok(read.map(bare))
+    }
+
+    /// What decides about the object.
+    pub(super) async fn known(mut self, what: What, given: &Facts, rampart_namespace: &str) -> Known {
+        let mut known = Known { namespaces: self.namespaces().await, ..Known::default() };
+        let has_pods = matches!(what, What::Pod | What::Template);
+        if what != What::Kept && what != What::ClusterSecurityPolicy {
+            known.pods = self.pods().await;
+            known.network_policies = self.list(Within::All).await;
+            known.policies = self.list(if has_pods { Within::All } else { Within::Own }).await;
+        }
+        if has_pods || what == What::Namespace {
+            known.cluster_policies = self.list(Within::Cluster).await;
+            known.exceptions = self.list(Within::Own).await;
+        }
+        if has_pods || matches!(what, What::Namespace | What::Kept) {
+            known.retention = self.list(Within::Own).await;
+        }
+        if has_pods {
+            let pause = pause::read(&self.client, rampart_namespace).await;
+            match pause {
+                Ok(pause) => known.pause = pause.map(|(pause, _)| pause),
+                Err(error) => {
+                    let what =
+                        format!("whether hardening is paused (configmap {rampart_namespace}/{})", pause::CONFIG_MAP);
+                    self.unread.push(format!("{what}: {}", why(&error)));
+                }
+            }
+            if pending::is_any(&known.policies) {
+                self.surroundings(&mut known, given).await;
+            }
+        }
+        known.unread = self.unread;
+        known
+    }
+
+    /// What rendering asks besides pods.
+    async fn surroundings(&mut self, known: &mut Known, given: &Facts) {
+        let services: Vec<k8s_openapi::api::core::v1::Service> = self.list(Within::All).await;
+        let told = services
+            .iter()
+            .filter_map(|it| Some(((it.namespace().unwrap_or_default(), it.name_any()), Service::of(it)?)));
+        known.services = told.collect();
+        let (facts, errors) = cluster_facts::read(&self.client, given).await;
+        known.facts = facts;
+        self.unread.extend(errors.iter().map(|error| format!("addresses of the cluster: {error}")));
+    }
+
+    /// Namespaces with their labels; the object's own, where no more may be read.
+    async fn namespaces(&mut self) -> Vec<Namespace> {
+        let mut all = vec![];
+        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Namespace>(&());
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        let named = |it: &DynamicObject| Namespace { name: it.name_any(), labels: it.labels().clone() };
+        let read = pages::each(&api, ListParams::default(), "namespaces", |it: DynamicObject| all.push(named(&it)));
+        let Err(error) = read.await else { return all };
+        let own = found(call(|| format!("reading namespace {}", self.namespace), api.get(&self.namespace)).await);
+        let rest = match &own {
+            Ok(_) => format!("; told is {} alone", self.namespace),
+            Err(_) => String::new(),
+        };
+        self.unread.push(format!("namespaces: {}{rest}", why(&error)));
+        own.ok().flatten().iter().map(named).collect()
+    }
+
+    async fn pods(&mut self) -> Vec<Inhabitant> {
+        let mut pods = vec![];
+        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
+        self.each(&resource, Within::All, |pod| pods.extend(Inhabitant::of(&pod))).await;
+        pods
+    }
+
+    /// Objects of a kind. One that has not the shape of its kind is told as unread.
+    async fn list<K>(&mut self, within: Within) -> Vec<K>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned + Debug,
+    {
+        let (mut all, mut broken) = (vec![], vec![]);
+        self.each(&ApiResource::erase::<K>(&()), within, |object| {
+            let name = [object.namespace(), object.metadata.name.clone()].into_iter().flatten();
+            let name = name.collect::<Vec<_>>().join("/");
+            match object.try_parse::<K>() {
+                Ok(object) => all.push(object),
+                Err(error) => broken.push(format!("{} {name}: {error}", K::kind(&()))),
+            }
+        })
+        .await;
+        self.unread.extend(broken);
+        all
+    }
+
+    async fn each(&mut self, resource: &ApiResource, within: Within, mut take: impl FnMut(DynamicObject)) {
+        let plural = &resource.plural;
+        let (wide, place): (Api<DynamicObject>, String) = match within {
+            Within::Own => (
+                Api::namespaced_with(self.client.clone(), &self.namespace, resource),
+                format!(" in {}", self.namespace),
+            ),
+            Within::All => (Api::all_with(self.client.clone(), resource), " of all namespaces".into()),
+            Within::Cluster => (Api::all_with(self.client.clone(), resource), String::new()),
+        };
+        let Err(error) = pages::each(&wide, ListParams::default(), plural, &mut take).await else { return };
+        let told = format!("{plural}{place}: {}", why(&error));
+        if within != Within::All || error.code() != Some(403) {
+            return self.unread.push(told);
+        }
+        let own: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, resource);
+        self.unread.push(match pages::each(&own, ListParams::default(), plural, &mut take).await {
+            Ok(()) => format!("{told}; told are those in {}", self.namespace),
+            Err(error) => format!("{plural} in {}: {}", self.namespace, why(&error)),
+        });
+    }
+}
+
+/// Why something could not be read, shortly.
+fn why(error: &Error) -> String {
+    match error.code() {
+        Some(403) => "forbidden".into(),
+        Some(404) => "the API server does not know them (is Rampart installed?)".into(),
+        _ => error.to_string(),
+    }
+}
