@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{
     hardening::{Hardening, hardening},
     kinds::{Kind, What},
-    known::Known,
+    known::{Extent, Known},
     namespace::{Namespace, namespace},
     network::{Network, full_name, network},
     network_policy::{Written, network_policy},
@@ -129,7 +129,8 @@ impl Explanation {
         if !pods.iter().any(|it| it.workload == own)
             && let Some(stand_in) = stand_in(kind, object, &own)
         {
-            self.notes.push("no pods of it are there: its network is told as of one that it would make".into());
+            let there = if known.seen.pods == Extent::Nothing { "could be read" } else { "are there" };
+            self.notes.push(format!("no pods of it {there}: its network is told as of one that it would make"));
             pods.push(stand_in);
         }
         let terrain = Terrain::new(known.namespaces.clone(), &pods, &known.network_policies);
@@ -140,7 +141,20 @@ impl Explanation {
     }
 
     fn of_place(&mut self, known: &Known, terrain: &Terrain<'_>, place: usize) {
-        self.network = Some(network(terrain, place));
+        if known.seen.network_policies == Extent::Nothing {
+            self.notes.push("NetworkPolicies could not be read: who reaches it is not known".into());
+            return;
+        }
+        let mut told = network(terrain, place);
+        if known.seen.network_policies == Extent::Own {
+            told.notes.push("NetworkPolicies of other namespaces could not be read, and may deny more there".into());
+        }
+        match known.seen.pods {
+            Extent::Whole => {}
+            Extent::Own => told.notes.push("pods of other namespaces could not be read, and are not told".into()),
+            Extent::Nothing => told.notes.push("other pods could not be read, and are not told".into()),
+        }
+        self.network = Some(told);
         self.pending = Some(pending(known, terrain, place));
     }
 
@@ -174,7 +188,7 @@ impl Explanation {
                 Err(error) => self.notes.push(format!("it can't be read: {error}")),
             },
             What::SecurityPolicy => match object.clone().try_parse() {
-                Ok(policy) => self.policy = Some(security_policy(&policy, terrain)),
+                Ok(policy) => self.policy = Some(security_policy(&policy, known, terrain)),
                 Err(error) => self.notes.push(format!("it can't be read: {error}")),
             },
             What::ClusterSecurityPolicy => match object.clone().try_parse() {

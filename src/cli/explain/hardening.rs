@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde::Serialize;
 
-use super::known::Known;
+use super::known::{Extent, Known};
 use crate::{
     api::{Enforcer, HardeningMode, HardeningStatus, PolicyException},
     cluster::pause,
@@ -22,6 +22,8 @@ use crate::{
 pub(super) struct Hardening {
     /// Whether it would be admitted, if it were made now.
     pub(super) admitted: bool,
+    /// Whether all that decides could be read.
+    pub(super) complete: bool,
     /// Until when nothing is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) paused_until: Option<Timestamp>,
@@ -101,13 +103,15 @@ pub(super) fn hardening(
         let finding = found.iter().find(|finding| std::ptr::eq(finding.covering, covering));
         decided(known, namespace, covering, (finding, &seen), now)
     };
-    let mut notes: Vec<String> = broken.into_iter().map(|why| format!("says nothing: {why}")).collect();
+    let (broken, told) = (broken.len(), broken);
+    let mut notes: Vec<String> = told.into_iter().map(|why| format!("says nothing: {why}")).collect();
     let asks_in_vain = |known: &Known| known.policies_of(namespace).any(|policy| policy.spec.hardening.is_some());
     if is_system_namespace(namespace) && asks_in_vain(known) {
         notes.push(format!("SecurityPolicies harden no pods of {namespace}: it is a system namespace"));
     }
     Ok(Hardening {
         admitted: judge(&found, Subject::Pod, enforcement).admitted,
+        complete: known.seen.hardening == Extent::Whole && broken == 0,
         paused_until,
         notes,
         policies: covering.iter().map(decided).collect(),

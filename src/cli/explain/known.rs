@@ -32,6 +32,39 @@ pub(super) struct Known {
     pub(super) pause: Option<Pause>,
     /// What could not be read, and why.
     pub(super) unread: Vec<String>,
+    pub(super) seen: Seen,
+}
+
+/// How much was seen of what decides: nothing is told of what was not, and what was seen in part is told as such.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) namespaces: Extent,
+    pub(super) pods: Extent,
+    pub(super) network_policies: Extent,
+    /// Policies, exceptions and labels by which hardening decides.
+    pub(super) hardening: Extent,
+}
+
+/// How much of a kind was seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Extent {
+    /// Nothing.
+    Nothing,
+    /// Of the object's namespace.
+    Own,
+    /// Everything that was asked for.
+    #[default]
+    Whole,
+}
+
+impl Extent {
+    /// For what is asked of the object's namespace alone.
+    pub(super) const fn in_its_namespace(self) -> Self {
+        match self {
+            Self::Nothing => Self::Nothing,
+            Self::Own | Self::Whole => Self::Whole,
+        }
+    }
 }
 
 impl Known {

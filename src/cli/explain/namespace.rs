@@ -6,7 +6,7 @@ use rampart_reach::{Analysis, Direction};
 use serde::Serialize;
 
 use super::{
-    known::Known,
+    known::{Extent, Known},
     terrain::{Terrain, isolates},
 };
 use crate::{
@@ -22,13 +22,21 @@ use crate::{
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Namespace {
-    /// Pods that have not finished.
-    pub(super) pods: usize,
-    /// Those of them that no NetworkPolicy isolates.
-    pub(super) open_to_ingress: usize,
-    pub(super) open_to_egress: usize,
+    /// Pods that have not finished, where they could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pods: Option<usize>,
+    /// Those of them that no NetworkPolicy isolates, for ingress and for egress.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) open: Option<Open>,
     /// Policies, in the order of the text.
     pub(super) policies: Vec<Line>,
+}
+
+/// Pods that no NetworkPolicy isolates.
+#[derive(Debug, Serialize)]
+pub(super) struct Open {
+    pub(super) ingress: usize,
+    pub(super) egress: usize,
 }
 
 /// A policy, and what it does here.
@@ -51,12 +59,13 @@ pub(super) fn namespace(name: &str, known: &Known, terrain: &Terrain<'_>, now: T
         };
         own.iter().filter(is_open).count()
     };
+    let sees_pods = known.seen.pods != Extent::Nothing;
+    let sees_both = sees_pods && known.seen.network_policies != Extent::Nothing;
     let lines = [wide(name, known), known.policies_of(name).map(|it| security(it, terrain)).collect()];
     let more = [network(name, terrain), exceptions(name, known, now), retention(known)];
     Namespace {
-        pods: own.len(),
-        open_to_ingress: open(Direction::Ingress),
-        open_to_egress: open(Direction::Egress),
+        pods: sees_pods.then_some(own.len()),
+        open: sees_both.then(|| Open { ingress: open(Direction::Ingress), egress: open(Direction::Egress) }),
         policies: lines.into_iter().chain(more).flatten().collect(),
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     crowd::Crowd,
-    known::Known,
+    known::{Extent, Known},
     terrain::{Named, Terrain, isolates},
 };
 use crate::{
@@ -28,8 +28,9 @@ pub(super) struct Written {
     pub(super) isolates: Vec<&'static str>,
     /// Pods that it selects.
     pub(super) pods: Crowd,
-    /// How many.
-    pub(super) selected: usize,
+    /// How many, where they could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) selected: Option<usize>,
     pub(super) traps: Vec<Trapped>,
 }
 
@@ -66,7 +67,7 @@ pub(super) fn network_policy(written: &NetworkPolicy, known: &Known, terrain: &T
             notes,
             isolates: vec![],
             pods: Crowd::default(),
-            selected: 0,
+            selected: None,
             traps: vec![],
         };
     };
@@ -77,7 +78,7 @@ pub(super) fn network_policy(written: &NetworkPolicy, known: &Known, terrain: &T
         notes,
         isolates: policy.map(isolates).unwrap_or_default(),
         pods: Crowd::of_pods(terrain, &pods),
-        selected: pods.len(),
+        selected: (known.seen.pods != Extent::Nothing).then_some(pods.len()),
         traps: policy.map(|policy| trapped(written, policy, terrain)).unwrap_or_default(),
     }
 }

@@ -4,7 +4,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
 
-use super::{crowd::Crowd, known::Known, terrain::Terrain};
+use super::{
+    crowd::Crowd,
+    known::{Extent, Known},
+    terrain::Terrain,
+};
 use crate::{
     api::{
         ClusterSecurityPolicy, Direction, Enforcer, Hardening, HardeningMode, HardeningStatus, Level, Network,
@@ -63,15 +67,17 @@ pub(super) struct Intended {
     pub(super) isolate: Vec<Direction>,
     /// Pods that it is about.
     pub(super) pods: Crowd,
-    /// How many.
-    pub(super) selected: usize,
+    /// How many, where they could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) selected: Option<usize>,
     /// The rest, as the status says it.
     #[serde(flatten)]
     pub(super) status: NetworkStatus,
 }
 
 /// What there is to say of a SecurityPolicy.
-pub(super) fn security_policy(policy: &SecurityPolicy, terrain: &Terrain<'_>) -> Policy {
+pub(super) fn security_policy(policy: &SecurityPolicy, known: &Known, terrain: &Terrain<'_>) -> Policy {
+    let sees_pods = known.seen.pods != Extent::Nothing;
     let status = policy.status.clone().unwrap_or_default();
     let mut told = Policy {
         conditions: trouble(&status.conditions),
@@ -93,7 +99,7 @@ pub(super) fn security_policy(policy: &SecurityPolicy, terrain: &Terrain<'_>) ->
             mode: network.mode,
             isolate: network.isolate.clone(),
             pods: Crowd::of_pods(terrain, &selected),
-            selected: selected.len(),
+            selected: sees_pods.then_some(selected.len()),
             status: status.network.unwrap_or_default(),
         }
     };
@@ -111,6 +117,7 @@ pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Kn
         ..Policy::default()
     };
     match ClusterWide::try_from(policy) {
+        Ok(_) if known.seen.namespaces != Extent::Whole => {}
         Ok(wide) => {
             let covered = known.namespaces.iter().filter(|it| wide.covers(&it.name, &known.labels(&it.name)));
             let mut covered: Vec<String> = covered.map(|it| it.name.clone()).collect();

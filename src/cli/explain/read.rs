@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     kinds::{Asked, What},
-    known::Known,
+    known::{Extent, Known},
     pending,
     terrain::Inhabitant,
 };
@@ -68,20 +68,24 @@ impl Reader {
 
     /// What decides about the object.
     pub(super) async fn known(mut self, what: What, given: &Facts, rampart_namespace: &str) -> Known {
-        let mut known = Known { namespaces: self.namespaces().await, ..Known::default() };
+        let mut known = Known::default();
+        known.seen.namespaces = self.namespaces(&mut known.namespaces).await;
+        let mut decides = known.seen.namespaces.in_its_namespace();
         let has_pods = matches!(what, What::Pod | What::Template);
         if what != What::Kept && what != What::ClusterSecurityPolicy {
-            known.pods = self.pods().await;
-            known.network_policies = self.list(Within::All).await;
-            known.policies = self.list(if has_pods { Within::All } else { Within::Own }).await;
+            known.seen.pods = self.pods(&mut known.pods).await;
+            known.seen.network_policies = self.list(&mut known.network_policies, Within::All).await;
+            let within = if has_pods { Within::All } else { Within::Own };
+            decides = decides.min(self.list(&mut known.policies, within).await.in_its_namespace());
         }
         if has_pods || what == What::Namespace {
-            known.cluster_policies = self.list(Within::Cluster).await;
-            known.exceptions = self.list(Within::Own).await;
+            decides = decides.min(self.list(&mut known.cluster_policies, Within::Cluster).await);
+            decides = decides.min(self.list(&mut known.exceptions, Within::Own).await);
         }
         if has_pods || matches!(what, What::Namespace | What::Kept) {
-            known.retention = self.list(Within::Own).await;
+            self.list(&mut known.retention, Within::Own).await;
         }
+        known.seen.hardening = decides;
         if has_pods {
             let pause = pause::read(&self.client, rampart_namespace).await;
             match pause {
@@ -102,7 +106,8 @@ impl Reader {
 
     /// What rendering asks besides pods.
     async fn surroundings(&mut self, known: &mut Known, given: &Facts) {
-        let services: Vec<k8s_openapi::api::core::v1::Service> = self.list(Within::All).await;
+        let mut services: Vec<k8s_openapi::api::core::v1::Service> = vec![];
+        self.list(&mut services, Within::All).await;
         let told = services
             .iter()
             .filter_map(|it| Some(((it.namespace().unwrap_or_default(), it.name_any()), Service::of(it)?)));
@@ -113,68 +118,74 @@ impl Reader {
     }
 
     /// Namespaces with their labels; the object's own, where no more may be read.
-    async fn namespaces(&mut self) -> Vec<Namespace> {
-        let mut all = vec![];
+    async fn namespaces(&mut self, all: &mut Vec<Namespace>) -> Extent {
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Namespace>(&());
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
         let named = |it: &DynamicObject| Namespace { name: it.name_any(), labels: it.labels().clone() };
         let read = pages::each(&api, ListParams::default(), "namespaces", |it: DynamicObject| all.push(named(&it)));
-        let Err(error) = read.await else { return all };
+        let Err(error) = read.await else { return Extent::Whole };
         let own = found(call(|| format!("reading namespace {}", self.namespace), api.get(&self.namespace)).await);
-        let rest = match &own {
-            Ok(_) => format!("; told is {} alone", self.namespace),
-            Err(_) => String::new(),
+        let told = format!("namespaces: {}", why(&error));
+        all.clear();
+        let Ok(own) = own else {
+            self.unread.push(told);
+            return Extent::Nothing;
         };
-        self.unread.push(format!("namespaces: {}{rest}", why(&error)));
-        own.ok().flatten().iter().map(named).collect()
+        all.extend(own.iter().map(named));
+        self.unread.push(format!("{told}; told is {} alone", self.namespace));
+        Extent::Own
     }
 
-    async fn pods(&mut self) -> Vec<Inhabitant> {
-        let mut pods = vec![];
+    async fn pods(&mut self, pods: &mut Vec<Inhabitant>) -> Extent {
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
-        self.each(&resource, Within::All, |pod| pods.extend(Inhabitant::of(&pod))).await;
-        pods
+        self.each(&resource, Within::All, |pod| pods.extend(Inhabitant::of(&pod))).await
     }
 
     /// Objects of a kind. One that has not the shape of its kind is told as unread.
-    async fn list<K>(&mut self, within: Within) -> Vec<K>
+    async fn list<K>(&mut self, all: &mut Vec<K>, within: Within) -> Extent
     where
         K: Resource<DynamicType = ()> + DeserializeOwned + Debug,
     {
-        let (mut all, mut broken) = (vec![], vec![]);
-        self.each(&ApiResource::erase::<K>(&()), within, |object| {
-            let name = [object.namespace(), object.metadata.name.clone()].into_iter().flatten();
-            let name = name.collect::<Vec<_>>().join("/");
+        let mut broken = vec![];
+        let take = |object: DynamicObject| {
+            let name = object.metadata.namespace.iter().chain(&object.metadata.name).cloned().collect::<Vec<_>>();
             match object.try_parse::<K>() {
                 Ok(object) => all.push(object),
-                Err(error) => broken.push(format!("{} {name}: {error}", K::kind(&()))),
+                Err(error) => broken.push(format!("{} {}: {error}", K::kind(&()), name.join("/"))),
             }
-        })
-        .await;
+        };
+        let extent = self.each(&ApiResource::erase::<K>(&()), within, take).await;
         self.unread.extend(broken);
-        all
+        extent
     }
 
-    async fn each(&mut self, resource: &ApiResource, within: Within, mut take: impl FnMut(DynamicObject)) {
+    async fn each(&mut self, resource: &ApiResource, within: Within, mut take: impl FnMut(DynamicObject)) -> Extent {
         let plural = &resource.plural;
-        let (wide, place): (Api<DynamicObject>, String) = match within {
-            Within::Own => (
-                Api::namespaced_with(self.client.clone(), &self.namespace, resource),
-                format!(" in {}", self.namespace),
-            ),
-            Within::All => (Api::all_with(self.client.clone(), resource), " of all namespaces".into()),
-            Within::Cluster => (Api::all_with(self.client.clone(), resource), String::new()),
+        let own: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, resource);
+        let all: Api<DynamicObject> = Api::all_with(self.client.clone(), resource);
+        let (asked, place) = match within {
+            Within::Own => (&own, format!(" in {}", self.namespace)),
+            Within::All => (&all, " of all namespaces".into()),
+            Within::Cluster => (&all, String::new()),
         };
-        let Err(error) = pages::each(&wide, ListParams::default(), plural, &mut take).await else { return };
+        let Err(error) = pages::each(asked, ListParams::default(), plural, &mut take).await else {
+            return Extent::Whole;
+        };
         let told = format!("{plural}{place}: {}", why(&error));
         if within != Within::All || error.code() != Some(403) {
-            return self.unread.push(told);
+            self.unread.push(told);
+            return Extent::Nothing;
         }
-        let own: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, resource);
-        self.unread.push(match pages::each(&own, ListParams::default(), plural, &mut take).await {
-            Ok(()) => format!("{told}; told are those in {}", self.namespace),
-            Err(error) => format!("{plural} in {}: {}", self.namespace, why(&error)),
-        });
+        match pages::each(&own, ListParams::default(), plural, &mut take).await {
+            Ok(()) => {
+                self.unread.push(format!("{told}; told are those in {}", self.namespace));
+                Extent::Own
+            }
+            Err(error) => {
+                self.unread.push(format!("{plural} in {}: {}", self.namespace, why(&error)));
+                Extent::Nothing
+            }
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 use std::fmt::Display;
 
 use super::{
+    crowd::Crowd,
     decide::Explanation,
     hardening::{Decided, Decision, Excepted, Hardening},
-    namespace::{Namespace, count, rampart_level},
+    namespace::{Namespace, Open, count, rampart_level},
     network::{Network, Row, Side},
     network_policy::Written,
     page::Page,
@@ -67,7 +68,8 @@ fn hardening(page: &mut Page, told: &Hardening, is_pod: bool) {
         (false, true) => "its pods would be admitted",
         (false, false) => "its pods would be refused",
     };
-    page.section(&format!("HARDENING: {verdict}"));
+    let open = if told.complete { "" } else { ", as far as could be read" };
+    page.section(&format!("HARDENING: {verdict}{open}"));
     if let Some(until) = told.paused_until {
         page.line(2, &format!("hardening is paused until {until}: nothing is refused before"));
     }
@@ -177,7 +179,10 @@ fn policy(page: &mut Page, told: &Policy) {
         page.line(2, &format!("{}={}, {}: {}", it.kind, it.status, it.reason, it.message));
     }
     if let Some(namespaces) = &told.namespaces {
-        page.line(2, &format!("covers {} namespaces: {}", namespaces.len(), listed(namespaces)));
+        let named = namespaces.iter().take(ROWS).map(String::as_str);
+        let more = namespaces.len().checked_sub(ROWS).filter(|more| *more > 0).map(|more| format!("and {more} more"));
+        let named = listed(named.chain(more.as_deref()));
+        page.line(2, &format!("namespaces that it covers: {}", if named.is_empty() { "none" } else { &named }));
     }
     if let Some(it) = &told.hardening {
         asked(page, it);
@@ -212,8 +217,7 @@ fn intended(page: &mut Page, told: &Intended) {
         told.mode,
         listed(told.isolate.iter().map(|it| format!("{it:?}")))
     ));
-    let who = if told.selected == 0 { String::new() } else { format!(": {}", told.pods.who) };
-    page.line(2, &format!("about {}{who}", count(told.selected)));
+    page.line(2, &format!("about {}", about(told.selected, &told.pods)));
     let status = &told.status;
     if !status.rendered.is_empty() {
         page.line(2, &format!("NetworkPolicies of it: {}", listed(&status.rendered)));
@@ -234,12 +238,21 @@ fn intended(page: &mut Page, told: &Intended) {
     }
 }
 
+/// `2 pods: shop/web (2 pods)`.
+fn about(selected: Option<usize>, pods: &Crowd) -> String {
+    match selected {
+        None => "pods that could not be read".into(),
+        Some(0) => "no pod that is there".into(),
+        Some(1) => pods.who.clone(),
+        Some(pods_there) => format!("{}: {}", count(pods_there), pods.who),
+    }
+}
+
 fn network_policy(page: &mut Page, told: &Written) {
     let owner = told.owner.as_ref().map_or("Rampart did not make it".into(), |owner| format!("made for {owner}"));
     page.line(2, &owner);
     told.notes.iter().for_each(|note| page.line(2, note));
-    let who = if told.selected == 0 { String::new() } else { format!(": {}", told.pods.who) };
-    page.line(2, &format!("isolates {} of {}{who}", told.isolates.join(" and "), count(told.selected)));
+    page.line(2, &format!("isolates {} of {}", told.isolates.join(" and "), about(told.selected, &told.pods)));
     if !told.traps.is_empty() {
         page.section("TRAPS: what is written may mean something else than it seems to");
     }
@@ -250,8 +263,11 @@ fn network_policy(page: &mut Page, told: &Written) {
 }
 
 fn namespace(page: &mut Page, told: &Namespace) {
-    let (pods, ingress, egress) = (count(told.pods), told.open_to_ingress, told.open_to_egress);
-    page.line(2, &format!("{pods}; no NetworkPolicy isolates {ingress} for ingress, and {egress} for egress"));
+    let pods = told.pods.map_or("pods could not be read".into(), count);
+    let open = told.open.as_ref().map(|Open { ingress, egress }| {
+        format!("; no NetworkPolicy isolates {ingress} of them for ingress, and {egress} for egress")
+    });
+    page.line(2, &format!("{pods}{}", open.unwrap_or_default()));
     page.section("POLICIES");
     if told.policies.is_empty() {
         page.line(2, "none covers it");
