@@ -33,8 +33,8 @@ const LONGEST: Duration = Duration::from_hours(24);
 /// How to reach a cluster.
 #[derive(Debug, Args)]
 pub(super) struct Connection {
-    /// Kubeconfig.
-    #[arg(long, env = "KUBECONFIG")]
+    /// Kubeconfig; without it, the files that KUBECONFIG lists, `~/.kube/config`, or the pod's service account.
+    #[arg(long)]
     kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig.
     #[arg(long)]

@@ -175,7 +175,7 @@ where
 }
 
 /// Reads once what [`follow`] follows, and tells what can't be read.
-pub(crate) async fn read(client: &Client, given: &Facts) -> (Facts, Vec<Error>) {
+pub(crate) async fn read(client: &Client, given: &Facts) -> (Facts, Vec<(&'static str, Error)>) {
     let mut gathered = Gathered::default();
     let all = ListParams::default;
     let (dns, own) =
@@ -185,13 +185,14 @@ pub(crate) async fn read(client: &Client, given: &Facts) -> (Facts, Vec<Error>) 
     let own_api = Api::<Service>::namespaced(client.clone(), API_NAMESPACE);
     let slices_api = Api::<EndpointSlice>::namespaced(client.clone(), API_NAMESPACE);
     let read = [
-        gathered.list(&Api::<Node>::all(client.clone()), all(), NODE, of_node).await,
-        gathered.list(&Api::<ServiceCIDR>::all(client.clone()), all(), SERVICE_CIDR, of_service_cidr).await,
-        gathered.list(&dns_api, dns, SERVICE, of_service).await,
-        gathered.list(&own_api, own, API, of_api_service).await,
-        gathered.list(&slices_api, slices, API_SLICE, of_api_slice).await,
+        (NODE, gathered.list(&Api::<Node>::all(client.clone()), all(), NODE, of_node).await),
+        (SERVICE_CIDR, gathered.list(&Api::all(client.clone()), all(), SERVICE_CIDR, of_service_cidr).await),
+        (SERVICE, gathered.list(&dns_api, dns, SERVICE, of_service).await),
+        (API, gathered.list(&own_api, own, API, of_api_service).await),
+        (API_SLICE, gathered.list(&slices_api, slices, API_SLICE, of_api_slice).await),
     ];
-    (gathered.facts(given), read.into_iter().filter_map(Result::err).collect())
+    let unread = read.into_iter().filter_map(|(kind, read)| Some((kind, read.err()?)));
+    (gathered.facts(given), unread.collect())
 }
 
 /// Follows the cluster until the process stops. `given` is what the administrator said; it is

@@ -82,7 +82,7 @@ fn peers(rows: &Value, ports: &str) -> Vec<String> {
 async fn tells_what_is_decided(env: Env) -> Result<()> {
     let (client, namespace) = set_up(&env).await?;
     let kubeconfig = env.shared().await?.plane.admin_kubeconfig()?;
-    let rendered = rampart_e2e::stories::rendered(&client, &namespace, "db").await?;
+    let rendered = stories::rendered(&client, &namespace, "db").await?;
     let rendered = rendered.metadata.name.unwrap_or_default();
 
     let db = in_json(&kubeconfig, &namespace, "pod/db")?;
@@ -140,7 +140,7 @@ async fn reader(env: &Env, client: &Client, namespace: &str, name: &str, rules: 
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let request = TokenRequest { spec: Some(TokenRequestSpec::default()), ..TokenRequest::default() };
     let token = accounts.create_token_request(name, &PostParams::default(), &request).await?;
-    let token = token.status.context("a token request without a token")?.token;
+    let token = token.status.and_then(|status| status.token).context("a token request without a token")?;
     let plane = &env.shared().await?.plane;
     plane.token_kubeconfig(&format!("{namespace}-{name}"), plane.server(), &token)
 }

@@ -50,6 +50,14 @@ pub(super) struct Decided {
     pub(super) enforced_by: Vec<Enforcer>,
 }
 
+impl Decided {
+    /// Whether another policy says the same, but for its name.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        (self.mode, &self.standard, self.decision) == (other.mode, &other.standard, other.decision)
+            && (&self.violations, &self.enforced_by) == (&other.violations, &other.enforced_by)
+    }
+}
+
 /// How a policy finds a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) enum Decision {
@@ -62,7 +70,7 @@ pub(super) enum Decision {
 }
 
 /// One violated rule.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Violated {
     /// Its id, as a PolicyException names it.

@@ -23,7 +23,7 @@ mod text;
 
 use std::{io::Write as _, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Args, ValueEnum};
 
 use self::{
@@ -36,7 +36,7 @@ use super::{
     facts::ClusterFacts,
     pause::{Connection, block_on},
 };
-use crate::runtime::clock;
+use crate::{cluster::Error, runtime::clock};
 
 /// Tells which policies touch an object of a cluster, what each decides, and what would change.
 ///
@@ -93,7 +93,7 @@ impl ExplainCommand {
         let namespace = self.namespace.clone().unwrap_or(own);
         let namespace = if kind.what == kinds::What::Namespace { name.clone() } else { namespace };
         let reader = Reader { client, namespace, unread: vec![] };
-        let Some(object) = reader.object(&self.object).await? else {
+        let Some(object) = reader.object(&self.object).await.map_err(shortly)? else {
             let place =
                 if kind.is_namespaced() { format!(" in namespace {}", reader.namespace) } else { String::new() };
             eprintln!("rampart: there is no {} {name}{place}", kind.name);
@@ -101,5 +101,13 @@ impl ExplainCommand {
         };
         let known = reader.known(kind.what, &self.facts.known(), &self.rampart_namespace).await;
         Ok(Some(explain(kind, &object, &known, clock::now())))
+    }
+}
+
+/// The API server's own words, where it has some.
+fn shortly(error: Error) -> anyhow::Error {
+    match error.refusal() {
+        Some(said) => anyhow!("{said}"),
+        None => error.into(),
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         condition::{self, Type},
     },
     cluster::owner::Owner,
-    network::{Cluster, Intent, Rendered, render, understood},
+    network::{Cluster, Intent, Peer, Rendered, render, understood},
     policy,
 };
 
@@ -56,9 +56,21 @@ pub(super) fn pending(known: &Known, terrain: &Terrain<'_>, place: usize) -> Vec
     told.filter(|it| it.selects || !it.newly_denied.is_empty() || !it.newly_allowed.is_empty()).collect()
 }
 
-/// Whether some intent is not in force, so that more must be read to say what it would change.
-pub(super) fn is_any(policies: &[SecurityPolicy]) -> bool {
-    policies.iter().any(|policy| is_pending(policy) && policy.spec.network.is_some())
+/// What rendering asks of a cluster besides pods.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Asks {
+    pub(super) services: bool,
+    pub(super) addresses: bool,
+}
+
+/// What rendering intents that are not in force asks.
+pub(super) fn asks(policies: &[SecurityPolicy]) -> Asks {
+    let intents = policies.iter().filter(|policy| is_pending(policy));
+    let intents: Vec<Intent> = intents.filter_map(|it| policy::intent(it, &it.namespace()?).ok()?).collect();
+    let is_address = |peer: &Peer| matches!(peer, Peer::External { .. } | Peer::Dns | Peer::ApiServer | Peer::Webhooks);
+    let has_address =
+        |intent: &Intent| intent.ingress.iter().chain(&intent.egress).any(|rule| rule.peers.iter().any(is_address));
+    Asks { services: intents.iter().any(Intent::is_resolved), addresses: intents.iter().any(has_address) }
 }
 
 fn is_pending(policy: &SecurityPolicy) -> bool {

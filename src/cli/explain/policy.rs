@@ -147,7 +147,10 @@ fn notes<K: Resource<DynamicType = ()>>(policy: &K, observed: Option<i64>, suspe
 /// Conditions that tell of trouble: of what should be true, those that are not; of all others, those that are.
 pub(super) fn trouble(conditions: &[Condition]) -> Vec<Told> {
     let good = [Type::Accepted, Type::Programmed, Type::Ready, Type::Analyzed].map(Type::as_str);
-    let is_trouble = |it: &&Condition| good.contains(&it.type_.as_str()) != (it.status == "True");
+    let is_trouble = |it: &&Condition| {
+        // A preview is not programmed because it is one.
+        it.reason != "Preview" && good.contains(&it.type_.as_str()) != (it.status == "True")
+    };
     let told = |it: &Condition| Told {
         kind: it.type_.clone(),
         status: it.status.clone(),

@@ -96,25 +96,29 @@ impl Reader {
                     self.unread.push(format!("{what}: {}", why(&error)));
                 }
             }
-            if pending::is_any(&known.policies) {
-                self.surroundings(&mut known, given).await;
-            }
+            self.surroundings(&mut known, given).await;
         }
         known.unread = self.unread;
         known
     }
 
-    /// What rendering asks besides pods.
+    /// What rendering of intents that are not in force asks besides pods.
     async fn surroundings(&mut self, known: &mut Known, given: &Facts) {
-        let mut services: Vec<k8s_openapi::api::core::v1::Service> = vec![];
-        self.list(&mut services, Within::All).await;
-        let told = services
-            .iter()
-            .filter_map(|it| Some(((it.namespace().unwrap_or_default(), it.name_any()), Service::of(it)?)));
-        known.services = told.collect();
-        let (facts, errors) = cluster_facts::read(&self.client, given).await;
-        known.facts = facts;
-        self.unread.extend(errors.iter().map(|error| format!("addresses of the cluster: {error}")));
+        let asked = pending::asks(&known.policies);
+        if asked.services {
+            let mut services: Vec<k8s_openapi::api::core::v1::Service> = vec![];
+            self.list(&mut services, Within::All).await;
+            let named = |it: &k8s_openapi::api::core::v1::Service| (it.namespace().unwrap_or_default(), it.name_any());
+            known.services = services.iter().filter_map(|it| Some((named(it), Service::of(it)?))).collect();
+        }
+        known.facts = given.clone();
+        if asked.addresses {
+            let (facts, unread) = cluster_facts::read(&self.client, given).await;
+            known.facts = facts;
+            let told =
+                unread.iter().map(|(kind, error)| format!("addresses of the cluster, of {kind}: {}", why(error)));
+            self.unread.extend(told);
+        }
     }
 
     /// Namespaces with their labels; the object's own, where no more may be read.

@@ -19,6 +19,8 @@ use crate::api::HardeningMode;
 
 /// Most rows of one direction; JSON has them all.
 const ROWS: usize = 20;
+/// Most intents that are about other pods.
+const OTHERS: usize = 5;
 
 /// Everything, as text.
 pub(super) fn text(told: &Explanation) -> String {
@@ -34,9 +36,7 @@ pub(super) fn text(told: &Explanation) -> String {
     if let Some(it) = &told.network {
         network(&mut page, it, told.object.namespace.as_deref());
     }
-    for it in told.pending.iter().flatten() {
-        pending(&mut page, it);
-    }
+    intents(&mut page, told.pending.as_deref().unwrap_or_default());
     if let Some(it) = &told.policy {
         policy(&mut page, it);
     }
@@ -74,12 +74,16 @@ fn hardening(page: &mut Page, told: &Hardening, is_pod: bool) {
         page.line(2, &format!("hardening is paused until {until}: nothing is refused before"));
     }
     told.notes.iter().for_each(|note| page.line(2, note));
-    told.policies.iter().for_each(|it| decided(page, it));
+    // Policies that say the same are told together.
+    for alike in told.policies.chunk_by(Decided::is_as) {
+        decided(page, alike);
+    }
     told.exceptions.iter().for_each(|it| excepted(page, it));
 }
 
-fn decided(page: &mut Page, told: &Decided) {
-    let Decided { policy, mode, standard, .. } = told;
+fn decided(page: &mut Page, alike: &[Decided]) {
+    let Some(told @ Decided { mode, standard, .. }) = alike.first() else { return };
+    let policies = listed(alike.iter().map(|it| &it.policy));
     let decision = match (told.decision, mode) {
         (_, HardeningMode::Disabled) => "asks nothing",
         (Decision::Met, _) => "met",
@@ -93,7 +97,7 @@ fn decided(page: &mut Page, told: &Decided) {
         (HardeningMode::Enforce, by) => format!(" (by {})", listed(by.iter().map(|it| format!("{it:?}")))),
         _ => String::new(),
     };
-    page.line(2, &format!("{policy}, {mode:?} {standard}: {decision}{by}"));
+    page.line(2, &format!("{policies}, {mode:?} {standard}: {decision}{by}"));
     told.violations.iter().for_each(|it| page.line(4, &format!("{}: {}", it.rule, it.detail)));
 }
 
@@ -148,6 +152,16 @@ fn rows(page: &mut Page, indent: usize, other: &str, by: &str, (rows, own): (&[R
     }
     if let Some(more) = rows.len().checked_sub(ROWS).filter(|more| *more > 0) {
         page.line(indent, &format!("and {more} more, which --output json tells"));
+    }
+}
+
+fn intents(page: &mut Page, all: &[Pending]) {
+    let (own, others): (Vec<&Pending>, Vec<&Pending>) = all.iter().partition(|it| it.selects);
+    own.iter().chain(others.iter().take(OTHERS)).for_each(|it| pending(page, it));
+    if let Some(more) = others.len().checked_sub(OTHERS).filter(|more| *more > 0) {
+        page.section(&format!(
+            "NOT IN FORCE: {more} more intents about pods that it talks to, which --output json tells"
+        ));
     }
 }
 
