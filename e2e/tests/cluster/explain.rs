@@ -15,6 +15,8 @@ use crate::{Env, Tests};
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("explain::tells_of_pods_and_policies_what_the_operator_decides", tells_what_is_decided);
+    tests.add("explain::a_preview_takes_from_each_pod_what_the_operator_says", takes_what_the_operator_says);
+    tests.add("explain::when_an_object_goes_is_told_as_the_plan_has_it", when_an_object_goes);
     tests.add("explain::what_may_not_be_read_is_named_and_the_rest_is_told", what_may_not_be_read_is_named);
 }
 
@@ -72,6 +74,12 @@ async fn set_up(env: &Env) -> Result<(Client, String)> {
     Ok((client, namespace))
 }
 
+/// What is told of an intent that is not in force.
+fn pending(told: &Value, policy: &str) -> Value {
+    let all = told["pending"].as_array().into_iter().flatten();
+    all.into_iter().find(|it| it["policy"] == policy).cloned().unwrap_or_default()
+}
+
 /// The other ends of connections that are told for some ports.
 fn peers(rows: &Value, ports: &str) -> Vec<String> {
     let rows = rows.as_array().into_iter().flatten().filter(|row| row["ports"] == ports);
@@ -96,12 +104,12 @@ async fn tells_what_is_decided(env: Env) -> Result<()> {
 
     // What a preview would take from a caller, as the operator's own preview counts it.
     let other = in_json(&kubeconfig, &namespace, "po/other")?;
-    let pending = &other["pending"][0];
-    ensure!(pending["policy"] == format!("{namespace}/queue") && pending["selects"] == false, "{other:#}");
-    ensure!(peers(&pending["newlyDenied"]["egress"], "any") == [format!("{namespace}/queue")], "{pending:#}");
+    let queue = format!("{namespace}/queue");
+    let told = pending(&other, &queue);
+    ensure!(told["selects"] == false && peers(&told["newlyDenied"]["egress"], "any") == [queue.clone()], "{other:#}");
     let web = in_json(&kubeconfig, &namespace, "po/web")?;
-    let left = peers(&web["pending"][0]["newlyDenied"]["egress"], "all but 5432/TCP");
-    ensure!(left == [format!("{namespace}/queue")], "{web:#}");
+    let lost = peers(&pending(&web, &queue)["newlyDenied"]["egress"], "all but 5432/TCP");
+    ensure!(lost == [queue], "{web:#}");
     ensure!(!serde_json::to_string(&web)?.contains("hunter2"), "the environment of a container is told");
 
     let told = in_json(&kubeconfig, &namespace, &format!("netpol/{rendered}"))?;
@@ -185,5 +193,80 @@ async fn what_may_not_be_read_is_named(env: Env) -> Result<()> {
     .await?;
     let (code, out, err) = explain(&stranger, &["rsp/db", "-n", &namespace])?;
     ensure!(code == Some(3) && out.is_empty() && err.contains("cannot get resource"), "{code:?} {out} {err}");
+    Ok(())
+}
+
+/// What a row of an end's changes must say for a sample of the operator's preview.
+fn has(rows: &Value, ports: &str, other: &str) -> bool {
+    let rows = rows.as_array().into_iter().flatten().filter(|row| row["ports"] == ports);
+    rows.map(|row| &row["peers"]).any(|peers| {
+        let pods = peers["pods"].as_array().into_iter().flatten();
+        let is_pod = |pod: &Value| {
+            let name = format!("{}/{}", pod["namespace"].as_str()?, pod["name"].as_str()?);
+            Some(other == name || other.starts_with(&format!("{name}-")))
+        };
+        // Neighbouring ranges are told as one.
+        let is_range = !other.chars().any(|it| it.is_alphabetic()) || other.starts_with("::");
+        pods.filter_map(is_pod).any(|it| it) || (is_range && peers["addresses"] != json!([]))
+    })
+}
+
+async fn takes_what_the_operator_says(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let mut policy = stories::sample_policy();
+    policy["spec"]["network"]["mode"] = json!("Preview");
+    for mut object in stories::sample_workloads().into_iter().chain([policy]) {
+        object["metadata"]["namespace"] = json!(namespace);
+        fixtures::apply(&client, &object).await?;
+    }
+    let kubeconfig = env.shared().await?.plane.admin_kubeconfig()?;
+    let policies: Api<rampart::api::SecurityPolicy> = Api::namespaced(client.clone(), &namespace);
+    let compared = wait::until("the operator to say the same", wait::SOON, || async {
+        let network = policies.get("web").await?.status.and_then(|status| status.network).unwrap_or_default();
+        let mut own = network.preview.context("no preview")?.samples;
+        own.retain(|it| it.src.starts_with(&namespace) || it.dst.starts_with(&namespace));
+        ensure!(own.len() > 5, "only {own:?}");
+        for sample in &own {
+            let (me, way, other) = match sample.src.strip_prefix(&format!("{namespace}/")) {
+                Some(me) => (me, "egress", &sample.dst),
+                None => (sample.dst.strip_prefix(&format!("{namespace}/")).context("no pod")?, "ingress", &sample.src),
+            };
+            let told = in_json(&kubeconfig, &namespace, &format!("pod/{me}"))?;
+            ensure!(told["unread"] == json!([]), "{}", told["unread"]);
+            let what = if sample.allowed { "newlyAllowed" } else { "newlyDenied" };
+            let rows = &pending(&told, &format!("{namespace}/web"))[what][way];
+            ensure!(has(rows, &sample.port, other), "{sample:?} is not in {rows:#}");
+        }
+        Ok(own.len())
+    })
+    .await?;
+    let (_, text, _) = explain(&kubeconfig, &["deploy/ai-marketing-platform", "-n", &namespace])?;
+    ensure!(text.contains("NOT IN FORCE: network of SecurityPolicy"), "{text}");
+    println!("{compared} samples\n{text}");
+    Ok(())
+}
+
+async fn when_an_object_goes(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let mut policy = stories::retention_policy(&namespace, "Enforce");
+    policy["spec"]["safety"]["gracePeriod"] = json!("1h");
+    for object in stories::retention_fixtures(&namespace, 1, 3)?.into_iter().chain([policy]) {
+        fixtures::apply(&client, &object).await?;
+    }
+    let kubeconfig = env.shared().await?.plane.admin_kubeconfig()?;
+    let policies: Api<rampart::api::RetentionPolicy> = Api::namespaced(client.clone(), &namespace);
+    wait::until("old-0 to be marked", wait::SOON, || async {
+        let plan = policies.get("exports").await?.status.and_then(|status| status.plan).unwrap_or_default();
+        let sample = serde_json::to_value(plan.samples.first().context("no sample")?)?;
+        let told = in_json(&kubeconfig, &namespace, "cm/old-0")?;
+        let told = &told["retention"][0];
+        ensure!(told["policy"] == "exports" && told["decision"] == sample["decision"], "{told:#} {sample:#}");
+        ensure!(told["deleteAfter"].is_string() && told["deleteAfter"] == sample["deleteAfter"], "{told:#} {sample:#}");
+        ensure!(told["heldBy"] == json!([]) && told["markedAt"].is_string(), "{told:#}");
+        Ok(())
+    })
+    .await?;
+    let young = in_json(&kubeconfig, &namespace, "cm/new-0")?;
+    ensure!(young["retention"][0]["decision"] == "kept: it is not too old yet", "{young:#}");
     Ok(())
 }

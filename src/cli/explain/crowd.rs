@@ -1,18 +1,17 @@
 //! The other ends of connections, told shortly: pods by namespace and workload, addresses by range.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use rampart_reach::AddressRange;
 use serde::Serialize;
 
-use super::terrain::{Terrain, Workload};
-use crate::network::addresses;
+use super::{
+    ranges::{Range, merged, outside},
+    terrain::{Counts, Terrain, Workload},
+};
 
 /// Names that stand in one line.
-const NAMES: usize = 8;
+pub(super) const NAMES: usize = 8;
 /// Names that are told as left out.
 const LEFT_OUT: usize = 3;
 
@@ -24,7 +23,7 @@ pub(super) struct Crowd {
     /// Every workload with pods among them.
     pub(super) pods: Vec<Pods>,
     /// Ranges of addresses outside of the cluster.
-    pub(super) addresses: Vec<String>,
+    pub(super) addresses: Vec<Range>,
 }
 
 /// Pods of a workload.
@@ -38,9 +37,6 @@ pub(super) struct Pods {
     pub(super) of: usize,
 }
 
-/// Pods by workload: how many, by whether they are in the network of their node.
-type Counts<'t> = BTreeMap<(bool, &'t Workload), usize>;
-
 impl Crowd {
     /// Pods by their places, and ranges of addresses, as `me` sees them: a pod is no end of its own connections.
     pub(super) fn of(
@@ -49,25 +45,30 @@ impl Crowd {
         pods: &BTreeSet<usize>,
         ranges: &[AddressRange],
     ) -> Self {
-        let count = |is_one: &dyn Fn(usize) -> bool| {
-            let mut counts = Counts::new();
-            for (place, pod, workload) in terrain.inhabitants().filter(|(place, ..)| Some(*place) != me) {
-                if is_one(place) {
-                    let pods = counts.entry((pod.host_network, workload)).or_default();
-                    *pods = pods.saturating_add(1);
-                }
-            }
-            counts
+        let (mut own, mut host) = (Few::new(), Few::new());
+        for (pod, workload) in pods.iter().filter(|place| Some(**place) != me).filter_map(|it| terrain.inhabitant(*it))
+        {
+            let counts = if pod.host_network { &mut host } else { &mut own };
+            let pods = counts.entry(workload).or_default();
+            *pods = pods.saturating_add(1);
+        }
+        let me = me.and_then(|me| terrain.inhabitant(me));
+        let me = |in_host: bool| me.filter(|(pod, _)| pod.host_network == in_host).map(|(_, workload)| workload);
+        let all = All { counts: &terrain.counts, me: me(false) };
+        let all_host = All { counts: &terrain.counts_in_host_network, me: me(true) };
+        let listed = |all: &All<'_>, some: &Few<'_>| -> Vec<Pods> {
+            let told = some.iter().map(|(workload, count)| Pods {
+                workload: (*workload).clone(),
+                count: *count,
+                of: all.of(workload),
+            });
+            told.collect()
         };
-        let (all, some) = (count(&|_| true), count(&|place| pods.contains(&place)));
-        let listed = some.iter().map(|((host, workload), pods)| Pods {
-            workload: (*workload).clone(),
-            count: *pods,
-            of: all.get(&(*host, workload)).copied().unwrap_or(*pods),
-        });
-        let told_addresses = address_words(ranges);
-        let words = pod_words(&all, &some).into_iter().chain(outside(&told_addresses));
-        Self { who: words.collect::<Vec<_>>().join(", "), pods: listed.collect(), addresses: told_addresses }
+        let mut told = listed(&all, &own);
+        told.extend(listed(&all_host, &host));
+        let addresses = merged(ranges);
+        let words = pod_words((&all, &own), (&all_host, &host)).into_iter().chain(outside(&addresses));
+        Self { who: words.collect::<Vec<_>>().join(", "), pods: told, addresses }
     }
 
     /// Pods by their places.
@@ -76,72 +77,112 @@ impl Crowd {
     }
 }
 
-fn outside(addresses: &[String]) -> Option<String> {
-    match addresses {
-        [] => None,
-        [all] if all == ANY => Some("every address outside".into()),
-        some => Some(format!("outside: {}", cut(some.to_vec(), "more ranges").join(", "))),
+/// Some pods, by workload.
+type Few<'t> = BTreeMap<&'t Workload, usize>;
+
+/// Every pod but oneself, by workload.
+struct All<'t> {
+    counts: &'t Counts,
+    me: Option<&'t Workload>,
+}
+
+impl<'t> All<'t> {
+    fn of(&self, workload: &Workload) -> usize {
+        let all = self.counts.get(workload).copied().unwrap_or_default();
+        all.saturating_sub(usize::from(self.me == Some(workload)))
+    }
+
+    fn are(&self, some: &Few<'_>) -> bool {
+        let gone = usize::from(self.me.is_some_and(|me| self.of(me) == 0));
+        some.len() == self.counts.len().saturating_sub(gone) && some.iter().all(|(it, pods)| self.of(it) == *pods)
+    }
+
+    /// Workloads of a namespace.
+    fn of_namespace(&self, namespace: &str) -> usize {
+        let first = Workload { namespace: namespace.into(), name: String::new(), kind: String::new() };
+        let own = self.counts.range(first..).take_while(|(it, _)| it.namespace == namespace);
+        own.filter(|(it, _)| self.of(it) > 0).count()
+    }
+
+    /// Those that are not among some, where they are whole workloads.
+    fn without(&self, some: &Few<'_>) -> Option<Few<'t>> {
+        let mut rest = Few::new();
+        for workload in self.counts.keys() {
+            match (self.of(workload), some.get(workload).copied().unwrap_or_default()) {
+                (all, some) if all == some => {}
+                (all, 0) => drop(rest.insert(workload, all)),
+                _ => return None,
+            }
+        }
+        Some(rest)
     }
 }
 
-/// Words for some pods of all: `every pod`, `every pod but shop/db`, or namespaces and workloads.
-fn pod_words(all: &Counts<'_>, some: &Counts<'_>) -> Vec<String> {
-    if some.is_empty() {
-        return vec![];
+/// Words for some pods of all: `every pod`, `every pod but shop/db`, or namespaces and workloads; first for those in the
+/// network of pods, then for those in that of their node.
+fn pod_words((all, some): (&All<'_>, &Few<'_>), (all_host, host): (&All<'_>, &Few<'_>)) -> Vec<String> {
+    let (is_all, is_all_host) = (all.are(some), all_host.are(host));
+    match (some.is_empty(), host.is_empty()) {
+        (true, true) => return vec![],
+        (false, _) if is_all && is_all_host => return vec!["every pod".into()],
+        (false, true) if is_all => return vec!["every pod but those in the network of their node".into()],
+        _ => {}
     }
-    if all == some {
-        return vec!["every pod".into()];
+    let mut words = match but(all, some) {
+        _ if is_all && !some.is_empty() => vec!["every pod in the network of pods".into()],
+        Some(words) => vec![words],
+        None => names(all, some, "all pods of"),
+    };
+    if is_all_host && !host.is_empty() {
+        words.push("every pod in the network of its node".into());
+    } else {
+        let host = names(all_host, host, "all pods of");
+        words.extend(host.into_iter().map(|name| format!("{name} in the network of its node")));
     }
-    let mut rest = all.clone();
-    rest.retain(|key, pods| some.get(key).is_none_or(|some| some < pods));
-    let left_out = names(all, &rest, true);
-    let namespaces: BTreeSet<&str> = some.keys().map(|(_, workload)| workload.namespace.as_str()).collect();
-    let are_whole = rest.keys().all(|key| !some.contains_key(key));
-    if are_whole && left_out.len() <= LEFT_OUT && namespaces.len() > 1 && some.len() > rest.len().saturating_mul(2) {
-        return vec![format!("every pod but {}", left_out.join(" and "))];
+    cut(words, "more")
+}
+
+/// `every pod but shop/db`, where that is shorter.
+fn but(all: &All<'_>, some: &Few<'_>) -> Option<String> {
+    let namespaces: BTreeSet<&str> = some.keys().map(|it| it.namespace.as_str()).collect();
+    if namespaces.len() < 2 || some.len().saturating_mul(3) <= all.counts.len().saturating_mul(2) {
+        return None;
     }
-    cut(names(all, some, false), "more")
+    let left_out = names(all, &all.without(some)?, "those of");
+    (left_out.len() <= LEFT_OUT).then(|| format!("every pod but {}", left_out.join(" and ")))
 }
 
 /// Namespaces that are whole, then workloads.
-fn names(all: &Counts<'_>, some: &Counts<'_>, left_out: bool) -> Vec<String> {
-    let of_namespace = |counts: &Counts<'_>| {
-        let mut by_namespace: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for ((host, workload), pods) in counts {
-            if !host {
-                by_namespace.entry(workload.namespace.clone()).or_default().push(*pods);
-            }
-        }
-        by_namespace
-    };
-    let (every, these) = (of_namespace(all), of_namespace(some));
+fn names(all: &All<'_>, some: &Few<'_>, of: &str) -> Vec<String> {
+    let mut by_namespace: BTreeMap<&str, Vec<(&Workload, usize)>> = BTreeMap::new();
+    for (workload, pods) in some {
+        by_namespace.entry(&workload.namespace).or_default().push((workload, *pods));
+    }
     // A single workload says more than its namespace.
-    let whole: BTreeSet<&String> = these
-        .iter()
-        .filter(|(name, pods)| pods.len() > 1 && every.get(*name) == Some(*pods))
-        .map(|(name, _)| name)
-        .collect();
-    let of = if left_out { "those of" } else { "all pods of" };
-    let whole_names: Vec<String> = whole.iter().map(|name| (*name).clone()).collect();
+    let is_whole = |(namespace, pods): &(&str, Vec<(&Workload, usize)>)| {
+        pods.len() > 1 && pods.len() == all.of_namespace(namespace) && pods.iter().all(|(it, pods)| all.of(it) == *pods)
+    };
+    let (whole, parts): (Vec<_>, Vec<_>) = by_namespace.into_iter().partition(is_whole);
+    let whole: Vec<String> = whole.into_iter().map(|(namespace, _)| namespace.to_owned()).collect();
     let mut words = vec![];
     if !whole.is_empty() {
-        words.push(format!("{of} {}", cut(whole_names, "more namespaces").join(", ")));
+        words.push(format!("{of} {}", cut(whole, "more namespaces").join(", ")));
     }
-    let single = some.iter().filter(|((host, workload), _)| *host || !whole.contains(&workload.namespace));
-    words.extend(single.map(|(key, pods)| workload_words(*key, *pods, all.get(key).copied().unwrap_or(*pods))));
+    let single = parts.into_iter().flat_map(|(_, pods)| pods);
+    words.extend(single.map(|(workload, pods)| workload_words(workload, pods, all.of(workload))));
     words
 }
 
-fn workload_words((host, Workload { namespace, name, .. }): (bool, &Workload), pods: usize, of: usize) -> String {
-    let told = match (pods, of) {
+fn workload_words(Workload { namespace, name, .. }: &Workload, pods: usize, of: usize) -> String {
+    match (pods, of) {
         (1, 1) => format!("{namespace}/{name}"),
         (pods, of) if pods == of => format!("{namespace}/{name} ({pods} pods)"),
         (pods, of) => format!("{namespace}/{name} ({pods} of {of} pods)"),
-    };
-    if host { format!("{told} in the network of its node") } else { told }
+    }
 }
 
-fn cut(mut words: Vec<String>, what: &str) -> Vec<String> {
+/// The first of some words, and how many more there are.
+pub(super) fn cut(mut words: Vec<String>, what: &str) -> Vec<String> {
     if let Some(more) = words.len().checked_sub(NAMES).filter(|more| *more > 1) {
         words.truncate(NAMES);
         words.push(format!("and {more} {what}"));
@@ -149,98 +190,26 @@ fn cut(mut words: Vec<String>, what: &str) -> Vec<String> {
     words
 }
 
-/// Every address.
-const ANY: &str = "any";
-
-/// Words for ranges of addresses: `any`, `0.0.0.0/0 but 10.0.0.0/8`, or the ranges.
-fn address_words(ranges: &[AddressRange]) -> Vec<String> {
-    let mut words = vec![];
-    for (all, is_family) in [("0.0.0.0/0", IpAddr::is_ipv4 as fn(&IpAddr) -> bool), ("::/0", IpAddr::is_ipv6)] {
-        let own = joined(ranges.iter().filter(|range| is_family(&range.first)).copied());
-        let gaps = gaps(&own);
-        let is_wide = own.iter().any(|range| is_edge(range.first)) && own.iter().any(|range| is_edge(range.last));
-        match (own.is_empty(), gaps.as_slice()) {
-            (true, _) => {}
-            (false, []) if is_wide => words.push(all.to_owned()),
-            (false, gaps) if is_wide && gaps.len() <= NAMES => {
-                let but: Vec<String> = gaps.iter().copied().map(addresses).collect();
-                words.push(format!("{all} but {}", but.join(", ")));
-            }
-            _ => words.extend(own.into_iter().map(addresses)),
-        }
-    }
-    if words == ["0.0.0.0/0", "::/0"] { vec![ANY.into()] } else { words }
-}
-
-/// Neighbours as one.
-fn joined(ranges: impl Iterator<Item = AddressRange>) -> Vec<AddressRange> {
-    let mut ranges: Vec<AddressRange> = ranges.collect();
-    ranges.sort_unstable();
-    let mut joined: Vec<AddressRange> = vec![];
-    for range in ranges {
-        match joined.last_mut() {
-            Some(before) if next(before.last) == Some(range.first) => before.last = range.last,
-            _ => joined.push(range),
-        }
-    }
-    joined
-}
-
-/// What lies between ranges of one family, which are in order.
-fn gaps(ranges: &[AddressRange]) -> Vec<AddressRange> {
-    let between = |(one, other): (&AddressRange, &AddressRange)| {
-        Some(AddressRange { first: next(one.last)?, last: previous(other.first)? })
-    };
-    ranges.iter().zip(ranges.iter().skip(1)).filter_map(between).collect()
-}
-
-/// Whether it is the first or the last address of its family.
-fn is_edge(address: IpAddr) -> bool {
-    next(address).is_none() || previous(address).is_none()
-}
-
-fn next(address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V4(bits.into())),
-        IpAddr::V6(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V6(bits.into())),
-    }
-}
-
-fn previous(address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(address) => address.to_bits().checked_sub(1).map(|bits| IpAddr::V4(bits.into())),
-        IpAddr::V6(address) => address.to_bits().checked_sub(1).map(|bits| IpAddr::V6(bits.into())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn range(first: &str, last: &str) -> AddressRange {
-        AddressRange { first: first.parse().unwrap(), last: last.parse().unwrap() }
-    }
-
-    #[test]
-    fn addresses_are_told_by_what_is_left_out_where_that_is_short() {
-        let (v4, v6) = (range("0.0.0.0", "255.255.255.255"), range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"));
-        assert_eq!(address_words(&[v4, v6]), ["any"]);
-        let around = [range("0.0.0.0", "9.255.255.255"), range("11.0.0.0", "255.255.255.255")];
-        assert_eq!(address_words(&around), ["0.0.0.0/0 but 10.0.0.0/8"]);
-        let neighbours = [range("10.0.0.0", "10.127.255.255"), range("10.128.0.0", "10.255.255.255")];
-        assert_eq!(address_words(&neighbours), ["10.0.0.0/8"]);
-        assert_eq!(address_words(&[]), Vec::<String>::new());
-    }
 
     fn workload(namespace: &str, name: &str) -> Workload {
         Workload { namespace: namespace.into(), name: name.into(), kind: "Deployment".into() }
     }
 
-    fn words(all: &[(&Workload, usize)], some: &[(&Workload, usize)]) -> String {
-        fn counts<'w>(list: &[(&'w Workload, usize)]) -> Counts<'w> {
-            list.iter().map(|(workload, pods)| ((false, *workload), *pods)).collect()
-        }
-        pod_words(&counts(all), &counts(some)).join(", ")
+    fn words(all: &[(&Workload, usize)], some: &[(&Workload, usize)], host: [&[(&Workload, usize)]; 2]) -> String {
+        let counts = |list: &[(&Workload, usize)]| -> Counts {
+            list.iter().map(|(workload, pods)| ((*workload).clone(), *pods)).collect()
+        };
+        let [all_host, host] = host.map(counts);
+        let (all, some) = (counts(all), counts(some));
+        let view = |some: &Counts| -> Vec<(Workload, usize)> { some.clone().into_iter().collect() };
+        let (some, host) = (view(&some), view(&host));
+        let some: Few<'_> = some.iter().map(|(it, pods)| (it, *pods)).collect();
+        let host: Few<'_> = host.iter().map(|(it, pods)| (it, *pods)).collect();
+        let (all, all_host) = (All { counts: &all, me: None }, All { counts: &all_host, me: None });
+        pod_words((&all, &some), (&all_host, &host)).join(", ")
     }
 
     #[test]
@@ -248,11 +217,23 @@ mod tests {
         let [web, db, tool, dns] =
             [workload("shop", "web"), workload("shop", "db"), workload("tools", "t"), workload("kube-system", "dns")];
         let all = [(&web, 3), (&db, 1), (&tool, 1), (&dns, 2)];
-        assert_eq!(words(&all, &all), "every pod");
-        assert_eq!(words(&all, &[(&web, 3), (&tool, 1), (&dns, 2)]), "every pod but shop/db");
-        assert_eq!(words(&all, &[(&web, 3), (&db, 1)]), "all pods of shop");
-        assert_eq!(words(&all, &[(&web, 2), (&tool, 1)]), "shop/web (2 of 3 pods), tools/t");
-        assert_eq!(words(&all, &[(&dns, 2)]), "kube-system/dns (2 pods)");
-        assert_eq!(words(&all, &[]), "");
+        let told = |some: &[(&Workload, usize)]| words(&all, some, [&[], &[]]);
+        assert_eq!(told(&all), "every pod");
+        assert_eq!(told(&[(&web, 3), (&tool, 1), (&dns, 2)]), "every pod but shop/db");
+        assert_eq!(told(&[(&web, 3), (&db, 1)]), "all pods of shop");
+        assert_eq!(told(&[(&web, 2), (&tool, 1)]), "shop/web (2 of 3 pods), tools/t");
+        assert_eq!(told(&[(&dns, 2)]), "kube-system/dns (2 pods)");
+        assert_eq!(told(&[]), "");
+    }
+
+    #[test]
+    fn pods_in_the_network_of_their_node_are_told_apart() {
+        let (web, proxy) = (workload("shop", "web"), workload("kube-system", "proxy"));
+        let (all, node): (&[_], &[_]) = (&[(&web, 3)], &[(&proxy, 2)]);
+        assert_eq!(words(all, all, [node, node]), "every pod");
+        assert_eq!(words(all, all, [node, &[]]), "every pod but those in the network of their node");
+        assert_eq!(words(all, &[], [node, node]), "every pod in the network of its node");
+        let some = words(all, &[(&web, 1)], [node, &[(&proxy, 1)]]);
+        assert_eq!(some, "shop/web (1 of 3 pods), kube-system/proxy (1 of 2 pods) in the network of its node");
     }
 }

@@ -138,8 +138,13 @@ impl Pending {
         let wanted = rendered(&owner, intent, known, terrain)?;
         let added: Vec<Policy> = wanted.iter().filter_map(understood).collect();
         let is_ours = |written: &NetworkPolicy| owner.owns(written.labels());
-        let all = || terrain.written.iter().zip(&terrain.policies).zip(&terrain.names);
-        let (removed, kept): (Vec<_>, Vec<_>) = all().partition(|((written, _), _)| is_ours(written));
+        let own = terrain.pods().get(place).map(|pod| pod.namespace.as_str()).unwrap_or_default();
+        // Of a policy of another namespace, only connections with pods there change: who else isolates whom, and there
+        // may be thousands, is not asked.
+        let matters = |named: &Named| own == owner.namespace || [own, &owner.namespace].contains(&&*named.namespace);
+        let all = terrain.written.iter().zip(&terrain.policies).zip(&terrain.names);
+        let all = all.filter(|(_, named)| matters(named));
+        let (removed, kept): (Vec<_>, Vec<_>) = all.partition(|((written, _), _)| is_ours(written));
         let policies =
             |of: &[((&&NetworkPolicy, _), _)]| of.iter().map(|((_, policy), _)| *policy).collect::<Vec<&Policy>>();
         let index = &terrain.population.index;

@@ -83,12 +83,19 @@ fn owner(labels: &BTreeMap<String, String>) -> Option<String> {
     is_managed(labels, kind).then(|| format!("{kind} {name}"))
 }
 
+/// Pods by workload.
+pub(super) type Counts = BTreeMap<Workload, usize>;
+
 /// Pods and NetworkPolicies.
 #[derive(Debug)]
 pub(super) struct Terrain<'k> {
     pub(super) population: Population,
     /// What each pod belongs to, by its place.
     workloads: Vec<Workload>,
+    /// How many pods each workload has.
+    pub(super) counts: Counts,
+    /// The same, of pods in the network of their node.
+    pub(super) counts_in_host_network: Counts,
     /// NetworkPolicies that the API server would take, as they are written.
     pub(super) written: Vec<&'k NetworkPolicy>,
     /// The same, as they are understood.
@@ -100,7 +107,17 @@ impl<'k> Terrain<'k> {
     pub(super) fn new(namespaces: Vec<Namespace>, pods: &[Inhabitant], policies: &'k [NetworkPolicy]) -> Self {
         let known = policies.iter().filter_map(|written| Some((written, understood(written)?)));
         let (written, policies): (Vec<_>, Vec<_>) = known.unzip();
+        let count = |in_host: bool| {
+            let mut counts = Counts::new();
+            for pod in pods.iter().filter(|it| it.resident.pod.host_network == in_host) {
+                let pods = counts.entry(pod.workload.clone()).or_default();
+                *pods = pods.saturating_add(1);
+            }
+            counts
+        };
         Self {
+            counts: count(false),
+            counts_in_host_network: count(true),
             population: Population::new(namespaces, pods.iter().map(|it| it.resident.clone())),
             workloads: pods.iter().map(|it| it.workload.clone()).collect(),
             names: written.iter().map(|written| Named::of(written)).collect(),
@@ -116,6 +133,11 @@ impl<'k> Terrain<'k> {
     /// Every pod, with its place and its workload.
     pub(super) fn inhabitants(&self) -> impl Iterator<Item = (usize, &Pod, &Workload)> {
         self.pods().iter().zip(&self.workloads).enumerate().map(|(place, (pod, workload))| (place, pod, workload))
+    }
+
+    /// A pod, and its workload.
+    pub(super) fn inhabitant(&self, place: usize) -> Option<(&Pod, &Workload)> {
+        self.pods().get(place).zip(self.workloads.get(place))
     }
 
     /// The place of a pod.
