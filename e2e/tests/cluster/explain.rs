@@ -206,7 +206,7 @@ fn has(rows: &Value, ports: &str, other: &str) -> bool {
             Some(other == name || other.starts_with(&format!("{name}-")))
         };
         // Neighbouring ranges are told as one.
-        let is_range = !other.chars().any(|it| it.is_alphabetic()) || other.starts_with("::");
+        let is_range = !other.chars().any(char::is_alphabetic) || other.starts_with("::");
         pods.filter_map(is_pod).any(|it| it) || (is_range && peers["addresses"] != json!([]))
     })
 }

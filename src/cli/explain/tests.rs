@@ -20,14 +20,14 @@ fn pod(namespace: &str, app: &str, nth: usize) -> Value {
                                  "env": [{"name": "PASSWORD", "value": "hunter2"}]}]}})
 }
 
-fn rendered(name: &str, owner: &str, spec: Value) -> Value {
+fn rendered(name: &str, owner: &str, spec: &Value) -> Value {
     let labels = json!({"app.kubernetes.io/managed-by": "rampart", "rampart.dev/owner-kind": "SecurityPolicy",
         "rampart.dev/owner-name": owner, "rampart.dev/owner-uid": owner});
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": name, "namespace": "shop", "labels": labels}, "spec": spec})
 }
 
-fn security_policy(name: &str, spec: Value, status: Value) -> Value {
+fn security_policy(name: &str, spec: &Value, status: &Value) -> Value {
     json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
         "metadata": {"name": name, "namespace": "shop", "uid": name, "generation": 1}, "spec": spec, "status": status})
 }
@@ -45,22 +45,14 @@ fn shop() -> Known {
         {"type": "Programmed", "status": "True", "reason": "Programmed", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
         {"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
         "hardening": {"enforcedBy": ["Webhook", "AdmissionPolicy"]}});
-    let policies = [
-        security_policy(
-            "web",
-            json!({
-            "hardening": {"mode": "Enforce", "podSecurity": {"level": "restricted"}},
-            "network": {"mode": "Enforce", "podSelector": app("web"), "isolate": ["Ingress"]}}),
-            ready,
-        ),
-        security_policy(
-            "db",
-            json!({"network": {
-            "mode": "Preview", "podSelector": app("db"), "isolate": ["Ingress"],
-            "ingress": [{"name": "web", "peers": [{"pods": {"selector": app("web")}}], "ports": [{"port": 5432}]}]}}),
-            json!({"observedGeneration": 1}),
-        ),
-    ];
+    let web_asks = json!({
+        "hardening": {"mode": "Enforce", "podSecurity": {"level": "restricted"}},
+        "network": {"mode": "Enforce", "podSelector": app("web"), "isolate": ["Ingress"]}});
+    let callers = json!({"name": "web", "peers": [{"pods": {"selector": app("web")}}], "ports": [{"port": 5432}]});
+    let db_asks = json!({"network": {
+        "mode": "Preview", "podSelector": app("db"), "isolate": ["Ingress"], "ingress": [callers]}});
+    let seen = json!({"observedGeneration": 1});
+    let policies = [security_policy("web", &web_asks, &ready), security_policy("db", &db_asks, &seen)];
     let wide = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "ClusterSecurityPolicy", "metadata": {"name": "platform"},
         "spec": {"namespaceSelector": {}, "hardening": {"mode": "Warn", "podSecurity": {"level": "baseline"}},
                  "exceptions": {"namespaces": ["shop"], "maxDuration": "8760h"}}});
@@ -72,7 +64,7 @@ fn shop() -> Known {
     Known {
         namespaces: of(&[namespace("shop", json!({})), namespace("ingress", json!({}))]),
         pods: pods.iter().filter_map(|pod| Inhabitant::of(&serde_json::from_value(pod.clone()).unwrap())).collect(),
-        network_policies: of(&[rendered("rampart-web-1", "web", web)]),
+        network_policies: of(&[rendered("rampart-web-1", "web", &web)]),
         policies: of(&policies),
         cluster_policies: of(&[wide]),
         exceptions: of(&[exception]),
