@@ -355,3 +355,31 @@ metadata: {name: kube-system, labels: {pod-security.kubernetes.io/enforce: basel
     let broken = rampart(&["import", "psa-labels", "-"], "kind: [");
     assert_eq!(broken.status.code(), Some(2));
 }
+
+/// `rampart explain`, where there is no cluster.
+fn explain(arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_rampart"))
+        .arg("explain")
+        .args(arguments)
+        .env("KUBECONFIG", "/no/such/kubeconfig")
+        .output()
+        .unwrap();
+    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn explaining_what_is_no_object_is_usage_and_without_a_cluster_it_is_broken() {
+    for (arguments, said) in [
+        (&["web"][..], "write KIND/NAME"),
+        (&["pod/"], "write KIND/NAME"),
+        (&["node/a"], "is none of the kinds that can be explained: pod (po), deployment (deploy)"),
+        (&["pod/web", "--output=yaml"], "invalid value 'yaml'"),
+        (&[], "KIND/NAME"),
+    ] {
+        let (code, err) = explain(arguments);
+        assert!(code == 2 && err.contains(said), "{arguments:?}: {code} {err}");
+    }
+    let (code, err) = explain(&["pod/web"]);
+    assert!(code == 3 && err.contains("/no/such/kubeconfig"), "{code} {err}");
+}

@@ -4,6 +4,7 @@
 
 mod check;
 mod cores;
+mod explain;
 mod facts;
 mod generate;
 mod import;
@@ -48,6 +49,7 @@ enum Command {
     Check(check::Check),
     Render(render::RenderCommand),
     Reach(reach::ReachCommand),
+    Explain(explain::ExplainCommand),
     Pause(pause::PauseCommand),
     Resume(pause::ResumeCommand),
     /// The Pod Security Standards by themselves.
@@ -81,6 +83,7 @@ impl Cli {
             Command::Check(check) => check.run(),
             Command::Render(command) => command.run(),
             Command::Reach(command) => command.run(),
+            Command::Explain(command) => command.run(),
             Command::Pause(command) => command.run(),
             Command::Resume(command) => command.run(),
             Command::Pss(command) => command.run(),

@@ -30,15 +30,22 @@ use crate::{
 /// Longer is no emergency but a change of policy.
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// Which cluster.
+/// How to reach a cluster.
 #[derive(Debug, Args)]
-pub(super) struct Cluster {
-    /// Kubeconfig.
-    #[arg(long, env = "KUBECONFIG")]
+pub(super) struct Connection {
+    /// Kubeconfig; without it, the files that KUBECONFIG lists, `~/.kube/config`, or the pod's service account.
+    #[arg(long)]
     kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig.
     #[arg(long)]
     context: Option<String>,
+}
+
+/// Which cluster.
+#[derive(Debug, Args)]
+pub(super) struct Cluster {
+    #[command(flatten)]
+    connection: Connection,
     /// Namespace that Rampart is installed in.
     #[arg(long, env = "RAMPART_NAMESPACE", default_value = "rampart-system")]
     namespace: String,
@@ -66,10 +73,18 @@ pub(super) struct ResumeCommand {
     cluster: Cluster,
 }
 
+impl Connection {
+    /// A client, and the namespace that the kubeconfig's context names.
+    pub(super) async fn client(&self) -> Result<(Client, String)> {
+        let config = client::config(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
+        let namespace = config.default_namespace.clone();
+        Ok((client::client(config, &Metrics::default())?, namespace))
+    }
+}
+
 impl Cluster {
     pub(super) async fn client(&self) -> Result<Client> {
-        let config = client::config(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
-        Ok(client::client(config, &Metrics::default())?)
+        Ok(self.connection.client().await?.0)
     }
 }
 

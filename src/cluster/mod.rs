@@ -10,6 +10,7 @@ pub mod impersonate;
 pub mod key_store;
 pub mod leader;
 pub mod owner;
+pub mod pages;
 pub mod pause;
 pub mod pods;
 pub mod policy_index;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use kube::{Resource, ResourceExt as _};
 
 use super::{Error, Result};
-use crate::api::labels::{MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_UID};
+use crate::api::labels::{MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_UID, PART, RECIPROCAL};
 
 /// The resource that an object is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,14 @@ impl Owner {
     #[must_use]
     pub fn owns(&self, labels: &BTreeMap<String, String>) -> bool {
         self.labels().iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+
+    /// Whether a NetworkPolicy with these labels stands by itself: neither made for this owner, nor a half of a
+    /// connection that some owner generated.
+    #[must_use]
+    pub fn is_stranger_to(&self, labels: &BTreeMap<String, String>) -> bool {
+        let half = labels.get(PART).is_some_and(|part| part == RECIPROCAL);
+        !half && !self.owns(labels)
     }
 
     /// The first eight characters of the UID, for names that another owner of this name must not get.

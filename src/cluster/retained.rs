@@ -108,7 +108,9 @@ fn changed<T>(result: Result<T>) -> Result<bool> {
     }
 }
 
-fn item(target: &TargetSpec, object: &DynamicObject) -> Item {
+/// An object as retention sees it.
+#[must_use]
+pub fn item(target: &TargetSpec, object: &DynamicObject) -> Item {
     let controlled = object.owner_references().iter().any(|owner| owner.controller == Some(true));
     let protection = if object.metadata.deletion_timestamp.is_some() {
         Some(Protection::BeingDeleted)

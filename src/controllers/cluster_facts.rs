@@ -12,12 +12,17 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
+    api::ListParams,
     runtime::{WatchStreamExt as _, watcher},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{network::Facts, runtime::readiness::Gate};
+use crate::{
+    cluster::{Error, Result, pages},
+    network::Facts,
+    runtime::readiness::Gate,
+};
 
 /// The Service that cluster DNS has by convention.
 const DNS_NAMESPACE: &str = "kube-system";
@@ -68,6 +73,25 @@ impl Gathered {
             monitoring: given.monitoring.clone(),
             api_service: all().flat_map(|(_, said)| said.api_service.iter().copied()).collect(),
         }
+    }
+}
+
+impl Gathered {
+    async fn list<K>(
+        &mut self,
+        api: &Api<K>,
+        params: ListParams,
+        kind: &'static str,
+        said: fn(&K) -> Said,
+    ) -> Result<()>
+    where
+        K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    {
+        let mut listed = BTreeMap::new();
+        pages::each(api, params, kind, |it: K| drop(listed.insert((kind, it.name_any()), said(&it)))).await?;
+        // Half a list is no fact.
+        self.by_object.extend(listed);
+        Ok(())
     }
 }
 
@@ -148,6 +172,27 @@ where
             }
         })
     })
+}
+
+/// Reads once what [`follow`] follows, and tells what can't be read.
+pub(crate) async fn read(client: &Client, given: &Facts) -> (Facts, Vec<(&'static str, Error)>) {
+    let mut gathered = Gathered::default();
+    let all = ListParams::default;
+    let (dns, own) =
+        (all().fields(&format!("metadata.name={DNS_SERVICE}")), all().fields(&format!("metadata.name={API_SERVICE}")));
+    let slices = all().labels(&format!("kubernetes.io/service-name={API_SERVICE}"));
+    let dns_api = Api::<Service>::namespaced(client.clone(), DNS_NAMESPACE);
+    let own_api = Api::<Service>::namespaced(client.clone(), API_NAMESPACE);
+    let slices_api = Api::<EndpointSlice>::namespaced(client.clone(), API_NAMESPACE);
+    let read = [
+        (NODE, gathered.list(&Api::<Node>::all(client.clone()), all(), NODE, of_node).await),
+        (SERVICE_CIDR, gathered.list(&Api::all(client.clone()), all(), SERVICE_CIDR, of_service_cidr).await),
+        (SERVICE, gathered.list(&dns_api, dns, SERVICE, of_service).await),
+        (API, gathered.list(&own_api, own, API, of_api_service).await),
+        (API_SLICE, gathered.list(&slices_api, slices, API_SLICE, of_api_slice).await),
+    ];
+    let unread = read.into_iter().filter_map(|(kind, read)| Some((kind, read.err()?)));
+    (gathered.facts(given), unread.collect())
 }
 
 /// Follows the cluster until the process stops. `given` is what the administrator said; it is

@@ -6,7 +6,7 @@
 mod api_key;
 mod api_key_orphans;
 mod backoff;
-mod cluster_facts;
+pub(crate) mod cluster_facts;
 mod cluster_security_policy;
 mod floor;
 mod network;

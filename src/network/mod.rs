@@ -32,7 +32,7 @@ pub use intent::{Intent, NamespaceSet, Namespaces, Peer, PodSet, Port, Ports, Ru
 pub use known::Cluster;
 pub use monitors::{Monitor, PodMonitorSpec, ServiceMonitorSpec};
 pub use not_expressible::not_expressible;
-pub use preview::preview;
+pub use preview::{addresses, ports, preview};
 pub use render::{Accepting, Rendered, Unrenderable, render};
 pub use resident::{Needs, Population, Resident};
 pub use servers::DNS_NAMESPACE;

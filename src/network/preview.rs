@@ -70,8 +70,9 @@ fn place(place: Place, index: &Index) -> String {
     }
 }
 
-/// As one range in CIDR notation, where it is one.
-fn addresses(AddressRange { first, last }: AddressRange) -> String {
+/// Tells a range of addresses: in CIDR notation, where it is one.
+#[must_use]
+pub fn addresses(AddressRange { first, last }: AddressRange) -> String {
     let mut subnets = match (first, last) {
         (std::net::IpAddr::V4(first), std::net::IpAddr::V4(last)) => IpSubnets::V4(Ipv4Subnets::new(first, last, 0)),
         (std::net::IpAddr::V6(first), std::net::IpAddr::V6(last)) => IpSubnets::V6(Ipv6Subnets::new(first, last, 0)),
@@ -83,8 +84,9 @@ fn addresses(AddressRange { first, last }: AddressRange) -> String {
     }
 }
 
-/// `any`, `all but 8000/TCP`, or the ranges, whichever is short.
-fn ports(ranges: &[PortRange]) -> String {
+/// Tells ports: `any`, `all but 8000/TCP`, or the ranges, whichever is short.
+#[must_use]
+pub fn ports(ranges: &[PortRange]) -> String {
     let all: Vec<PortRange> =
         Protocol::ALL.map(|protocol| PortRange { protocol, first: 1, last: u16::MAX }).into_iter().collect();
     let (joined, rest) = (joined(ranges), rest(&all, ranges));

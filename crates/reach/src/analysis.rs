@@ -168,6 +168,16 @@ impl<'i> Analysis<'i> {
         Verdict { allowed, by: by.collect() }
     }
 
+    /// The policies that isolate the pods of a class in a direction, by their places.
+    #[must_use]
+    pub fn isolated_by(&self, class: usize, direction: Direction) -> &[usize] {
+        let side = match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
+        };
+        side.isolating.get(class)
+    }
+
     /// For an end (a class, or after the classes a range of addresses), the other ends of its connections that
     /// are allowed: who reaches it for [`Direction::Ingress`], whom it reaches for [`Direction::Egress`]; the
     /// parts differ in ports. That a pod reaches itself is not in it.

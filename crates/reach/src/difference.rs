@@ -112,6 +112,19 @@ impl<'i> Change<'i> {
         self.both.verdict(from, to, port)
     }
 
+    /// Of the connections of an end, as [`Analysis::reach`] tells them: those that are newly denied, and those that are
+    /// newly allowed.
+    #[must_use]
+    pub fn of_end(&self, end: usize, direction: Direction) -> [Vec<Reach>; 2] {
+        let [before, now] = self.both_times(end, direction);
+        let none = FixedBitSet::new();
+        [without(&before, &now, &none), without(&now, &before, &none)]
+    }
+
+    fn both_times(&self, end: usize, direction: Direction) -> [Vec<Reach>; 2] {
+        [Time::Before, Time::After].map(|time| self.both.reach_at(end, direction, time))
+    }
+
     /// What it changes.
     #[must_use]
     pub fn difference(&self) -> Difference {
@@ -121,9 +134,8 @@ impl<'i> Change<'i> {
         let none = FixedBitSet::new();
         for (ends, direction, counted) in [(ingress, Direction::Ingress, &none), (egress, Direction::Egress, ingress)] {
             for end in ends.ones() {
-                let [before, now] = [Time::Before, Time::After].map(|time| both.reach_at(end, direction, time));
-                let lost = without(&before, &now, counted);
-                let gained = without(&now, &before, counted);
+                let [before, now] = self.both_times(end, direction);
+                let (lost, gained) = (without(&before, &now, counted), without(&now, &before, counted));
                 both.add(&mut difference.newly_denied, (end, direction), &lost);
                 both.add(&mut difference.newly_allowed, (end, direction), &gained);
                 let (mut same, changed) = (both.others(&before), both.others(lost.iter().chain(&gained)));

@@ -8,6 +8,7 @@ mod crd_rules;
 mod crds_deleted;
 mod drill;
 mod exceptions;
+mod explain;
 mod fix;
 mod floor;
 mod harness;
@@ -120,6 +121,7 @@ fn main() -> ExitCode {
     render::tests(&mut tests);
     preview::tests(&mut tests);
     preview_network::tests(&mut tests);
+    explain::tests(&mut tests);
     drill::tests(&mut tests);
     scan::tests(&mut tests);
     exceptions::tests(&mut tests);

@@ -43,9 +43,9 @@ impl Judges {
     }
 }
 
-/// What is found in files of policies, before it is put together.
+/// What is found of policies, before it is put together.
 #[derive(Default)]
-struct Read {
+pub(in crate::cli) struct Read {
     own: BTreeMap<String, Vec<Covering>>,
     wide: BTreeMap<String, ClusterWide>,
     labels: HashMap<String, BTreeMap<String, String>>,
@@ -78,13 +78,7 @@ pub(in crate::cli) fn of<'o>(
             }
         }
     }
-    let policies = Policies {
-        own: Arc::new(read.own.into_iter().map(|(namespace, all)| (namespace, all.into())).collect()),
-        wide: Arc::new(read.wide),
-        labels: Arc::new(read.labels),
-        exceptions: Arc::new(read.exceptions),
-    };
-    (policies, unreadable)
+    (read.policies(), unreadable)
 }
 
 fn parsed<K: DeserializeOwned>(value: &Value) -> Result<K, String> {
@@ -92,7 +86,8 @@ fn parsed<K: DeserializeOwned>(value: &Value) -> Result<K, String> {
 }
 
 impl Read {
-    fn add(&mut self, value: &Value, namespace: &str) -> Result<(), String> {
+    /// Adds a policy, an exception, or a namespace.
+    pub(in crate::cli) fn add(&mut self, value: &Value, namespace: &str) -> Result<(), String> {
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(ToOwned::to_owned);
         let name = text("/metadata/name").unwrap_or_default();
         let namespace = text("/metadata/namespace").unwrap_or_else(|| namespace.into());
@@ -127,5 +122,15 @@ impl Read {
             }
         }
         Ok(())
+    }
+
+    /// Puts it together.
+    pub(in crate::cli) fn policies(self) -> Policies {
+        Policies {
+            own: Arc::new(self.own.into_iter().map(|(namespace, all)| (namespace, all.into())).collect()),
+            wide: Arc::new(self.wide),
+            labels: Arc::new(self.labels),
+            exceptions: Arc::new(self.exceptions),
+        }
     }
 }

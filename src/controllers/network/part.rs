@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{
         Finding,
-        labels::{OWNER_KIND, OWNER_NAME, PART, RECIPROCAL},
+        labels::{OWNER_KIND, OWNER_NAME},
     },
     cluster::{
         apply::is_as_wanted,
@@ -45,12 +45,6 @@ pub(super) fn is_foreign(live: &Live) -> bool {
     !KINDS.iter().any(|kind| is_managed(live.object.labels(), kind))
 }
 
-/// Whether a NetworkPolicy stands by itself: neither this owner's, nor a half that some owner generated.
-fn is_other(policy: &NetworkPolicy, owner: &Owner) -> bool {
-    let half = policy.labels().get(PART).is_some_and(|part| part == RECIPROCAL);
-    !half && !owner.owns(policy.labels())
-}
-
 impl Networks {
     /// What an intent becomes in the namespace of `owner`; `accepted` are intents of other namespaces whose other half
     /// is rendered here.
@@ -64,7 +58,7 @@ impl Networks {
         let live = self.index.in_namespace(&owner.namespace);
         let base = format!("rampart-{}-{}", owner.name, owner.short_uid());
         let others: Vec<&NetworkPolicy> =
-            live.values().map(|live| &live.object).filter(|other| is_other(other, &owner)).collect();
+            live.values().map(|live| &live.object).filter(|other| owner.is_stranger_to(other.labels())).collect();
         let cluster = sight.cluster();
         let rendered = render(intent, (&owner.namespace, &base), &cluster, (&others, accepted))?;
         let Rendered { policies: mut wanted, findings } = rendered;

@@ -1,0 +1,113 @@
+//! `rampart explain KIND/NAME`: which policies touch an object of a cluster, what each decides, and what would change.
+//!
+//! [`read`] asks the cluster, with the rights of who asks; [`decide`] makes of it what is told, with the engines of the
+//! webhook, the operator and `rampart reach`; [`text`] tells it.
+
+mod crowd;
+mod decide;
+mod hardening;
+mod kinds;
+mod known;
+mod namespace;
+mod network;
+mod network_policy;
+mod pending;
+mod policy;
+mod ranges;
+mod read;
+mod retention;
+mod terrain;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::{io::Write as _, process::ExitCode};
+
+use anyhow::{Result, anyhow};
+use clap::{Args, ValueEnum};
+
+use self::{
+    decide::{Explanation, explain},
+    kinds::Asked,
+    read::Reader,
+};
+use super::{
+    BAD_INPUT,
+    facts::ClusterFacts,
+    pause::{Connection, block_on},
+};
+use crate::{cluster::Error, runtime::clock};
+
+/// Tells which policies touch an object of a cluster, what each decides, and what would change.
+///
+/// Of a pod or of what makes pods: whether policies of hardening would admit it, who reaches it and whom it reaches,
+/// what network intents that are not in force would change for it, and when it goes. Of a policy: whom it is about, what
+/// it does, and what is wrong with it. Of a namespace: what covers it. Of a ConfigMap, PersistentVolumeClaim or Secret:
+/// when it goes; its content is not read.
+///
+/// It reads with your rights: what you may not read is named, and everything else is told all the same. Exits 2 when
+/// there is no such object, 3 when it can't be read.
+#[derive(Debug, Args)]
+pub(super) struct ExplainCommand {
+    /// The object, such as pod/web, deploy/web, netpol/web, rsp/web or ns/shop.
+    #[arg(value_name = "KIND/NAME", value_parser = kinds::parse)]
+    object: Asked,
+    /// Its namespace; without it, that of the kubeconfig's context.
+    #[arg(long, short)]
+    namespace: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+    /// How to tell it.
+    #[arg(long, short, default_value = "text")]
+    output: Output,
+    /// Namespace that Rampart is installed in.
+    #[arg(long, env = "RAMPART_NAMESPACE", default_value = "rampart-system")]
+    rampart_namespace: String,
+    #[command(flatten)]
+    facts: ClusterFacts,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    Text,
+    /// The shape has `schemaVersion` 1.
+    Json,
+}
+
+impl ExplainCommand {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let Some(told) = block_on(self.told())? else { return Ok(ExitCode::from(BAD_INPUT)) };
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        match self.output {
+            Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?,
+            Output::Text => out.write_all(text::text(&told).as_bytes())?,
+        }
+        out.flush()?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// `None` where there is no such object, which has been said.
+    async fn told(&self) -> Result<Option<Explanation>> {
+        let (client, own) = self.connection.client().await?;
+        let Asked { kind, name } = &self.object;
+        let namespace = self.namespace.clone().unwrap_or(own);
+        let namespace = if kind.what == kinds::What::Namespace { name.clone() } else { namespace };
+        let reader = Reader { client, namespace, unread: vec![] };
+        let Some(object) = reader.object(&self.object).await.map_err(shortly)? else {
+            let place =
+                if kind.is_namespaced() { format!(" in namespace {}", reader.namespace) } else { String::new() };
+            eprintln!("rampart: there is no {} {name}{place}", kind.name);
+            return Ok(None);
+        };
+        let known = reader.known(kind.what, &self.facts.known(), &self.rampart_namespace).await;
+        Ok(Some(explain(kind, &object, &known, clock::now())))
+    }
+}
+
+/// The API server's own words, where it has some.
+fn shortly(error: Error) -> anyhow::Error {
+    match error.refusal() {
+        Some(said) => anyhow!("{said}"),
+        None => error.into(),
+    }
+}

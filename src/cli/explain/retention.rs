@@ -1,0 +1,106 @@
+//! Whether and when an object goes.
+
+use jiff::Timestamp;
+use kube::{ResourceExt as _, api::DynamicObject};
+use serde::Serialize;
+
+use super::{kinds::Kind, known::Known};
+use crate::{
+    api::{
+        Invalid, RetentionMode, RetentionPolicy,
+        condition::Type,
+        labels::{RETENTION_ALLOWED, RETENTION_OPT_IN},
+    },
+    cluster::retained::item,
+    retention::{Decision, Item, Mark, Spec, Target, plan},
+};
+
+/// What one RetentionPolicy says of an object.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Retained {
+    pub(super) policy: String,
+    pub(super) mode: RetentionMode,
+    /// What happens to it, in the words of the policy's status.
+    pub(super) decision: String,
+    /// Since when it is too old, or from when on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) too_old_from: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) marked_at: Option<Timestamp>,
+    /// When it may go at the earliest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) delete_after: Option<Timestamp>,
+    /// Why nothing goes, whatever its age.
+    pub(super) held_by: Vec<String>,
+}
+
+/// What the RetentionPolicies of its namespace say of an object.
+pub(super) fn retention(known: &Known, kind: &Kind, object: &DynamicObject, now: Timestamp) -> Vec<Retained> {
+    let allows = known.labels(&object.namespace().unwrap_or_default()).get(RETENTION_OPT_IN).cloned();
+    let allows = allows.is_some_and(|value| value == RETENTION_ALLOWED);
+    known.retention.iter().filter_map(|policy| of(policy, kind, object, allows, now)).collect()
+}
+
+fn of(policy: &RetentionPolicy, kind: &Kind, object: &DynamicObject, allows: bool, now: Timestamp) -> Option<Retained> {
+    let spec = match Spec::try_from(policy) {
+        Ok(spec) => spec,
+        Err(invalid) => return unreadable(policy, kind, &invalid),
+    };
+    let is_about = |target: &&crate::retention::TargetSpec| {
+        target.group == kind.group() && target.kind == kind.name && target.selector.matches(object.labels())
+    };
+    let items: Vec<Item> = spec.targets.iter().filter(is_about).map(|target| item(target, object)).collect();
+    // One that two targets list is kept if one of them keeps it, as in the plan.
+    let targets: Vec<Target> = items.iter().map(|item| Target { items: vec![item.clone()] }).collect();
+    let planned = plan(&spec, &targets, now).items.into_iter().next()?;
+    let too_old = planned.item.born.and_then(|born| born.checked_add(spec.max_age).ok());
+    let marked_at = Mark::of(&planned.item).filter(|mark| mark.policy_uid == spec.uid).map(|mark| mark.marked_at);
+    let delete_after = match planned.decision {
+        Decision::Wait(at) => Some(at),
+        Decision::Delete => Mark::of(&planned.item).map(|mark| mark.delete_after),
+        _ => None,
+    };
+    Some(Retained {
+        policy: policy.name_any(),
+        mode: spec.mode,
+        decision: planned.decision.describe().into(),
+        too_old_from: too_old,
+        marked_at,
+        delete_after,
+        held_by: held_by(policy, allows),
+    })
+}
+
+/// A policy that does nothing, because it can't be read; of its targets, only the kind is asked.
+fn unreadable(policy: &RetentionPolicy, kind: &Kind, invalid: &Invalid) -> Option<Retained> {
+    let is_about = policy.spec.targets.iter().any(|target| target.resources.kind == kind.name);
+    is_about.then(|| Retained {
+        policy: policy.name_any(),
+        mode: policy.spec.mode,
+        decision: format!("kept: the policy can't be read: {invalid}"),
+        too_old_from: None,
+        marked_at: None,
+        delete_after: None,
+        held_by: vec![],
+    })
+}
+
+fn held_by(policy: &RetentionPolicy, allows: bool) -> Vec<String> {
+    let mut held: Vec<String> = vec![];
+    match policy.spec.mode {
+        RetentionMode::Disabled => held.push("it is disabled".into()),
+        RetentionMode::DryRun => held.push("DryRun marks and deletes nothing".into()),
+        RetentionMode::Enforce if !allows => {
+            held.push(format!("its namespace is not labelled {RETENTION_OPT_IN}={RETENTION_ALLOWED}"));
+        }
+        RetentionMode::Enforce => {}
+    }
+    if policy.spec.suspend == Some(true) {
+        held.push("it is suspended".into());
+    }
+    let conditions = policy.status.iter().flat_map(|status| &status.conditions);
+    let ready = conditions.into_iter().find(|it| it.type_ == Type::Ready.as_str() && it.status == "False");
+    held.extend(ready.map(|it| format!("{}: {}", it.reason, it.message)));
+    held
+}

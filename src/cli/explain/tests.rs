@@ -1,0 +1,163 @@
+use jiff::Timestamp;
+use kube::api::{ApiResource, DynamicObject};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{decide, kinds, known::Known, terrain::Inhabitant, text::text};
+
+fn of<K: DeserializeOwned>(objects: &[Value]) -> Vec<K> {
+    objects.iter().map(|object| serde_json::from_value(object.clone()).unwrap()).collect()
+}
+
+/// A pod of a Deployment, that is called after it.
+fn pod(namespace: &str, app: &str, nth: usize) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": format!("{app}-7d9f-{nth}"), "namespace": namespace, "uid": format!("{app}-{nth}"),
+            "labels": {"app": app, "pod-template-hash": "7d9f"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{app}-7d9f"),
+                                 "uid": "r", "controller": true}]},
+        "spec": {"containers": [{"name": "main", "image": "registry.example.com/app:1",
+                                 "env": [{"name": "PASSWORD", "value": "hunter2"}]}]}})
+}
+
+fn rendered(name: &str, owner: &str, spec: &Value) -> Value {
+    let labels = json!({"app.kubernetes.io/managed-by": "rampart", "rampart.dev/owner-kind": "SecurityPolicy",
+        "rampart.dev/owner-name": owner, "rampart.dev/owner-uid": owner});
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": "shop", "labels": labels}, "spec": spec})
+}
+
+fn security_policy(name: &str, spec: &Value, status: &Value) -> Value {
+    json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
+        "metadata": {"name": name, "namespace": "shop", "uid": name, "generation": 1}, "spec": spec, "status": status})
+}
+
+/// A shop of two tiers: what reaches `web` is in force, what would reach `db` is a preview.
+fn shop() -> Known {
+    let pods = [("shop", "web", 0), ("shop", "web", 1), ("shop", "db", 0), ("ingress", "nginx", 0)];
+    let pods = pods.map(|(namespace, app, nth)| pod(namespace, app, nth));
+    let app = |app: &str| json!({"matchLabels": {"app": app}});
+    let web = json!({"podSelector": app("web"), "policyTypes": ["Ingress"], "ingress": [
+        {"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}},
+                  {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}}],
+         "ports": [{"port": 8000, "protocol": "TCP"}]}]});
+    let ready = json!({"observedGeneration": 1, "conditions": [
+        {"type": "Programmed", "status": "True", "reason": "Programmed", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+        {"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+        "hardening": {"enforcedBy": ["Webhook", "AdmissionPolicy"]}});
+    let web_asks = json!({
+        "hardening": {"mode": "Enforce", "podSecurity": {"level": "restricted"}},
+        "network": {"mode": "Enforce", "podSelector": app("web"), "isolate": ["Ingress"]}});
+    let callers = json!({"name": "web", "peers": [{"pods": {"selector": app("web")}}], "ports": [{"port": 5432}]});
+    let db_asks = json!({"network": {
+        "mode": "Preview", "podSelector": app("db"), "isolate": ["Ingress"], "ingress": [callers]}});
+    let seen = json!({"observedGeneration": 1});
+    let policies = [security_policy("web", &web_asks, &ready), security_policy("db", &db_asks, &seen)];
+    let wide = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "ClusterSecurityPolicy", "metadata": {"name": "platform"},
+        "spec": {"namespaceSelector": {}, "hardening": {"mode": "Warn", "podSecurity": {"level": "baseline"}},
+                 "exceptions": {"namespaces": ["shop"], "maxDuration": "8760h"}}});
+    let exception = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "PolicyException",
+        "metadata": {"name": "root", "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"policies": [{"kind": "SecurityPolicy", "name": "web"}], "rules": ["pss/runAsNonRoot"],
+                 "images": ["registry.example.com/app"], "reason": "a test", "expiresAt": "2026-12-01T00:00:00Z"}});
+    let namespace = |name: &str, labels: Value| json!({"name": name, "labels": labels});
+    Known {
+        namespaces: of(&[namespace("shop", json!({})), namespace("ingress", json!({}))]),
+        pods: pods.iter().filter_map(|pod| Inhabitant::of(&serde_json::from_value(pod.clone()).unwrap())).collect(),
+        network_policies: of(&[rendered("rampart-web-1", "web", &web)]),
+        policies: of(&policies),
+        cluster_policies: of(&[wide]),
+        exceptions: of(&[exception]),
+        ..Known::default()
+    }
+}
+
+fn explained(asked: &str, object: &Value, known: &Known) -> decide::Explanation {
+    let now: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
+    let object: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+    decide::explain(kinds::parse(asked).unwrap().kind, &object, known, now)
+}
+
+#[test]
+fn a_pod() {
+    let told = explained("pod/web-7d9f-0", &pod("shop", "web", 0), &shop());
+    insta::assert_snapshot!(text(&told));
+}
+
+#[test]
+fn a_pod_in_json() {
+    let told = explained("pod/db-7d9f-0", &pod("shop", "db", 0), &shop());
+    insta::assert_json_snapshot!(told);
+}
+
+#[test]
+fn a_deployment_is_told_as_one_of_its_pods() {
+    let deployment = |name: &str, app: &str| {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"template": {"metadata": {"labels": {"app": app}}, "spec": {"containers": [{"name": "main", "image": "a"}]}}}})
+    };
+    let of_pods = |it: &decide::Explanation| {
+        let network = it.network.as_ref().unwrap();
+        (network.ingress.isolated_by.len(), it.hardening.as_ref().unwrap().admitted)
+    };
+    let told = explained("deploy/web", &deployment("web", "web"), &shop());
+    assert!(told.notes.is_empty() && of_pods(&told) == (1, false), "{told:?}");
+    // None is there, and one that it would make is selected all the same.
+    let told = explained("deploy/new", &deployment("new", "web"), &shop());
+    assert!(told.notes[0].starts_with("no pods of it are there") && of_pods(&told) == (1, false), "{told:?}");
+}
+
+#[test]
+fn policies_and_namespaces() {
+    let known = shop();
+    let namespace = explained("ns/shop", &json!({"metadata": {"name": "shop"}}), &known);
+    let web = serde_json::to_value(&known.policies[0]).unwrap();
+    let rendered = serde_json::to_value(&known.network_policies[0]).unwrap();
+    let (web, rendered) = (explained("rsp/web", &web, &known), explained("netpol/rampart-web-1", &rendered, &known));
+    insta::assert_snapshot!([namespace, web, rendered].iter().map(text).collect::<Vec<_>>().join("---\n"));
+}
+
+#[test]
+fn when_a_job_goes_and_what_holds_it() {
+    let policy = |mode: &str| {
+        json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "RetentionPolicy",
+            "metadata": {"name": "exports", "namespace": "shop", "uid": "r"},
+            "spec": {"mode": mode, "serviceAccountName": "retention", "maxAge": "720h", "targets": [{"resources": {
+                "apiVersion": "v1", "kind": "ConfigMap", "selector": {"matchLabels": {"data": "export"}}}}]}})
+    };
+    let mark = json!({"policyUID": "r", "markedAt": "2026-05-31T12:00:00Z", "deleteAfter": "2026-06-01T12:00:00Z", "uid": "u"});
+    let map = json!({"metadata": {"name": "a", "namespace": "shop", "uid": "u", "labels": {"data": "export"},
+        "creationTimestamp": "2026-05-01T00:00:00Z", "annotations": {"rampart.dev/retention-mark": mark.to_string()}}});
+    let told = |mode: &str, labels: Value| {
+        let namespaces = of(&[json!({"name": "shop", "labels": labels})]);
+        let known = Known { namespaces, retention: of(&[policy(mode)]), ..Known::default() };
+        let text = text(&explained("cm/a", &map, &known));
+        text.split_once("RETENTION\n").unwrap().1.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let decided = "is marked, and will be deleted after the grace period; too old from 2026-05-31T00:00:00Z; \
+                   marked at 2026-05-31T12:00:00Z; goes after 2026-06-01T12:00:00Z";
+    let allowed = json!({"rampart.dev/retention": "allowed"});
+    assert_eq!(told("Enforce", allowed.clone()), format!("RetentionPolicy exports (Enforce): {decided}"));
+    assert!(told("Enforce", json!({})).ends_with("held: its namespace is not labelled rampart.dev/retention=allowed"));
+    assert!(told("DryRun", allowed).ends_with("held: DryRun marks and deletes nothing"));
+}
+
+#[test]
+fn what_could_not_be_read_is_told_and_secrets_are_not() {
+    let known = Known { unread: vec!["networkpolicies in shop: forbidden".into()], ..shop() };
+    let told = explained("pod/web-7d9f-0", &pod("shop", "web", 0), &known);
+    let (text, json) = (text(&told), serde_json::to_string(&told).unwrap());
+    assert!(text.ends_with("could not read networkpolicies in shop: forbidden\n"), "{text}");
+    assert!(json.ends_with(r#""unread":["networkpolicies in shop: forbidden"]}"#), "{json}");
+    assert!(!json.contains("hunter2") && !text.contains("hunter2"));
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+}
+
+#[test]
+fn every_kind_is_called_as_the_api_server_calls_it() {
+    let named = |text: &str| kinds::parse(text).unwrap().kind.resource();
+    assert_eq!(named("rsp/a"), ApiResource::erase::<crate::api::SecurityPolicy>(&()));
+    assert_eq!(named("rcsp/a"), ApiResource::erase::<crate::api::ClusterSecurityPolicy>(&()));
+    assert_eq!(named("netpol/a"), ApiResource::erase::<k8s_openapi::api::networking::v1::NetworkPolicy>(&()));
+    assert_eq!(named("deploy/a"), ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&()));
+}

@@ -1,0 +1,119 @@
+//! Policies and namespaces.
+
+use super::{ROWS, listed, page::Page};
+use crate::{
+    api::HardeningMode,
+    cli::explain::{
+        crowd::Crowd,
+        namespace::{Namespace, Open, count, rampart_level},
+        network_policy::Written,
+        policy::{Asked, Intended, Policy},
+    },
+};
+
+pub(super) fn policy(page: &mut Page, told: &Policy) {
+    told.notes.iter().for_each(|note| page.line(2, note));
+    for it in &told.conditions {
+        page.line(2, &format!("{}={}, {}: {}", it.kind, it.status, it.reason, it.message));
+    }
+    if let Some(namespaces) = &told.namespaces {
+        let named = namespaces.iter().take(ROWS).map(String::as_str);
+        let more = namespaces.len().checked_sub(ROWS).filter(|more| *more > 0).map(|more| format!("and {more} more"));
+        let named = listed(named.chain(more.as_deref()));
+        page.line(2, &format!("namespaces that it covers: {}", if named.is_empty() { "none" } else { &named }));
+    }
+    if let Some(it) = &told.hardening {
+        asked(page, it);
+    }
+    if let Some(it) = &told.network {
+        intended(page, it);
+    }
+}
+
+fn asked(page: &mut Page, told: &Asked) {
+    page.section(&format!("HARDENING: {:?} {}:{}", told.mode, rampart_level(told.level), told.version));
+    if told.mode == HardeningMode::Enforce {
+        let by = listed(told.enforced_by.iter().map(|it| format!("{it:?}")));
+        page.line(2, &format!("refused by: {}", if by.is_empty() { "nothing yet" } else { &by }));
+    }
+    if let Some(pods) = told.pods {
+        let counts = format!("{} as it asks, {} violating, {} exempt", pods.compliant, pods.violating, pods.exempt);
+        page.line(2, &format!("{}: {counts}", count(usize::try_from(pods.selected).unwrap_or(usize::MAX))));
+    }
+    for it in &told.violating {
+        let name = it.namespace.iter().chain([&it.name]).cloned().collect::<Vec<_>>().join("/");
+        page.line(4, &format!("{} {name}, {} of it: {}", it.kind, it.pods, it.message));
+    }
+    if told.more_violating > 0 {
+        page.line(4, &format!("and {} more workloads", told.more_violating));
+    }
+}
+
+fn intended(page: &mut Page, told: &Intended) {
+    page.section(&format!(
+        "NETWORK: {:?}, isolates {}",
+        told.mode,
+        listed(told.isolate.iter().map(|it| format!("{it:?}")))
+    ));
+    page.line(2, &format!("about {}", about(told.selected, &told.pods)));
+    let status = &told.status;
+    if !status.rendered.is_empty() {
+        page.line(2, &format!("NetworkPolicies of it: {}", listed(&status.rendered)));
+    }
+    if !status.widened_by.is_empty() {
+        page.line(2, &format!("others allow its pods more than it does: {}", listed(&status.widened_by)));
+    }
+    if let Some(preview) = &status.preview {
+        let (denied, allowed) = (preview.newly_denied, preview.newly_allowed);
+        page.line(2, &format!("it would deny {denied} pairs that talk now, and allow {allowed} that can't"));
+        for it in &preview.samples {
+            let what = if it.allowed { "allowed" } else { "denied" };
+            page.line(4, &format!("{what}: {} to {}, {}: {}", it.src, it.dst, it.port, it.why));
+        }
+    }
+    for it in &status.not_expressible {
+        page.line(2, &format!("no policy can say it: {it}"));
+    }
+    for it in &status.findings {
+        page.line(2, &format!("{}: {}", it.id, it.message));
+    }
+}
+
+/// `2 pods: shop/web (2 pods)`.
+fn about(selected: Option<usize>, pods: &Crowd) -> String {
+    match selected {
+        None => "pods that could not be read".into(),
+        Some(0) => "no pod that is there".into(),
+        Some(1) => pods.who.clone(),
+        Some(pods_there) => format!("{}: {}", count(pods_there), pods.who),
+    }
+}
+
+pub(super) fn network_policy(page: &mut Page, told: &Written) {
+    let owner = told.owner.as_ref().map_or("Rampart did not make it".into(), |owner| format!("made for {owner}"));
+    page.line(2, &owner);
+    told.notes.iter().for_each(|note| page.line(2, note));
+    page.line(2, &format!("isolates {} of {}", told.isolates.join(" and "), about(told.selected, &told.pods)));
+    if !told.traps.is_empty() {
+        page.section("TRAPS: what is written may mean something else than it seems to");
+    }
+    for it in &told.traps {
+        let perhaps = if it.certain { "" } else { " (perhaps)" };
+        page.line(2, &format!("{} at {}{perhaps}: {}", it.rule, it.path, it.detail));
+    }
+}
+
+pub(super) fn namespace(page: &mut Page, told: &Namespace) {
+    let pods = told.pods.map_or("pods could not be read".into(), count);
+    let open = told.open.as_ref().map(|Open { ingress, egress }| {
+        format!("; no NetworkPolicy isolates {ingress} of them for ingress, and {egress} for egress")
+    });
+    page.line(2, &format!("{pods}{}", open.unwrap_or_default()));
+    page.section("POLICIES");
+    if told.policies.is_empty() {
+        page.line(2, "none covers it");
+    }
+    for it in &told.policies {
+        page.line(2, &format!("{} {}: {}", it.kind, it.name, it.what));
+    }
+}

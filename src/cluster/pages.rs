@@ -1,0 +1,27 @@
+//! Lists, page by page.
+
+use std::fmt::Debug;
+
+use kube::{Api, api::ListParams};
+use serde::de::DeserializeOwned;
+
+use super::{Result, client::PAGE, error::call};
+
+/// Tells `each` of every object of a list.
+///
+/// # Errors
+/// When a page can't be read; `each` has been told of those before it.
+pub async fn each<K>(api: &Api<K>, params: ListParams, what: &str, mut each: impl FnMut(K)) -> Result<()>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    let mut params = params.limit(PAGE);
+    loop {
+        let page = call(|| format!("listing {what}"), api.list(&params)).await?;
+        page.items.into_iter().for_each(&mut each);
+        match page.metadata.continue_.filter(|more| !more.is_empty()) {
+            Some(more) => params = params.continue_token(&more),
+            None => return Ok(()),
+        }
+    }
+}
