@@ -49,11 +49,15 @@ async fn what_it_left_is_cleared(_: Env) -> Result<()> {
     let found = remains::found()?;
     ensure!(found.is_empty(), "{found:?} is left");
     ensure!(!left.iter().any(|dir| dir.exists()), "{left:?} is left");
-    let alive =
-        |line: &str| line.split(' ').next().is_some_and(|pid| fs::exists(format!("/proc/{pid}/exe")).unwrap_or(true));
-    let alive: Vec<&str> = pids.lines().filter(|line| alive(line)).collect();
-    ensure!(alive.is_empty(), "{alive:?} are alive");
-    Ok(())
+    let alive = |line: &&str| {
+        let pid = line.split(' ').next().unwrap_or_default();
+        fs::exists(format!("/proc/{pid}/exe")).unwrap_or(true)
+    };
+    wait::until("its processes to end", wait::SOON, || async {
+        let alive: Vec<&str> = pids.lines().filter(alive).collect();
+        Ok(ensure!(alive.is_empty(), "{alive:?} are alive"))
+    })
+    .await
 }
 
 /// Killed when the test fails, too.
