@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::{
     api::{HardeningMode, Invalid, NetworkMode, SecurityPolicy},
     hardening::{Requirement, is_system_namespace},
-    network::Intent,
+    network::{Intent, meets},
 };
 
 /// Reads a policy whole; webhook, controller and index all do it here.
@@ -15,6 +15,8 @@ use crate::{
 pub fn parse(policy: &SecurityPolicy) -> Result<(Option<Requirement>, Option<Intent>), Invalid> {
     let hardening = policy.spec.hardening.as_ref().map(Requirement::try_from).transpose()?;
     let network = policy.spec.network.as_ref().map(Intent::try_from).transpose()?;
+    let disabled = policy.spec.network.as_ref().is_none_or(|network| network.mode == NetworkMode::Disabled);
+    meets(policy.spec.data_class, network.as_ref().filter(|_| !disabled))?;
     Ok((hardening, network))
 }
 

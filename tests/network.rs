@@ -32,7 +32,7 @@ fn facts() -> Facts {
 }
 
 fn rendered(network: Value, facts: &Facts, others: &[&NetworkPolicy]) -> Rendered {
-    render(&intent(network), ("shop", "rampart-web-0123abcd"), &Cluster::of_facts(facts), others).unwrap()
+    render(&intent(network), ("shop", "rampart-web-0123abcd"), &Cluster::of_facts(facts), (others, &[])).unwrap()
 }
 
 fn app(name: &str) -> Value {
@@ -69,7 +69,7 @@ fn the_sample_intent() {
 #[test]
 fn an_external_peer_needs_the_clusters_ranges() {
     let intent = intent(egress(json!([{"external": {"cidrs": ["0.0.0.0/0"]}}])));
-    let refused = render(&intent, ("n", "b"), &Cluster::of_facts(&Facts::default()), &[]).unwrap_err();
+    let refused = render(&intent, ("n", "b"), &Cluster::of_facts(&Facts::default()), (&[], &[])).unwrap_err();
     assert_eq!(refused, Unrenderable::UnknownClusterRanges { rule: "out".into() });
 }
 
@@ -112,7 +112,7 @@ fn among(network: Value, pods: Value) -> Rendered {
         ..facts()
     };
     let cluster = Cluster { facts: &facts, namespaces: &[], pods: &pods, services: &services };
-    render(&intent(network), ("shop", "rampart-web-0123abcd"), &cluster, &[]).unwrap()
+    render(&intent(network), ("shop", "rampart-web-0123abcd"), &cluster, (&[], &[])).unwrap()
 }
 
 fn pod(namespace: &str, app: &str, ports: Value) -> Value {
@@ -192,7 +192,7 @@ fn the_api_server_is_its_endpoints_and_its_service_on_their_ports() {
         &intent(to(&json!({"entity": "APIServer"}), &json!(null))),
         ("shop", "x"),
         &Cluster::of_facts(&facts()),
-        &[],
+        (&[], &[]),
     );
     assert_eq!(unknown, Err(Unrenderable::UnknownApiServer { rule: "out".into() }));
 }
@@ -206,7 +206,7 @@ fn the_ingress_controller_is_who_the_administrator_says() {
     let facts = Facts { ingress_controller: Some(named.parse().unwrap()), ..facts() };
     let spec = serde_json::to_value(&rendered(network.clone(), &facts, &[]).policies[0].spec).unwrap();
     assert_eq!(spec["ingress"][0]["from"], json!([serde_json::from_str::<Value>(named).unwrap()]));
-    let unnamed = render(&intent(network), ("n", "b"), &Cluster::of_facts(&Facts::default()), &[]).unwrap_err();
+    let unnamed = render(&intent(network), ("n", "b"), &Cluster::of_facts(&Facts::default()), (&[], &[])).unwrap_err();
     assert!(unnamed.reason() == "Invalid" && unnamed.to_string().contains("--network-ingress-controller"), "{unnamed}");
 }
 

@@ -49,6 +49,7 @@ fn surroundings() -> Surroundings {
         .into(),
         ingresses: [(name("site"), [name("inner")].into())].into(),
         webhooks: [(("ValidatingWebhookConfiguration".into(), "v".into()), [(name("hook"), 80)].into())].into(),
+        ..Surroundings::default()
     }
 }
 
@@ -72,7 +73,7 @@ fn broken_among(facts: &Facts, isolate: &[&str], ingress: Value, egress: Value) 
     let network: Network = serde_json::from_value(network).unwrap();
     let intent = Intent::try_from(&network).unwrap();
     let population = population();
-    let rendered = render(&intent, ("shop", "rampart-web"), &Cluster::of_facts(facts), &[]).unwrap();
+    let rendered = render(&intent, ("shop", "rampart-web"), &Cluster::of_facts(facts), (&[], &[])).unwrap();
     let added: Vec<Policy> = rendered.policies.iter().filter_map(understood).collect();
     let change = Change::new(&population.index, &[], &[], &added.iter().collect::<Vec<_>>());
     let found = breaks(&View {

@@ -5,10 +5,13 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{GoDuration, Hardening, HardeningStatus};
+use super::{
+    ClusterNetwork, ClusterNetworkStatus, DataClass, GoDuration, Hardening, HardeningStatus,
+    data_class::{CLASS_MESSAGE, CLASS_RULE},
+};
 
-/// A ClusterSecurityPolicy hardens the pods of the namespaces that it selects. A SecurityPolicy of such a
-/// namespace may ask for more, never for less.
+/// A ClusterSecurityPolicy hardens the pods of the namespaces that it selects, and isolates them at the least. A
+/// SecurityPolicy of such a namespace may ask for more, never for less.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "rampart.dev",
@@ -17,19 +20,25 @@ use super::{GoDuration, Hardening, HardeningStatus};
     plural = "clustersecuritypolicies",
     shortname = "rcsp",
     category = "rampart",
-    doc = "A ClusterSecurityPolicy hardens the pods of the namespaces that it selects. A SecurityPolicy of such a namespace may ask for more, never for less.",
+    doc = "A ClusterSecurityPolicy hardens the pods of the namespaces that it selects, and isolates them at the least. A SecurityPolicy of such a namespace may ask for more, never for less.",
     status = "ClusterSecurityPolicyStatus",
     derive = "PartialEq",
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters: it becomes a label"),
     printcolumn(name = "Level", type_ = "string", json_path = ".spec.hardening.podSecurity.level"),
     printcolumn(name = "Hardening", type_ = "string", json_path = ".spec.hardening.mode"),
     printcolumn(name = "Violating", type_ = "integer", json_path = ".status.hardening.pods.violating"),
+    printcolumn(name = "Network", type_ = "string", json_path = ".spec.network.mode"),
+    printcolumn(name = "NewlyDenied", type_ = "integer", json_path = ".status.network.preview.newlyDenied", priority = 1),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(CLASS_RULE).message(CLASS_MESSAGE),
+    validation = Rule::new("has(self.hardening) || has(self.network)").message("set hardening, network, or both")
+)]
 pub struct ClusterSecurityPolicySpec {
     /// The namespaces, by their labels; `{}` selects all. System namespaces (kube-system, kube-public,
     /// kube-node-lease, rampart-system, rampart-keys) are left out unless includeSystemNamespaces names
@@ -40,8 +49,19 @@ pub struct ClusterSecurityPolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     pub include_system_namespaces: Vec<SystemNamespace>,
+    /// Stops reconciling the network part: what is there stays as it is, and is no longer kept. Admission goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+    /// The class of the data that the pods of these namespaces hold. Confidential and Restricted ask that network
+    /// isolates them both ways, and is open to nobody in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_class: Option<DataClass>,
     /// What pods of these namespaces must look like.
-    pub hardening: Hardening,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardening: Option<Hardening>,
+    /// How pods of these namespaces are isolated at the least. Never in system namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<ClusterNetwork>,
     /// Where PolicyExceptions may be made, from this policy and from the SecurityPolicies there. Absent:
     /// nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,4 +124,7 @@ pub struct ClusterSecurityPolicyStatus {
     /// The hardening part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hardening: Option<HardeningStatus>,
+    /// The network part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<ClusterNetworkStatus>,
 }

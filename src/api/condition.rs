@@ -23,6 +23,12 @@ pub enum Type {
     Analyzed,
     /// NetworkPolicies of others allow its pods more than it does (SecurityPolicy).
     WidenedByOthers,
+    /// Its pods can resolve names, as far as NetworkPolicies go (SecurityPolicy).
+    DnsReachable,
+    /// Its pods that call the API server can reach it, as far as NetworkPolicies go (SecurityPolicy).
+    ApiServerReachable,
+    /// A network plug-in that is known to enforce NetworkPolicies was found (SecurityPolicy).
+    EnforcerDetected,
     /// A rotation is under way (ApiKey).
     Rotating,
     /// A plan was made from a complete view (RetentionPolicy).
@@ -43,6 +49,9 @@ impl Type {
             Self::Stalled => "Stalled",
             Self::Analyzed => "Analyzed",
             Self::WidenedByOthers => "WidenedByOthers",
+            Self::DnsReachable => "DnsReachable",
+            Self::ApiServerReachable => "ApiServerReachable",
+            Self::EnforcerDetected => "EnforcerDetected",
             Self::Rotating => "Rotating",
             Self::PlanReady => "PlanReady",
             Self::BlastRadiusExceeded => "BlastRadiusExceeded",

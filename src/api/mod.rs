@@ -5,6 +5,7 @@
 mod api_key;
 mod cluster_security_policy;
 pub mod condition;
+mod data_class;
 mod duration;
 mod hardening;
 mod invalid;
@@ -29,6 +30,7 @@ pub use api_key::{
 pub use cluster_security_policy::{
     ClusterSecurityPolicy, ClusterSecurityPolicySpec, ClusterSecurityPolicyStatus, Exceptions, SystemNamespace,
 };
+pub use data_class::DataClass;
 pub use duration::GoDuration;
 pub use hardening::{
     AdmissionPolicy, Enforcer, Fix, Hardening, HardeningMode, HardeningStatus, Level, PodCounts, PodSecurity, Sample,
@@ -36,8 +38,9 @@ pub use hardening::{
 pub use invalid::Invalid;
 pub use key_record::{ApiKeyRef, KeyRecord, KeyRecordSpec, RecordState};
 pub use network::{
-    Direction, Entity, External, Finding, Network, NetworkFlow, NetworkMode, NetworkPreview, NetworkRule,
-    NetworkStatus, Peer, Pods, Port, Protocol, Reciprocal, ServicePeer,
+    Accepted, ClusterNetwork, ClusterNetworkStatus, Direction, Entity, External, Finding, Isolated, Network,
+    NetworkFlow, NetworkMode, NetworkPreview, NetworkRule, NetworkStatus, Peer, Pods, Port, Protocol, Reciprocal,
+    ServicePeer,
 };
 pub use policy_exception::{
     ExceptionState, PolicyException, PolicyExceptionSpec, PolicyExceptionStatus, PolicyKind, PolicyReference,

@@ -5,16 +5,20 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+const DNS_RULE: &str = "self.mode == 'Disabled' || !('Egress' in self.isolate) || (has(self.allowNoDns) && self.allowNoDns) || (has(self.egress) && self.egress.exists(rule, rule.peers.exists(peer, has(peer.entity) && peer.entity == 'DNS')))";
+const DNS_MESSAGE: &str = "isolating Egress without a rule for `entity: DNS` cuts the pods off from name resolution: add one, or set allowNoDns: true";
+const INGRESS_RULE: &str = "!has(self.ingress) || self.ingress.size() == 0 || 'Ingress' in self.isolate";
+const INGRESS_MESSAGE: &str = "ingress rules need Ingress in isolate: without it everything is allowed anyway";
+const EGRESS_RULE: &str = "!has(self.egress) || self.egress.size() == 0 || 'Egress' in self.isolate";
+const EGRESS_MESSAGE: &str = "egress rules need Egress in isolate: without it everything is allowed anyway";
+
 /// Network intent: which pods, which directions become deny by default, and what is then allowed.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.mode == 'Disabled' || !('Egress' in self.isolate) || (has(self.allowNoDns) && self.allowNoDns) || (has(self.egress) && self.egress.exists(rule, rule.peers.exists(peer, has(peer.entity) && peer.entity == 'DNS')))")
-        .message("isolating Egress without a rule for `entity: DNS` cuts the pods off from name resolution: add one, or set allowNoDns: true"),
-    validation = Rule::new("!has(self.ingress) || self.ingress.size() == 0 || 'Ingress' in self.isolate")
-        .message("ingress rules need Ingress in isolate: without it everything is allowed anyway"),
-    validation = Rule::new("!has(self.egress) || self.egress.size() == 0 || 'Egress' in self.isolate")
-        .message("egress rules need Egress in isolate: without it everything is allowed anyway")
+    validation = Rule::new(DNS_RULE).message(DNS_MESSAGE),
+    validation = Rule::new(INGRESS_RULE).message(INGRESS_MESSAGE),
+    validation = Rule::new(EGRESS_RULE).message(EGRESS_MESSAGE)
 )]
 pub struct Network {
     /// Preview says in status what would change, and changes nothing: what Enforce rendered before stays
@@ -43,6 +47,65 @@ pub struct Network {
     /// already isolates them. A half that would newly isolate its pods is never generated.
     #[serde(default)]
     pub reciprocal: Reciprocal,
+    /// Says that isolating Egress without name resolution is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_no_dns: Option<bool>,
+    /// Ids of findings in status that tell of something which Enforce would break, and that are meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 400)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub acknowledge: Vec<String>,
+    /// Policies of other namespaces that may open the side of this namespace's pods for their connections, where
+    /// they say `reciprocal: Generate`. What they open is rendered here, by this policy, while it enforces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub accept_from: Vec<Accepted>,
+}
+
+/// A SecurityPolicy of another namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Accepted {
+    /// Its namespace.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+    /// Its name.
+    #[schemars(length(min = 1, max = 63))]
+    pub policy: String,
+}
+
+/// The least isolation of many namespaces: in each of them, which pods, which directions become deny by default, and
+/// what is then allowed. SecurityPolicies there add what they allow, but for `any: true`, which is not rendered in a
+/// direction that is isolated here.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(DNS_RULE).message(DNS_MESSAGE),
+    validation = Rule::new(INGRESS_RULE).message(INGRESS_MESSAGE),
+    validation = Rule::new(EGRESS_RULE).message(EGRESS_MESSAGE)
+)]
+pub struct ClusterNetwork {
+    /// Preview says in status what would change, and changes nothing: what Enforce rendered before stays
+    /// as it is. Enforce renders and keeps a NetworkPolicy in each namespace, unless that would break something
+    /// there which acknowledge does not list. Disabled removes what was rendered.
+    #[serde(default)]
+    pub mode: NetworkMode,
+    /// The pods of each namespace that this is about; `{}` selects all.
+    pub pod_selector: LabelSelector,
+    /// Directions that become deny by default for these pods.
+    #[schemars(length(min = 1, max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub isolate: Vec<Direction>,
+    /// Who may reach these pods. What is said of the policy's own namespace is meant of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 25))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub ingress: Vec<NetworkRule>,
+    /// Whom these pods may reach. What is said of the policy's own namespace is meant of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 25))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub egress: Vec<NetworkRule>,
     /// Says that isolating Egress without name resolution is meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_no_dns: Option<bool>,
@@ -240,6 +303,9 @@ pub struct NetworkStatus {
     /// Pods that the intent is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selected_pods: Option<i64>,
+    /// How many of them NetworkPolicies isolate now, whoever wrote those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolated: Option<Isolated>,
     /// What the NetworkPolicies of this intent would change, or, while Enforce is refused, would break.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<NetworkPreview>,
@@ -251,10 +317,55 @@ pub struct NetworkStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub widened_by: Vec<String>,
+    /// What no NetworkPolicy can say, at most 20: pods in the network of their node, which policies do not see.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub not_expressible: Vec<String>,
     /// What the author should know, at most 50; `acknowledge` lists ids of those that Enforce would break.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub findings: Vec<Finding>,
+}
+
+/// What is true of the least isolation of many namespaces.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterNetworkStatus {
+    /// Namespaces that the policy selects.
+    pub namespaces: i64,
+    /// Those of them whose NetworkPolicy is as rendered.
+    pub programmed: i64,
+    /// Pods that the policy is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected_pods: Option<i64>,
+    /// How many of them NetworkPolicies isolate now, whoever wrote those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolated: Option<Isolated>,
+    /// What the NetworkPolicies of this policy would change, or, where Enforce is refused, would break.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<NetworkPreview>,
+    /// NetworkPolicies of others that open a direction to everybody, at most 20 as `<namespace>/<name>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub widened_by: Vec<String>,
+    /// What no NetworkPolicy can say, at most 20: pods in the network of their node, which policies do not see.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub not_expressible: Vec<String>,
+    /// What the author should know, at most 50; `acknowledge` lists ids of those that Enforce would break.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub findings: Vec<Finding>,
+}
+
+/// How many pods are isolated.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Isolated {
+    /// Those that only listed peers may reach.
+    pub ingress: i64,
+    /// Those that may reach only listed peers.
+    pub egress: i64,
 }
 
 /// What would change between the NetworkPolicies that are there and those of an intent.
@@ -266,7 +377,10 @@ pub struct NetworkPreview {
     pub newly_denied: i64,
     /// Pairs that can't talk on some port, and could.
     pub newly_allowed: i64,
-    /// Some of them, at most 20: first of those that would be denied.
+    /// Pairs with an end that is isolated anew or otherwise, that talk on the same ports as before.
+    #[serde(default)]
+    pub unchanged: i64,
+    /// Some of those that change, at most 20: first of those that would be denied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub samples: Vec<NetworkFlow>,

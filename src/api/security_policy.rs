@@ -4,7 +4,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{Hardening, HardeningStatus, Network, NetworkStatus};
+use super::{
+    DataClass, Hardening, HardeningStatus, Network, NetworkStatus,
+    data_class::{CLASS_MESSAGE, CLASS_RULE},
+};
 
 /// A SecurityPolicy hardens the pods of its namespace at admission and keeps the NetworkPolicies that
 /// its network intent asks for. Other API groups have a kind of this name too: `kubectl get rsp`.
@@ -23,6 +26,8 @@ use super::{Hardening, HardeningStatus, Network, NetworkStatus};
     derive = "Default",
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters: it becomes a label"),
     printcolumn(name = "Network", type_ = "string", json_path = ".spec.network.mode"),
+    printcolumn(name = "Pods", type_ = "integer", json_path = ".status.network.selectedPods", priority = 1),
+    printcolumn(name = "Isolated", type_ = "string", json_path = ".status.network.isolated", priority = 1),
     printcolumn(name = "NewlyDenied", type_ = "integer", json_path = ".status.network.preview.newlyDenied"),
     printcolumn(name = "Hardening", type_ = "string", json_path = ".spec.hardening.mode"),
     printcolumn(name = "Violating", type_ = "integer", json_path = ".status.hardening.pods.violating"),
@@ -32,10 +37,16 @@ use super::{Hardening, HardeningStatus, Network, NetworkStatus};
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(CLASS_RULE).message(CLASS_MESSAGE))]
 pub struct SecurityPolicySpec {
     /// Stops reconciling: what is there stays as it is, and is no longer kept. Admission goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
+    /// The class of the data that the pods of this policy hold. Confidential and Restricted ask that network isolates
+    /// them both ways, and is open to nobody in particular: the rest of the spec may be stricter than the class, never
+    /// weaker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_class: Option<DataClass>,
     /// What pods of the namespace must look like. It always covers the whole namespace: a selector on
     /// labels would be a way out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -25,7 +25,7 @@ use crate::{
         policy_index::PolicyIndex,
     },
     controllers::{
-        ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, Hardened, PolicyExceptions,
+        ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, Hardened, Networks, PolicyExceptions,
         RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Webhooks,
     },
     runtime::{
@@ -213,21 +213,16 @@ impl Options {
         let (leadership, electing) = elect(election, context.client.clone(), context.metrics.clone(), tasks.stopped());
         tasks.spawn("leader-election", electing);
         let given = self.facts.known();
-        let index = (policies.0.clone(), policies.2.clone());
+        let (known, index) = (policies.0.clone(), (policies.0.clone(), policies.2.clone()));
         let (scan, residents) = Scanner::spawn(&context, index.clone(), leadership.clone(), tasks);
         PolicyExceptions::spawn(&context, index, scan.clone(), leadership.clone(), tasks);
         Webhooks::spawn(&context, policies.clone(), leadership.clone(), tasks);
         let in_force = Floors::spawn(&context, policies, leadership.clone(), self.namespace.clone(), tasks);
         let hardened = Hardened { in_force, scan };
-        ClusterSecurityPolicies::spawn(&context, hardened.clone(), leadership.clone(), tasks);
-        SecurityPolicies::spawn(
-            &context,
-            (given, residents),
-            hardened,
-            leadership.clone(),
-            self.namespace.clone(),
-            tasks,
-        );
+        let networks = Networks::spawn(&context, given, (residents, known), tasks);
+        let namespace = || self.namespace.clone();
+        ClusterSecurityPolicies::spawn(&context, &networks, hardened.clone(), leadership.clone(), namespace(), tasks);
+        SecurityPolicies::spawn(&context, &networks, hardened, leadership.clone(), namespace(), tasks);
         let keys = ApiKeySettings {
             install_namespace: self.namespace.clone(),
             keys_namespace: self.keys_namespace.clone(),

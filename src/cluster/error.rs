@@ -105,6 +105,16 @@ impl Error {
         }
     }
 
+    /// Whether nothing can be made any more in the namespace, because it is gone or being deleted
+    /// (`k8s.io/api/core/v1`, NamespaceTerminatingCause).
+    #[must_use]
+    pub fn is_of_ending_namespace(&self) -> bool {
+        let Self::Api { source, .. } = self else { return false };
+        let kube::Error::Api(status) = source.as_ref() else { return false };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        status.is_not_found() || causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+    }
+
     /// The API server's own words about a refusal, without what was tried.
     #[must_use]
     pub fn refusal(&self) -> Option<&str> {

@@ -16,6 +16,7 @@ pub mod pods;
 pub mod policy_index;
 pub mod prune;
 pub mod retained;
+pub mod slim;
 pub mod status;
 
 pub use error::{Class, Error, Result};

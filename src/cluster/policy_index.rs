@@ -35,6 +35,7 @@ use crate::{
 pub struct PolicyIndex {
     known: Arc<ArcSwap<Policies>>,
     changes: watch::Sender<u64>,
+    wide_changes: watch::Sender<u64>,
     label_changes: watch::Sender<u64>,
 }
 
@@ -62,6 +63,12 @@ impl PolicyIndex {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Changes its value whenever ClusterSecurityPolicies have changed.
+    #[must_use]
+    pub fn wide_changes(&self) -> watch::Receiver<u64> {
+        self.wide_changes.subscribe()
     }
 
     /// Changes its value whenever labels of namespaces have changed.
@@ -131,7 +138,10 @@ impl PolicyIndex {
         let wide = follow(
             Api::<DeserializeGuard<ClusterSecurityPolicy>>::all(client.clone()),
             |policy, before| wide(policy, before, &metrics),
-            |all, _| self.publish(|known| known.wide = Arc::new(by_name(all))),
+            |all, _| {
+                self.publish(|known| known.wide = Arc::new(by_name(all)));
+                self.wide_changes.send_modify(|count| *count = count.wrapping_add(1));
+            },
             wide_listed,
         );
         let exceptions = follow(

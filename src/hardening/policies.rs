@@ -8,7 +8,10 @@ use std::{
 use jiff::Timestamp;
 
 use super::{ClusterWide, Covering, Demand, Exception, Exceptions, Origin, Requirement, Standard, is_system_namespace};
-use crate::api::HardeningMode;
+use crate::{
+    api::{HardeningMode, NetworkMode},
+    network::Intent,
+};
 
 /// Different requirements of one namespace that become admission policies: each costs every pod of the
 /// cluster (10 us and 1 MB of the API server), and tenants write them. The webhook enforces the rest.
@@ -56,6 +59,18 @@ impl Policies {
             return if wide.is_empty() { own } else { wide.into_iter().chain(own.iter().cloned()).collect() };
         }
         wide.into_iter().chain(own.iter().cloned()).map(|covering| excepting(covering, &permitted)).collect()
+    }
+
+    /// Intents of ClusterSecurityPolicies that are enforced in a namespace, by the names of the policies.
+    #[must_use]
+    pub fn least_of(&self, namespace: &str) -> Vec<(String, Arc<Intent>)> {
+        let none = Labels::new();
+        let labels = self.labels.get(namespace).unwrap_or(&none);
+        let here = self
+            .wide
+            .iter()
+            .filter(|(_, policy)| policy.network_mode == NetworkMode::Enforce && policy.isolates(namespace, labels));
+        here.filter_map(|(name, policy)| Some((name.clone(), policy.network.clone()?))).collect()
     }
 
     /// Namespaces where pods are completed, or would be.

@@ -34,6 +34,19 @@ pub struct Standard {
 }
 
 impl Requirement {
+    /// One that asks nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            mode: HardeningMode::Disabled,
+            level: Level::Privileged,
+            version: Version::LATEST,
+            rules: Rules::default(),
+            admission_policy: AdmissionPolicy::None,
+            fix: Fix::Disabled,
+        }
+    }
+
     /// What the admission policies enforce for it. Versions that are newer than any known one are decided
     /// like the newest, and share its policy: a namespace can't have one made for each number.
     #[must_use]

@@ -1,13 +1,19 @@
 //! Which namespaces a policy covers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use rampart_reach::Selector;
 
 use super::{Exception, Permission, Requirement, Standard};
-use crate::api::{ClusterSecurityPolicy, Invalid, selector};
+use crate::{
+    api::{ClusterSecurityPolicy, Invalid, NetworkMode, selector},
+    network::{Intent, meets},
+};
 
 /// Namespaces whose pods are never judged by the webhook: judging them could keep a cluster from
 /// starting.
@@ -23,8 +29,12 @@ pub fn is_system_namespace(name: &str) -> bool {
 /// A ClusterSecurityPolicy, parsed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterWide {
-    /// What it asks.
+    /// What it asks of pods.
     pub requirement: Requirement,
+    /// How it isolates them, unless that is disabled.
+    pub network: Option<Arc<Intent>>,
+    /// Whether it does, or only tells what would change.
+    pub network_mode: NetworkMode,
     /// The namespaces, as the API server is told them.
     pub selector: LabelSelector,
     /// System namespaces that are left in.
@@ -39,8 +49,14 @@ impl TryFrom<&ClusterSecurityPolicy> for ClusterWide {
 
     fn try_from(policy: &ClusterSecurityPolicy) -> Result<Self, Invalid> {
         let spec = &policy.spec;
+        let network = spec.network.as_ref().map(Intent::try_from).transpose()?;
+        let network_mode = spec.network.as_ref().map_or(NetworkMode::Disabled, |network| network.mode);
+        let network = network.filter(|_| network_mode != NetworkMode::Disabled);
+        meets(spec.data_class, network.as_ref())?;
         Ok(Self {
-            requirement: Requirement::try_from(&spec.hardening)?,
+            requirement: spec.hardening.as_ref().map_or_else(|| Ok(Requirement::none()), Requirement::try_from)?,
+            network: network.map(Arc::new),
+            network_mode,
             parsed: selector::parse(&spec.namespace_selector, "spec.namespaceSelector")?,
             selector: normal(&spec.namespace_selector),
             exceptions: spec.exceptions.as_ref().map(|exceptions| Permission {
@@ -56,6 +72,12 @@ impl ClusterWide {
     /// How it permits exceptions in a namespace.
     pub(super) fn permission(&self, namespace: &str) -> Option<&Permission> {
         self.exceptions.as_ref().filter(|permission| permission.namespaces.contains(namespace))
+    }
+
+    /// Whether its network part is about a namespace; never about a system namespace, whatever is included.
+    #[must_use]
+    pub fn isolates(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.network.is_some() && !is_system_namespace(namespace) && self.parsed.matches(labels)
     }
 
     /// Whether it covers a namespace.

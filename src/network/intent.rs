@@ -22,6 +22,8 @@ pub struct Intent {
     pub egress: Vec<Rule>,
     /// What to do about the other end of a connection.
     pub reciprocal: Reciprocal,
+    /// Policies of other namespaces that may open the side of this namespace's pods: namespace and name.
+    pub accept_from: BTreeSet<(String, String)>,
 }
 
 /// Pods by label, as written and as understood.
@@ -142,11 +144,17 @@ impl Intent {
         })
     }
 
+    /// Whether it names the API server, as somebody called or calling.
+    #[must_use]
+    pub fn names_api_server(&self) -> bool {
+        let mut peers = self.ingress.iter().chain(&self.egress).flat_map(|rule| &rule.peers);
+        peers.any(|peer| matches!(peer, Peer::ApiServer | Peer::Webhooks))
+    }
+
     /// The pods that it is about, by their places: of a namespace, and not in the network of their node.
     #[must_use]
     pub fn selected(&self, index: &Index, namespace: &str) -> Vec<usize> {
-        let own = index.pods().iter().enumerate().filter(|(_, pod)| pod.namespace == namespace && !pod.host_network);
-        own.filter(|(_, pod)| self.pods.parsed.matches(&pod.labels)).map(|(place, _)| place).collect()
+        index.selected(namespace, &self.pods.parsed)
     }
 }
 
@@ -170,6 +178,27 @@ impl TryFrom<&api::Network> for Intent {
             ingress: rules(&network.ingress, Direction::Ingress, "ingress")?,
             egress: rules(&network.egress, Direction::Egress, "egress")?,
             reciprocal: network.reciprocal,
+            accept_from: network.accept_from.iter().map(|it| (it.namespace.clone(), it.policy.clone())).collect(),
+        })
+    }
+}
+
+impl TryFrom<&api::ClusterNetwork> for Intent {
+    type Error = Invalid;
+
+    /// The intent of each namespace.
+    fn try_from(network: &api::ClusterNetwork) -> Result<Self, Invalid> {
+        let api::ClusterNetwork { mode, pod_selector, isolate, ingress, egress, allow_no_dns, .. } = network.clone();
+        Self::try_from(&api::Network {
+            mode,
+            pod_selector,
+            isolate,
+            ingress,
+            egress,
+            reciprocal: Reciprocal::Report,
+            allow_no_dns,
+            acknowledge: vec![],
+            accept_from: vec![],
         })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rampart_reach::{Namespace, Pod, Selector};
 
-use super::{Facts, Service, surroundings::Name};
+use super::{Facts, Namespaces, PodSet, Service, surroundings::Name};
 
 /// A cluster as it is.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +26,17 @@ impl<'c> Cluster<'c> {
     #[must_use]
     pub fn of_facts(facts: &'c Facts) -> Self {
         Self { facts, namespaces: &[], pods: &[], services: &NO_SERVICES }
+    }
+
+    /// Whether a peer of a policy of the namespace `own` is about a pod, in the network of its node or not.
+    #[must_use]
+    pub fn selects(&self, (pods, namespaces): (&PodSet, &Namespaces), own: &str, pod: &Pod) -> bool {
+        let is_there = match namespaces {
+            Namespaces::Own => pod.namespace == own,
+            Namespaces::Named(names) => names.contains(&pod.namespace),
+            Namespaces::Selected(selected) => self.has_namespace(&pod.namespace, &selected.parsed),
+        };
+        is_there && pods.parsed.matches(&pod.labels)
     }
 
     /// Whether a namespace has labels that are selected.

@@ -24,6 +24,7 @@ pub fn preview(change: &Change<'_>, index: &Index, names: &[String]) -> NetworkP
     NetworkPreview {
         newly_denied: count(difference.newly_denied.pairs),
         newly_allowed: count(difference.newly_allowed.pairs),
+        unchanged: count(difference.unchanged),
         samples,
     }
 }

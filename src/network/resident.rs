@@ -5,7 +5,10 @@ use rampart_reach::{Index, IpBlocks, Namespace, Pod};
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::world::{Metadata, Written, pod};
+use super::{
+    enforcer,
+    world::{Metadata, Written, pod},
+};
 
 /// The service account that every namespace has, and that nobody asked for.
 const DEFAULT_ACCOUNT: &str = "default";
@@ -58,6 +61,8 @@ pub struct Population {
     pub index: Index,
     /// What may break for each of them, by its place in the index.
     pub needs: Vec<Needs>,
+    /// The network plug-in that enforces NetworkPolicies, if its pods are known by their labels.
+    pub enforcer: Option<&'static str>,
 }
 
 impl Population {
@@ -65,7 +70,10 @@ impl Population {
     #[must_use]
     pub fn new(namespaces: Vec<Namespace>, residents: impl Iterator<Item = Resident>) -> Self {
         let (pods, needs) = residents.map(|it| (it.pod, it.needs)).unzip();
-        Self { index: Index::new(&namespaces, pods, IpBlocks::External), namespaces, needs }
+        let index = Index::new(&namespaces, pods, IpBlocks::External);
+        let of_classes = index.classes().iter().filter_map(|pods| index.pods().get(*pods.first()?));
+        let enforcer = of_classes.filter_map(|pod| enforcer::of_pod(&pod.labels)).min();
+        Self { namespaces, index, needs, enforcer }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What of a cluster depends on who may reach pods: Services, Ingresses and admission webhooks.
+//! What of a cluster depends on who may reach pods: Services, Ingresses, and what the API server calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,9 +10,13 @@ use k8s_openapi::{
         core::v1,
         networking::v1::{Ingress, IngressBackend},
     },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceConversion,
     apimachinery::pkg::util::intstr::IntOrString,
+    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use rampart_reach::{Pod, Protocol};
+
+use super::Monitor;
 
 /// Namespace and name.
 pub type Name = (String, String);
@@ -24,8 +28,21 @@ pub struct Surroundings {
     pub services: BTreeMap<Name, Service>,
     /// By Ingress, the Services that it leads to.
     pub ingresses: BTreeMap<Name, BTreeSet<Name>>,
-    /// By kind and name of a webhook configuration, the Services that the API server calls, and on what port.
+    /// By kind and name of a webhook configuration, a converter (its custom resource definition) or an aggregated API,
+    /// the Services that the API server calls, and on what port.
     pub webhooks: BTreeMap<Name, BTreeSet<(Name, u16)>>,
+    /// Whose metrics are read, by kind, namespace and name of what says so.
+    pub monitors: BTreeMap<(&'static str, Name), Monitor>,
+    /// Network plug-ins that have custom resources here.
+    pub plugins: BTreeSet<&'static str>,
+}
+
+impl Surroundings {
+    /// A network plug-in that enforces NetworkPolicies.
+    #[must_use]
+    pub fn enforcer(&self) -> Option<&'static str> {
+        self.plugins.first().copied()
+    }
 }
 
 /// A Service that selects pods.
@@ -33,6 +50,8 @@ pub struct Surroundings {
 pub struct Service {
     /// Labels of its pods.
     pub selector: BTreeMap<String, String>,
+    /// Its own labels.
+    pub labels: BTreeMap<String, String>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
     /// Whether it is there for callers outside: `LoadBalancer` or `NodePort`.
@@ -78,7 +97,8 @@ impl Service {
             Some(ServicePort { name: port.name.clone().unwrap_or_default(), port: number, protocol, target })
         });
         let is_outward = matches!(spec.type_.as_deref(), Some("LoadBalancer" | "NodePort"));
-        Some(Self { selector, ports: ports.collect(), is_outward })
+        let labels = service.metadata.labels.clone().unwrap_or_default();
+        Some(Self { selector, labels, ports: ports.collect(), is_outward })
     }
 
     /// Whether it selects a pod of its namespace.
@@ -125,9 +145,29 @@ pub fn mutated_by(configuration: &MutatingWebhookConfiguration) -> BTreeSet<(Nam
     called(configuration.webhooks.iter().flatten().map(|webhook| &webhook.client_config))
 }
 
+/// The Service that an aggregated API is served by.
+#[must_use]
+pub fn aggregated_by(api: &APIService) -> BTreeSet<(Name, u16)> {
+    let service = api.spec.as_ref().and_then(|spec| spec.service.as_ref());
+    let named = service.and_then(|it| Some(((it.namespace.clone()?, it.name.clone()?), port_or_https(it.port))));
+    named.into_iter().collect()
+}
+
+/// The Service that converts between versions of a custom resource.
+#[must_use]
+pub fn converted_by(conversion: &CustomResourceConversion) -> BTreeSet<(Name, u16)> {
+    let client = conversion.webhook.as_ref().and_then(|webhook| webhook.client_config.as_ref());
+    let service = client.and_then(|client| client.service.as_ref());
+    let named = service.map(|it| ((it.namespace.clone(), it.name.clone()), port_or_https(it.port)));
+    named.into_iter().collect()
+}
+
+/// `ServiceReference`: 443 where it says nothing.
+fn port_or_https(port: Option<i32>) -> u16 {
+    port.map_or(Ok(443), u16::try_from).unwrap_or_default()
+}
+
 fn called<'c>(clients: impl Iterator<Item = &'c WebhookClientConfig>) -> BTreeSet<(Name, u16)> {
     let services = clients.filter_map(|client| client.service.as_ref());
-    // `ServiceReference`: 443 where it says nothing.
-    let port = |port: Option<i32>| port.map_or(Ok(443), u16::try_from).unwrap_or_default();
-    services.map(|it| ((it.namespace.clone(), it.name.clone()), port(it.port))).collect()
+    services.map(|it| ((it.namespace.clone(), it.name.clone()), port_or_https(it.port))).collect()
 }

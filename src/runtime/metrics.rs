@@ -147,6 +147,12 @@ pub struct Metrics {
     pub drift_reverted: Family<KindLabel, Counter>,
     /// Seconds of working out what a network intent changes and breaks.
     pub network_analysis_seconds: Histogram,
+    /// NetworkPolicies that were written.
+    pub network_rendered: Counter,
+    /// Pairs that previews tell would be denied anew, over all policies.
+    pub network_newly_denied: Gauge,
+    /// Policies whose pods NetworkPolicies of others allow more.
+    pub network_widened: Gauge,
     /// Orphans that the prune brake holds.
     pub prune_held: Family<KindLabel, Gauge>,
     /// Objects that could not be read and are skipped.
@@ -193,6 +199,9 @@ impl Default for Metrics {
             certificate_expiry: Gauge::default(),
             drift_reverted: Family::default(),
             network_analysis_seconds: Histogram::new(exponential_buckets(0.000_1, 4.0, 8)),
+            network_rendered: Counter::default(),
+            network_newly_denied: Gauge::default(),
+            network_widened: Gauge::default(),
             prune_held: Family::default(),
             invalid_objects: Family::default(),
             pods: Family::default(),
@@ -231,6 +240,11 @@ impl Metrics {
         of.register("drift_reverted", "Objects that were put back", self.drift_reverted.clone());
         let analysis = self.network_analysis_seconds.clone();
         of.register("network_analysis_seconds", "Working out what a network intent changes and breaks", analysis);
+        of.register("network_rendered", "NetworkPolicies that were written", self.network_rendered.clone());
+        let denied = self.network_newly_denied.clone();
+        of.register("network_preview_newly_denied", "Pairs that previews would deny anew, over all policies", denied);
+        let widened = self.network_widened.clone();
+        of.register("network_widened", "Policies that NetworkPolicies of others widen", widened);
         of.register("prune_held", "Orphans that the prune brake holds", self.prune_held.clone());
         of.register("invalid_objects", "Objects that could not be read", self.invalid_objects.clone());
         of.register("pods", "Unfinished pods that policies cover, by the worst verdict", self.pods.clone());

@@ -28,6 +28,9 @@ pub struct Difference {
     pub newly_denied: Flows,
     /// What is allowed and was not before.
     pub newly_allowed: Flows,
+    /// Pairs, with an end that a policy which goes or comes isolates, that talk as before: on some port, and on the
+    /// same ones.
+    pub unchanged: u64,
 }
 
 /// Pairs of ends that talk on some ports.
@@ -113,13 +116,13 @@ impl<'i> Change<'i> {
     /// newly allowed.
     #[must_use]
     pub fn of_end(&self, end: usize, direction: Direction) -> [Vec<Reach>; 2] {
-        self.changed(end, direction, &FixedBitSet::new())
+        let [before, now] = self.both_times(end, direction);
+        let counted = FixedBitSet::new();
+        [without(&before, &now, &counted), without(&now, &before, &counted)]
     }
 
-    /// The same, without those with ends that were counted before.
-    fn changed(&self, end: usize, direction: Direction, counted: &FixedBitSet) -> [Vec<Reach>; 2] {
-        let [before, now] = [Time::Before, Time::After].map(|time| self.both.reach_at(end, direction, time));
-        [without(&before, &now, counted), without(&now, &before, counted)]
+    fn both_times(&self, end: usize, direction: Direction) -> [Vec<Reach>; 2] {
+        [Time::Before, Time::After].map(|time| self.both.reach_at(end, direction, time))
     }
 
     /// What it changes.
@@ -131,9 +134,15 @@ impl<'i> Change<'i> {
         let none = FixedBitSet::new();
         for (ends, direction, counted) in [(ingress, Direction::Ingress, &none), (egress, Direction::Egress, ingress)] {
             for end in ends.ones() {
-                let [lost, gained] = self.changed(end, direction, counted);
+                let [before, now] = self.both_times(end, direction);
+                let lost = without(&before, &now, counted);
+                let gained = without(&now, &before, counted);
                 both.add(&mut difference.newly_denied, (end, direction), &lost);
                 both.add(&mut difference.newly_allowed, (end, direction), &gained);
+                let (mut same, changed) = (both.others(&before), both.others(lost.iter().chain(&gained)));
+                same.difference_with(&changed);
+                same.difference_with(counted);
+                difference.unchanged = difference.unchanged.saturating_add(both.pairs_with_ranges(end, &same));
             }
         }
         difference
@@ -171,23 +180,34 @@ impl Analysis<'_> {
         own.saturating_mul(others).saturating_sub(itself)
     }
 
+    /// As [`Self::pairs`], with those of a pod and a range of addresses.
+    fn pairs_with_ranges(&self, class: usize, ends: &FixedBitSet) -> u64 {
+        let own = self.index().classes().get(class).map_or(0, |pods| count(pods.len()));
+        let ranges = count(ends.ones().filter(|other| *other >= self.index().classes().len()).count());
+        self.pairs(class, ends).saturating_add(own.saturating_mul(ranges))
+    }
+
     fn ends(&self) -> usize {
         self.cuts().ends(self.index())
     }
 
+    /// The other ends of some parts.
+    fn others<'r>(&self, parts: impl IntoIterator<Item = &'r Reach>) -> FixedBitSet {
+        let mut ends = FixedBitSet::with_capacity(self.ends());
+        for part in parts {
+            ends.union_with(&part.ends);
+        }
+        ends
+    }
+
     /// Adds pairs of an end.
     fn add(&self, flows: &mut Flows, (end, direction): (usize, Direction), changed: &[Reach]) {
-        let mut some = FixedBitSet::with_capacity(self.ends());
-        for part in changed {
-            some.union_with(&part.ends);
-        }
+        let some = self.others(changed);
         if some.is_clear() {
             return;
         }
         let own = self.index().classes().get(end).map_or(0, |pods| count(pods.len()));
-        let ranges = count(some.ones().filter(|other| *other >= self.index().classes().len()).count());
-        let pairs = self.pairs(end, &some).saturating_add(own.saturating_mul(ranges));
-        flows.pairs = flows.pairs.saturating_add(pairs);
+        flows.pairs = flows.pairs.saturating_add(self.pairs_with_ranges(end, &some));
         for other in some.ones() {
             // A pod always reaches itself.
             let alone = other == end && own == 1;

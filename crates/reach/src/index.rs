@@ -136,12 +136,12 @@ impl Index {
         self.class_of.get(pod).copied()
     }
 
-    /// The pods of a namespace that a selector selects, by their places, in order.
+    /// The pods of one namespace that a policy with this selector is about, by their places in order.
     #[must_use]
     pub fn selected(&self, namespace: &str, pods: &Selector) -> Vec<usize> {
         let classes = self.in_namespace(namespace, pods);
         let mut places: Vec<usize> =
-            classes.iter().filter_map(|class| self.classes.get(*class)).flatten().copied().collect();
+            classes.into_iter().filter_map(|it| self.classes.get(it)).flatten().copied().collect();
         places.sort_unstable();
         places
     }

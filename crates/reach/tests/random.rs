@@ -353,7 +353,13 @@ fn what_a_change_changes_is_what_differs_pair_by_pair() {
             .map(End::Pod)
             .chain(cuts.addresses().iter().map(|range| End::Address(range.first)))
             .collect();
-        let (mut denied, mut allowed) = (0, 0);
+        let is_about = |end: &End, isolates: fn(&Policy) -> bool| {
+            let End::Pod(place) = end else { return false };
+            let pod = &index.pods()[*place];
+            let selects = |it: &Policy| it.namespace == pod.namespace && it.pods.matches(&pod.labels) && isolates(it);
+            !pod.host_network && removed.iter().copied().chain([&added]).any(selects)
+        };
+        let (mut denied, mut allowed, mut unchanged) = (0, 0, 0);
         for from in &ends {
             for to in &ends {
                 let on = |analysis: &Analysis<'_>, port: &PortRange| {
@@ -367,11 +373,15 @@ fn what_a_change_changes_is_what_differs_pair_by_pair() {
                 }
                 denied += u64::from(cuts.ports().iter().any(|port| on(&was, port) && !on(&is, port)));
                 allowed += u64::from(cuts.ports().iter().any(|port| !on(&was, port) && on(&is, port)));
+                let concerned = is_about(to, |it| it.ingress.is_some()) || is_about(from, |it| it.egress.is_some());
+                let same = cuts.ports().iter().all(|port| on(&was, port) == on(&is, port));
+                let talks = cuts.ports().iter().any(|port| on(&is, port));
+                unchanged += u64::from(from != to && concerned && same && talks);
             }
         }
         assert_eq!(
-            (difference.newly_denied.pairs, difference.newly_allowed.pairs),
-            (denied, allowed),
+            (difference.newly_denied.pairs, difference.newly_allowed.pairs, difference.unchanged),
+            (denied, allowed, unchanged),
             "{before:#?}\n{after:#?}"
         );
         for (flows, analysis, other) in [(&difference.newly_denied, &was, &is), (&difference.newly_allowed, &is, &was)]

@@ -128,6 +128,11 @@ def case(rng):
          "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}}
         for name in NAMESPACES if rng.random() < 0.4]
     intents = [intent(rng, number) for number in range(rng.randint(1, 3))]
+    for one in intents:
+        others = [it["metadata"] for it in intents if it["metadata"]["namespace"] != one["metadata"]["namespace"]]
+        accepted = [{"namespace": it["namespace"], "policy": it["name"]} for it in others if rng.random() < 0.5]
+        if accepted:
+            one["spec"]["network"]["acceptFrom"] = accepted
     return {"namespaces": namespaces, "pods": pods, "policies": policies, "services": services, "intents": intents}
 
 
@@ -252,15 +257,23 @@ class Said:
         return allowed or not isolated
 
     def half_allows(self, policy, direction, rule, end, protocol, asked):
-        """Halves are of pods of the policy's own namespace, and rendered where those are provably isolated."""
-        own = policy["metadata"]["namespace"]
-        if end["namespace"] != own:
+        """Halves are of pods of the policy's own namespace, and of those that accept it, and rendered where those are
+        provably isolated."""
+        own, there = policy["metadata"]["namespace"], end["namespace"]
+        consent = {"namespace": own, "policy": policy["metadata"]["name"]}
+        if there != own and not any(
+                consent in it["spec"]["network"].get("acceptFrom", []) and it["metadata"]["namespace"] == there
+                for it in self.made["intents"]):
             return False
-        denied = any(it["metadata"]["namespace"] == own for it in self.made["policies"])
-        peers = [it for it in rule["peers"] if it.get("entity") == "SameNamespace" or "pods" in it and (
-            own in it["pods"].get("namespaces", [own]) and "namespaceSelector" not in it["pods"])]
+        denied = any(it["metadata"]["namespace"] == there for it in self.made["policies"])
+        peers = [it for it in rule["peers"] if "pods" in it or "service" in it or it.get("entity") == "SameNamespace"]
         peers = [it for it in peers if self.is_peer(policy, it, end)]
         if not peers or not (denied or self.is_proven(policy, direction, peers)):
+            return False
+        behind = [it for it in peers if "service" in it and direction == "egress"]
+        if any(rule.get("anyPort") or (protocol, asked) in self.service_ports(policy, rule, it) for it in behind):
+            return True
+        if len(behind) == len(peers):
             return False
         listed = [it for it in rule["peers"] if "pods" in it or it.get("entity") == "SameNamespace"]
         targets = [pod for pod in self.made["pods"] if (

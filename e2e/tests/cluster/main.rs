@@ -15,6 +15,7 @@ mod harness;
 mod import;
 mod keys;
 mod kills;
+mod least;
 mod lifecycle;
 mod network;
 mod preview;
@@ -26,6 +27,7 @@ mod retention;
 mod rules;
 mod scan;
 mod secrecy;
+mod standing;
 mod ways;
 mod webhooks;
 
@@ -126,6 +128,8 @@ fn main() -> ExitCode {
     fix::tests(&mut tests);
     webhooks::tests(&mut tests);
     cluster_policy::tests(&mut tests);
+    least::tests(&mut tests);
+    standing::tests(&mut tests);
     keys::tests(&mut tests);
     retention::tests(&mut tests);
     secrecy::tests(&mut tests);

@@ -256,6 +256,14 @@ async fn the_api_server_is_followed_where_it_goes(env: Env) -> Result<()> {
     fixtures::apply(&client, &more).await?;
     let new = json!({"to": [{"ipBlock": {"cidr": "203.0.113.9/32"}}], "ports": [{"protocol": "TCP", "port": 7443}]});
     wait::until("the new address", wait::SOON, || async { Ok(ensure!(rules().await?.contains(&new))) }).await?;
+    let events: Api<k8s_openapi::api::core::v1::Event> = Api::namespaced(client.clone(), &namespace);
+    wait::until("an event about it", wait::SOON, || async {
+        let all = events.list(&ListParams::default()).await?;
+        let reasons: Vec<String> = all.into_iter().filter_map(|event| event.reason).collect();
+        let told = reasons.iter().any(|it| it == "ApiServerEndpointsChanged");
+        Ok(ensure!(told && !reasons.iter().any(|it| it == "DriftReverted"), "{reasons:?}"))
+    })
+    .await?;
     let slices: Api<k8s_openapi::api::discovery::v1::EndpointSlice> = Api::namespaced(client.clone(), "default");
     slices.delete(&namespace, &DeleteParams::default()).await?;
     wait::until("the address to go", wait::SOON, || async { Ok(ensure!(rules().await? == before)) }).await
@@ -289,6 +297,8 @@ async fn unknown_ranges_are_said(_: Env) -> Result<()> {
         ensure!(programmed["status"] == "False" && programmed["reason"] == "UnknownClusterRanges", "{programmed}");
         let message = programmed["message"].as_str().unwrap_or_default();
         ensure!(message.contains("\"web\"") && message.contains("--network-cluster-cidrs"), "{message}");
+        // What it would be is told all the same.
+        ensure!(live["status"]["network"]["preview"].is_object(), "{live:#}");
         Ok(())
     })
     .await?;

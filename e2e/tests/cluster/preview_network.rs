@@ -16,6 +16,7 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("preview_network::tells_what_would_change_and_writes_nothing", tells_what_would_change);
     tests.add("preview_network::what_would_break_is_refused_until_it_is_mended", what_would_break_is_refused);
     tests.add("preview_network::a_break_that_is_acknowledged_is_done", a_break_that_is_acknowledged_is_done);
+    tests.add("preview_network::what_prometheus_operator_reads_is_known", what_prometheus_operator_reads_is_known);
     tests.add("preview_network::a_foreign_policy_that_widens_is_named", a_foreign_policy_that_widens_is_named);
 }
 
@@ -236,6 +237,42 @@ async fn a_foreign_policy_that_widens_is_named(env: Env) -> Result<()> {
         let live = serde_json::to_value(case.policies.get("db").await?)?;
         let found = stories::condition(&live, "WidenedByOthers");
         Ok(ensure!(found.is_none(), "{found:?}"))
+    })
+    .await
+}
+
+async fn what_prometheus_operator_reads_is_known(env: Env) -> Result<()> {
+    let case = set_up(&env).await?;
+    let namespace = &case.namespace;
+    let crd = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "podmonitors.monitoring.coreos.com"},
+        "spec": {
+            "group": "monitoring.coreos.com", "scope": "Namespaced",
+            "names": {"kind": "PodMonitor", "listKind": "PodMonitorList", "plural": "podmonitors", "singular": "podmonitor"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                "type": "object", "x-kubernetes-preserve-unknown-fields": true}}}],
+        },
+    });
+    let monitor = json!({
+        "apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": {"name": "db", "namespace": namespace},
+        "spec": {"selector": {"matchLabels": {"app": "db"}}, "podMetricsEndpoints": [{"portNumber": 9187}]},
+    });
+    fixtures::apply(&case.client, &crd).await?;
+    wait::until("the kind to be served", wait::SOON, || fixtures::apply(&case.client, &monitor)).await?;
+    fixtures::apply(&case.client, &policy(namespace, "Preview", 5432)).await?;
+    let id = format!("ScrapeBlocked/{namespace}/db");
+    wait::until("the preview to name the break", wait::SOON, || async {
+        let told = case.told("Ready", "True", "Preview").await?;
+        Ok(ensure!(told.findings.iter().any(|it| it.id == id), "{told:?}"))
+    })
+    .await?;
+    // With the kind goes what it said.
+    let api = fixtures::api_of(&case.client, &crd).await?;
+    api.delete("podmonitors.monitoring.coreos.com", &DeleteParams::default()).await?;
+    wait::until("the finding to go", wait::SOON, || async {
+        let told = case.told("Ready", "True", "Preview").await?;
+        Ok(ensure!(!told.findings.iter().any(|it| it.id == id), "{told:?}"))
     })
     .await
 }

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterSecurityPolicy, Direction, Enforcer, Hardening, HardeningMode, HardeningStatus, Level, Network,
-        NetworkMode, NetworkStatus, PodCounts, Sample, SecurityPolicy, condition::Type,
+        ClusterNetwork, ClusterNetworkStatus, ClusterSecurityPolicy, Direction, Enforcer, Finding, Hardening,
+        HardeningMode, HardeningStatus, Isolated, Level, Network, NetworkMode, NetworkPreview, PodCounts, Sample,
+        SecurityPolicy, condition::Type,
     },
     hardening::ClusterWide,
     policy,
@@ -59,20 +60,27 @@ pub(super) struct Asked {
     pub(super) more_violating: u32,
 }
 
-/// What is intended of the network.
+/// What is intended of the network; what the operator found is as the status says it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Intended {
     pub(super) mode: NetworkMode,
     pub(super) isolate: Vec<Direction>,
-    /// Pods that it is about.
-    pub(super) pods: Crowd,
-    /// How many, where they could be read.
+    /// Pods that it is about, where they were read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pods: Option<Crowd>,
+    /// How many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) selected: Option<usize>,
-    /// The rest, as the status says it.
-    #[serde(flatten)]
-    pub(super) status: NetworkStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) isolated: Option<Isolated>,
+    /// NetworkPolicies of a SecurityPolicy.
+    pub(super) rendered: Vec<String>,
+    pub(super) widened_by: Vec<String>,
+    pub(super) not_expressible: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) preview: Option<NetworkPreview>,
+    pub(super) findings: Vec<Finding>,
 }
 
 /// What there is to say of a SecurityPolicy.
@@ -94,13 +102,19 @@ pub(super) fn security_policy(policy: &SecurityPolicy, known: &Known, terrain: &
         }
     };
     let intended = |network: &Network| {
+        let status = status.network.unwrap_or_default();
         let selected = selected.unwrap_or_default();
         Intended {
             mode: network.mode,
             isolate: network.isolate.clone(),
-            pods: Crowd::of_pods(terrain, &selected),
+            pods: sees_pods.then(|| Crowd::of_pods(terrain, &selected)),
             selected: sees_pods.then_some(selected.len()),
-            status: status.network.unwrap_or_default(),
+            isolated: status.isolated,
+            rendered: status.rendered,
+            widened_by: status.widened_by,
+            not_expressible: status.not_expressible,
+            preview: status.preview,
+            findings: status.findings,
         }
     };
     told.network = policy.spec.network.as_ref().map(intended);
@@ -112,8 +126,9 @@ pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Kn
     let status = policy.status.clone().unwrap_or_default();
     let mut told = Policy {
         conditions: trouble(&status.conditions),
-        notes: notes(policy, status.observed_generation, None),
-        hardening: Some(asked(&policy.spec.hardening, status.hardening)),
+        notes: notes(policy, status.observed_generation, policy.spec.suspend),
+        hardening: policy.spec.hardening.as_ref().map(|it| asked(it, status.hardening)),
+        network: policy.spec.network.as_ref().map(|it| least(it, status.network.unwrap_or_default())),
         ..Policy::default()
     };
     match ClusterWide::try_from(policy) {
@@ -127,6 +142,22 @@ pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Kn
         Err(invalid) => told.notes.push(format!("it can't be read: {invalid}")),
     }
     told
+}
+
+/// The least isolation of namespaces; its pods are counted by the operator.
+fn least(network: &ClusterNetwork, status: ClusterNetworkStatus) -> Intended {
+    Intended {
+        mode: network.mode,
+        isolate: network.isolate.clone(),
+        pods: None,
+        selected: status.selected_pods.and_then(|pods| usize::try_from(pods).ok()),
+        isolated: status.isolated,
+        rendered: vec![],
+        widened_by: status.widened_by,
+        not_expressible: status.not_expressible,
+        preview: status.preview,
+        findings: status.findings,
+    }
 }
 
 fn notes<K: Resource<DynamicType = ()>>(policy: &K, observed: Option<i64>, suspend: Option<bool>) -> Vec<String> {
@@ -146,7 +177,9 @@ fn notes<K: Resource<DynamicType = ()>>(policy: &K, observed: Option<i64>, suspe
 
 /// Conditions that tell of trouble: of what should be true, those that are not; of all others, those that are.
 pub(super) fn trouble(conditions: &[Condition]) -> Vec<Told> {
-    let good = [Type::Accepted, Type::Programmed, Type::Ready, Type::Analyzed].map(Type::as_str);
+    let good = [Type::Accepted, Type::Programmed, Type::Ready, Type::Analyzed];
+    let reached = [Type::DnsReachable, Type::ApiServerReachable, Type::EnforcerDetected];
+    let good: Vec<&str> = good.into_iter().chain(reached).map(Type::as_str).collect();
     let is_trouble = |it: &&Condition| {
         // A preview is not programmed because it is one.
         it.reason != "Preview" && good.contains(&it.type_.as_str()) != (it.status == "True")

@@ -10,9 +10,9 @@ use rampart_reach::Namespace;
 use serde::de::DeserializeOwned;
 
 use super::{
+    asking::{asking, needs},
     kinds::{Asked, What},
     known::{Extent, Known},
-    pending,
     terrain::Inhabitant,
 };
 use crate::{
@@ -104,7 +104,7 @@ impl Reader {
 
     /// What rendering of intents that are not in force asks besides pods.
     async fn surroundings(&mut self, known: &mut Known, given: &Facts) {
-        let asked = pending::asks(&known.policies);
+        let asked = needs(&asking(known));
         if asked.services {
             let mut services: Vec<k8s_openapi::api::core::v1::Service> = vec![];
             self.list(&mut services, Within::All).await;

@@ -1,35 +1,29 @@
 //! SecurityPolicy: renders network intent into NetworkPolicies and keeps them, and tells how pods fare.
 
 mod network;
-mod orphans;
 mod wake;
 
 use std::sync::Arc;
 
+use kube::{core::DeserializeGuard, runtime::reflector::ObjectRef};
 use tokio::sync::{mpsc, watch};
 
 use self::{
-    network::Network,
-    orphans::Orphans,
+    network::{Network, accepting, tell_network},
     wake::{Wake, wake_for_floor, wake_for_pods},
 };
 use super::{
-    Context, Hardened, Next, Reconciler, Residents, Roots, Triggers, cluster_facts,
+    Context, Hardened, Networks, Next, Reconciler, Roots, Triggers,
     floor::{self, Enforcers},
-    network_index::NetworkIndex,
+    network::Orphans,
     pruning, requested,
     scan::{hardening_status, wake_changed},
-    surroundings,
 };
 use crate::{
-    api::{
-        HardeningMode, HardeningStatus, NetworkStatus, SecurityPolicy, SecurityPolicyStatus,
-        condition::{Conditions, Type},
-    },
+    api::{HardeningMode, HardeningStatus, SecurityPolicy, SecurityPolicyStatus, condition::Conditions},
     cluster::{Result, leader::Leadership, owner::Owner, status},
     hardening::{Requirement, is_system_namespace},
-    network::{Facts, Surroundings},
-    runtime::{clock, readiness::Gate, tasks::Tasks},
+    runtime::{clock, tasks::Tasks},
 };
 
 const KIND: &str = "SecurityPolicy";
@@ -37,59 +31,40 @@ const KIND: &str = "SecurityPolicy";
 /// The controller of SecurityPolicies.
 pub struct SecurityPolicies {
     context: Context,
-    index: NetworkIndex,
-    facts: watch::Receiver<Facts>,
-    residents: Residents,
-    surroundings: watch::Receiver<Arc<Surroundings>>,
+    networks: Networks,
+    roots: Roots<SecurityPolicy>,
+    one: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<SecurityPolicy>>>,
     hardened: Hardened,
-    synced: [Gate; 3],
 }
 
 impl SecurityPolicies {
     /// Adds the controller to the tasks of a process.
     pub fn spawn(
         context: &Context,
-        (given, residents): (Facts, Residents),
+        networks: &Networks,
         hardened: Hardened,
         leadership: Leadership,
         namespace: String,
         tasks: &mut Tasks,
     ) {
-        let (facts_tx, facts) = watch::channel(given.clone());
-        let index = NetworkIndex::default();
+        let networks = networks.of_controller();
         let (root, roots) = super::root::<SecurityPolicy>();
         let (one_tx, one) = mpsc::unbounded_channel();
         let (all_tx, all) = watch::channel(0);
-
-        let (client, stopped) = (context.client.clone(), context.stopped.clone());
-        let index_synced = context.readiness.gate("networkpolicies");
-        let one_tx_of_floor = one_tx.clone();
-        let wake = Wake { one: one_tx, all: all_tx.clone(), roots: roots.clone() };
-        let following =
-            index.clone().follow(client.clone(), index_synced.clone(), move |news| wake.about(news), stopped.clone());
-        tasks.spawn("networkpolicies", following);
-        let facts_synced = context.readiness.gate("cluster-facts");
-        let following = cluster_facts::follow(client.clone(), given, facts_tx, facts_synced.clone(), stopped.clone());
-        tasks.spawn("cluster-facts", following);
-        let (around_tx, surroundings) = watch::channel(Arc::default());
-        let around_synced = context.readiness.gate("surroundings");
-        tasks.spawn("surroundings", surroundings::watch(client, around_tx, around_synced.clone(), stopped));
-
+        let wake = Wake { one: one_tx.clone(), all: all_tx.clone(), roots: roots.clone() };
+        networks.listen(move |news| wake.about(news));
         let controller = Arc::new(Self {
             context: context.clone(),
-            index: index.clone(),
-            facts,
-            residents: residents.clone(),
-            surroundings: surroundings.clone(),
+            networks: networks.clone(),
+            roots: roots.clone(),
+            one: one_tx.clone(),
             hardened: hardened.clone(),
-            synced: [index_synced, facts_synced, around_synced],
         });
         let Hardened { in_force, scan } = hardened;
         let stopped = || context.stopped.clone();
-        tasks.spawn("scan-status", wake_changed(scan, roots.clone(), one_tx_of_floor.clone(), stopped()));
-        let for_pods = wake_for_pods(residents, surroundings, (roots.clone(), one_tx_of_floor.clone()), stopped());
-        tasks.spawn("network-previews", for_pods);
-        tasks.spawn("floor-status", wake_for_floor(in_force, roots.clone(), one_tx_of_floor, stopped()));
+        tasks.spawn("scan-status", wake_changed(scan, roots.clone(), one_tx.clone(), stopped()));
+        tasks.spawn("network-previews", wake_for_pods(networks, (roots.clone(), one_tx.clone()), stopped()));
+        tasks.spawn("floor-status", wake_for_floor(in_force, roots.clone(), one_tx, stopped()));
         tasks.spawn(Self::NAME, controller.run(root, roots, Triggers { one, all }, (all_tx, leadership, namespace)));
     }
 
@@ -105,30 +80,37 @@ impl SecurityPolicies {
             () = leadership.acquired() => {}
             () = stopped.cancelled() => return Ok(()),
         }
-        // Half a view of the cluster would render too wide, and prune too little.
-        for gate in &self.synced {
-            tokio::select! {
-                () = gate.was_opened() => {}
-                () = stopped.cancelled() => return Ok(()),
-            }
-        }
         tokio::select! {
-            () = floor::known(&self.hardened.in_force) => {}
+            () = async { self.networks.was_listed().await; floor::known(&self.hardened.in_force).await } => {}
             () = stopped.cancelled() => return Ok(()),
         }
-        tokio::select! {
-            () = self.residents.were_listed() => {}
-            () = stopped.cancelled() => return Ok(()),
-        }
-        let index = self.index.clone();
-        let orphanage = Arc::new(Orphans { context: self.context.clone(), index, roots: roots.clone() });
+        let orphanage = Arc::new(Orphans { networks: self.networks.clone(), roots: roots.clone() });
         let pruning = async {
             roots.store.wait_until_ready().await?;
             let confirmed = leadership.confirmed_prune();
             pruning::follow(orphanage, self.context.clone(), namespace, roots.deletions(), confirmed).await
         };
-        let refacting = super::wake_all(self.facts.clone(), &all, &stopped);
-        tokio::try_join!(super::run(self.clone(), self.context.clone(), root, triggers), pruning, refacting)?;
+        let refacting = super::wake_all(self.networks.facts.clone(), &all, &stopped);
+        let clamping = super::wake_all(self.networks.policies.wide_changes(), &all, &stopped);
+        let running = super::run(self.clone(), self.context.clone(), root, triggers);
+        tokio::try_join!(running, pruning, refacting, clamping, self.forget_deleted(roots.clone()))?;
+        Ok(())
+    }
+
+    /// Forgets policies that are gone, and wakes those that accepted from them.
+    async fn forget_deleted(&self, roots: Roots<SecurityPolicy>) -> anyhow::Result<()> {
+        let mut deletions = roots.deletions();
+        loop {
+            tokio::select! {
+                changed = deletions.changed() => if changed.is_err() { break },
+                () = self.context.stopped.cancelled() => return Ok(()),
+            }
+            self.networks.forget_others(&roots.uids());
+            for root in accepting(&roots) {
+                let _ = self.one.send(ObjectRef::from_obj(root.as_ref()));
+            }
+        }
+        self.context.stopped.cancelled().await;
         Ok(())
     }
 
@@ -185,47 +167,4 @@ impl Reconciler for SecurityPolicies {
         status::report(&self.context.client, policy, &wanted).await?;
         Ok(Next::Change)
     }
-}
-
-/// Sets the conditions that the network part decides; returns what status holds of it.
-fn tell_network(policy: &SecurityPolicy, network: Network, conditions: &mut Conditions) -> Option<NetworkStatus> {
-    let shown = match network {
-        Network::Absent => {
-            conditions.set(Type::Accepted, true, "Accepted", "");
-            conditions.set(Type::Programmed, true, "NothingToRender", "the spec asks for no NetworkPolicies");
-            conditions.set(Type::Ready, true, "Ready", "");
-            return None;
-        }
-        Network::Previewed(status) => {
-            conditions.set(Type::Accepted, true, "Accepted", "");
-            let why = "the mode is Preview: status.network.preview tells what Enforce would change";
-            conditions.set(Type::Programmed, false, "Preview", why);
-            conditions.set(Type::Ready, true, "Preview", "");
-            status
-        }
-        Network::Programmed(status) => {
-            conditions.set(Type::Accepted, true, "Accepted", "");
-            let rendered = format!("{} NetworkPolicies are as rendered", status.rendered.len());
-            conditions.set(Type::Programmed, true, "Programmed", rendered);
-            conditions.set(Type::Ready, true, "Ready", "");
-            status
-        }
-        Network::NotProgrammed(reason, message, status) => {
-            let is_accepted = !matches!(reason, "Invalid" | "Conflicted" | "NotPermitted");
-            let why = if is_accepted { "Accepted" } else { reason };
-            conditions.set(Type::Accepted, is_accepted, why, if is_accepted { "" } else { message.as_str() });
-            conditions.stall(reason, &message);
-            let Some(status) = status else {
-                conditions.set(Type::Analyzed, false, reason, "");
-                return policy.status.as_ref().and_then(|status| status.network.clone());
-            };
-            status
-        }
-    };
-    conditions.set(Type::Analyzed, true, "Analyzed", "");
-    if !shown.widened_by.is_empty() {
-        let message = format!("NetworkPolicies of others allow more: {}", shown.widened_by.join(", "));
-        conditions.set(Type::WidenedByOthers, true, "ForeignPolicies", message);
-    }
-    Some(shown)
 }

@@ -1,6 +1,6 @@
 //! Whom a change in the cluster wakes.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
@@ -11,17 +11,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Residents, Roots, floor::InForce, residents},
+    super::{Networks, Roots, floor::InForce, network::owner_of, residents},
     KIND,
 };
 use crate::{
     api::{
         NetworkMode, SecurityPolicy,
         condition::{self, Type},
-        labels::OWNER_NAME,
     },
-    cluster::owner::is_managed,
-    network::{Intent, Surroundings},
+    network::Intent,
 };
 
 /// Where to send whom to wake.
@@ -36,12 +34,11 @@ const SETTLE: Duration = residents::SETTLE;
 /// Wakes the policies that pods or Services which came, went or changed matter to: at once those that are rendered by
 /// them; a while later those that count them.
 pub(super) async fn wake_for_pods(
-    residents: Residents,
-    mut around: watch::Receiver<Arc<Surroundings>>,
+    networks: Networks,
     (roots, one): Wakes,
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut pods = residents.changes();
+    let (mut pods, mut around) = (networks.residents.changes(), networks.surroundings.clone());
     let mut namespaces = BTreeSet::new();
     let mut count_at: Option<Instant> = None;
     let mut counted = Instant::now();
@@ -65,7 +62,7 @@ pub(super) async fn wake_for_pods(
         }
         pods.mark_unchanged();
         around.mark_unchanged();
-        namespaces.extend(residents.take_changed());
+        namespaces.extend(networks.residents.take_changed());
         wake(&roots, &one, is_rendered_by_pods);
         count_at.get_or_insert(Instant::now().max(counted + HOLD));
     }
@@ -150,9 +147,8 @@ impl Wake {
             return;
         };
         let namespace = policy.namespace().unwrap_or_default();
-        let labels = policy.labels();
-        match labels.get(OWNER_NAME) {
-            Some(owner) if is_managed(labels, KIND) => {
+        match owner_of(policy) {
+            Some((KIND, owner)) => {
                 let _ = self.one.send(ObjectRef::new(owner).within(&namespace));
             }
             _ => {

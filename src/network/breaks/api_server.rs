@@ -2,25 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use rampart_reach::{End, Protocol};
+use rampart_reach::End;
 
 use super::{View, finding};
-use crate::api::Finding;
+use crate::{api::Finding, network::servers::api_servers};
 
 pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
-    let servers: Vec<(End, u16)> = view
-        .facts
-        .api_endpoints
-        .iter()
-        .chain(&view.facts.api_service)
-        .map(|(address, port)| (End::Address(*address), *port))
-        .collect();
+    let servers = api_servers(view.facts);
     let mut lost: BTreeMap<&str, usize> = BTreeMap::new();
     for (place, _) in view.pods() {
         let Some(account) = view.population.needs.get(place).and_then(|needs| needs.account.as_deref()) else {
             continue;
         };
-        let ways = servers.iter().map(|(server, port)| (End::Pod(place), *server, (Protocol::TCP, *port)));
+        let ways = servers.iter().map(|(server, port)| (End::Pod(place), *server, *port));
         if view.loses_all(ways) {
             let count = lost.entry(account).or_default();
             *count = count.saturating_add(1);

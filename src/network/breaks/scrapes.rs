@@ -1,6 +1,8 @@
 //! Metrics that nobody could read any more.
 
-use rampart_reach::{End, Protocol};
+use std::collections::BTreeSet;
+
+use rampart_reach::{End, Pod, Protocol};
 
 use super::{View, finding};
 use crate::api::Finding;
@@ -9,8 +11,7 @@ use crate::api::Finding;
 const PROMETHEUS: (&str, &str) = ("app.kubernetes.io/name", "prometheus");
 
 pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
-    let scraped = view.pods().filter_map(|(place, _)| Some((place, view.population.needs.get(place)?.scraped?)));
-    let scraped: Vec<(usize, u16)> = scraped.collect();
+    let scraped: Vec<(usize, u16)> = view.pods().flat_map(|(place, pod)| scraped(view, place, pod)).collect();
     if scraped.is_empty() {
         return vec![];
     }
@@ -36,4 +37,13 @@ pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
         lost.len()
     );
     vec![finding("ScrapeBlocked", view.policy.0, view.policy.1, message)]
+}
+
+/// Ports on which metrics of a pod are read: by its annotations, and by what prometheus-operator was told.
+fn scraped(view: &View<'_>, place: usize, pod: &Pod) -> impl Iterator<Item = (usize, u16)> {
+    let annotated = view.population.needs.get(place).and_then(|needs| needs.scraped);
+    let monitors = view.around.monitors.values();
+    let monitored = monitors.flat_map(|monitor| monitor.ports(pod, &view.around.services));
+    let ports: BTreeSet<u16> = annotated.into_iter().chain(monitored).collect();
+    ports.into_iter().map(move |port| (place, port))
 }

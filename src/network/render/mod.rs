@@ -71,10 +71,22 @@ impl Unrenderable {
     }
 }
 
+/// An intent of another namespace that this one accepts.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepting<'a> {
+    /// The namespace.
+    pub namespace: &'a str,
+    /// Name of the policy.
+    pub name: &'a str,
+    /// The intent.
+    pub intent: &'a Intent,
+}
+
 /// Renders an intent.
 ///
 /// `base` is the name of the main policy; `others` are the NetworkPolicies of the namespace that are
-/// not reciprocal halves, and not this policy's own.
+/// not reciprocal halves, and not this policy's own; `accepted` are the intents of other namespaces whose other end
+/// is opened here.
 ///
 /// # Errors
 /// When the intent can't be rendered without knowing more of the cluster.
@@ -82,7 +94,7 @@ pub fn render(
     intent: &Intent,
     (namespace, base): (&str, &str),
     cluster: &Cluster<'_>,
-    others: &[&NetworkPolicy],
+    (others, accepted): (&[&NetworkPolicy], &[Accepting<'_>]),
 ) -> Result<Rendered, Unrenderable> {
     let mut renderer = Renderer { intent, namespace, base, cluster: *cluster, findings: vec![] };
     let (ingress, egress) = (renderer.rules(Direction::Ingress)?, renderer.rules(Direction::Egress)?);
@@ -97,7 +109,9 @@ pub fn render(
     let main = object(namespace, base.to_owned(), BTreeMap::new(), spec);
     let mut isolating: Vec<&NetworkPolicy> = others.to_vec();
     isolating.push(&main);
-    let halves = renderer.reciprocal(&isolating);
+    let mut accepted: Vec<Accepting<'_>> = accepted.to_vec();
+    accepted.sort_by_key(|it| (it.namespace, it.name));
+    let halves = renderer.reciprocal(&isolating, &accepted);
 
     let mut policies = vec![main];
     policies.extend(halves);

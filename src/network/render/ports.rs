@@ -8,7 +8,7 @@ use rampart_reach::Pod;
 use super::Renderer;
 use crate::{
     api::{Direction, Protocol},
-    network::{Namespaces, Peer, Port, Ports, Rule},
+    network::{Peer, Port, Ports, Rule},
 };
 
 /// Protocol, first port, and the last one of a range.
@@ -84,12 +84,7 @@ impl Renderer<'_> {
         }
         rule.peers.iter().any(|peer| {
             let Peer::Pods { pods, namespaces } = peer else { return false };
-            let is_there = match namespaces {
-                Namespaces::Own => pod.namespace == self.namespace,
-                Namespaces::Named(names) => names.contains(&pod.namespace),
-                Namespaces::Selected(selected) => self.cluster.has_namespace(&pod.namespace, &selected.parsed),
-            };
-            is_there && pods.parsed.matches(&pod.labels)
+            self.cluster.selects((pods, namespaces), self.namespace, pod)
         })
     }
 }

@@ -1,13 +1,18 @@
-//! The other end of an intent's connections inside its namespace.
+//! The other end of an intent's connections inside its namespace, and of those that intents of other namespaces have
+//! with it, where it accepts them.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicySpec,
+use k8s_openapi::{
+    api::networking::v1::{
+        NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+        NetworkPolicySpec,
+    },
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use rampart_reach::covers;
 
-use super::{Renderer, direction_name, object, peers::pod_peers};
+use super::{Accepting, Renderer, direction_name, object, peers::pod_peers, rules::BehindService};
 use crate::{
     api::{
         Direction, Finding, Reciprocal,
@@ -17,7 +22,10 @@ use crate::{
     network::{Intent, Namespaces, Peer, PodSet, Rule},
 };
 
-/// The other end of the intent's connections inside the namespace.
+/// By the pods that they are about, the other ends of connections.
+type Halves = BTreeMap<String, Half>;
+
+/// The other end of some connections.
 #[derive(Default)]
 struct Half {
     pods: PodSet,
@@ -25,49 +33,77 @@ struct Half {
     egress: Vec<NetworkPolicyEgressRule>,
 }
 
-impl Renderer<'_> {
+impl<'r> Renderer<'r> {
     /// The halves to render. A half is rendered only where a policy in `isolating` provably isolates all
     /// of its pods already: a NetworkPolicy can't allow without isolating, and an allowance that cut its
     /// pods off from everything else would be an outage.
-    pub(super) fn reciprocal(&mut self, isolating: &[&NetworkPolicy]) -> Vec<NetworkPolicy> {
-        let (intent, namespace) = (self.intent, self.namespace);
-        let mut halves: BTreeMap<String, Half> = BTreeMap::new();
+    pub(super) fn reciprocal(
+        &mut self,
+        isolating: &[&NetworkPolicy],
+        accepted: &[Accepting<'r>],
+    ) -> Vec<NetworkPolicy> {
+        let (namespace, base) = (self.namespace, self.base);
+        let mut halves = Halves::new();
+        self.open(isolating, namespace, &mut halves);
+        for Accepting { namespace: theirs, intent, .. } in accepted {
+            if intent.reciprocal == Reciprocal::Generate {
+                let mut other = Renderer { intent, namespace: theirs, findings: vec![], ..*self };
+                other.open(isolating, namespace, &mut halves);
+                self.findings.append(&mut other.findings);
+            }
+        }
+        halves.into_iter().map(|(key, half)| half.into_policy(namespace, base, &key)).collect()
+    }
+
+    /// Opens, in a namespace, the side of the intent's peers.
+    fn open(&mut self, isolating: &[&NetworkPolicy], there: &str, halves: &mut Halves) {
+        let intent = self.intent;
         let sides = [
             (&intent.egress, Direction::Egress, Direction::Ingress),
             (&intent.ingress, Direction::Ingress, Direction::Egress),
         ];
-        for (rules, own, other) in sides {
-            if !intent.isolate.contains(&own) {
-                continue;
-            }
-            for (rule, pods) in
-                rules.iter().flat_map(|rule| own_namespace_peers(rule, namespace).map(move |pods| (rule, pods)))
-            {
-                let isolated = isolating.iter().any(|policy| isolates(policy, other, pods));
+        let of =
+            if there == self.namespace { Namespaces::Own } else { Namespaces::Named([self.namespace.into()].into()) };
+        let here = pod_peers(&intent.pods.wire, &of);
+        for (rules, own, other) in sides.into_iter().filter(|(_, own, _)| intent.isolate.contains(own)) {
+            for (rule, peer) in rules.iter().flat_map(|rule| rule.peers.iter().map(move |peer| (rule, peer))) {
+                let Some((pods, service)) = self.pods_there(peer, there) else { continue };
+                let isolated = isolating.iter().any(|policy| isolates(policy, other, &pods));
                 if !isolated || intent.reciprocal == Reciprocal::Report {
-                    self.findings.extend(missing_half(intent, rule, namespace, other, isolated));
+                    self.findings.extend(missing_half(intent, rule, self.namespace, other, isolated));
                     continue;
                 }
-                let Some(ports) = self.ports(rule, own) else { continue };
+                let ports = match service.filter(|_| own == Direction::Egress) {
+                    Some(service) => self.service_rule(rule, here.clone(), &service).map(|rule| rule.ports),
+                    None => self.ports(rule, own),
+                };
+                let Some(ports) = ports else { continue };
                 let key = serde_json::to_string(&pods.wire).unwrap_or_default();
-                let half = halves.entry(key).or_insert_with(|| Half { pods: pods.clone(), ..Half::default() });
-                let here = pod_peers(&intent.pods.wire, &Namespaces::Own);
-                match other {
-                    Direction::Ingress => half.ingress.push(NetworkPolicyIngressRule { from: Some(here), ports }),
-                    Direction::Egress => half.egress.push(NetworkPolicyEgressRule { to: Some(here), ports }),
-                }
+                halves.entry(key).or_insert_with(|| Half { pods, ..Half::default() }).allow(other, &here, ports);
             }
         }
-        halves.into_iter().map(|(key, half)| half.into_policy(namespace, self.base, &key)).collect()
     }
-}
 
-fn own_namespace_peers<'a>(rule: &'a Rule, namespace: &str) -> impl Iterator<Item = &'a PodSet> {
-    rule.peers.iter().filter_map(move |peer| match peer {
-        Peer::Pods { pods, namespaces: Namespaces::Own } => Some(pods),
-        Peer::Pods { pods, namespaces: Namespaces::Named(names) } if names.contains(namespace) => Some(pods),
-        _ => None,
-    })
+    /// The pods of a peer in a namespace, and the Service that they are behind, if that is how they are named.
+    fn pods_there(&self, peer: &Peer, there: &str) -> Option<(PodSet, Option<BehindService<'r>>)> {
+        match peer {
+            Peer::Pods { pods, namespaces } => {
+                let is_there = match namespaces {
+                    Namespaces::Own => there == self.namespace,
+                    Namespaces::Named(names) => names.contains(there),
+                    Namespaces::Selected(selected) => self.cluster.has_namespace(there, &selected.parsed),
+                };
+                is_there.then(|| (pods.clone(), None))
+            }
+            Peer::Service { namespace, name } if namespace.as_deref().unwrap_or(self.namespace) == there => {
+                let service = BehindService::find(self.cluster.services, there, name)?;
+                let wire = LabelSelector { match_labels: Some(service.selector().clone()), match_expressions: None };
+                let parsed = selector::parse(&wire, "").ok()?;
+                Some((PodSet { wire, parsed }, Some(service)))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Whether `policy` isolates, in `direction`, every pod that `pods` selects.
@@ -99,6 +135,14 @@ fn missing_half(intent: &Intent, rule: &Rule, namespace: &str, side: Direction, 
 }
 
 impl Half {
+    fn allow(&mut self, side: Direction, here: &[NetworkPolicyPeer], ports: Option<Vec<NetworkPolicyPort>>) {
+        let here = Some(here.to_vec());
+        match side {
+            Direction::Ingress => self.ingress.push(NetworkPolicyIngressRule { from: here, ports }),
+            Direction::Egress => self.egress.push(NetworkPolicyEgressRule { to: here, ports }),
+        }
+    }
+
     fn into_policy(self, namespace: &str, base: &str, key: &str) -> NetworkPolicy {
         let mut types = vec![];
         if !self.ingress.is_empty() {

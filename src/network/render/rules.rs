@@ -1,6 +1,6 @@
 //! Rules, on the wire.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use k8s_openapi::{
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::Direction,
-    network::{Namespaces, Peer, Port, Ports, Rule, Service},
+    network::{Namespaces, Peer, Port, Ports, Rule, Service, surroundings::Name},
 };
 
 impl<'r> Renderer<'r> {
@@ -94,8 +94,7 @@ impl<'r> Renderer<'r> {
         (namespace, name): (Option<&str>, &str),
     ) -> Option<(Vec<NetworkPolicyPeer>, BehindService<'r>)> {
         let namespace = namespace.unwrap_or(self.namespace);
-        let key = (namespace.to_owned(), name.to_owned());
-        let Some((key, service)) = self.cluster.services.get_key_value(&key) else {
+        let Some(behind) = BehindService::find(self.cluster.services, namespace, name) else {
             let message = format!(
                 "rule {:?} names the Service {namespace}/{name}, which is not there or selects no pods: nothing is \
                  allowed for it",
@@ -104,14 +103,14 @@ impl<'r> Renderer<'r> {
             self.find("ServiceUnknown", rule, message);
             return None;
         };
-        let pods = LabelSelector { match_labels: Some(service.selector.clone()), match_expressions: None };
+        let pods = LabelSelector { match_labels: Some(behind.selector().clone()), match_expressions: None };
         let own = namespace == self.namespace;
         let namespaces = if own { Namespaces::Own } else { Namespaces::Named([namespace.to_owned()].into()) };
-        Some((pod_peers(&pods, &namespaces), BehindService { namespace: &key.0, service }))
+        Some((pod_peers(&pods, &namespaces), behind))
     }
 
     /// The ports of a Service that a rule is about, as those of its pods.
-    fn service_rule(
+    pub(super) fn service_rule(
         &mut self,
         rule: &Rule,
         peers: Vec<NetworkPolicyPeer>,
@@ -160,4 +159,16 @@ impl<'r> Renderer<'r> {
 pub(super) struct BehindService<'r> {
     namespace: &'r str,
     service: &'r Service,
+}
+
+impl<'r> BehindService<'r> {
+    pub(super) fn find(services: &'r BTreeMap<Name, Service>, namespace: &str, name: &str) -> Option<Self> {
+        let ((namespace, _), service) = services.get_key_value(&(namespace.to_owned(), name.to_owned()))?;
+        Some(Self { namespace, service })
+    }
+
+    /// Labels of its pods.
+    pub(super) const fn selector(&self) -> &'r BTreeMap<String, String> {
+        &self.service.selector
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{ROWS, listed, page::Page};
 use crate::{
-    api::HardeningMode,
+    api::{HardeningMode, Isolated},
     cli::explain::{
         crowd::Crowd,
         namespace::{Namespace, Open, count, rampart_level},
@@ -55,15 +55,20 @@ fn intended(page: &mut Page, told: &Intended) {
         told.mode,
         listed(told.isolate.iter().map(|it| format!("{it:?}")))
     ));
-    page.line(2, &format!("about {}", about(told.selected, &told.pods)));
-    let status = &told.status;
-    if !status.rendered.is_empty() {
-        page.line(2, &format!("NetworkPolicies of it: {}", listed(&status.rendered)));
+    page.line(2, &format!("about {}", about(told.selected, told.pods.as_ref())));
+    if let Some(Isolated { ingress, egress }) = told.isolated {
+        page.line(2, &format!("of them isolated now, by whomever: {ingress} for ingress, {egress} for egress"));
     }
-    if !status.widened_by.is_empty() {
-        page.line(2, &format!("others allow its pods more than it does: {}", listed(&status.widened_by)));
+    if !told.not_expressible.is_empty() {
+        page.line(2, &format!("what no NetworkPolicy can say: {}", listed(&told.not_expressible)));
     }
-    if let Some(preview) = &status.preview {
+    if !told.rendered.is_empty() {
+        page.line(2, &format!("NetworkPolicies of it: {}", listed(&told.rendered)));
+    }
+    if !told.widened_by.is_empty() {
+        page.line(2, &format!("others allow its pods more than it does: {}", listed(&told.widened_by)));
+    }
+    if let Some(preview) = &told.preview {
         let (denied, allowed) = (preview.newly_denied, preview.newly_allowed);
         page.line(2, &format!("it would deny {denied} pairs that talk now, and allow {allowed} that can't"));
         for it in &preview.samples {
@@ -71,18 +76,19 @@ fn intended(page: &mut Page, told: &Intended) {
             page.line(4, &format!("{what}: {} to {}, {}: {}", it.src, it.dst, it.port, it.why));
         }
     }
-    for it in &status.findings {
+    for it in &told.findings {
         page.line(2, &format!("{}: {}", it.id, it.message));
     }
 }
 
 /// `2 pods: shop/web (2 pods)`.
-fn about(selected: Option<usize>, pods: &Crowd) -> String {
-    match selected {
-        None => "pods that could not be read".into(),
-        Some(0) => "no pod that is there".into(),
-        Some(1) => pods.who.clone(),
-        Some(pods_there) => format!("{}: {}", count(pods_there), pods.who),
+fn about(selected: Option<usize>, pods: Option<&Crowd>) -> String {
+    match (selected, pods) {
+        (None, _) => "pods that could not be read".into(),
+        (Some(0), _) => "no pod that is there".into(),
+        (Some(1), Some(pods)) => pods.who.clone(),
+        (Some(many), Some(pods)) => format!("{}: {}", count(many), pods.who),
+        (Some(many), None) => count(many),
     }
 }
 
@@ -90,7 +96,7 @@ pub(super) fn network_policy(page: &mut Page, told: &Written) {
     let owner = told.owner.as_ref().map_or("Rampart did not make it".into(), |owner| format!("made for {owner}"));
     page.line(2, &owner);
     told.notes.iter().for_each(|note| page.line(2, note));
-    page.line(2, &format!("isolates {} of {}", told.isolates.join(" and "), about(told.selected, &told.pods)));
+    page.line(2, &format!("isolates {} of {}", told.isolates.join(" and "), about(told.selected, Some(&told.pods))));
     if !told.traps.is_empty() {
         page.section("TRAPS: what is written may mean something else than it seems to");
     }

@@ -21,7 +21,7 @@ pub(super) type ByName = BTreeMap<String, Arc<Live>>;
 
 /// A NetworkPolicy of the cluster.
 #[derive(Debug, Default)]
-pub(super) struct Live {
+pub(in super::super) struct Live {
     /// As it is written.
     pub(super) object: NetworkPolicy,
     /// As the analysis understands it, once it was asked.

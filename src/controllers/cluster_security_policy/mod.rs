@@ -1,0 +1,150 @@
+//! ClusterSecurityPolicy: keeps the least isolation of the namespaces that it selects, and says what is true of it.
+//! Webhook and floor do what its hardening asks.
+
+mod network;
+mod wake;
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use self::network::{Network, tell_network};
+use super::{
+    Context, Hardened, Networks, Next, Reconciler, Roots, Triggers, floor, network::Orphans, pruning, requested,
+    scan::hardening_status,
+};
+use crate::{
+    api::{ClusterSecurityPolicy, ClusterSecurityPolicyStatus, HardeningMode, HardeningStatus, condition::Conditions},
+    cluster::{Result, leader::Leadership, status},
+    hardening::{ClusterWide, Requirement},
+    runtime::{clock, tasks::Tasks},
+};
+
+/// The controller of ClusterSecurityPolicies.
+pub struct ClusterSecurityPolicies {
+    context: Context,
+    networks: Networks,
+    hardened: Hardened,
+}
+
+impl ClusterSecurityPolicies {
+    /// Adds the controller to the tasks of a process.
+    pub fn spawn(
+        context: &Context,
+        networks: &Networks,
+        hardened: Hardened,
+        leadership: Leadership,
+        namespace: String,
+        tasks: &mut Tasks,
+    ) {
+        let (root, roots) = super::root::<ClusterSecurityPolicy>();
+        let (all_tx, all) = watch::channel(0);
+        let networks = networks.of_controller();
+        tasks.spawn("cluster-network", wake::follow(networks.clone(), all_tx.clone(), context.stopped.clone()));
+        let controller = Arc::new(Self { context: context.clone(), networks, hardened });
+        tasks.spawn(Self::NAME, controller.run((root, roots), (all_tx, all), leadership, namespace));
+    }
+
+    async fn run(
+        self: Arc<Self>,
+        (root, roots): (super::Root<ClusterSecurityPolicy>, Roots<ClusterSecurityPolicy>),
+        (all_tx, all): (watch::Sender<u64>, watch::Receiver<u64>),
+        mut leadership: Leadership,
+        namespace: String,
+    ) -> anyhow::Result<()> {
+        let (context, stopped) = (self.context.clone(), self.context.stopped.clone());
+        let Hardened { in_force, scan } = self.hardened.clone();
+        let known = async {
+            leadership.acquired().await;
+            self.networks.was_listed().await;
+            floor::known(&in_force).await;
+        };
+        tokio::select! {
+            () = known => {}
+            () = stopped.cancelled() => return Ok(()),
+        }
+        let (_one, one) = mpsc::unbounded_channel();
+        // There are few of them: each change is told to all.
+        let refloored = super::wake_all(in_force, &all_tx, &stopped);
+        let counted = super::wake_all(scan, &all_tx, &stopped);
+        let orphanage = Arc::new(Orphans { networks: self.networks.clone(), roots: roots.clone() });
+        let pruning = async {
+            roots.store.wait_until_ready().await?;
+            let confirmed = leadership.confirmed_prune();
+            pruning::follow(orphanage, context.clone(), namespace, roots.deletions(), confirmed).await
+        };
+        let running = super::run(self.clone(), context.clone(), root, Triggers { one, all });
+        tokio::try_join!(running, refloored, counted, pruning, self.forget_deleted(&roots))?;
+        Ok(())
+    }
+
+    async fn forget_deleted(&self, roots: &Roots<ClusterSecurityPolicy>) -> anyhow::Result<()> {
+        let mut deletions = roots.deletions();
+        loop {
+            tokio::select! {
+                changed = deletions.changed() => if changed.is_err() { break },
+                () = self.context.stopped.cancelled() => return Ok(()),
+            }
+            self.networks.forget_others(&roots.uids());
+        }
+        self.context.stopped.cancelled().await;
+        Ok(())
+    }
+
+    fn status(
+        &self,
+        policy: &ClusterSecurityPolicy,
+        network: Network,
+        asked: Option<&ClusterWide>,
+    ) -> ClusterSecurityPolicyStatus {
+        let mut conditions = Conditions::of_generation(policy.metadata.generation);
+        let network = tell_network(policy, network, &mut conditions);
+        let name = policy.metadata.name.as_deref().unwrap_or_default();
+        let hardens = asked.map(|asked| &asked.requirement).filter(|it| it.mode != HardeningMode::Disabled);
+        let hardening = hardens.map(|asked| self.hardening(policy, name, asked, &mut conditions));
+        let old = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        ClusterSecurityPolicyStatus {
+            observed_generation: policy.metadata.generation,
+            last_handled_reconcile_at: requested(policy),
+            conditions: conditions.carried_from(old, clock::now()),
+            hardening,
+            network,
+        }
+    }
+
+    fn hardening(
+        &self,
+        policy: &ClusterSecurityPolicy,
+        name: &str,
+        asked: &Requirement,
+        conditions: &mut Conditions,
+    ) -> HardeningStatus {
+        let enforcers = {
+            let in_force = self.hardened.in_force.borrow();
+            in_force.enforcers(asked, None, in_force.clusters.get(name) == Some(&asked.standard()))
+        };
+        let by = enforcers.map(|enforcers| {
+            enforcers.tell(conditions);
+            enforcers.by
+        });
+        let scan = self.hardened.scan.borrow().clone();
+        let before = policy.status.as_ref().and_then(|status| status.hardening.as_ref());
+        hardening_status(by.unwrap_or_default(), scan.as_ref().and_then(|it| it.wide.get(name)), before)
+    }
+}
+
+impl Reconciler for ClusterSecurityPolicies {
+    type Root = ClusterSecurityPolicy;
+    const NAME: &'static str = "clustersecuritypolicy";
+
+    async fn reconcile(&self, policy: &ClusterSecurityPolicy) -> Result<Next> {
+        if policy.metadata.deletion_timestamp.is_some() {
+            return Ok(Next::Change);
+        }
+        let asked = ClusterWide::try_from(policy);
+        let network = self.network(policy, asked.as_ref()).await?;
+        let wanted = self.status(policy, network, asked.as_ref().ok());
+        status::report(&self.context.client, policy, &wanted).await?;
+        Ok(Next::Change)
+    }
+}

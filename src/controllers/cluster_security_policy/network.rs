@@ -1,0 +1,247 @@
+//! The network part of a policy: in each namespace that it selects, render, preview, guard, keep.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt as _, stream};
+
+use super::{
+    super::network::{Asked, Before, Kept, Looked, Part, Sight, conditions_of, unacknowledged},
+    ClusterSecurityPolicies,
+};
+use crate::{
+    api::{
+        ClusterNetwork, ClusterNetworkStatus, ClusterSecurityPolicy, Finding, Invalid, NetworkMode,
+        condition::{Conditions, Type},
+    },
+    cluster::{Result, owner::Owner},
+    hardening::ClusterWide,
+    network::{Intent, Standing, Unrenderable},
+};
+
+/// Names of what widens the isolation, of what can't be said, and findings, that status holds.
+const NAMED: usize = 20;
+const FINDINGS: usize = 50;
+/// Namespaces that are written at once.
+const CONCURRENCY: usize = 8;
+
+/// What there is to say about the network part of a policy.
+pub(super) enum Network {
+    /// The spec asks for none, or disables it.
+    Absent,
+    /// What was said stays.
+    Suspended,
+    /// Worked out; with why it is not in force, if it should be.
+    Known(Box<Told>, Option<(&'static str, String)>),
+    /// Can't be, and why.
+    Refused(&'static str, String),
+}
+
+/// What is known.
+pub(super) struct Told {
+    mode: NetworkMode,
+    status: ClusterNetworkStatus,
+    standing: Standing,
+    sight: Sight,
+}
+
+/// What is not in force somewhere.
+#[derive(Default)]
+struct Outcome {
+    programmed: BTreeSet<String>,
+    /// Ids of what would break.
+    refused: Vec<String>,
+    conflicts: Vec<String>,
+}
+
+impl ClusterSecurityPolicies {
+    pub(super) async fn network(
+        &self,
+        policy: &ClusterSecurityPolicy,
+        asked: std::result::Result<&ClusterWide, &Invalid>,
+    ) -> Result<Network> {
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(invalid) => return Ok(Network::Refused("Invalid", invalid.to_string())),
+        };
+        if policy.spec.suspend == Some(true) {
+            return Ok(Network::Suspended);
+        }
+        let owner = Owner::of(policy)?;
+        let before = before(policy);
+        let of = |namespace: String| Owner { namespace, ..owner.clone() };
+        let there = self.networks.namespaces_of(&owner.kind, &owner.name).into_iter();
+        let Some((intent, spec)) = asked.network.as_ref().zip(policy.spec.network.as_ref()) else {
+            for namespace in there {
+                self.networks.remove_stale(&self.networks.nothing(of(namespace))).await?;
+            }
+            return Ok(Network::Absent);
+        };
+        let sight = self.networks.sight();
+        self.networks.tell_of_api_server(policy, intent, &sight).await;
+        let labels = self.networks.policies.known().labels.clone();
+        let selected: BTreeSet<&String> =
+            labels.iter().filter(|(name, labels)| asked.isolates(name, labels)).map(|(name, _)| name).collect();
+        let mut parts = match self.parts(&selected, &of, intent, &sight) {
+            Ok(parts) => parts,
+            // What was rendered before stays: closing or opening anything by accident is worse.
+            Err(error) => return Ok(Network::Refused(error.reason(), error.to_string())),
+        };
+        parts.extend(there.filter(|it| !selected.contains(it)).map(|it| self.networks.nothing(of(it))));
+        let enforces = spec.mode == NetworkMode::Enforce;
+        let question = Asked { allow_no_dns: spec.allow_no_dns == Some(true), only_open: true };
+        let is_drift = |part: &Part| enforces && before.was_programmed() && self.networks.is_known(part);
+        let looked = self.networks.look(&parts, &sight, question, is_drift);
+        let outcome = if enforces { self.program(policy, &parts, (&looked, spec)).await? } else { Outcome::default() };
+        let open: Vec<&str> = outcome.refused.iter().map(String::as_str).collect();
+        let refusal = self.networks.refusal(policy, &before, &open).await;
+        let conflict = outcome.conflicts.first().map(|first| ("Conflicted", first.clone()));
+        let standing =
+            self.networks.standing(&parts, &sight, |part| outcome.programmed.contains(&part.owner.namespace));
+        let status = status(&parts, looked, (selected.len(), &outcome), (enforces && refusal.is_none(), standing));
+        let shown = (status.findings.as_slice(), status.widened_by.as_slice());
+        self.networks.tell(policy, &before, status.preview.as_ref(), shown).await;
+        let told = Box::new(Told { mode: spec.mode, status, standing, sight });
+        Ok(Network::Known(told, conflict.or(refusal)))
+    }
+
+    fn parts(
+        &self,
+        selected: &BTreeSet<&String>,
+        of: &impl Fn(String) -> Owner,
+        intent: &Intent,
+        sight: &Sight,
+    ) -> std::result::Result<Vec<Part>, Unrenderable> {
+        let part = |namespace: &&String| self.networks.part(of((*namespace).clone()), intent, &[], sight);
+        selected.iter().map(part).collect()
+    }
+
+    /// Writes those parts that break nothing which was not acknowledged; one that can't be written keeps no other.
+    async fn program(
+        &self,
+        policy: &ClusterSecurityPolicy,
+        parts: &[Part],
+        (looked, spec): (&Looked, &ClusterNetwork),
+    ) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
+        let mut writing = vec![];
+        for (part, seen) in parts.iter().zip(&looked.parts) {
+            let open = unacknowledged(&seen.breaks, &spec.acknowledge);
+            if open.is_empty() {
+                writing.push(part);
+            } else {
+                outcome.refused.extend(open.into_iter().map(str::to_owned));
+            }
+        }
+        let write = async |part: &Part| {
+            // What is drift was known before.
+            let known = self.networks.is_known(part);
+            (part.owner.namespace.clone(), self.networks.program(policy, part, known).await)
+        };
+        let written: Vec<(String, Result<Kept>)> =
+            stream::iter(writing).map(write).buffer_unordered(CONCURRENCY).collect().await;
+        for (namespace, kept) in written {
+            match kept {
+                Ok(Kept::Programmed(names)) if names.is_empty() => {}
+                Ok(Kept::Programmed(_)) => drop(outcome.programmed.insert(namespace)),
+                Ok(Kept::Conflicted(message)) => outcome.conflicts.push(message),
+                Err(error) if error.is_of_ending_namespace() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        outcome.conflicts.sort();
+        Ok(outcome)
+    }
+}
+
+fn status(
+    parts: &[Part],
+    looked: Looked,
+    (namespaces, outcome): (usize, &Outcome),
+    (is_in_force, standing): (bool, Standing),
+) -> ClusterNetworkStatus {
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    let (mut findings, mut widened_by): (Vec<Finding>, Vec<String>) = (vec![], vec![]);
+    for (part, seen) in parts.iter().zip(looked.parts) {
+        findings.extend(seen.breaks);
+        widened_by.extend(seen.widened_by.iter().map(|name| format!("{}/{name}", part.owner.namespace)));
+    }
+    // The same of each namespace: told once.
+    let rendering: BTreeMap<String, Finding> =
+        parts.iter().flat_map(|part| &part.findings).map(|it| (it.message.clone(), it.clone())).collect();
+    findings.extend(rendering.into_values());
+    widened_by.truncate(NAMED);
+    findings.truncate(FINDINGS);
+    ClusterNetworkStatus {
+        namespaces: count(namespaces),
+        programmed: count(outcome.programmed.len()),
+        selected_pods: Some(count(parts.iter().map(Part::pods).sum())),
+        isolated: Some(standing.isolated),
+        preview: (!is_in_force).then(|| looked.preview.unwrap_or_default()),
+        widened_by,
+        not_expressible: parts.iter().flat_map(|part| part.not_expressible.iter().cloned()).take(NAMED).collect(),
+        findings,
+    }
+}
+
+fn before(policy: &ClusterSecurityPolicy) -> Before<'_> {
+    let Some(status) = &policy.status else { return Before::default() };
+    let network = status.network.as_ref();
+    Before {
+        conditions: &status.conditions,
+        is_current: status.observed_generation == policy.metadata.generation,
+        had_preview: network.is_some_and(|it| it.preview.is_some()),
+        findings: network.map(|it| it.findings.as_slice()).unwrap_or_default(),
+        widened_by: network.map(|it| it.widened_by.as_slice()).unwrap_or_default(),
+    }
+}
+
+/// Sets the conditions that the network part decides; returns what status holds of it.
+pub(super) fn tell_network(
+    policy: &ClusterSecurityPolicy,
+    network: Network,
+    conditions: &mut Conditions,
+) -> Option<ClusterNetworkStatus> {
+    let accept = |conditions: &mut Conditions| {
+        conditions.set(Type::Accepted, true, "Accepted", "");
+        conditions.set(Type::Programmed, true, "Programmed", "");
+        conditions.set(Type::Ready, true, "Ready", "");
+    };
+    let said = || policy.status.as_ref().and_then(|status| status.network.clone());
+    let (told, problem) = match network {
+        Network::Absent => {
+            accept(conditions);
+            return None;
+        }
+        Network::Suspended => {
+            accept(conditions);
+            return said();
+        }
+        Network::Refused(reason, message) => {
+            let is_accepted = reason != "Invalid";
+            let why = if is_accepted { "Accepted" } else { reason };
+            conditions.set(Type::Accepted, is_accepted, why, if is_accepted { "" } else { message.as_str() });
+            conditions.stall(reason, &message);
+            conditions.set(Type::Analyzed, false, reason, "");
+            return said();
+        }
+        Network::Known(told, problem) => (*told, problem),
+    };
+    accept(conditions);
+    let Told { mode, status, standing, sight } = told;
+    let all = format!("{} of {} namespaces", status.programmed, status.namespaces);
+    match problem {
+        Some((reason, message)) => {
+            conditions.stall(reason, &format!("{all} are as rendered; {message}"));
+        }
+        None if mode == NetworkMode::Preview => {
+            let why = "the mode is Preview: status.network.preview tells what Enforce would change";
+            conditions.set(Type::Programmed, false, "Preview", why);
+            conditions.set(Type::Ready, true, "Preview", "");
+        }
+        None => {
+            conditions.set(Type::Programmed, true, "Programmed", format!("{all} are as rendered"));
+        }
+    }
+    conditions_of(&standing, &sight, &status.widened_by, conditions);
+    Some(status)
+}

@@ -1,0 +1,68 @@
+//! What wakes the network part of ClusterSecurityPolicies: there are few of them, so each is woken by anything.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::super::{
+    Networks,
+    network::{Owning as _, owner_of},
+};
+use crate::api::ClusterSecurityPolicy;
+
+/// An object's status is written at most this often for counts alone.
+const HOLD: Duration = Duration::from_secs(10);
+/// Changes that come together are told together.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Wakes all: soon after namespaces came or changed their labels, what is known of addresses changed, or a NetworkPolicy
+/// of theirs did; a while after pods, Services, or NetworkPolicies of others.
+pub(super) async fn follow(
+    networks: Networks,
+    all: watch::Sender<u64>,
+    stopped: CancellationToken,
+) -> anyhow::Result<()> {
+    let (own_tx, mut own) = watch::channel(0_u64);
+    let (other_tx, mut other) = watch::channel(0_u64);
+    networks.listen(move |news| {
+        let is_ours = news.and_then(owner_of).is_none_or(|(kind, _)| kind == ClusterSecurityPolicy::KIND);
+        let told = if is_ours && news.is_none_or(|news| owner_of(news).is_some()) { &own_tx } else { &other_tx };
+        told.send_modify(|count| *count = count.wrapping_add(1));
+    });
+    let (mut labels, mut facts) = (networks.policies.label_changes(), networks.facts.clone());
+    let (mut pods, mut around) = (networks.residents.changes(), networks.surroundings.clone());
+    let mut woken = Instant::now();
+    let mut wake_at: Option<Instant> = None;
+    loop {
+        let at = async {
+            match wake_at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (changed, soon) = tokio::select! {
+            changed = own.changed() => (changed.is_ok(), true),
+            changed = labels.changed() => (changed.is_ok(), true),
+            changed = facts.changed() => (changed.is_ok(), true),
+            changed = other.changed() => (changed.is_ok(), false),
+            changed = pods.changed() => (changed.is_ok(), false),
+            changed = around.changed() => (changed.is_ok(), false),
+            () = at => {
+                (wake_at, woken) = (None, Instant::now());
+                all.send_modify(|count| *count = count.wrapping_add(1));
+                continue;
+            }
+            () = stopped.cancelled() => return Ok(()),
+        };
+        if !changed {
+            stopped.cancelled().await;
+            return Ok(());
+        }
+        let later = if soon { Instant::now() + SETTLE } else { (woken + HOLD).max(Instant::now() + SETTLE) };
+        wake_at = Some(wake_at.map_or(later, |at| at.min(later)));
+    }
+}

@@ -1,0 +1,117 @@
+//! What was last done for each policy, as long as the process runs: by it drift is told from a cluster that changed, and
+//! gauges are sums over all policies.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::runtime::metrics::Metrics;
+
+/// Addresses of the API server.
+pub(super) type Addresses = BTreeSet<(IpAddr, u16)>;
+
+/// What was last done. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Ledger {
+    metrics: Metrics,
+    by_uid: Arc<Mutex<HashMap<String, Entry>>>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// By namespace, what was rendered there ([`super::Part::fingerprint`]).
+    rendered: HashMap<String, u64>,
+    /// Where the API server was, for a policy that names it.
+    api_server: Option<Addresses>,
+    generation: Option<i64>,
+    newly_denied: i64,
+    widened: i64,
+}
+
+impl Ledger {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self { metrics, by_uid: Arc::default() }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.by_uid.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was rendered last for a policy in a namespace.
+    pub(super) fn rendered(&self, uid: &str, namespace: &str) -> Option<u64> {
+        self.entries().get(uid)?.rendered.get(namespace).copied()
+    }
+
+    /// Notes what is rendered; `None`: nothing.
+    pub(super) fn render(&self, uid: &str, namespace: &str, fingerprint: Option<u64>) {
+        let mut entries = self.entries();
+        let rendered = &mut entries.entry(uid.to_owned()).or_default().rendered;
+        match fingerprint {
+            Some(fingerprint) => drop(rendered.insert(namespace.to_owned(), fingerprint)),
+            None => drop(rendered.remove(namespace)),
+        }
+    }
+
+    /// Notes where the API server is for a policy that names it; whether that is news.
+    pub(super) fn has_moved(&self, uid: &str, now: Option<&Addresses>) -> bool {
+        let mut entries = self.entries();
+        let known = &mut entries.entry(uid.to_owned()).or_default().api_server;
+        let moved = known.as_ref().zip(now).is_some_and(|(before, now)| before != now);
+        *known = now.cloned();
+        moved
+    }
+
+    /// Notes the generation of a policy; whether that is news.
+    pub(super) fn is_news(&self, uid: &str, generation: Option<i64>) -> bool {
+        let mut entries = self.entries();
+        let entry = entries.entry(uid.to_owned()).or_default();
+        std::mem::replace(&mut entry.generation, generation) != generation
+    }
+
+    /// Notes counts of a policy.
+    pub(super) fn count(&self, uid: &str, newly_denied: i64, widened: i64) {
+        let mut entries = self.entries();
+        let entry = entries.entry(uid.to_owned()).or_default();
+        self.metrics.network_newly_denied.inc_by(newly_denied.saturating_sub(entry.newly_denied));
+        self.metrics.network_widened.inc_by(widened.saturating_sub(entry.widened));
+        (entry.newly_denied, entry.widened) = (newly_denied, widened);
+    }
+
+    /// Forgets all policies but these.
+    pub(super) fn forget_others(&self, uids: &BTreeSet<String>) {
+        let gone: Vec<String> = self.entries().keys().filter(|uid| !uids.contains(*uid)).cloned().collect();
+        for uid in gone {
+            self.count(&uid, 0, 0);
+            self.entries().remove(&uid);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gauges_are_sums_over_the_policies_that_are_there() {
+        let metrics = Metrics::default();
+        let ledger = Ledger::new(metrics.clone());
+        let now = || (metrics.network_newly_denied.get(), metrics.network_widened.get());
+        ledger.count("a", 3, 1);
+        ledger.count("b", 4, 1);
+        ledger.count("a", 1, 0);
+        assert_eq!(now(), (5, 1));
+        ledger.forget_others(&["a".to_owned()].into());
+        assert_eq!(now(), (1, 0));
+    }
+
+    #[test]
+    fn an_api_server_that_moved_is_news_once() {
+        let ledger = Ledger::new(Metrics::default());
+        let at = |port| -> Addresses { [("192.0.2.1".parse().unwrap(), port)].into() };
+        assert!(!ledger.has_moved("a", Some(&at(1))), "there was no other before");
+        assert!(ledger.has_moved("a", Some(&at(2))) && !ledger.has_moved("a", Some(&at(2))));
+        assert!(!ledger.has_moved("a", None) && !ledger.has_moved("a", Some(&at(3))), "nobody asked meanwhile");
+    }
+}

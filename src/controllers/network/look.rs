@@ -1,0 +1,194 @@
+//! Looking at what a policy would change before it does.
+
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
+
+use kube::ResourceExt as _;
+use rampart_reach::{Change, Index, Policy};
+use tokio::task::block_in_place;
+
+use super::{
+    Networks, Sight,
+    index::Live,
+    part::{Part, is_foreign},
+};
+use crate::{
+    api::{Finding, NetworkPreview},
+    network::{DNS_NAMESPACE, Standing, View, breaks, preview, standing, understood, widened_by},
+};
+
+/// What is asked about a change.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Asked {
+    /// Whether isolation without name resolution is meant.
+    pub(in super::super) allow_no_dns: bool,
+    /// What may widen: any policy of others that opens more, or only those that open to everybody.
+    pub(in super::super) only_open: bool,
+}
+
+/// What was seen of one part.
+#[derive(Debug, Default)]
+pub(in super::super) struct LookedPart {
+    /// What the change would break there.
+    pub(in super::super) breaks: Vec<Finding>,
+    /// Policies of others that allow more, by name.
+    pub(in super::super) widened_by: Vec<String>,
+}
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub(in super::super) struct Looked {
+    /// What would change; `None` where nothing does.
+    pub(in super::super) preview: Option<NetworkPreview>,
+    /// By part.
+    pub(in super::super) parts: Vec<LookedPart>,
+}
+
+impl Networks {
+    /// What the parts of a policy change, what widens them, and what they would break. What `is_drift` says of the
+    /// parts that were programmed before: what changes there is no change of the policy.
+    pub(in super::super) fn look(
+        &self,
+        parts: &[Part],
+        sight: &Sight,
+        asked: Asked,
+        is_drift: impl Fn(&Part) -> bool,
+    ) -> Looked {
+        let index = &sight.population.index;
+        let added: Vec<Vec<Policy>> =
+            parts.iter().map(|part| part.wanted.iter().filter_map(understood).collect()).collect();
+        let stays: Vec<bool> = parts
+            .iter()
+            .zip(&added)
+            .map(|(part, added)| is_drift(part) || part.is_in_force() || is_about_nobody(part, added, index))
+            .collect();
+        let may_be_widened = |part: &Part| !part.selected.is_empty() && part.live.values().any(|it| is_foreign(it));
+        let all_stay = stays.iter().all(|stays| *stays);
+        if all_stay && !parts.iter().any(may_be_widened) {
+            // Policies of the rest of the cluster need not be understood: at rest they take no memory.
+            return Looked { preview: None, parts: parts.iter().map(|_| LookedPart::default()).collect() };
+        }
+        let began = Instant::now();
+        // Threads of their own only for what takes long: each that was needed once keeps memory.
+        let looked = block_in_place(|| self.analyse(parts, (&added, &stays), sight, asked));
+        self.context.metrics.network_analysis_seconds.observe(began.elapsed().as_secs_f64());
+        looked
+    }
+
+    fn analyse(
+        &self,
+        parts: &[Part],
+        (added, stays): (&[Vec<Policy>], &[bool]),
+        sight: &Sight,
+        asked: Asked,
+    ) -> Looked {
+        let index = &sight.population.index;
+        let all = self.index.filter(|_| true);
+        let known = all.iter().filter_map(|live| Some((live.as_ref(), live.understood()?)));
+        let changing: BTreeSet<&str> = parts
+            .iter()
+            .zip(stays)
+            .filter(|(_, stays)| !**stays)
+            .map(|(part, _)| part.owner.namespace.as_str())
+            .collect();
+        let is_leaving = |live: &Live| {
+            parts.first().is_some_and(|part| part.is_own(live))
+                && live.object.metadata.namespace.as_deref().is_some_and(|it| changing.contains(it))
+        };
+        let (removed, kept): (Vec<_>, Vec<_>) = known.partition(|(live, _)| is_leaving(live));
+        let (removed_all, kept_all) = (policies(&removed), policies(&kept));
+        let mut looked = Looked::default();
+        for (part, added) in parts.iter().zip(added) {
+            let widened_by = widening(part, added, (&kept, &kept_all), sight, asked);
+            looked.parts.push(LookedPart { widened_by, breaks: vec![] });
+        }
+        if changing.is_empty() {
+            return looked;
+        }
+        let coming = || parts.iter().zip(added).zip(stays).filter(|(_, stays)| !**stays).map(|(it, _)| it);
+        let added_all: Vec<&Policy> = coming().flat_map(|(_, added)| added).collect();
+        let change = Change::new(index, &kept_all, &removed_all, &added_all);
+        let wanted = coming().flat_map(|(part, _)| &part.wanted);
+        let objects = kept.iter().chain(&removed).map(|(live, _)| &live.object).chain(wanted);
+        let names: Vec<String> =
+            objects.map(|it| format!("{}/{}", it.namespace().unwrap_or_default(), it.name_any())).collect();
+        looked.preview = Some(preview(&change, index, &names));
+        for ((part, stays), seen) in parts.iter().zip(stays).zip(&mut looked.parts) {
+            if !*stays {
+                seen.breaks = breaks(&View {
+                    change: &change,
+                    population: &sight.population,
+                    selected: &part.selected,
+                    around: &sight.around,
+                    facts: &sight.facts,
+                    policy: (&part.owner.namespace, &part.owner.name),
+                    allow_no_dns: asked.allow_no_dns,
+                });
+            }
+        }
+        looked
+    }
+
+    /// How the pods of some parts stand under the policies that are in force; of those parts of which `is_programmed`
+    /// says so, what they want is.
+    pub(in super::super) fn standing(
+        &self,
+        parts: &[Part],
+        sight: &Sight,
+        is_programmed: impl Fn(&Part) -> bool,
+    ) -> Standing {
+        let selected: Vec<usize> = parts.iter().flat_map(|part| part.selected.iter().copied()).collect();
+        if selected.is_empty() {
+            return Standing::default();
+        }
+        let others = |part: &Part, programmed: bool| -> Vec<Arc<Live>> {
+            part.live.values().filter(|live| !(programmed && part.is_own(live))).cloned().collect()
+        };
+        let mut policies: Vec<Policy> = vec![];
+        for part in parts {
+            let programmed = is_programmed(part);
+            policies.extend(others(part, programmed).iter().filter_map(|live| understood(&live.object)));
+            policies.extend(part.wanted.iter().filter(|_| programmed).filter_map(understood));
+        }
+        if !parts.iter().any(|part| part.owner.namespace == DNS_NAMESPACE) {
+            let of_servers = self.index.in_namespace(DNS_NAMESPACE);
+            policies.extend(of_servers.values().filter_map(|live| understood(&live.object)));
+        }
+        standing(&sight.population, &sight.facts, &selected, &policies.iter().collect::<Vec<_>>())
+    }
+}
+
+/// Whether neither what shall be nor what there is of a part is about any pod.
+fn is_about_nobody(part: &Part, added: &[Policy], index: &Index) -> bool {
+    let own = part.live.values().filter(|live| part.is_own(live)).filter_map(|live| live.understood());
+    added.iter().chain(own).all(|policy| index.selected(&part.owner.namespace, &policy.pods).is_empty())
+}
+
+/// Policies of others that allow pods of a part more than it does.
+fn widening(
+    part: &Part,
+    added: &[Policy],
+    (kept, kept_all): (&[(&Live, &Policy)], &[&Policy]),
+    sight: &Sight,
+    asked: Asked,
+) -> Vec<String> {
+    let is_here = |live: &Live| live.object.metadata.namespace.as_ref() == Some(&part.owner.namespace);
+    let is_open = |policy: &Policy| {
+        let open = |rules: &Option<Vec<rampart_reach::Rule>>| rules.iter().flatten().any(|rule| rule.peers.is_none());
+        open(&policy.ingress) || open(&policy.egress)
+    };
+    let foreign: Vec<(&Live, &Policy)> = kept
+        .iter()
+        .filter(|(live, policy)| is_here(live) && is_foreign(live) && (!asked.only_open || is_open(policy)))
+        .copied()
+        .collect();
+    if foreign.is_empty() || part.selected.is_empty() {
+        return vec![];
+    }
+    let ours: Vec<&Policy> = added.iter().collect();
+    let found = widened_by(&sight.population.index, &ours, kept_all, &policies(&foreign), &part.selected);
+    found.into_iter().filter_map(|place| Some(foreign.get(place)?.0.object.name_any())).collect()
+}
+
+fn policies<'p>(known: &[(&Live, &'p Policy)]) -> Vec<&'p Policy> {
+    known.iter().map(|(_, policy)| *policy).collect()
+}

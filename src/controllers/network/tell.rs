@@ -1,0 +1,154 @@
+//! Telling people: conditions and events.
+
+use std::fmt::Debug;
+
+use kube::Resource;
+
+use super::{Networks, Sight};
+use crate::{
+    api::{
+        Finding, NetworkPreview,
+        condition::{self, Conditions, Type},
+    },
+    cluster::events::Reason,
+    network::{Answered, Standing},
+};
+
+const POLICY_WIDENED: Reason = Reason::warning("PolicyWidened");
+const PREVIEW_COMPUTED: Reason = Reason::normal("PreviewComputed");
+const NAMED_PORT_AMBIGUOUS: Reason = Reason::warning("NamedPortAmbiguous");
+const ENFORCE_REFUSED: &str = "EnforceRefused";
+
+/// What status said before.
+#[derive(Default)]
+pub(in super::super) struct Before<'b> {
+    /// Conditions.
+    pub(in super::super) conditions: &'b [k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
+    /// Whether they were about the spec as it is now.
+    pub(in super::super) is_current: bool,
+    /// Whether there was a preview.
+    pub(in super::super) had_preview: bool,
+    /// Findings.
+    pub(in super::super) findings: &'b [Finding],
+    /// Policies of others that allow more.
+    pub(in super::super) widened_by: &'b [String],
+}
+
+impl Before<'_> {
+    /// Whether this very spec was programmed: what is otherwise now was changed by others, or by the cluster.
+    pub(in super::super) fn was_programmed(&self) -> bool {
+        self.is_current && condition::is_true(self.conditions, Type::Programmed)
+    }
+
+    fn was_refused(&self) -> bool {
+        self.conditions.iter().any(|it| it.type_ == Type::Programmed.as_str() && it.reason == ENFORCE_REFUSED)
+    }
+}
+
+impl Networks {
+    /// Events about what is new, and gauges.
+    pub(in super::super) async fn tell<K: Resource<DynamicType = ()> + Debug>(
+        &self,
+        policy: &K,
+        before: &Before<'_>,
+        preview: Option<&NetworkPreview>,
+        (findings, widened_by): (&[Finding], &[String]),
+    ) {
+        let events = &self.context.events;
+        let new: Vec<&str> =
+            widened_by.iter().filter(|it| !before.widened_by.contains(it)).map(String::as_str).collect();
+        if !new.is_empty() {
+            let note =
+                format!("NetworkPolicies of others allow pods of this policy more than it does: {}", new.join(", "));
+            events.publish(policy, POLICY_WIDENED, &note).await;
+        }
+        if let Some(NetworkPreview { newly_denied, newly_allowed, .. }) = preview
+            && !(before.is_current && before.had_preview)
+        {
+            let note =
+                format!("it would newly deny {newly_denied} pairs that can talk, and newly allow {newly_allowed}");
+            events.publish(policy, PREVIEW_COMPUTED, &note).await;
+        }
+        let was_found = |found: &Finding| before.findings.iter().any(|it| it.id == found.id);
+        for found in findings.iter().filter(|it| it.id.starts_with(NAMED_PORT_AMBIGUOUS.name) && !was_found(it)) {
+            events.publish(policy, NAMED_PORT_AMBIGUOUS, &found.message).await;
+        }
+        let widened = i64::from(!widened_by.is_empty());
+        let uid = policy.meta().uid.as_deref().unwrap_or_default();
+        self.ledger.count(uid, preview.map_or(0, |it| it.newly_denied), widened);
+    }
+
+    /// Why Enforce is refused, if it would break something that was not acknowledged; with an event when that is new.
+    pub(in super::super) async fn refusal<K: Resource<DynamicType = ()> + Debug>(
+        &self,
+        policy: &K,
+        before: &Before<'_>,
+        open: &[&str],
+    ) -> Option<(&'static str, String)> {
+        if open.is_empty() {
+            return None;
+        }
+        let message = refusal(open);
+        if !before.was_refused() {
+            self.context.events.publish(policy, Reason::warning(ENFORCE_REFUSED), &message).await;
+        }
+        Some((ENFORCE_REFUSED, message))
+    }
+}
+
+/// Those of some findings that were not acknowledged, by id.
+pub(in super::super) fn unacknowledged<'f>(breaks: &'f [Finding], acknowledged: &[String]) -> Vec<&'f str> {
+    let ids = breaks.iter().map(|found| found.id.as_str());
+    ids.filter(|id| !acknowledged.iter().any(|it| it == id)).collect()
+}
+
+fn refusal(open: &[&str]) -> String {
+    let named = open.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+    let more = open.len().checked_sub(5).filter(|more| *more > 0).map(|more| format!(" and {more} more"));
+    format!(
+        "it would break {named}{}, told in status.network.findings: allow what they need, or list their ids in \
+         spec.network.acknowledge",
+        more.unwrap_or_default()
+    )
+}
+
+/// Sets the conditions that tell how pods stand, and who may widen what is asked.
+pub(in super::super) fn conditions_of(
+    standing: &Standing,
+    sight: &Sight,
+    widened_by: &[String],
+    conditions: &mut Conditions,
+) {
+    conditions.set(Type::Analyzed, true, "Analyzed", "");
+    if !widened_by.is_empty() {
+        let message = format!("NetworkPolicies of others allow more: {}", widened_by.join(", "));
+        conditions.set(Type::WidenedByOthers, true, "ForeignPolicies", message);
+    }
+    answered(conditions, Type::DnsReachable, standing.dns, "can't resolve names", "entity: DNS");
+    answered(
+        conditions,
+        Type::ApiServerReachable,
+        standing.api_server,
+        "can't reach the API server",
+        "entity: APIServer",
+    );
+    match sight.around.enforcer().or(sight.population.enforcer) {
+        Some(name) => conditions.set(Type::EnforcerDetected, true, "Found", format!("{name} is there")),
+        None => conditions.set(
+            Type::EnforcerDetected,
+            false,
+            "NoneFound",
+            "no network plug-in that is known to enforce NetworkPolicies was found: they may be without effect",
+        ),
+    };
+}
+
+fn answered(conditions: &mut Conditions, kind: Type, of: Option<Answered>, problem: &str, peer: &str) {
+    let Some(Answered { asking, cut_off }) = of.filter(|it| it.asking > 0) else { return };
+    if cut_off == 0 {
+        conditions.set(kind, true, "Allowed", "");
+        return;
+    }
+    let message = format!("{cut_off} of {asking} pods {problem}: allow egress to `{peer}`");
+    conditions.set(kind, false, "Denied", message);
+}
