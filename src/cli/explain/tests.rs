@@ -168,7 +168,7 @@ fn the_least_isolation_of_many_namespaces_is_pending_in_each() {
         "metadata": {"name": "least", "uid": "least"}, "spec": {"namespaceSelector": {}, "network": {
             "mode": "Preview", "podSelector": {}, "isolate": ["Ingress"],
             "ingress": [{"name": "own", "peers": [{"entity": "SameNamespace"}], "anyPort": true}]}}});
-    let known = Known { cluster_policies: of(&[wide.clone()]), ..shop() };
+    let known = Known { cluster_policies: of(std::slice::from_ref(&wide)), ..shop() };
     let told = explained("pod/db-7d9f-0", &pod("shop", "db", 0), &known);
     let pending = told.pending.unwrap();
     let least = pending.iter().find(|it| it.kind == "ClusterSecurityPolicy").unwrap();
