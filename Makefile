@@ -4,7 +4,7 @@ CARGO ?= cargo
 DEMO_EXIT ?=
 export DEMO_EXIT
 
-.PHONY: demo test test-judges test-oldest bench mutants fuzz lint generate
+.PHONY: demo test test-judges test-node test-oldest bench mutants fuzz lint generate
 
 ## Rampart's main job on a real control plane, step by step. DEMO_EXIT=1 ends it by itself.
 demo:
@@ -14,13 +14,18 @@ demo:
 ## Every test that needs no root.
 test:
 	$(CARGO) test --workspace
-	@echo "skipped: none of the tests; make test-judges (judges from PyPI), make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
+	@echo "skipped: none of the tests; make test-judges (judges from PyPI), make test-node (a real node with Calico: root), make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
 
 ## Judges that need more than Rust and Go: Python, and packages from PyPI.
 test-judges:
 	$(CARGO) build --quiet --workspace
 	e2e/judges/junit/run target/debug/rampart
 	e2e/judges/reach/run target/debug/rampart
+
+## Network intent on a real node, where Calico enforces: every dial against what `rampart reach` says. Needs root, and
+## Debian packages that it names if they are missing.
+test-node:
+	$(CARGO) test -p rampart-e2e --test node
 
 ## The tests of the real control plane, on the oldest Kubernetes that Rampart supports.
 test-oldest:
@@ -53,6 +58,8 @@ fuzz:
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@# What `cargo test` leaves out, --all-targets does too.
+	$(CARGO) clippy -p rampart-e2e --test node -- -D warnings
 	$(CARGO) doc --workspace --no-deps --quiet
 	$(CARGO) deny check --hide-inclusion-graph bans licenses sources
 	$(CARGO) run --quiet --bin rampart -- generate . --check

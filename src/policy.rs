@@ -31,6 +31,19 @@ pub enum Refused {
     NotPermitted(String),
 }
 
+/// The intent of another policy, with its namespace and name, where an intent accepts it: while it is enforced.
+#[must_use]
+pub fn accepted(intent: &Intent, other: &SecurityPolicy) -> Option<(String, String, Intent)> {
+    let (namespace, name) = (other.metadata.namespace.clone()?, other.metadata.name.clone()?);
+    let key = (namespace, name);
+    let enforces = other.spec.network.as_ref().is_some_and(|it| it.mode == NetworkMode::Enforce);
+    if !intent.accept_from.contains(&key) || !enforces || other.spec.suspend == Some(true) {
+        return None;
+    }
+    let theirs = self::intent(other, &key.0).ok().flatten()?;
+    Some((key.0, key.1, theirs))
+}
+
 /// The network intent to render in a namespace, if any; hardening is checked along, so that one answer covers the
 /// spec.
 ///

@@ -18,6 +18,8 @@ pub const DEFAULT_KUBERNETES: &str = "1.37.1";
 /// The oldest Kubernetes version that Rampart supports.
 pub const OLDEST_KUBERNETES: &str = "1.35.4";
 
+const STRIPPED: &str = "-s -w";
+
 /// How often a build that is not watched on a terminal says how far it is.
 const REPORT_EVERY: Duration = Duration::from_secs(20);
 
@@ -36,6 +38,21 @@ pub struct Binaries {
     pub kwok: PathBuf,
 }
 
+/// Paths of the built programs of a real node.
+#[derive(Debug, Clone)]
+pub struct NodeBinaries {
+    /// kubelet.
+    pub kubelet: PathBuf,
+    /// kube-proxy.
+    pub proxy: PathBuf,
+    /// Calico's agent, which enforces NetworkPolicies.
+    pub felix: PathBuf,
+    /// Calico's CNI plugin.
+    pub calico: PathBuf,
+    /// What runs in pods.
+    pub agent: PathBuf,
+}
+
 /// One program to build: where its module is, and how long it took cold on two cores.
 struct Program {
     name: &'static str,
@@ -48,34 +65,41 @@ struct Program {
     cold: Duration,
 }
 
-fn programs(kubernetes: &str) -> Vec<Program> {
-    let minor = kubernetes.split('.').nth(1).unwrap_or_default();
-    let version = "-X k8s.io/component-base/version";
-    let stamped = format!("-s -w {version}.gitVersion=v{kubernetes} {version}.gitMajor=1 {version}.gitMinor={minor}");
-    let own_main = |name, module: PathBuf, ldflags: &str, seconds| Program {
-        name,
-        package: format!("./cmd/{name}"),
-        main: Some(Path::new(module.iter().next().unwrap_or_default()).join("cmd").join(name).join("main.go")),
-        module,
-        ldflags: ldflags.to_owned(),
-        cold: Duration::from_secs(seconds),
+/// What a set of programs is called, and the programs.
+struct Set {
+    title: String,
+    programs: Vec<Program>,
+}
+
+fn control_plane(kubernetes: &str) -> Set {
+    let of_kubernetes = |name, seconds| Program::of_kubernetes(kubernetes, name, seconds);
+    let kwok = Program {
+        name: "kwok",
+        package: "sigs.k8s.io/kwok/cmd/kwok".into(),
+        main: None,
+        module: "kwok".into(),
+        ldflags: STRIPPED.into(),
+        cold: Duration::from_secs(80),
     };
-    let of_kubernetes =
-        |name, seconds| own_main(name, Path::new("kubernetes").join(format!("v{kubernetes}")), &stamped, seconds);
-    vec![
-        own_main("etcd", "etcd".into(), "-s -w", 85),
+    let programs = vec![
+        Program::of_own("etcd", "etcd".into(), STRIPPED, 85),
         of_kubernetes("kube-apiserver", 370),
         of_kubernetes("kube-controller-manager", 210),
         of_kubernetes("kube-scheduler", 25),
-        Program {
-            name: "kwok",
-            package: "sigs.k8s.io/kwok/cmd/kwok".into(),
-            main: None,
-            module: "kwok".into(),
-            ldflags: "-s -w".into(),
-            cold: Duration::from_secs(80),
-        },
-    ]
+        kwok,
+    ];
+    Set { title: format!("control plane of Kubernetes {kubernetes}"), programs }
+}
+
+fn node(kubernetes: &str) -> Set {
+    let programs = vec![
+        Program::of_kubernetes(kubernetes, "kubelet", 35),
+        Program::of_kubernetes(kubernetes, "kube-proxy", 15),
+        Program::of_own("felix", "calico".into(), STRIPPED, 240),
+        Program::of_own("calico", "calico".into(), STRIPPED, 20),
+        Program::of_own("agent", "agent".into(), STRIPPED, 10),
+    ];
+    Set { title: format!("node of Kubernetes {kubernetes}, with Calico"), programs }
 }
 
 /// The programs of the given Kubernetes version, built now if the cache has not got them.
@@ -84,38 +108,61 @@ fn programs(kubernetes: &str) -> Vec<Program> {
 /// When Go is missing, the version has no module below `e2e/controlplane/kubernetes`, or a build
 /// fails; the text holds the end of Go's own output.
 pub fn ensure(kubernetes: &str) -> Result<Binaries> {
+    let [etcd, apiserver, controller_manager, scheduler, kwok] = built(&control_plane(kubernetes))?;
+    Ok(Binaries { etcd, apiserver, controller_manager, scheduler, kwok })
+}
+
+/// The programs of a real node, likewise.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_node(kubernetes: &str) -> Result<NodeBinaries> {
+    let [kubelet, proxy, felix, calico, agent] = built(&node(kubernetes))?;
+    Ok(NodeBinaries { kubelet, proxy, felix, calico, agent })
+}
+
+fn built<const N: usize>(set: &Set) -> Result<[PathBuf; N]> {
     let cache = cache_dir()?;
     fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
-    let programs = programs(kubernetes);
-    let paths = programs.iter().map(|program| program.cached(&cache)).collect::<Result<Vec<_>>>()?;
-
+    let paths = set.programs.iter().map(|program| program.cached(&cache)).collect::<Result<Vec<_>>>()?;
     if paths.iter().any(|path| !path.exists()) {
         // One build at a time on a machine; whoever waited finds the work done.
         let lock = File::create(cache.join("lock"))?;
         lock.lock()?;
-        build_missing(kubernetes, &programs, &paths)?;
+        build_missing(set, &paths)?;
     }
-    let [etcd, apiserver, controller_manager, scheduler, kwok] =
-        paths.try_into().map_err(|_| anyhow::anyhow!("the list of programs and the fields of Binaries differ"))?;
-    Ok(Binaries { etcd, apiserver, controller_manager, scheduler, kwok })
+    paths.try_into().map_err(|_| anyhow::anyhow!("the list of programs and the fields of their paths differ"))
 }
 
-fn build_missing(kubernetes: &str, programs: &[Program], paths: &[PathBuf]) -> Result<()> {
-    let missing: Vec<_> = programs.iter().zip(paths).filter(|(_, path)| !path.exists()).collect();
+/// A file of the module that holds Calico, such as its CRDs.
+///
+/// # Errors
+/// When Go can't get the module, or the file can't be read.
+pub fn calico_file(name: &str) -> Result<String> {
+    let module = sources_dir().join("calico");
+    let mut download = Program::go(&module);
+    download.args(["mod", "download", "-json", "github.com/projectcalico/calico"]);
+    let told = download.output().context("running `go`: Go 1.26 or newer must be installed")?;
+    if !told.status.success() {
+        bail!("go mod download of Calico: {}", tail(&String::from_utf8_lossy(&told.stderr)));
+    }
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout)?;
+    let dir = told["Dir"].as_str().context("go mod download told no directory")?;
+    let path = Path::new(dir).join(name);
+    fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+}
+
+fn build_missing(set: &Set, paths: &[PathBuf]) -> Result<()> {
+    let missing: Vec<_> = set.programs.iter().zip(paths).filter(|(_, path)| !path.exists()).collect();
     let mut left: Duration = missing.iter().map(|(program, _)| program.cold).sum();
     let began = Instant::now();
     for (nth, (program, path)) in missing.iter().enumerate() {
-        let title = format!(
-            "control plane of Kubernetes {kubernetes}, built once: {} ({} of {})",
-            program.name,
-            nth + 1,
-            missing.len()
-        );
+        let title = format!("{}, built once: {} ({} of {})", set.title, program.name, nth + 1, missing.len());
         program.build(path, &Progress::new(title, program.cold, left))?;
         left = left.saturating_sub(program.cold);
     }
     if !missing.is_empty() {
-        eprintln!("control plane built in {} s", began.elapsed().as_secs());
+        eprintln!("{} built in {} s", set.title, began.elapsed().as_secs());
     }
     Ok(())
 }
@@ -137,6 +184,21 @@ fn sources_dir() -> PathBuf {
 }
 
 impl Program {
+    /// One whose main is below `e2e/controlplane`.
+    fn of_own(name: &'static str, module: PathBuf, ldflags: &str, seconds: u64) -> Self {
+        let main = Path::new(module.iter().next().unwrap_or_default()).join("cmd").join(name).join("main.go");
+        let cold = Duration::from_secs(seconds);
+        Self { name, package: format!("./cmd/{name}"), main: Some(main), module, ldflags: ldflags.to_owned(), cold }
+    }
+
+    fn of_kubernetes(kubernetes: &str, name: &'static str, seconds: u64) -> Self {
+        let minor = kubernetes.split('.').nth(1).unwrap_or_default();
+        let version = "-X k8s.io/component-base/version";
+        let stamped =
+            format!("{STRIPPED} {version}.gitVersion=v{kubernetes} {version}.gitMajor=1 {version}.gitMinor={minor}");
+        Self::of_own(name, Path::new("kubernetes").join(format!("v{kubernetes}")), &stamped, seconds)
+    }
+
     fn module_file(&self, name: &str) -> PathBuf {
         sources_dir().join(&self.module).join(name)
     }

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::Read as _,
+    net::Ipv4Addr,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -36,12 +37,14 @@ pub struct Options {
     pub controllers: bool,
     /// A directory of admission policies that the API server loads at its start (KEP-5793, from 1.37).
     pub static_admission: Option<PathBuf>,
+    /// Address of this machine as a real node: the API server listens there, and no nodes are simulated.
+    pub node: Option<Ipv4Addr>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let kubernetes = std::env::var("RAMPART_E2E_KUBERNETES").unwrap_or_else(|_| DEFAULT_KUBERNETES.into());
-        Self { kubernetes, controllers: true, static_admission: None }
+        Self { kubernetes, controllers: true, static_admission: None, node: None }
     }
 }
 
@@ -83,19 +86,23 @@ impl ControlPlane {
         let ports = [Port::claim()?, Port::claim()?, Port::claim()?];
         let [etcd, peer, api] = [ports[0].number(), ports[1].number(), ports[2].number()];
         let authority = Authority::create(&dir)?;
-        authority.serving()?;
+        authority.serving(options.node)?;
         authority.service_accounts()?;
         authority.client("front-proxy", "front-proxy-client", None)?;
         let admin = authority.client("admin", "rampart-e2e", Some("system:masters"))?;
-        let server = format!("https://127.0.0.1:{api}");
+        let address = options.node.unwrap_or(Ipv4Addr::LOCALHOST);
+        let server = format!("https://{address}:{api}");
         let client = client_for(&kubeconfig(&server, &authority.ca_pem, &certificate_user(&admin))).await?;
 
         let mut plane = Self { dir, children: vec![], _ports: ports, server, authority, admin, client };
         plane.start_etcd(&binaries, etcd, peer)?;
-        plane.start_apiserver(&binaries, etcd, api, options.static_admission.as_deref())?;
+        plane.start_apiserver(&binaries, etcd, (address, api), options)?;
         plane.wait_ready().await?;
         if options.controllers {
-            plane.start_controllers(&binaries)?;
+            plane.start_controllers(&binaries, options.node.is_some())?;
+        }
+        if options.controllers && options.node.is_none() {
+            plane.simulate_nodes(&binaries)?;
             plane.create_nodes().await?;
         }
         Ok(plane)
@@ -142,6 +149,15 @@ impl ControlPlane {
         self.write_kubeconfig(name, server, &json!({"token": token}))
     }
 
+    /// Writes a kubeconfig that authenticates as somebody with a certificate, and tells where.
+    ///
+    /// # Errors
+    /// When a key can't be made or a file can't be written.
+    pub fn certificate_kubeconfig(&self, name: &str, user: &str, group: Option<&str>) -> Result<PathBuf> {
+        let certificate = self.authority.client(name, user, group)?;
+        self.write_kubeconfig(name, &self.server, &certificate_user(&certificate))
+    }
+
     /// Every write that reached the API server.
     #[must_use]
     pub fn audit(&self) -> AuditLog {
@@ -170,14 +186,20 @@ impl ControlPlane {
         self.spawn("etcd", command)
     }
 
-    fn start_apiserver(&mut self, binaries: &Binaries, etcd: u16, port: u16, admission: Option<&Path>) -> Result<()> {
+    fn start_apiserver(
+        &mut self,
+        binaries: &Binaries,
+        etcd: u16,
+        (address, port): (Ipv4Addr, u16),
+        options: &Options,
+    ) -> Result<()> {
         let policy = self.dir.join("audit-policy.json");
         fs::write(&policy, AUDIT_POLICY)?;
         let file = |name: &str| self.dir.join(name).display().to_string();
         let mut command = Command::new(&binaries.apiserver);
         command
             .arg(format!("--etcd-servers=http://127.0.0.1:{etcd}"))
-            .args(["--bind-address=127.0.0.1", &format!("--secure-port={port}")])
+            .args([format!("--bind-address={address}"), format!("--secure-port={port}")])
             .arg(format!("--tls-cert-file={}", file("apiserver.crt")))
             .arg(format!("--tls-private-key-file={}", file("apiserver.key")))
             .arg(format!("--client-ca-file={}", file("ca.crt")))
@@ -193,7 +215,15 @@ impl ControlPlane {
             .arg(format!("--proxy-client-key-file={}", file("front-proxy.key")))
             .arg(format!("--audit-policy-file={}", policy.display()))
             .arg(format!("--audit-log-path={}", file("audit.log")));
-        if let Some(dir) = admission {
+        if options.node.is_some() {
+            self.authority.client("kubelet-client", "rampart-e2e-kubelet-client", Some("system:masters"))?;
+            command
+                .arg(format!("--advertise-address={address}"))
+                .arg("--kubelet-preferred-address-types=InternalIP")
+                .arg(format!("--kubelet-client-certificate={}", file("kubelet-client.crt")))
+                .arg(format!("--kubelet-client-key={}", file("kubelet-client.key")));
+        }
+        if let Some(dir) = &options.static_admission {
             let plugin = json!({
                 "apiVersion": "apiserver.config.k8s.io/v1", "kind": "ValidatingAdmissionPolicyConfiguration",
                 "staticManifestsDir": dir,
@@ -209,7 +239,7 @@ impl ControlPlane {
         self.spawn("kube-apiserver", command)
     }
 
-    fn start_controllers(&mut self, binaries: &Binaries) -> Result<()> {
+    fn start_controllers(&mut self, binaries: &Binaries, has_real_node: bool) -> Result<()> {
         let ca = self.dir.join("ca.crt").display().to_string();
         let key = |name: &str| self.dir.join(name).display().to_string();
 
@@ -222,16 +252,20 @@ impl ControlPlane {
             .arg("--use-service-account-credentials=true")
             .arg(format!("--cluster-signing-cert-file={ca}"))
             .arg(format!("--cluster-signing-key-file={}", key("ca.key")))
-            .args(["--concurrent-job-syncs=5", "--secure-port=0"])
+            .args(["--concurrent-job-syncs=5", "--secure-port=0"]);
+        if !has_real_node {
             // The simulated nodes send no heartbeats, so that a cluster at rest writes nothing.
-            .arg("--controllers=*,-node-lifecycle-controller");
+            command.arg("--controllers=*,-node-lifecycle-controller");
+        }
         self.spawn("kube-controller-manager", command)?;
 
         let config = self.component_kubeconfig("kube-scheduler")?;
         let mut command = Command::new(&binaries.scheduler);
         command.args(component_flags(&config)).arg("--secure-port=0");
-        self.spawn("kube-scheduler", command)?;
+        self.spawn("kube-scheduler", command)
+    }
 
+    fn simulate_nodes(&mut self, binaries: &Binaries) -> Result<()> {
         let config = self.admin_kubeconfig()?;
         let stages = self.dir.join("stages.yaml");
         fs::write(&stages, STAGES)?;
@@ -245,8 +279,7 @@ impl ControlPlane {
     }
 
     fn component_kubeconfig(&self, name: &str) -> Result<PathBuf> {
-        let certificate = self.authority.client(name, &format!("system:{name}"), None)?;
-        self.write_kubeconfig(name, &self.server, &certificate_user(&certificate))
+        self.certificate_kubeconfig(name, &format!("system:{name}"), None)
     }
 
     /// Makes the simulated nodes; to make them again is what a restart of machines looks like to the API.

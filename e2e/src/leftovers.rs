@@ -10,6 +10,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::node::remains;
+
 /// Where all instances of this user keep their state.
 #[must_use]
 pub fn root() -> PathBuf {
@@ -18,13 +20,13 @@ pub fn root() -> PathBuf {
 
 /// A process, by its pid and the moment it started: pids are used again, the pair is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
+pub(crate) struct Identity {
     pid: i32,
     started: u64,
 }
 
 impl Identity {
-    fn of(pid: i32) -> Option<Self> {
+    pub(crate) fn of(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The command name is in parentheses and may hold anything; field 22 is the start time.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
@@ -39,8 +41,14 @@ impl Identity {
         Some(Self { pid: words.next()?.parse().ok()?, started: words.next()?.parse().ok()? })
     }
 
-    fn alive(self) -> bool {
+    pub(crate) fn alive(self) -> bool {
         Self::of(self.pid) == Some(self)
+    }
+
+    pub(crate) fn kill(self) {
+        if let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.alive()) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 }
 
@@ -70,15 +78,17 @@ pub fn record(dir: &Path, role: &str, pid: i32) -> Result<()> {
     Ok(())
 }
 
-/// Kills the children that an instance recorded, and removes its directory.
+/// Kills the children that an instance recorded, clears the kernel of its node if it has one, and removes its
+/// directory.
 pub fn remove(dir: &Path) {
     let pids = fs::read_to_string(dir.join("pids")).unwrap_or_default();
-    for identity in pids.lines().filter_map(Identity::parse).filter(|identity| identity.alive()) {
-        if let Some(pid) = Pid::from_raw(identity.pid) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
+    let recorded: Vec<Identity> = pids.lines().filter_map(Identity::parse).collect();
+    for process in &recorded {
+        process.kill();
     }
-    let _ = fs::remove_dir_all(dir);
+    if remains::clear(dir, &recorded) {
+        let _ = fs::remove_dir_all(dir);
+    }
 }
 
 /// Clears every instance whose owner is gone.

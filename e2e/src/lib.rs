@@ -5,6 +5,7 @@
 //! - [`binaries`] builds the programs once, into a cache outside the repository;
 //! - [`control_plane`] starts and stops instances on free ports; [`leftovers`] clears what a killed
 //!   harness left behind;
+//! - [`node`] is a real node beside it, with Calico, where this is root;
 //! - [`operator`] runs Rampart as a process beside it, as its own service account;
 //! - [`proxy`] sits between the two and injects faults; [`audit`] counts what was written;
 //! - [`null_webhook`] admits whatever it is asked, and [`cores`] pins processes: figures need both;
@@ -17,6 +18,7 @@ pub mod cores;
 pub mod fixtures;
 pub mod judges;
 pub mod leftovers;
+pub mod node;
 pub mod null_webhook;
 pub mod operator;
 pub mod pki;
@@ -28,6 +30,7 @@ pub mod table;
 pub mod wait;
 
 pub use control_plane::{ControlPlane, Options};
+pub use node::Node;
 pub use operator::Operator;
 
 /// Seed of random tests: `RAMPART_SEED`, or a new one. It is printed, so that a failure can be repeated.

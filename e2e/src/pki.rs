@@ -60,18 +60,19 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(ca, key), dir: dir.to_owned(), ca_pem })
     }
 
-    /// Issues the API server's serving certificate as `apiserver.crt` and `apiserver.key`.
+    /// Issues the API server's serving certificate as `apiserver.crt` and `apiserver.key`, also for the address
+    /// of a real node.
     ///
     /// # Errors
     /// When a key can't be made or a file can't be written.
-    pub fn serving(&self) -> Result<()> {
+    pub fn serving(&self, node: Option<Ipv4Addr>) -> Result<()> {
         let mut params = params("kube-apiserver", None);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         for name in ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"] {
             params.subject_alt_names.push(SanType::DnsName(name.try_into()?));
         }
-        params.subject_alt_names.push(SanType::IpAddress(Ipv4Addr::LOCALHOST.into()));
-        params.subject_alt_names.push(SanType::IpAddress(FIRST_SERVICE_IP));
+        let addresses = [Ipv4Addr::LOCALHOST.into(), FIRST_SERVICE_IP].into_iter().chain(node.map(IpAddr::from));
+        params.subject_alt_names.extend(addresses.map(SanType::IpAddress));
         self.issue("apiserver", &params).map(drop)
     }
 

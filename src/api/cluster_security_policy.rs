@@ -43,6 +43,7 @@ pub struct ClusterSecurityPolicySpec {
     /// The namespaces, by their labels; `{}` selects all. System namespaces (kube-system, kube-public,
     /// kube-node-lease, rampart-system, rampart-keys) are left out unless includeSystemNamespaces names
     /// them.
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub namespace_selector: LabelSelector,
     /// System namespaces that are left in where they are selected. There the admission policy alone
     /// refuses: asking a webhook could keep a cluster from starting. Rampart's own can't be named.

@@ -27,6 +27,7 @@ pub struct Network {
     #[serde(default)]
     pub mode: NetworkMode,
     /// The pods that this intent is about; `{}` selects every pod of the namespace.
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub pod_selector: LabelSelector,
     /// Directions that become deny by default for these pods.
     #[schemars(length(min = 1, max = 2))]
@@ -91,6 +92,7 @@ pub struct ClusterNetwork {
     #[serde(default)]
     pub mode: NetworkMode,
     /// The pods of each namespace that this is about; `{}` selects all.
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub pod_selector: LabelSelector,
     /// Directions that become deny by default for these pods.
     #[schemars(length(min = 1, max = 2))]

@@ -46,6 +46,7 @@ pub struct PolicyExceptionSpec {
     pub images: Vec<String>,
     /// Narrows it to pods with these labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub pod_selector: Option<LabelSelector>,
     /// Narrows it to containers of these names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

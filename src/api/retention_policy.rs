@@ -90,6 +90,7 @@ pub struct ResourceTarget {
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// Which objects; `{}` selects all of the kind.
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub selector: LabelSelector,
     /// What an object's age is counted from. An object whose time can't be read is kept.
     #[serde(default)]

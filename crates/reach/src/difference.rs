@@ -117,8 +117,8 @@ impl<'i> Change<'i> {
     #[must_use]
     pub fn of_end(&self, end: usize, direction: Direction) -> [Vec<Reach>; 2] {
         let [before, now] = self.both_times(end, direction);
-        let counted = FixedBitSet::new();
-        [without(&before, &now, &counted), without(&now, &before, &counted)]
+        let none = FixedBitSet::new();
+        [without(&before, &now, &none), without(&now, &before, &none)]
     }
 
     fn both_times(&self, end: usize, direction: Direction) -> [Vec<Reach>; 2] {
@@ -135,8 +135,7 @@ impl<'i> Change<'i> {
         for (ends, direction, counted) in [(ingress, Direction::Ingress, &none), (egress, Direction::Egress, ingress)] {
             for end in ends.ones() {
                 let [before, now] = self.both_times(end, direction);
-                let lost = without(&before, &now, counted);
-                let gained = without(&now, &before, counted);
+                let (lost, gained) = (without(&before, &now, counted), without(&now, &before, counted));
                 both.add(&mut difference.newly_denied, (end, direction), &lost);
                 both.add(&mut difference.newly_allowed, (end, direction), &gained);
                 let (mut same, changed) = (both.others(&before), both.others(lost.iter().chain(&gained)));

@@ -10,6 +10,20 @@ use crate::{Env, Tests};
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("crd_rules::bad_specs_are_refused_with_the_field_and_the_reason", bad_specs_are_refused);
     tests.add("crd_rules::what_is_immutable_stays", what_is_immutable_stays);
+    tests.add("crd_rules::a_selector_is_replaced_as_a_whole", a_selector_is_replaced_as_a_whole);
+}
+
+/// As in Kubernetes' own kinds: field by field, `{}` would become null, and two managers would mix what they select.
+async fn a_selector_is_replaced_as_a_whole(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    for selector in [json!({"matchLabels": {"a": "x"}}), json!({"matchLabels": {"b": "y"}}), json!({})] {
+        let mut policy = with(stories::sample_policy(), "/metadata/namespace", json!(namespace));
+        policy["spec"]["network"]["podSelector"] = selector.clone();
+        let applied = fixtures::apply(&client, &policy).await?;
+        let live = &applied.data["spec"]["network"]["podSelector"];
+        ensure!(*live == selector, "{selector} was applied, and it is {live}");
+    }
+    Ok(())
 }
 
 /// An object with one field changed; `Null` removes it.

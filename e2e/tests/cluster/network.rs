@@ -1,6 +1,6 @@
 //! SecurityPolicy, network: rendered, kept, pruned.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{
     Api, Client, ResourceExt as _,
@@ -17,6 +17,7 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("network::a_foreign_object_is_never_overwritten", a_foreign_object_is_never_overwritten);
     tests.add("network::what_is_no_longer_asked_for_goes", what_is_no_longer_asked_for_goes);
     tests.add("network::a_half_that_would_isolate_is_not_rendered", a_half_that_would_isolate_is_not_rendered);
+    tests.add("network::a_half_follows_the_policies_beside_it", a_half_follows_the_policies_beside_it);
     tests.add("network::unknown_ranges_are_said", unknown_ranges_are_said);
     tests.add("network::names_and_services_follow_the_cluster", names_and_services_follow_the_cluster);
     tests.add("network::the_api_server_is_followed_where_it_goes", the_api_server_is_followed_where_it_goes);
@@ -164,6 +165,36 @@ async fn a_half_that_would_isolate_is_not_rendered(env: Env) -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// Rampart's own, too: what isolates the other end may be another SecurityPolicy.
+async fn a_half_follows_the_policies_beside_it(env: Env) -> Result<()> {
+    let (client, namespace, api) = sample(&env).await?;
+    let halves = |wanted: usize| {
+        let api = api.clone();
+        async move {
+            wait::until(&format!("{wanted} halves"), wait::SOON, || async {
+                let halves = ListParams::default().labels("rampart.dev/part=reciprocal");
+                let found = api.list(&halves).await?.items.len();
+                Ok(ensure!(found == wanted, "{found} halves"))
+            })
+            .await
+        }
+    };
+    let isolating = |pods: Value| {
+        json!({
+            "apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
+            "metadata": {"name": "deny", "namespace": namespace},
+            "spec": {"network": {"mode": "Enforce", "podSelector": pods, "isolate": ["Ingress"]}},
+        })
+    };
+    fixtures::apply(&client, &isolating(json!({}))).await?;
+    halves(2).await.context("after all was isolated")?;
+    fixtures::apply(&client, &isolating(json!({"matchLabels": {"app": "redis"}}))).await?;
+    halves(1).await.context("after only redis was isolated")?;
+    let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), &namespace);
+    policies.delete("deny", &DeleteParams::default()).await?;
+    halves(0).await.context("after nothing was isolated any more")
 }
 
 async fn names_and_services_follow_the_cluster(env: Env) -> Result<()> {

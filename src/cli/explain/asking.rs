@@ -77,7 +77,7 @@ fn of_namespace(policy: &SecurityPolicy, known: &Known, policies: &Policies) -> 
             let least = least.iter().map(|(name, intent)| (name.as_str(), &**intent));
             let (intent, _) = intent?.clamped(&namespace, least);
             if mode == NetworkMode::Enforce {
-                asking.accepted = intent.accept_from.iter().filter_map(|from| accepted(from, known)).collect();
+                asking.accepted = known.policies.iter().filter_map(|it| policy::accepted(&intent, it)).collect();
             }
             asking.parts = Some(vec![(Owner::of(policy).ok()?, intent)]);
         }
@@ -85,14 +85,6 @@ fn of_namespace(policy: &SecurityPolicy, known: &Known, policies: &Policies) -> 
     }
     asking.tell_of_suspension();
     Some(asking)
-}
-
-/// The intent of a SecurityPolicy of another namespace that is accepted, where it is enforced.
-fn accepted((namespace, name): &(String, String), known: &Known) -> Option<(String, String, Intent)> {
-    let other = known.policies_of(namespace).find(|policy| policy.name_any() == *name)?;
-    let enforces = other.spec.network.as_ref().is_some_and(|it| it.mode == NetworkMode::Enforce);
-    let intent = policy::intent(other, namespace).ok().flatten()?;
-    (enforces && other.spec.suspend != Some(true)).then(|| (namespace.clone(), name.clone(), intent))
 }
 
 fn of_cluster(policy: &ClusterSecurityPolicy, known: &Known) -> Option<Asking> {

@@ -192,7 +192,7 @@ impl Explanation {
                 Err(error) => self.notes.push(format!("it can't be read: {error}")),
             },
             What::ClusterSecurityPolicy => match object.clone().try_parse() {
-                Ok(policy) => self.policy = Some(cluster_security_policy(&policy, known)),
+                Ok(policy) => self.policy = Some(cluster_security_policy(&policy, known, terrain)),
                 Err(error) => self.notes.push(format!("it can't be read: {error}")),
             },
             What::Pod | What::Template | What::Kept => {}

@@ -11,9 +11,8 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterNetwork, ClusterNetworkStatus, ClusterSecurityPolicy, Direction, Enforcer, Finding, Hardening,
-        HardeningMode, HardeningStatus, Isolated, Level, Network, NetworkMode, NetworkPreview, PodCounts, Sample,
-        SecurityPolicy, condition::Type,
+        ClusterNetworkStatus, ClusterSecurityPolicy, Direction, Enforcer, Hardening, HardeningMode, HardeningStatus,
+        Level, Network, NetworkMode, NetworkStatus, PodCounts, Sample, SecurityPolicy, condition::Type,
     },
     hardening::ClusterWide,
     policy,
@@ -60,27 +59,20 @@ pub(super) struct Asked {
     pub(super) more_violating: u32,
 }
 
-/// What is intended of the network; what the operator found is as the status says it.
+/// What is intended of the network.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Intended {
     pub(super) mode: NetworkMode,
     pub(super) isolate: Vec<Direction>,
-    /// Pods that it is about, where they were read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) pods: Option<Crowd>,
-    /// How many.
+    /// Pods that it is about.
+    pub(super) pods: Crowd,
+    /// How many, where they could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) selected: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) isolated: Option<Isolated>,
-    /// NetworkPolicies of a SecurityPolicy.
-    pub(super) rendered: Vec<String>,
-    pub(super) widened_by: Vec<String>,
-    pub(super) not_expressible: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) preview: Option<NetworkPreview>,
-    pub(super) findings: Vec<Finding>,
+    /// The rest, as the status says it.
+    #[serde(flatten)]
+    pub(super) status: NetworkStatus,
 }
 
 /// What there is to say of a SecurityPolicy.
@@ -102,19 +94,13 @@ pub(super) fn security_policy(policy: &SecurityPolicy, known: &Known, terrain: &
         }
     };
     let intended = |network: &Network| {
-        let status = status.network.unwrap_or_default();
         let selected = selected.unwrap_or_default();
         Intended {
             mode: network.mode,
             isolate: network.isolate.clone(),
-            pods: sees_pods.then(|| Crowd::of_pods(terrain, &selected)),
+            pods: Crowd::of_pods(terrain, &selected),
             selected: sees_pods.then_some(selected.len()),
-            isolated: status.isolated,
-            rendered: status.rendered,
-            widened_by: status.widened_by,
-            not_expressible: status.not_expressible,
-            preview: status.preview,
-            findings: status.findings,
+            status: status.network.unwrap_or_default(),
         }
     };
     told.network = policy.spec.network.as_ref().map(intended);
@@ -122,13 +108,12 @@ pub(super) fn security_policy(policy: &SecurityPolicy, known: &Known, terrain: &
 }
 
 /// What there is to say of a ClusterSecurityPolicy.
-pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Known) -> Policy {
+pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Known, terrain: &Terrain<'_>) -> Policy {
     let status = policy.status.clone().unwrap_or_default();
     let mut told = Policy {
         conditions: trouble(&status.conditions),
         notes: notes(policy, status.observed_generation, policy.spec.suspend),
         hardening: policy.spec.hardening.as_ref().map(|it| asked(it, status.hardening)),
-        network: policy.spec.network.as_ref().map(|it| least(it, status.network.unwrap_or_default())),
         ..Policy::default()
     };
     match ClusterWide::try_from(policy) {
@@ -137,6 +122,19 @@ pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Kn
             let covered = known.namespaces.iter().filter(|it| wide.covers(&it.name, &known.labels(&it.name)));
             let mut covered: Vec<String> = covered.map(|it| it.name.clone()).collect();
             covered.sort();
+            let isolated = covered.iter().filter(|it| wide.isolates(it, &known.labels(it)));
+            let index = &terrain.population.index;
+            let selected: Vec<usize> = isolated
+                .filter_map(|namespace| Some(wide.network.as_ref()?.selected(index, namespace)))
+                .flatten()
+                .collect();
+            told.network = policy.spec.network.as_ref().map(|network| Intended {
+                mode: network.mode,
+                isolate: network.isolate.clone(),
+                pods: Crowd::of_pods(terrain, &selected),
+                selected: (known.seen.pods != Extent::Nothing).then_some(selected.len()),
+                status: as_of_one(status.network.unwrap_or_default()),
+            });
             told.namespaces = Some(covered);
         }
         Err(invalid) => told.notes.push(format!("it can't be read: {invalid}")),
@@ -144,19 +142,16 @@ pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Kn
     told
 }
 
-/// The least isolation of namespaces; its pods are counted by the operator.
-fn least(network: &ClusterNetwork, status: ClusterNetworkStatus) -> Intended {
-    Intended {
-        mode: network.mode,
-        isolate: network.isolate.clone(),
-        pods: None,
-        selected: status.selected_pods.and_then(|pods| usize::try_from(pods).ok()),
+/// What is true of many namespaces, as if they were one.
+fn as_of_one(status: ClusterNetworkStatus) -> NetworkStatus {
+    NetworkStatus {
+        selected_pods: status.selected_pods,
         isolated: status.isolated,
-        rendered: vec![],
+        preview: status.preview,
         widened_by: status.widened_by,
         not_expressible: status.not_expressible,
-        preview: status.preview,
         findings: status.findings,
+        rendered: vec![],
     }
 }
 
@@ -177,9 +172,16 @@ fn notes<K: Resource<DynamicType = ()>>(policy: &K, observed: Option<i64>, suspe
 
 /// Conditions that tell of trouble: of what should be true, those that are not; of all others, those that are.
 pub(super) fn trouble(conditions: &[Condition]) -> Vec<Told> {
-    let good = [Type::Accepted, Type::Programmed, Type::Ready, Type::Analyzed];
-    let reached = [Type::DnsReachable, Type::ApiServerReachable, Type::EnforcerDetected];
-    let good: Vec<&str> = good.into_iter().chain(reached).map(Type::as_str).collect();
+    let good = [
+        Type::Accepted,
+        Type::Programmed,
+        Type::Ready,
+        Type::Analyzed,
+        Type::DnsReachable,
+        Type::ApiServerReachable,
+        Type::EnforcerDetected,
+    ]
+    .map(Type::as_str);
     let is_trouble = |it: &&Condition| {
         // A preview is not programmed because it is one.
         it.reason != "Preview" && good.contains(&it.type_.as_str()) != (it.status == "True")

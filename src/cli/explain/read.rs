@@ -72,8 +72,10 @@ impl Reader {
         known.seen.namespaces = self.namespaces(&mut known.namespaces).await;
         let mut decides = known.seen.namespaces.in_its_namespace();
         let has_pods = matches!(what, What::Pod | What::Template);
-        if what != What::Kept && what != What::ClusterSecurityPolicy {
+        if what != What::Kept {
             known.seen.pods = self.pods(&mut known.pods).await;
+        }
+        if what != What::Kept && what != What::ClusterSecurityPolicy {
             known.seen.network_policies = self.list(&mut known.network_policies, Within::All).await;
             let within = if has_pods { Within::All } else { Within::Own };
             decides = decides.min(self.list(&mut known.policies, within).await.in_its_namespace());

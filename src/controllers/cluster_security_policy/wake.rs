@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{
     Networks,
-    network::{Owning as _, owner_of},
+    network::{News, Owning as _, owner_of},
 };
 use crate::api::ClusterSecurityPolicy;
 
@@ -29,8 +29,12 @@ pub(super) async fn follow(
     let (own_tx, mut own) = watch::channel(0_u64);
     let (other_tx, mut other) = watch::channel(0_u64);
     networks.listen(move |news| {
-        let is_ours = news.and_then(owner_of).is_none_or(|(kind, _)| kind == ClusterSecurityPolicy::KIND);
-        let told = if is_ours && news.is_none_or(|news| owner_of(news).is_some()) { &own_tx } else { &other_tx };
+        let told = match news {
+            News::Listed => &own_tx,
+            News::Changed(policy) if owner_of(policy).is_some_and(|it| it.0 == ClusterSecurityPolicy::KIND) => &own_tx,
+            News::Changed(_) => &other_tx,
+            News::Echo(_) => return,
+        };
         told.send_modify(|count| *count = count.wrapping_add(1));
     });
     let (mut labels, mut facts) = (networks.policies.label_changes(), networks.facts.clone());

@@ -39,6 +39,17 @@ impl Live {
     }
 }
 
+/// What an event tells.
+#[derive(Clone, Copy)]
+pub(in super::super) enum News<'n> {
+    /// Everything may have changed.
+    Listed,
+    /// An object was changed otherwise than by [`NetworkIndex::wrote`] and [`NetworkIndex::deleted`].
+    Changed(&'n NetworkPolicy),
+    /// What these two took in already.
+    Echo(&'n NetworkPolicy),
+}
+
 /// The index.
 #[derive(Debug, Clone, Default)]
 pub(super) struct NetworkIndex {
@@ -137,13 +148,12 @@ impl NetworkIndex {
         }
     }
 
-    /// Follows the cluster until the process stops, calling `news` for every object that changed
-    /// otherwise than by [`NetworkIndex::wrote`] and [`NetworkIndex::deleted`].
+    /// Follows the cluster until the process stops, calling `news` for every object that changed.
     pub(super) async fn follow(
         self,
         client: Client,
         synced: Gate,
-        news: impl Fn(Option<&NetworkPolicy>),
+        news: impl Fn(News<'_>),
         stopped: CancellationToken,
     ) -> anyhow::Result<()> {
         let stream = watcher(Api::<NetworkPolicy>::all(client), watcher::Config::default().page_size(PAGE))
@@ -157,12 +167,18 @@ impl NetworkIndex {
                     self.take(watcher::Event::InitDone);
                     synced.open();
                     // What was deleted while nobody watched brought no event of its own.
-                    news(None);
+                    news(News::Listed);
                 }
                 Ok(event @ watcher::Event::InitApply(_)) => drop(self.take(event)),
                 Ok(event) => {
-                    if let Some(policy) = self.take(event) {
-                        news(Some(&policy));
+                    let object = match &event {
+                        watcher::Event::Apply(policy) | watcher::Event::Delete(policy) => Some(policy.clone()),
+                        _ => None,
+                    };
+                    match (self.take(event), object) {
+                        (Some(policy), _) => news(News::Changed(&policy)),
+                        (None, Some(policy)) => news(News::Echo(&policy)),
+                        (None, None) => {}
                     }
                 }
                 Err(error) => tracing::warn!(%error, "the watch of NetworkPolicies failed and is being restarted"),

@@ -11,11 +11,11 @@ mod tell;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use tokio::sync::watch;
 
 use self::{index::NetworkIndex, ledger::Ledger};
 pub(super) use self::{
+    index::News,
     keep::Kept,
     look::{Asked, Looked},
     orphans::{Orphans, Owning},
@@ -29,8 +29,8 @@ use crate::{
     runtime::{readiness::Gate, tasks::Tasks},
 };
 
-/// Who is told of NetworkPolicies that changed; `None`: any may have.
-type Listener = Box<dyn Fn(Option<&NetworkPolicy>) + Send + Sync>;
+/// Who is told of NetworkPolicies.
+type Listener = Box<dyn Fn(News<'_>) + Send + Sync>;
 
 /// The network of the cluster, as it is followed. Cheap to clone.
 #[derive(Clone)]
@@ -91,7 +91,7 @@ impl Networks {
         let (index, listeners) = (NetworkIndex::default(), Arc::<RwLock<Vec<Listener>>>::default());
         let tell = {
             let listeners = Arc::clone(&listeners);
-            move |news: Option<&NetworkPolicy>| {
+            move |news: News<'_>| {
                 listeners.read().unwrap_or_else(PoisonError::into_inner).iter().for_each(|listener| listener(news));
             }
         };
@@ -116,8 +116,8 @@ impl Networks {
         Self { ledger: Ledger::new(self.context.metrics.clone()), ..self.clone() }
     }
 
-    /// Tells `listener` of every NetworkPolicy that changed otherwise than by our own writes.
-    pub(super) fn listen(&self, listener: impl Fn(Option<&NetworkPolicy>) + Send + Sync + 'static) {
+    /// Tells `listener` of every NetworkPolicy that changed.
+    pub(super) fn listen(&self, listener: impl Fn(News<'_>) + Send + Sync + 'static) {
         self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
     }
 

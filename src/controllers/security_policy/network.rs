@@ -125,10 +125,7 @@ impl SecurityPolicies {
     fn accepted(&self, intent: &Intent) -> Vec<(String, String, Intent)> {
         let find = |(namespace, name): &(String, String)| {
             let root = self.roots.store.get(&ObjectRef::new(name).within(namespace))?;
-            let other = root.0.as_ref().ok().filter(|it| it.spec.suspend != Some(true))?;
-            let enforces = other.spec.network.as_ref().is_some_and(|it| it.mode == NetworkMode::Enforce);
-            let intent = policy::intent(other, namespace).ok().flatten().filter(|_| enforces)?;
-            Some((namespace.clone(), name.clone(), intent))
+            policy::accepted(intent, root.0.as_ref().ok()?)
         };
         intent.accept_from.iter().filter_map(find).collect()
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
+use kube::{Resource as _, ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until},
@@ -11,13 +11,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Networks, Roots, floor::InForce, network::owner_of, residents},
+    super::{
+        Networks, Roots,
+        floor::InForce,
+        network::{News, owner_of},
+        residents,
+    },
     KIND,
 };
 use crate::{
     api::{
         NetworkMode, SecurityPolicy,
         condition::{self, Type},
+        labels::{PART, RECIPROCAL},
     },
     network::Intent,
 };
@@ -93,6 +99,13 @@ fn is_rendered_by_pods(root: &DeserializeGuard<SecurityPolicy>) -> bool {
     network.is_some_and(|network| Intent::try_from(network).is_ok_and(|intent| intent.is_resolved()))
 }
 
+/// Whether what a policy becomes depends on what others of its namespace isolate.
+fn is_rendered_by_isolation(root: &DeserializeGuard<SecurityPolicy>, namespace: &str) -> bool {
+    let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
+    network
+        .is_some_and(|network| Intent::try_from(network).is_ok_and(|intent| intent.is_rendered_by_isolation(namespace)))
+}
+
 /// Whether status tells of pods of some namespaces, or of what a policy would change, which any pod may be a part of.
 fn counts_pods(root: &DeserializeGuard<SecurityPolicy>, namespaces: &BTreeSet<String>) -> bool {
     let Ok(policy) = &root.0 else { return false };
@@ -141,23 +154,39 @@ pub(super) struct Wake {
 }
 
 impl Wake {
-    pub(super) fn about(&self, news: Option<&NetworkPolicy>) {
-        let Some(policy) = news else {
-            self.all.send_modify(|count| *count += 1);
-            return;
+    pub(super) fn about(&self, news: News<'_>) {
+        let policy = match news {
+            News::Listed => return self.all.send_modify(|count| *count += 1),
+            News::Echo(policy) => return self.beside(policy),
+            News::Changed(policy) => policy,
         };
         let namespace = policy.namespace().unwrap_or_default();
         match owner_of(policy) {
             Some((KIND, owner)) => {
                 let _ = self.one.send(ObjectRef::new(owner).within(&namespace));
+                // An event may overtake the answer to an own write.
+                self.beside(policy);
             }
             _ => {
                 // Somebody else's may isolate pods whose side a policy opens; and one of ours may have
                 // lost its labels.
-                for root in self.roots.store.state_filter(|root| root.namespace().as_ref() == Some(&namespace)) {
-                    let _ = self.one.send(ObjectRef::from_obj(root.as_ref()));
-                }
+                wake(&self.roots, &self.one, |root| root.namespace().as_ref() == Some(&namespace));
             }
         }
+    }
+
+    /// Those beside the owner of a policy of ours: it may isolate pods whose side they open. A half isolates nobody
+    /// anew.
+    fn beside(&self, policy: &NetworkPolicy) {
+        if policy.labels().get(PART).is_some_and(|part| part == RECIPROCAL) {
+            return;
+        }
+        let namespace = policy.namespace().unwrap_or_default();
+        let owner = owner_of(policy).filter(|(kind, _)| *kind == KIND).map(|(_, name)| name);
+        wake(&self.roots, &self.one, |root| {
+            root.namespace().as_ref() == Some(&namespace)
+                && root.meta().name.as_deref() != owner
+                && is_rendered_by_isolation(root, &namespace)
+        });
     }
 }

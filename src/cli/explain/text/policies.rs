@@ -55,20 +55,18 @@ fn intended(page: &mut Page, told: &Intended) {
         told.mode,
         listed(told.isolate.iter().map(|it| format!("{it:?}")))
     ));
-    page.line(2, &format!("about {}", about(told.selected, told.pods.as_ref())));
-    if let Some(Isolated { ingress, egress }) = told.isolated {
-        page.line(2, &format!("of them isolated now, by whomever: {ingress} for ingress, {egress} for egress"));
+    page.line(2, &format!("about {}", about(told.selected, &told.pods)));
+    let status = &told.status;
+    if let Some(Isolated { ingress, egress }) = status.isolated {
+        page.line(2, &format!("isolated now, by whomever: {ingress} of them for ingress, {egress} for egress"));
     }
-    if !told.not_expressible.is_empty() {
-        page.line(2, &format!("what no NetworkPolicy can say: {}", listed(&told.not_expressible)));
+    if !status.rendered.is_empty() {
+        page.line(2, &format!("NetworkPolicies of it: {}", listed(&status.rendered)));
     }
-    if !told.rendered.is_empty() {
-        page.line(2, &format!("NetworkPolicies of it: {}", listed(&told.rendered)));
+    if !status.widened_by.is_empty() {
+        page.line(2, &format!("others allow its pods more than it does: {}", listed(&status.widened_by)));
     }
-    if !told.widened_by.is_empty() {
-        page.line(2, &format!("others allow its pods more than it does: {}", listed(&told.widened_by)));
-    }
-    if let Some(preview) = &told.preview {
+    if let Some(preview) = &status.preview {
         let (denied, allowed) = (preview.newly_denied, preview.newly_allowed);
         page.line(2, &format!("it would deny {denied} pairs that talk now, and allow {allowed} that can't"));
         for it in &preview.samples {
@@ -76,19 +74,21 @@ fn intended(page: &mut Page, told: &Intended) {
             page.line(4, &format!("{what}: {} to {}, {}: {}", it.src, it.dst, it.port, it.why));
         }
     }
-    for it in &told.findings {
+    for it in &status.not_expressible {
+        page.line(2, &format!("no policy can say it: {it}"));
+    }
+    for it in &status.findings {
         page.line(2, &format!("{}: {}", it.id, it.message));
     }
 }
 
 /// `2 pods: shop/web (2 pods)`.
-fn about(selected: Option<usize>, pods: Option<&Crowd>) -> String {
-    match (selected, pods) {
-        (None, _) => "pods that could not be read".into(),
-        (Some(0), _) => "no pod that is there".into(),
-        (Some(1), Some(pods)) => pods.who.clone(),
-        (Some(many), Some(pods)) => format!("{}: {}", count(many), pods.who),
-        (Some(many), None) => count(many),
+fn about(selected: Option<usize>, pods: &Crowd) -> String {
+    match selected {
+        None => "pods that could not be read".into(),
+        Some(0) => "no pod that is there".into(),
+        Some(1) => pods.who.clone(),
+        Some(pods_there) => format!("{}: {}", count(pods_there), pods.who),
     }
 }
 
@@ -96,7 +96,7 @@ pub(super) fn network_policy(page: &mut Page, told: &Written) {
     let owner = told.owner.as_ref().map_or("Rampart did not make it".into(), |owner| format!("made for {owner}"));
     page.line(2, &owner);
     told.notes.iter().for_each(|note| page.line(2, note));
-    page.line(2, &format!("isolates {} of {}", told.isolates.join(" and "), about(told.selected, Some(&told.pods))));
+    page.line(2, &format!("isolates {} of {}", told.isolates.join(" and "), about(told.selected, &told.pods)));
     if !told.traps.is_empty() {
         page.section("TRAPS: what is written may mean something else than it seems to");
     }
