@@ -24,6 +24,18 @@ pub(crate) async fn apply(client: &Client, policies: &[Value]) -> Result<()> {
     Ok(())
 }
 
+/// Takes back what a policy became. To delete it would do so, too, but where several objects lose their owner at once
+/// Rampart asks before it prunes them.
+///
+/// # Errors
+/// When the API server refuses it.
+pub(crate) async fn disable(client: &Client, namespace: &str, name: &str) -> Result<()> {
+    let api: Api<SecurityPolicy> = Api::namespaced(client.clone(), namespace);
+    let disabled = Patch::Merge(json!({"spec": {"network": {"mode": "Disabled"}}}));
+    api.patch(name, &PatchParams::default(), &disabled).await?;
+    Ok(())
+}
+
 async fn programmed(client: &Client, namespace: &str, name: &str) -> Result<()> {
     let api: Api<SecurityPolicy> = Api::namespaced(client.clone(), namespace);
     wait::until(&format!("{namespace}/{name} to be programmed"), wait::SOON, || async {

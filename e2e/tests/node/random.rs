@@ -1,8 +1,6 @@
 //! Random intents.
 
 use anyhow::{Context as _, Result, ensure};
-use kube::{Api, api::DeleteParams};
-use rampart::api::SecurityPolicy;
 use rampart_e2e::seed;
 use rand::{SeedableRng as _, rngs::StdRng};
 use serde_json::Value;
@@ -45,8 +43,8 @@ async fn one(world: &World, before: &[Value], policies: &[Value]) -> Result<matr
     let place = |policy: &Value| (policy["metadata"]["namespace"].clone(), policy["metadata"]["name"].clone());
     for stale in before.iter().filter(|it| !policies.iter().any(|new| place(new) == place(it))) {
         let (namespace, name) = place(stale);
-        let api: Api<SecurityPolicy> = Api::namespaced(world.client(), namespace.as_str().unwrap_or_default());
-        api.delete(name.as_str().unwrap_or_default(), &DeleteParams::default()).await?;
+        let (namespace, name) = (namespace.as_str().unwrap_or_default(), name.as_str().unwrap_or_default());
+        programmed::disable(&world.client(), namespace, name).await?;
     }
     programmed::apply(&world.client(), policies).await?;
     matrix::agrees(world, &expected).await

@@ -17,6 +17,8 @@ use rampart_e2e::{
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use crate::programmed;
+
 /// Namespaces of the pods, and a label of each.
 pub(crate) const NAMESPACES: [(&str, &str); 3] = [("x", "one"), ("y", "two"), ("z", "one")];
 /// Where names are resolved.
@@ -138,9 +140,9 @@ impl World {
     pub(crate) async fn clear(&self) -> Result<()> {
         let client = self.client();
         let policies: Api<NetworkPolicy> = Api::all(client.clone());
-        for policy in Api::<SecurityPolicy>::all(client.clone()).list(&ListParams::default()).await? {
-            let own: Api<SecurityPolicy> = Api::namespaced(client.clone(), &policy.namespace().unwrap_or_default());
-            own.delete(&policy.name_any(), &DeleteParams::default()).await?;
+        let intents = Api::<SecurityPolicy>::all(client.clone()).list(&ListParams::default()).await?.items;
+        for intent in &intents {
+            programmed::disable(&client, &intent.namespace().unwrap_or_default(), &intent.name_any()).await?;
         }
         wait::until("the policies to go", wait::SOON, || async {
             let left = policies.list(&ListParams::default()).await?.items;
@@ -150,7 +152,12 @@ impl World {
             }
             Ok(ensure!(left.is_empty(), "{} are left", left.len()))
         })
-        .await
+        .await?;
+        for intent in intents {
+            let own: Api<SecurityPolicy> = Api::namespaced(client.clone(), &intent.namespace().unwrap_or_default());
+            own.delete(&intent.name_any(), &DeleteParams::default()).await?;
+        }
+        Ok(())
     }
 }
 
