@@ -13,6 +13,7 @@ mod invalid;
 mod key_record;
 pub mod labels;
 mod network;
+mod network_status;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
 mod policy_exception;
 mod retention_policy;
@@ -38,10 +39,10 @@ pub use hardening::{
 pub use invalid::Invalid;
 pub use key_record::{ApiKeyRef, KeyRecord, KeyRecordSpec, RecordState};
 pub use network::{
-    Accepted, ClusterNetwork, ClusterNetworkStatus, Direction, Entity, External, Finding, Isolated, Network,
-    NetworkFlow, NetworkMode, NetworkPreview, NetworkRule, NetworkStatus, Peer, Pods, Port, Protocol, Reciprocal,
-    ServicePeer,
+    Accepted, ClusterNetwork, Direction, Entity, External, Network, NetworkMode, NetworkRule, Peer, Pods, Port,
+    Protocol, Reciprocal, ServicePeer,
 };
+pub use network_status::{ClusterNetworkStatus, Finding, Isolated, NetworkFlow, NetworkPreview, NetworkStatus};
 pub use policy_exception::{
     ExceptionState, PolicyException, PolicyExceptionSpec, PolicyExceptionStatus, PolicyKind, PolicyReference,
 };

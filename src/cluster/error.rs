@@ -20,7 +20,7 @@ pub enum Class {
 #[derive(Debug, Error)]
 pub enum Error {
     /// The API server refused, or could not be reached.
-    #[error("{doing}: {source}")]
+    #[error("{doing}: {}", said(source))]
     Api {
         /// What was tried.
         doing: String,
@@ -57,6 +57,14 @@ pub enum Error {
     /// An object lacks what the API server always sets.
     #[error("{0}")]
     Unexpected(String),
+}
+
+/// What the API server said, without kube's dump of its whole answer.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// Result of an action on the cluster.
@@ -169,5 +177,19 @@ pub fn found<T>(result: Result<T>) -> Result<Option<T>> {
         Ok(object) => Ok(Some(object)),
         Err(error) if error.code() == Some(404) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_in_the_api_servers_words() {
+        let status = Status::failure("pods is forbidden: no", "Forbidden").with_code(403);
+        let error = Error::Api { doing: "listing pods".into(), source: Box::new(kube::Error::Api(Box::new(status))) };
+        assert_eq!(error.to_string(), "listing pods: pods is forbidden: no");
     }
 }

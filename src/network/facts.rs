@@ -28,6 +28,15 @@ pub struct Facts {
     pub monitoring: Option<EntityPods>,
 }
 
+impl Facts {
+    /// The same, if every address lay outside of the cluster.
+    #[must_use]
+    pub fn without_ranges(&self) -> Self {
+        // A range that holds nothing which anybody could mean (RFC 5737, TEST-NET-1).
+        Self { cluster_ranges: vec![IpNet::from(IpAddr::from([192, 0, 2, 0]))], ..self.clone() }
+    }
+}
+
 /// Pods that only the administrator can name, of any namespace.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EntityPods {

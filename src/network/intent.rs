@@ -151,6 +151,19 @@ impl Intent {
         peers.any(|peer| matches!(peer, Peer::ApiServer | Peer::Webhooks))
     }
 
+    /// Whether the side of peers in the policy's own namespace may be opened by it, which depends on who isolates them.
+    #[must_use]
+    pub fn is_rendered_by_isolation(&self, own: &str) -> bool {
+        let mut peers = self.ingress.iter().chain(&self.egress).flat_map(|rule| &rule.peers);
+        let is_here = |peer: &Peer| match peer {
+            Peer::Pods { namespaces: Namespaces::Own | Namespaces::Selected(_), .. } => true,
+            Peer::Pods { namespaces: Namespaces::Named(names), .. } => names.contains(own),
+            Peer::Service { namespace, .. } => namespace.as_deref().is_none_or(|it| it == own),
+            _ => false,
+        };
+        !self.accept_from.is_empty() || peers.any(is_here)
+    }
+
     /// The pods that it is about, by their places: of a namespace, and not in the network of their node.
     #[must_use]
     pub fn selected(&self, index: &Index, namespace: &str) -> Vec<usize> {

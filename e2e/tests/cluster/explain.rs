@@ -119,7 +119,9 @@ async fn tells_what_is_decided(env: Env) -> Result<()> {
     );
     let told = in_json(&kubeconfig, &namespace, "rsp/queue")?;
     ensure!(told["policy"]["network"]["preview"]["newlyDenied"].as_i64() > Some(1), "{told:#}");
-    ensure!(told["policy"]["conditions"] == json!([]), "{told:#}");
+    // The control plane of these tests has no network plug-in.
+    let troubles = told["policy"]["conditions"].as_array().into_iter().flatten();
+    ensure!(troubles.into_iter().all(|it| it["type"] == "EnforcerDetected"), "{told:#}");
     let told = in_json(&kubeconfig, &namespace, &format!("ns/{namespace}"))?;
     ensure!(told["namespace"]["open"] == json!({"ingress": 3, "egress": 4}), "{told:#}");
 

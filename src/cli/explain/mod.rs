@@ -3,6 +3,7 @@
 //! [`read`] asks the cluster, with the rights of who asks; [`decide`] makes of it what is told, with the engines of the
 //! webhook, the operator and `rampart reach`; [`text`] tells it.
 
+mod asking;
 mod crowd;
 mod decide;
 mod hardening;

@@ -14,7 +14,7 @@ use crate::{
         HardeningMode, SecurityPolicy,
         condition::{self, Type},
     },
-    hardening::{Exception, Origin},
+    hardening::Exception,
     policy,
 };
 
@@ -73,12 +73,14 @@ pub(super) fn namespace(name: &str, known: &Known, terrain: &Terrain<'_>, now: T
 /// ClusterSecurityPolicies that cover it.
 fn wide(name: &str, known: &Known) -> Vec<Line> {
     let (policies, _) = known.hardening();
-    let covering = policies.covering(name, &known.labels(name));
-    let told = covering.iter().filter_map(|covering| {
-        let Origin::ClusterSecurityPolicy(name) = &covering.origin else { return None };
-        let asked = &covering.requirement;
-        let what = format!("hardening {:?} {}:{}", asked.mode, asked.level, asked.version);
-        Some(Line { kind: "ClusterSecurityPolicy", name: name.clone(), what })
+    let labels = known.labels(name);
+    let told = policies.wide.iter().filter_map(|(policy, it)| {
+        let asked = &it.requirement;
+        let hardens = it.covers(name, &labels) && asked.mode != HardeningMode::Disabled;
+        let hardening = hardens.then(|| format!("hardening {:?} {}:{}", asked.mode, asked.level, asked.version));
+        let network = it.isolates(name, &labels).then(|| format!("network {:?}, at the least", it.network_mode));
+        let what: Vec<String> = hardening.into_iter().chain(network).collect();
+        (!what.is_empty()).then(|| Line { kind: "ClusterSecurityPolicy", name: policy.clone(), what: what.join("; ") })
     });
     told.collect()
 }

@@ -1,38 +1,37 @@
 //! What network intents that are not in force would change for a pod.
 
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::ResourceExt as _;
 use rampart_reach::{Change, Direction, Policy, Reach};
 use serde::Serialize;
 
 use super::{
+    asking::{Asking, asking},
     known::Known,
     network::{Look, Row, full_name},
     terrain::{Named, Terrain},
 };
 use crate::{
     api::{
-        NetworkMode, SecurityPolicy,
+        NetworkMode,
         condition::{self, Type},
     },
     cluster::owner::Owner,
-    hardening::Policies,
-    network::{Accepting, Cluster, Intent, Peer, Rendered, render, understood},
-    policy,
+    network::{Accepting, Cluster, Intent, Rendered, Unrenderable, render, understood},
 };
 
 /// A network intent that is not in force, and what it would change for a pod.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Pending {
-    /// Namespace and name of the SecurityPolicy.
+    pub(super) kind: &'static str,
+    /// The name of the policy, with its namespace where it has one.
     pub(super) policy: String,
     pub(super) mode: NetworkMode,
     /// Whether it is about the pod itself; else about pods that it talks to.
     pub(super) selects: bool,
-    /// Why what Enforce asks is not in force, or why nothing can be said here.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) why: Option<String>,
+    /// Why what Enforce asks is not in force, or what can't be said here.
+    pub(super) why: Vec<String>,
     pub(super) newly_denied: Both,
     pub(super) newly_allowed: Both,
 }
@@ -53,97 +52,66 @@ impl Both {
 /// What every intent that is not in force would change for a pod; those that are not about it and change nothing for
 /// it are left out.
 pub(super) fn pending(known: &Known, terrain: &Terrain<'_>, place: usize) -> Vec<Pending> {
-    let all = known.hardening().0;
-    let told = known.policies.iter().filter_map(|policy| of(policy, (known, &all), terrain, place));
+    let told = asking(known).into_iter().filter_map(|asking| of(&asking, known, terrain, place));
     told.filter(|it| it.selects || !it.newly_denied.is_empty() || !it.newly_allowed.is_empty()).collect()
 }
 
-/// What rendering asks of a cluster besides pods.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Asks {
-    pub(super) services: bool,
-    pub(super) addresses: bool,
-}
-
-/// What rendering intents that are not in force asks.
-pub(super) fn asks(policies: &[SecurityPolicy]) -> Asks {
-    let intents = policies.iter().filter(|policy| is_pending(policy));
-    let intents: Vec<Intent> = intents.filter_map(|it| policy::intent(it, &it.namespace()?).ok()?).collect();
-    let is_address = |peer: &Peer| matches!(peer, Peer::External { .. } | Peer::Dns | Peer::ApiServer | Peer::Webhooks);
-    let has_address =
-        |intent: &Intent| intent.ingress.iter().chain(&intent.egress).any(|rule| rule.peers.iter().any(is_address));
-    Asks { services: intents.iter().any(Intent::is_resolved), addresses: intents.iter().any(has_address) }
-}
-
-fn is_pending(policy: &SecurityPolicy) -> bool {
-    let mode = policy.spec.network.as_ref().map(|network| network.mode);
-    let is_programmed =
-        policy.status.as_ref().is_some_and(|status| condition::is_true(&status.conditions, Type::Programmed));
+/// Whether an intent of this mode is not in force, by the conditions of its policy.
+pub(super) fn is_pending(mode: NetworkMode, conditions: &[Condition]) -> bool {
     match mode {
-        Some(NetworkMode::Preview) => true,
-        Some(NetworkMode::Enforce) => !is_programmed,
-        _ => false,
+        NetworkMode::Disabled => false,
+        NetworkMode::Preview => true,
+        NetworkMode::Enforce => !condition::is_true(conditions, Type::Programmed),
     }
 }
 
-fn of(policy: &SecurityPolicy, known: (&Known, &Policies), terrain: &Terrain<'_>, place: usize) -> Option<Pending> {
-    if !is_pending(policy) {
-        return None;
-    }
-    let namespace = policy.namespace().unwrap_or_default();
+fn of(asking: &Asking, known: &Known, terrain: &Terrain<'_>, place: usize) -> Option<Pending> {
     let mut told = Pending {
-        policy: format!("{namespace}/{}", policy.name_any()),
-        mode: policy.spec.network.as_ref()?.mode,
+        kind: asking.kind,
+        policy: asking.policy.clone(),
+        mode: asking.mode,
         selects: false,
-        why: why(policy),
+        why: asking.why.clone(),
         newly_denied: Both::default(),
         newly_allowed: Both::default(),
     };
-    match policy::intent(policy, &namespace) {
-        Ok(None) => return None,
-        Ok(Some(intent)) => {
-            told.selects = intent.selected(&terrain.population.index, &namespace).contains(&place);
-            if policy.spec.suspend == Some(true) {
-                told.why = Some("suspended".into());
-            } else if let Err(why) = told.change(policy, &intent, known, terrain, place) {
-                told.why = Some(why);
-            }
-        }
+    let own = terrain.pods().get(place)?.namespace.as_str();
+    let index = &terrain.population.index;
+    let Some(parts) = &asking.parts else {
         // It says nothing of pods that can be read; those of its namespace are told of it.
-        Err(refused) => {
-            told.selects = terrain.pods().get(place).is_some_and(|pod| pod.namespace == namespace);
-            told.why = Some(refused.to_string());
-        }
+        told.selects = asking.namespace.as_deref() == Some(own);
+        return Some(told);
+    };
+    told.selects = parts.iter().any(|(owner, intent)| intent.selected(index, &owner.namespace).contains(&place));
+    if !asking.is_suspended
+        && let Err(why) = told.change(asking, parts, known, terrain, place)
+    {
+        told.why.push(why);
     }
     Some(told)
-}
-
-/// Why what Enforce asks is not in force, as the status says.
-fn why(policy: &SecurityPolicy) -> Option<String> {
-    let status = policy.status.as_ref()?;
-    let found = status.conditions.iter().find(|it| it.type_ == Type::Programmed.as_str() && it.status != "True")?;
-    let enforces = policy.spec.network.as_ref().is_some_and(|network| network.mode == NetworkMode::Enforce);
-    enforces.then(|| format!("{}: {}", found.reason, found.message))
 }
 
 impl Pending {
     /// Works out what it would change for a pod, as the operator works out its preview.
     fn change(
         &mut self,
-        policy: &SecurityPolicy,
-        intent: &Intent,
-        known: (&Known, &Policies),
+        asking: &Asking,
+        parts: &[(Owner, Intent)],
+        known: &Known,
         terrain: &Terrain<'_>,
         place: usize,
     ) -> Result<(), String> {
-        let owner = Owner::of(policy).map_err(|error| error.to_string())?;
-        let wanted = rendered(&owner, intent, known, terrain)?;
+        let mut wanted: Vec<NetworkPolicy> = vec![];
+        for part in parts {
+            wanted.extend(self.rendered(part, asking, known, terrain)?);
+        }
         let added: Vec<Policy> = wanted.iter().filter_map(understood).collect();
-        let is_ours = |written: &NetworkPolicy| owner.owns(written.labels());
+        let is_ours = |written: &NetworkPolicy| parts.iter().any(|(owner, _)| owner.owns(written.labels()));
         let own = terrain.pods().get(place).map(|pod| pod.namespace.as_str()).unwrap_or_default();
         // Of a policy of another namespace, only connections with pods there change: who else isolates whom, and there
         // may be thousands, is not asked.
-        let matters = |named: &Named| own == owner.namespace || [own, &owner.namespace].contains(&&*named.namespace);
+        let elsewhere = asking.namespace.as_deref().filter(|namespace| *namespace != own);
+        let matters = |named: &Named| elsewhere.is_none_or(|other| [own, other].contains(&&*named.namespace));
         let all = terrain.written.iter().zip(&terrain.policies).zip(&terrain.names);
         let all = all.filter(|(_, named)| matters(named));
         let (removed, kept): (Vec<_>, Vec<_>) = all.partition(|((written, _), _)| is_ours(written));
@@ -166,31 +134,38 @@ impl Pending {
             Both { ingress: rows(&allowed_in, Direction::Ingress), egress: rows(&allowed_out, Direction::Egress) };
         Ok(())
     }
-}
 
-/// The NetworkPolicies that the operator would apply for an intent.
-fn rendered(
-    owner: &Owner,
-    intent: &Intent,
-    (known, all): (&Known, &Policies),
-    terrain: &Terrain<'_>,
-) -> Result<Vec<NetworkPolicy>, String> {
-    let least = all.least_of(&owner.namespace);
-    let (intent, _) = intent.clamped(&owner.namespace, least.iter().map(|(name, intent)| (name.as_str(), &**intent)));
-    let accepted: Vec<(String, String, Intent)> =
-        known.policies.iter().filter_map(|other| policy::accepted(&intent, other)).collect();
-    let accepted: Vec<Accepting<'_>> =
-        accepted.iter().map(|(namespace, name, intent)| Accepting { namespace, name, intent }).collect();
-    let here = known.network_policies.iter().filter(|it| it.namespace().as_ref() == Some(&owner.namespace));
-    let others: Vec<&NetworkPolicy> = here.filter(|it| owner.is_stranger_to(it.labels())).collect();
-    let cluster = Cluster {
-        facts: &known.facts,
-        namespaces: &terrain.population.namespaces,
-        pods: terrain.pods(),
-        services: &known.services,
-    };
-    let base = format!("rampart-{}-{}", owner.name, owner.short_uid());
-    let Rendered { policies, .. } = render(&intent, (&owner.namespace, &base), &cluster, (&others, &accepted))
+    /// The NetworkPolicies that the operator would apply for an intent in a namespace.
+    fn rendered(
+        &mut self,
+        (owner, intent): &(Owner, Intent),
+        asking: &Asking,
+        known: &Known,
+        terrain: &Terrain<'_>,
+    ) -> Result<Vec<NetworkPolicy>, String> {
+        let here = known.network_policies.iter().filter(|it| it.namespace().as_ref() == Some(&owner.namespace));
+        let others: Vec<&NetworkPolicy> = here.filter(|it| owner.is_stranger_to(it.labels())).collect();
+        let accepted: Vec<Accepting<'_>> =
+            asking.accepted.iter().map(|(namespace, name, intent)| Accepting { namespace, name, intent }).collect();
+        let base = format!("rampart-{}-{}", owner.name, owner.short_uid());
+        let rendered = |facts| {
+            let cluster = Cluster {
+                facts,
+                namespaces: &terrain.population.namespaces,
+                pods: terrain.pods(),
+                services: &known.services,
+            };
+            render(intent, (&owner.namespace, &base), &cluster, (&others, &accepted))
+        };
+        let Rendered { policies, .. } = match rendered(&known.facts) {
+            Err(Unrenderable::UnknownClusterRanges { .. }) => {
+                self.why.push("ranges of the cluster are unknown: told as if all addresses lay outside".into());
+                rendered(&known.facts.without_ranges())
+            }
+            other => other,
+        }
         .map_err(|unrenderable| format!("what it would change can't be worked out here: {unrenderable}"))?;
-    Ok(policies)
+        self.why.dedup();
+        Ok(policies)
+    }
 }

@@ -14,7 +14,7 @@ use crate::{
         ClusterNetworkStatus, ClusterSecurityPolicy, Direction, Enforcer, Hardening, HardeningMode, HardeningStatus,
         Level, Network, NetworkMode, NetworkStatus, PodCounts, Sample, SecurityPolicy, condition::Type,
     },
-    hardening::{ClusterWide, is_system_namespace},
+    hardening::ClusterWide,
     policy,
 };
 
@@ -122,11 +122,11 @@ pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Kn
             let covered = known.namespaces.iter().filter(|it| wide.covers(&it.name, &known.labels(&it.name)));
             let mut covered: Vec<String> = covered.map(|it| it.name.clone()).collect();
             covered.sort();
-            let selected: Vec<usize> = wide
-                .network
-                .iter()
-                .flat_map(|intent| covered.iter().filter(|it| !is_system_namespace(it)).map(move |it| (intent, it)))
-                .flat_map(|(intent, namespace)| intent.selected(&terrain.population.index, namespace))
+            let isolated = covered.iter().filter(|it| wide.isolates(it, &known.labels(it)));
+            let index = &terrain.population.index;
+            let selected: Vec<usize> = isolated
+                .filter_map(|namespace| Some(wide.network.as_ref()?.selected(index, namespace)))
+                .flatten()
                 .collect();
             told.network = policy.spec.network.as_ref().map(|network| Intended {
                 mode: network.mode,

@@ -10,9 +10,9 @@ use rampart_reach::Namespace;
 use serde::de::DeserializeOwned;
 
 use super::{
+    asking::{asking, needs},
     kinds::{Asked, What},
     known::{Extent, Known},
-    pending,
     terrain::Inhabitant,
 };
 use crate::{
@@ -72,8 +72,10 @@ impl Reader {
         known.seen.namespaces = self.namespaces(&mut known.namespaces).await;
         let mut decides = known.seen.namespaces.in_its_namespace();
         let has_pods = matches!(what, What::Pod | What::Template);
-        if what != What::Kept && what != What::ClusterSecurityPolicy {
+        if what != What::Kept {
             known.seen.pods = self.pods(&mut known.pods).await;
+        }
+        if what != What::Kept && what != What::ClusterSecurityPolicy {
             known.seen.network_policies = self.list(&mut known.network_policies, Within::All).await;
             let within = if has_pods { Within::All } else { Within::Own };
             decides = decides.min(self.list(&mut known.policies, within).await.in_its_namespace());
@@ -104,7 +106,7 @@ impl Reader {
 
     /// What rendering of intents that are not in force asks besides pods.
     async fn surroundings(&mut self, known: &mut Known, given: &Facts) {
-        let asked = pending::asks(&known.policies);
+        let asked = needs(&asking(known));
         if asked.services {
             let mut services: Vec<k8s_openapi::api::core::v1::Service> = vec![];
             self.list(&mut services, Within::All).await;

@@ -161,3 +161,24 @@ fn every_kind_is_called_as_the_api_server_calls_it() {
     assert_eq!(named("netpol/a"), ApiResource::erase::<k8s_openapi::api::networking::v1::NetworkPolicy>(&()));
     assert_eq!(named("deploy/a"), ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&()));
 }
+
+#[test]
+fn the_least_isolation_of_many_namespaces_is_pending_in_each() {
+    let wide: Value = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "ClusterSecurityPolicy",
+        "metadata": {"name": "least", "uid": "least"}, "spec": {"namespaceSelector": {}, "network": {
+            "mode": "Preview", "podSelector": {}, "isolate": ["Ingress"],
+            "ingress": [{"name": "own", "peers": [{"entity": "SameNamespace"}], "anyPort": true}]}}});
+    let known = Known { cluster_policies: of(std::slice::from_ref(&wide)), ..shop() };
+    let told = explained("pod/db-7d9f-0", &pod("shop", "db", 0), &known);
+    let pending = told.pending.unwrap();
+    let least = pending.iter().find(|it| it.kind == "ClusterSecurityPolicy").unwrap();
+    assert!(least.policy == "least" && least.selects && least.why.is_empty(), "{least:?}");
+    let who = |rows: &[super::network::Row]| rows.iter().map(|row| row.peers.who.clone()).collect::<Vec<_>>();
+    assert_eq!(who(&least.newly_denied.ingress), ["ingress/nginx, every address outside"]);
+    assert_eq!(who(&least.newly_denied.egress), ["ingress/nginx"], "isolated there, too");
+    let namespace = explained("ns/shop", &json!({"metadata": {"name": "shop"}}), &known);
+    assert!(text(&namespace).contains("ClusterSecurityPolicy least: network Preview, at the least"));
+    let policy = text(&explained("rcsp/least", &wide, &known));
+    assert!(policy.contains("namespaces that it covers: ingress, shop"), "{policy}");
+    assert!(policy.contains("NETWORK: Preview, isolates Ingress"), "{policy}");
+}

@@ -29,12 +29,12 @@ pub(super) async fn follow(
     let (own_tx, mut own) = watch::channel(0_u64);
     let (other_tx, mut other) = watch::channel(0_u64);
     networks.listen(move |news| {
-        let is_ours = match news {
-            News::Listed => true,
-            News::Changed(policy) => owner_of(policy).is_some_and(|(kind, _)| kind == ClusterSecurityPolicy::KIND),
-            News::Echo(_) => false,
+        let told = match news {
+            News::Listed => &own_tx,
+            News::Changed(policy) if owner_of(policy).is_some_and(|it| it.0 == ClusterSecurityPolicy::KIND) => &own_tx,
+            News::Changed(_) => &other_tx,
+            News::Echo(_) => return,
         };
-        let told = if is_ours { &own_tx } else { &other_tx };
         told.send_modify(|count| *count = count.wrapping_add(1));
     });
     let (mut labels, mut facts) = (networks.policies.label_changes(), networks.facts.clone());

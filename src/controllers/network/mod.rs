@@ -9,12 +9,8 @@ mod orphans;
 mod part;
 mod tell;
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use ipnet::IpNet;
 use tokio::sync::watch;
 
 use self::{index::NetworkIndex, ledger::Ledger};
@@ -33,7 +29,7 @@ use crate::{
     runtime::{readiness::Gate, tasks::Tasks},
 };
 
-/// Who is told of NetworkPolicies that changed.
+/// Who is told of NetworkPolicies.
 type Listener = Box<dyn Fn(News<'_>) + Send + Sync>;
 
 /// The network of the cluster, as it is followed. Cheap to clone.
@@ -64,9 +60,7 @@ pub(super) struct Sight {
 impl Sight {
     /// The same, if every address lay outside of the cluster.
     pub(super) fn without_ranges(&self) -> Self {
-        let mut facts = self.facts.clone();
-        // A range that holds nothing which anybody could mean (RFC 5737, TEST-NET-1).
-        facts.cluster_ranges = vec![IpNet::from(IpAddr::from([192, 0, 2, 0]))];
+        let facts = self.facts.without_ranges();
         Self { population: Arc::clone(&self.population), facts, around: Arc::clone(&self.around) }
     }
 

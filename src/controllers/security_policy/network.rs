@@ -7,7 +7,7 @@ use kube::{core::DeserializeGuard, runtime::reflector::ObjectRef};
 use super::{
     super::{
         Roots,
-        network::{Asked, Before, Kept, Sight, conditions_of, unacknowledged},
+        network::{Asked, Before, Kept, Part, Sight, conditions_of, unacknowledged},
     },
     SecurityPolicies,
 };
@@ -63,19 +63,9 @@ impl SecurityPolicies {
         let (intent, clamped) = intent.clamped(&owner.namespace, least);
         self.networks.tell_of_api_server(policy, &intent, &sight).await;
         let enforces = spec.mode == NetworkMode::Enforce;
-        let accepted = if enforces { self.accepted(&intent) } else { vec![] };
-        let accepting: Vec<Accepting<'_>> =
-            accepted.iter().map(|(namespace, name, intent)| Accepting { namespace, name, intent }).collect();
-        let (part, unknown) = match self.networks.part(owner.clone(), &intent, &accepting, &sight) {
-            Ok(part) => (part, None),
-            // What was rendered before stays: closing or opening anything by accident is worse. What it would be is
-            // told, as if all addresses that are asked for lay outside.
-            Err(error @ Unrenderable::UnknownClusterRanges { .. }) => {
-                match self.networks.part(owner.clone(), &intent, &accepting, &sight.without_ranges()) {
-                    Ok(part) => (part, Some(error)),
-                    Err(error) => return refused(error.reason(), error.to_string()),
-                }
-            }
+        let (part, unknown) = match self.part(owner, &intent, &sight) {
+            Ok(part) => part,
+            // What was rendered before stays: closing or opening anything by accident is worse.
             Err(unrenderable) => return refused(unrenderable.reason(), unrenderable.to_string()),
         };
         let before = before(policy);
@@ -119,6 +109,24 @@ impl SecurityPolicies {
             _ if programs => Network::Programmed(told),
             _ => Network::Previewed(told),
         })
+    }
+
+    /// What an intent becomes. Where that can't be known for want of the cluster's ranges, what it would be if all
+    /// addresses that are asked for lay outside, to be told and not written.
+    fn part(
+        &self,
+        owner: &Owner,
+        intent: &Intent,
+        sight: &Sight,
+    ) -> std::result::Result<(Part, Option<Unrenderable>), Unrenderable> {
+        let accepted = self.accepted(intent);
+        let accepting: Vec<Accepting<'_>> =
+            accepted.iter().map(|(namespace, name, intent)| Accepting { namespace, name, intent }).collect();
+        let part = |sight: &Sight| self.networks.part(owner.clone(), intent, &accepting, sight);
+        match part(sight) {
+            Err(error @ Unrenderable::UnknownClusterRanges { .. }) => Ok((part(&sight.without_ranges())?, Some(error))),
+            part => Ok((part?, None)),
+        }
     }
 
     /// The intents of other namespaces that one accepts, with namespace and name: those that are enforced.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
+use kube::{Resource as _, ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until},
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{
-        NetworkMode, Reciprocal, SecurityPolicy,
+        NetworkMode, SecurityPolicy,
         condition::{self, Type},
         labels::{PART, RECIPROCAL},
     },
@@ -99,6 +99,13 @@ fn is_rendered_by_pods(root: &DeserializeGuard<SecurityPolicy>) -> bool {
     network.is_some_and(|network| Intent::try_from(network).is_ok_and(|intent| intent.is_resolved()))
 }
 
+/// Whether what a policy becomes depends on what others of its namespace isolate.
+fn is_rendered_by_isolation(root: &DeserializeGuard<SecurityPolicy>, namespace: &str) -> bool {
+    let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
+    network
+        .is_some_and(|network| Intent::try_from(network).is_ok_and(|intent| intent.is_rendered_by_isolation(namespace)))
+}
+
 /// Whether status tells of pods of some namespaces, or of what a policy would change, which any pod may be a part of.
 fn counts_pods(root: &DeserializeGuard<SecurityPolicy>, namespaces: &BTreeSet<String>) -> bool {
     let Ok(policy) = &root.0 else { return false };
@@ -174,17 +181,12 @@ impl Wake {
         if policy.labels().get(PART).is_some_and(|part| part == RECIPROCAL) {
             return;
         }
-        let (namespace, owner) = (policy.namespace().unwrap_or_default(), owner_of(policy));
+        let namespace = policy.namespace().unwrap_or_default();
+        let owner = owner_of(policy).filter(|(kind, _)| *kind == KIND).map(|(_, name)| name);
         wake(&self.roots, &self.one, |root| {
             root.namespace().as_ref() == Some(&namespace)
-                && owner != Some((KIND, &root.name_any()))
-                && opens_other_ends(root)
+                && root.meta().name.as_deref() != owner
+                && is_rendered_by_isolation(root, &namespace)
         });
     }
-}
-
-/// Whether what a policy becomes depends on what others of its namespace isolate.
-fn opens_other_ends(root: &DeserializeGuard<SecurityPolicy>) -> bool {
-    let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
-    network.is_some_and(|it| it.reciprocal == Reciprocal::Generate || !it.accept_from.is_empty())
 }

@@ -121,11 +121,9 @@ pub(super) fn intents(page: &mut Page, all: &[Pending], own: Option<&str>) {
 
 fn pending(page: &mut Page, told: &Pending, own: Option<&str>) {
     let about = if told.selects { "" } else { ", about pods that it talks to" };
-    page.section(&format!("NOT IN FORCE: network of SecurityPolicy {} ({:?}){about}", told.policy, told.mode));
-    if let Some(why) = &told.why {
-        page.line(2, why);
-    }
-    if told.newly_denied.is_empty() && told.newly_allowed.is_empty() && told.why.is_none() {
+    page.section(&format!("NOT IN FORCE: network of {} {} ({:?}){about}", told.kind, told.policy, told.mode));
+    told.why.iter().for_each(|why| page.line(2, why));
+    if told.newly_denied.is_empty() && told.newly_allowed.is_empty() && told.why.is_empty() {
         page.line(2, "it would change nothing for it");
     }
     changes(page, ("would be denied", "not allowed "), &told.newly_denied, own);

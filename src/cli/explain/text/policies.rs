@@ -2,7 +2,7 @@
 
 use super::{ROWS, listed, page::Page};
 use crate::{
-    api::HardeningMode,
+    api::{HardeningMode, Isolated},
     cli::explain::{
         crowd::Crowd,
         namespace::{Namespace, Open, count, rampart_level},
@@ -57,6 +57,9 @@ fn intended(page: &mut Page, told: &Intended) {
     ));
     page.line(2, &format!("about {}", about(told.selected, &told.pods)));
     let status = &told.status;
+    if let Some(Isolated { ingress, egress }) = status.isolated {
+        page.line(2, &format!("isolated now, by whomever: {ingress} of them for ingress, {egress} for egress"));
+    }
     if !status.rendered.is_empty() {
         page.line(2, &format!("NetworkPolicies of it: {}", listed(&status.rendered)));
     }

@@ -1,0 +1,116 @@
+//! Custom resource definitions, and custom resources of others where those are there.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kube::{Api, Client};
+use tokio::sync::watch;
+
+use super::{Called, tell_called};
+use crate::{
+    cluster::{
+        follow::{Key, follow},
+        slim::{Crd, PodMonitor, ServiceMonitor},
+    },
+    network::{Monitor, Surroundings, converted_by, enforcer_of_group},
+};
+
+/// Custom resource definitions of prometheus-operator.
+const MONITORS: [&str; 2] = ["servicemonitors.monitoring.coreos.com", "podmonitors.monitoring.coreos.com"];
+
+/// What a custom resource definition tells: the network plug-in that it is of, and who converts.
+type Told = (Option<&'static str>, Called);
+
+/// Follows them for ever.
+pub(super) async fn follow_all(
+    client: Client,
+    known: &watch::Sender<Arc<Surroundings>>,
+    (crds_listed, [services_listed, pods_listed]): (&watch::Sender<bool>, [&watch::Sender<bool>; 2]),
+) {
+    let has_monitors: [watch::Sender<bool>; 2] = std::array::from_fn(|_| watch::Sender::new(false));
+    let crds = follow(
+        Api::<Crd>::all(client.clone()),
+        |crd, _| told(crd),
+        |all, _| {
+            tell(known, all);
+            for (name, has) in MONITORS.iter().zip(&has_monitors) {
+                let there = all.contains_key(&(String::new(), (*name).to_owned()));
+                has.send_if_modified(|has| std::mem::replace(has, there) != there);
+            }
+        },
+        crds_listed,
+    );
+    let [has_of_services, has_of_pods] = &has_monitors;
+    let of_services = while_there(has_of_services, crds_listed, known, ("ServiceMonitor", services_listed), |listed| {
+        follow(
+            Api::<ServiceMonitor>::all(client.clone()),
+            |it, _| Monitor::of_services(it.metadata.namespace.as_deref()?, &it.spec),
+            |all, _| tell_monitors(known, "ServiceMonitor", all),
+            listed,
+        )
+    });
+    let of_pods = while_there(has_of_pods, crds_listed, known, ("PodMonitor", pods_listed), |listed| {
+        follow(
+            Api::<PodMonitor>::all(client.clone()),
+            |it, _| Monitor::of_pods(it.metadata.namespace.as_deref()?, &it.spec),
+            |all, _| tell_monitors(known, "PodMonitor", all),
+            listed,
+        )
+    });
+    tokio::join!(crds, of_services, of_pods);
+}
+
+/// `None` for a definition that tells nothing.
+fn told(crd: &Crd) -> Option<Told> {
+    let plugin = crd.spec.group.as_deref().and_then(enforcer_of_group);
+    let called = crd.spec.conversion.as_ref().map(converted_by).unwrap_or_default();
+    let is_monitor = MONITORS.contains(&crd.metadata.name.as_deref().unwrap_or_default());
+    Some((plugin, called)).filter(|(plugin, called)| is_monitor || plugin.is_some() || !called.is_empty())
+}
+
+fn tell(known: &watch::Sender<Arc<Surroundings>>, all: &BTreeMap<Key, Told>) {
+    let called = all.iter().filter(|(_, (_, called))| !called.is_empty());
+    let called = called.map(|(key, (_, called))| (key.clone(), called.clone())).collect();
+    tell_called(known, "CustomResourceDefinition", &called);
+    let plugins = all.values().filter_map(|(plugin, _)| *plugin).collect();
+    known.send_if_modified(|known| {
+        let differs = known.plugins != plugins;
+        if differs {
+            Arc::make_mut(known).plugins = plugins;
+        }
+        differs
+    });
+}
+
+fn tell_monitors(known: &watch::Sender<Arc<Surroundings>>, kind: &'static str, all: &BTreeMap<Key, Monitor>) {
+    known.send_modify(|known| {
+        let monitors = &mut Arc::make_mut(known).monitors;
+        monitors.retain(|(other, _), _| *other != kind);
+        monitors.extend(all.iter().map(|(name, monitor)| ((kind, name.clone()), monitor.clone())));
+    });
+}
+
+/// Follows a kind of others while its custom resource definition is there.
+async fn while_there<'l, F: Future<Output = ()>>(
+    has: &watch::Sender<bool>,
+    crds_listed: &watch::Sender<bool>,
+    known: &watch::Sender<Arc<Surroundings>>,
+    (kind, listed): (&'static str, &'l watch::Sender<bool>),
+    follow: impl Fn(&'l watch::Sender<bool>) -> F,
+) {
+    let (mut has, mut crds) = (has.subscribe(), crds_listed.subscribe());
+    let _ = crds.wait_for(|listed| *listed).await;
+    loop {
+        if !*has.borrow_and_update() {
+            listed.send_replace(true);
+            if has.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        tokio::select! {
+            () = follow(listed) => return,
+            changed = has.wait_for(|has| !*has) => if changed.is_err() { return },
+        }
+        tell_monitors(known, kind, &BTreeMap::new());
+    }
+}
