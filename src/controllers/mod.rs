@@ -172,7 +172,12 @@ async fn wake_all<T>(
     all: &watch::Sender<u64>,
     stopped: &CancellationToken,
 ) -> anyhow::Result<()> {
-    while changes.changed().await.is_ok() {
+    loop {
+        tokio::select! {
+            told = changes.changed() => if told.is_err() { break },
+            // Who could tell of changes may live as long as the process.
+            () = stopped.cancelled() => return Ok(()),
+        }
         all.send_modify(|count| *count += 1);
     }
     stopped.cancelled().await;
