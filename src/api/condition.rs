@@ -19,6 +19,8 @@ pub enum Type {
     Reconciling,
     /// Nothing will change until somebody changes something.
     Stalled,
+    /// Its NetworkPolicies could be worked out (SecurityPolicy).
+    Rendered,
     /// What its NetworkPolicies change was worked out from a complete view (SecurityPolicy).
     Analyzed,
     /// NetworkPolicies of others allow its pods more than it does (SecurityPolicy).
@@ -47,6 +49,7 @@ impl Type {
             Self::Ready => "Ready",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
+            Self::Rendered => "Rendered",
             Self::Analyzed => "Analyzed",
             Self::WidenedByOthers => "WidenedByOthers",
             Self::DnsReachable => "DnsReachable",

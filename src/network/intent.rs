@@ -151,9 +151,10 @@ impl Intent {
         peers.any(|peer| matches!(peer, Peer::ApiServer | Peer::Webhooks))
     }
 
-    /// Whether the side of peers in the policy's own namespace may be opened by it, which depends on who isolates them.
+    /// Whether the side of peers in the policy's own namespace may be opened or reported, which depends on who isolates
+    /// them.
     #[must_use]
-    pub fn is_rendered_by_isolation(&self, own: &str) -> bool {
+    pub fn has_other_ends(&self, own: &str) -> bool {
         let mut peers = self.ingress.iter().chain(&self.egress).flat_map(|rule| &rule.peers);
         let is_here = |peer: &Peer| match peer {
             Peer::Pods { namespaces: Namespaces::Own | Namespaces::Selected(_), .. } => true,

@@ -328,6 +328,8 @@ async fn unknown_ranges_are_said(_: Env) -> Result<()> {
         ensure!(programmed["status"] == "False" && programmed["reason"] == "UnknownClusterRanges", "{programmed}");
         let message = programmed["message"].as_str().unwrap_or_default();
         ensure!(message.contains("\"web\"") && message.contains("--network-cluster-cidrs"), "{message}");
+        let rendered = stories::condition(&live, "Rendered").unwrap_or_default();
+        ensure!(rendered["status"] == "False", "{rendered}");
         // What it would be is told all the same.
         ensure!(live["status"]["network"]["preview"].is_object(), "{live:#}");
         Ok(())

@@ -176,6 +176,7 @@ pub(super) fn trouble(conditions: &[Condition]) -> Vec<Told> {
         Type::Accepted,
         Type::Programmed,
         Type::Ready,
+        Type::Rendered,
         Type::Analyzed,
         Type::DnsReachable,
         Type::ApiServerReachable,

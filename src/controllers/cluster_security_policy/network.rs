@@ -221,6 +221,7 @@ pub(super) fn tell_network(
             let why = if is_accepted { "Accepted" } else { reason };
             conditions.set(Type::Accepted, is_accepted, why, if is_accepted { "" } else { message.as_str() });
             conditions.stall(reason, &message);
+            conditions.set(Type::Rendered, false, reason, "");
             conditions.set(Type::Analyzed, false, reason, "");
             return said();
         }

@@ -17,7 +17,7 @@ use crate::{
 const POLICY_WIDENED: Reason = Reason::warning("PolicyWidened");
 const PREVIEW_COMPUTED: Reason = Reason::normal("PreviewComputed");
 const NAMED_PORT_AMBIGUOUS: Reason = Reason::warning("NamedPortAmbiguous");
-const ENFORCE_REFUSED: &str = "EnforceRefused";
+pub(in super::super) const ENFORCE_REFUSED: &str = "EnforceRefused";
 
 /// What status said before.
 #[derive(Default)]
@@ -119,6 +119,7 @@ pub(in super::super) fn conditions_of(
     widened_by: &[String],
     conditions: &mut Conditions,
 ) {
+    conditions.set(Type::Rendered, true, "Rendered", "");
     conditions.set(Type::Analyzed, true, "Analyzed", "");
     if !widened_by.is_empty() {
         let message = format!("NetworkPolicies of others allow more: {}", widened_by.join(", "));

@@ -51,7 +51,9 @@ impl SecurityPolicies {
         let (root, roots) = super::root::<SecurityPolicy>();
         let (one_tx, one) = mpsc::unbounded_channel();
         let (all_tx, all) = watch::channel(0);
-        let wake = Wake { one: one_tx.clone(), all: all_tx.clone(), roots: roots.clone() };
+        let isolating = watch::Sender::default();
+        let wake =
+            Wake { one: one_tx.clone(), all: all_tx.clone(), roots: roots.clone(), isolating: isolating.clone() };
         networks.listen(move |news| wake.about(news));
         let controller = Arc::new(Self {
             context: context.clone(),
@@ -63,7 +65,8 @@ impl SecurityPolicies {
         let Hardened { in_force, scan } = hardened;
         let stopped = || context.stopped.clone();
         tasks.spawn("scan-status", wake_changed(scan, roots.clone(), one_tx.clone(), stopped()));
-        tasks.spawn("network-previews", wake_for_pods(networks, (roots.clone(), one_tx.clone()), stopped()));
+        let for_pods = wake_for_pods(networks.clone(), isolating, (roots.clone(), one_tx.clone()), stopped());
+        tasks.spawn("network-previews", for_pods);
         tasks.spawn("floor-status", wake_for_floor(in_force, roots.clone(), one_tx, stopped()));
         tasks.spawn(Self::NAME, controller.run(root, roots, Triggers { one, all }, (all_tx, leadership, namespace)));
     }

@@ -7,7 +7,7 @@ use kube::{core::DeserializeGuard, runtime::reflector::ObjectRef};
 use super::{
     super::{
         Roots,
-        network::{Asked, Before, Kept, Part, Sight, conditions_of, unacknowledged},
+        network::{Asked, Before, ENFORCE_REFUSED, Kept, Part, Sight, conditions_of, unacknowledged},
     },
     SecurityPolicies,
 };
@@ -181,6 +181,7 @@ pub(super) fn tell_network(
     network: Network,
     conditions: &mut Conditions,
 ) -> Option<NetworkStatus> {
+    let mut unrendered = None;
     let told = match network {
         Network::Absent => {
             conditions.set(Type::Accepted, true, "Accepted", "");
@@ -208,13 +209,19 @@ pub(super) fn tell_network(
             conditions.set(Type::Accepted, is_accepted, why, if is_accepted { "" } else { message.as_str() });
             conditions.stall(reason, &message);
             let Some(told) = told else {
+                conditions.set(Type::Rendered, reason == "Conflicted", reason, "");
                 conditions.set(Type::Analyzed, false, reason, "");
                 return policy.status.as_ref().and_then(|status| status.network.clone());
             };
+            // Worked out all the same, as if every address lay outside, but not what is to be written.
+            unrendered = (reason != ENFORCE_REFUSED).then_some(reason);
             told
         }
     };
     let Told { status, standing, sight } = *told;
     conditions_of(&standing, &sight, &status.widened_by, conditions);
+    if let Some(reason) = unrendered {
+        conditions.set(Type::Rendered, false, reason, "");
+    }
     Some(status)
 }

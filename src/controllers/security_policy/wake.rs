@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{
-        NetworkMode, SecurityPolicy,
+        NetworkMode, Reciprocal, SecurityPolicy,
         condition::{self, Type},
         labels::{PART, RECIPROCAL},
     },
@@ -31,6 +31,9 @@ use crate::{
 /// Where to send whom to wake.
 type Wakes = (Roots<SecurityPolicy>, mpsc::UnboundedSender<ObjectRef<DeserializeGuard<SecurityPolicy>>>);
 
+/// Namespaces where NetworkPolicies changed that isolate, and the SecurityPolicy whose each was, if it was one's.
+pub(super) type Isolating = watch::Sender<BTreeSet<(String, Option<String>)>>;
+
 /// An object's status is written at most this often for counts alone.
 const HOLD: Duration = Duration::from_secs(10);
 /// Changes that come together are told together. Not sooner than pods are indexed anew, or nobody would look again at
@@ -38,13 +41,15 @@ const HOLD: Duration = Duration::from_secs(10);
 const SETTLE: Duration = residents::SETTLE;
 
 /// Wakes the policies that pods or Services which came, went or changed matter to: at once those that are rendered by
-/// them; a while later those that count them.
+/// them; a while later those that count them, or report who is isolated beside them.
 pub(super) async fn wake_for_pods(
     networks: Networks,
+    isolating: Isolating,
     (roots, one): Wakes,
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
     let (mut pods, mut around) = (networks.residents.changes(), networks.surroundings.clone());
+    let mut isolated = isolating.subscribe();
     let mut namespaces = BTreeSet::new();
     let mut count_at: Option<Instant> = None;
     let mut counted = Instant::now();
@@ -52,11 +57,21 @@ pub(super) async fn wake_for_pods(
         let counts = tokio::select! {
             changed = pods.changed() => { if changed.is_err() { break } false }
             changed = around.changed() => { if changed.is_err() { break } false }
+            _ = isolated.changed() => {
+                count_at.get_or_insert(Instant::now().max(counted + HOLD));
+                continue;
+            }
             () = due(count_at) => true,
             () = stopped.cancelled() => return Ok(()),
         };
         if counts {
-            let concerned = |root: &DeserializeGuard<SecurityPolicy>| counts_pods(root, &namespaces);
+            let mut beside = BTreeSet::new();
+            isolating.send_if_modified(|all| {
+                beside = std::mem::take(all);
+                false
+            });
+            let concerned =
+                |root: &DeserializeGuard<SecurityPolicy>| counts_pods(root, &namespaces) || is_beside(root, &beside);
             wake(&roots, &one, concerned);
             namespaces.clear();
             (count_at, counted) = (None, Instant::now());
@@ -99,11 +114,22 @@ fn is_rendered_by_pods(root: &DeserializeGuard<SecurityPolicy>) -> bool {
     network.is_some_and(|network| Intent::try_from(network).is_ok_and(|intent| intent.is_resolved()))
 }
 
-/// Whether what a policy becomes depends on what others of its namespace isolate.
-fn is_rendered_by_isolation(root: &DeserializeGuard<SecurityPolicy>, namespace: &str) -> bool {
+/// Whether what a policy becomes, or else what it reports, depends on what others of its namespace isolate.
+fn depends_on_isolation(root: &DeserializeGuard<SecurityPolicy>, namespace: &str, rendered: bool) -> bool {
     let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
-    network
-        .is_some_and(|network| Intent::try_from(network).is_ok_and(|intent| intent.is_rendered_by_isolation(namespace)))
+    let network = network.filter(|it| {
+        rendered == (it.reciprocal == Reciprocal::Generate || !it.accept_from.is_empty())
+    });
+    network.is_some_and(|network| Intent::try_from(network).is_ok_and(|intent| intent.has_other_ends(namespace)))
+}
+
+/// Whether a policy reports on who is isolated in its namespace, and that was changed for another one.
+fn is_beside(root: &DeserializeGuard<SecurityPolicy>, beside: &BTreeSet<(String, Option<String>)>) -> bool {
+    let namespace = root.namespace().unwrap_or_default();
+    let from = (namespace.clone(), None);
+    let here = beside.range(from..).take_while(|(of, _)| *of == namespace);
+    let is_changed = here.into_iter().any(|(_, owner)| owner.as_deref() != root.meta().name.as_deref());
+    is_changed && depends_on_isolation(root, &namespace, false)
 }
 
 /// Whether status tells of pods of some namespaces, or of what a policy would change, which any pod may be a part of.
@@ -151,6 +177,7 @@ pub(super) struct Wake {
     pub(super) one: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<SecurityPolicy>>>,
     pub(super) all: watch::Sender<u64>,
     pub(super) roots: Roots<SecurityPolicy>,
+    pub(super) isolating: Isolating,
 }
 
 impl Wake {
@@ -186,7 +213,8 @@ impl Wake {
         wake(&self.roots, &self.one, |root| {
             root.namespace().as_ref() == Some(&namespace)
                 && root.meta().name.as_deref() != owner
-                && is_rendered_by_isolation(root, &namespace)
+                && depends_on_isolation(root, &namespace, true)
         });
+        self.isolating.send_if_modified(|all| all.insert((namespace, owner.map(str::to_owned))));
     }
 }
