@@ -88,7 +88,8 @@ fn exactly_what_it_should_is_let_through() {
     let web = format!("{OWN}/{OWN}");
     let of = |app: &str| format!("{OWN}/{app}");
     let mut wanted = BTreeSet::new();
-    let mut allow = |from: &str, to: &str, port: &str| drop(wanted.insert((from.into(), to.into(), port.to_owned())));
+    let mut allow =
+        |from: &str, to: &str, port: &str| wanted.extend([(from.to_owned(), to.to_owned(), port.to_owned())]);
     for caller in ["frontend", "postgres", "redis", "job"] {
         allow(&of(caller), &web, "8000/TCP");
     }

@@ -98,8 +98,14 @@ impl Tests {
         Fut: Future<Output = Result<()>>,
     {
         let (runtime, env) = (self.runtime.clone(), self.env.clone());
-        self.trials
-            .push(Trial::test(name, move || runtime.block_on(test(env)).map_err(|error| format!("{error:#}").into())));
+        let shared = self.env.shared.clone();
+        self.trials.push(Trial::test(name, move || {
+            runtime.block_on(test(env)).map_err(|error| {
+                // Of the operator that most share, which may have nothing to do with it.
+                let log = shared.get().map(|shared| shared.operator.log_tail()).unwrap_or_default();
+                format!("{error:#}\n{log}").into()
+            })
+        }));
     }
 }
 

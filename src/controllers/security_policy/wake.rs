@@ -117,9 +117,8 @@ fn is_rendered_by_pods(root: &DeserializeGuard<SecurityPolicy>) -> bool {
 /// Whether what a policy becomes, or else what it reports, depends on what others of its namespace isolate.
 fn depends_on_isolation(root: &DeserializeGuard<SecurityPolicy>, namespace: &str, rendered: bool) -> bool {
     let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
-    let network = network.filter(|it| {
-        rendered == (it.reciprocal == Reciprocal::Generate || !it.accept_from.is_empty())
-    });
+    let network =
+        network.filter(|it| rendered == (it.reciprocal == Reciprocal::Generate || !it.accept_from.is_empty()));
     network.is_some_and(|network| Intent::try_from(network).is_ok_and(|intent| intent.has_other_ends(namespace)))
 }
 
