@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Pods are indexed at most this often, while they come and go.
-pub(super) const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// The pods.
 #[derive(Clone)]
@@ -85,12 +85,22 @@ impl Residents {
         std::mem::take(&mut self.state().changed)
     }
 
-    /// The pods, indexed: as of now, or of a moment ago while they come and go.
+    /// The pods, indexed: as of now, or of a moment ago while they come and go. Whoever is told of pods that changed
+    /// must be told after [`Residents::refresh`], or may not see what changed last, and is not told again.
     pub(super) fn population(&self) -> Arc<Population> {
+        self.indexed(SETTLE)
+    }
+
+    /// Indexes the pods as they are now.
+    pub(super) fn refresh(&self) {
+        self.indexed(Duration::ZERO);
+    }
+
+    fn indexed(&self, settle: Duration) -> Arc<Population> {
         let now = [*self.changes.borrow(), *self.namespaces.label_changes().borrow()];
         let mut state = self.state();
         if let Some((made, at, of)) = &state.made
-            && (*of == now || at.elapsed() < SETTLE)
+            && (*of == now || at.elapsed() < settle)
         {
             return Arc::clone(made);
         }
@@ -103,5 +113,22 @@ impl Residents {
         let made = block_in_place(|| Arc::new(Population::new(namespaces, state.pods.values().cloned())));
         state.made = Some((Arc::clone(&made), Instant::now(), now));
         made
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_is_told_of_a_pod_sees_it_however_short_ago_pods_were_indexed() {
+        let residents = Residents::new(PolicyIndex::default());
+        let put = |name: &str| residents.put(("n".into(), name.into()), Some(Resident::default()));
+        put("first");
+        assert_eq!(residents.population().needs.len(), 1);
+        put("second");
+        assert_eq!(residents.population().needs.len(), 1, "not indexed again so soon");
+        residents.refresh();
+        assert_eq!(residents.population().needs.len(), 2);
     }
 }

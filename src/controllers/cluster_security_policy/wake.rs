@@ -57,6 +57,7 @@ pub(super) async fn follow(
             changed = around.changed() => (changed.is_ok(), false),
             () = at => {
                 (wake_at, woken) = (None, Instant::now());
+                networks.residents.refresh();
                 all.send_modify(|count| *count = count.wrapping_add(1));
                 continue;
             }

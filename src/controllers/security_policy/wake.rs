@@ -15,7 +15,6 @@ use super::{
         Networks, Roots,
         floor::InForce,
         network::{News, owner_of},
-        residents,
     },
     KIND,
 };
@@ -36,9 +35,8 @@ pub(super) type Isolating = watch::Sender<BTreeSet<(String, Option<String>)>>;
 
 /// An object's status is written at most this often for counts alone.
 const HOLD: Duration = Duration::from_secs(10);
-/// Changes that come together are told together. Not sooner than pods are indexed anew, or nobody would look again at
-/// what changed last.
-const SETTLE: Duration = residents::SETTLE;
+/// Changes that come together are told together.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// Wakes the policies that pods or Services which came, went or changed matter to: at once those that are rendered by
 /// them; a while later those that count them, or report who is isolated beside them.
@@ -72,7 +70,7 @@ pub(super) async fn wake_for_pods(
             });
             let concerned =
                 |root: &DeserializeGuard<SecurityPolicy>| counts_pods(root, &namespaces) || is_beside(root, &beside);
-            wake(&roots, &one, concerned);
+            wake_refreshed(&networks, &roots, &one, concerned);
             namespaces.clear();
             (count_at, counted) = (None, Instant::now());
             continue;
@@ -84,7 +82,7 @@ pub(super) async fn wake_for_pods(
         pods.mark_unchanged();
         around.mark_unchanged();
         namespaces.extend(networks.residents.take_changed());
-        wake(&roots, &one, is_rendered_by_pods);
+        wake_refreshed(&networks, &roots, &one, is_rendered_by_pods);
         count_at.get_or_insert(Instant::now().max(counted + HOLD));
     }
     stopped.cancelled().await;
@@ -95,6 +93,19 @@ async fn due(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Wakes those that must see the pods as they are now.
+fn wake_refreshed(
+    networks: &Networks,
+    roots: &Roots<SecurityPolicy>,
+    one: &mpsc::UnboundedSender<ObjectRef<DeserializeGuard<SecurityPolicy>>>,
+    concerned: impl Fn(&DeserializeGuard<SecurityPolicy>) -> bool,
+) {
+    if roots.store.find(&concerned).is_some() {
+        networks.residents.refresh();
+        wake(roots, one, concerned);
     }
 }
 
