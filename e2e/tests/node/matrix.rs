@@ -29,7 +29,7 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_millis(500);
 const TIMEOUT_AT_MOST: Duration = Duration::from_secs(4);
 /// In what time the kernel must do what the policies say, from when Rampart says that they are programmed.
-const SETTLE: Duration = Duration::from_secs(20);
+const SETTLE: Duration = Duration::from_secs(90);
 
 /// A connection, as `rampart reach` names it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
