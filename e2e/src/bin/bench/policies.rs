@@ -228,7 +228,8 @@ async fn write(peer: &Client, group: Group) -> Result<Duration> {
         json!({"type": kind, "status": "True", "reason": kind, "message": "", "observedGeneration": 2,
                "lastTransitionTime": "2026-01-01T00:00:00Z"})
     };
-    let conditions = ["Accepted", "Programmed", "Ready"].map(condition);
+    let types = ["Accepted", "Programmed", "Ready", "Rendered", "Analyzed", "EnforcerDetected"];
+    let conditions = types.map(condition);
     let began = Instant::now();
     let params = PatchParams::apply("bench-peer").force();
     let (spec, conditions, params) = (&spec, &conditions, &params);
@@ -244,7 +245,8 @@ async fn write(peer: &Client, group: Group) -> Result<Duration> {
         let owners: Api<SecurityPolicy> = Api::namespaced(peer.clone(), &namespace);
         let object = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
             "metadata": {"name": name},
-            "status": {"observedGeneration": 2, "conditions": conditions, "network": {"rendered": [rendered]}}});
+            "status": {"observedGeneration": 2, "conditions": conditions, "network": {
+                "rendered": [rendered], "selectedPods": 0, "isolated": {"ingress": 0, "egress": 0}}}});
         owners.patch_status(&name, params, &Patch::Apply(&object)).await?;
         Ok(())
     })
