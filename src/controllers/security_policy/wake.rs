@@ -207,7 +207,7 @@ impl Wake {
             _ => {
                 // Somebody else's may isolate pods whose side a policy opens; and one of ours may have
                 // lost its labels.
-                wake(&self.roots, &self.one, |root| root.namespace().as_ref() == Some(&namespace));
+                wake(&self.roots, &self.one, |root| root.meta().namespace.as_ref() == Some(&namespace));
             }
         }
     }
@@ -221,7 +221,7 @@ impl Wake {
         let namespace = policy.namespace().unwrap_or_default();
         let owner = owner_of(policy).filter(|(kind, _)| *kind == KIND).map(|(_, name)| name);
         wake(&self.roots, &self.one, |root| {
-            root.namespace().as_ref() == Some(&namespace)
+            root.meta().namespace.as_ref() == Some(&namespace)
                 && root.meta().name.as_deref() != owner
                 && depends_on_isolation(root, &namespace, true)
         });
