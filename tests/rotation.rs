@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use rampart::{
     api::{ApiKey, RecordState, VersionState},
-    keys::{ConsumerSeen, Observed, RecordSeen, SecretSeen, Spec, Step, TestSeen, decide},
+    keys::{Caps, ConsumerSeen, Observed, RecordSeen, SecretSeen, Spec, Step, TestSeen, decide},
 };
 
 const HOUR: i64 = 3600;
@@ -24,7 +24,7 @@ fn spec(requested: Option<Timestamp>) -> Spec {
         key["spec"]["rotation"]["requestedAt"] = at.to_string().into();
     }
     let key: ApiKey = serde_json::from_value(key).unwrap();
-    Spec::try_from(&key).unwrap()
+    Spec::parse(&key, &Caps::default()).unwrap()
 }
 
 /// A cluster that does what a step says.

@@ -24,7 +24,7 @@ pub(super) fn decide(request: &Request<'_>) -> Answer {
         "PolicyException" => {
             validate(request, object, |exception: &PolicyException| Exception::try_from(exception).map(drop))
         }
-        "ApiKey" => validate(request, object, |key: &ApiKey| keys::Spec::try_from(key).map(drop)),
+        "ApiKey" => validate(request, object, |key: &ApiKey| keys::Spec::parse(key, &keys::Caps::default()).map(drop)),
         "RetentionPolicy" => {
             validate(request, object, |policy: &RetentionPolicy| retention::Spec::try_from(policy).map(drop))
         }

@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::GoDuration;
+use super::{GoDuration, Hooks, RateLimit, RestartTarget, Revocation, Rotation};
 
 /// An ApiKey is a credential that Rampart issues into a Secret of this namespace, rotates while the old
 /// one stays valid, and destroys when its time is over.
@@ -28,10 +28,12 @@ use super::GoDuration;
     printcolumn(name = "Key-Id", type_ = "string", json_path = ".status.versions[?(@.state==\"Current\")].id"),
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.versions[?(@.state==\"Current\")].expiresAt"),
     printcolumn(name = "Next-Rotation", type_ = "string", json_path = ".status.nextRotationTime"),
+    printcolumn(name = "Last-Used", type_ = "date", json_path = ".status.usage.lastUsed"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Old-Keys", type_ = "string", priority = 1, json_path = ".status.versions[?(@.state==\"Deprecated\")].id")
+    printcolumn(name = "Old-Keys", type_ = "string", priority = 1, json_path = ".status.versions[?(@.state==\"Deprecated\")].id"),
+    printcolumn(name = "Verifiers", type_ = "integer", priority = 1, json_path = ".status.verifiers.upToDate")
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
@@ -43,7 +45,11 @@ use super::GoDuration;
     validation = Rule::new("self.rotation.policy != 'Manual' || duration(self.rotation.overlap) < duration(has(self.ttl) ? self.ttl : '8760h')")
         .message("rotation.overlap must be shorter than ttl"),
     validation = Rule::new("self.rotation.policy != 'Disabled' || has(self.ttl)")
-        .message("a key that is never rotated needs a ttl: say how long it may live")
+        .message("a key that is never rotated needs a ttl: say how long it may live"),
+    validation = Rule::new("has(self.role) != (has(self.permissions) && self.permissions.size() > 0)")
+        .message("set role or permissions, and not both"),
+    validation = Rule::new("!has(oldSelf.revocation) || has(self.revocation)")
+        .message("a revocation can't be taken back: make another ApiKey")
 )]
 pub struct ApiKeySpec {
     /// Stops reconciling: nothing is issued, rotated or destroyed until it is removed.
@@ -56,9 +62,20 @@ pub struct ApiKeySpec {
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 253)))]
     #[x_kube(merge_strategy = ListMerge::Set, validation = Rule::new("self == oldSelf").message("audiences are immutable: make another ApiKey"))]
     pub audiences: Vec<String>,
-    /// What the key may do: a built-in role, Viewer, Editor or Admin, or one that a cluster policy defines.
+    /// What the key may do: a built-in role, Viewer, Editor or Admin, or one that a cluster policy defines. Either
+    /// this or permissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$"))]
-    pub role: String,
+    pub role: Option<String>,
+    /// What the key may do, by name: `orders.read`, or `orders.*` for all below. It is admitted only on routes that
+    /// state the permission that they need. Either this or role.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub permissions: Vec<String>,
     /// First part of every key, by which people and scanners recognise it. Immutable.
     #[schemars(length(max = 21), regex(pattern = r"^[a-z][a-z0-9]{1,15}(_(live|test))?$"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("prefix is immutable: make another ApiKey"))]
@@ -67,11 +84,30 @@ pub struct ApiKeySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("ttl must be longer than 0s"))]
     pub ttl: Option<GoDuration>,
+    /// After this instant no version lives, and none is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hard_expiry: Option<Time>,
+    /// How many calls the key may make.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// Verifiers refuse every version until it is removed. (`suspend` stops reconciling instead.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<bool>,
+    /// Ends every version at once and for ever: verifiers first, then consumers. Can't be taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Revocation>,
     /// When the key is replaced, and how long the replaced one stays valid.
     #[serde(default)]
     pub rotation: Rotation,
     /// The Secret that consumers mount. It must not exist, or be this ApiKey's already.
     pub secret: ConsumerSecret,
+    /// Workloads that are restarted when the key has changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub restart_targets: Vec<RestartTarget>,
+    /// Jobs of your own at the steps of a rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
 }
 
 /// Whose key it is.
@@ -87,51 +123,6 @@ pub struct Owner {
     pub contact: Option<String>,
 }
 
-/// When a key is replaced, and how long the replaced one stays valid.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Rotation {
-    /// Automatic rotates every interval, Manual when requestedAt changes, Disabled never.
-    #[serde(default)]
-    pub policy: RotationPolicy,
-    /// Time from one completed rotation to the next.
-    #[serde(default = "ninety_days")]
-    #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("interval must be longer than 0s"))]
-    pub interval: GoDuration,
-    /// How long a replaced key stays valid.
-    #[serde(default = "thirty_days")]
-    pub overlap: GoDuration,
-    /// A new value asks for one rotation now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requested_at: Option<Time>,
-}
-
-fn ninety_days() -> GoDuration {
-    GoDuration::hours(2160)
-}
-
-fn thirty_days() -> GoDuration {
-    GoDuration::hours(720)
-}
-
-impl Default for Rotation {
-    fn default() -> Self {
-        Self { policy: RotationPolicy::default(), interval: ninety_days(), overlap: thirty_days(), requested_at: None }
-    }
-}
-
-/// What makes a key rotate.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RotationPolicy {
-    /// The interval, and requests.
-    #[default]
-    Automatic,
-    /// Requests alone.
-    Manual,
-    /// Nothing.
-    Disabled,
-}
-
 /// The Secret that consumers mount.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -143,6 +134,26 @@ pub struct ConsumerSecret {
     /// Names of its entries.
     #[serde(default)]
     pub keys: SecretKeys,
+    /// What becomes of the Secrets when the ApiKey is deleted: Delete removes them and ends the keys; Retain leaves
+    /// Secrets and keys as they are, until the keys expire.
+    #[serde(default, skip_serializing_if = "DeletionPolicy::is_default")]
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// What becomes of Secrets when their ApiKey is deleted.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeletionPolicy {
+    /// They go, and the keys end.
+    #[default]
+    Delete,
+    /// They stay, and the keys live until they expire.
+    Retain,
+}
+
+impl DeletionPolicy {
+    fn is_default(&self) -> bool {
+        *self == Self::Delete
+    }
 }
 
 /// Names of the entries of the consumer Secret.
@@ -220,6 +231,76 @@ pub struct ApiKeyStatus {
     /// When a failed test is repeated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Time>,
+    /// How much the key was used: coarse, and late by a minute or two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// Verifiers that are waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verifiers: Option<VerifierCounts>,
+    /// Workloads that are restarted when the key has changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub consumers: Vec<ConsumerStatus>,
+}
+
+/// How much a key was used.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// When any version was used last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Time>,
+    /// Calls that verifiers admitted.
+    #[serde(default)]
+    pub count: i64,
+    /// What has been counted of each verifier's report, so that nothing is counted twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub counted: Vec<Counted>,
+}
+
+/// How much of what a verifier reported has been counted.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Counted {
+    /// Name of the VerifierReport.
+    #[schemars(length(max = 253))]
+    pub verifier: String,
+    /// Public id of the key.
+    #[schemars(length(max = 63))]
+    pub id: String,
+    /// When that process started.
+    pub started_at: Time,
+    /// Its count.
+    pub count: i64,
+}
+
+/// Verifiers that are waited for.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifierCounts {
+    /// Verifiers that reported within the last minute.
+    pub desired: i32,
+    /// Those of them where all records of this key are in force.
+    pub up_to_date: i32,
+}
+
+/// A workload that is restarted when the key has changed.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerStatus {
+    /// `Deployment/web`.
+    #[schemars(length(max = 270))]
+    pub workload: String,
+    /// Number of the version that its pod template asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+    /// Whether all its pods run that version.
+    pub ready: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub message: Option<String>,
 }
 
 /// One version of a key.
@@ -253,6 +334,8 @@ pub enum VersionState {
     Current,
     /// Replaced, and valid until `destroyAt`.
     Deprecated,
+    /// Gone, because somebody revoked it.
+    Revoked,
     /// Gone.
     Destroyed,
 }

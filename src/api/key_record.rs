@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Owner;
+use super::{Owner, RateShare};
 
 /// A KeyRecord is internal: Rampart keeps one for each version of an ApiKey in the namespace
 /// `rampart-keys`, named by the id of the key. It holds the digest, never the key. The record of a
@@ -41,6 +41,17 @@ pub struct KeyRecordSpec {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub role: String,
+    /// What it may do on a route that states no permission: by the role. Empty: nothing there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub verbs: Vec<Verb>,
+    /// Permissions that it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub permissions: Vec<String>,
+    /// How many calls it may make; the role's multiplier is in it. Absent on a tombstone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
     /// Services that the key is for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -79,6 +90,50 @@ pub enum RecordState {
     Active,
     /// Replaced, and valid until `destroyAt`.
     Deprecated,
+    /// Refused until somebody ends the suspension.
+    Suspended,
+    /// Never valid again: somebody revoked it.
+    Revoked,
     /// Never valid again.
     Destroyed,
+}
+
+impl RecordState {
+    /// Whether the record is a tombstone: the id is never used again, and the record never changes.
+    #[must_use]
+    pub const fn is_tombstone(self) -> bool {
+        matches!(self, Self::Revoked | Self::Destroyed)
+    }
+}
+
+/// What a key may do with a service.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verb {
+    /// GET, HEAD, OPTIONS.
+    Read,
+    /// POST, PUT, PATCH.
+    Write,
+    /// DELETE.
+    Delete,
+    /// Any method, on the paths that the verifier was told are for administrators.
+    Admin,
+}
+
+/// How many calls a key may make in each window.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// Calls in a second.
+    pub per_second: i64,
+    /// Calls in ten seconds.
+    pub burst: i64,
+    /// Calls in a minute.
+    pub per_minute: i64,
+    /// Calls in an hour.
+    pub per_hour: i64,
+    /// Calls in a day.
+    pub per_day: i64,
+    /// Who shares them.
+    #[serde(default, skip_serializing_if = "RateShare::is_default")]
+    pub shared: RateShare,
 }

@@ -9,6 +9,7 @@ mod data_class;
 mod duration;
 mod hardening;
 mod invalid;
+mod key_life;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
 mod key_record;
 pub mod labels;
@@ -20,13 +21,15 @@ mod retention_policy;
 pub mod rules;
 mod security_policy;
 pub mod selector;
+#[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
+mod verifier_report;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 
 pub use api_key::{
-    ApiKey, ApiKeySpec, ApiKeyStatus, ConsumerSecret, Owner, Rotation, RotationPolicy, SecretKeys, VersionState,
-    VersionStatus,
+    ApiKey, ApiKeySpec, ApiKeyStatus, ConsumerSecret, ConsumerStatus, Counted, DeletionPolicy, Owner, SecretKeys,
+    Usage, VerifierCounts, VersionState, VersionStatus,
 };
 pub use cluster_security_policy::{
     ClusterSecurityPolicy, ClusterSecurityPolicySpec, ClusterSecurityPolicyStatus, Exceptions, SystemNamespace,
@@ -37,7 +40,11 @@ pub use hardening::{
     AdmissionPolicy, Enforcer, Fix, Hardening, HardeningMode, HardeningStatus, Level, PodCounts, PodSecurity, Sample,
 };
 pub use invalid::Invalid;
-pub use key_record::{ApiKeyRef, KeyRecord, KeyRecordSpec, RecordState};
+pub use key_life::{
+    Hook, Hooks, RateLimit, RateShare, RestartKind, RestartTarget, RetireWhen, Revocation, Rotation, RotationPolicy,
+    RotationWindow,
+};
+pub use key_record::{ApiKeyRef, KeyRecord, KeyRecordSpec, Limits, RecordState, Verb};
 pub use network::{
     Accepted, ClusterNetwork, Direction, Entity, External, Network, NetworkMode, NetworkRule, Peer, Pods, Port,
     Protocol, Reciprocal, ServicePeer,
@@ -52,6 +59,7 @@ pub use retention_policy::{
 };
 pub use rules::Rules;
 pub use security_policy::{SecurityPolicy, SecurityPolicySpec, SecurityPolicyStatus};
+pub use verifier_report::{AddressBlock, KeyUse, VerifierReport, VerifierReportSpec};
 
 /// Every custom resource definition, in the order in which they are written to `crds/`.
 #[must_use]
@@ -62,6 +70,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         PolicyException::crd(),
         ApiKey::crd(),
         KeyRecord::crd(),
+        VerifierReport::crd(),
         RetentionPolicy::crd(),
     ]
 }

@@ -244,7 +244,10 @@ impl KeyStore<'_> {
                 api_key: api_key.clone(),
                 digest: Some(seen.digest.clone()),
                 owner: spec.owner.clone(),
-                role: spec.role.clone(),
+                role: spec.grant.role.clone(),
+                verbs: spec.grant.verbs.clone(),
+                permissions: spec.grant.permissions.clone(),
+                limits: Some(spec.grant.limits),
                 audiences: spec.audiences.clone(),
                 expires_at: Time(expires_at),
                 state: RecordState::Active,
@@ -390,6 +393,9 @@ pub async fn update_record(
     if state == RecordState::Destroyed {
         record.spec.digest = None;
         record.spec.role.clear();
+        record.spec.verbs.clear();
+        record.spec.permissions.clear();
+        record.spec.limits = None;
         record.spec.audiences.clear();
     }
     call(|| format!("updating KeyRecord {id}"), records.replace(id, &PostParams::default(), &record)).await.map(drop)

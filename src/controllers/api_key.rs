@@ -28,7 +28,7 @@ use crate::{
         leader::Leadership,
         status,
     },
-    keys::{Observed, Spec, Step, adoption::AdoptionKey, decide},
+    keys::{Caps, Observed, Spec, Step, adoption::AdoptionKey, decide},
     runtime::{clock, metrics::ResultLabel, tasks::Tasks},
 };
 
@@ -299,7 +299,7 @@ impl Reconciler for ApiKeys {
         if key.metadata.deletion_timestamp.is_some() || key.spec.suspend == Some(true) {
             return Ok(Next::Change);
         }
-        let spec = match Spec::try_from(&key) {
+        let spec = match Spec::parse(&key, &Caps::default()) {
             Ok(spec) => spec,
             Err(invalid) => return self.refuse(&key, "Invalid", &invalid.to_string()).await,
         };

@@ -169,7 +169,7 @@ impl Machine<'_> {
             let state = match version.state {
                 VersionState::Current => RecordState::Active,
                 VersionState::Deprecated => RecordState::Deprecated,
-                VersionState::Pending | VersionState::Destroyed => continue,
+                VersionState::Pending | VersionState::Revoked | VersionState::Destroyed => continue,
             };
             let destroy_at = version.destroy_at.as_ref().map(|time| time.0);
             match self.seen.records.get(&version.id) {

@@ -1,13 +1,17 @@
 //! API keys: their format, what proves that Rampart made one, and the machine that rotates them.
 
 pub mod adoption;
+mod caps;
 pub mod format;
+mod grant;
 mod machine;
 mod seen;
 mod selftest_job;
 mod spec;
 mod step;
 
+pub use caps::Caps;
+pub use grant::{DEFAULT_RATE, Grant, Role};
 pub use machine::decide;
 pub use seen::{ConsumerSeen, Observed, RecordSeen, SecretSeen, TestSeen};
 pub use selftest_job::{selftest_job, selftest_name};

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::{caps::Caps, grant::Grant};
 use crate::api::{ApiKey, GoDuration, Invalid, Owner, RotationPolicy, SecretKeys};
-
-/// Roles that exist without a cluster policy, and may be given without one. Admin needs one.
-const GRANTED: [&str; 2] = ["Viewer", "Editor"];
 
 /// What an ApiKey asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +19,7 @@ pub struct Spec {
     /// Services that it is for, sorted.
     pub audiences: Vec<String>,
     /// What it may do.
-    pub role: String,
+    pub grant: Grant,
     /// First part of the key.
     pub prefix: String,
     /// How long a version lives.
@@ -45,26 +43,20 @@ pub struct Rotation {
     pub requested: Option<Timestamp>,
 }
 
-impl TryFrom<&ApiKey> for Spec {
-    type Error = Invalid;
-
-    fn try_from(key: &ApiKey) -> Result<Self, Invalid> {
+impl Spec {
+    /// Reads an ApiKey, within what the cluster allows.
+    ///
+    /// # Errors
+    /// When it asks for what can't be, or for more than it may.
+    pub fn parse(key: &ApiKey, caps: &Caps) -> Result<Self, Invalid> {
         let spec = &key.spec;
         let namespace = key.metadata.namespace.clone().unwrap_or_default();
         let name = key.metadata.name.clone().unwrap_or_default();
         if name.len() > 40 {
             return Err(Invalid::at("metadata.name", "must be at most 40 characters: Jobs are named after it"));
         }
-        if spec.owner.customer_id != namespace && !namespace.is_empty() {
-            let problem = format!("must be {namespace:?}, the namespace: no cluster policy allows others");
-            return Err(Invalid::at("spec.owner.customerId", problem));
-        }
-        if spec.role == "Admin" {
-            return Err(Invalid::at("spec.role", "Admin needs a cluster policy that allows it"));
-        }
-        if !GRANTED.contains(&spec.role.as_str()) {
-            return Err(Invalid::at("spec.role", format!("{:?} is no role here: use Viewer or Editor", spec.role)));
-        }
+        caps.check_owner(&namespace, &spec.owner.customer_id)?;
+        let grant = caps.grant(spec)?;
         if spec.rotation.policy == RotationPolicy::Disabled && spec.ttl.is_none() {
             return Err(Invalid::at("spec.ttl", "a key that is never rotated needs a ttl: say how long it may live"));
         }
@@ -80,7 +72,7 @@ impl TryFrom<&ApiKey> for Spec {
         Ok(Self {
             owner: spec.owner.clone(),
             audiences,
-            role: spec.role.clone(),
+            grant,
             prefix: spec.prefix.clone(),
             ttl,
             rotation: Rotation {
@@ -93,6 +85,12 @@ impl TryFrom<&ApiKey> for Spec {
             namespace,
             name,
         })
+    }
+
+    /// Name of the Secret of version `n`.
+    #[must_use]
+    pub fn secret_name(&self, n: i64) -> String {
+        format!("{}-v{n}", self.name)
     }
 }
 
@@ -118,13 +116,5 @@ fn check_times(
         }
         RotationPolicy::Manual if overlap >= ttl => at("must be shorter than ttl"),
         _ => Ok(()),
-    }
-}
-
-impl Spec {
-    /// Name of the Secret of version `n`.
-    #[must_use]
-    pub fn secret_name(&self, n: i64) -> String {
-        format!("{}-v{n}", self.name)
     }
 }
