@@ -28,6 +28,9 @@ pub struct VerifierReportSpec {
     /// (KEP-5504).
     #[schemars(length(max = 64))]
     pub revision: String,
+    /// Whether the process has ended: nobody waits for it any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
     /// When this process started: its counts begin there.
     pub started_at: Time,
     /// When this report was written last.
@@ -64,8 +67,6 @@ pub struct AddressBlock {
     /// IPv4 address, or IPv6 network of 64 bits.
     #[schemars(length(max = 64))]
     pub address: String,
-    /// Failures within five minutes that led to it.
-    pub failures: i64,
     /// When the block ends.
     pub until: Time,
 }

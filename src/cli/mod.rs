@@ -10,11 +10,13 @@ mod generate;
 mod import;
 mod keys;
 mod pause;
+mod process;
 mod pss;
 mod reach;
 mod render;
 mod server;
 mod source;
+mod verifier;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -43,6 +45,7 @@ enum Command {
     Controller(Box<server::Options>),
     /// The admission webhook.
     Webhook(Box<server::Options>),
+    Verifier(Box<verifier::VerifierOptions>),
     /// Prints the custom resource definitions.
     Crds,
     /// Judges manifests before they reach a cluster.
@@ -79,6 +82,7 @@ impl Cli {
             Command::Run(options) => options.run(server::Parts { controller: true, webhook: true }),
             Command::Controller(options) => options.run(server::Parts { controller: true, webhook: false }),
             Command::Webhook(options) => options.run(server::Parts { controller: false, webhook: true }),
+            Command::Verifier(options) => options.run(),
             Command::Crds => generate::print_crds(),
             Command::Check(check) => check.run(),
             Command::Render(command) => command.run(),

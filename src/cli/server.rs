@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -13,7 +12,7 @@ use clap::Args;
 use kube::Client;
 use tokio::sync::watch;
 
-use super::facts::ClusterFacts;
+use super::{facts::ClusterFacts, process::Process};
 use crate::{
     api::GoDuration,
     cluster::{
@@ -29,13 +28,11 @@ use crate::{
         RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Webhooks,
     },
     runtime::{
-        logs,
         metrics::Metrics,
         readiness::{Gate, Readiness},
         tasks::Tasks,
     },
     serve::{
-        admin,
         tls::{Keeper, Leaf, Names, server_config},
         webhook,
     },
@@ -53,21 +50,11 @@ pub struct Parts {
 /// Flags of the servers; each also reads an environment variable.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Kubeconfig; without it, KUBECONFIG or the pod's service account.
-    #[arg(long, env = "RAMPART_KUBECONFIG")]
-    kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig.
-    #[arg(long, env = "RAMPART_CONTEXT")]
-    context: Option<String>,
+    #[command(flatten)]
+    process: Process,
     /// Namespace that Rampart is installed in.
     #[arg(long, env = "RAMPART_NAMESPACE", default_value = "rampart-system")]
     namespace: String,
-    /// Namespace of KeyRecords.
-    #[arg(long, env = "RAMPART_KEYS_NAMESPACE", default_value = "rampart-keys")]
-    keys_namespace: String,
-    /// Name of this process in leader election: the pod's name in a cluster.
-    #[arg(long, env = "RAMPART_IDENTITY")]
-    identity: Option<String>,
     /// How long a leader that fell silent is respected.
     #[arg(long, env = "RAMPART_LEASE_DURATION", default_value = "15s")]
     lease_duration: GoDuration,
@@ -77,9 +64,6 @@ pub struct Options {
     /// Further names and addresses that the webhook is called by.
     #[arg(long, env = "RAMPART_WEBHOOK_NAMES", value_delimiter = ',')]
     webhook_names: Vec<String>,
-    /// Address of metrics and health.
-    #[arg(long, env = "RAMPART_ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
-    admin_address: SocketAddr,
     #[command(flatten)]
     facts: ClusterFacts,
     /// Image of the Job that tests a new version of a key: Rampart's own.
@@ -94,20 +78,11 @@ pub struct Options {
     /// Objects of one kind that are reconciled at once.
     #[arg(long, env = "RAMPART_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
-    /// How long the process still serves after it was asked to stop, so that endpoints are withdrawn.
-    #[arg(long, env = "RAMPART_SHUTDOWN_DELAY", default_value = "5s")]
-    shutdown_delay: GoDuration,
-    /// Form of the logs.
-    #[arg(long, env = "RAMPART_LOG_FORMAT", value_enum, default_value_t)]
-    log_format: logs::Format,
-    /// What is logged, in the form of RUST_LOG.
-    #[arg(long, env = "RAMPART_LOG", default_value = "info")]
-    log: String,
 }
 
 impl Options {
     pub(super) fn run(self, parts: Parts) -> Result<ExitCode> {
-        logs::init(self.log_format, &self.log)?;
+        self.process.log()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(self.serve(parts))?;
         Ok(ExitCode::SUCCESS)
@@ -117,12 +92,10 @@ impl Options {
         let lease = self.lease_duration.get();
         ensure!(lease >= Duration::from_secs(1), "--lease-duration must be at least 1s");
         let (metrics, readiness) = (Metrics::default(), Readiness::default());
-        let config = client::config(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
+        let config = client::config(self.process.kubeconfig.as_deref(), self.process.context.as_deref()).await?;
         let client = client::client(config.clone(), &metrics)?;
-        let mut tasks = Tasks::new(readiness.clone(), self.shutdown_delay.get());
+        let mut tasks = self.process.tasks(&readiness, &metrics);
         let stopped = tasks.stopped();
-        let admin = admin::serve(self.admin_address, readiness.clone(), metrics.clone(), stopped.clone());
-        tasks.spawn("admin", admin);
         let policies = PolicyIndex::default();
         let synced = readiness.gate("policies");
         let following = policies.clone().run(client.clone(), synced.clone(), metrics.clone(), stopped.clone());
@@ -133,7 +106,7 @@ impl Options {
         if parts.webhook {
             self.webhook(&client, (policies.clone(), pauses.clone()), &metrics, &readiness, &mut tasks)?;
         }
-        let identity = self.identity();
+        let identity = self.process.identity('_');
         if parts.controller {
             let context = Context {
                 events: Events::new(client.clone(), &identity),
@@ -151,14 +124,6 @@ impl Options {
             release(client, &self.namespace, &identity).await;
         }
         Ok(())
-    }
-
-    /// A pod's host name is its own; elsewhere the process id tells processes of a machine apart.
-    fn identity(&self) -> String {
-        self.identity.clone().unwrap_or_else(|| {
-            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-            format!("{}_{}", host.trim(), std::process::id())
-        })
     }
 
     fn webhook(
@@ -225,7 +190,7 @@ impl Options {
         SecurityPolicies::spawn(&context, &networks, hardened, leadership.clone(), namespace(), tasks);
         let keys = ApiKeySettings {
             install_namespace: self.namespace.clone(),
-            keys_namespace: self.keys_namespace.clone(),
+            keys_namespace: self.process.keys_namespace.clone(),
             selftest_image: self.selftest_image.clone(),
         };
         ApiKeys::spawn(context.clone(), keys, leadership.clone(), tasks);

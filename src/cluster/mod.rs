@@ -7,6 +7,7 @@ pub mod error;
 pub mod events;
 pub mod follow;
 pub mod impersonate;
+pub mod key_index;
 pub mod key_store;
 pub mod leader;
 pub mod owner;
@@ -18,5 +19,6 @@ pub mod prune;
 pub mod retained;
 pub mod slim;
 pub mod status;
+pub mod verifier_report;
 
 pub use error::{Class, Error, Result};

@@ -52,7 +52,7 @@ impl ApiKeyText {
         text.push('_');
         push_base62(&mut text, entropy);
         let checksum = checksum(&text);
-        text.push_str(&checksum);
+        text.extend(checksum.map(char::from));
         Self { text: SecretString::from(text.as_str()), id: id.into() }
     }
 
@@ -61,19 +61,7 @@ impl ApiKeyText {
     /// # Errors
     /// When the text has not the form of a key, or its checksum is wrong.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let shape = || {
-            let (head, tail) = text.rsplit_once('_')?;
-            let (prefix, id) = head.rsplit_once('_')?;
-            let lengths = tail.len() == BODY + CHECKSUM && id.len() == ID && text.len() <= LONGEST;
-            let alphabets =
-                tail.bytes().all(|byte| BASE62.contains(&byte)) && id.bytes().all(|byte| BASE36.contains(&byte));
-            (lengths && alphabets && is_prefix(prefix)).then_some(id)
-        };
-        let id = shape().ok_or(Malformed::Shape)?;
-        let (body, given) = text.split_at_checked(text.len() - CHECKSUM).ok_or(Malformed::Shape)?;
-        if checksum(body) != given {
-            return Err(Malformed::Checksum);
-        }
+        let id = id_of(text)?;
         Ok(Self { text: text.into(), id: id.into() })
     }
 
@@ -94,6 +82,24 @@ impl ApiKeyText {
     pub fn digest(&self) -> String {
         format!("sha256:{}", hex::encode(Sha256::digest(self.expose().as_bytes())))
     }
+}
+
+/// The public id of a key, if the text has the form of one and its checksum is right.
+///
+/// # Errors
+/// When the text has not the form of a key, or its checksum is wrong.
+pub fn id_of(text: &str) -> Result<&str, Malformed> {
+    let shape = || {
+        let (head, tail) = text.rsplit_once('_')?;
+        let (prefix, id) = head.rsplit_once('_')?;
+        let lengths = tail.len() == BODY + CHECKSUM && id.len() == ID && text.len() <= LONGEST;
+        let in_id = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let alphabets = tail.bytes().all(|byte| byte.is_ascii_alphanumeric()) && id.bytes().all(in_id);
+        (lengths && alphabets && is_prefix(prefix)).then_some(id)
+    };
+    let id = shape().ok_or(Malformed::Shape)?;
+    let (body, given) = text.split_at_checked(text.len() - CHECKSUM).ok_or(Malformed::Shape)?;
+    if checksum(body) == given.as_bytes() { Ok(id) } else { Err(Malformed::Checksum) }
 }
 
 /// A public id from random bytes.
@@ -130,14 +136,14 @@ fn push_base62(text: &mut String, entropy: &[u8; 32]) {
     text.extend(digits.iter().map(|digit| char::from(*digit)));
 }
 
-fn checksum(text: &str) -> String {
+fn checksum(text: &str) -> [u8; CHECKSUM] {
     let mut crc = crc32fast::hash(text.as_bytes());
     let mut digits = [b'0'; CHECKSUM];
     for digit in digits.iter_mut().rev() {
         *digit = BASE62.get((crc % 62) as usize).copied().unwrap_or_default();
         crc /= 62;
     }
-    digits.iter().map(|digit| char::from(*digit)).collect()
+    digits
 }
 
 /// The text with everything that has the form of a key replaced by `PREFIX_ID_[REDACTED]`.

@@ -9,6 +9,7 @@ mod seen;
 mod selftest_job;
 mod spec;
 mod step;
+pub mod verify;
 
 pub use caps::Caps;
 pub use grant::{DEFAULT_RATE, Grant, Role};

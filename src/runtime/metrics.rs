@@ -21,6 +21,8 @@ use crate::{
     hardening::Covering,
 };
 
+pub use super::verifier_metrics::VerifierMetrics;
+
 /// Label of a controller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ControllerLabel {
@@ -163,6 +165,8 @@ pub struct Metrics {
     pub fixes: Family<ResultLabel, Counter>,
     /// Key rotations by outcome.
     pub rotations: Family<ResultLabel, Counter>,
+    /// Those of the verifier.
+    pub verifier: VerifierMetrics,
     /// Objects that retention deleted.
     pub retention_deleted: Counter,
     /// Retention runs that the caps stopped.
@@ -207,6 +211,7 @@ impl Default for Metrics {
             pods: Family::default(),
             fixes: Family::default(),
             rotations: Family::default(),
+            verifier: VerifierMetrics::default(),
             retention_deleted: Counter::default(),
             retention_breaker: Counter::default(),
         };
@@ -250,6 +255,7 @@ impl Metrics {
         of.register("pods", "Unfinished pods that policies cover, by the worst verdict", self.pods.clone());
         of.register("pod_fixes", "Pods that were to be fixed, by outcome", self.fixes.clone());
         of.register("apikey_rotation", "Key rotations by outcome", self.rotations.clone());
+        self.verifier.register(of);
         of.register("retention_deleted", "Objects that retention deleted", self.retention_deleted.clone());
         of.register(
             "retention_breaker_tripped",

@@ -7,3 +7,4 @@ pub mod random;
 pub mod readiness;
 pub mod redact;
 pub mod tasks;
+mod verifier_metrics;

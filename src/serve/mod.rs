@@ -3,4 +3,5 @@
 pub mod admin;
 mod body;
 pub mod tls;
+pub mod verifier;
 pub mod webhook;

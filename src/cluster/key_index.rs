@@ -1,0 +1,151 @@
+//! Following KeyRecords into the index of a verifier.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, StreamExt as _};
+use kube::{
+    Api, Client, ResourceExt as _,
+    core::DeserializeGuard,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::client::PAGE;
+use crate::{
+    api::KeyRecord,
+    keys::verify::{Builder, Verifier},
+    runtime::{
+        clock,
+        metrics::{KindLabel, Metrics},
+        readiness::Gate,
+    },
+};
+
+/// Changes that come closer together than this are put in force together: an index is put in force whole.
+const TOGETHER: Duration = Duration::from_millis(20);
+
+type Record = DeserializeGuard<KeyRecord>;
+
+/// What a verifier knows, and up to which change.
+pub struct Following {
+    /// What decides by it.
+    pub verifier: Arc<Verifier>,
+    /// resourceVersion up to which every change is in force.
+    pub revision: watch::Sender<Option<u64>>,
+    /// Opens when all records are known.
+    pub synced: Gate,
+    /// Metrics.
+    pub metrics: Metrics,
+}
+
+impl Following {
+    /// Follows the records until the process stops. While the API server is away, what was known stays in force.
+    ///
+    /// # Errors
+    /// None: a failing watch is restarted.
+    pub async fn run(self, client: Client, namespace: String, stopped: CancellationToken) -> anyhow::Result<()> {
+        let records = Api::<Record>::namespaced(client, &namespace);
+        let stream = watcher(records, watcher::Config::default().page_size(PAGE)).default_backoff();
+        let mut stream = std::pin::pin!(stream);
+        let mut state = State::default();
+        loop {
+            let event = tokio::select! {
+                event = stream.next() => event,
+                () = stopped.cancelled() => return Ok(()),
+            };
+            let Some(event) = event else { return Ok(()) };
+            self.take(&mut state, event);
+            // What is there already, and what comes in a moment.
+            let together = tokio::time::sleep(TOGETHER);
+            let mut together = std::pin::pin!(together);
+            while state.changed {
+                tokio::select! {
+                    event = stream.next() => match event {
+                        Some(event) => self.take(&mut state, event),
+                        None => break,
+                    },
+                    () = &mut together => break,
+                    () = stopped.cancelled() => return Ok(()),
+                }
+                while let Some(Some(event)) = stream.next().now_or_never() {
+                    self.take(&mut state, event);
+                }
+            }
+            if std::mem::take(&mut state.changed) {
+                self.put(&mut state);
+            }
+        }
+    }
+
+    fn put(&self, state: &mut State) {
+        let index = state.builder.index();
+        let keys = i64::try_from(index.len()).unwrap_or(i64::MAX);
+        self.verifier.put(index);
+        self.metrics.verifier.keys.set(keys);
+        self.revision.send_replace(Some(state.revision));
+        self.synced.open();
+    }
+
+    fn take(&self, state: &mut State, event: watcher::Result<watcher::Event<Record>>) {
+        match event {
+            Ok(watcher::Event::Init) => state.listing = Some(HashSet::new()),
+            Ok(watcher::Event::InitApply(record)) => {
+                if let Some(listing) = &mut state.listing {
+                    listing.insert(record.name_any());
+                }
+                self.apply(state, &record);
+            }
+            Ok(watcher::Event::InitDone) => {
+                if let Some(listing) = state.listing.take() {
+                    state.builder.retain(&listing);
+                }
+                state.changed = true;
+            }
+            Ok(watcher::Event::Apply(record)) => {
+                self.apply(state, &record);
+                state.changed = true;
+            }
+            Ok(watcher::Event::Delete(record)) => {
+                state.seen(&record);
+                state.builder.remove(&record.name_any());
+                state.changed = true;
+            }
+            Err(error) => tracing::warn!(%error, "the watch of KeyRecords failed and is being restarted"),
+        }
+        self.metrics.verifier.heard.set(clock::now().as_second());
+    }
+
+    fn apply(&self, state: &mut State, record: &Record) {
+        state.seen(record);
+        let name = record.name_any();
+        let problem = match &record.0 {
+            Ok(record) => state.builder.apply(&name, &record.spec).err().map(|error| error.to_string()),
+            Err(error) => {
+                state.builder.remove(&name);
+                Some(error.error.clone())
+            }
+        };
+        if let Some(problem) = problem {
+            self.metrics.invalid_objects.get_or_create(&KindLabel { kind: "KeyRecord" }).inc();
+            tracing::warn!(id = name, problem, "a KeyRecord can't be used: its key is refused, and no other");
+        }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    builder: Builder,
+    /// Names of a list that is under way: what is not in it is gone.
+    listing: Option<HashSet<String>>,
+    revision: u64,
+    changed: bool,
+}
+
+impl State {
+    /// resourceVersions are decimal and grow (KEP-5504).
+    fn seen(&mut self, record: &Record) {
+        let revision = record.resource_version().and_then(|revision| revision.parse().ok());
+        self.revision = self.revision.max(revision.unwrap_or_default());
+    }
+}

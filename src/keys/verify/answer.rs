@@ -1,0 +1,198 @@
+//! A verdict in the words of HTTP.
+//!
+//! 401 and 403 by RFC 6750, section 3; 429 by RFC 6585, section 4; `RateLimit` and `RateLimit-Policy` by
+//! draft-ietf-httpapi-ratelimit-headers-10 (structured fields, RFC 9651); bodies by RFC 9457; `Deprecation` by RFC 9745
+//! and `Sunset` by RFC 8594.
+
+use std::fmt::Write as _;
+
+use jiff::{Timestamp, fmt::rfc2822};
+use serde_json::json;
+
+use super::{Admission, Refusal, Verdict, WINDOWS, Window};
+use crate::api::Verb;
+
+/// Headers that never reach the service: what carried the key.
+pub const REMOVED: [&str; 2] = ["authorization", "x-api-key"];
+
+/// How the asking proxy reads an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Every status is handed to the client.
+    Plain,
+    /// nginx's `auth_request`: 401 and 403 are, and any other refusal becomes a 500. What it can't say is a 403 with the
+    /// true status in `X-Status`.
+    AuthRequest,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers for the service: always all of them, so that none of the client's own is left.
+    pub identity: Vec<(&'static str, String)>,
+    /// Headers for the client.
+    pub client: Vec<(&'static str, String)>,
+    /// Body for the client.
+    pub body: Option<String>,
+}
+
+/// Puts a verdict into words.
+#[must_use]
+pub fn answer(verdict: &Verdict, form: Form) -> Answer {
+    match verdict {
+        Verdict::Admitted(admission) => admitted(admission),
+        Verdict::Refused(refusal) => refused(refusal, form),
+        Verdict::Unavailable => unavailable("the keys are not known yet"),
+        Verdict::Misrouted => unavailable("the route states no audience"),
+    }
+}
+
+fn admitted(admission: &Admission) -> Answer {
+    let access = &admission.access;
+    let verbs = [(Verb::Read, "read"), (Verb::Write, "write"), (Verb::Delete, "delete"), (Verb::Admin, "admin")];
+    let verbs = verbs.into_iter().filter(|(verb, _)| access.may(*verb)).map(|(_, name)| name);
+    let mut scopes = String::new();
+    for scope in verbs.chain(access.permissions.iter().map(|permission| &**permission)) {
+        if !scopes.is_empty() {
+            scopes.push(' ');
+        }
+        scopes.push_str(scope);
+    }
+    let identity = vec![
+        ("x-apikey-id", admission.id.to_string()),
+        ("x-apikey-owner", admission.owner.to_string()),
+        ("x-apikey-role", access.role.to_string()),
+        ("x-apikey-scopes", scopes),
+    ];
+    let mut client = vec![("ratelimit-policy", policy(&admission.windows))];
+    // The window that ends first is what the client has to know.
+    if let Some(tightest) = admission.windows.iter().min_by_key(|window| (window.remaining, -window.reset)) {
+        client.push(("ratelimit", state(&[*tightest])));
+    }
+    if let Some(end) = admission.sunset {
+        // That it is deprecated is sure, and since when nobody needs to know: the day of its end is what counts.
+        client.push(("deprecation", format!("@{}", end.as_second())));
+        client.extend(http_date(end).map(|date| ("sunset", date)));
+    }
+    Answer { status: 200, identity, client, body: None }
+}
+
+/// IMF-fixdate (RFC 9110, section 5.6.7).
+fn http_date(at: Timestamp) -> Option<String> {
+    let mut date = String::new();
+    let zoned = at.to_zoned(jiff::tz::TimeZone::UTC);
+    rfc2822::DateTimePrinter::new().print_zoned(&zoned, &mut date).ok()?;
+    Some(date.replace("+0000", "GMT").replace("-0000", "GMT"))
+}
+
+fn policy(windows: &[Window]) -> String {
+    let mut text = String::with_capacity(128);
+    for window in windows {
+        let (name, seconds) = named(window);
+        let comma = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{comma}\"{name}\";q={};w={seconds}", window.quota);
+    }
+    text
+}
+
+fn state(windows: &[Window]) -> String {
+    let mut text = String::with_capacity(32);
+    for window in windows {
+        let comma = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{comma}\"{}\";r={};t={}", named(window).0, window.remaining, window.reset);
+    }
+    text
+}
+
+fn named(window: &Window) -> (&'static str, i64) {
+    WINDOWS.get(window.index).copied().unwrap_or_default()
+}
+
+fn refused(refusal: &Refusal, form: Form) -> Answer {
+    let (status, detail) = words(refusal);
+    let mut client = vec![];
+    match refusal {
+        Refusal::Missing => client.push(("www-authenticate", "Bearer realm=\"rampart\"".into())),
+        Refusal::Permission(_, needed) => client.push((
+            "www-authenticate",
+            format!("Bearer realm=\"rampart\", error=\"insufficient_scope\", scope=\"{}\"", quotable(needed)),
+        )),
+        Refusal::Audience(_) | Refusal::Customer(_) => {
+            client.push(("www-authenticate", "Bearer realm=\"rampart\", error=\"insufficient_scope\"".into()));
+        }
+        Refusal::Limited(_, windows) => {
+            let violated = violated(&**windows);
+            client.push(("ratelimit-policy", policy(&**windows)));
+            client.push(("ratelimit", state(&violated)));
+            client.push(("retry-after", violated.iter().map(|it| it.retry_after).max().unwrap_or(1).to_string()));
+        }
+        Refusal::Address(seconds) => client.push(("retry-after", seconds.to_string())),
+        _ => client.push(("www-authenticate", "Bearer realm=\"rampart\", error=\"invalid_token\"".into())),
+    }
+    let mut problem = json!({"status": status, "detail": detail, "title": title(status)});
+    if let (Refusal::Limited(_, windows), Some(problem)) = (refusal, problem.as_object_mut()) {
+        problem.insert("type".into(), "https://iana.org/assignments/http-problem-types#quota-exceeded".into());
+        let names = violated(&**windows).iter().map(|window| named(window).0).collect::<Vec<_>>();
+        problem.insert("violated-policies".into(), names.into());
+    }
+    let status = match (form, status) {
+        (Form::AuthRequest, 429) => {
+            client.push(("x-status", "429".into()));
+            403
+        }
+        _ => status,
+    };
+    finish(status, client, &problem)
+}
+
+fn violated(windows: &[Window]) -> Vec<Window> {
+    windows.iter().filter(|window| window.retry_after > 0).copied().collect()
+}
+
+/// A quoted string can't hold what ends it (RFC 6750, section 3).
+fn quotable(text: &str) -> String {
+    text.chars().filter(|character| character.is_ascii_graphic() && !"\"\\".contains(*character)).collect()
+}
+
+/// Expired and suspended are told apart from unknown only to those who have the key.
+fn words(refusal: &Refusal) -> (u16, String) {
+    match refusal {
+        Refusal::Missing => (401, "send an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`".into()),
+        Refusal::Ambiguous => (401, "more than one credential was sent: send one".into()),
+        Refusal::TooLong | Refusal::Malformed => {
+            (401, "the credential is not an API key, or was cut or mistyped".into())
+        }
+        Refusal::Unknown => (401, "the API key is not known".into()),
+        Refusal::Suspended(id) => (401, format!("the API key {id} is suspended")),
+        Refusal::Expired(id) => (401, format!("the API key {id} has expired")),
+        Refusal::Audience(id) => (403, format!("the API key {id} is not for this service")),
+        Refusal::Permission(id, needed) => (403, format!("the API key {id} lacks {needed}")),
+        Refusal::Customer(id) => (403, format!("the API key {id} belongs to another customer")),
+        Refusal::Limited(id, _) => (429, format!("the API key {id} made too many calls")),
+        Refusal::Address(_) => (429, "too many requests from this address were refused".into()),
+    }
+}
+
+const fn title(status: u16) -> &'static str {
+    match status {
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        429 => "Too Many Requests",
+        _ => "Service Unavailable",
+    }
+}
+
+fn unavailable(detail: &str) -> Answer {
+    finish(503, vec![], &json!({"status": 503, "title": title(503), "detail": detail}))
+}
+
+fn finish(status: u16, mut client: Vec<(&'static str, String)>, problem: &serde_json::Value) -> Answer {
+    client.extend([
+        ("content-type", "application/problem+json".to_owned()),
+        ("cache-control", "no-store".to_owned()),
+        ("x-content-type-options", "nosniff".to_owned()),
+    ]);
+    Answer { status, identity: vec![], client, body: Some(problem.to_string()) }
+}

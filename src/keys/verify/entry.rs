@@ -1,0 +1,146 @@
+//! A key as a verifier knows it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::limits::Rates;
+use crate::api::Verb;
+
+/// Public id of a key: eight characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(u64);
+
+impl KeyId {
+    /// Reads an id.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes: [u8; 8] = text.as_bytes().try_into().ok()?;
+        let in_alphabet = bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        in_alphabet.then(|| Self(u64::from_be_bytes(bytes)))
+    }
+
+    pub(super) const fn shard(self) -> u64 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for KeyId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(std::str::from_utf8(&self.0.to_be_bytes()).unwrap_or_default())
+    }
+}
+
+/// What keys of one kind may do; shared by all that may do the same.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Access {
+    /// Name of the role, or nothing.
+    pub role: Box<str>,
+    /// Verbs, a bit each.
+    pub(super) verbs: u8,
+    /// Permissions.
+    pub permissions: Box<[Box<str>]>,
+    /// Services.
+    pub audiences: Box<[Box<str>]>,
+    /// Rates.
+    pub rates: Rates,
+    /// Whether all keys of the owner share the rates.
+    pub shared_by_owner: bool,
+}
+
+impl Access {
+    /// Whether keys may do this on a route that states no permission.
+    #[must_use]
+    pub fn may(&self, verb: Verb) -> bool {
+        self.verbs & bit(verb) != 0
+    }
+
+    /// Whether keys have a permission: by its name, or by a wildcard above it.
+    #[must_use]
+    pub fn has(&self, permission: &str) -> bool {
+        self.permissions.iter().any(|granted| match granted.strip_suffix('*') {
+            Some("") => true,
+            // `models.*` keeps its dot: it is no permission for `modelsmith`.
+            Some(above) => above.ends_with('.') && permission.len() > above.len() && permission.starts_with(above),
+            None => **granted == *permission,
+        })
+    }
+
+    /// Whether keys are for a service.
+    #[must_use]
+    pub fn is_for(&self, audience: &str) -> bool {
+        self.audiences.iter().any(|service| **service == *audience)
+    }
+}
+
+pub(super) const fn bit(verb: Verb) -> u8 {
+    match verb {
+        Verb::Read => 1,
+        Verb::Write => 2,
+        Verb::Delete => 4,
+        Verb::Admin => 8,
+    }
+}
+
+/// A key.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub(super) digest: [u8; 32],
+    /// Whose it is.
+    pub owner: Arc<str>,
+    /// What it may do.
+    pub access: Arc<Access>,
+    /// When it ends whatever happens, in seconds since 1970.
+    pub(super) expires_at: i64,
+    /// When it ends because it was replaced.
+    pub(super) destroy_at: Option<i64>,
+    pub(super) suspended: bool,
+    pub(super) deprecated: bool,
+}
+
+impl Entry {
+    /// When a replaced key ends; none of one that was not replaced.
+    #[must_use]
+    pub fn sunset(&self) -> Option<Timestamp> {
+        let end = self.destroy_at.unwrap_or(self.expires_at).min(self.expires_at);
+        self.deprecated.then(|| Timestamp::from_second(end).ok()).flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::keys::{DEFAULT_RATE, verify::limits::Rates};
+
+    #[rstest]
+    #[case("models.*", "models.read", true)]
+    #[case("models.*", "models.read.all", true)]
+    #[case("models.*", "models", false)]
+    #[case("models.*", "models.", false)]
+    #[case("models.*", "modelsmith.read", false)]
+    #[case("models.read", "models.read", true)]
+    #[case("models.read", "models.read.all", false)]
+    #[case("models*", "models.read", false)]
+    #[case("*", "models.read", true)]
+    fn permissions(#[case] granted: &str, #[case] asked: &str, #[case] wanted: bool) {
+        let access = Access {
+            role: "".into(),
+            verbs: 0,
+            permissions: [granted.into()].into(),
+            audiences: [].into(),
+            rates: Rates::new(&DEFAULT_RATE),
+            shared_by_owner: false,
+        };
+        assert_eq!(access.has(asked), wanted);
+    }
+
+    #[test]
+    fn ids() {
+        assert_eq!(KeyId::parse("0123abcd").unwrap().to_string(), "0123abcd");
+        for bad in ["", "0123abc", "0123abcde", "0123ABCD", "0123abé"] {
+            assert_eq!(KeyId::parse(bad), None, "{bad}");
+        }
+    }
+}

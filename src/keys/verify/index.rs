@@ -1,0 +1,149 @@
+//! The keys that a verifier admits, by id.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use thiserror::Error;
+
+use super::{
+    entry::{Access, Entry, KeyId, bit},
+    limits::Rates,
+};
+use crate::api::{KeyRecordSpec, RateShare, RecordState};
+
+/// What is known of all keys at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Index(HashMap<KeyId, Entry>);
+
+impl Index {
+    pub(super) fn get(&self, id: KeyId) -> Option<&Entry> {
+        self.0.get(&id)
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn contains(&self, id: KeyId) -> bool {
+        self.0.contains_key(&id)
+    }
+}
+
+/// Why a record makes no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum UnusableRecord {
+    /// Its name is no id.
+    #[error("its name is no key id")]
+    Id,
+    /// Its digest is not `sha256:` and 64 hex digits.
+    #[error("its digest is not sha256 in hex")]
+    Digest,
+    /// It says not how many calls are allowed.
+    #[error("it has no limits")]
+    Limits,
+}
+
+/// Keeps an index up to date. A record that can't be used takes its key out, and no other.
+#[derive(Debug, Default)]
+pub struct Builder {
+    index: Index,
+    // Millions of keys have few different rights and owners.
+    rights: HashSet<Arc<Access>>,
+    owners: HashSet<Arc<str>>,
+}
+
+impl Builder {
+    /// Takes a record in, or its key out if it is not admitted any more.
+    ///
+    /// # Errors
+    /// When the record makes no key: then there is none of this id.
+    pub fn apply(&mut self, name: &str, record: &KeyRecordSpec) -> Result<(), UnusableRecord> {
+        let id = KeyId::parse(name).ok_or(UnusableRecord::Id)?;
+        self.index.0.remove(&id);
+        if record.state.is_tombstone() {
+            return Ok(());
+        }
+        let entry = self.entry(record)?;
+        self.index.0.insert(id, entry);
+        Ok(())
+    }
+
+    /// Takes a key out.
+    pub fn remove(&mut self, name: &str) {
+        if let Some(id) = KeyId::parse(name) {
+            self.index.0.remove(&id);
+        }
+    }
+
+    /// Takes all keys out but these.
+    pub fn retain(&mut self, names: &HashSet<String>) {
+        let ids: HashSet<KeyId> = names.iter().filter_map(|name| KeyId::parse(name)).collect();
+        self.index.0.retain(|id, _| ids.contains(id));
+    }
+
+    /// Makes room for so many keys.
+    pub fn reserve(&mut self, keys: usize) {
+        self.index.0.reserve(keys);
+    }
+
+    /// What is known now.
+    #[must_use]
+    pub fn index(&mut self) -> Index {
+        // What nobody has any more is forgotten.
+        if self.rights.len() > 64 && self.rights.len() > self.index.len() {
+            self.rights.retain(|access| Arc::strong_count(access) > 1);
+        }
+        if self.owners.len() > 64 && self.owners.len() > self.index.len() {
+            self.owners.retain(|owner| Arc::strong_count(owner) > 1);
+        }
+        self.index.clone()
+    }
+
+    fn entry(&mut self, record: &KeyRecordSpec) -> Result<Entry, UnusableRecord> {
+        let mut digest = [0; 32];
+        let text = record.digest.as_deref().and_then(|digest| digest.strip_prefix("sha256:"));
+        hex::decode_to_slice(text.unwrap_or_default(), &mut digest).map_err(|_| UnusableRecord::Digest)?;
+        let limits = record.limits.as_ref().ok_or(UnusableRecord::Limits)?;
+        let boxed = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
+        let access = Access {
+            role: record.role.as_str().into(),
+            verbs: record.verbs.iter().fold(0, |bits, verb| bits | bit(*verb)),
+            permissions: boxed(&record.permissions),
+            audiences: boxed(&record.audiences),
+            rates: Rates::new(limits),
+            shared_by_owner: limits.shared == RateShare::Owner,
+        };
+        Ok(Entry {
+            digest,
+            owner: intern(&mut self.owners, record.owner.customer_id.as_str()),
+            access: intern(&mut self.rights, access),
+            expires_at: record.expires_at.0.as_second(),
+            destroy_at: record.destroy_at.as_ref().map(|at| at.0.as_second()),
+            suspended: record.state == RecordState::Suspended,
+            deprecated: record.replaced_by.is_some() || record.state == RecordState::Deprecated,
+        })
+    }
+}
+
+fn intern<T, B>(known: &mut HashSet<Arc<B>>, value: T) -> Arc<B>
+where
+    B: std::hash::Hash + Eq + ?Sized,
+    T: std::borrow::Borrow<B> + Into<Arc<B>>,
+{
+    if let Some(known) = known.get(value.borrow()) {
+        return known.clone();
+    }
+    let value: Arc<B> = value.into();
+    known.insert(value.clone());
+    value
+}

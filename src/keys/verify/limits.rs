@@ -1,0 +1,204 @@
+//! Rates: five windows, each a cell of the generic cell rate algorithm (ITU-T I.371), all charged or none.
+//!
+//! A cell allows its quota at once, and then one call whenever a quota's share of the window has passed.
+
+use jiff::Timestamp;
+
+use crate::api::Limits;
+
+/// Windows, shortest first: name and seconds.
+pub const WINDOWS: [(&str, i64); 5] = [("second", 1), ("burst", 10), ("minute", 60), ("hour", 3600), ("day", 86_400)];
+
+const NANOS: i64 = 1_000_000_000;
+
+/// How many calls a window allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rate {
+    /// Calls in the window.
+    pub quota: i64,
+    /// Nanoseconds in which one of them comes back.
+    interval: i64,
+    /// Nanoseconds of the window.
+    window: i64,
+}
+
+/// The rates of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rates(pub(super) [Rate; WINDOWS.len()]);
+
+impl Rates {
+    /// Rates of a record.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        let quotas = [limits.per_second, limits.burst, limits.per_minute, limits.per_hour, limits.per_day];
+        let mut windows = WINDOWS.iter();
+        Self(quotas.map(|quota| {
+            let seconds = windows.next().map_or(1, |(_, seconds)| *seconds);
+            let (window, quota) = (seconds * NANOS, quota.clamp(1, NANOS));
+            Rate { quota, interval: (window / quota).max(1), window }
+        }))
+    }
+}
+
+/// Where a window stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Place in [`WINDOWS`].
+    pub index: usize,
+    /// Calls that it allows.
+    pub quota: i64,
+    /// Calls that are left.
+    pub remaining: i64,
+    /// Seconds until one more call is allowed; 0 while some are left.
+    pub retry_after: i64,
+    /// Seconds until all calls are back.
+    pub reset: i64,
+}
+
+/// The state of the rates of a key: for each window the time at which all of its calls are back, in nanoseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cells([i64; WINDOWS.len()]);
+
+impl Cells {
+    /// Charges one call to every window.
+    ///
+    /// # Errors
+    /// The windows, shortest first, when one or more of them have no call left: then none is charged.
+    pub fn take(&mut self, rates: &Rates, now: Timestamp) -> Result<[Window; WINDOWS.len()], [Window; WINDOWS.len()]> {
+        let now = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX / 2);
+        let mut charged = [0; WINDOWS.len()];
+        let mut allowed = true;
+        for ((cell, rate), new) in self.0.iter().zip(&rates.0).zip(&mut charged) {
+            // A cell is never charged beyond its window: more than that is a clock that was set back, and forgiven.
+            let set_back = *cell > now.saturating_add(rate.window);
+            let full = if set_back { now } else { (*cell).max(now) };
+            *new = full.saturating_add(rate.interval);
+            allowed &= *new - now <= rate.window;
+        }
+        let windows = std::array::from_fn(|index| window(index, charged, rates, allowed, now));
+        if allowed {
+            self.0 = charged;
+        }
+        if allowed { Ok(windows) } else { Err(windows) }
+    }
+
+    /// Whether every call is back: then the state may be forgotten.
+    #[must_use]
+    pub fn is_full(&self, now: Timestamp) -> bool {
+        let now = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX);
+        self.0.iter().all(|cell| *cell <= now)
+    }
+}
+
+/// What to say of a window whose cell would be charged to `charged`.
+fn window(index: usize, charged: [i64; WINDOWS.len()], rates: &Rates, taken: bool, now: i64) -> Window {
+    let (Some(rate), Some(charged)) = (rates.0.get(index), charged.get(index)) else {
+        return Window { index, quota: 0, remaining: 0, retry_after: 1, reset: 1 };
+    };
+    // What was not taken is given back.
+    let cell = if taken { *charged } else { charged - rate.interval };
+    let remaining = (rate.window - (cell - now)).max(0) / rate.interval;
+    let wait = charged - now - rate.window;
+    let up = |nanos: i64| nanos.max(0).div_euclid(NANOS) + i64::from(nanos.max(0) % NANOS > 0);
+    Window {
+        index,
+        quota: rate.quota,
+        remaining: remaining.min(rate.quota),
+        retry_after: if taken { 0 } else { up(wait) },
+        reset: up(cell - now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keys::DEFAULT_RATE;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_800_000_000_000 + millis).unwrap()
+    }
+
+    fn named(windows: [Window; 5], name: &str) -> Window {
+        windows.into_iter().find(|window| WINDOWS[window.index].0 == name).unwrap()
+    }
+
+    #[test]
+    fn ten_at_once_and_then_one_in_a_tenth_of_a_second() {
+        let (rates, mut cells) = (Rates::new(&DEFAULT_RATE), Cells::default());
+        for call in 0..10 {
+            let second = named(cells.take(&rates, at(0)).unwrap(), "second");
+            assert_eq!((second.quota, second.remaining), (10, 9 - call));
+        }
+        let refused = named(cells.take(&rates, at(0)).unwrap_err(), "second");
+        assert_eq!((refused.remaining, refused.retry_after, refused.reset), (0, 1, 1));
+        assert!(cells.take(&rates, at(99)).is_err());
+        assert!(cells.take(&rates, at(100)).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_charges_no_window() {
+        let (rates, mut cells) = (Rates::new(&DEFAULT_RATE), Cells::default());
+        for _ in 0..10 {
+            cells.take(&rates, at(0)).unwrap();
+        }
+        let before = cells;
+        for _ in 0..1000 {
+            let refused = cells.take(&rates, at(0)).unwrap_err();
+            assert_eq!(named(refused, "day").remaining, 9990, "the day is as it was");
+        }
+        assert_eq!(cells, before);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_locks_nobody_out() {
+        let (rates, mut cells) = (Rates::new(&DEFAULT_RATE), Cells::default());
+        for _ in 0..10 {
+            cells.take(&rates, at(0)).unwrap();
+        }
+        assert!(cells.take(&rates, at(-60_000)).is_ok(), "a minute back: of the hour and the day there is enough left");
+        assert!(cells.take(&rates, at(-3_600_000)).is_ok());
+    }
+
+    proptest! {
+        /// Never more than the quota at once, nor more than quota and its share of the time in any span.
+        #[test]
+        fn no_span_has_more_than_its_share(gaps in prop::collection::vec(0_i64..3_000, 1..400), second in 1_i64..50) {
+            let limits = Limits { per_second: second, burst: second * 2, per_minute: second * 5, ..DEFAULT_RATE };
+            let (rates, mut cells) = (Rates::new(&limits), Cells::default());
+            let (mut now, mut admitted) = (0, vec![]);
+            for gap in gaps {
+                now += gap;
+                if cells.take(&rates, at(now)).is_ok() {
+                    admitted.push(now);
+                }
+            }
+            for (quota, window) in [(second, 1_000), (second * 2, 10_000), (second * 5, 60_000)] {
+                for (index, from) in admitted.iter().enumerate() {
+                    for (count, to) in admitted[index..].iter().enumerate() {
+                        let share = quota + (to - from) * quota / window;
+                        prop_assert!(i64::try_from(count).unwrap() < share + 1, "{count} in {} ms", to - from);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn what_it_says_is_what_it_does(calls in 1_usize..30) {
+            let (rates, mut cells) = (Rates::new(&DEFAULT_RATE), Cells::default());
+            let mut left = None;
+            for _ in 0..calls {
+                match cells.take(&rates, at(0)) {
+                    Ok(windows) => left = windows.iter().map(|window| window.remaining).min(),
+                    Err(windows) => {
+                        prop_assert_eq!(left, Some(0), "refused although it said that calls were left");
+                        let wait = windows.iter().map(|window| window.retry_after).max().unwrap();
+                        prop_assert!(cells.take(&rates, at(wait * 1000)).is_ok(), "and admitted when it said so");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The verifier's servers: Envoy's external authorisation over gRPC, and forward authentication over HTTP.
+//!
+//! Both put the same question to the same [`Verifier`](crate::keys::verify::Verifier); whatever breaks on the way is
+//! answered with 503.
+
+mod grpc;
+mod http;
+
+use std::{
+    net::IpAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
+
+pub use grpc::serve as serve_grpc;
+pub use http::serve as serve_http;
+
+use crate::{
+    keys::verify::{Answer, Form, Request, Verdict, Verifier, answer},
+    runtime::{clock, metrics::VerifierMetrics},
+};
+
+/// Longest body of a question, in bytes: headers of 20 kB, twice, and some.
+const MAX_QUESTION: usize = 256 << 10;
+
+/// What answers questions.
+#[derive(Clone)]
+pub struct Desk {
+    /// Decides.
+    pub verifier: Arc<Verifier>,
+    /// Metrics.
+    pub metrics: VerifierMetrics,
+}
+
+impl Desk {
+    /// Answers a question. What panics has not admitted.
+    fn answer(&self, request: &Request<'_>, form: Form) -> Answer {
+        let began = Instant::now();
+        let decide = || {
+            let (verdict, guesses) = self.verifier.decide(request, clock::now());
+            let words = answer(&verdict, form);
+            (verdict, guesses, words)
+        };
+        let Ok((verdict, guesses, words)) = catch_unwind(AssertUnwindSafe(decide)) else {
+            self.metrics.count("panic");
+            return answer(&Verdict::Unavailable, form);
+        };
+        self.tell(request, &verdict, guesses);
+        self.metrics.seconds.observe(began.elapsed().as_secs_f64());
+        words
+    }
+
+    /// Metrics, and an audit record of every refusal; never what was presented.
+    fn tell(&self, request: &Request<'_>, verdict: &Verdict, guesses: Option<usize>) {
+        let audience = request.route.audience;
+        match verdict {
+            Verdict::Admitted(admission) => {
+                self.metrics.count("admitted");
+                if admission.sunset.is_some() {
+                    self.metrics.deprecated.inc();
+                }
+                tracing::debug!(target: "rampart::audit", key = %admission.id, owner = &*admission.owner, audience, "admitted");
+            }
+            Verdict::Refused(refusal) => {
+                self.metrics.refused(refusal);
+                let (reason, key) = (refusal.reason(), refusal.key().map(tracing::field::display));
+                let source = request.source.map(tracing::field::display);
+                tracing::info!(target: "rampart::audit", reason, key, source, audience, method = request.method, "refused");
+            }
+            Verdict::Misrouted => {
+                self.metrics.count("misrouted");
+                tracing::error!("a route states no audience, and admits nobody");
+            }
+            Verdict::Unavailable => self.metrics.count("unavailable"),
+        }
+        if let (Some(failures), Some(source)) = (guesses, request.source.map(tracing::field::display)) {
+            self.metrics.blocks.inc();
+            let severity = "critical";
+            tracing::warn!(target: "rampart::audit", source, failures, severity, "brute force: the address is shut out for an hour");
+        }
+    }
+}
+
+/// An address as proxies write it: alone, or with a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    text.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()))
+}
