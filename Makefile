@@ -16,11 +16,12 @@ test:
 	$(CARGO) test --workspace
 	@echo "skipped: none of the tests; make test-judges (judges from PyPI), make test-node (a real node with Calico: root), make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
 
-## Judges that need more than Rust and Go: Python, and packages from PyPI.
+## Judges that need more than Rust and Go: Python, packages from PyPI, and nginx.
 test-judges:
 	$(CARGO) build --quiet --workspace
 	e2e/judges/junit/run target/debug/rampart
 	e2e/judges/reach/run target/debug/rampart
+	e2e/judges/verifier/run target/debug/rampart
 
 ## Network intent on a real node, where Calico enforces: every dial against what `rampart reach` says. Needs root, and
 ## Debian packages that it names if they are missing.
