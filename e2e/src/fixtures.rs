@@ -107,6 +107,9 @@ pub async fn install(client: &Client, url: &str) -> Result<()> {
         }
     }
     install_crds(client).await?;
+    for object in documents(&root.join("manifests/verifier.yaml"))? {
+        apply(client, &object).await?;
+    }
     for mut object in documents(&root.join("manifests/webhook.yaml"))? {
         for webhook in object["webhooks"].as_array_mut().into_iter().flatten() {
             webhook["clientConfig"] = json!({"url": url});

@@ -6,7 +6,7 @@
 //! - [`control_plane`] starts and stops instances on free ports; [`leftovers`] clears what a killed
 //!   harness left behind;
 //! - [`node`] is a real node beside it, with Calico, where this is root;
-//! - [`operator`] runs Rampart as a process beside it, as its own service account;
+//! - [`operator`] runs Rampart as a process beside it, as its own service account, and [`verifier`] a verifier;
 //! - [`proxy`] sits between the two and injects faults; [`audit`] counts what was written;
 //! - [`null_webhook`] admits whatever it is asked, and [`cores`] pins processes: figures need both;
 //! - [`wait`] waits for a condition with a deadline, which is the only way a test waits.
@@ -27,11 +27,13 @@ pub mod ports;
 pub mod proxy;
 pub mod stories;
 pub mod table;
+pub mod verifier;
 pub mod wait;
 
 pub use control_plane::{ControlPlane, Options};
 pub use node::Node;
 pub use operator::Operator;
+pub use verifier::Verifier;
 
 /// Seed of random tests: `RAMPART_SEED`, or a new one. It is printed, so that a failure can be repeated.
 #[must_use]

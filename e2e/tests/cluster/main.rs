@@ -28,6 +28,7 @@ mod rules;
 mod scan;
 mod secrecy;
 mod standing;
+mod verifier;
 mod ways;
 mod webhooks;
 
@@ -137,6 +138,7 @@ fn main() -> ExitCode {
     least::tests(&mut tests);
     standing::tests(&mut tests);
     keys::tests(&mut tests);
+    verifier::tests(&mut tests);
     retention::tests(&mut tests);
     secrecy::tests(&mut tests);
     lifecycle::tests(&mut tests);

@@ -1,0 +1,150 @@
+//! The verifier on the real API server: what it knows and when, and what it may do.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, Config,
+    api::{ListParams, Patch, PatchParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use rampart::api::{ApiKey, KeyRecord, VerifierReport};
+use rampart_e2e::{Verifier, fixtures, proxy::Proxy, stories, verifier::token, wait};
+use serde_json::json;
+
+use crate::{Env, Tests};
+
+pub(crate) fn tests(tests: &mut Tests) {
+    tests.add("verifier::an_end_is_in_force_on_every_replica_within_a_second", an_end_is_in_force);
+    tests.add("verifier::it_serves_on_while_the_api_server_is_away", serves_on);
+    tests.add("verifier::it_may_read_records_and_write_its_own_report_alone", may_do_no_more);
+    tests.add("verifier::its_report_tells_the_use_of_keys", report_tells_use);
+}
+
+/// An issued key of a namespace: the key, and its record.
+async fn issued(client: &Client, namespace: &str) -> Result<(String, String)> {
+    let mut key = stories::api_key(namespace);
+    // A Viewer may call once a second.
+    key["spec"]["role"] = json!("Editor");
+    fixtures::apply(client, &key).await?;
+    let key = stories::ready::<ApiKey>(client, namespace, "orders").await?;
+    let id = key.status.and_then(|status| Some(status.versions.first()?.id.clone())).context("a version")?;
+    let secret = Api::<Secret>::namespaced(client.clone(), namespace).get("orders-key").await?;
+    let key = secret.data.and_then(|data| data.get("API_KEY").cloned()).context("a key")?;
+    Ok((String::from_utf8(key.0)?, id))
+}
+
+fn records(client: &Client) -> Api<KeyRecord> {
+    Api::namespaced(client.clone(), "rampart-keys")
+}
+
+async fn an_end_is_in_force(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let plane = &env.shared().await?.plane;
+    let mut replicas = vec![];
+    for nth in 0..2 {
+        replicas.push(Verifier::start(plane, plane.server(), &format!("{namespace}-verifier-{nth}")).await?);
+    }
+    let (key, id) = issued(&client, &namespace).await?;
+    for verifier in &replicas {
+        ensure!(verifier.ask(&key).await? == 200, "consumers have a key that {} does not know", verifier.name());
+    }
+    let ended = Patch::Merge(json!({"spec": {"state": "Suspended"}}));
+    records(&client).patch(&id, &PatchParams::default(), &ended).await?;
+    let began = Instant::now();
+    for verifier in &replicas {
+        while verifier.ask(&key).await? == 200 {
+            ensure!(began.elapsed() < Duration::from_secs(1), "{} admits it after a second", verifier.name());
+            tokio::task::yield_now().await;
+        }
+    }
+    println!("in force on both replicas {:?} after the write", began.elapsed());
+    Ok(())
+}
+
+async fn serves_on(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let plane = &env.shared().await?.plane;
+    let proxy = Proxy::start(plane).await?;
+    let (key, id) = issued(&client, &namespace).await?;
+    let verifier = Verifier::start(plane, proxy.url(), &format!("{namespace}-verifier")).await?;
+    ensure!(verifier.ask(&key).await? == 200);
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4);
+    let soon = jiff::Timestamp::from_second(soon.as_second())?;
+    let end = Patch::Merge(json!({"spec": {"expiresAt": soon.to_string()}}));
+    let written = records(&client).patch(&id, &PatchParams::default(), &end).await?;
+    let known: u64 = written.metadata.resource_version.context("a version")?.parse()?;
+    let reports: Api<VerifierReport> = Api::namespaced(client.clone(), "rampart-keys");
+    wait::until("the record to be known", wait::SOON, || async {
+        let report = reports.get(verifier.name()).await?;
+        Ok(ensure!(report.spec.revision.parse::<u64>()? >= known, "{:?}", report.spec))
+    })
+    .await?;
+    drop(proxy);
+    ensure!(verifier.ask(&key).await? == 200, "without the API server it knows what it knew");
+    wait::until("the key to end, by the verifier's own clock", wait::SOON, || async {
+        Ok(ensure!(verifier.ask(&key).await? == 401))
+    })
+    .await?;
+    ensure!(jiff::Timestamp::now() >= soon, "it ended too early");
+    ensure!(verifier.admin("/readyz").await?.0 == 200, "it serves, and so it is ready");
+    Ok(())
+}
+
+async fn may_do_no_more(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let plane = &env.shared().await?.plane;
+    let (_, id) = issued(&client, &namespace).await?;
+    let own = format!("{namespace}-own");
+    let kubeconfig = plane.token_kubeconfig(&own, plane.server(), &token(plane, &own).await?)?;
+    let kubeconfig: Kubeconfig = serde_json::from_str(&std::fs::read_to_string(kubeconfig)?)?;
+    let as_verifier =
+        Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)?;
+
+    let report = |name: &str| {
+        serde_json::from_value::<VerifierReport>(json!({
+            "apiVersion": "rampart.dev/v1alpha1", "kind": "VerifierReport", "metadata": {"name": name},
+            "spec": {"revision": "1", "startedAt": "2026-01-01T00:00:00Z", "renewedAt": "2026-01-01T00:00:00Z",
+                     "keys": 0, "stopped": true},
+        }))
+    };
+    let reports: Api<VerifierReport> = Api::namespaced(as_verifier.clone(), "rampart-keys");
+    reports.create(&PostParams::default(), &report(&own)?).await?;
+    let foreign = reports.create(&PostParams::default(), &report("another")?).await;
+    let refused = foreign.expect_err("the report of another pod").to_string();
+    ensure!(refused.contains("named after its own pod"), "{refused}");
+
+    records(&as_verifier).list(&ListParams::default()).await?;
+    let change = Patch::Merge(json!({"spec": {"state": "Active"}}));
+    let changed = records(&as_verifier).patch(&id, &PatchParams::default(), &change).await;
+    let secrets = Api::<Secret>::namespaced(as_verifier.clone(), &namespace).list(&ListParams::default()).await;
+    let keys = Api::<ApiKey>::all(as_verifier).list(&ListParams::default()).await;
+    for refused in [changed.map(drop), secrets.map(drop), keys.map(drop)] {
+        ensure!(matches!(&refused, Err(kube::Error::Api(status)) if status.code == 403), "{refused:?}");
+    }
+    Ok(())
+}
+
+async fn report_tells_use(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let plane = &env.shared().await?.plane;
+    let verifier = Verifier::start(plane, plane.server(), &format!("{namespace}-verifier")).await?;
+    let (key, id) = issued(&client, &namespace).await?;
+    for _ in 0..3 {
+        ensure!(verifier.ask(&key).await? == 200);
+    }
+    // The next change of any record brings the next report, sooner than its time.
+    let touch = Patch::Merge(json!({"metadata": {"annotations": {"test": "1"}}}));
+    records(&client).patch(&id, &PatchParams::default(), &touch).await?;
+    let reports: Api<VerifierReport> = Api::namespaced(client.clone(), "rampart-keys");
+    wait::until("the use to be told", wait::SOON, || async {
+        let report = reports.get(verifier.name()).await?.spec;
+        let used = report.usage.iter().find(|used| used.id == id).context("no use")?;
+        Ok(ensure!(used.count == 3 && !report.stopped, "{report:?}"))
+    })
+    .await?;
+    let metrics = verifier.admin("/metrics").await?.1;
+    ensure!(metrics.contains("rampart_apikey_verify_total{result=\"admitted\"} 3"), "{metrics}");
+    Ok(())
+}
