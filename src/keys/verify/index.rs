@@ -56,7 +56,8 @@ pub enum UnusableRecord {
 /// Keeps an index up to date. A record that can't be used takes its key out, and no other.
 #[derive(Debug, Default)]
 pub struct Builder {
-    index: Index,
+    // Shared with who decides by it, until the next change: at rest there is one copy.
+    index: Arc<Index>,
     // Millions of keys have few different rights and owners.
     rights: HashSet<Arc<Access>>,
     owners: HashSet<Arc<str>>,
@@ -69,36 +70,43 @@ impl Builder {
     /// When the record makes no key: then there is none of this id.
     pub fn apply(&mut self, name: &str, record: &KeyRecordSpec) -> Result<(), UnusableRecord> {
         let id = KeyId::parse(name).ok_or(UnusableRecord::Id)?;
-        self.index.0.remove(&id);
-        if record.state.is_tombstone() {
-            return Ok(());
+        let entry = if record.state.is_tombstone() { Ok(None) } else { self.entry(record).map(Some) };
+        let index = &mut Arc::make_mut(&mut self.index).0;
+        match entry {
+            Ok(Some(entry)) => {
+                index.insert(id, entry);
+                Ok(())
+            }
+            unused => {
+                index.remove(&id);
+                unused.map(drop)
+            }
         }
-        let entry = self.entry(record)?;
-        self.index.0.insert(id, entry);
-        Ok(())
     }
 
     /// Takes a key out.
     pub fn remove(&mut self, name: &str) {
         if let Some(id) = KeyId::parse(name) {
-            self.index.0.remove(&id);
+            Arc::make_mut(&mut self.index).0.remove(&id);
         }
     }
 
     /// Takes all keys out but these.
     pub fn retain(&mut self, names: &HashSet<String>) {
         let ids: HashSet<KeyId> = names.iter().filter_map(|name| KeyId::parse(name)).collect();
-        self.index.0.retain(|id, _| ids.contains(id));
+        if self.index.0.keys().any(|id| !ids.contains(id)) {
+            Arc::make_mut(&mut self.index).0.retain(|id, _| ids.contains(id));
+        }
     }
 
     /// Makes room for so many keys.
     pub fn reserve(&mut self, keys: usize) {
-        self.index.0.reserve(keys);
+        Arc::make_mut(&mut self.index).0.reserve(keys);
     }
 
     /// What is known now.
     #[must_use]
-    pub fn index(&mut self) -> Index {
+    pub fn index(&mut self) -> Arc<Index> {
         // What nobody has any more is forgotten.
         if self.rights.len() > 64 && self.rights.len() > self.index.len() {
             self.rights.retain(|access| Arc::strong_count(access) > 1);

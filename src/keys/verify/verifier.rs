@@ -62,11 +62,11 @@ impl Verifier {
     }
 
     /// Puts an index in force, whole.
-    pub fn put(&self, index: Index) {
+    pub fn put(&self, index: Arc<Index>) {
         for shard in &self.keys.0 {
             lock(shard).retain(|id, _| index.contains(*id));
         }
-        self.index.store(Some(Arc::new(index)));
+        self.index.store(Some(index));
     }
 
     /// How many keys are known; none before there is an index.

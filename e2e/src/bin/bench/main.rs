@@ -1,13 +1,15 @@
 //! `make bench`: figures, each beside its limit. Arguments choose among them: `pss`, `reach`, `check`, `webhook`,
-//! `floor`, `policies`.
+//! `verify`, `floor`, `policies`.
 
 mod check;
 mod floor;
+mod load;
 mod pod;
 mod policies;
 mod process;
 mod pss;
 mod reach;
+mod verify;
 mod webhook;
 
 use std::process::ExitCode;
@@ -37,6 +39,7 @@ async fn bench() -> Result<bool> {
     match chosen.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [webhook::NULL, rest @ ..] => return webhook::null(rest).await,
         [check::PARSE, dir] => return check::parse(dir),
+        [verify::CONSTANT, rest @ ..] => return verify::constant(rest).await,
         [reach::SCALE, rest @ ..] => return reach::one(rest),
         _ => {}
     }
@@ -53,6 +56,9 @@ async fn bench() -> Result<bool> {
     }
     if wanted("webhook") {
         good &= webhook::bench().await?;
+    }
+    if wanted("verify") {
+        good &= verify::bench().await?;
     }
     if wanted("floor") {
         good &= floor::bench().await?;

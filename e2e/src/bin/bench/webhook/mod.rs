@@ -2,7 +2,7 @@
 //! it costs at rest.
 
 mod captured;
-mod load;
+mod connection;
 mod servers;
 
 use std::{
@@ -26,13 +26,16 @@ use rustls::{
 };
 use serde_json::json;
 
-use self::load::{Connection, Round, Target};
+pub(crate) use self::connection::is_whole;
+use self::connection::{Connection, Target};
 pub(crate) use self::{
     captured::pods_ask,
     servers::{NULL, Server, null},
 };
 use super::{
-    at_least, figure, median, percentile,
+    at_least, figure,
+    load::{self, Round},
+    median, percentile,
     process::{memory, ready_after, settled_memory},
 };
 
