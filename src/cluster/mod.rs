@@ -7,6 +7,8 @@ pub mod error;
 pub mod events;
 pub mod follow;
 pub mod impersonate;
+pub mod key_jobs;
+pub mod key_records;
 pub mod key_store;
 pub mod leader;
 pub mod owner;
@@ -18,5 +20,7 @@ pub mod prune;
 pub mod retained;
 pub mod slim;
 pub mod status;
+pub mod verifiers;
+pub mod workloads;
 
 pub use error::{Class, Error, Result};
