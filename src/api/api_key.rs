@@ -52,7 +52,8 @@ use super::{GoDuration, Hooks, RateLimit, RestartTarget, Revocation, Rotation};
         .message("a revocation can't be taken back: make another ApiKey")
 )]
 pub struct ApiKeySpec {
-    /// Stops reconciling: nothing is issued, rotated or destroyed until it is removed.
+    /// Stops reconciling: nothing is issued, rotated or destroyed until it is removed. A revocation is carried out all
+    /// the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
     /// Whose key it is. Immutable.
@@ -151,6 +152,7 @@ pub enum DeletionPolicy {
 }
 
 impl DeletionPolicy {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     fn is_default(&self) -> bool {
         *self == Self::Delete
     }
@@ -203,7 +205,8 @@ pub struct ApiKeyStatus {
     /// Last seen value of the annotation `rampart.dev/reconcile-requested-at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-    /// Accepted, Programmed, Ready; Rotating, Reconciling and Stalled while true.
+    /// Accepted, Programmed, Ready; VerifiersSynced and ConsumersUpdated where there are any; Rotating, Reconciling,
+    /// Expiring, Revoked and Stalled while true.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 16))]
@@ -211,10 +214,11 @@ pub struct ApiKeyStatus {
     /// Number of the version that consumers use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_version: Option<i64>,
-    /// Number of the version that is being made, written before anything is made.
+    /// Number of the version that is being made, written before anything is made; it stays until the hook after the
+    /// promotion has run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_version: Option<i64>,
-    /// Versions that exist, and the last three that were destroyed.
+    /// Versions that exist, and the last ones that have ended (`rotation.historyLimit`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["n".into()]))]
     #[schemars(length(max = 32))]
@@ -225,10 +229,10 @@ pub struct ApiKeyStatus {
     /// The last `rotation.requestedAt` that was carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_rotation: Option<Time>,
-    /// Tests of the next version that failed in a row.
+    /// Tests of the next version, or hooks, that failed in a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_attempts: Option<i32>,
-    /// When a failed test is repeated.
+    /// When a failed test or hook is repeated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Time>,
     /// How much the key was used: coarse, and late by a minute or two.

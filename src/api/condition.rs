@@ -33,6 +33,14 @@ pub enum Type {
     EnforcerDetected,
     /// A rotation is under way (ApiKey).
     Rotating,
+    /// Every verifier has every record of it in force (ApiKey).
+    VerifiersSynced,
+    /// Workloads that are restarted when it has changed run its current version (ApiKey).
+    ConsumersUpdated,
+    /// The version in use ends soon, and nothing replaces it before (ApiKey).
+    Expiring,
+    /// Somebody revoked it (ApiKey).
+    Revoked,
     /// A plan was made from a complete view (RetentionPolicy).
     PlanReady,
     /// More would be deleted than the caps allow (RetentionPolicy).
@@ -56,6 +64,10 @@ impl Type {
             Self::ApiServerReachable => "ApiServerReachable",
             Self::EnforcerDetected => "EnforcerDetected",
             Self::Rotating => "Rotating",
+            Self::VerifiersSynced => "VerifiersSynced",
+            Self::ConsumersUpdated => "ConsumersUpdated",
+            Self::Expiring => "Expiring",
+            Self::Revoked => "Revoked",
             Self::PlanReady => "PlanReady",
             Self::BlastRadiusExceeded => "BlastRadiusExceeded",
         }

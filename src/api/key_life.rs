@@ -93,6 +93,7 @@ pub enum RetireWhen {
 }
 
 impl RetireWhen {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     fn is_default(&self) -> bool {
         *self == Self::Elapsed
     }
@@ -172,6 +173,7 @@ pub enum RateShare {
 }
 
 impl RateShare {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub(super) fn is_default(&self) -> bool {
         *self == Self::Key
     }

@@ -20,6 +20,10 @@ pub const KEY_ID: &str = "rampart.dev/key-id";
 pub const KEY_CREATED_AT: &str = "rampart.dev/key-created-at";
 /// Proof that Rampart made a version Secret: an HMAC over what the key is bound to.
 pub const KEY_MAC: &str = "rampart.dev/key-mac";
+/// On a workload: `true` lets ApiKeys restart it.
+pub const RESTART_ON_ROTATION: &str = "rampart.dev/restart-on-rotation";
+/// On a suspended CronJob: `true` lets ApiKeys run it as a hook.
+pub const KEY_HOOK: &str = "rampart.dev/key-hook";
 /// On a namespace: `allowed` lets RetentionPolicies delete in it.
 pub const RETENTION_OPT_IN: &str = "rampart.dev/retention";
 /// Value of [`RETENTION_OPT_IN`].

@@ -1,16 +1,12 @@
-//! The objects of API keys: version Secrets, the consumer Secret, KeyRecords, test Jobs.
+//! The Secrets of API keys, and the look at everything else that the machine decides by.
 //!
-//! Version Secrets and Jobs are created and never rewritten; the consumer Secret and the records are
-//! written with the resourceVersion that was read.
+//! Version Secrets are created and never rewritten; the consumer Secret is written with the resourceVersion
+//! that was read.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    ByteString,
-    api::{batch::v1::Job, core::v1::Secret},
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
-};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, PostParams, PropagationPolicy},
@@ -19,20 +15,20 @@ use kube::{
 use super::{
     Error, Result,
     apply::exactly,
-    error::{call, found, secret_call},
+    error::{found, secret_call},
+    verifiers::Verifiers,
+    workloads,
 };
 use crate::{
     api::{
-        ApiKeyRef, ApiKeyStatus, KeyRecord, KeyRecordSpec, RecordState,
-        labels::{
-            KEY_CREATED_AT, KEY_ID, KEY_MAC, KEY_VERSION, MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE,
-        },
+        ApiKeyStatus,
+        labels::{KEY_CREATED_AT, KEY_ID, KEY_MAC, KEY_VERSION, MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME},
     },
     keys::{
-        ConsumerSeen, Observed, RecordSeen, SecretSeen, Spec, TestSeen,
+        ConsumerSeen, Observed, SecretSeen, Spec,
         adoption::{AdoptionKey, Binding},
         format::{ApiKeyText, id_from},
-        selftest_job, selftest_name,
+        jobs_that_matter,
     },
     runtime::{clock, random},
 };
@@ -57,6 +53,8 @@ pub struct KeyStore<'a> {
     pub keys_namespace: &'a str,
     /// The MAC key.
     pub adoption: &'a AdoptionKey,
+    /// The verifiers.
+    pub verifiers: &'a Verifiers,
     /// The ApiKey.
     pub spec: &'a Spec,
 }
@@ -85,21 +83,13 @@ impl KeyStore<'_> {
         Api::namespaced(self.client.clone(), &self.spec.namespace)
     }
 
-    fn records(&self) -> Api<KeyRecord> {
-        Api::namespaced(self.client.clone(), self.keys_namespace)
-    }
-
-    fn jobs(&self) -> Api<Job> {
-        Api::namespaced(self.client.clone(), &self.spec.namespace)
-    }
-
     fn labels(&self) -> BTreeMap<String, String> {
         [(MANAGED_BY, MANAGER), (OWNER_KIND, OWNER), (OWNER_NAME, &self.spec.name)]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into()
     }
 
-    fn version_labels(&self, n: i64, id: &str) -> BTreeMap<String, String> {
+    pub(super) fn version_labels(&self, n: i64, id: &str) -> BTreeMap<String, String> {
         let mut labels = self.labels();
         labels.extend([(KEY_VERSION.to_owned(), n.to_string()), (KEY_ID.to_owned(), id.to_owned())]);
         labels
@@ -117,16 +107,28 @@ impl KeyStore<'_> {
             secret_call(|| format!("listing the Secrets of {}", spec.name), self.secrets().list(&listed)).await?;
         let secrets: BTreeMap<i64, SecretSeen> = secrets.iter().filter_map(|secret| self.secret_seen(secret)).collect();
 
-        let in_keys = ListParams::default().labels(&format!("{selector},{OWNER_NAMESPACE}={}", spec.namespace));
-        let records =
-            call(|| format!("listing the KeyRecords of {}", spec.name), self.records().list(&in_keys)).await?;
-        let records = records.into_iter().map(|record| (record.name_any(), record_seen(&record))).collect();
-
-        let test = match status.next_version.and_then(|n| Some((n, secrets.get(&n)?))) {
-            Some((n, secret)) => self.test_seen(n, &secret.id, status.failed_attempts.unwrap_or_default()).await?,
-            None => TestSeen::Absent,
-        };
-        Ok(Observed { consumer: self.consumer_seen(self.consumer().await?.as_ref()), status, secrets, records, test })
+        let records = self.records_seen().await?;
+        let pending = status.next_version.and_then(|n| secrets.get(&n)).map(|secret| secret.id.as_str());
+        let mut jobs = BTreeMap::new();
+        for job in jobs_that_matter(spec, &status, pending) {
+            if let Some(seen) = self.job_seen(&job).await? {
+                jobs.insert(job.name(spec), seen);
+            }
+        }
+        let mut restarted = vec![];
+        for target in spec.restart_targets.iter().filter(|_| status.current_version.is_some()) {
+            restarted.push(workloads::observe(self.client, spec, target).await?);
+        }
+        Ok(Observed {
+            consumer: self.consumer_seen(self.consumer().await?.as_ref()),
+            last_used: self.verifiers.last_used(records.keys()),
+            verifiers: self.verifiers.live(),
+            workloads: restarted,
+            status,
+            secrets,
+            records,
+            jobs,
+        })
     }
 
     fn secret_seen(&self, secret: &Secret) -> Option<(i64, SecretSeen)> {
@@ -163,25 +165,6 @@ impl KeyStore<'_> {
             previous: digest(secret, &entries.previous),
             id: text(secret, &entries.id).map(Into::into),
         }
-    }
-
-    async fn test_seen(&self, n: i64, id: &str, attempt: i32) -> Result<TestSeen> {
-        let name = selftest_name(self.spec, n, id, attempt);
-        let job = found(call(|| format!("reading Job {name}"), self.jobs().get(&name)).await)?;
-        let Some(job) = job else { return Ok(TestSeen::Absent) };
-        let ours = self.version_labels(n, id).iter().all(|(key, value)| job.labels().get(key) == Some(value));
-        if !ours {
-            return Err(Error::Foreign { kind: "Job", name });
-        }
-        let status = job.status.unwrap_or_default();
-        let has = |kind| {
-            status.conditions.iter().flatten().any(|condition| condition.type_ == kind && condition.status == "True")
-        };
-        Ok(match (has("Complete"), has("Failed")) {
-            (_, true) => TestSeen::Failed,
-            (true, false) => TestSeen::Succeeded,
-            (false, false) => TestSeen::Running,
-        })
     }
 
     /// Makes the Secret of version `n`, with a new key. If somebody was faster, theirs stands.
@@ -224,77 +207,11 @@ impl KeyStore<'_> {
     async fn fresh_id(&self) -> Result<String> {
         for _ in 0..ID_TRIES {
             let id = id_from(&*random::bytes::<8>()?);
-            if found(call(|| format!("reading KeyRecord {id}"), self.records().get(&id)).await)?.is_none() {
+            if !self.is_taken(&id).await? {
                 return Ok(id);
             }
         }
         Err(Error::Unexpected("every fresh key id was taken".into()))
-    }
-
-    /// Tells verifiers about the key of version `n`.
-    ///
-    /// # Errors
-    /// When a call fails, or the id is another ApiKey's.
-    pub async fn create_record(&self, n: i64, seen: &SecretSeen, expires_at: Timestamp) -> Result<()> {
-        let spec = self.spec;
-        let api_key = ApiKeyRef { namespace: spec.namespace.clone(), name: spec.name.clone(), version: n };
-        let mut record = KeyRecord::new(
-            &seen.id,
-            KeyRecordSpec {
-                api_key: api_key.clone(),
-                digest: Some(seen.digest.clone()),
-                owner: spec.owner.clone(),
-                role: spec.grant.role.clone(),
-                verbs: spec.grant.verbs.clone(),
-                permissions: spec.grant.permissions.clone(),
-                limits: Some(spec.grant.limits),
-                audiences: spec.audiences.clone(),
-                expires_at: Time(expires_at),
-                state: RecordState::Active,
-                replaced_by: None,
-                destroy_at: None,
-            },
-        );
-        let mut labels = self.version_labels(n, &seen.id);
-        labels.insert(OWNER_NAMESPACE.into(), spec.namespace.clone());
-        record.metadata.labels = Some(labels);
-        let id = &seen.id;
-        match call(|| format!("creating KeyRecord {id}"), self.records().create(&PostParams::default(), &record)).await
-        {
-            Err(error) if error.code() == Some(409) => {
-                let taken = call(|| format!("reading KeyRecord {id}"), self.records().get(id)).await?;
-                let ours = taken.spec.api_key == api_key;
-                if ours { Ok(()) } else { Err(Error::Foreign { kind: "KeyRecord", name: id.clone() }) }
-            }
-            created => created.map(drop),
-        }
-    }
-
-    /// Changes where a key stands; a destroyed one leaves a tombstone that is never changed again.
-    ///
-    /// # Errors
-    /// When a call fails.
-    pub async fn update_record(
-        &self,
-        id: &str,
-        state: RecordState,
-        replaced_by: Option<String>,
-        destroy_at: Option<Timestamp>,
-    ) -> Result<()> {
-        update_record(&self.records(), id, state, replaced_by, destroy_at).await
-    }
-
-    /// Starts the test of version `n`; a test that was started before stands.
-    ///
-    /// # Errors
-    /// When a call fails.
-    pub async fn start_test(&self, n: i64, id: &str, attempt: i32, image: &str) -> Result<()> {
-        let job = selftest_job(self.spec, n, id, attempt, image, self.version_labels(n, id));
-        let name = job.name_any();
-        match call(|| format!("creating Job {name}"), self.jobs().create(&PostParams::default(), &job)).await {
-            Err(error) if error.code() == Some(409) => Ok(()),
-            created => created.map(drop),
-        }
     }
 
     /// Writes the consumer Secret: our three entries and no others.
@@ -359,46 +276,6 @@ impl KeyStore<'_> {
 
 fn entry(secret: &Secret, name: &str) -> Option<ByteString> {
     secret.data.as_ref().and_then(|data| data.get(name)).cloned()
-}
-
-fn record_seen(record: &KeyRecord) -> RecordSeen {
-    RecordSeen {
-        state: record.spec.state,
-        digest: record.spec.digest.clone(),
-        replaced_by: record.spec.replaced_by.clone(),
-        destroy_at: record.spec.destroy_at.as_ref().map(|time| time.0),
-    }
-}
-
-/// Changes where a key stands, with the resourceVersion that was read.
-///
-/// # Errors
-/// When a call fails.
-pub async fn update_record(
-    records: &Api<KeyRecord>,
-    id: &str,
-    state: RecordState,
-    replaced_by: Option<String>,
-    destroy_at: Option<Timestamp>,
-) -> Result<()> {
-    let Some(mut record) = found(call(|| format!("reading KeyRecord {id}"), records.get(id)).await)? else {
-        return Ok(());
-    };
-    if record.spec.state == RecordState::Destroyed {
-        return Ok(());
-    }
-    record.spec.state = state;
-    record.spec.replaced_by = replaced_by;
-    record.spec.destroy_at = destroy_at.map(Time);
-    if state == RecordState::Destroyed {
-        record.spec.digest = None;
-        record.spec.role.clear();
-        record.spec.verbs.clear();
-        record.spec.permissions.clear();
-        record.spec.limits = None;
-        record.spec.audiences.clear();
-    }
-    call(|| format!("updating KeyRecord {id}"), records.replace(id, &PostParams::default(), &record)).await.map(drop)
 }
 
 /// Deletes an orphaned Secret exactly as it was seen.

@@ -8,6 +8,8 @@ pub mod events;
 pub mod follow;
 pub mod impersonate;
 pub mod key_index;
+pub mod key_jobs;
+pub mod key_records;
 pub mod key_store;
 pub mod leader;
 pub mod owner;
@@ -20,5 +22,7 @@ pub mod retained;
 pub mod slim;
 pub mod status;
 pub mod verifier_report;
+pub mod verifiers;
+pub mod workloads;
 
 pub use error::{Class, Error, Result};

@@ -1,6 +1,10 @@
 //! ApiKey: takes the steps that the rotation machine decides, one write at a time.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
@@ -12,10 +16,12 @@ use kube::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{Context, Next, Reconciler, Roots, Triggers, api_key_orphans::Orphans, pruning, requested};
+use super::{
+    Context, Next, Reconciler, Roots, Triggers, api_key_events::Herald, api_key_orphans::Orphans, pruning, requested,
+};
 use crate::{
     api::{
-        ApiKey, ApiKeyStatus, KeyRecord, VersionState,
+        ApiKey, ApiKeyStatus, KeyRecord,
         condition::{Conditions, Type},
         labels::{MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE},
     },
@@ -23,20 +29,24 @@ use crate::{
         Error, Result,
         adoption_secret::adoption_key,
         error::{call, found},
-        events::Reason,
         key_store::{KeyStore, OWNER},
         leader::Leadership,
         status,
+        verifiers::Verifiers,
+        workloads,
     },
-    keys::{Caps, Observed, Spec, Step, adoption::AdoptionKey, decide},
-    runtime::{clock, metrics::ResultLabel, tasks::Tasks},
+    keys::{Caps, Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide},
+    runtime::{clock, tasks::Tasks},
 };
 
 /// Steps that one reconcile takes at the most; a rotation has about ten.
 const STEPS: usize = 32;
-/// A running test is looked at again by then, should its event be lost.
-const TEST_CHECK: Duration = Duration::from_mins(1);
-
+/// A running Job is looked at again by then, should its event be lost.
+const JOB_CHECK: Duration = Duration::from_mins(1);
+/// Verifiers that lag are looked at again by then.
+const VERIFIER_CHECK: Duration = Duration::from_secs(3);
+/// Workloads that are being rolled out are looked at again by then.
+const ROLLOUT_CHECK: Duration = Duration::from_secs(5);
 /// What stands in the way is often somebody else's object, which nobody watches.
 const REFUSAL_CHECK: Duration = Duration::from_mins(1);
 
@@ -56,6 +66,34 @@ pub struct ApiKeys {
     context: Context,
     settings: Settings,
     adoption: AdoptionKey,
+    verifiers: Verifiers,
+    waiting: Arc<Waiting>,
+}
+
+/// ApiKeys that wait for verifiers: they alone are woken when a report changes.
+#[derive(Default)]
+struct Waiting(Mutex<BTreeSet<(String, String)>>);
+
+impl Waiting {
+    fn note(&self, key: &ApiKey, waits: bool) {
+        let name = (key.namespace().unwrap_or_default(), key.name_any());
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = if waits { all.insert(name) } else { all.remove(&name) };
+    }
+
+    fn take(&self) -> BTreeSet<(String, String)> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Wakes them whenever a report has changed; who still waits then is noted again.
+    async fn wake(&self, mut verifiers: Verifiers, one: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<ApiKey>>>) {
+        loop {
+            verifiers.changed().await;
+            for (namespace, name) in self.take() {
+                let _ = one.send(ObjectRef::new(&name).within(&namespace));
+            }
+        }
+    }
 }
 
 impl ApiKeys {
@@ -109,16 +147,32 @@ impl ApiKeys {
         let made = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER}"));
         let secrets = Api::<PartialObjectMeta<Secret>>::all(client.clone());
         let records = Api::<PartialObjectMeta<KeyRecord>>::namespaced(client.clone(), &settings.keys_namespace);
+        let (verifiers, following) = Verifiers::follow(&client, &settings.keys_namespace);
+        let waiting = Arc::new(Waiting::default());
         let watches = async {
             tokio::join!(
+                following,
+                waiting.wake(verifiers.clone(), one.clone()),
                 wake(secrets, made.clone(), (one.clone(), all.clone())),
                 wake(records, made.clone(), (one.clone(), all.clone())),
                 wake(Api::<Job>::all(client), made, (one, all)),
             );
             Ok(())
         };
-        let controller = Arc::new(Self { context: context.clone(), settings: settings.clone(), adoption });
-        let controlling = super::run(controller, context.clone(), root, triggers);
+        let controller = Arc::new(Self {
+            context: context.clone(),
+            settings: settings.clone(),
+            adoption,
+            verifiers: verifiers.clone(),
+            waiting: waiting.clone(),
+        });
+        let controlling = async {
+            // Who knows of no verifier waits for none.
+            tokio::select! {
+                () = verifiers.listed() => super::run(controller, context.clone(), root, triggers).await,
+                () = stopped.cancelled() => Ok(()),
+            }
+        };
         tokio::select! {
             result = async { tokio::try_join!(controlling, pruning) } => result.map(drop),
             result = watches => result,
@@ -130,6 +184,7 @@ impl ApiKeys {
             client: &self.context.client,
             keys_namespace: &self.settings.keys_namespace,
             adoption: &self.adoption,
+            verifiers: &self.verifiers,
             spec,
         }
     }
@@ -140,89 +195,86 @@ impl ApiKeys {
         match step {
             Step::Remember(status) => {
                 let before = seen.status.clone();
-                self.report(key, (**status).clone(), step).await?;
-                self.announce(key, &before, status).await;
+                self.report(key, spec, seen, (**status).clone(), step).await?;
+                self.herald().remembered(key, &before, status).await;
             }
             Step::CreateSecret { n } => store.create_secret(*n).await?,
-            Step::CreateRecord { n, expires_at } => {
+            Step::CreateRecord { n, standing } => {
                 let secret = seen.secrets.get(n).ok_or_else(|| Error::Unexpected("a record without a key".into()))?;
-                store.create_record(*n, secret, *expires_at).await?;
+                store.create_record(*n, secret, standing).await?;
             }
-            Step::StartTest { n, attempt } => {
-                let id = seen.secrets.get(n).map(|secret| secret.id.clone()).unwrap_or_default();
-                store.start_test(*n, &id, *attempt, &self.settings.selftest_image).await?;
-            }
+            Step::StartJob(job) => store.start_job(job, &self.settings.selftest_image).await?,
             Step::WriteConsumer { current, previous } => store.write_consumer(*current, *previous).await?,
-            Step::UpdateRecord { id, state, replaced_by, destroy_at } => {
-                store.update_record(id, *state, replaced_by.clone(), *destroy_at).await?;
+            Step::Restart { target, version } => {
+                workloads::restart(&self.context.client, spec, target, version).await?;
+            }
+            Step::UpdateRecord { id, standing } => store.update_record(id, standing).await?,
+            Step::EndRecord { id, n, state, replaced_by, expires_at } => {
+                store.end_record((id, *n), *state, replaced_by.clone(), *expires_at).await?;
             }
             Step::DeleteSecret { n } => store.delete_secret(*n).await?,
-            Step::AwaitTest { .. } => {
-                self.report(key, seen.status.clone(), step).await?;
-                return Ok(Some(Next::After(TEST_CHECK)));
-            }
-            Step::Rest { until } => {
-                self.report(key, seen.status.clone(), step).await?;
-                return Ok(Some(until.map_or(Next::Change, after)));
-            }
-            Step::Refuse(_) => {
-                self.report(key, seen.status.clone(), step).await?;
-                return Ok(Some(Next::After(REFUSAL_CHECK)));
+            Step::AwaitVerifiers { .. }
+            | Step::AwaitJob(_)
+            | Step::Stuck { .. }
+            | Step::Rest { .. }
+            | Step::Refuse(_) => {
+                self.report(key, spec, seen, seen.status.clone(), step).await?;
+                return Ok(Some(self.next(key, step)));
             }
         }
+        self.herald().taken(key, seen, step).await;
         Ok(None)
     }
 
-    async fn report(&self, key: &mut ApiKey, mut status: ApiKeyStatus, step: &Step) -> Result<()> {
-        status.observed_generation = key.metadata.generation;
-        status.last_handled_reconcile_at = requested(key);
-        let old = key.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
-        status.conditions = conditions(key.metadata.generation, &status, step).carried_from(&old, clock::now());
-        key.metadata.resource_version = status::remember(&self.context.client, key, &status).await?;
-        key.status = Some(status);
-        Ok(())
+    fn herald(&self) -> Herald<'_> {
+        Herald { events: &self.context.events, metrics: &self.context.metrics }
     }
 
-    /// Tells what a status brought: never what a key is, only its id.
-    async fn announce(&self, key: &ApiKey, before: &ApiKeyStatus, after: &ApiKeyStatus) {
-        let find = |status: &ApiKeyStatus, n| {
-            status.versions.iter().find(|version| version.n == n).map(|version| version.state)
-        };
-        let events = &self.context.events;
-        for version in &after.versions {
-            match (find(before, version.n), version.state) {
-                (None, VersionState::Current) => {
-                    let first = before.current_version.is_none();
-                    let reason = Reason::normal(if first { "KeyIssued" } else { "RotationCompleted" });
-                    self.context.metrics.rotations.get_or_create(&ResultLabel { result: "success" }).inc();
-                    tracing::info!(
-                        namespace = key.namespace(),
-                        name = key.name_any(),
-                        id = version.id,
-                        reason.name,
-                        "key"
-                    );
-                    events
-                        .publish(key, reason, &format!("version {} with id {} is current", version.n, version.id))
-                        .await;
-                }
-                (Some(VersionState::Current), VersionState::Deprecated) => {
-                    let end = version.destroy_at.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
-                    let note = format!("version {} with id {} stays valid until {end}", version.n, version.id);
-                    events.publish(key, Reason::normal("KeyDeprecated"), &note).await;
-                }
-                (Some(old), VersionState::Destroyed) if old != VersionState::Destroyed => {
-                    let note = format!("version {} with id {} is gone", version.n, version.id);
-                    events.publish(key, Reason::normal("KeyDestroyed"), &note).await;
-                }
-                _ => {}
-            }
+    /// When to look again.
+    fn next(&self, key: &ApiKey, step: &Step) -> Next {
+        let mut pauses = vec![];
+        match step {
+            Step::Rest { until } => pauses.extend(until.map(pause_until)),
+            Step::AwaitJob(_) => pauses.push(JOB_CHECK),
+            Step::Stuck { .. } | Step::Refuse(_) => pauses.push(REFUSAL_CHECK),
+            _ => {}
         }
-        if after.failed_attempts > before.failed_attempts {
-            self.context.metrics.rotations.get_or_create(&ResultLabel { result: "test_failed" }).inc();
-            let note = "the test of the new version failed; the current one stays";
-            events.publish(key, Reason::warning("RotationFailed"), note).await;
+        let status = key.status.clone().unwrap_or_default();
+        let lags = status.verifiers.as_ref().is_some_and(|counts| counts.up_to_date < counts.desired);
+        // Verifiers that lag drop out of the count without an event, too.
+        self.waiting.note(key, lags);
+        if lags {
+            pauses.push(VERIFIER_CHECK);
         }
+        // Nobody watches workloads.
+        let updated = status.conditions.iter().find(|it| it.type_ == Type::ConsumersUpdated.as_str());
+        match updated.filter(|it| it.status == "False").map(|it| it.reason.as_str()) {
+            Some("RollingOut") => pauses.push(ROLLOUT_CHECK),
+            Some(_) => pauses.push(REFUSAL_CHECK),
+            None => {}
+        }
+        pauses.into_iter().min().map_or(Next::Change, Next::After)
+    }
+
+    async fn report(
+        &self,
+        key: &mut ApiKey,
+        spec: &Spec,
+        seen: &Observed,
+        mut status: ApiKeyStatus,
+        step: &Step,
+    ) -> Result<()> {
+        let now = clock::now();
+        status.observed_generation = key.metadata.generation;
+        status.last_handled_reconcile_at = requested(key);
+        count(spec, seen, &mut status, now);
+        let old = key.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+        let told = conditions(key.metadata.generation, spec, seen, &status, step, now);
+        status.conditions = told.carried_from(&old, now);
+        key.metadata.resource_version = status::remember(&self.context.client, key, &status).await?;
+        self.herald().ends_soon(key, &old, &status).await;
+        key.status = Some(status);
+        Ok(())
     }
 
     async fn refuse(&self, key: &ApiKey, reason: &str, message: &str) -> Result<Next> {
@@ -237,52 +289,15 @@ impl ApiKeys {
     }
 }
 
-fn after(moment: Timestamp) -> Next {
+fn pause_until(moment: Timestamp) -> Duration {
     let wait = moment.duration_since(clock::now());
-    // One second late rather than early: times are whole seconds.
-    Next::After(Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(50))
+    // Late rather than early: times are whole seconds.
+    Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(50)
 }
 
 fn refused(conditions: &mut Conditions, reason: &str, message: &str) {
     conditions.set(Type::Accepted, false, reason, message);
     conditions.stall(reason, message);
-}
-
-fn conditions(generation: Option<i64>, status: &ApiKeyStatus, step: &Step) -> Conditions {
-    let mut conditions = Conditions::of_generation(generation);
-    if let Step::Refuse(refusal) = step {
-        refused(&mut conditions, refusal.reason(), &refusal.to_string());
-        return conditions;
-    }
-    conditions.set(Type::Accepted, true, "Accepted", "");
-    let has_current = status.versions.iter().any(|version| version.state == VersionState::Current);
-    let rotating = match (status.next_version, &status.retry_at, step) {
-        (None, ..) => None,
-        (Some(n), Some(at), _) => {
-            Some(("TestFailed", format!("the test of version {n} failed, and is repeated at {}", at.0)))
-        }
-        (Some(n), None, Step::AwaitTest { .. }) => Some(("Testing", format!("version {n} is being tested"))),
-        (Some(n), None, _) => Some(("Issuing", format!("version {n} is being made"))),
-    };
-    if let Some((reason, message)) = &rotating {
-        conditions.set(Type::Rotating, true, reason, message.as_str());
-        conditions.set(Type::Reconciling, true, reason, message.as_str());
-    }
-    match (&rotating, has_current) {
-        (_, true) => {
-            conditions.set(Type::Programmed, true, "Programmed", "");
-            conditions.set(Type::Ready, true, "Ready", "");
-        }
-        (Some((reason, message)), false) => {
-            conditions.set(Type::Programmed, false, reason, message.as_str());
-            conditions.set(Type::Ready, false, reason, message.as_str());
-        }
-        (None, false) => {
-            let message = "the last version has ended, and rotation.policy does not issue another";
-            conditions.stall("Expired", message);
-        }
-    }
-    conditions
 }
 
 impl Reconciler for ApiKeys {
@@ -296,7 +311,9 @@ impl Reconciler for ApiKeys {
         let Some(mut key) = found(call(|| format!("reading ApiKey {name}"), api.get(&name)).await)? else {
             return Ok(Next::Change);
         };
-        if key.metadata.deletion_timestamp.is_some() || key.spec.suspend == Some(true) {
+        // Who revokes a key that is not reconciled means it all the same.
+        let stopped = key.spec.suspend == Some(true) && key.spec.revocation.is_none();
+        if key.metadata.deletion_timestamp.is_some() || stopped {
             return Ok(Next::Change);
         }
         let spec = match Spec::parse(&key, &Caps::default()) {

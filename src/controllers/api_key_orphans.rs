@@ -12,7 +12,8 @@ use crate::{
     cluster::{
         Result,
         error::{call, secret_call},
-        key_store::{OWNER, delete_orphan, update_record},
+        key_records::end_record,
+        key_store::{OWNER, delete_orphan},
     },
 };
 
@@ -47,7 +48,7 @@ impl Orphanage for Orphans {
         let mut orphans = vec![];
         for record in records {
             let of = &record.spec.api_key;
-            if record.spec.state != RecordState::Destroyed && lost(&of.namespace, Some(&of.name)) {
+            if !record.spec.state.is_tombstone() && lost(&of.namespace, Some(&of.name)) {
                 orphans.push(Orphan::Record(Box::new(record)));
             }
         }
@@ -83,7 +84,7 @@ impl Orphanage for Orphans {
             Orphan::Secret(metadata) => delete_orphan(&self.client, metadata).await,
             Orphan::Record(record) => {
                 let records: Api<KeyRecord> = Api::namespaced(self.client.clone(), &self.keys_namespace);
-                update_record(&records, &record.name_any(), RecordState::Destroyed, None, None).await
+                end_record(&records, &record.name_any(), RecordState::Destroyed, None).await.map(drop)
             }
         }
     }

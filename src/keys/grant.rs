@@ -46,6 +46,14 @@ pub struct Grant {
     pub limits: Limits,
 }
 
+impl Grant {
+    /// What a key may do that has ended.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self { role: String::new(), verbs: vec![], permissions: vec![], limits: DEFAULT_RATE }
+    }
+}
+
 /// Rates that are asked for, with the cap in place of what is not, multiplied.
 #[must_use]
 pub fn limits(asked: Option<&RateLimit>, cap: &Limits, permille: i64) -> Limits {

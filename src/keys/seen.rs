@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::api::{ApiKeyStatus, RecordState};
+use super::{Grant, jobs::JobSeen, rollout::WorkloadSeen};
+use crate::api::{ApiKeyStatus, RecordState, VerifierCounts};
 
 /// What is there.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,8 +18,14 @@ pub struct Observed {
     pub records: BTreeMap<String, RecordSeen>,
     /// The consumer Secret.
     pub consumer: ConsumerSeen,
-    /// The test of the version that is being made.
-    pub test: TestSeen,
+    /// Jobs of this ApiKey that matter now, by name.
+    pub jobs: BTreeMap<String, JobSeen>,
+    /// Workloads that are restarted when the key has changed, in the order of the spec.
+    pub workloads: Vec<WorkloadSeen>,
+    /// Verifiers that are waited for.
+    pub verifiers: Vec<VerifierSeen>,
+    /// When keys of this ApiKey were used last, by id, as far as verifiers told.
+    pub last_used: BTreeMap<String, Timestamp>,
 }
 
 /// A version Secret.
@@ -37,14 +44,36 @@ pub struct SecretSeen {
 /// A KeyRecord.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordSeen {
-    /// Where it says the key stands.
-    pub state: RecordState,
+    /// What it says of the key.
+    pub standing: Standing,
     /// Digest of the key; none on a tombstone.
     pub digest: Option<String>,
+    /// Its resourceVersion.
+    pub revision: String,
+}
+
+/// What a KeyRecord says of a key that may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Where the key stands.
+    pub state: RecordState,
     /// Successor.
     pub replaced_by: Option<String>,
     /// End of a replaced key.
     pub destroy_at: Option<Timestamp>,
+    /// When it ends whatever happens.
+    pub expires_at: Timestamp,
+    /// What it may do.
+    pub grant: Grant,
+}
+
+/// A verifier that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifierSeen {
+    /// resourceVersion up to which it has records in force.
+    pub revision: String,
+    /// When it started.
+    pub started_at: Timestamp,
 }
 
 /// The consumer Secret.
@@ -66,16 +95,48 @@ pub enum ConsumerSeen {
     },
 }
 
-/// The test of a version.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum TestSeen {
-    /// Not started.
-    #[default]
-    Absent,
-    /// Under way.
-    Running,
-    /// Passed.
-    Succeeded,
-    /// Failed.
-    Failed,
+impl Observed {
+    /// Whether a record is in force at every verifier that is waited for.
+    #[must_use]
+    pub fn is_in_force(&self, record: &RecordSeen) -> bool {
+        self.verifiers.iter().all(|verifier| reaches(&verifier.revision, &record.revision))
+    }
+
+    /// Verifiers that are waited for, and those of them that have every record of this ApiKey in force.
+    #[must_use]
+    pub fn verifier_counts(&self) -> VerifierCounts {
+        let has_all = |verifier: &&VerifierSeen| {
+            self.records.values().all(|record| reaches(&verifier.revision, &record.revision))
+        };
+        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        VerifierCounts {
+            desired: count(self.verifiers.len()),
+            up_to_date: count(self.verifiers.iter().filter(has_all).count()),
+        }
+    }
+}
+
+/// Whether a revision is another one or a later one: decimal numbers of any length (KEP-5504). What is no number
+/// reaches nothing.
+fn reaches(revision: &str, wanted: &str) -> bool {
+    let number = |text: &'_ str| {
+        let digits = text.trim_start_matches('0');
+        (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| (digits.len(), digits.to_owned()))
+    };
+    match (number(revision), number(wanted)) {
+        (Some(revision), Some(wanted)) => revision >= wanted,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revisions_are_compared_as_numbers() {
+        assert!(reaches("1000", "999") && reaches("999", "999") && !reaches("999", "1000"));
+        assert!(reaches("100000000000000000000000000000000000000000", "99999999999999999999999999999999999999999"));
+        assert!(!reaches("", "1") && !reaches("12a", "1") && !reaches("-5", "1"));
+    }
 }

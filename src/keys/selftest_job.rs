@@ -13,7 +13,7 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 
-use super::Spec;
+use super::{Spec, jobs::KeyJob};
 
 /// Where the Secret is mounted.
 pub const MOUNT: &str = "/key";
@@ -23,28 +23,18 @@ const DEADLINE_SECONDS: i64 = 120;
 const KEPT_SECONDS: i32 = 3600;
 const USER: i64 = 65_532;
 
-/// Name of the Job that tests version `n`, whose key has this id, at the given attempt: the same for
-/// whoever asks, so that it runs once, and never that of a test of another key.
-#[must_use]
-pub fn selftest_name(spec: &Spec, n: i64, id: &str, attempt: i32) -> String {
-    match attempt {
-        0 => format!("{}-v{n}-{id}-test", spec.name),
-        _ => format!("{}-v{n}-{id}-test-{attempt}", spec.name),
-    }
-}
-
 /// The Job, hardened to the restricted Pod Security Standard.
 #[must_use]
-pub fn selftest_job(spec: &Spec, n: i64, id: &str, attempt: i32, image: &str, labels: BTreeMap<String, String>) -> Job {
+pub fn selftest_job(spec: &Spec, job: &KeyJob, image: &str, labels: BTreeMap<String, String>) -> Job {
     let metadata = ObjectMeta {
-        name: Some(selftest_name(spec, n, id, attempt)),
+        name: Some(job.name(spec)),
         namespace: Some(spec.namespace.clone()),
         labels: Some(labels.clone()),
         ..ObjectMeta::default()
     };
     let pod = PodTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
-        spec: Some(pod(&spec.secret_name(n), image)),
+        spec: Some(pod(&spec.secret_name(job.n), image)),
     };
     Job {
         metadata,

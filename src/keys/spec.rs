@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{caps::Caps, grant::Grant};
-use crate::api::{ApiKey, GoDuration, Invalid, Owner, RotationPolicy, SecretKeys};
+use super::{caps::Caps, grant::Grant, windows::Windows};
+use crate::api::{ApiKey, GoDuration, Hooks, Invalid, Owner, RestartTarget, RetireWhen, RotationPolicy, SecretKeys};
 
 /// What an ApiKey asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +24,18 @@ pub struct Spec {
     pub prefix: String,
     /// How long a version lives.
     pub ttl: SignedDuration,
+    /// When every version has ended, and none is made any more.
+    pub hard_expiry: Option<Timestamp>,
+    /// Whether verifiers refuse it for now.
+    pub suspended: bool,
+    /// Why it was revoked, if it was.
+    pub revoked: Option<String>,
     /// When it is replaced.
     pub rotation: Rotation,
+    /// Workloads that are restarted when it has changed.
+    pub restart_targets: Vec<RestartTarget>,
+    /// Jobs of the user's own at the steps of a rotation.
+    pub hooks: Hooks,
     /// Name of the Secret that consumers mount.
     pub consumer: String,
     /// Names of its entries.
@@ -41,6 +51,12 @@ pub struct Rotation {
     pub overlap: SignedDuration,
     /// The moment for which somebody asked for a rotation, to the second.
     pub requested: Option<Timestamp>,
+    /// When scheduled rotations may begin.
+    pub windows: Windows,
+    /// When a replaced version is destroyed.
+    pub retire_when: RetireWhen,
+    /// How many versions that have ended status remembers.
+    pub history: usize,
 }
 
 impl Spec {
@@ -55,6 +71,10 @@ impl Spec {
         if name.len() > 40 {
             return Err(Invalid::at("metadata.name", "must be at most 40 characters: Jobs are named after it"));
         }
+        if let Some(revocation) = &spec.revocation {
+            // Whatever else it asks for: a key that is revoked ends.
+            return Ok(Self::of_revoked(key, &revocation.reason));
+        }
         caps.check_owner(&namespace, &spec.owner.customer_id)?;
         let grant = caps.grant(spec)?;
         if spec.rotation.policy == RotationPolicy::Disabled && spec.ttl.is_none() {
@@ -67,8 +87,7 @@ impl Spec {
         check_times(spec.rotation.policy, ttl, interval, overlap)?;
         let mut audiences = spec.audiences.clone();
         audiences.sort();
-        let requested =
-            spec.rotation.requested_at.as_ref().and_then(|time| Timestamp::from_second(time.0.as_second()).ok());
+        let requested = spec.rotation.requested_at.as_ref().and_then(|time| second(time.0));
         Ok(Self {
             owner: spec.owner.clone(),
             audiences,
@@ -79,7 +98,15 @@ impl Spec {
                 interval: (spec.rotation.policy == RotationPolicy::Automatic).then_some(interval),
                 overlap,
                 requested: requested.filter(|_| spec.rotation.policy != RotationPolicy::Disabled),
+                windows: Windows::parse(&spec.rotation.windows)?,
+                retire_when: spec.rotation.retire_when,
+                history: usize::try_from(spec.rotation.history_limit.clamp(0, 10)).unwrap_or_default(),
             },
+            hard_expiry: spec.hard_expiry.as_ref().and_then(|time| second(time.0)),
+            suspended: spec.suspended == Some(true),
+            revoked: None,
+            restart_targets: spec.restart_targets.clone(),
+            hooks: spec.hooks.clone().unwrap_or_default(),
             consumer: spec.secret.name.clone(),
             entries: spec.secret.keys.clone(),
             namespace,
@@ -87,11 +114,46 @@ impl Spec {
         })
     }
 
+    /// All that is left to know of a key that is revoked.
+    fn of_revoked(key: &ApiKey, reason: &str) -> Self {
+        let spec = &key.spec;
+        let mut audiences = spec.audiences.clone();
+        audiences.sort();
+        Self {
+            namespace: key.metadata.namespace.clone().unwrap_or_default(),
+            name: key.metadata.name.clone().unwrap_or_default(),
+            owner: spec.owner.clone(),
+            audiences,
+            grant: Grant::nothing(),
+            prefix: spec.prefix.clone(),
+            ttl: SignedDuration::ZERO,
+            hard_expiry: None,
+            suspended: false,
+            revoked: Some(reason.to_owned()),
+            rotation: Rotation {
+                interval: None,
+                overlap: SignedDuration::ZERO,
+                requested: None,
+                windows: Windows::default(),
+                retire_when: RetireWhen::Elapsed,
+                history: 10,
+            },
+            restart_targets: vec![],
+            hooks: Hooks::default(),
+            consumer: spec.secret.name.clone(),
+            entries: spec.secret.keys.clone(),
+        }
+    }
+
     /// Name of the Secret of version `n`.
     #[must_use]
     pub fn secret_name(&self, n: i64) -> String {
         format!("{}-v{n}", self.name)
     }
+}
+
+fn second(time: Timestamp) -> Option<Timestamp> {
+    Timestamp::from_second(time.as_second()).ok()
 }
 
 fn duration(duration: GoDuration, field: &str) -> Result<SignedDuration, Invalid> {

@@ -3,7 +3,11 @@
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::api::{ApiKeyStatus, RecordState};
+use super::{
+    jobs::{HookProblem, KeyJob},
+    seen::Standing,
+};
+use crate::api::{ApiKeyStatus, RecordState, RestartTarget};
 
 /// The next step: one write, or none.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,20 +23,24 @@ pub enum Step {
     CreateRecord {
         /// Number of the version.
         n: i64,
-        /// When the key ends.
-        expires_at: Timestamp,
+        /// What they are told.
+        standing: Box<Standing>,
     },
-    /// Start the test of version `n`.
-    StartTest {
+    /// Wait until verifiers have the record of version `n`.
+    AwaitVerifiers {
         /// Number of the version.
         n: i64,
-        /// How often it failed before.
-        attempt: i32,
     },
-    /// Wait for the test.
-    AwaitTest {
-        /// Number of the version.
-        n: i64,
+    /// Start a Job: a test, or a hook.
+    StartJob(KeyJob),
+    /// Wait for a Job.
+    AwaitJob(KeyJob),
+    /// A hook can't be run as things are.
+    Stuck {
+        /// The Job that would be made.
+        job: KeyJob,
+        /// What stands in its way.
+        problem: HookProblem,
     },
     /// Write the consumer Secret.
     WriteConsumer {
@@ -41,16 +49,32 @@ pub enum Step {
         /// The one before it.
         previous: Option<i64>,
     },
+    /// Ask a workload to start its pods anew.
+    Restart {
+        /// The workload.
+        target: RestartTarget,
+        /// The version that its pods are to run, as it stands on its pod template.
+        version: String,
+    },
     /// Bring the record of a key up to date.
     UpdateRecord {
         /// Id of the key.
         id: String,
-        /// Where it stands.
+        /// What it says from now on.
+        standing: Box<Standing>,
+    },
+    /// Leave a tombstone of a key, whether there is a record or not.
+    EndRecord {
+        /// Id of the key.
+        id: String,
+        /// Its version; known at least where there may be no record.
+        n: i64,
+        /// How it ended.
         state: RecordState,
         /// Successor.
         replaced_by: Option<String>,
-        /// End of a replaced key.
-        destroy_at: Option<Timestamp>,
+        /// When it would have ended.
+        expires_at: Timestamp,
     },
     /// Delete the Secret of version `n`.
     DeleteSecret {
@@ -64,6 +88,14 @@ pub enum Step {
     },
     /// Nothing can be done.
     Refuse(Refusal),
+}
+
+impl Step {
+    /// Whether nothing is written: something else has to happen first.
+    #[must_use]
+    pub const fn is_wait(&self) -> bool {
+        matches!(self, Self::AwaitVerifiers { .. } | Self::AwaitJob(_) | Self::Stuck { .. } | Self::Rest { .. })
+    }
 }
 
 /// Why nothing can be done.

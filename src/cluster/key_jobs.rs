@@ -1,0 +1,78 @@
+//! Jobs of a rotation: the built-in test, and hooks that are made from the user's own CronJobs.
+
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use kube::{Api, ResourceExt as _, api::PostParams};
+
+use super::{
+    Error, Result,
+    error::{call, found},
+    key_store::KeyStore,
+};
+use crate::keys::{HookProblem, JobSeen, KeyJob, check_hook, hook_job, hook_of, selftest_job};
+
+impl KeyStore<'_> {
+    fn jobs(&self) -> Api<Job> {
+        Api::namespaced(self.client.clone(), &self.spec.namespace)
+    }
+
+    /// How a Job fares; none where it was not made, and could be.
+    pub(super) async fn job_seen(&self, job: &KeyJob) -> Result<Option<JobSeen>> {
+        let name = job.name(self.spec);
+        let Some(live) = found(call(|| format!("reading Job {name}"), self.jobs().get(&name)).await)? else {
+            return Ok(self.hook(job).await?.and_then(std::result::Result::err).map(JobSeen::Impossible));
+        };
+        let ours = self.job_labels(job).iter().all(|(key, value)| live.labels().get(key) == Some(value));
+        if !ours {
+            return Err(Error::Foreign { kind: "Job", name });
+        }
+        let status = live.status.unwrap_or_default();
+        let has = |kind| {
+            status.conditions.iter().flatten().any(|condition| condition.type_ == kind && condition.status == "True")
+        };
+        Ok(Some(match (has("Complete"), has("Failed")) {
+            (_, true) => JobSeen::Failed,
+            (true, false) => JobSeen::Succeeded,
+            (false, false) => JobSeen::Running,
+        }))
+    }
+
+    /// The CronJob that a Job is made from; none where it is the built-in test.
+    async fn hook(&self, job: &KeyJob) -> Result<Option<std::result::Result<CronJob, HookProblem>>> {
+        let Some(hook) = hook_of(self.spec, job.step) else { return Ok(None) };
+        let (api, name): (Api<CronJob>, _) =
+            (Api::namespaced(self.client.clone(), &self.spec.namespace), &hook.cron_job_name);
+        let cron = found(call(|| format!("reading CronJob {name}"), api.get(name)).await)?;
+        Ok(Some(match cron {
+            None => Err(HookProblem::NotFound(name.clone())),
+            Some(cron) => check_hook(&cron).map(|()| cron),
+        }))
+    }
+
+    fn job_labels(&self, job: &KeyJob) -> std::collections::BTreeMap<String, String> {
+        if job.id.is_empty() {
+            let mut labels = self.version_labels(job.n, "");
+            labels.remove(crate::api::labels::KEY_ID);
+            return labels;
+        }
+        self.version_labels(job.n, &job.id)
+    }
+
+    /// Starts a Job; one that was started before stands.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub async fn start_job(&self, job: &KeyJob, image: &str) -> Result<()> {
+        let labels = self.job_labels(job);
+        let made = match self.hook(job).await? {
+            None => selftest_job(self.spec, job, image, labels),
+            Some(Ok(cron)) => hook_job(self.spec, job, &cron, labels),
+            // Gone since it was looked at: the next look tells.
+            Some(Err(_)) => return Ok(()),
+        };
+        let name = made.name_any();
+        match call(|| format!("creating Job {name}"), self.jobs().create(&PostParams::default(), &made)).await {
+            Err(error) if error.code() == Some(409) => Ok(()),
+            created => created.map(drop),
+        }
+    }
+}

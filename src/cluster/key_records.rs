@@ -1,0 +1,191 @@
+//! KeyRecords: what verifiers know of a key.
+//!
+//! A record is made once; then only where the key stands and what it may do change, with the resourceVersion that
+//! was read. A tombstone is never touched again.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{
+    Api, ResourceExt as _,
+    api::{ListParams, PostParams},
+};
+
+use super::{
+    Error, Result,
+    error::{call, found},
+    key_store::{KeyStore, OWNER},
+};
+use crate::{
+    api::{
+        ApiKeyRef, KeyRecord, KeyRecordSpec, Owner, RecordState,
+        labels::{MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE},
+    },
+    keys::{DEFAULT_RATE, Grant, RecordSeen, SecretSeen, Standing},
+};
+
+impl KeyStore<'_> {
+    fn records(&self) -> Api<KeyRecord> {
+        Api::namespaced(self.client.clone(), self.keys_namespace)
+    }
+
+    /// The records of this ApiKey, by id.
+    pub(super) async fn records_seen(&self) -> Result<BTreeMap<String, RecordSeen>> {
+        let (namespace, name) = (&self.spec.namespace, &self.spec.name);
+        let selector =
+            format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER},{OWNER_NAME}={name},{OWNER_NAMESPACE}={namespace}");
+        let listed = ListParams::default().labels(&selector);
+        let records = call(|| format!("listing the KeyRecords of {name}"), self.records().list(&listed)).await?;
+        let ours =
+            |record: &KeyRecord| record.spec.api_key.namespace == *namespace && record.spec.api_key.name == *name;
+        Ok(records.into_iter().filter(ours).map(|record| (record.name_any(), seen(&record))).collect())
+    }
+
+    /// Whether a key has this id, or ever had it.
+    pub(super) async fn is_taken(&self, id: &str) -> Result<bool> {
+        Ok(found(call(|| format!("reading KeyRecord {id}"), self.records().get(id)).await)?.is_some())
+    }
+
+    /// Tells verifiers about the key of version `n`.
+    ///
+    /// # Errors
+    /// When a call fails, or the id is another ApiKey's.
+    pub async fn create_record(&self, n: i64, secret: &SecretSeen, standing: &Standing) -> Result<()> {
+        let mut spec = self.record_of(n, standing.expires_at, standing.state);
+        spec.digest = Some(secret.digest.clone());
+        spec.audiences.clone_from(&self.spec.audiences);
+        put(&mut spec, standing);
+        self.make_record(&secret.id, spec).await
+    }
+
+    /// Changes what a record says; not that of a tombstone.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub async fn update_record(&self, id: &str, standing: &Standing) -> Result<()> {
+        let records = self.records();
+        let Some(mut record) = found(call(|| format!("reading KeyRecord {id}"), records.get(id)).await)? else {
+            return Ok(());
+        };
+        if record.spec.state.is_tombstone() {
+            return Ok(());
+        }
+        put(&mut record.spec, standing);
+        replace(&records, id, &record).await
+    }
+
+    /// Leaves a tombstone of a key, also where its record was lost: else its Secret could be put back and be taken
+    /// for a key again.
+    ///
+    /// # Errors
+    /// When a call fails, or the id is another ApiKey's.
+    pub async fn end_record(
+        &self,
+        (id, n): (&str, i64),
+        state: RecordState,
+        replaced_by: Option<String>,
+        expires_at: jiff::Timestamp,
+    ) -> Result<()> {
+        if end_record(&self.records(), id, state, replaced_by.clone()).await? {
+            return Ok(());
+        }
+        let mut spec = self.record_of(n, expires_at, state);
+        spec.replaced_by = replaced_by;
+        self.make_record(id, spec).await
+    }
+
+    fn record_of(&self, n: i64, expires_at: jiff::Timestamp, state: RecordState) -> KeyRecordSpec {
+        let spec = self.spec;
+        KeyRecordSpec {
+            api_key: ApiKeyRef { namespace: spec.namespace.clone(), name: spec.name.clone(), version: n },
+            digest: None,
+            owner: Owner { contact: spec.owner.contact.clone(), ..spec.owner.clone() },
+            role: String::new(),
+            verbs: vec![],
+            permissions: vec![],
+            limits: None,
+            audiences: vec![],
+            expires_at: Time(expires_at),
+            state,
+            replaced_by: None,
+            destroy_at: None,
+        }
+    }
+
+    async fn make_record(&self, id: &str, spec: KeyRecordSpec) -> Result<()> {
+        let api_key = spec.api_key.clone();
+        let mut record = KeyRecord::new(id, spec);
+        let mut labels = self.version_labels(api_key.version, id);
+        labels.insert(OWNER_NAMESPACE.into(), self.spec.namespace.clone());
+        record.metadata.labels = Some(labels);
+        match call(|| format!("creating KeyRecord {id}"), self.records().create(&PostParams::default(), &record)).await
+        {
+            Err(error) if error.code() == Some(409) => {
+                let taken = call(|| format!("reading KeyRecord {id}"), self.records().get(id)).await?;
+                let ours = taken.spec.api_key == api_key;
+                if ours { Ok(()) } else { Err(Error::Foreign { kind: "KeyRecord", name: id.to_owned() }) }
+            }
+            created => created.map(drop),
+        }
+    }
+}
+
+fn seen(record: &KeyRecord) -> RecordSeen {
+    let spec = &record.spec;
+    RecordSeen {
+        standing: Standing {
+            state: spec.state,
+            replaced_by: spec.replaced_by.clone(),
+            destroy_at: spec.destroy_at.as_ref().map(|time| time.0),
+            expires_at: spec.expires_at.0,
+            grant: Grant {
+                role: spec.role.clone(),
+                verbs: spec.verbs.clone(),
+                permissions: spec.permissions.clone(),
+                limits: spec.limits.unwrap_or(DEFAULT_RATE),
+            },
+        },
+        digest: spec.digest.clone(),
+        revision: record.resource_version().unwrap_or_default(),
+    }
+}
+
+fn put(spec: &mut KeyRecordSpec, standing: &Standing) {
+    let Standing { state, replaced_by, destroy_at, expires_at, grant } = standing.clone();
+    spec.state = state;
+    spec.replaced_by = replaced_by;
+    spec.destroy_at = destroy_at.map(Time);
+    spec.expires_at = Time(expires_at);
+    (spec.role, spec.verbs, spec.permissions) = (grant.role, grant.verbs, grant.permissions);
+    spec.limits = Some(grant.limits);
+}
+
+/// Makes a record a tombstone, with the resourceVersion that was read. Returns whether there was a record.
+///
+/// # Errors
+/// When a call fails.
+pub async fn end_record(
+    records: &Api<KeyRecord>,
+    id: &str,
+    state: RecordState,
+    replaced_by: Option<String>,
+) -> Result<bool> {
+    let Some(mut record) = found(call(|| format!("reading KeyRecord {id}"), records.get(id)).await)? else {
+        return Ok(false);
+    };
+    let spec = &mut record.spec;
+    if spec.state.is_tombstone() {
+        return Ok(true);
+    }
+    (spec.state, spec.replaced_by, spec.destroy_at) = (state, replaced_by, None);
+    (spec.digest, spec.limits) = (None, None);
+    spec.role.clear();
+    spec.verbs.clear();
+    spec.permissions.clear();
+    spec.audiences.clear();
+    replace(records, id, &record).await.map(|()| true)
+}
+
+async fn replace(records: &Api<KeyRecord>, id: &str, record: &KeyRecord) -> Result<()> {
+    call(|| format!("updating KeyRecord {id}"), records.replace(id, &PostParams::default(), record)).await.map(drop)
+}

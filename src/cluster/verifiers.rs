@@ -1,0 +1,191 @@
+//! Verifiers, as their reports show them: who is live, what each has in force, which keys were used.
+//!
+//! A verifier is live while its report is seen to change, by this process' own monotonic clock: the times in a
+//! report are never compared with local ones. One that was there when this process started is taken for live at
+//! first, so that no rotation outruns it.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use kube::{Api, Client, ResourceExt as _};
+use tokio::sync::watch;
+
+use super::{
+    apply::exactly,
+    error::{call, found},
+    follow::{Key, follow},
+};
+use crate::{api::VerifierReport, keys::VerifierSeen, runtime::clock};
+
+/// For so long a verifier is waited for that does not renew its report.
+const LIVE: Duration = Duration::from_mins(1);
+/// For so long the report of a verifier is kept that does not renew it.
+const KEPT: Duration = Duration::from_hours(1);
+const SWEEP: Duration = Duration::from_mins(5);
+/// For so long it is remembered when a key was used, whatever becomes of the report that told it.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(25);
+
+/// A report, and when it was seen to change.
+#[derive(Debug, Clone)]
+struct Seen {
+    report: Arc<VerifierReport>,
+    changed: Instant,
+}
+
+impl PartialEq for Seen {
+    fn eq(&self, other: &Self) -> bool {
+        self.changed == other.changed && self.report.resource_version() == other.report.resource_version()
+    }
+}
+
+/// The verifiers that there are.
+#[derive(Clone)]
+pub struct Verifiers {
+    known: watch::Receiver<Arc<BTreeMap<Key, Seen>>>,
+    listed: watch::Receiver<bool>,
+    used: Arc<Mutex<BTreeMap<String, Timestamp>>>,
+}
+
+impl Verifiers {
+    /// Follows the reports of a namespace, for as long as the future runs.
+    pub fn follow(client: &Client, namespace: &str) -> (Self, impl Future<Output = ()> + Send + use<>) {
+        let api: Api<VerifierReport> = Api::namespaced(client.clone(), namespace);
+        let (known_tx, known) = watch::channel(Arc::new(BTreeMap::new()));
+        let (listed_tx, listed) = watch::channel(false);
+        let this = Self { known, listed, used: Arc::default() };
+        let used = this.used.clone();
+        let following = async move {
+            let changed = |all: &BTreeMap<Key, Seen>, one: Option<&Key>| {
+                let told = one.map_or_else(|| all.values().collect(), |one| all.get(one).into_iter().collect());
+                remember(&used, told);
+                known_tx.send_replace(Arc::new(all.clone()));
+            };
+            tokio::select! {
+                () = follow(api.clone(), read, changed, &listed_tx) => {}
+                () = sweep(&api, known_tx.subscribe(), &used) => {}
+            }
+        };
+        (this, following)
+    }
+
+    /// Waits until all reports have been listed once.
+    pub async fn listed(&self) {
+        let _ = self.listed.clone().wait_for(|listed| *listed).await;
+    }
+
+    /// Changes whenever a report does.
+    pub async fn changed(&mut self) {
+        if self.known.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Those that are waited for.
+    #[must_use]
+    pub fn live(&self) -> Vec<VerifierSeen> {
+        let seen = |seen: &Seen| VerifierSeen {
+            revision: seen.report.spec.revision.clone(),
+            started_at: seen.report.spec.started_at.0,
+        };
+        let now = Instant::now();
+        self.known.borrow().values().filter(|it| is_live(it.changed, now)).map(seen).collect()
+    }
+
+    /// All reports that there are, also of verifiers that are gone.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Arc<VerifierReport>> {
+        self.known.borrow().values().map(|seen| seen.report.clone()).collect()
+    }
+
+    /// When keys were used last, as far as verifiers told within the last day.
+    #[must_use]
+    pub fn last_used<'a>(&self, ids: impl Iterator<Item = &'a String>) -> BTreeMap<String, Timestamp> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.filter_map(|id| Some((id.clone(), *used.get(id)?))).collect()
+    }
+}
+
+fn is_live(changed: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(changed) <= LIVE
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the form of follow")]
+fn read(report: &VerifierReport, before: Option<&Seen>) -> Option<Seen> {
+    let same = before.filter(|before| before.report.resource_version() == report.resource_version());
+    Some(same.cloned().unwrap_or_else(|| Seen { report: Arc::new(report.clone()), changed: Instant::now() }))
+}
+
+/// Forward only: a verifier that was started anew takes nothing back.
+fn remember(used: &Mutex<BTreeMap<String, Timestamp>>, told: Vec<&Seen>) {
+    let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
+    for of in told.into_iter().flat_map(|seen| &seen.report.spec.usage) {
+        let last = used.entry(of.id.clone()).or_insert(of.last_used.0);
+        *last = (*last).max(of.last_used.0);
+    }
+}
+
+/// Clears away reports of verifiers that are gone, and what nobody asks about any more.
+async fn sweep(
+    api: &Api<VerifierReport>,
+    known: watch::Receiver<Arc<BTreeMap<Key, Seen>>>,
+    used: &Mutex<BTreeMap<String, Timestamp>>,
+) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let gone: Vec<Seen> = known.borrow().values().filter(|seen| seen.changed.elapsed() > KEPT).cloned().collect();
+        for seen in gone {
+            let name = seen.report.name_any();
+            // Exactly as it was seen: one that was renewed this moment stays.
+            let doing = || format!("deleting VerifierReport {name}");
+            match found(call(doing, api.delete(&name, &exactly(&*seen.report))).await) {
+                Ok(_) => tracing::info!(name, "a verifier that did not report for an hour is forgotten"),
+                Err(error) => tracing::warn!(%error, "the report of a verifier that is gone was not deleted"),
+            }
+        }
+        if let Ok(oldest) = clock::now().checked_sub(REMEMBERED) {
+            used.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, last| *last > oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(version: &str, used: &str) -> VerifierReport {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "rampart.dev/v1alpha1", "kind": "VerifierReport",
+            "metadata": {"name": "v-1", "namespace": "rampart-keys", "resourceVersion": version},
+            "spec": {"revision": version, "startedAt": "2026-01-01T00:00:00Z", "renewedAt": "2026-01-01T00:00:00Z",
+                     "keys": 1, "usage": [{"id": "abc", "count": 1, "lastUsed": used}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_verifier_is_live_while_its_report_changes() {
+        let first = read(&report("7", "2026-01-01T00:00:00Z"), None).unwrap();
+        let later = |seconds| first.changed + Duration::from_secs(seconds);
+        assert!(is_live(first.changed, later(59)));
+        // Seen again without a change: a list after a lost watch.
+        let again = read(&report("7", "2026-01-01T00:00:00Z"), Some(&first)).unwrap();
+        assert!(!is_live(again.changed, later(61)));
+        let renewed = read(&report("8", "2026-01-01T00:00:00Z"), Some(&again)).unwrap();
+        assert!(renewed.changed > first.changed && is_live(renewed.changed, Instant::now()));
+    }
+
+    #[test]
+    fn the_last_use_only_moves_forward() {
+        let used = Mutex::default();
+        for time in ["2026-01-01T10:00:00Z", "2026-01-01T09:00:00Z"] {
+            let seen = Seen { report: Arc::new(report("7", time)), changed: Instant::now() };
+            remember(&used, vec![&seen]);
+        }
+        assert_eq!(used.lock().unwrap()["abc"], "2026-01-01T10:00:00Z".parse::<Timestamp>().unwrap());
+    }
+}

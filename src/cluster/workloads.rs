@@ -1,0 +1,94 @@
+//! Workloads that are restarted when a key has changed.
+
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use kube::{
+    Api, Client, Resource,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::{
+    Result,
+    error::{call, found},
+};
+use crate::{
+    api::{RestartKind, RestartTarget, labels::RESTART_ON_ROTATION},
+    keys::{
+        Spec, Workload, WorkloadSeen,
+        rollout::{manager, of_daemon_set, of_deployment, of_stateful_set, version_annotation},
+    },
+};
+
+/// Reads a workload that a spec names.
+///
+/// # Errors
+/// When a call fails; that there is none is not an error.
+pub async fn observe(client: &Client, spec: &Spec, target: &RestartTarget) -> Result<WorkloadSeen> {
+    let workload = match target.kind {
+        RestartKind::Deployment => {
+            read::<Deployment>(client, spec, target, |it| it.spec.template.metadata.as_ref(), of_deployment).await?
+        }
+        RestartKind::StatefulSet => {
+            read::<StatefulSet>(client, spec, target, |it| it.spec.template.metadata.as_ref(), of_stateful_set).await?
+        }
+        RestartKind::DaemonSet => {
+            read::<DaemonSet>(client, spec, target, |it| it.spec.template.metadata.as_ref(), of_daemon_set).await?
+        }
+    };
+    Ok(WorkloadSeen { target: target.clone(), workload })
+}
+
+async fn read<K>(
+    client: &Client,
+    spec: &Spec,
+    target: &RestartTarget,
+    template: fn(&K) -> Option<&kube::api::ObjectMeta>,
+    waits_for: fn(&K) -> Option<String>,
+) -> Result<Option<Workload>>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), &spec.namespace);
+    let name = &target.name;
+    let Some(it) = found(call(|| format!("reading {:?} {name}", target.kind), api.get(name)).await)? else {
+        return Ok(None);
+    };
+    let annotation = |metadata: &kube::api::ObjectMeta, name: &str| metadata.annotations.as_ref()?.get(name).cloned();
+    let ours = manager(spec);
+    let entries = it.meta().managed_fields.iter().flatten();
+    let restarted_at = entries.filter(|it| it.manager.as_deref() == Some(&ours)).filter_map(|it| it.time.clone()).max();
+    Ok(Some(Workload {
+        opted_in: annotation(it.meta(), RESTART_ON_ROTATION).is_some_and(|value| value == "true"),
+        version: template(&it).and_then(|metadata| annotation(metadata, &version_annotation(spec))),
+        restarted_at: restarted_at.map(|time| time.0),
+        waits_for: waits_for(&it),
+    }))
+}
+
+/// Asks a workload to start its pods anew.
+///
+/// # Errors
+/// When the call fails; that the workload is gone is not an error.
+pub async fn restart(client: &Client, spec: &Spec, target: &RestartTarget, version: &str) -> Result<()> {
+    let resource = match target.kind {
+        RestartKind::Deployment => ApiResource::erase::<Deployment>(&()),
+        RestartKind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
+        RestartKind::DaemonSet => ApiResource::erase::<DaemonSet>(&()),
+    };
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &spec.namespace, &resource);
+    let name = &target.name;
+    let doing = || format!("restarting {:?} {name}", target.kind);
+    // Applying would make what is not there.
+    let Some(live) = found(call(doing, api.get_metadata(name)).await)? else { return Ok(()) };
+    let patch = json!({
+        "apiVersion": resource.api_version, "kind": resource.kind,
+        "metadata": {"name": name, "uid": live.metadata.uid},
+        "spec": {"template": {"metadata": {"annotations": {version_annotation(spec): version}}}},
+    });
+    let params = PatchParams::apply(&manager(spec)).force();
+    found(call(doing, api.patch(name, &params, &Patch::Apply(&patch))).await).map(drop)
+}

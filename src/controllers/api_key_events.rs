@@ -1,0 +1,125 @@
+//! What is told of an ApiKey as events: never what a key is, only its id.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt as _;
+
+use crate::{
+    api::{ApiKey, ApiKeyStatus, VersionState, VersionStatus, condition::Type},
+    cluster::events::{Events, Reason},
+    keys::{EndsSoon, JobStep, Observed, Step},
+    runtime::metrics::{Metrics, ResultLabel},
+};
+
+/// Tells of what was done.
+pub(super) struct Herald<'a> {
+    pub(super) events: &'a Events,
+    pub(super) metrics: &'a Metrics,
+}
+
+impl Herald<'_> {
+    async fn normal(&self, key: &ApiKey, name: &'static str, note: &str) {
+        self.events.publish(key, Reason::normal(name), note).await;
+    }
+
+    /// Tells what a status brought.
+    pub(super) async fn remembered(&self, key: &ApiKey, before: &ApiKeyStatus, after: &ApiKeyStatus) {
+        let is_rotation = before.current_version.is_some();
+        if let Some(n) = after.next_version.filter(|n| is_rotation && before.next_version.is_none() && !has(after, *n))
+        {
+            self.normal(key, "RotationStarted", &format!("version {n} is being made")).await;
+        }
+        for version in &after.versions {
+            let old = before.versions.iter().find(|old| old.n == version.n).map(|version| version.state);
+            if old != Some(version.state) {
+                self.became(key, (old, before.next_version), version, is_rotation).await;
+            }
+        }
+        if let Some(n) =
+            before.next_version.filter(|n| after.next_version.is_none() && after.current_version == Some(*n))
+        {
+            self.count("success");
+            // A first version is issued; only a later one completes a rotation.
+            if after.versions.iter().any(|version| version.n < n) {
+                self.normal(key, "RotationCompleted", &format!("version {n} has replaced the one before it")).await;
+            }
+        }
+        if after.failed_attempts > before.failed_attempts {
+            self.count("test_failed");
+            let note = match before.next_version {
+                Some(n) if has(before, n) => "the hook after the promotion failed; the new version is in use",
+                _ => "the test of the new version, or a hook, failed; the current one stays",
+            };
+            self.events.publish(key, Reason::warning("RotationFailed"), note).await;
+        }
+    }
+
+    async fn became(
+        &self,
+        key: &ApiKey,
+        (old, made): (Option<VersionState>, Option<i64>),
+        version: &VersionStatus,
+        is_rotation: bool,
+    ) {
+        let VersionStatus { n, id, .. } = version;
+        match version.state {
+            VersionState::Current if made == Some(*n) => {
+                let name = if is_rotation { "RotationPromoted" } else { "KeyIssued" };
+                tracing::info!(namespace = key.namespace(), name = key.name_any(), id, event = name, "key");
+                self.normal(key, name, &format!("version {n} with id {id} is current")).await;
+            }
+            VersionState::Deprecated if old.is_some() => {
+                let end = version.destroy_at.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
+                self.normal(key, "KeyDeprecated", &format!("version {n} with id {id} stays valid until {end}")).await;
+            }
+            VersionState::Destroyed if old.is_some() => {
+                self.normal(key, "KeyDestroyed", &format!("version {n} with id {id} is gone")).await;
+            }
+            VersionState::Revoked if old.is_some() => {
+                tracing::warn!(namespace = key.namespace(), name = key.name_any(), id, event = "KeyRevoked", "key");
+                let reason = key.spec.revocation.as_ref().map(|it| it.reason.as_str()).unwrap_or_default();
+                let note = format!("version {n} with id {id} was revoked: {reason}");
+                self.events.publish(key, Reason::warning("KeyRevoked"), &note).await;
+            }
+            _ => {}
+        }
+    }
+
+    fn count(&self, result: &'static str) {
+        self.metrics.rotations.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Tells what a step did that no status shows.
+    pub(super) async fn taken(&self, key: &ApiKey, seen: &Observed, step: &Step) {
+        let next = seen.status.next_version;
+        match step {
+            Step::StartJob(job) if job.step == JobStep::Test && job.attempt == 0 => {
+                let verifiers = seen.verifiers.len();
+                let note = format!("version {} with id {} is in force at {verifiers} verifiers", job.n, job.id);
+                self.normal(key, "KeyDistributed", &note).await;
+            }
+            Step::WriteConsumer { current: Some(n), .. } if next == Some(*n) && !has(&seen.status, *n) => {
+                self.normal(key, "RotationTested", &format!("version {n} passed its test")).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells that the version in use ends soon: once at each threshold, since the condition remembers the last.
+    pub(super) async fn ends_soon(&self, key: &ApiKey, before: &[Condition], after: &ApiKeyStatus) {
+        let threshold = |list: &[Condition]| {
+            let expiring = list.iter().find(|it| it.type_ == Type::Expiring.as_str())?;
+            EndsSoon::of_reason(&expiring.reason)
+        };
+        let (Some(now), earlier) = (threshold(&after.conditions), threshold(before)) else { return };
+        if earlier.is_none_or(|earlier| earlier < now) {
+            let current = after.versions.iter().find(|version| version.state == VersionState::Current);
+            let end = current.map(|current| current.expires_at.0.to_string()).unwrap_or_default();
+            let note = format!("the current version ends at {end}, and nothing replaces it before");
+            self.events.publish(key, Reason::warning("KeyExpiringSoon"), &note).await;
+        }
+    }
+}
+
+fn has(status: &ApiKeyStatus, n: i64) -> bool {
+    status.versions.iter().any(|version| version.n == n)
+}

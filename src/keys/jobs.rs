@@ -1,0 +1,175 @@
+//! Jobs at the steps of a rotation: one a key, version and step, by its name.
+
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use super::Spec;
+use crate::api::{ApiKeyStatus, Hook, VersionState};
+
+/// The step that a Job belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum JobStep {
+    /// Before a version is made.
+    PreRotate,
+    /// Before it is handed out.
+    Test,
+    /// When consumers have it.
+    PostPromote,
+    /// Before it goes.
+    Destroy,
+}
+
+impl JobStep {
+    /// Its name, as in the name of the Job.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PreRotate => "pre",
+            Self::Test => "test",
+            Self::PostPromote => "post",
+            Self::Destroy => "destroy",
+        }
+    }
+}
+
+/// A Job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyJob {
+    /// What it is for.
+    pub step: JobStep,
+    /// Number of the version.
+    pub n: i64,
+    /// Public id of its key; empty before there is one.
+    pub id: String,
+    /// Tells tries apart; the first is 0.
+    pub attempt: i64,
+}
+
+/// The longest name that a pod's label can carry.
+const LONGEST: usize = 63;
+
+impl KeyJob {
+    /// Its name: the same for whoever asks, so that it runs once, and never that of a Job of another key.
+    #[must_use]
+    pub fn name(&self, spec: &Spec) -> String {
+        let mut name = format!("{}-v{}", spec.name, self.n);
+        let attempt = if self.attempt == 0 { String::new() } else { self.attempt.to_string() };
+        for part in [self.id.as_str(), self.step.as_str(), &attempt] {
+            if !part.is_empty() {
+                name.push('-');
+                name.push_str(part);
+            }
+        }
+        if name.len() > LONGEST {
+            let digest = hex::encode(Sha256::digest(&name));
+            name.truncate(LONGEST - 9);
+            let kept = name.trim_end_matches('-').to_owned();
+            name = format!("{kept}-{}", digest.get(..8).unwrap_or_default());
+        }
+        name
+    }
+}
+
+/// How a Job fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobSeen {
+    /// Under way.
+    Running,
+    /// Done.
+    Succeeded,
+    /// Failed.
+    Failed,
+    /// Not there, and it can't be made.
+    Impossible(HookProblem),
+}
+
+/// Why a hook can't be run.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum HookProblem {
+    /// No such CronJob.
+    #[error("there is no CronJob {0} in this namespace: create it, suspended, or take the hook out of spec.hooks")]
+    NotFound(String),
+    /// Its owner did not agree.
+    #[error("CronJob {0} is no hook: give it the annotation rampart.dev/key-hook: \"true\"")]
+    NotAnnotated(String),
+    /// It would run by itself.
+    #[error("CronJob {0} is not suspended, so it runs by itself: set its spec.suspend to true")]
+    NotSuspended(String),
+}
+
+impl HookProblem {
+    /// Stable name.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound(_) => "HookNotFound",
+            Self::NotAnnotated(_) | Self::NotSuspended(_) => "HookNotPermitted",
+        }
+    }
+}
+
+/// The hook of a step, if one is asked for.
+#[must_use]
+pub fn hook_of(spec: &Spec, step: JobStep) -> Option<&Hook> {
+    match step {
+        JobStep::PreRotate => spec.hooks.pre_rotate.as_ref(),
+        JobStep::Test => spec.hooks.test.as_ref(),
+        JobStep::PostPromote => spec.hooks.post_promote.as_ref(),
+        JobStep::Destroy => spec.hooks.destroy.as_ref(),
+    }
+}
+
+/// The Jobs that the machine may ask about, given the id of the version that is being made.
+#[must_use]
+pub fn jobs_that_matter(spec: &Spec, status: &ApiKeyStatus, pending: Option<&str>) -> Vec<KeyJob> {
+    let mut jobs = vec![];
+    let attempt = i64::from(status.failed_attempts.unwrap_or_default());
+    if let Some(n) = status.next_version {
+        let made = status.versions.iter().find(|version| version.n == n);
+        let (step, id) = match (made, pending) {
+            (Some(version), _) => (JobStep::PostPromote, version.id.as_str()),
+            (None, Some(id)) => (JobStep::Test, id),
+            (None, None) => (JobStep::PreRotate, ""),
+        };
+        if step == JobStep::Test || hook_of(spec, step).is_some() {
+            jobs.push(KeyJob { step, n, id: id.into(), attempt });
+        }
+    }
+    if spec.hooks.destroy.is_some() {
+        let leaving = status.versions.iter().filter(|version| version.state == VersionState::Deprecated);
+        jobs.extend(leaving.filter_map(|version| {
+            // Each time that it is put off there is another Job.
+            let attempt = version.destroy_at.as_ref()?.0.as_second();
+            Some(KeyJob { step: JobStep::Destroy, n: version.n, id: version.id.clone(), attempt })
+        }));
+    }
+    jobs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::ApiKey, keys::Caps};
+
+    #[test]
+    fn names_differ_by_everything_and_fit_into_a_label() {
+        let named = |name: &str| {
+            let key: ApiKey = serde_json::from_value(serde_json::json!({
+                "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": name, "namespace": "n"},
+                "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "prefix": "ab",
+                         "secret": {"name": "s"}},
+            }))
+            .unwrap();
+            Spec::parse(&key, &Caps::default()).unwrap()
+        };
+        let job = |step, id: &str, attempt| KeyJob { step, n: 12, id: id.into(), attempt };
+        let spec = named("orders");
+        assert_eq!(job(JobStep::Test, "0123abcd", 0).name(&spec), "orders-v12-0123abcd-test");
+        assert_eq!(job(JobStep::Test, "0123abcd", 3).name(&spec), "orders-v12-0123abcd-test-3");
+        assert_eq!(job(JobStep::PreRotate, "", 0).name(&spec), "orders-v12-pre");
+        let long = named(&"a".repeat(40));
+        let one = job(JobStep::Destroy, "0123abcd", 1_800_000_000).name(&long);
+        let two = job(JobStep::Destroy, "0123abcd", 1_800_000_001).name(&long);
+        assert!(one.len() <= LONGEST && two.len() <= LONGEST && one != two, "{one} {two}");
+    }
+}

@@ -1,0 +1,60 @@
+//! Adoption, after a restore that lost the status.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::Machine;
+use crate::{
+    api::{VersionState, VersionStatus},
+    keys::{
+        seen::{ConsumerSeen, SecretSeen},
+        step::Step,
+    },
+};
+
+impl Machine<'_> {
+    /// Rebuilds a lost status from the Secrets that are proven ours.
+    pub(super) fn adopt(&self) -> Option<Step> {
+        let status = &self.seen.status;
+        let lost = status.versions.is_empty() && status.next_version.is_none() && !self.seen.secrets.is_empty();
+        // Which version consumers have can't be read where the Secret is somebody else's.
+        if !lost || self.seen.consumer == ConsumerSeen::Foreign {
+            return None;
+        }
+        let adoptable = |secret: &&SecretSeen| secret.proven && !self.is_tombstone(&secret.id);
+        let found: Vec<(i64, &SecretSeen)> =
+            self.seen.secrets.iter().filter(|(_, secret)| adoptable(secret)).map(|(n, secret)| (*n, secret)).collect();
+        let Some((newest, _)) = found.last() else {
+            let (n, secret) = self.seen.secrets.iter().next()?;
+            // All that is left are tombstoned keys: they go, and a new one is issued.
+            return Some(if secret.proven { Step::DeleteSecret { n: *n } } else { self.unproven(*n) });
+        };
+        let in_use = found.iter().find(|(_, secret)| self.consumer_id() == Some(&secret.id));
+        let Some((current, _)) = in_use else {
+            // Nothing was handed out: the newest was on its way.
+            return Some(self.remember(|status| status.next_version = Some(*newest)));
+        };
+        let mut versions = vec![];
+        for (index, (n, secret)) in found.iter().enumerate().filter(|(_, (n, _))| n <= current) {
+            let successor = found.get(index + 1).filter(|_| n < current);
+            let record = self.seen.records.get(&secret.id).map(|record| &record.standing);
+            let from_successor =
+                successor.and_then(|(_, next)| next.created_at.checked_add(self.spec.rotation.overlap).ok());
+            let ends = record.and_then(|standing| standing.destroy_at).or(from_successor);
+            versions.push(VersionStatus {
+                n: *n,
+                id: secret.id.clone(),
+                state: if n == current { VersionState::Current } else { VersionState::Deprecated },
+                created_at: Time(secret.created_at),
+                // The record knows how long it was given; the spec may have been changed since.
+                expires_at: Time(record.map_or_else(|| self.expires(secret.created_at), |record| record.expires_at)),
+                replaced_by: successor.map(|(_, next)| next.id.clone()),
+                destroy_at: successor.and(ends).map(Time),
+            });
+        }
+        Some(self.remember(|status| {
+            status.current_version = Some(*current);
+            status.next_version = (newest > current).then_some(*newest);
+            status.versions = versions;
+        }))
+    }
+}

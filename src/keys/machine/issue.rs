@@ -1,0 +1,168 @@
+//! A new version, step by step.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{MOST_LIVE, Machine, retry_pause};
+use crate::{
+    api::{ApiKeyStatus, RecordState, VersionState, VersionStatus},
+    keys::{JobSeen, JobStep, KeyJob, schedule::due_at, seen::SecretSeen, step::Step},
+};
+
+impl Machine<'_> {
+    /// Makes a new version, if one is due or under way.
+    pub(super) fn issue(&self) -> Option<Step> {
+        let status = &self.seen.status;
+        if let Some(promoted) = status.next_version.and_then(|n| status.versions.iter().find(|it| it.n == n)) {
+            return self.finish(promoted);
+        }
+        let pending = status.next_version.and_then(|n| self.seen.secrets.get(&n).map(|secret| (n, secret)));
+        // Consumers have it: that is written down, whatever else is asked for.
+        let in_use = |secret: &SecretSeen| {
+            let known = self.seen.records.contains_key(&secret.id) && !self.is_tombstone(&secret.id);
+            secret.proven && known && self.consumer_id() == Some(&secret.id)
+        };
+        if let Some((n, secret)) = pending.filter(|(_, secret)| in_use(secret)) {
+            return Some(self.promoted(n, secret));
+        }
+        if self.is_over() {
+            return self.abandon();
+        }
+        if self.spec.suspended {
+            return None;
+        }
+        let Some(n) = status.next_version else { return self.begin() };
+        let Some((_, secret)) = pending else { return Some(self.make(n)) };
+        if !secret.proven {
+            return Some(self.unproven(n));
+        }
+        if self.is_tombstone(&secret.id) {
+            return Some(Step::DeleteSecret { n });
+        }
+        let Some(record) = self.seen.records.get(&secret.id) else {
+            return Some(Step::CreateRecord { n, standing: Box::new(self.standing_of_pending(secret)) });
+        };
+        // Also after the test: a verifier may have come meanwhile that does not know the key yet.
+        if !self.seen.is_in_force(record) {
+            return Some(Step::AwaitVerifiers { n });
+        }
+        Some(self.passed(JobStep::Test, n, &secret.id).err().unwrap_or_else(|| {
+            let previous = self.current().map(|current| current.n).filter(|n| self.secret(*n).is_some());
+            Step::WriteConsumer { current: Some(n), previous }
+        }))
+    }
+
+    fn begin(&self) -> Option<Step> {
+        let status = &self.seen.status;
+        let lost = |current: &VersionStatus| self.secret(current.n).is_none() || self.is_tombstone(&current.id);
+        let is_due = |current: &VersionStatus| self.is_due(current) && self.deprecated().count() < MOST_LIVE;
+        let due = match self.current() {
+            Some(current) => lost(current) || is_due(current),
+            // A key that is not rotated ends for good; the first one, and every other, is replaced.
+            None => status.versions.is_empty() || self.spec.rotation.interval.is_some() || self.asked_since_the_end(),
+        };
+        let known = status.versions.iter().map(|version| version.n).chain(self.seen.secrets.keys().copied());
+        due.then(|| {
+            self.remember(|status| status.next_version = Some(known.max().unwrap_or_default().saturating_add(1)))
+        })
+    }
+
+    fn is_due(&self, current: &VersionStatus) -> bool {
+        due_at(self.spec, &self.seen.status, current, self.now).is_some_and(|due| due <= self.now)
+    }
+
+    /// Whether a rotation was asked for that no version has answered.
+    fn asked_since_the_end(&self) -> bool {
+        let handled = self.seen.status.last_handled_rotation.as_ref().map(|time| time.0);
+        let asked = self.spec.rotation.requested.filter(|at| *at <= self.now && Some(*at) != handled);
+        asked.is_some()
+    }
+
+    fn make(&self, n: i64) -> Step {
+        let ready = if self.has_hook(JobStep::PreRotate) { self.passed(JobStep::PreRotate, n, "") } else { Ok(()) };
+        ready.err().unwrap_or(Step::CreateSecret { n })
+    }
+
+    /// Whether a Job of the version has done its work; or else what is to be done, or waited for.
+    fn passed(&self, step: JobStep, n: i64, id: &str) -> Result<(), Step> {
+        let status = &self.seen.status;
+        let attempt = status.failed_attempts.unwrap_or_default();
+        let job = KeyJob { step, n, id: id.to_owned(), attempt: attempt.into() };
+        match self.job(&job) {
+            Some(JobSeen::Succeeded) => Ok(()),
+            Some(JobSeen::Running) => Err(Step::AwaitJob(job)),
+            Some(JobSeen::Failed) => Err(self.remember(|status| {
+                status.failed_attempts = Some(attempt.saturating_add(1));
+                status.retry_at = self.now.checked_add(retry_pause(attempt)).ok().map(Time);
+            })),
+            Some(JobSeen::Impossible(problem)) => Err(Step::Stuck { job, problem: problem.clone() }),
+            None if status.retry_at.as_ref().is_some_and(|at| self.now < at.0) => Err(self.rest()),
+            None => Err(Step::StartJob(job)),
+        }
+    }
+
+    /// Consumers have the new version: it is current, and the one before it is on its way out.
+    fn promoted(&self, n: i64, secret: &SecretSeen) -> Step {
+        let end = self.now.checked_add(self.spec.rotation.overlap).unwrap_or(Timestamp::MAX);
+        self.remember(|status| {
+            for version in status.versions.iter_mut().filter(|version| version.state == VersionState::Current) {
+                version.state = VersionState::Deprecated;
+                version.replaced_by = Some(secret.id.clone());
+                version.destroy_at = Some(Time(end.min(version.expires_at.0)));
+            }
+            status.versions.retain(|version| version.n != n);
+            status.versions.push(VersionStatus {
+                n,
+                id: secret.id.clone(),
+                state: VersionState::Current,
+                created_at: Time(secret.created_at),
+                expires_at: Time(self.expires(secret.created_at)),
+                replaced_by: None,
+                destroy_at: None,
+            });
+            status.current_version = Some(n);
+            complete(status);
+            // The number stays until the hook has run: so is it known who has still to run it.
+            status.next_version = self.has_hook(JobStep::PostPromote).then_some(n);
+            let requested = self.spec.rotation.requested.filter(|at| *at <= self.now);
+            status.last_handled_rotation = requested.map(Time).or(status.last_handled_rotation.take());
+        })
+    }
+
+    /// What is left to do when consumers have the new version: the user's own hook, once all of them run it.
+    fn finish(&self, version: &VersionStatus) -> Option<Step> {
+        let done = || Some(self.remember(complete));
+        // A hook that fails keeps no key from its next rotation, and none from its end.
+        if !self.has_hook(JobStep::PostPromote) || version.state != VersionState::Current || self.is_due(version) {
+            return done();
+        }
+        if self.spec.suspended || self.is_rolling_out() {
+            return None;
+        }
+        self.passed(JobStep::PostPromote, version.n, &version.id).err().or_else(done)
+    }
+
+    /// No version is made any more, and one that was under way ends.
+    fn abandon(&self) -> Option<Step> {
+        let n = self.seen.status.next_version?;
+        if let Some(secret) = self.seen.secrets.get(&n).filter(|secret| secret.proven) {
+            let known = self.seen.records.contains_key(&secret.id);
+            if known && !self.is_tombstone(&secret.id) {
+                return Some(Step::EndRecord {
+                    id: secret.id.clone(),
+                    n,
+                    state: RecordState::Destroyed,
+                    replaced_by: None,
+                    expires_at: self.expires(secret.created_at),
+                });
+            }
+            return Some(Step::DeleteSecret { n });
+        }
+        Some(self.remember(complete))
+    }
+}
+
+/// Nothing is under way any more.
+fn complete(status: &mut ApiKeyStatus) {
+    (status.next_version, status.failed_attempts, status.retry_at) = (None, None, None);
+}

@@ -1,0 +1,185 @@
+//! The rotation machine: from what is asked and what is there to the one next step.
+//!
+//! Issue: verifiers first, then consumers. Retire: verifiers first forget, then consumers. A live value is
+//! never edited: a version is added, and what points to it is moved. The number of a new version is
+//! written down before anything is made, so that whoever is killed in between finds what was made.
+
+mod adopt;
+mod consumers;
+mod issue;
+mod records;
+mod retire;
+mod revoke;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    JobSeen, JobStep, KeyJob, Spec, hook_of,
+    report::EndsSoon,
+    schedule::{due_at, expires},
+    seen::{ConsumerSeen, Observed, SecretSeen},
+    step::{Refusal, Step},
+};
+use crate::api::{ApiKeyStatus, VersionState, VersionStatus};
+
+/// First pause after a failed test or hook; it doubles to 32 h.
+const FIRST_RETRY: SignedDuration = SignedDuration::from_hours(1);
+/// Versions that may live at once: a status has room for 32, and remembers some that have ended.
+const MOST_LIVE: usize = 20;
+
+/// Decides the next step.
+#[must_use]
+pub fn decide(spec: &Spec, seen: &Observed, now: Timestamp) -> Step {
+    let machine = Machine { spec, seen, now: Timestamp::from_second(now.as_second()).unwrap_or(now) };
+    if spec.revoked.is_some() {
+        return machine.revoke().unwrap_or(Step::Rest { until: None });
+    }
+    let phases = [
+        Machine::adopt,
+        Machine::retire,
+        Machine::revise,
+        Machine::sync_records,
+        Machine::end_strays,
+        Machine::refuse_foreign,
+        Machine::issue,
+        Machine::mend_consumer,
+        Machine::restart,
+    ];
+    let mut waiting = None;
+    for phase in phases {
+        match phase(&machine) {
+            // What has to wait keeps nothing else from being done.
+            Some(step) if step.is_wait() => waiting = Some(step),
+            Some(step) => return step,
+            None => {}
+        }
+    }
+    waiting.unwrap_or_else(|| machine.rest())
+}
+
+struct Machine<'a> {
+    spec: &'a Spec,
+    seen: &'a Observed,
+    now: Timestamp,
+}
+
+impl Machine<'_> {
+    fn current(&self) -> Option<&VersionStatus> {
+        self.seen.status.versions.iter().find(|version| version.state == VersionState::Current)
+    }
+
+    fn deprecated(&self) -> impl Iterator<Item = &VersionStatus> {
+        self.seen.status.versions.iter().filter(|version| version.state == VersionState::Deprecated)
+    }
+
+    fn expires(&self, created: Timestamp) -> Timestamp {
+        expires(self.spec, created)
+    }
+
+    fn is_tombstone(&self, id: &str) -> bool {
+        self.seen.records.get(id).is_some_and(|record| record.standing.state.is_tombstone())
+    }
+
+    /// The Secret of a version; not one of another key that somebody put in its place.
+    fn secret(&self, n: i64) -> Option<&SecretSeen> {
+        let version = self.seen.status.versions.iter().find(|version| version.n == n);
+        self.seen.secrets.get(&n).filter(|secret| version.is_none_or(|version| version.id == secret.id))
+    }
+
+    fn digest_of(&self, n: Option<i64>) -> Option<&str> {
+        self.secret(n?).map(|secret| secret.digest.as_str())
+    }
+
+    fn consumer_id(&self) -> Option<&str> {
+        match &self.seen.consumer {
+            ConsumerSeen::Ours { id, .. } => id.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether every version has ended for good, by `hardExpiry`.
+    fn is_over(&self) -> bool {
+        self.spec.hard_expiry.is_some_and(|end| end <= self.now)
+    }
+
+    /// How a Job fares; none where it was not made.
+    fn job(&self, job: &KeyJob) -> Option<&JobSeen> {
+        self.seen.jobs.get(&job.name(self.spec))
+    }
+
+    fn has_hook(&self, step: JobStep) -> bool {
+        hook_of(self.spec, step).is_some()
+    }
+
+    fn refuse_foreign(&self) -> Option<Step> {
+        let foreign = self.seen.consumer == ConsumerSeen::Foreign;
+        foreign.then(|| Step::Refuse(Refusal::ForeignConsumer(self.spec.consumer.clone())))
+    }
+
+    fn unproven(&self, n: i64) -> Step {
+        Step::Refuse(Refusal::Unproven(self.spec.secret_name(n)))
+    }
+
+    fn remember(&self, change: impl FnOnce(&mut ApiKeyStatus)) -> Step {
+        let mut status = self.seen.status.clone();
+        change(&mut status);
+        self.tidy(&mut status);
+        Step::Remember(Box::new(status))
+    }
+
+    /// Brings status in line with a spec that was changed.
+    fn revise(&self) -> Option<Step> {
+        let mut status = self.seen.status.clone();
+        self.tidy(&mut status);
+        (status != self.seen.status).then(|| Step::Remember(Box::new(status)))
+    }
+
+    /// What follows from the rest of a status: the order, the caps, what is forgotten, when the key is due.
+    fn tidy(&self, status: &mut ApiKeyStatus) {
+        let ended = |version: &VersionStatus| matches!(version.state, VersionState::Destroyed | VersionState::Revoked);
+        status.versions.sort_by_key(|version| version.n);
+        let mut surplus =
+            status.versions.iter().filter(|it| ended(it)).count().saturating_sub(self.spec.rotation.history);
+        status.versions.retain(|version| {
+            let goes = surplus > 0 && ended(version);
+            surplus -= usize::from(goes);
+            !goes
+        });
+        if let Some(hard) = self.spec.hard_expiry {
+            for version in status.versions.iter_mut().filter(|version| !ended(version)) {
+                version.expires_at = Time(version.expires_at.0.min(hard));
+            }
+        }
+        let current = status.versions.iter().find(|version| version.state == VersionState::Current);
+        let rotates = status.next_version.is_none() && !self.spec.suspended && self.spec.revoked.is_none();
+        let due = current.filter(|_| rotates).and_then(|current| due_at(self.spec, status, current, self.now));
+        let due = due.filter(|due| self.spec.hard_expiry.is_none_or(|end| *due < end));
+        status.next_rotation_time = due.map(Time);
+    }
+
+    fn rest(&self) -> Step {
+        Step::Rest { until: self.next_moment() }
+    }
+
+    fn next_moment(&self) -> Option<Timestamp> {
+        let status = &self.seen.status;
+        let due = status.next_rotation_time.as_ref().map(|at| at.0);
+        let retry = status.next_version.and(status.retry_at.as_ref()).map(|at| at.0);
+        let live = status
+            .versions
+            .iter()
+            .filter(|version| matches!(version.state, VersionState::Current | VersionState::Deprecated));
+        let ends = live.clone().flat_map(|it| [Some(it.expires_at.0), it.destroy_at.as_ref().map(|at| at.0)]);
+        let idle = self.deprecated().filter_map(|version| self.idle_from(version));
+        let records = self.seen.records.values().filter(|record| !record.standing.state.is_tombstone());
+        let strays = records.filter_map(|record| record.standing.destroy_at);
+        let warnings = self.current().into_iter().flat_map(EndsSoon::moments);
+        let all = ends.chain([due, retry]).flatten().chain(idle).chain(warnings).chain(strays);
+        all.filter(|moment| *moment > self.now).min()
+    }
+}
+
+fn retry_pause(failures: i32) -> SignedDuration {
+    FIRST_RETRY.saturating_mul(1 << failures.clamp(0, 5))
+}

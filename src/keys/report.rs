@@ -1,0 +1,214 @@
+//! What status says about an ApiKey, besides what the machine remembers in it.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    JobStep, Spec,
+    rollout::{Progress, version_value},
+    seen::Observed,
+    step::Step,
+};
+use crate::api::{
+    ApiKeyStatus, VersionState, VersionStatus,
+    condition::{Conditions, Type},
+};
+
+/// That the version in use ends soon, and nothing replaces it before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EndsSoon {
+    /// Within 30 days.
+    Month,
+    /// Within 7 days.
+    Week,
+    /// Within a day.
+    Day,
+}
+
+impl EndsSoon {
+    const ALL: [Self; 3] = [Self::Day, Self::Week, Self::Month];
+
+    const fn before(self) -> SignedDuration {
+        SignedDuration::from_hours(match self {
+            Self::Month => 30 * 24,
+            Self::Week => 7 * 24,
+            Self::Day => 24,
+        })
+    }
+
+    /// Stable name, as reason of the condition `Expiring`.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Month => "Within30Days",
+            Self::Week => "Within7Days",
+            Self::Day => "Within1Day",
+        }
+    }
+
+    /// By a reason.
+    #[must_use]
+    pub fn of_reason(reason: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.reason() == reason)
+    }
+
+    /// When each begins: none that is longer than the version lives, or a short-lived key would never be without.
+    fn begins(self, version: &VersionStatus) -> Option<Timestamp> {
+        let at = version.expires_at.0.checked_sub(self.before()).ok()?;
+        (at > version.created_at.0).then_some(at)
+    }
+
+    /// When something is to be said about a version.
+    pub fn moments(version: &VersionStatus) -> impl Iterator<Item = Timestamp> + use<'_> {
+        Self::ALL.into_iter().filter_map(|it| it.begins(version))
+    }
+
+    /// Whether the current version ends soon and will not be replaced before.
+    #[must_use]
+    pub fn of(status: &ApiKeyStatus, now: Timestamp) -> Option<Self> {
+        let current = status.versions.iter().find(|version| version.state == VersionState::Current)?;
+        let in_time = status.next_rotation_time.as_ref().is_some_and(|at| at.0 < current.expires_at.0);
+        let on_its_way = status.next_version.is_some_and(|n| n != current.n) && status.failed_attempts.is_none();
+        if in_time || on_its_way {
+            return None;
+        }
+        Self::ALL.into_iter().find(|it| it.begins(current).is_some_and(|at| at <= now))
+    }
+}
+
+/// Puts into a status what was counted.
+pub fn count(spec: &Spec, seen: &Observed, status: &mut ApiKeyStatus, now: Timestamp) {
+    status.verifiers = (!seen.records.is_empty()).then(|| seen.verifier_counts());
+    let current = status.versions.iter().find(|version| version.state == VersionState::Current);
+    status.consumers = current.filter(|_| spec.revoked.is_none()).map_or_else(Vec::new, |current| {
+        let version = version_value(current.n, &current.id);
+        seen.workloads.iter().map(|workload| workload.status(&version, now)).collect()
+    });
+}
+
+/// The conditions of a status, given the step that is being taken.
+#[must_use]
+pub fn conditions(
+    generation: Option<i64>,
+    spec: &Spec,
+    seen: &Observed,
+    status: &ApiKeyStatus,
+    step: &Step,
+    now: Timestamp,
+) -> Conditions {
+    let mut conditions = Conditions::of_generation(generation);
+    if let Step::Refuse(refusal) = step {
+        let (reason, message) = (refusal.reason(), refusal.to_string());
+        conditions.set(Type::Accepted, false, reason, message.as_str());
+        conditions.stall(reason, &message);
+        return conditions;
+    }
+    conditions.set(Type::Accepted, true, "Accepted", "");
+    verifiers(&mut conditions, seen, step);
+    if let Some(reason) = &spec.revoked {
+        revoked(&mut conditions, status, reason);
+        return conditions;
+    }
+    consumers(&mut conditions, seen, status, now);
+    if let Some(soon) = EndsSoon::of(status, now) {
+        conditions.set(
+            Type::Expiring,
+            true,
+            soon.reason(),
+            "the current version ends soon, and nothing replaces it before",
+        );
+    }
+    let rotating = rotating(status, step);
+    if let Some((reason, message)) = &rotating {
+        conditions.set(Type::Rotating, true, reason, message.as_str());
+        conditions.set(Type::Reconciling, true, reason, message.as_str());
+    }
+    let has_current = status.versions.iter().any(|version| version.state == VersionState::Current);
+    match (&rotating, has_current) {
+        (_, true) => {
+            conditions.set(Type::Programmed, true, "Programmed", "");
+            conditions.set(Type::Ready, true, "Ready", "");
+        }
+        (Some((reason, message)), false) => {
+            conditions.set(Type::Programmed, false, reason, message.as_str());
+            conditions.set(Type::Ready, false, reason, message.as_str());
+        }
+        (None, false) if spec.suspended => drop(conditions.set(Type::Programmed, false, "Suspended", SUSPENDED)),
+        (None, false) => {
+            let message = "the last version has ended, and neither rotation.policy nor hardExpiry lets another be made";
+            conditions.stall("Expired", message);
+        }
+    }
+    if spec.suspended {
+        conditions.set(Type::Ready, false, "Suspended", SUSPENDED);
+    }
+    conditions
+}
+
+const SUSPENDED: &str = "verifiers refuse every version until spec.suspended is taken out";
+
+fn revoked(conditions: &mut Conditions, status: &ApiKeyStatus, reason: &str) {
+    let live = |version: &VersionStatus| matches!(version.state, VersionState::Current | VersionState::Deprecated);
+    let done = !status.versions.iter().any(live) && status.next_version.is_none();
+    let message = format!("revoked ({reason}): every version has ended for good; make another ApiKey");
+    conditions.set(Type::Revoked, true, "Revoked", message.as_str());
+    if done {
+        conditions.set(Type::Programmed, true, "Programmed", "");
+        conditions.set(Type::Stalled, true, "Revoked", message.as_str());
+    } else {
+        conditions.set(Type::Programmed, false, "Revoking", "its versions are being ended");
+        conditions.set(Type::Reconciling, true, "Revoking", "its versions are being ended");
+    }
+    conditions.set(Type::Ready, false, "Revoked", message);
+}
+
+fn verifiers(conditions: &mut Conditions, seen: &Observed, step: &Step) {
+    if seen.records.is_empty() {
+        return;
+    }
+    let counts = seen.verifier_counts();
+    let (desired, has) = (counts.desired, counts.up_to_date);
+    let (status, reason, message) = match step {
+        _ if desired == 0 => {
+            (false, "NoVerifiers", "no verifier has reported within the last minute: a rotation waits for none".into())
+        }
+        _ if has == desired => (true, "Synced", String::new()),
+        Step::AwaitVerifiers { n } => {
+            (false, "Lagging", format!("{has} of {desired} verifiers are up to date: version {n} waits for the others"))
+        }
+        _ => (false, "Lagging", format!("{has} of {desired} verifiers are up to date")),
+    };
+    conditions.set(Type::VerifiersSynced, status, reason, message);
+}
+
+fn consumers(conditions: &mut Conditions, seen: &Observed, status: &ApiKeyStatus, now: Timestamp) {
+    let Some(current) = status.versions.iter().find(|version| version.state == VersionState::Current) else { return };
+    let version = version_value(current.n, &current.id);
+    let worst = seen.workloads.iter().map(|workload| (workload.progress(&version, now), workload));
+    let Some((progress, workload)) = worst.max_by_key(|(progress, _)| *progress) else { return };
+    let told = workload.status(&version, now);
+    let message = told.message.map(|message| format!("{}: {message}", told.workload)).unwrap_or_default();
+    conditions.set(Type::ConsumersUpdated, progress == Progress::Updated, progress.reason(), message);
+}
+
+fn rotating(status: &ApiKeyStatus, step: &Step) -> Option<(&'static str, String)> {
+    let n = status.next_version?;
+    let promoted = status.versions.iter().any(|version| version.n == n);
+    Some(match (step, &status.retry_at) {
+        (Step::Stuck { job, problem }, _) if job.step != JobStep::Destroy => (problem.reason(), problem.to_string()),
+        (Step::AwaitVerifiers { .. }, _) => {
+            ("AwaitingVerifiers", format!("version {n} waits until every verifier knows it"))
+        }
+        (_, Some(at)) if promoted => {
+            ("HookFailed", format!("the hook of version {n} failed, and is repeated at {}", at.0))
+        }
+        (_, Some(at)) => ("TestFailed", format!("the test of version {n} failed, and is repeated at {}", at.0)),
+        (Step::AwaitJob(job), None) => match job.step {
+            JobStep::Test => ("Testing", format!("version {n} is being tested")),
+            JobStep::PreRotate => ("PreRotateHook", format!("the hook before version {n} runs")),
+            JobStep::PostPromote => ("PostPromoteHook", format!("the hook after the promotion of version {n} runs")),
+            JobStep::Destroy => ("Issuing", format!("version {n} is being made")),
+        },
+        _ if promoted => ("AwaitingConsumers", format!("consumers are being brought to version {n}")),
+        _ => ("Issuing", format!("version {n} is being made")),
+    })
+}
