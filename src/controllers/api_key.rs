@@ -12,7 +12,7 @@ use kube::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{Context, Next, Reconciler, Roots, Triggers, api_key_orphans::Orphans, pruning, requested};
+use super::{Context, Next, Reconciler, Roots, Triggers, api_key_caps, api_key_orphans::Orphans, pruning, requested};
 use crate::{
     api::{
         ApiKey, ApiKeyStatus, KeyRecord, VersionState,
@@ -26,10 +26,11 @@ use crate::{
         events::Reason,
         key_store::{KeyStore, OWNER},
         leader::Leadership,
+        policy_index::PolicyIndex,
         status,
     },
-    keys::{Caps, Observed, Spec, Step, adoption::AdoptionKey, decide},
-    runtime::{clock, metrics::ResultLabel, tasks::Tasks},
+    keys::{Observed, Spec, Step, adoption::AdoptionKey, decide, is_issue},
+    runtime::{clock, metrics::ResultLabel, readiness::Gate, tasks::Tasks},
 };
 
 /// Steps that one reconcile takes at the most; a rotation has about ten.
@@ -56,23 +57,32 @@ pub struct ApiKeys {
     context: Context,
     settings: Settings,
     adoption: AdoptionKey,
+    /// What ApiKeys of each namespace may ask for.
+    policies: PolicyIndex,
 }
 
 impl ApiKeys {
     /// Adds the controller to the tasks of a process.
-    pub fn spawn(context: Context, settings: Settings, leadership: Leadership, tasks: &mut Tasks) {
+    pub fn spawn(
+        context: Context,
+        policies: (PolicyIndex, Gate),
+        settings: Settings,
+        leadership: Leadership,
+        tasks: &mut Tasks,
+    ) {
         let (root, roots) = super::root::<ApiKey>();
         let (one_tx, one) = mpsc::unbounded_channel();
         let (all_tx, all) = watch::channel(0);
         // Until it leads it watches nothing, and has nothing to be ready for.
         tasks.spawn(
             Self::NAME,
-            Self::run(context, settings, leadership, (root, roots), (one_tx, all_tx), Triggers { one, all }),
+            Self::run(context, policies, settings, leadership, (root, roots), (one_tx, all_tx), Triggers { one, all }),
         );
     }
 
     async fn run(
         context: Context,
+        (policies, listed): (PolicyIndex, Gate),
         settings: Settings,
         mut leadership: Leadership,
         (root, roots): (super::Root<ApiKey>, Roots<ApiKey>),
@@ -81,7 +91,7 @@ impl ApiKeys {
     ) -> anyhow::Result<()> {
         let stopped = context.stopped.clone();
         tokio::select! {
-            () = leadership.acquired() => {}
+            () = async { leadership.acquired().await; listed.was_opened().await } => {}
             () = stopped.cancelled() => return Ok(()),
         }
         let adoption = loop {
@@ -106,6 +116,8 @@ impl ApiKeys {
             let namespace = settings.install_namespace.clone();
             pruning::follow(orphanage, context.clone(), namespace, roots.deletions(), confirmed).await
         };
+        let (index, woken) = (policies.clone(), one.clone());
+        let caps = api_key_caps::follow(&index, &roots, &woken, &stopped);
         let made = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER}"));
         let secrets = Api::<PartialObjectMeta<Secret>>::all(client.clone());
         let records = Api::<PartialObjectMeta<KeyRecord>>::namespaced(client.clone(), &settings.keys_namespace);
@@ -117,10 +129,10 @@ impl ApiKeys {
             );
             Ok(())
         };
-        let controller = Arc::new(Self { context: context.clone(), settings: settings.clone(), adoption });
+        let controller = Arc::new(Self { context: context.clone(), settings: settings.clone(), adoption, policies });
         let controlling = super::run(controller, context.clone(), root, triggers);
         tokio::select! {
-            result = async { tokio::try_join!(controlling, pruning) } => result.map(drop),
+            result = async { tokio::try_join!(controlling, pruning, caps) } => result.map(drop),
             result = watches => result,
         }
     }
@@ -299,13 +311,20 @@ impl Reconciler for ApiKeys {
         if key.metadata.deletion_timestamp.is_some() || key.spec.suspend == Some(true) {
             return Ok(Next::Change);
         }
-        let spec = match Spec::parse(&key, &Caps::default()) {
-            Ok(spec) => spec,
+        let caps = self.policies.key_caps(&self.context.client, &namespace).await?;
+        // What lives lives on, and ends in time; nothing new is made beyond the caps.
+        let (spec, beyond) = match Spec::tolerate(&key, &caps) {
+            Ok(read) => read,
             Err(invalid) => return self.refuse(&key, "Invalid", &invalid.to_string()).await,
         };
         for _ in 0..STEPS {
             let seen = self.store(&spec).observe(key.status.clone().unwrap_or_default()).await?;
             let step = decide(&spec, &seen, clock::now());
+            if let Some(beyond) = &beyond
+                && (is_issue(&step, &seen) || matches!(step, Step::Rest { .. } | Step::AwaitTest { .. }))
+            {
+                return self.refuse(&key, "NotPermitted", &beyond.to_string()).await;
+            }
             match self.take(&mut key, &spec, &seen, &step).await {
                 Ok(None) => {}
                 Ok(Some(next)) => return Ok(next),

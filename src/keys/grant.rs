@@ -46,6 +46,15 @@ pub struct Grant {
     pub limits: Limits,
 }
 
+impl Grant {
+    /// Of a key that may do nothing.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        let limits = Limits { per_second: 1, burst: 1, per_minute: 1, per_hour: 1, per_day: 1, shared: RateShare::Key };
+        Self { role: String::new(), verbs: vec![], permissions: vec![], limits }
+    }
+}
+
 /// Rates that are asked for, with the cap in place of what is not, multiplied.
 #[must_use]
 pub fn limits(asked: Option<&RateLimit>, cap: &Limits, permille: i64) -> Limits {

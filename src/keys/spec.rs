@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{caps::Caps, grant::Grant};
+use super::{Observed, Step, caps::Caps, grant::Grant};
 use crate::api::{ApiKey, GoDuration, Invalid, Owner, RotationPolicy, SecretKeys};
 
 /// What an ApiKey asks for.
@@ -49,14 +49,33 @@ impl Spec {
     /// # Errors
     /// When it asks for what can't be, or for more than it may.
     pub fn parse(key: &ApiKey, caps: &Caps) -> Result<Self, Invalid> {
+        Self::read(key, Some(caps))
+    }
+
+    /// Reads an ApiKey that may ask for more than the cluster allows, with what is beyond it. Such a one grants
+    /// nothing and is never due: its versions live on, and none is issued ([`is_issue`]).
+    ///
+    /// # Errors
+    /// When it asks for what can't be.
+    pub fn tolerate(key: &ApiKey, caps: &Caps) -> Result<(Self, Option<Invalid>), Invalid> {
+        match Self::parse(key, caps) {
+            Ok(spec) => Ok((spec, None)),
+            Err(beyond) => {
+                let mut spec = Self::read(key, None)?;
+                (spec.rotation.interval, spec.rotation.requested) = (None, None);
+                Ok((spec, Some(beyond)))
+            }
+        }
+    }
+
+    /// `caps` are `None` where they do not count.
+    fn read(key: &ApiKey, caps: Option<&Caps>) -> Result<Self, Invalid> {
         let spec = &key.spec;
         let namespace = key.metadata.namespace.clone().unwrap_or_default();
         let name = key.metadata.name.clone().unwrap_or_default();
         if name.len() > 40 {
             return Err(Invalid::at("metadata.name", "must be at most 40 characters: Jobs are named after it"));
         }
-        caps.check_owner(&namespace, &spec.owner.customer_id)?;
-        let grant = caps.grant(spec)?;
         if spec.rotation.policy == RotationPolicy::Disabled && spec.ttl.is_none() {
             return Err(Invalid::at("spec.ttl", "a key that is never rotated needs a ttl: say how long it may live"));
         }
@@ -65,6 +84,7 @@ impl Spec {
         let overlap = SignedDuration::try_from(spec.rotation.overlap.get());
         let overlap = overlap.map_err(|_| Invalid::at("spec.rotation.overlap", "is too long"))?;
         check_times(spec.rotation.policy, ttl, interval, overlap)?;
+        let grant = caps.map_or_else(|| Ok(Grant::nothing()), |caps| caps.check(&namespace, spec, ttl))?;
         let mut audiences = spec.audiences.clone();
         audiences.sort();
         let requested =
@@ -91,6 +111,17 @@ impl Spec {
     #[must_use]
     pub fn secret_name(&self, n: i64) -> String {
         format!("{}-v{n}", self.name)
+    }
+}
+
+/// Whether a step brings a new version closer, or gives verifiers a record anew: what waits while an ApiKey asks for more
+/// than the cluster allows. What ends versions goes on.
+#[must_use]
+pub fn is_issue(step: &Step, seen: &Observed) -> bool {
+    match step {
+        Step::Remember(status) => status.next_version.is_some() && status.next_version != seen.status.next_version,
+        Step::CreateSecret { .. } | Step::CreateRecord { .. } | Step::StartTest { .. } => true,
+        _ => false,
     }
 }
 
