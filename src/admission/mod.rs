@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 pub use fix::{Fixed, fix};
+pub use own_kinds::{decide_api_key, is_of_api_key};
 pub use preview::Preview;
 pub use review::{Answer, BadReview, Operation, Request, Review, Status};
 pub use rules::{
@@ -29,7 +30,8 @@ use crate::{
     hardening::{Covering, Enforcement, Seen, Subject, ask_rules, findings, judge},
 };
 
-/// Decides a request at a time. `policies` are those that cover the request's namespace.
+/// Decides a request at a time. `policies` are those that cover the request's namespace. ApiKeys are decided by
+/// [`decide_api_key`].
 #[must_use]
 pub fn decide(request: &Request<'_>, policies: &[Covering], enforcement: Enforcement, now: Timestamp) -> Answer {
     if request.kind.group == crate::GROUP {

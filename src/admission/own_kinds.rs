@@ -7,7 +7,8 @@ use super::{Answer, Operation, Request};
 use crate::{
     api::{ApiKey, ClusterSecurityPolicy, Invalid, PolicyException, RetentionPolicy, SecurityPolicy},
     hardening::{ClusterWide, Exception},
-    keys, policy, retention,
+    keys::{Caps, Spec},
+    policy, retention,
 };
 
 pub(super) fn decide(request: &Request<'_>) -> Answer {
@@ -24,7 +25,6 @@ pub(super) fn decide(request: &Request<'_>) -> Answer {
         "PolicyException" => {
             validate(request, object, |exception: &PolicyException| Exception::try_from(exception).map(drop))
         }
-        "ApiKey" => validate(request, object, |key: &ApiKey| keys::Spec::parse(key, &keys::Caps::default()).map(drop)),
         "RetentionPolicy" => {
             validate(request, object, |policy: &RetentionPolicy| retention::Spec::try_from(policy).map(drop))
         }
@@ -32,7 +32,45 @@ pub(super) fn decide(request: &Request<'_>) -> Answer {
     }
 }
 
-fn validate<K: DeserializeOwned>(request: &Request<'_>, object: &str, check: fn(&K) -> Result<(), Invalid>) -> Answer {
+/// Whether a request is about an ApiKey, which [`decide_api_key`] judges.
+#[must_use]
+pub fn is_of_api_key(request: &Request<'_>) -> bool {
+    request.kind.group == crate::GROUP && request.kind.kind == "ApiKey"
+}
+
+/// Decides a request about an ApiKey, within the caps of its namespace.
+#[must_use]
+pub fn decide_api_key(request: &Request<'_>, caps: &Caps) -> Answer {
+    let Some(object) = request.object() else { return Answer::allow() };
+    if !matches!(request.operation, Operation::Create | Operation::Update) {
+        return Answer::allow();
+    }
+    let read = |text: &str| serde_json::from_str::<ApiKey>(text);
+    let old = request.old_object.and_then(|old| read(old.get()).ok());
+    if let (Some(old), Ok(new)) = (old, read(object.get()))
+        && let Ok((_, Some(beyond))) = Spec::tolerate(&new, caps)
+        && asks_the_same(&old, &new)
+    {
+        // A cap that came later must keep nobody from suspending, revoking or mending the key.
+        return Answer::allow().with_warning(format!("no new version of the key is issued: {beyond}"));
+    }
+    validate(request, object.get(), |key: &ApiKey| Spec::parse(key, caps).map(drop))
+}
+
+/// Whether two ApiKeys ask for the same of what caps are about.
+fn asks_the_same(old: &ApiKey, new: &ApiKey) -> bool {
+    let (old, new) = (&old.spec, &new.spec);
+    (&old.owner, &old.audiences, &old.role, &old.permissions, old.ttl, &old.rate_limit)
+        == (&new.owner, &new.audiences, &new.role, &new.permissions, new.ttl, &new.rate_limit)
+        && (old.rotation.policy, old.rotation.interval) == (new.rotation.policy, new.rotation.interval)
+}
+
+fn validate<K: DeserializeOwned>(
+    request: &Request<'_>,
+    object: &str,
+    check: impl Fn(&K) -> Result<(), Invalid>,
+) -> Answer {
+    let check = &check;
     let problem = match serde_json::from_str(object).as_ref().map(check) {
         Ok(Ok(())) => return Answer::allow(),
         Ok(Err(invalid)) => invalid.to_string(),
@@ -47,9 +85,75 @@ fn validate<K: DeserializeOwned>(request: &Request<'_>, object: &str, check: fn(
 }
 
 /// Whether the spec is as it was, and was refused before too.
-fn already_so<K: DeserializeOwned>(request: &Request<'_>, object: &str, check: fn(&K) -> Result<(), Invalid>) -> bool {
+fn already_so<K: DeserializeOwned>(
+    request: &Request<'_>,
+    object: &str,
+    check: &impl Fn(&K) -> Result<(), Invalid>,
+) -> bool {
     let spec = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok()?.get("spec").cloned();
     let Some(old) = request.old_object.map(serde_json::value::RawValue::get) else { return false };
     let was_bad = !matches!(serde_json::from_str(old).as_ref().map(check), Ok(Ok(())));
     was_bad && spec(old) == spec(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{admission::Review, api::KeyCaps, keys::PolicyCaps};
+
+    fn key(more: &Value) -> Value {
+        let mut key = json!({
+            "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "k", "namespace": "shop"},
+            "spec": {"owner": {"customerId": "shop"}, "audiences": ["orders-api"], "role": "Editor",
+                     "prefix": "shop", "secret": {"name": "s"}},
+        });
+        let spec = key["spec"].as_object_mut().unwrap();
+        spec.extend(more.as_object().unwrap().clone());
+        key
+    }
+
+    fn decided(old: Option<&Value>, new: &Value) -> (bool, String) {
+        let viewers: KeyCaps = serde_json::from_value(json!({"roles": [{"name": "Viewer"}]})).unwrap();
+        let caps = Caps::of(vec![("caps".into(), Arc::new(PolicyCaps::try_from(&viewers).unwrap()))]);
+        let review = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "u", "kind": {"group": "rampart.dev", "version": "v1alpha1", "kind": "ApiKey"},
+                "resource": {"group": "rampart.dev", "version": "v1alpha1", "resource": "apikeys"},
+                "name": "k", "namespace": "shop", "operation": if old.is_some() { "UPDATE" } else { "CREATE" },
+                "userInfo": {"username": "me"}, "object": new, "oldObject": old,
+            },
+        })
+        .to_string();
+        let request = Review::parse(review.as_bytes()).unwrap();
+        assert!(is_of_api_key(&request));
+        let answer = decide_api_key(&request, &caps);
+        let said = answer.status.map(|status| status.message).into_iter().chain(answer.warnings);
+        (answer.allowed, said.collect::<Vec<_>>().join("; "))
+    }
+
+    #[test]
+    fn a_key_beyond_a_cap_is_refused_with_the_field_and_the_policy() {
+        let wanted = "ApiKey \"k\" is invalid: spec.role: must be one of Viewer (ClusterSecurityPolicy caps)";
+        assert_eq!(decided(None, &key(&json!({}))), (false, wanted.into()));
+        assert_eq!(decided(None, &key(&json!({"role": "Viewer"}))), (true, String::new()));
+    }
+
+    #[rstest]
+    #[case(json!({"revocation": {"reason": "Leaked"}}), true)]
+    #[case(json!({"suspended": true}), true)]
+    #[case(json!({"role": "Viewer"}), true)]
+    #[case(json!({"role": "Admin"}), false)]
+    #[case(json!({"ttl": "9000h"}), false)]
+    #[case(json!({"rotation": {"interval": "1h", "overlap": "2h"}}), false)]
+    fn a_cap_that_came_later_keeps_nobody_from_ending_a_key(#[case] change: Value, #[case] allowed: bool) {
+        let (is_allowed, said) = decided(Some(&key(&json!({}))), &key(&change));
+        assert_eq!(is_allowed, allowed, "{said}");
+        assert_eq!(said.is_empty(), change["role"] == "Viewer", "{said}");
+    }
 }

@@ -1,4 +1,4 @@
-//! `ClusterSecurityPolicy`: what the platform asks of the pods of many namespaces.
+//! `ClusterSecurityPolicy`: what the platform asks of the pods and ApiKeys of many namespaces.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
@@ -6,12 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterNetwork, ClusterNetworkStatus, DataClass, GoDuration, Hardening, HardeningStatus,
+    ClusterNetwork, ClusterNetworkStatus, DataClass, GoDuration, Hardening, HardeningStatus, KeyCaps,
     data_class::{CLASS_MESSAGE, CLASS_RULE},
 };
 
-/// A ClusterSecurityPolicy hardens the pods of the namespaces that it selects, and isolates them at the least. A
-/// SecurityPolicy of such a namespace may ask for more, never for less.
+/// A ClusterSecurityPolicy hardens the pods of the namespaces that it selects, isolates them at the least, and caps what
+/// their ApiKeys may ask for. A SecurityPolicy of such a namespace may ask for more, never for less.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "rampart.dev",
@@ -20,7 +20,7 @@ use super::{
     plural = "clustersecuritypolicies",
     shortname = "rcsp",
     category = "rampart",
-    doc = "A ClusterSecurityPolicy hardens the pods of the namespaces that it selects, and isolates them at the least. A SecurityPolicy of such a namespace may ask for more, never for less.",
+    doc = "A ClusterSecurityPolicy hardens the pods of the namespaces that it selects, isolates them at the least, and caps what their ApiKeys may ask for. A SecurityPolicy of such a namespace may ask for more, never for less.",
     status = "ClusterSecurityPolicyStatus",
     derive = "PartialEq",
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters: it becomes a label"),
@@ -37,7 +37,8 @@ use super::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(CLASS_RULE).message(CLASS_MESSAGE),
-    validation = Rule::new("has(self.hardening) || has(self.network)").message("set hardening, network, or both")
+    validation = Rule::new("has(self.hardening) || has(self.network) || has(self.apiKeys)")
+        .message("set hardening, network or apiKeys, or several of them")
 )]
 pub struct ClusterSecurityPolicySpec {
     /// The namespaces, by their labels; `{}` selects all. System namespaces (kube-system, kube-public,
@@ -63,6 +64,9 @@ pub struct ClusterSecurityPolicySpec {
     /// How pods of these namespaces are isolated at the least. Never in system namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<ClusterNetwork>,
+    /// What ApiKeys of these namespaces may ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_keys: Option<KeyCaps>,
     /// Where PolicyExceptions may be made, from this policy and from the SecurityPolicies there. Absent:
     /// nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -120,7 +120,7 @@ fn utc() -> String {
 }
 
 /// A longer window allows no less than a shorter one, whichever are given.
-const RATE_RULE: &str = "(!has(self.perSecond) || !has(self.burst) || self.perSecond <= self.burst) && \
+pub(super) const RATE_RULE: &str = "(!has(self.perSecond) || !has(self.burst) || self.perSecond <= self.burst) && \
     (!has(self.perSecond) || !has(self.perMinute) || self.perSecond <= self.perMinute) && \
     (!has(self.perSecond) || !has(self.perHour) || self.perSecond <= self.perHour) && \
     (!has(self.perSecond) || !has(self.perDay) || self.perSecond <= self.perDay) && \
@@ -130,12 +130,14 @@ const RATE_RULE: &str = "(!has(self.perSecond) || !has(self.burst) || self.perSe
     (!has(self.perMinute) || !has(self.perHour) || self.perMinute <= self.perHour) && \
     (!has(self.perMinute) || !has(self.perDay) || self.perMinute <= self.perDay) && \
     (!has(self.perHour) || !has(self.perDay) || self.perHour <= self.perDay)";
+pub(super) const RATE_MESSAGE: &str =
+    "a longer window must not allow less than a shorter one: perSecond, burst (10 s), perMinute, perHour, perDay";
 
 /// How many calls a key may make; what is absent is as large as the cluster's policy allows. The role's multiplier
 /// applies to each.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(RATE_RULE).message("a longer window must not allow less than a shorter one: perSecond, burst (10 s), perMinute, perHour, perDay"))]
+#[x_kube(validation = Rule::new(RATE_RULE).message(RATE_MESSAGE))]
 pub struct RateLimit {
     /// Calls in a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]

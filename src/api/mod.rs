@@ -9,6 +9,7 @@ mod data_class;
 mod duration;
 mod hardening;
 mod invalid;
+mod key_caps;
 mod key_life;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
 mod key_record;
@@ -40,6 +41,7 @@ pub use hardening::{
     AdmissionPolicy, Enforcer, Fix, Hardening, HardeningMode, HardeningStatus, Level, PodCounts, PodSecurity, Sample,
 };
 pub use invalid::Invalid;
+pub use key_caps::{KeyCaps, KeyRole, MaxRate};
 pub use key_life::{
     Hook, Hooks, RateLimit, RateShare, RestartKind, RestartTarget, RetireWhen, Revocation, Rotation, RotationPolicy,
     RotationWindow,

@@ -179,6 +179,7 @@ impl Options {
         tasks.spawn("leader-election", electing);
         let given = self.facts.known();
         let (known, index) = (policies.0.clone(), (policies.0.clone(), policies.2.clone()));
+        let of_keys = index.clone();
         let (scan, residents) = Scanner::spawn(&context, index.clone(), leadership.clone(), tasks);
         PolicyExceptions::spawn(&context, index, scan.clone(), leadership.clone(), tasks);
         Webhooks::spawn(&context, policies.clone(), leadership.clone(), tasks);
@@ -193,7 +194,7 @@ impl Options {
             keys_namespace: self.process.keys_namespace.clone(),
             selftest_image: self.selftest_image.clone(),
         };
-        ApiKeys::spawn(context.clone(), keys, leadership.clone(), tasks);
+        ApiKeys::spawn(context.clone(), of_keys, keys, leadership.clone(), tasks);
         let retention = RetentionSettings {
             minimum_grace: self.retention_minimum_grace.get(),
             interval: self.retention_interval.get().max(Duration::from_secs(1)),

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     api::{ClusterSecurityPolicy, HardeningMode, Invalid, PolicyException, SecurityPolicy},
     hardening::{ClusterWide, Covering, Demand, Exception, Origin, Policies, Requirement},
+    keys::Caps,
     runtime::{
         metrics::{KindLabel, Metrics},
         readiness::Gate,
@@ -52,11 +53,22 @@ impl PolicyIndex {
         if let Some(labels) = known.labels.get(namespace) {
             return Ok(known.covering(namespace, labels));
         }
-        let api: Api<Namespace> = Api::all(client.clone());
-        // Rare, and too large to be carried about with every review.
-        let live = Box::pin(call(|| format!("reading namespace {namespace}"), api.get_metadata(namespace)));
-        let live = found(live.await)?;
-        Ok(known.covering(namespace, &live.map(|live| live.labels().clone()).unwrap_or_default()))
+        Ok(known.covering(namespace, &live_labels(client, namespace).await?))
+    }
+
+    /// What ApiKeys of a namespace may ask for. One that is so new that no watch has told of it is asked for.
+    ///
+    /// # Errors
+    /// When a namespace has to be asked for, and can't be.
+    pub async fn key_caps(&self, client: &Client, namespace: &str) -> Result<Caps> {
+        let known = self.known.load_full();
+        if known.wide.values().all(|policy| policy.key_caps.is_none()) {
+            return Ok(Caps::default());
+        }
+        if let Some(labels) = known.labels.get(namespace) {
+            return Ok(known.key_caps(namespace, labels));
+        }
+        Ok(known.key_caps(namespace, &live_labels(client, namespace).await?))
     }
 
     /// Changes its value whenever the index has changed.
@@ -166,6 +178,13 @@ impl PolicyIndex {
         }
         Ok(())
     }
+}
+
+async fn live_labels(client: &Client, namespace: &str) -> Result<BTreeMap<String, String>> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    // Rare, and too large to be carried about with every review.
+    let live = Box::pin(call(|| format!("reading namespace {namespace}"), api.get_metadata(namespace)));
+    Ok(found(live.await)?.map(|live| live.labels().clone()).unwrap_or_default())
 }
 
 /// What PolicyExceptions say, by namespace.

@@ -17,7 +17,8 @@ use kube::{
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Context, Next, Reconciler, Roots, Triggers, api_key_events::Herald, api_key_orphans::Orphans, pruning, requested,
+    Context, Next, Reconciler, Roots, Triggers, api_key_caps, api_key_events::Herald, api_key_orphans::Orphans,
+    pruning, requested,
 };
 use crate::{
     api::{
@@ -31,12 +32,13 @@ use crate::{
         error::{call, found},
         key_store::{KeyStore, OWNER},
         leader::Leadership,
+        policy_index::PolicyIndex,
         status,
         verifiers::Verifiers,
         workloads,
     },
-    keys::{Caps, Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide},
-    runtime::{clock, tasks::Tasks},
+    keys::{Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide, is_issue},
+    runtime::{clock, readiness::Gate, tasks::Tasks},
 };
 
 /// Steps that one reconcile takes at the most; a rotation has about ten.
@@ -68,6 +70,8 @@ pub struct ApiKeys {
     adoption: AdoptionKey,
     verifiers: Verifiers,
     waiting: Arc<Waiting>,
+    /// What ApiKeys of each namespace may ask for.
+    policies: PolicyIndex,
 }
 
 /// ApiKeys that wait for verifiers: they alone are woken when a report changes.
@@ -98,19 +102,26 @@ impl Waiting {
 
 impl ApiKeys {
     /// Adds the controller to the tasks of a process.
-    pub fn spawn(context: Context, settings: Settings, leadership: Leadership, tasks: &mut Tasks) {
+    pub fn spawn(
+        context: Context,
+        policies: (PolicyIndex, Gate),
+        settings: Settings,
+        leadership: Leadership,
+        tasks: &mut Tasks,
+    ) {
         let (root, roots) = super::root::<ApiKey>();
         let (one_tx, one) = mpsc::unbounded_channel();
         let (all_tx, all) = watch::channel(0);
         // Until it leads it watches nothing, and has nothing to be ready for.
         tasks.spawn(
             Self::NAME,
-            Self::run(context, settings, leadership, (root, roots), (one_tx, all_tx), Triggers { one, all }),
+            Self::run(context, policies, settings, leadership, (root, roots), (one_tx, all_tx), Triggers { one, all }),
         );
     }
 
     async fn run(
         context: Context,
+        (policies, listed): (PolicyIndex, Gate),
         settings: Settings,
         mut leadership: Leadership,
         (root, roots): (super::Root<ApiKey>, Roots<ApiKey>),
@@ -119,7 +130,7 @@ impl ApiKeys {
     ) -> anyhow::Result<()> {
         let stopped = context.stopped.clone();
         tokio::select! {
-            () = leadership.acquired() => {}
+            () = async { leadership.acquired().await; listed.was_opened().await } => {}
             () = stopped.cancelled() => return Ok(()),
         }
         let adoption = loop {
@@ -144,6 +155,8 @@ impl ApiKeys {
             let namespace = settings.install_namespace.clone();
             pruning::follow(orphanage, context.clone(), namespace, roots.deletions(), confirmed).await
         };
+        let (index, woken) = (policies.clone(), one.clone());
+        let caps = api_key_caps::follow(&index, &roots, &woken, &stopped);
         let made = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER}"));
         let secrets = Api::<PartialObjectMeta<Secret>>::all(client.clone());
         let records = Api::<PartialObjectMeta<KeyRecord>>::namespaced(client.clone(), &settings.keys_namespace);
@@ -163,6 +176,7 @@ impl ApiKeys {
             context: context.clone(),
             settings: settings.clone(),
             adoption,
+            policies,
             verifiers: verifiers.clone(),
             waiting: waiting.clone(),
         });
@@ -174,7 +188,7 @@ impl ApiKeys {
             }
         };
         tokio::select! {
-            result = async { tokio::try_join!(controlling, pruning) } => result.map(drop),
+            result = async { tokio::try_join!(controlling, pruning, caps) } => result.map(drop),
             result = watches => result,
         }
     }
@@ -316,13 +330,21 @@ impl Reconciler for ApiKeys {
         if key.metadata.deletion_timestamp.is_some() || stopped {
             return Ok(Next::Change);
         }
-        let spec = match Spec::parse(&key, &Caps::default()) {
-            Ok(spec) => spec,
+        let caps = self.policies.key_caps(&self.context.client, &namespace).await?;
+        // What lives lives on, and ends in time; nothing new is made beyond the caps.
+        let (spec, beyond) = match Spec::tolerate(&key, &caps) {
+            Ok(read) => read,
             Err(invalid) => return self.refuse(&key, "Invalid", &invalid.to_string()).await,
         };
         for _ in 0..STEPS {
             let seen = self.store(&spec).observe(key.status.clone().unwrap_or_default()).await?;
             let step = decide(&spec, &seen, clock::now());
+            if let Some(beyond) = &beyond
+                && (is_issue(&step, &seen)
+                    || matches!(step, Step::Rest { .. } | Step::AwaitJob(_) | Step::AwaitVerifiers { .. }))
+            {
+                return self.refuse(&key, "NotPermitted", &beyond.to_string()).await;
+            }
             match self.take(&mut key, &spec, &seen, &step).await {
                 Ok(None) => {}
                 Ok(Some(next)) => return Ok(next),

@@ -4,6 +4,7 @@
 //! panic guard of each reconcile, per-object backoff, and metrics.
 
 mod api_key;
+mod api_key_caps;
 mod api_key_events;
 mod api_key_orphans;
 mod backoff;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::{ClusterWide, Covering, Demand, Exception, Exceptions, Origin, Requirement, Standard, is_system_namespace};
 use crate::{
     api::{HardeningMode, NetworkMode},
+    keys::Caps,
     network::Intent,
 };
 
@@ -71,6 +72,13 @@ impl Policies {
             .iter()
             .filter(|(_, policy)| policy.network_mode == NetworkMode::Enforce && policy.isolates(namespace, labels));
         here.filter_map(|(name, policy)| Some((name.clone(), policy.network.clone()?))).collect()
+    }
+
+    /// What ApiKeys of a namespace with these labels may ask for.
+    #[must_use]
+    pub fn key_caps(&self, namespace: &str, labels: &Labels) -> Caps {
+        let here = self.wide.iter().filter(|(_, policy)| policy.covers(namespace, labels));
+        Caps::of(here.filter_map(|(name, policy)| Some((name.clone(), policy.key_caps.clone()?))).collect())
     }
 
     /// Namespaces where pods are completed, or would be.

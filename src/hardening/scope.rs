@@ -12,6 +12,7 @@ use rampart_reach::Selector;
 use super::{Exception, Permission, Requirement, Standard};
 use crate::{
     api::{ClusterSecurityPolicy, Invalid, NetworkMode, selector},
+    keys::PolicyCaps,
     network::{Intent, meets},
 };
 
@@ -39,6 +40,8 @@ pub struct ClusterWide {
     pub selector: LabelSelector,
     /// System namespaces that are left in.
     pub included: BTreeSet<String>,
+    /// What it allows ApiKeys.
+    pub key_caps: Option<Arc<PolicyCaps>>,
     /// Where it permits exceptions.
     pub exceptions: Option<Permission>,
     parsed: Selector,
@@ -56,6 +59,7 @@ impl TryFrom<&ClusterSecurityPolicy> for ClusterWide {
         Ok(Self {
             requirement: spec.hardening.as_ref().map_or_else(|| Ok(Requirement::none()), Requirement::try_from)?,
             network: network.map(Arc::new),
+            key_caps: spec.api_keys.as_ref().map(PolicyCaps::try_from).transpose()?.map(Arc::new),
             network_mode,
             parsed: selector::parse(&spec.namespace_selector, "spec.namespaceSelector")?,
             selector: normal(&spec.namespace_selector),

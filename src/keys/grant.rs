@@ -47,10 +47,11 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// What a key may do that has ended.
+    /// Of a key that may do nothing.
     #[must_use]
     pub const fn nothing() -> Self {
-        Self { role: String::new(), verbs: vec![], permissions: vec![], limits: DEFAULT_RATE }
+        let limits = Limits { per_second: 1, burst: 1, per_minute: 1, per_hour: 1, per_day: 1, shared: RateShare::Key };
+        Self { role: String::new(), verbs: vec![], permissions: vec![], limits }
     }
 }
 

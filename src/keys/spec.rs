@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{caps::Caps, grant::Grant, windows::Windows};
+use super::{Observed, Step, caps::Caps, grant::Grant, windows::Windows};
 use crate::api::{ApiKey, GoDuration, Hooks, Invalid, Owner, RestartTarget, RetireWhen, RotationPolicy, SecretKeys};
 
 /// What an ApiKey asks for.
@@ -18,8 +18,8 @@ pub struct Spec {
     pub owner: Owner,
     /// Services that it is for, sorted.
     pub audiences: Vec<String>,
-    /// What it may do.
-    pub grant: Grant,
+    /// What it may do; none while it asks for more than it may, and then it keeps what it had.
+    pub grant: Option<Grant>,
     /// First part of the key.
     pub prefix: String,
     /// How long a version lives.
@@ -65,6 +65,27 @@ impl Spec {
     /// # Errors
     /// When it asks for what can't be, or for more than it may.
     pub fn parse(key: &ApiKey, caps: &Caps) -> Result<Self, Invalid> {
+        Self::read(key, Some(caps))
+    }
+
+    /// Reads an ApiKey that may ask for more than the cluster allows, with what is beyond it. Such a one is
+    /// never due: its versions live on with what they were granted, and none is issued ([`is_issue`]).
+    ///
+    /// # Errors
+    /// When it asks for what can't be.
+    pub fn tolerate(key: &ApiKey, caps: &Caps) -> Result<(Self, Option<Invalid>), Invalid> {
+        match Self::parse(key, caps) {
+            Ok(spec) => Ok((spec, None)),
+            Err(beyond) => {
+                let mut spec = Self::read(key, None)?;
+                (spec.rotation.interval, spec.rotation.requested) = (None, None);
+                Ok((spec, Some(beyond)))
+            }
+        }
+    }
+
+    /// `caps` are `None` where they do not count.
+    fn read(key: &ApiKey, caps: Option<&Caps>) -> Result<Self, Invalid> {
         let spec = &key.spec;
         let namespace = key.metadata.namespace.clone().unwrap_or_default();
         let name = key.metadata.name.clone().unwrap_or_default();
@@ -75,8 +96,6 @@ impl Spec {
             // Whatever else it asks for: a key that is revoked ends.
             return Ok(Self::of_revoked(key, &revocation.reason));
         }
-        caps.check_owner(&namespace, &spec.owner.customer_id)?;
-        let grant = caps.grant(spec)?;
         if spec.rotation.policy == RotationPolicy::Disabled && spec.ttl.is_none() {
             return Err(Invalid::at("spec.ttl", "a key that is never rotated needs a ttl: say how long it may live"));
         }
@@ -85,6 +104,7 @@ impl Spec {
         let overlap = SignedDuration::try_from(spec.rotation.overlap.get());
         let overlap = overlap.map_err(|_| Invalid::at("spec.rotation.overlap", "is too long"))?;
         check_times(spec.rotation.policy, ttl, interval, overlap)?;
+        let grant = caps.map(|caps| caps.check(&namespace, spec, ttl)).transpose()?;
         let mut audiences = spec.audiences.clone();
         audiences.sort();
         let requested = spec.rotation.requested_at.as_ref().and_then(|time| second(time.0));
@@ -124,7 +144,7 @@ impl Spec {
             name: key.metadata.name.clone().unwrap_or_default(),
             owner: spec.owner.clone(),
             audiences,
-            grant: Grant::nothing(),
+            grant: Some(Grant::nothing()),
             prefix: spec.prefix.clone(),
             ttl: SignedDuration::ZERO,
             hard_expiry: None,
@@ -154,6 +174,17 @@ impl Spec {
 
 fn second(time: Timestamp) -> Option<Timestamp> {
     Timestamp::from_second(time.as_second()).ok()
+}
+
+/// Whether a step brings a new version closer, or gives verifiers a record anew: what waits while an ApiKey asks for more
+/// than the cluster allows. What ends versions goes on.
+#[must_use]
+pub fn is_issue(step: &Step, seen: &Observed) -> bool {
+    match step {
+        Step::Remember(status) => status.next_version.is_some() && status.next_version != seen.status.next_version,
+        Step::CreateSecret { .. } | Step::CreateRecord { .. } | Step::StartJob(_) => true,
+        _ => false,
+    }
 }
 
 fn duration(duration: GoDuration, field: &str) -> Result<SignedDuration, Invalid> {

@@ -28,7 +28,7 @@ use tracing::Instrument as _;
 
 use super::body;
 use crate::{
-    admission::{BadReview, ENFORCE, MUTATE, Preview, Review, VALIDATE, decide, fix},
+    admission::{BadReview, ENFORCE, MUTATE, Preview, Review, VALIDATE, decide, decide_api_key, fix, is_of_api_key},
     cluster::{
         pause::{Pauses, holds},
         pods,
@@ -206,6 +206,10 @@ async fn review(shared: &Shared, body: &[u8], path: Path) -> Result<Vec<u8>, Fai
     let paused = holds(shared.pauses.borrow().as_ref(), now);
     let enforcement = if paused { Enforcement::Paused } else { Enforcement::InForce };
     let answer = match path {
+        Path::Validate if is_of_api_key(&request) => {
+            let caps = shared.policies.key_caps(&shared.client, namespace).await.map_err(Failure::NoPolicies)?;
+            decide_api_key(&request, &caps)
+        }
         Path::Validate => {
             let mut answer = decide(&request, &policies, enforcement, now);
             if answer.allowed

@@ -131,7 +131,7 @@ async fn bad_specs_are_refused(env: Env) -> Result<()> {
         ("prefix", with(key(), "/spec/prefix", json!("Shop")), "spec.prefix"),
         ("long name", with(key(), "/metadata/name", json!("a".repeat(41))), "at most 40 characters"),
         ("another's customer", with(key(), "/spec/owner/customerId", json!("others")), "spec.owner.customerId"),
-        ("Admin", with(key(), "/spec/role", json!("Admin")), "Admin needs a cluster policy"),
+        ("Admin", with(key(), "/spec/role", json!("Admin")), "Admin needs a ClusterSecurityPolicy"),
         ("no audience", with(key(), "/spec/audiences", json!([])), "spec.audiences"),
         ("age 0", with(retention(), "/spec/maxAge", json!("0s")), "maxAge must be longer than 0s"),
         (

@@ -13,6 +13,7 @@ mod fix;
 mod floor;
 mod harness;
 mod import;
+mod key_caps;
 mod keys;
 mod kills;
 mod least;
@@ -139,6 +140,7 @@ fn main() -> ExitCode {
     standing::tests(&mut tests);
     keys::tests(&mut tests);
     verifier::tests(&mut tests);
+    key_caps::tests(&mut tests);
     retention::tests(&mut tests);
     secrecy::tests(&mut tests);
     lifecycle::tests(&mut tests);

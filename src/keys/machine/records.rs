@@ -4,7 +4,7 @@ use super::Machine;
 use crate::{
     api::{RecordState, RetireWhen, VersionState, VersionStatus},
     keys::{
-        JobStep,
+        Grant, JobStep,
         seen::{SecretSeen, Standing},
         step::Step,
     },
@@ -54,10 +54,16 @@ impl Machine<'_> {
                 replaced_by: standing.replaced_by.clone().or_else(|| Some(current.id.clone())),
                 destroy_at: standing.destroy_at.or(Some(end.min(standing.expires_at))),
                 expires_at: standing.expires_at,
-                grant: self.spec.grant.clone(),
+                grant: self.grant(id),
             };
             self.update(id, wanted)
         })
+    }
+
+    /// What a key may do: what the spec asks for, and while that is beyond the caps what it could do before.
+    fn grant(&self, id: &str) -> Grant {
+        let before = || self.seen.records.get(id).map(|record| record.standing.grant.clone());
+        self.spec.grant.clone().or_else(before).unwrap_or_else(Grant::nothing)
     }
 
     fn update(&self, id: &str, wanted: Standing) -> Option<Step> {
@@ -79,7 +85,7 @@ impl Machine<'_> {
             replaced_by: version.replaced_by.clone(),
             destroy_at: version.destroy_at.as_ref().map(|time| time.0).filter(|_| by_time),
             expires_at: version.expires_at.0,
-            grant: self.spec.grant.clone(),
+            grant: self.grant(&version.id),
         })
     }
 
@@ -90,7 +96,7 @@ impl Machine<'_> {
             replaced_by: None,
             destroy_at: None,
             expires_at: self.expires(secret.created_at),
-            grant: self.spec.grant.clone(),
+            grant: self.grant(&secret.id),
         }
     }
 }
