@@ -159,7 +159,7 @@ proptest! {
         prop_assert!(current.is_valid(world.now()));
         let record = &world.seen.records[&current.id];
         prop_assert_eq!(record.standing.state, RecordState::Active);
-        prop_assert_eq!(Some(&record.standing.grant), world.parsed().grant.as_ref());
+        prop_assert_eq!(Some(record.standing.grant.clone()), world.parsed().grant);
         let runs = world.workload.as_ref().unwrap().version.clone();
         prop_assert_eq!(runs, Some(format!("{}-{}", current.n, current.id)));
     }
