@@ -15,6 +15,7 @@ mod harness;
 mod import;
 mod key_caps;
 mod keys;
+mod keys_cli;
 mod kills;
 mod least;
 mod lifecycle;
@@ -139,6 +140,7 @@ fn main() -> ExitCode {
     standing::tests(&mut tests);
     keys::tests(&mut tests);
     key_caps::tests(&mut tests);
+    keys_cli::tests(&mut tests);
     retention::tests(&mut tests);
     secrecy::tests(&mut tests);
     lifecycle::tests(&mut tests);
