@@ -183,20 +183,19 @@ fn judge_share(files: &[impl AsRef<Path>], judges: &Judges, namespace: &str) -> 
                 report.networks.push(object);
                 continue;
             }
-            let (keys, known) = (leaked::rows(&object), report.unreadable.len());
-            let judged = judge(&mut object, judges, namespace).unwrap_or_else(|unreadable| {
-                report.unreadable.push(unreadable);
-                None
-            });
-            let is_skipped = judged.is_none() && keys.is_empty() && report.unreadable.len() == known;
-            report.skipped = report.skipped.saturating_add(usize::from(is_skipped));
-            match judged {
-                Some(mut outcome) => {
+            let keys = leaked::rows(&object);
+            match judge(&mut object, judges, namespace) {
+                Ok(Some(mut outcome)) => {
                     leaked::add(&mut outcome, keys);
                     report.outcomes.push(outcome);
                 }
-                // What can't be read as a pod can still leak.
-                None => report.outcomes.extend(leaked::outcome(&object, namespace, keys)),
+                Ok(None) if keys.is_empty() => report.skipped = report.skipped.saturating_add(1),
+                Ok(None) => report.outcomes.extend(leaked::outcome(&object, namespace, keys)),
+                Err(unreadable) => {
+                    report.unreadable.push(unreadable);
+                    // What can't be read as a pod can leak all the same.
+                    report.outcomes.extend(leaked::outcome(&object, namespace, keys));
+                }
             }
         }
     }
