@@ -55,6 +55,13 @@ async fn versions_are_listed(env: Env) -> Result<()> {
     );
     ensure!(![out, json].iter().any(|told| told.contains(&material)), "the key is told");
 
+    let mut explain = Command::new(operator::binary()?);
+    let explained =
+        explain.args(["explain", "rkey/orders", "-n", &namespace, "--kubeconfig"]).arg(&kubeconfig).output()?;
+    let told = String::from_utf8(explained.stdout)?;
+    ensure!(explained.status.success() && told.contains("role: Viewer") && told.contains(&id), "{told}");
+    ensure!(!told.contains(&material), "the key is told");
+
     let (code, _, err) = keys(&kubeconfig, &["list", "other", "-n", &namespace])?;
     ensure!(code == Some(2) && err.contains("there is no ApiKey other"), "{code:?} {err}");
     Ok(())
