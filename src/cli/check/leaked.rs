@@ -27,7 +27,10 @@ pub(super) fn rows(object: &Object) -> Vec<Row> {
         check: "apiKey",
         level: None,
         reason: TITLE,
-        detail: format!("a key with prefix {} and id {}: revoke it, and take a Secret instead", key.prefix, key.id),
+        detail: format!(
+            "a key with prefix {} and id {}: revoke it, and keep keys out of manifests",
+            key.prefix, key.id
+        ),
         path,
         severity: Severity::Error,
         policy: None,
