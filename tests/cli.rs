@@ -383,3 +383,42 @@ fn explaining_what_is_no_object_is_usage_and_without_a_cluster_it_is_broken() {
     let (code, err) = explain(&["pod/web"]);
     assert!(code == 3 && err.contains("/no/such/kubeconfig"), "{code} {err}");
 }
+
+#[test]
+fn keys_are_found_in_any_kind_and_printed_in_no_form() {
+    use rampart::keys::format::ApiKeyText;
+    let key = ApiKeyText::new("acme_live", "0123abcd", &[7; 32]);
+    let key = key.expose();
+    let leaks = [
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c, namespace: shop}}\ndata: {{f: 'k: {key}'}}\n"),
+        format!("{GOOD}  hostname: {key}\n"),
+        format!("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: net, annotations: {{a: {key}}}}}\nspec: {{podSelector: {{}}}}\n"),
+        format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: broken}}\nspec: {{containers: {key}}}\n"),
+    ]
+    .join("---\n");
+    for form in ["text", "json", "sarif", "junit", "github"] {
+        let (code, out, err) = check(&["-", "--output", form], &leaks);
+        assert_eq!(code, 2, "one is no pod: {err}");
+        let secret = &key["acme_live_0123abcd_".len()..];
+        assert!(!out.contains(secret) && !err.contains(secret), "{form}: {out}{err}");
+        assert_eq!(out.matches("prefix acme_live and id 0123abcd").count(), 4, "{form}: {out}");
+    }
+    let (code, out, _) = check(&["-", "--output=json"], leaks.split("---\n").next().unwrap());
+    let told: Value = serde_json::from_str(&out).unwrap();
+    let row = &told["results"][0]["violations"][0];
+    assert_eq!((code, &row["rule"], &row["path"]), (1, &json!("data/apiKey"), &json!("/data/f")));
+    let (code, out, _) = check(&["-"], "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a_b: c_d}\n");
+    assert_eq!((code, out.as_str()), (0, "0 allowed, 0 denied, 1 without pods\n"));
+}
+
+#[test]
+fn the_pattern_is_published_in_the_forms_of_scanners() {
+    let pattern =
+        |format: &str| String::from_utf8(rampart(&["keys", "pattern", "--format", format], "").stdout).unwrap();
+    let bare = "[a-z][a-z0-9]{1,15}(?:_(?:live|test))?_[0-9a-z]{8}_[0-9A-Za-z]{49}";
+    assert_eq!(pattern("regex"), format!("\\b{bare}\\b\n"));
+    assert!(pattern("github").contains(&format!("Secret format: {bare}\n")));
+    assert!(pattern("gitleaks").contains(&format!("regex = '''\\b{bare}\\b'''")));
+    let trufflehog: Value = serde_saphyr::from_str(&pattern("trufflehog")).unwrap();
+    assert_eq!(trufflehog["detectors"][0]["regex"]["key"], format!("(\\b{bare}\\b)"));
+}

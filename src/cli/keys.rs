@@ -1,5 +1,12 @@
 //! `rampart keys`.
 
+mod list;
+mod pattern;
+mod place;
+mod revoke;
+mod rotate;
+mod wait;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -14,7 +21,11 @@ use crate::keys::format::ApiKeyText;
 
 /// Commands about API keys.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
+    List(list::List),
+    Rotate(rotate::Rotate),
+    Revoke(revoke::Revoke),
+    Pattern(pattern::Pattern),
     /// Internal: tests a mounted key, in the Job that Rampart makes for each version.
     #[command(hide = true)]
     Selftest {
@@ -25,17 +36,26 @@ pub enum Command {
 }
 
 impl Command {
-    pub(super) fn run(self) -> ExitCode {
-        let Self::Selftest { dir } = self;
-        match selftest(&dir) {
-            Ok(id) => {
-                eprintln!("key {id}: form, checksum and digest are right");
-                ExitCode::SUCCESS
-            }
-            Err(problem) => {
-                eprintln!("rampart: the mounted key is wrong: {problem}");
-                ExitCode::from(FOUND)
-            }
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::List(command) => command.run(),
+            Self::Rotate(command) => command.run(),
+            Self::Revoke(command) => command.run(),
+            Self::Pattern(command) => command.run(),
+            Self::Selftest { dir } => Ok(told(&selftest(&dir))),
+        }
+    }
+}
+
+fn told(result: &Result<String, String>) -> ExitCode {
+    match result {
+        Ok(id) => {
+            eprintln!("key {id}: form, checksum and digest are right");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            eprintln!("rampart: the mounted key is wrong: {problem}");
+            ExitCode::from(FOUND)
         }
     }
 }

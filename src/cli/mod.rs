@@ -92,7 +92,7 @@ impl Cli {
             Command::Resume(command) => command.run(),
             Command::Pss(command) => command.run(),
             Command::Import(command) => command.run(),
-            Command::Keys(command) => Ok(command.run()),
+            Command::Keys(command) => command.run(),
             Command::Generate { root, check } => generate::files(&root, check),
         };
         match result {

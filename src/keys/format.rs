@@ -4,6 +4,8 @@
 //! (6 of base62) is the CRC-32 of all before it, so that scanners and verifiers reject junk without a
 //! look-up. Underscores make a double-click select the whole key.
 
+use std::ops::Range;
+
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -16,6 +18,10 @@ const BODY: usize = 43;
 const CHECKSUM: usize = 6;
 /// The longest key: a prefix of 21 characters.
 const LONGEST: usize = 21 + 1 + ID + 1 + BODY + CHECKSUM;
+
+/// What a key looks like, for scanners of repositories and logs, as a regular expression. The last six characters are
+/// the CRC-32 of all before, in base62 with leading zeros: what matches and has another checksum is no key.
+pub const PATTERN: &str = r"\b[a-z][a-z0-9]{1,15}(?:_(?:live|test))?_[0-9a-z]{8}_[0-9A-Za-z]{49}\b";
 
 /// A key, never printed.
 pub struct ApiKeyText {
@@ -146,27 +152,71 @@ fn checksum(text: &str) -> [u8; CHECKSUM] {
     digits
 }
 
+/// A key that stands in a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spotted {
+    /// First part of the key.
+    pub prefix: String,
+    /// Public id of the key.
+    pub id: String,
+    /// Where in the text its secret part stands.
+    secret: Range<usize>,
+}
+
+/// The keys that stand in a text, wherever words are joined to them by underscores.
+#[must_use]
+pub fn spot_keys(text: &str) -> Vec<Spotted> {
+    let mut found = vec![];
+    if !text.contains('_') {
+        return found;
+    }
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let mut start = 0;
+    for word in text.as_bytes().split(|byte| !is_word(*byte)) {
+        // The shortest key has a prefix of two characters.
+        if word.len() > 2 + 1 + ID + 1 + BODY {
+            spot_in_word(text, start..start + word.len(), &mut found);
+        }
+        start += word.len() + 1;
+    }
+    found
+}
+
+/// Looks at each part of a word that is as long as the secret one.
+fn spot_in_word(text: &str, word: Range<usize>, found: &mut Vec<Spotted>) {
+    let mut starts = vec![word.start];
+    let underscores = text.as_bytes().iter().enumerate().take(word.end).skip(word.start).filter(|(_, it)| **it == b'_');
+    starts.extend(underscores.map(|(at, _)| at + 1));
+    let end_of = |part: usize| starts.get(part + 1).map_or(word.end, |next| next - 1);
+    for part in 2..starts.len() {
+        let Some(secret) = starts.get(part).copied().filter(|start| end_of(part) - start == BODY + CHECKSUM) else {
+            continue;
+        };
+        // The prefix has one part, or two.
+        for first in [part.checked_sub(2), part.checked_sub(3)].into_iter().flatten() {
+            let Some(key) = starts.get(first).and_then(|start| text.get(*start..end_of(part))) else { continue };
+            let Ok(read) = ApiKeyText::parse(key) else { continue };
+            let prefix = key.len() - BODY - CHECKSUM - 1 - ID - 1;
+            found.push(Spotted {
+                prefix: key.get(..prefix).unwrap_or_default().into(),
+                id: read.id,
+                secret: secret..end_of(part),
+            });
+            break;
+        }
+    }
+}
+
 /// The text with everything that has the form of a key replaced by `PREFIX_ID_[REDACTED]`.
 #[must_use]
 pub fn mask_keys(text: &str) -> String {
-    if !text.contains('_') {
-        return text.into();
-    }
-    let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let mut masked = String::with_capacity(text.len());
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.find(|character| !is_word(character)).unwrap_or(rest.len());
-        let (word, after) = rest.split_at(end);
-        match ApiKeyText::parse(word) {
-            Ok(_) => masked.extend([word.get(..word.len() - BODY - CHECKSUM).unwrap_or_default(), "[REDACTED]"]),
-            Err(_) => masked.push_str(word),
-        }
-        let skip = after.chars().next().map_or(0, char::len_utf8);
-        let (between, next) = after.split_at(skip);
-        masked.push_str(between);
-        rest = next;
+    let mut from = 0;
+    for key in spot_keys(text) {
+        masked.extend([text.get(from..key.secret.start).unwrap_or_default(), "[REDACTED]"]);
+        from = key.secret.end;
     }
+    masked.push_str(text.get(from..).unwrap_or_default());
     masked
 }
 
@@ -220,6 +270,28 @@ mod tests {
         let key = ApiKeyText::new("acme_live", "0123abcd", &[7; 32]);
         let masked = mask_keys(&format!("token={}, \"{}\"!", key.expose(), key.expose()));
         assert_eq!(masked, "token=acme_live_0123abcd_[REDACTED], \"acme_live_0123abcd_[REDACTED]\"!");
+    }
+
+    #[test]
+    fn keys_are_spotted_between_other_words() {
+        let key = ApiKeyText::new("acme_live", "0123abcd", &[7; 32]);
+        let short = ApiKeyText::new("ab", "live0000", &[8; 32]);
+        let text = format!("TOKEN_{}_é_x {}{} {}_", key.expose(), key.expose(), 'a', short.expose());
+        let found: Vec<(String, String)> = spot_keys(&text).into_iter().map(|it| (it.prefix, it.id)).collect();
+        let wanted = [("acme_live", "0123abcd"), ("ab", "live0000")];
+        assert_eq!(found, wanted.map(|(prefix, id)| (prefix.to_owned(), id.to_owned())));
+        assert!(!mask_keys(&text).contains(short.expose()));
+    }
+
+    proptest! {
+        #[test]
+        fn the_published_pattern_finds_every_key(entropy: [u8; 32], id: [u8; 8], prefix in "[a-z][a-z0-9]{1,15}(_live|_test)?") {
+            let key = ApiKeyText::new(&prefix, &id_from(&id), &entropy);
+            let text = format!("a: \"{}\", b", key.expose());
+            let found = regex::Regex::new(PATTERN).unwrap().find(&text).map(|found| found.as_str().to_owned());
+            prop_assert_eq!(found.as_deref(), Some(key.expose()));
+            prop_assert_eq!(spot_keys(&text).len(), 1);
+        }
     }
 
     #[test]

@@ -153,6 +153,7 @@ mod tests {
     use super::*;
     use crate::api::Verb;
 
+    #[allow(clippy::unwrap_in_result, reason = "a test")]
     fn parse(caps: Value) -> Result<PolicyCaps, Invalid> {
         PolicyCaps::try_from(&serde_json::from_value::<KeyCaps>(caps).unwrap())
     }

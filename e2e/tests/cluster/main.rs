@@ -15,6 +15,7 @@ mod harness;
 mod import;
 mod key_caps;
 mod keys;
+mod keys_cli;
 mod kills;
 mod least;
 mod lifecycle;
@@ -141,6 +142,7 @@ fn main() -> ExitCode {
     keys::tests(&mut tests);
     verifier::tests(&mut tests);
     key_caps::tests(&mut tests);
+    keys_cli::tests(&mut tests);
     retention::tests(&mut tests);
     secrecy::tests(&mut tests);
     lifecycle::tests(&mut tests);

@@ -1,5 +1,6 @@
 //! `rampart check`: judges manifests as the webhook would judge the pods that come of them.
 
+mod leaked;
 mod networks;
 mod output;
 pub(super) mod policies;
@@ -30,12 +31,14 @@ use super::{
 use crate::{
     api::{AdmissionPolicy, Fix, HardeningMode},
     hardening::{Covering, Origin, Requirement, Rules},
+    keys::format::mask_keys,
 };
 
 /// Judges manifests: files, directories, `-` for standard input; YAML of many documents, JSON, lists,
 /// and every kind that holds a pod.
 ///
-/// NetworkPolicies are looked at together: traps that their authors may be in are warnings (`network/<rule>`).
+/// NetworkPolicies are looked at together: traps that their authors may be in are warnings (`network/<rule>`). API keys
+/// of Rampart are found in objects of any kind (`data/apiKey`); what is told of one is its public id.
 ///
 /// Without --policy it judges at --level and --version. Exits 0 when nothing is refused, 1 when
 /// something is, 2 when something can't be read (everything else is judged all the same).
@@ -83,11 +86,11 @@ enum FailOn {
 /// Everything there is to say.
 #[derive(Debug, Default)]
 struct Report {
-    /// Objects with a pod, in the order of the input.
+    /// Objects with a pod, or with a key, in the order of the input.
     outcomes: Vec<Outcome>,
     /// NetworkPolicies, which are looked at together.
     networks: Vec<Object>,
-    /// Objects of other kinds.
+    /// All other objects.
     skipped: usize,
     /// What could not be read.
     unreadable: Vec<Unreadable>,
@@ -117,6 +120,10 @@ impl Check {
             report.skipped = report.skipped.saturating_add(part.skipped);
         }
         networks::judge(&mut report, &self.namespace, &files);
+        for unreadable in &mut report.unreadable {
+            // A parser quotes what it does not understand.
+            unreadable.why = mask_keys(&unreadable.why);
+        }
         self.write(&report)?;
         for unreadable in &report.unreadable {
             eprintln!("{unreadable}");
@@ -171,15 +178,24 @@ fn judge_share(files: &[impl AsRef<Path>], judges: &Judges, namespace: &str) -> 
     for file in files {
         let Found { objects, unreadable } = source::read(file.as_ref());
         report.unreadable.extend(unreadable);
-        for object in objects {
+        for mut object in objects {
             if networks::is_one(&object) {
                 report.networks.push(object);
                 continue;
             }
-            match judge(object, judges, namespace) {
-                Ok(Some(outcome)) => report.outcomes.push(outcome),
-                Ok(None) => report.skipped = report.skipped.saturating_add(1),
-                Err(unreadable) => report.unreadable.push(unreadable),
+            let keys = leaked::rows(&object);
+            match judge(&mut object, judges, namespace) {
+                Ok(Some(mut outcome)) => {
+                    leaked::add(&mut outcome, keys);
+                    report.outcomes.push(outcome);
+                }
+                Ok(None) if keys.is_empty() => report.skipped = report.skipped.saturating_add(1),
+                Ok(None) => report.outcomes.extend(leaked::outcome(&object, namespace, keys)),
+                Err(unreadable) => {
+                    report.unreadable.push(unreadable);
+                    // What can't be read as a pod can leak all the same.
+                    report.outcomes.extend(leaked::outcome(&object, namespace, keys));
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::{
-    Report,
+    Report, leaked,
     verdict::{Outcome, Row, Severity},
 };
 use crate::{
@@ -23,6 +23,9 @@ pub(super) fn is_one(object: &Object) -> bool {
 
 /// Moves the NetworkPolicies of a report to its outcomes, in the order of the input.
 pub(super) fn judge(report: &mut Report, namespace: &str, files: &[impl AsRef<Path>]) {
+    if report.networks.is_empty() {
+        return;
+    }
     let mut read: Vec<(Object, NetworkPolicy, Policy)> = vec![];
     for mut object in std::mem::take(&mut report.networks) {
         if object.value.pointer("/metadata/namespace").and_then(Value::as_str).is_none_or(str::is_empty)
@@ -35,11 +38,11 @@ pub(super) fn judge(report: &mut Report, namespace: &str, files: &[impl AsRef<Pa
             .and_then(|written| Ok((written, Policy::deserialize(&object.value).map_err(|error| error.to_string())?)));
         match understood {
             Ok((written, policy)) => read.push((object, written, policy)),
-            Err(why) => report.unreadable.push(object.unreadable(why)),
+            Err(why) => {
+                report.outcomes.extend(leaked::outcome(&object, namespace, leaked::rows(&object)));
+                report.unreadable.push(object.unreadable(why));
+            }
         }
-    }
-    if read.is_empty() {
-        return;
     }
     let all: Vec<&Policy> = read.iter().map(|(.., policy)| policy).collect();
     report
@@ -64,7 +67,7 @@ fn outcome(object: &Object, policy: &Policy, caught: Vec<(&'static Trap, Caught)
             policy: None,
         })
         .collect();
-    Outcome {
+    let mut outcome = Outcome {
         file: object.file.clone(),
         document: object.document,
         line: object.line,
@@ -75,5 +78,7 @@ fn outcome(object: &Object, policy: &Policy, caught: Vec<(&'static Trap, Caught)
         message: violations.iter().map(|row| row.reason).collect::<Vec<_>>().join("; "),
         violations,
         open: vec![],
-    }
+    };
+    leaked::add(&mut outcome, leaked::rows(object));
+    outcome
 }

@@ -78,7 +78,7 @@ impl From<HardeningMode> for Severity {
 
 /// Judges an object by the policies of its namespace, which is `namespace` where it names none; `None`
 /// where it holds no pod.
-pub(super) fn judge(mut object: Object, judges: &Judges, namespace: &str) -> Result<Option<Outcome>, Unreadable> {
+pub(super) fn judge(object: &mut Object, judges: &Judges, namespace: &str) -> Result<Option<Outcome>, Unreadable> {
     let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(ToOwned::to_owned);
     let kind = text(&object.value, "/kind").unwrap_or_default();
     let group = text(&object.value, "/apiVersion").unwrap_or_default();
@@ -113,7 +113,7 @@ pub(super) fn judge(mut object: Object, judges: &Judges, namespace: &str) -> Res
     };
     let (message, violations, open): (String, Vec<Row>, Vec<&'static About>) = found;
     Ok(Some(Outcome {
-        file: object.file,
+        file: object.file.clone(),
         document: object.document,
         line: object.line,
         kind,

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
+    api_key::{Credential, api_key},
     hardening::{Hardening, hardening},
     kinds::{Kind, What},
     known::{Extent, Known},
@@ -52,6 +53,9 @@ pub(super) struct Explanation {
     /// Of a NetworkPolicy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) network_policy: Option<Written>,
+    /// Of an ApiKey.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) api_key: Option<Credential>,
     /// Of a Namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) namespace: Option<Namespace>,
@@ -82,6 +86,7 @@ pub(super) fn explain(kind: &'static Kind, object: &DynamicObject, known: &Known
         pending: None,
         policy: None,
         network_policy: None,
+        api_key: None,
         namespace: None,
         retention: None,
         unread: known.unread.clone(),
@@ -193,6 +198,10 @@ impl Explanation {
             },
             What::ClusterSecurityPolicy => match object.clone().try_parse() {
                 Ok(policy) => self.policy = Some(cluster_security_policy(&policy, known, terrain)),
+                Err(error) => self.notes.push(format!("it can't be read: {error}")),
+            },
+            What::ApiKey => match object.clone().try_parse() {
+                Ok(key) => self.api_key = Some(api_key(&key, known)),
                 Err(error) => self.notes.push(format!("it can't be read: {error}")),
             },
             What::Pod | What::Template | What::Kept => {}

@@ -23,6 +23,7 @@ pub(super) enum What {
     NetworkPolicy,
     SecurityPolicy,
     ClusterSecurityPolicy,
+    ApiKey,
     /// Retention alone: its metadata is read, and nothing else of it.
     Kept,
 }
@@ -42,7 +43,7 @@ const APPS: (&str, &str) = ("apps", "v1");
 const BATCH: (&str, &str) = ("batch", "v1");
 const OURS: (&str, &str) = (crate::GROUP, "v1alpha1");
 
-static KINDS: [Kind; 15] = [
+static KINDS: [Kind; 16] = [
     kind(CORE, "Pod", "pods", &["po"], What::Pod),
     kind(APPS, "Deployment", "deployments", &["deploy"], What::Template),
     kind(APPS, "ReplicaSet", "replicasets", &["rs"], What::Template),
@@ -55,6 +56,7 @@ static KINDS: [Kind; 15] = [
     kind(("networking.k8s.io", "v1"), "NetworkPolicy", "networkpolicies", &["netpol"], What::NetworkPolicy),
     kind(OURS, "SecurityPolicy", "securitypolicies", &["rsp"], What::SecurityPolicy),
     kind(OURS, "ClusterSecurityPolicy", "clustersecuritypolicies", &["rcsp"], What::ClusterSecurityPolicy),
+    kind(OURS, "ApiKey", "apikeys", &["rkey"], What::ApiKey),
     kind(CORE, "ConfigMap", "configmaps", &["cm"], What::Kept),
     kind(CORE, "PersistentVolumeClaim", "persistentvolumeclaims", &["pvc"], What::Kept),
     kind(CORE, "Secret", "secrets", &[], What::Kept),

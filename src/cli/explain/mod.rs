@@ -3,6 +3,7 @@
 //! [`read`] asks the cluster, with the rights of who asks; [`decide`] makes of it what is told, with the engines of the
 //! webhook, the operator and `rampart reach`; [`text`] tells it.
 
+mod api_key;
 mod asking;
 mod crowd;
 mod decide;
@@ -43,14 +44,14 @@ use crate::{cluster::Error, runtime::clock};
 ///
 /// Of a pod or of what makes pods: whether policies of hardening would admit it, who reaches it and whom it reaches,
 /// what network intents that are not in force would change for it, and when it goes. Of a policy: whom it is about, what
-/// it does, and what is wrong with it. Of a namespace: what covers it. Of a ConfigMap, PersistentVolumeClaim or Secret:
+/// it does, and what is wrong with it. Of an ApiKey: what it may do, and by whose caps. Of a namespace: what covers it. Of a ConfigMap, PersistentVolumeClaim or Secret:
 /// when it goes; its content is not read.
 ///
 /// It reads with your rights: what you may not read is named, and everything else is told all the same. Exits 2 when
 /// there is no such object, 3 when it can't be read.
 #[derive(Debug, Args)]
 pub(super) struct ExplainCommand {
-    /// The object, such as pod/web, deploy/web, netpol/web, rsp/web or ns/shop.
+    /// The object, such as pod/web, deploy/web, netpol/web, rsp/web, rkey/orders or ns/shop.
     #[arg(value_name = "KIND/NAME", value_parser = kinds::parse)]
     object: Asked,
     /// Its namespace; without it, that of the kubeconfig's context.

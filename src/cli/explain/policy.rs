@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{
         ClusterNetworkStatus, ClusterSecurityPolicy, Direction, Enforcer, Hardening, HardeningMode, HardeningStatus,
-        Level, Network, NetworkMode, NetworkStatus, PodCounts, Sample, SecurityPolicy, condition::Type,
+        KeyCaps, Level, Network, NetworkMode, NetworkStatus, PodCounts, Sample, SecurityPolicy, condition::Type,
     },
     hardening::ClusterWide,
     policy,
@@ -33,6 +33,9 @@ pub(super) struct Policy {
     pub(super) hardening: Option<Asked>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) network: Option<Intended>,
+    /// What ApiKeys there may ask for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) api_keys: Option<KeyCaps>,
 }
 
 /// A condition.
@@ -43,6 +46,17 @@ pub(super) struct Told {
     pub(super) status: String,
     pub(super) reason: String,
     pub(super) message: String,
+}
+
+impl Told {
+    pub(super) fn of(it: &Condition) -> Self {
+        Self {
+            kind: it.type_.clone(),
+            status: it.status.clone(),
+            reason: it.reason.clone(),
+            message: it.message.clone(),
+        }
+    }
 }
 
 /// What is asked of pods.
@@ -114,6 +128,7 @@ pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Kn
         conditions: trouble(&status.conditions),
         notes: notes(policy, status.observed_generation, policy.spec.suspend),
         hardening: policy.spec.hardening.as_ref().map(|it| asked(it, status.hardening)),
+        api_keys: policy.spec.api_keys.clone(),
         ..Policy::default()
     };
     match ClusterWide::try_from(policy) {
@@ -187,13 +202,7 @@ pub(super) fn trouble(conditions: &[Condition]) -> Vec<Told> {
         // A preview is not programmed because it is one.
         it.reason != "Preview" && good.contains(&it.type_.as_str()) != (it.status == "True")
     };
-    let told = |it: &Condition| Told {
-        kind: it.type_.clone(),
-        status: it.status.clone(),
-        reason: it.reason.clone(),
-        message: it.message.clone(),
-    };
-    conditions.iter().filter(is_trouble).map(told).collect()
+    conditions.iter().filter(is_trouble).map(Told::of).collect()
 }
 
 fn asked(hardening: &Hardening, status: Option<HardeningStatus>) -> Asked {

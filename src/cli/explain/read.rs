@@ -72,16 +72,19 @@ impl Reader {
         known.seen.namespaces = self.namespaces(&mut known.namespaces).await;
         let mut decides = known.seen.namespaces.in_its_namespace();
         let has_pods = matches!(what, What::Pod | What::Template);
-        if what != What::Kept {
+        let is_of_pods = !matches!(what, What::Kept | What::ApiKey);
+        if is_of_pods {
             known.seen.pods = self.pods(&mut known.pods).await;
         }
-        if what != What::Kept && what != What::ClusterSecurityPolicy {
+        if is_of_pods && what != What::ClusterSecurityPolicy {
             known.seen.network_policies = self.list(&mut known.network_policies, Within::All).await;
             let within = if has_pods { Within::All } else { Within::Own };
             decides = decides.min(self.list(&mut known.policies, within).await.in_its_namespace());
         }
-        if has_pods || what == What::Namespace {
+        if has_pods || matches!(what, What::Namespace | What::ApiKey) {
             decides = decides.min(self.list(&mut known.cluster_policies, Within::Cluster).await);
+        }
+        if has_pods || what == What::Namespace {
             decides = decides.min(self.list(&mut known.exceptions, Within::Own).await);
         }
         if has_pods || matches!(what, What::Namespace | What::Kept) {

@@ -182,3 +182,37 @@ fn the_least_isolation_of_many_namespaces_is_pending_in_each() {
     assert!(policy.contains("namespaces that it covers: ingress, shop"), "{policy}");
     assert!(policy.contains("NETWORK: Preview, isolates Ingress"), "{policy}");
 }
+
+#[test]
+fn an_apikey_is_told_with_what_it_may_do_and_by_whose_caps() {
+    let wide = |roles: Value| {
+        json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "ClusterSecurityPolicy", "metadata": {"name": "caps"},
+            "spec": {"namespaceSelector": {}, "apiKeys": {"roles": roles, "maxRate": {"perSecond": 50}}}})
+    };
+    let key = json!({"metadata": {"name": "orders", "namespace": "shop", "generation": 1}, "spec": {
+        "owner": {"customerId": "shop"}, "audiences": ["orders-api"], "role": "Editor", "prefix": "shop",
+        "secret": {"name": "s"}}, "status": {"observedGeneration": 1, "versions": [{"n": 1, "id": "0123abcd",
+        "state": "Current", "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2027-01-01T00:00:00Z"}]}});
+    let told = |roles: Value| {
+        let known = Known { cluster_policies: of(&[wide(roles)]), ..shop() };
+        text(&explained("rkey/orders", &key, &known))
+    };
+    let allowed = told(json!([{"name": "Editor"}]));
+    for line in [
+        "capped by caps\n",
+        "role: Editor\n",
+        "verbs: Read, Write\n",
+        "calls: 50 a second, 50 in ten seconds",
+        "1 0123abcd Current, expires 2027-01-01T00:00:00Z\n",
+    ] {
+        assert!(allowed.contains(line), "{allowed}");
+    }
+    let beyond = told(json!([{"name": "Viewer"}]));
+    assert!(beyond.contains("no new version is issued: spec.role: must be one of Viewer"), "{beyond}");
+    assert!(!beyond.contains("MAY DO"), "{beyond}");
+    let known = Known { cluster_policies: of(&[wide(json!([{"name": "Viewer"}]))]), ..shop() };
+    let namespace = text(&explained("ns/shop", &json!({"metadata": {"name": "shop"}}), &known));
+    assert!(namespace.contains("ClusterSecurityPolicy caps: caps what ApiKeys may ask for"), "{namespace}");
+    let policy = text(&explained("rcsp/caps", &wide(json!([{"name": "Viewer"}])), &known));
+    assert!(policy.contains("roles: [{\"name\":\"Viewer\"}]"), "{policy}");
+}

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         check::{
-            Report,
+            Report, leaked,
             verdict::{Outcome, Row, Severity},
         },
         source::Unreadable,
@@ -72,7 +72,14 @@ fn rules() -> Vec<Value> {
             "helpUri": env!("CARGO_PKG_REPOSITORY"),
         })
     };
-    CHECKS.iter().map(rule).chain(RULES.iter().map(of_ours)).chain(TRAPS.iter().map(of_networks)).collect()
+    let of_keys = json!({
+        "id": leaked::RULE,
+        "name": "apiKey",
+        "shortDescription": {"text": leaked::TITLE},
+        "helpUri": env!("CARGO_PKG_REPOSITORY"),
+    });
+    let known = CHECKS.iter().map(rule).chain(RULES.iter().map(of_ours)).chain(TRAPS.iter().map(of_networks));
+    known.chain([of_keys]).collect()
 }
 
 fn result(outcome: &Outcome, row: &Row) -> Value {

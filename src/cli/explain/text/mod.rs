@@ -9,7 +9,7 @@ use std::fmt::Display;
 use self::{
     page::Page,
     pods::{hardening, intents, network},
-    policies::{namespace, network_policy, policy},
+    policies::{api_key, namespace, network_policy, policy},
 };
 use super::{decide::Explanation, retention::Retained};
 
@@ -36,6 +36,9 @@ pub(super) fn text(told: &Explanation) -> String {
     }
     if let Some(it) = &told.network_policy {
         network_policy(&mut page, it);
+    }
+    if let Some(it) = &told.api_key {
+        api_key(&mut page, it);
     }
     if let Some(it) = &told.namespace {
         namespace(&mut page, it);

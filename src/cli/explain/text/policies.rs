@@ -4,6 +4,7 @@ use super::{ROWS, listed, page::Page};
 use crate::{
     api::{HardeningMode, Isolated},
     cli::explain::{
+        api_key::Credential,
         crowd::Crowd,
         namespace::{Namespace, Open, count, rampart_level},
         network_policy::Written,
@@ -28,6 +29,42 @@ pub(super) fn policy(page: &mut Page, told: &Policy) {
     if let Some(it) = &told.network {
         intended(page, it);
     }
+    if let Some(it) = &told.api_keys {
+        page.section("API KEYS: what they may ask for, and no more");
+        let fields = serde_json::to_value(it).unwrap_or_default();
+        for (name, value) in fields.as_object().into_iter().flatten() {
+            page.line(2, &format!("{name}: {value}"));
+        }
+    }
+}
+
+pub(super) fn api_key(page: &mut Page, told: &Credential) {
+    told.notes.iter().for_each(|note| page.line(2, note));
+    for it in &told.conditions {
+        page.line(2, &format!("{}={}, {}: {}", it.kind, it.status, it.reason, it.message));
+    }
+    page.line(2, &format!("of {}, for {}", told.owner, listed(&told.audiences)));
+    let by = if told.capped_by.is_empty() { "the defaults".into() } else { listed(&told.capped_by) };
+    page.line(2, &format!("capped by {by}"));
+    if let Some(grant) = &told.grant {
+        page.section("WHAT A NEW VERSION MAY DO");
+        let verbs = listed(grant.verbs.iter().map(|verb| format!("{verb:?}")));
+        let named = [("role", grant.role.clone()), ("verbs", verbs), ("permissions", listed(&grant.permissions))];
+        for (what, it) in named.iter().filter(|(_, it)| !it.is_empty()) {
+            page.line(2, &format!("{what}: {it}"));
+        }
+        let max = &grant.limits;
+        let (second, burst, minute) = (max.per_second, max.burst, max.per_minute);
+        let longer = format!("{minute} a minute, {} an hour, {} a day", max.per_hour, max.per_day);
+        page.line(2, &format!("calls: {second} a second, {burst} in ten seconds, {longer}"));
+    }
+    page.section("VERSIONS");
+    for it in &told.versions {
+        let end = it.destroy_at.as_ref().map_or(String::new(), |at| format!(", destroyed at {}", at.0));
+        page.line(2, &format!("{} {} {:?}, expires {}{end}", it.n, it.id, it.state, it.expires_at.0));
+    }
+    let next = told.next_rotation_time.as_ref().map_or("none is planned".into(), |at| at.0.to_string());
+    page.line(2, &format!("next rotation: {next}"));
 }
 
 fn asked(page: &mut Page, told: &Asked) {

@@ -1,0 +1,110 @@
+//! An ApiKey: whose it is, what it may do, and what the caps of its namespace say.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt as _;
+use serde::Serialize;
+
+use super::{
+    known::{Extent, Known},
+    policy::Told,
+};
+use crate::{
+    api::{ApiKey, Limits, Verb, VersionStatus},
+    keys::Spec,
+};
+
+/// What is said of an ApiKey; never key material.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Credential {
+    /// What to know before the rest.
+    pub(super) notes: Vec<String>,
+    /// Conditions that tell of trouble, or of work.
+    pub(super) conditions: Vec<Told>,
+    pub(super) owner: String,
+    pub(super) audiences: Vec<String>,
+    /// ClusterSecurityPolicies that cap it.
+    pub(super) capped_by: Vec<String>,
+    /// What a version that is issued now may do; absent where none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) grant: Option<Granted>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next_rotation_time: Option<Time>,
+    pub(super) versions: Vec<VersionStatus>,
+}
+
+/// What a key may do.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Granted {
+    pub(super) role: String,
+    pub(super) verbs: Vec<Verb>,
+    pub(super) permissions: Vec<String>,
+    pub(super) limits: Limits,
+}
+
+/// What there is to say of an ApiKey.
+pub(super) fn api_key(key: &ApiKey, known: &Known) -> Credential {
+    let namespace = key.namespace().unwrap_or_default();
+    let status = key.status.clone().unwrap_or_default();
+    let mut told = Credential {
+        notes: notes(key),
+        conditions: status.conditions.iter().filter(|it| matters(it)).map(Told::of).collect(),
+        owner: key.spec.owner.customer_id.clone(),
+        audiences: key.spec.audiences.clone(),
+        next_rotation_time: status.next_rotation_time,
+        versions: status.versions,
+        ..Credential::default()
+    };
+    // Without all of them, less may be told than is capped.
+    if known.seen.hardening != Extent::Whole {
+        told.notes.push("what caps it could not be read: what it may do is not told".into());
+        return told;
+    }
+    let (policies, broken) = known.hardening();
+    told.notes.extend(broken);
+    let caps = policies.key_caps(&namespace, &known.labels(&namespace));
+    told.capped_by = caps.policies().map(ToOwned::to_owned).collect();
+    match Spec::tolerate(key, &caps) {
+        Ok((spec, None)) => {
+            let grant = spec.grant;
+            let (role, verbs, permissions, limits) = (grant.role, grant.verbs, grant.permissions, grant.limits);
+            told.grant = Some(Granted { role, verbs, permissions, limits });
+        }
+        Ok((_, Some(beyond))) => {
+            told.notes.push(format!("no new version is issued: {beyond}; versions that live stay valid"));
+        }
+        Err(invalid) => told.notes.push(format!("it can't be read: {invalid}")),
+    }
+    told
+}
+
+fn notes(key: &ApiKey) -> Vec<String> {
+    let mut notes: Vec<String> = vec![];
+    let (spec, observed) = (&key.spec, key.status.as_ref().and_then(|status| status.observed_generation));
+    match observed {
+        None => notes.push("it has no status: the operator has not seen it, or does not run".into()),
+        Some(_) if observed != key.metadata.generation => {
+            notes.push("its status is about an older spec than it has now".into());
+        }
+        Some(_) => {}
+    }
+    if let Some(revocation) = &spec.revocation {
+        notes.push(format!("it is revoked, for ever: {}", revocation.reason));
+    }
+    if spec.suspended == Some(true) {
+        notes.push("it is suspended: verifiers refuse every version".into());
+    }
+    if spec.suspend == Some(true) {
+        notes.push(
+            "the operator leaves it alone (spec.suspend): nothing is issued, rotated, revoked or destroyed".into(),
+        );
+    }
+    notes
+}
+
+/// What should be true and is not, and work or trouble that is.
+fn matters(condition: &Condition) -> bool {
+    let is_told_when_true = ["Rotating", "Reconciling", "Stalled", "Revoked", "Expiring"];
+    is_told_when_true.contains(&condition.type_.as_str()) == (condition.status == "True")
+}

@@ -1,0 +1,223 @@
+//! `rampart keys list`: versions, never material.
+
+use std::{fmt::Write as _, io::Write as _, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Api, ResourceExt as _, api::ListParams};
+use serde::Serialize;
+
+use super::{
+    super::{BAD_INPUT, pause::block_on},
+    place::{Place, shortly},
+};
+use crate::{
+    api::{ApiKey, ConsumerStatus, VerifierCounts, VersionStatus, condition::Type},
+    cluster::error::call,
+};
+
+/// Lists ApiKeys with their versions: ids and dates, never a key.
+///
+/// Exits 2 when there is no ApiKey of that name.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct List {
+    /// Name of the ApiKey; without it, all.
+    name: Option<String>,
+    /// Those of all namespaces.
+    #[arg(long, short = 'A', conflicts_with_all = ["name", "namespace"])]
+    all_namespaces: bool,
+    #[command(flatten)]
+    place: Place,
+    /// How to tell it.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// The shape has `schemaVersion` 1.
+    Json,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    schema_version: u32,
+    keys: Vec<Row>,
+}
+
+/// What is told of an ApiKey: field by field, so that nothing that is added to the kind gets here unseen.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    namespace: String,
+    name: String,
+    owner: String,
+    audiences: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    permissions: Vec<String>,
+    prefix: String,
+    suspended: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked: Option<String>,
+    ready: bool,
+    reason: String,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_rotation_time: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used: Option<Time>,
+    uses: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verifiers: Option<VerifierCounts>,
+    versions: Vec<VersionStatus>,
+    consumers: Vec<ConsumerStatus>,
+}
+
+impl List {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let Some(keys) = block_on(self.keys())? else { return Ok(ExitCode::from(BAD_INPUT)) };
+        let rows: Vec<Row> = keys.into_iter().map(row).collect();
+        let mut out = std::io::stdout().lock();
+        match self.output {
+            Output::Json => {
+                writeln!(out, "{}", serde_json::to_string_pretty(&Answer { schema_version: 1, keys: rows })?)?;
+            }
+            Output::Text => out.write_all(rows.iter().map(text).collect::<Vec<_>>().join("\n").as_bytes())?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn keys(&self) -> Result<Option<Vec<ApiKey>>> {
+        if let Some(name) = &self.name {
+            return Ok(self.place.key(name).await?.read().await?.map(|key| vec![key]));
+        }
+        let (client, namespace) = self.place.client().await?;
+        let api: Api<ApiKey> = if self.all_namespaces { Api::all(client) } else { Api::namespaced(client, &namespace) };
+        let all = call(|| "listing ApiKeys".into(), api.list(&ListParams::default())).await.map_err(shortly)?.items;
+        if all.is_empty() {
+            eprintln!("there are no ApiKeys{}", if self.all_namespaces { "" } else { " in this namespace" });
+        }
+        Ok(Some(all))
+    }
+}
+
+fn row(key: ApiKey) -> Row {
+    let (namespace, name) = (key.namespace().unwrap_or_default(), key.name_any());
+    let (spec, status) = (key.spec, key.status.unwrap_or_default());
+    let ready = status.conditions.into_iter().find(|condition| condition.type_ == Type::Ready.as_str());
+    let usage = status.usage.unwrap_or_default();
+    Row {
+        namespace,
+        name,
+        owner: spec.owner.customer_id,
+        audiences: spec.audiences,
+        role: spec.role,
+        permissions: spec.permissions,
+        prefix: spec.prefix,
+        suspended: spec.suspended == Some(true),
+        revoked: spec.revocation.map(|revocation| revocation.reason),
+        ready: ready.as_ref().is_some_and(|it| it.status == "True"),
+        reason: ready.as_ref().map_or_else(|| "Unseen".into(), |it| it.reason.clone()),
+        message: ready.map(|it| it.message).unwrap_or_default(),
+        next_rotation_time: status.next_rotation_time,
+        last_used: usage.last_used,
+        uses: usage.count,
+        verifiers: status.verifiers,
+        versions: status.versions,
+        consumers: status.consumers,
+    }
+}
+
+fn text(row: &Row) -> String {
+    let mut out = String::new();
+    let may = row.role.clone().unwrap_or_else(|| row.permissions.join(", "));
+    let time = |time: Option<&Time>| time.map_or_else(|| "-".into(), |time| time.0.to_string());
+    line(&mut out, &format!("{}/{}: {may} of {} at {}", row.namespace, row.name, row.owner, row.audiences.join(", ")));
+    let why = if row.message.is_empty() { String::new() } else { format!(": {}", row.message) };
+    line(&mut out, &format!("  {} ({}){why}", if row.ready { "ready" } else { "not ready" }, row.reason));
+    if let Some(reason) = &row.revoked {
+        line(&mut out, &format!("  revoked: {reason}"));
+    }
+    if row.suspended {
+        line(&mut out, "  suspended: verifiers refuse every version");
+    }
+    let used = format!("last used {}, {} times", time(row.last_used.as_ref()), row.uses);
+    let verifiers = row.verifiers.as_ref().map(|it| format!("; {} of {} verifiers have it", it.up_to_date, it.desired));
+    let next = time(row.next_rotation_time.as_ref());
+    line(&mut out, &format!("  next rotation {next}; {used}{}", verifiers.unwrap_or_default()));
+    let head = ["N", "ID", "STATE", "CREATED", "EXPIRES", "DESTROYED-AT", "REPLACED-BY"].map(ToOwned::to_owned);
+    let version = |it: &VersionStatus| {
+        [
+            it.n.to_string(),
+            it.id.clone(),
+            format!("{:?}", it.state),
+            it.created_at.0.to_string(),
+            it.expires_at.0.to_string(),
+            time(it.destroy_at.as_ref()),
+            it.replaced_by.clone().unwrap_or_else(|| "-".into()),
+        ]
+    };
+    let table: Vec<[String; 7]> = std::iter::once(head).chain(row.versions.iter().map(version)).collect();
+    let width = |column: usize| table.iter().filter_map(|cells| cells.get(column)).map(String::len).max().unwrap_or(0);
+    for cells in table.iter().filter(|_| !row.versions.is_empty()) {
+        let padded = cells.iter().enumerate().map(|(column, cell)| format!("{cell:width$}", width = width(column)));
+        line(&mut out, &format!("  {}", padded.collect::<Vec<_>>().join("  ").trim_end()));
+    }
+    for consumer in &row.consumers {
+        let version = consumer.version.map_or_else(|| "no version".into(), |n| format!("version {n}"));
+        let ready = if consumer.ready { "" } else { ", not all of its pods" };
+        let why = consumer.message.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        line(&mut out, &format!("  {} runs {version}{ready}{why}", consumer.workload));
+    }
+    out
+}
+
+/// A line, without what would steer a terminal.
+fn line(out: &mut String, text: &str) {
+    let plain: String = text.chars().filter(|character| !character.is_control()).collect();
+    let _ = writeln!(out, "{plain}");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_apikey_is_told_with_its_versions() {
+        let key: ApiKey = serde_json::from_value(json!({
+            "metadata": {"name": "orders", "namespace": "shop"},
+            "spec": {"owner": {"customerId": "acme"}, "audiences": ["orders-api"], "role": "Viewer", "prefix": "shop",
+                     "secret": {"name": "s"}, "revocation": {"reason": "Leaked \u{1b}[31m"}},
+            "status": {
+                "versions": [
+                    {"n": 9, "id": "0123abcd", "state": "Deprecated", "createdAt": "2026-01-01T00:00:00Z",
+                     "expiresAt": "2027-01-01T00:00:00Z", "destroyAt": "2026-02-01T00:00:00Z", "replacedBy": "4567efgh"},
+                    {"n": 10, "id": "4567efgh", "state": "Current", "createdAt": "2026-01-02T00:00:00Z",
+                     "expiresAt": "2027-01-02T00:00:00Z"}],
+                "usage": {"lastUsed": "2026-01-03T00:00:00Z", "count": 7}, "verifiers": {"desired": 2, "upToDate": 1},
+                "consumers": [{"workload": "Deployment/web", "version": 9, "ready": false, "message": "1 of 2 pods"}],
+                "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": "",
+                                "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
+        }))
+        .unwrap();
+        let told = text(&row(key));
+        assert_eq!(
+            told,
+            "shop/orders: Viewer of acme at orders-api\n  ready (Ready)\n  revoked: Leaked [31m\n  \
+             next rotation -; last used 2026-01-03T00:00:00Z, 7 times; 1 of 2 verifiers have it\n  \
+             N   ID        STATE       CREATED               EXPIRES               DESTROYED-AT          REPLACED-BY\n  \
+             9   0123abcd  Deprecated  2026-01-01T00:00:00Z  2027-01-01T00:00:00Z  2026-02-01T00:00:00Z  4567efgh\n  \
+             10  4567efgh  Current     2026-01-02T00:00:00Z  2027-01-02T00:00:00Z  -                     -\n  \
+             Deployment/web runs version 9, not all of its pods: 1 of 2 pods\n"
+        );
+    }
+}

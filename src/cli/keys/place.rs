@@ -1,0 +1,103 @@
+//! Which ApiKey is meant, and how it is read and changed.
+
+use std::io::IsTerminal as _;
+
+use anyhow::{Result, anyhow};
+use clap::Args;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use super::super::pause::Connection;
+use crate::{
+    api::ApiKey,
+    cluster::{
+        Error,
+        error::{call, found},
+    },
+};
+
+/// Field manager of what the command line changes.
+const MANAGER: &str = "rampart-cli";
+/// Others may write at the same time: that often it is read anew.
+const TRIES: usize = 5;
+
+/// Which namespace of which cluster.
+#[derive(Debug, Args)]
+pub(super) struct Place {
+    /// Namespace of the ApiKey; without it, that of the kubeconfig's context.
+    #[arg(long, short)]
+    namespace: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Place {
+    /// A client, and the namespace.
+    pub(super) async fn client(&self) -> Result<(Client, String)> {
+        let (client, own) = self.connection.client().await?;
+        Ok((client, self.namespace.clone().unwrap_or(own)))
+    }
+
+    /// The ApiKey that is meant.
+    pub(super) async fn key(&self, name: &str) -> Result<Key> {
+        let (client, namespace) = self.client().await?;
+        let api = Api::namespaced(client, &namespace);
+        Ok(Key { api, namespace, name: name.to_owned() })
+    }
+}
+
+/// An ApiKey of a cluster.
+pub(super) struct Key {
+    api: Api<ApiKey>,
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+impl Key {
+    /// As it is now; `None` where there is none, which has been said.
+    pub(super) async fn read(&self) -> Result<Option<ApiKey>> {
+        let doing = || format!("reading ApiKey {}/{}", self.namespace, self.name);
+        let read = found(call(doing, self.api.get(&self.name)).await).map_err(shortly)?;
+        if read.is_none() {
+            eprintln!("rampart: there is no ApiKey {} in namespace {}", self.name, self.namespace);
+        }
+        Ok(read)
+    }
+
+    /// Changes the spec of the very object that `change` has seen, which may refuse with `None`, after saying why.
+    /// Returns the ApiKey before and after.
+    pub(super) async fn change(&self, change: impl Fn(&ApiKey) -> Option<Value>) -> Result<Option<(ApiKey, ApiKey)>> {
+        for left in (0..TRIES).rev() {
+            let Some(before) = self.read().await? else { return Ok(None) };
+            let Some(spec) = change(&before) else { return Ok(None) };
+            let patch = json!({"metadata": {"resourceVersion": before.metadata.resource_version}, "spec": spec});
+            let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+            let doing = || format!("changing ApiKey {}/{}", self.namespace, self.name);
+            match call(doing, self.api.patch(&self.name, &params, &Patch::Merge(&patch))).await {
+                Ok(after) => return Ok(Some((before, after))),
+                Err(error) if error.code() == Some(409) && left > 0 => {}
+                Err(error) => return Err(shortly(error)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The API server's own words, where it has some.
+pub(super) fn shortly(error: Error) -> anyhow::Error {
+    match error.refusal() {
+        Some(said) => anyhow!("{said}"),
+        None => error.into(),
+    }
+}
+
+/// Says how far it is, to people who look.
+pub(super) fn progress(last: &mut String, now: String) {
+    if *last != now && std::io::stderr().is_terminal() {
+        eprintln!("{now}");
+    }
+    *last = now;
+}
