@@ -13,6 +13,7 @@ mod fix;
 mod floor;
 mod harness;
 mod import;
+mod key_life;
 mod keys;
 mod kills;
 mod least;
@@ -137,6 +138,7 @@ fn main() -> ExitCode {
     least::tests(&mut tests);
     standing::tests(&mut tests);
     keys::tests(&mut tests);
+    key_life::tests(&mut tests);
     retention::tests(&mut tests);
     secrecy::tests(&mut tests);
     lifecycle::tests(&mut tests);
