@@ -54,7 +54,7 @@ fn rotated_by_an_upgrade_or_an_unrelated_change() {
     let mut world = rotated();
     world.spec["owner"]["contact"] = json!("somebody@example.com");
     world.spec["secret"]["deletionPolicy"] = json!("Retain");
-    world.spec["rateLimit"] = json!({"perSecond": 5});
+    world.spec["rateLimit"] = json!({"perDay": 100});
     assert_eq!(world.told(), ["UpdateRecord", "UpdateRecord", "Rest"], "records are told of the rates, and no more");
 }
 
