@@ -5,6 +5,7 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::Job,
     core::v1::{Pod, Secret},
+    events::v1::Event,
 };
 use kube::{
     Api, Client, ResourceExt as _,
@@ -25,6 +26,8 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("key_life::a_demoted_key_is_demoted_at_once", demoted_key);
     tests.add("key_life::nothing_is_handed_out_before_every_verifier_has_it", verifiers_are_waited_for);
     tests.add("key_life::workloads_are_restarted_once_a_version", workloads_are_restarted_once);
+    tests.add("key_life::a_retained_key_outlives_its_resource_and_is_adopted_again", retained_key_lives_on);
+    tests.add("key_life::an_end_that_nothing_prevents_is_told_of", end_is_told_of);
     tests.add("key_life::hooks_are_jobs_of_suspended_cron_jobs", hooks_are_jobs);
 }
 
@@ -165,6 +168,55 @@ async fn demoted_key(env: Env) -> Result<()> {
     record_is(&client, &namespace, 1, |it| it.spec.role == "Editor" && it.spec.verbs.len() == 2).await?;
     merge(&client, &namespace, json!({"spec": {"role": "Viewer"}})).await?;
     record_is(&client, &namespace, 1, |it| it.spec.role == "Viewer" && it.spec.verbs.len() == 1).await
+}
+
+async fn retained_key_lives_on(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let mut key = stories::api_key(&namespace);
+    key["spec"]["secret"]["deletionPolicy"] = json!("Retain");
+    fixtures::apply(&client, &key).await?;
+    stories::ready::<ApiKey>(&client, &namespace, "orders").await?;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+    let before = secrets.get("orders-key").await?;
+    // Another one, whose Secrets go: by then the first one's would have gone, too.
+    let mut witness = stories::api_key(&namespace);
+    (witness["metadata"]["name"], witness["spec"]["secret"]["name"]) = (json!("witness"), json!("witness-key"));
+    fixtures::apply(&client, &witness).await?;
+    stories::ready::<ApiKey>(&client, &namespace, "witness").await?;
+    let keys: Api<ApiKey> = Api::namespaced(client.clone(), &namespace);
+    for name in ["orders", "witness"] {
+        keys.delete(name, &DeleteParams::default()).await?;
+    }
+    wait::until("the Secrets of the other one to go", wait::SOON, || async {
+        for name in ["witness-key", "witness-v1"] {
+            ensure!(secrets.get_opt(name).await?.is_none(), "{name} is left");
+        }
+        Ok(())
+    })
+    .await?;
+    ensure!(secrets.get("orders-v1").await.is_ok(), "a Secret went that was to stay");
+    let all: Api<KeyRecord> = Api::namespaced(client.clone(), "rampart-keys");
+    let all = all.list(&ListParams::default().labels(&format!("rampart.dev/owner-namespace={namespace}"))).await?;
+    let admits = |name: &str| all.items.iter().any(|it| it.spec.api_key.name == name && it.spec.digest.is_some());
+    ensure!(admits("orders") && !admits("witness"), "records are {:?}", all.items);
+    fixtures::apply(&client, &key).await?;
+    stories::ready::<ApiKey>(&client, &namespace, "orders").await?;
+    ensure!(secrets.get("orders-key").await?.data == before.data, "the key is another one");
+    Ok(())
+}
+
+async fn end_is_told_of(env: Env) -> Result<()> {
+    let (client, namespace, _) = issued(&env).await?;
+    let soon = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_hours(100))?;
+    merge(&client, &namespace, json!({"spec": {"hardExpiry": soon.to_string()}})).await?;
+    condition(&client, &namespace, "Expiring", ("True", "Within7Days")).await?;
+    let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
+    wait::until("the event", wait::SOON, || async {
+        let all = events.list(&ListParams::default()).await?.items;
+        let told = all.iter().filter(|event| event.reason.as_deref() == Some("KeyExpiringSoon")).count();
+        Ok(ensure!(told == 1, "{told} events"))
+    })
+    .await
 }
 
 /// What a verifier would write.

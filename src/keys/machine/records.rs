@@ -55,6 +55,7 @@ impl Machine<'_> {
                 destroy_at: standing.destroy_at.or(Some(end.min(standing.expires_at))),
                 expires_at: standing.expires_at,
                 grant: self.spec.grant.clone(),
+                retained: self.spec.retained,
             };
             self.update(id, wanted)
         })
@@ -80,6 +81,7 @@ impl Machine<'_> {
             destroy_at: version.destroy_at.as_ref().map(|time| time.0).filter(|_| by_time),
             expires_at: version.expires_at.0,
             grant: self.spec.grant.clone(),
+            retained: self.spec.retained,
         })
     }
 
@@ -91,6 +93,7 @@ impl Machine<'_> {
             destroy_at: None,
             expires_at: self.expires(secret.created_at),
             grant: self.spec.grant.clone(),
+            retained: self.spec.retained,
         }
     }
 }
