@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::{
         ApiKeyRef, KeyRecord, KeyRecordSpec, Owner, RecordState,
-        labels::{MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE},
+        labels::{KEY_RETAINED, MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE},
     },
     keys::{DEFAULT_RATE, Grant, RecordSeen, SecretSeen, Standing},
 };
@@ -55,7 +55,7 @@ impl KeyStore<'_> {
         spec.digest = Some(secret.digest.clone());
         spec.audiences.clone_from(&self.spec.audiences);
         put(&mut spec, standing);
-        self.make_record(&secret.id, spec).await
+        self.make_record(&secret.id, spec, standing.retained).await
     }
 
     /// Changes what a record says; not that of a tombstone.
@@ -71,6 +71,7 @@ impl KeyStore<'_> {
             return Ok(());
         }
         put(&mut record.spec, standing);
+        mark(&mut record, standing.retained);
         replace(&records, id, &record).await
     }
 
@@ -91,7 +92,7 @@ impl KeyStore<'_> {
         }
         let mut spec = self.record_of(n, expires_at, state);
         spec.replaced_by = replaced_by;
-        self.make_record(id, spec).await
+        self.make_record(id, spec, false).await
     }
 
     fn record_of(&self, n: i64, expires_at: jiff::Timestamp, state: RecordState) -> KeyRecordSpec {
@@ -112,12 +113,13 @@ impl KeyStore<'_> {
         }
     }
 
-    async fn make_record(&self, id: &str, spec: KeyRecordSpec) -> Result<()> {
+    async fn make_record(&self, id: &str, spec: KeyRecordSpec, retained: bool) -> Result<()> {
         let api_key = spec.api_key.clone();
         let mut record = KeyRecord::new(id, spec);
         let mut labels = self.version_labels(api_key.version, id);
         labels.insert(OWNER_NAMESPACE.into(), self.spec.namespace.clone());
         record.metadata.labels = Some(labels);
+        mark(&mut record, retained);
         match call(|| format!("creating KeyRecord {id}"), self.records().create(&PostParams::default(), &record)).await
         {
             Err(error) if error.code() == Some(409) => {
@@ -144,14 +146,29 @@ fn seen(record: &KeyRecord) -> RecordSeen {
                 permissions: spec.permissions.clone(),
                 limits: spec.limits.unwrap_or(DEFAULT_RATE),
             },
+            retained: is_retained(record),
         },
         digest: spec.digest.clone(),
         revision: record.resource_version().unwrap_or_default(),
     }
 }
 
+/// Whether a key lives on when its ApiKey is deleted.
+#[must_use]
+pub fn is_retained(record: &KeyRecord) -> bool {
+    record.labels().get(KEY_RETAINED).is_some_and(|value| value == "true")
+}
+
+fn mark(record: &mut KeyRecord, retained: bool) {
+    if retained {
+        record.labels_mut().insert(KEY_RETAINED.into(), "true".into());
+    } else {
+        record.labels_mut().remove(KEY_RETAINED);
+    }
+}
+
 fn put(spec: &mut KeyRecordSpec, standing: &Standing) {
-    let Standing { state, replaced_by, destroy_at, expires_at, grant } = standing.clone();
+    let Standing { state, replaced_by, destroy_at, expires_at, grant, retained: _ } = standing.clone();
     spec.state = state;
     spec.replaced_by = replaced_by;
     spec.destroy_at = destroy_at.map(Time);

@@ -37,7 +37,7 @@ use crate::{
         verifiers::Verifiers,
         workloads,
     },
-    keys::{Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide, is_issue},
+    keys::{Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide, is_issue, next_moment},
     runtime::{clock, readiness::Gate, tasks::Tasks},
 };
 
@@ -233,7 +233,7 @@ impl ApiKeys {
             | Step::Rest { .. }
             | Step::Refuse(_) => {
                 self.report(key, spec, seen, seen.status.clone(), step).await?;
-                return Ok(Some(self.next(key, step)));
+                return Ok(Some(self.next(key, spec, seen, step)));
             }
         }
         self.herald().taken(key, seen, step).await;
@@ -245,10 +245,9 @@ impl ApiKeys {
     }
 
     /// When to look again.
-    fn next(&self, key: &ApiKey, step: &Step) -> Next {
-        let mut pauses = vec![];
+    fn next(&self, key: &ApiKey, spec: &Spec, seen: &Observed, step: &Step) -> Next {
+        let mut pauses: Vec<Duration> = next_moment(spec, seen, clock::now()).map(pause_until).into_iter().collect();
         match step {
-            Step::Rest { until } => pauses.extend(until.map(pause_until)),
             Step::AwaitJob(_) => pauses.push(JOB_CHECK),
             Step::Stuck { .. } | Step::Refuse(_) => pauses.push(REFUSAL_CHECK),
             _ => {}

@@ -1,5 +1,7 @@
 //! What is left of ApiKeys that are gone.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
@@ -12,7 +14,7 @@ use crate::{
     cluster::{
         Result,
         error::{call, secret_call},
-        key_records::end_record,
+        key_records::{end_record, is_retained},
         key_store::{OWNER, delete_orphan},
     },
 };
@@ -46,15 +48,23 @@ impl Orphanage for Orphans {
             |namespace: &str, name: Option<&String>| name.is_none_or(|name| !self.roots.contains(namespace, name));
         let all = secrets.items.len() + records.items.len();
         let mut orphans = vec![];
+        // They were to live on: the Secrets with the records, and the one of consumers with any of them.
+        let mut retained = BTreeSet::new();
         for record in records {
             let of = &record.spec.api_key;
+            if !record.spec.state.is_tombstone() && is_retained(&record) {
+                retained.insert((of.namespace.clone(), of.name.clone()));
+                continue;
+            }
             if !record.spec.state.is_tombstone() && lost(&of.namespace, Some(&of.name)) {
                 orphans.push(Orphan::Record(Box::new(record)));
             }
         }
         for secret in secrets.items {
             let namespace = secret.namespace().unwrap_or_default();
-            if lost(&namespace, secret.labels().get(OWNER_NAME)) {
+            let name = secret.labels().get(OWNER_NAME);
+            let lives_on = name.is_some_and(|name| retained.contains(&(namespace.clone(), name.clone())));
+            if !lives_on && lost(&namespace, name) {
                 orphans.push(Orphan::Secret(Box::new(secret.metadata)));
             }
         }

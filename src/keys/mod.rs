@@ -23,7 +23,7 @@ pub use caps::Caps;
 pub use grant::{DEFAULT_RATE, Grant, Role};
 pub use hook_job::{HOOK_MOUNT, check_hook, hook_job};
 pub use jobs::{HookProblem, JobSeen, JobStep, KeyJob, hook_of, jobs_that_matter};
-pub use machine::decide;
+pub use machine::{decide, next_moment};
 pub use policy_caps::PolicyCaps;
 pub use report::{EndsSoon, conditions, count};
 pub use rollout::{Workload, WorkloadSeen};

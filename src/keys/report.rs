@@ -212,3 +212,55 @@ fn rotating(status: &ApiKeyStatus, step: &Step) -> Option<(&'static str, String)
         _ => ("Issuing", format!("version {n} is being made")),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+    fn days(days: i64) -> Timestamp {
+        START.checked_add(SignedDuration::from_hours(24 * days)).unwrap()
+    }
+
+    fn living(life: i64) -> ApiKeyStatus {
+        let current = VersionStatus {
+            n: 1,
+            id: "one".into(),
+            state: VersionState::Current,
+            created_at: Time(START),
+            expires_at: Time(days(life)),
+            replaced_by: None,
+            destroy_at: None,
+        };
+        ApiKeyStatus { versions: vec![current], current_version: Some(1), ..ApiKeyStatus::default() }
+    }
+
+    #[test]
+    fn an_end_is_told_of_at_30_7_and_1_days_before() {
+        let status = living(100);
+        let at = |day| EndsSoon::of(&status, days(day));
+        let wanted = [None, Some(EndsSoon::Month), Some(EndsSoon::Month), Some(EndsSoon::Week), Some(EndsSoon::Day)];
+        assert_eq!([69, 70, 92, 93, 99].map(at), wanted);
+        let moments: Vec<Timestamp> = EndsSoon::moments(&status.versions[0]).collect();
+        assert_eq!(moments, [99, 93, 70].map(days));
+    }
+
+    #[test]
+    fn the_end_of_a_key_that_is_replaced_before_is_not_told_of() {
+        let replaced = ApiKeyStatus { next_rotation_time: Some(Time(days(90))), ..living(100) };
+        assert_eq!(EndsSoon::of(&replaced, days(99)), None);
+        let under_way = ApiKeyStatus { next_version: Some(2), ..living(100) };
+        assert_eq!(EndsSoon::of(&under_way, days(99)), None);
+        let failing = ApiKeyStatus { failed_attempts: Some(3), ..under_way };
+        assert_eq!(EndsSoon::of(&failing, days(99)), Some(EndsSoon::Day));
+    }
+
+    #[test]
+    fn a_short_life_is_not_a_warning_from_its_start() {
+        assert_eq!(EndsSoon::of(&living(20), days(1)), None);
+        assert_eq!(EndsSoon::of(&living(20), days(14)), Some(EndsSoon::Week));
+    }
+}

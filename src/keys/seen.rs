@@ -65,6 +65,8 @@ pub struct Standing {
     pub expires_at: Timestamp,
     /// What it may do.
     pub grant: Grant,
+    /// Whether it lives on when its ApiKey is deleted.
+    pub retained: bool,
 }
 
 /// A verifier that is waited for.

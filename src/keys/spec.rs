@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Observed, Step, caps::Caps, grant::Grant, windows::Windows};
-use crate::api::{ApiKey, GoDuration, Hooks, Invalid, Owner, RestartTarget, RetireWhen, RotationPolicy, SecretKeys};
+use crate::api::{
+    ApiKey, DeletionPolicy, GoDuration, Hooks, Invalid, Owner, RestartTarget, RetireWhen, RotationPolicy, SecretKeys,
+};
 
 /// What an ApiKey asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct Spec {
     pub consumer: String,
     /// Names of its entries.
     pub entries: SecretKeys,
+    /// Whether Secrets and keys live on when the ApiKey is deleted.
+    pub retained: bool,
 }
 
 /// When a key is replaced.
@@ -129,6 +133,7 @@ impl Spec {
             hooks: spec.hooks.clone().unwrap_or_default(),
             consumer: spec.secret.name.clone(),
             entries: spec.secret.keys.clone(),
+            retained: spec.secret.deletion_policy == DeletionPolicy::Retain,
             namespace,
             name,
         })
@@ -162,6 +167,7 @@ impl Spec {
             hooks: Hooks::default(),
             consumer: spec.secret.name.clone(),
             entries: spec.secret.keys.clone(),
+            retained: false,
         }
     }
 

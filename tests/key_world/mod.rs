@@ -264,6 +264,7 @@ impl World {
                     destroy_at: None,
                     expires_at: Timestamp::UNIX_EPOCH,
                     grant: rampart::keys::Grant::nothing(),
+                    retained: false,
                 },
                 digest: None,
                 revision: String::new(),

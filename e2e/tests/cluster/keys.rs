@@ -49,18 +49,18 @@ pub(crate) async fn status(
 }
 
 /// The records of a namespace's keys, by version.
-async fn records(client: &Client, namespace: &str) -> Result<BTreeMap<i64, KeyRecord>> {
+pub(crate) async fn records(client: &Client, namespace: &str) -> Result<BTreeMap<i64, KeyRecord>> {
     let api: Api<KeyRecord> = Api::namespaced(client.clone(), "rampart-keys");
     let all = api.list(&ListParams::default()).await?;
     let of = all.items.into_iter().filter(|record| record.spec.api_key.namespace == namespace);
     Ok(of.map(|record| (record.spec.api_key.version, record)).collect())
 }
 
-fn text(secret: &Secret, entry: &str) -> Option<String> {
+pub(crate) fn text(secret: &Secret, entry: &str) -> Option<String> {
     String::from_utf8(secret.data.as_ref()?.get(entry)?.0.clone()).ok()
 }
 
-async fn issued(env: &Env) -> Result<(Client, String, Api<Secret>)> {
+pub(crate) async fn issued(env: &Env) -> Result<(Client, String, Api<Secret>)> {
     let (client, namespace) = env.namespace().await?;
     fixtures::apply(&client, &stories::api_key(&namespace)).await?;
     stories::ready::<ApiKey>(&client, &namespace, "orders").await?;

@@ -14,6 +14,7 @@ mod floor;
 mod harness;
 mod import;
 mod key_caps;
+mod key_life;
 mod keys;
 mod keys_cli;
 mod kills;
@@ -143,6 +144,7 @@ fn main() -> ExitCode {
     verifier::tests(&mut tests);
     key_caps::tests(&mut tests);
     keys_cli::tests(&mut tests);
+    key_life::tests(&mut tests);
     retention::tests(&mut tests);
     secrecy::tests(&mut tests);
     lifecycle::tests(&mut tests);

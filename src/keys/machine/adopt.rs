@@ -51,7 +51,11 @@ impl Machine<'_> {
                 destroy_at: successor.and(ends).map(Time),
             });
         }
+        // A request of the very second in which the newest was made is what it was made for.
+        let made = found.iter().map(|(_, secret)| secret.created_at).max();
+        let answered = self.spec.rotation.requested.filter(|at| made.is_some_and(|made| *at <= made));
         Some(self.remember(|status| {
+            status.last_handled_rotation = answered.map(Time);
             status.current_version = Some(*current);
             status.next_version = (newest > current).then_some(*newest);
             status.versions = versions;

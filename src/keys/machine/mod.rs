@@ -58,6 +58,12 @@ pub fn decide(spec: &Spec, seen: &Observed, now: Timestamp) -> Step {
     waiting.unwrap_or_else(|| machine.rest())
 }
 
+/// The next moment at which something is to be done, whatever is waited for.
+#[must_use]
+pub fn next_moment(spec: &Spec, seen: &Observed, now: Timestamp) -> Option<Timestamp> {
+    Machine { spec, seen, now }.next_moment()
+}
+
 struct Machine<'a> {
     spec: &'a Spec,
     seen: &'a Observed,

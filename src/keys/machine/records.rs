@@ -55,6 +55,7 @@ impl Machine<'_> {
                 destroy_at: standing.destroy_at.or(Some(end.min(standing.expires_at))),
                 expires_at: standing.expires_at,
                 grant: self.grant(id),
+                retained: self.spec.retained,
             };
             self.update(id, wanted)
         })
@@ -86,6 +87,7 @@ impl Machine<'_> {
             destroy_at: version.destroy_at.as_ref().map(|time| time.0).filter(|_| by_time),
             expires_at: version.expires_at.0,
             grant: self.grant(&version.id),
+            retained: self.spec.retained,
         })
     }
 
@@ -97,6 +99,7 @@ impl Machine<'_> {
             destroy_at: None,
             expires_at: self.expires(secret.created_at),
             grant: self.grant(&secret.id),
+            retained: self.spec.retained,
         }
     }
 }

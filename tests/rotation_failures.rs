@@ -1,0 +1,400 @@
+//! Failures that were met by others (keys.md, section 2), row by row as far as the machine is concerned, and what
+//! ends a key.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod key_world;
+
+use jiff::SignedDuration;
+use key_world::{HOUR, World};
+use rampart::{
+    api::{ApiKeyStatus, RecordState, VersionState},
+    keys::{ConsumerSeen, JobSeen, JobStep, Refusal, Step, Workload},
+};
+use serde_json::json;
+
+fn issued() -> World {
+    let mut world = World::default();
+    world.told();
+    world
+}
+
+/// With version 2 current, and version 1 on its way out.
+fn rotated() -> World {
+    let mut world = issued();
+    world.hours(1).request();
+    world.told();
+    assert_eq!((world.current(), world.versions(VersionState::Deprecated)), (2, vec![1]));
+    world
+}
+
+fn web(version: Option<String>) -> Workload {
+    Workload { opted_in: true, version, restarted_at: None, waits_for: None }
+}
+
+fn id_of(world: &World, n: i64) -> String {
+    world.seen.status.versions.iter().find(|version| version.n == n).unwrap().id.clone()
+}
+
+fn state_of(world: &World, n: i64) -> RecordState {
+    world.seen.records[&id_of(world, n)].standing.state
+}
+
+#[test]
+fn regenerated_when_the_resource_is_made_anew() {
+    let mut world = rotated();
+    let before = world.seen.clone();
+    world.seen.status = ApiKeyStatus::default();
+    assert_eq!(world.told(), ["Remember", "Rest"], "adopted");
+    assert_eq!(world.seen.secrets, before.secrets);
+    assert_eq!(world.seen.status.versions, before.status.versions);
+}
+
+#[test]
+fn rotated_by_an_upgrade_or_an_unrelated_change() {
+    let mut world = rotated();
+    world.spec["owner"]["contact"] = json!("somebody@example.com");
+    world.spec["secret"]["deletionPolicy"] = json!("Retain");
+    world.spec["rateLimit"] = json!({"perDay": 100});
+    assert_eq!(world.told(), ["UpdateRecord", "UpdateRecord", "Rest"], "records are told of the rates, and no more");
+}
+
+#[test]
+fn generated_twice_because_of_a_stale_look() {
+    let mut world = World::default();
+    world.step();
+    world.step();
+    let secret = world.seen.secrets.clone();
+    // Killed here, and the next look finds the Secret that the status does not tell of.
+    assert_eq!(world.told(), ["CreateRecord", "StartJob", "WriteConsumer", "Remember", "Rest"]);
+    assert_eq!(world.seen.secrets, secret);
+}
+
+#[test]
+fn an_immutable_secret_that_is_gone_has_a_successor_of_another_name() {
+    let mut world = issued();
+    world.seen.secrets.clear();
+    world.told();
+    assert_eq!((world.current(), world.seen.secrets.keys().copied().collect::<Vec<_>>()), (2, vec![2]));
+}
+
+#[test]
+fn consumers_that_read_late_keep_the_previous_key() {
+    let mut world = rotated();
+    let digest = |world: &World, n: i64| Some(world.seen.secrets[&n].digest.clone());
+    let wanted =
+        ConsumerSeen::Ours { current: digest(&world, 2), previous: digest(&world, 1), id: Some(id_of(&world, 2)) };
+    assert_eq!(world.seen.consumer, wanted);
+    world.hours(5);
+    assert_eq!(world.told(), ["Rest"], "within the overlap nothing changes");
+    assert_eq!(state_of(&world, 1), RecordState::Deprecated);
+}
+
+#[test]
+fn a_restart_that_was_missed_or_took_no_effect() {
+    let mut world = issued();
+    // While nobody watched, the workload agreed.
+    world.workload = Some(web(None));
+    assert_eq!(world.told(), ["Restart", "Rest"]);
+    world.request();
+    world.hours(1);
+    world.rollouts_hang = true;
+    world.told();
+    let version = format!("2-{}", id_of(&world, 2));
+    assert_eq!(world.workload.as_ref().unwrap().version, Some(version.clone()));
+    let status = world.seen.workloads[0].status(&version, world.now());
+    assert!(!status.ready && status.message.as_deref() == Some("a pod") && status.version == Some(2), "{status:?}");
+    world.hours(1);
+    world.decided();
+    let status = world.seen.workloads[0].status(&version, world.now());
+    assert!(status.message.unwrap().contains("not complete within"), "it is late, and said to be");
+}
+
+#[test]
+fn restarts_for_nothing_when_the_operator_starts() {
+    let mut world = issued();
+    let version = format!("1-{}", id_of(&world, 1));
+    world.workload = Some(web(Some(version)));
+    assert_eq!(world.told(), ["Rest"]);
+    world.workload.as_mut().unwrap().opted_in = false;
+    world.workload.as_mut().unwrap().version = None;
+    assert_eq!(world.told(), ["Rest"], "who did not agree is not restarted");
+}
+
+#[test]
+fn two_write_one_secret() {
+    let mut world = issued();
+    world.seen.consumer = ConsumerSeen::Foreign;
+    assert_eq!(world.decided(), Step::Refuse(Refusal::ForeignConsumer("s".into())));
+    // What ends, ends all the same.
+    world.hours(101);
+    assert!(matches!(world.decided(), Step::EndRecord { .. }));
+}
+
+#[test]
+fn a_restore_without_status_and_records() {
+    let mut world = rotated();
+    let secrets = world.seen.secrets.clone();
+    world.seen.status = ApiKeyStatus::default();
+    world.seen.records.clear();
+    assert_eq!(world.told(), ["Remember", "CreateRecord", "CreateRecord", "Rest"]);
+    assert_eq!(world.seen.secrets, secrets);
+    assert_eq!(state_of(&world, 1), RecordState::Deprecated);
+}
+
+#[test]
+fn a_secret_that_was_edited_by_hand() {
+    let mut world = rotated();
+    let good = world.seen.consumer.clone();
+    world.seen.consumer = ConsumerSeen::Ours { current: Some("junk".into()), previous: None, id: None };
+    assert_eq!(world.told(), ["WriteConsumer", "Rest"]);
+    assert_eq!(world.seen.consumer, good);
+}
+
+#[test]
+fn a_clock_that_jumps() {
+    let mut world = rotated();
+    world.hours(-1);
+    assert_eq!(world.told(), ["Rest"], "an hour back");
+    world.hours(-30 * 24);
+    assert_eq!(world.told(), ["Rest"], "a month back");
+    world.hours(30 * 24 + 1 + 5);
+    assert_eq!(world.told(), ["Rest"], "and forth again");
+}
+
+#[test]
+fn a_request_is_carried_out_once() {
+    let mut world = rotated();
+    world.hours(1);
+    assert_eq!(world.told(), ["Rest"]);
+    world.request();
+    world.told();
+    assert_eq!(world.current(), 3);
+}
+
+#[test]
+fn two_jobs_for_one_step() {
+    let mut world =
+        World::of(&json!({"hooks": {"preRotate": {"cronJobName": "h"}, "postPromote": {"cronJobName": "h"}},
+                                      "rotation": {"interval": "24h", "overlap": "6h"}}));
+    world.jobs_hang = true;
+    // Whoever looks again finds the Job: the model refuses a second one of a name.
+    for _ in 0..3 {
+        assert_eq!(world.told().last().unwrap(), "AwaitJob");
+    }
+    assert_eq!(world.started.len(), 1);
+    for done in ["k-v1-pre", "k-v1-id1-test", "k-v1-id1-post"] {
+        *world.jobs.get_mut(done).unwrap() = JobSeen::Succeeded;
+        world.told();
+    }
+    let steps: Vec<JobStep> = world.started.iter().map(|job| job.step).collect();
+    assert_eq!(steps, [JobStep::PreRotate, JobStep::Test, JobStep::PostPromote]);
+    assert_eq!(world.seen.status.next_version, None);
+}
+
+#[test]
+fn a_failed_test_is_repeated_later_and_later() {
+    let mut world = issued();
+    world.test_fails = true;
+    world.request();
+    world.hours(1);
+    for (failures, pause) in [(1, 1), (2, 2), (3, 4), (4, 8)] {
+        world.told();
+        let status = &world.seen.status;
+        assert_eq!(status.failed_attempts, Some(failures));
+        let retry = status.retry_at.as_ref().unwrap().0;
+        assert_eq!(retry.duration_since(world.now()), SignedDuration::from_hours(pause));
+        assert_eq!((world.current(), status.next_version), (1, Some(2)));
+        world.hours(pause);
+    }
+}
+
+#[test]
+fn a_failing_hook_after_the_promotion_keeps_nothing_from_the_next_rotation() {
+    let mut world = issued();
+    world.spec["hooks"] = json!({"postPromote": {"cronJobName": "h"}});
+    world.hooks_fail = true;
+    world.hours(1).request();
+    world.told();
+    assert_eq!(
+        (world.current(), world.seen.status.next_version, world.seen.status.failed_attempts),
+        (2, Some(2), Some(1))
+    );
+    world.hours(1).request();
+    world.told();
+    assert_eq!((world.current(), world.seen.status.next_version), (3, Some(3)));
+}
+
+#[test]
+fn a_failing_hook_before_the_end_puts_it_off_to_the_expiry() {
+    let mut world = rotated();
+    world.spec["hooks"] = json!({"destroy": {"cronJobName": "h"}});
+    world.hooks_fail = true;
+    world.hours(6);
+    world.told();
+    assert_eq!(world.versions(VersionState::Deprecated), [1]);
+    assert_eq!(world.seen.records[&id_of(&world, 1)].standing.destroy_at, None, "verifiers admit it until it is gone");
+    for _ in 0..12 {
+        world.hours(8);
+        world.told();
+    }
+    assert!(!world.versions(VersionState::Deprecated).contains(&1), "an expiry waits for nobody");
+    let tries = world.started.iter().filter(|job| job.step == JobStep::Destroy && job.n == 1).count();
+    assert!((3..12).contains(&tries), "{tries}");
+}
+
+#[test]
+fn consumers_get_nothing_that_a_live_verifier_lacks() {
+    let mut world = World::default();
+    world.add_verifier();
+    world.add_verifier();
+    world.verifiers_follow = false;
+    assert_eq!(world.told().last().unwrap(), "AwaitVerifiers");
+    world.sync_verifiers();
+    world.verifiers[1].revision = 0;
+    assert_eq!(world.told(), ["AwaitVerifiers"], "one lags");
+    // The one that lags is gone, and nobody waits for it.
+    world.verifiers.pop();
+    assert_eq!(world.told(), ["StartJob", "WriteConsumer", "Remember", "Rest"]);
+}
+
+#[test]
+fn a_revoked_key_ends_at_the_verifiers_first() {
+    let mut world = rotated();
+    world.hours(1).request();
+    // On its way, and not handed out.
+    world.jobs_hang = true;
+    world.told();
+    world.spec["revocation"] = json!({"reason": "Leaked"});
+    let wanted = [
+        "EndRecord",
+        "EndRecord",
+        "EndRecord",
+        "WriteConsumer",
+        "DeleteSecret",
+        "DeleteSecret",
+        "DeleteSecret",
+        "Remember",
+        "Rest",
+    ];
+    let second = id_of(&world, 2);
+    assert_eq!(world.told(), wanted);
+    assert!(world.steps[0].contains(&second), "what is in use ends first");
+    assert_eq!(world.versions(VersionState::Revoked), [1, 2]);
+    // Somebody puts back what was deleted, and the status is lost as well.
+    let graveyard = world.graveyard.clone();
+    world.seen.secrets.extend(graveyard);
+    world.seen.status = ApiKeyStatus::default();
+    assert_eq!(world.told(), ["DeleteSecret", "DeleteSecret", "DeleteSecret", "Rest"]);
+    world.hours(1000);
+    assert_eq!(world.told(), ["Rest"], "nothing is issued ever again");
+}
+
+#[test]
+fn a_revoked_key_that_lost_its_records_leaves_tombstones() {
+    let mut world = rotated();
+    world.seen.records.clear();
+    world.spec["revocation"] = json!({"reason": "Leaked"});
+    world.told();
+    assert_eq!(world.seen.records.len(), 2);
+    assert!(world.seen.records.values().all(|record| record.standing.state == RecordState::Revoked));
+}
+
+#[test]
+fn a_suspended_key_is_not_rotated_and_expires() {
+    let mut world = rotated();
+    world.spec["suspended"] = json!(true);
+    assert_eq!(world.told(), ["Remember", "UpdateRecord", "UpdateRecord", "Rest"]);
+    assert_eq!(state_of(&world, 2), RecordState::Suspended);
+    world.hours(30);
+    assert_eq!(world.told(), ["EndRecord", "WriteConsumer", "DeleteSecret", "Remember", "Rest"]);
+    assert_eq!(world.current(), 2, "due, and not replaced");
+    world.spec["suspended"] = json!(false);
+    world.told();
+    assert_eq!(world.current(), 3);
+}
+
+#[test]
+fn a_demoted_key_is_demoted_before_its_rotation() {
+    let mut world = World::of(&json!({"role": "Editor", "rotation": {"interval": "24h", "overlap": "6h"}}));
+    world.told();
+    world.spec["role"] = json!("Viewer");
+    assert_eq!(world.told(), ["UpdateRecord", "Rest"]);
+    assert_eq!(world.seen.records[&id_of(&world, 1)].standing.grant.role, "Viewer");
+}
+
+#[test]
+fn after_its_hard_expiry_no_version_lives_and_none_is_made() {
+    let mut world = issued();
+    let end = world.now().checked_add(SignedDuration::from_hours(30)).unwrap();
+    world.spec["hardExpiry"] = json!(end.to_string());
+    assert_eq!(world.told(), ["Remember", "UpdateRecord", "Rest"]);
+    assert_eq!(world.seen.status.versions[0].expires_at.0, end);
+    world.hours(24);
+    world.told();
+    assert_eq!(world.current(), 2);
+    assert_eq!(world.seen.status.versions[1].expires_at.0, end);
+    // One that is on its way then ends, too.
+    world.jobs_hang = true;
+    world.request();
+    world.hours(1).request();
+    assert_eq!(world.told().last().unwrap(), "AwaitJob");
+    world.hours(5);
+    world.told();
+    assert!(world.seen.secrets.is_empty());
+    assert!(world.seen.records.values().all(|record| record.standing.state.is_tombstone()));
+    assert_eq!((world.seen.status.current_version, world.seen.status.next_version), (None, None));
+    world.hours(100);
+    assert_eq!(world.told(), ["Rest"]);
+}
+
+#[test]
+fn a_key_in_use_is_not_destroyed_where_that_is_asked() {
+    let mut world =
+        World::of(&json!({"rotation": {"interval": "72h", "overlap": "6h", "retireWhen": "ElapsedAndIdle"}}));
+    world.add_verifier();
+    world.told();
+    world.hours(1).request();
+    world.told();
+    let old = id_of(&world, 1);
+    assert_eq!(world.seen.records[&old].standing.destroy_at, None, "verifiers admit it until they are told");
+    world.hours(6);
+    world.last_used.insert(old.clone(), world.now());
+    assert_eq!(world.told(), ["Rest"]);
+    world.hours(23);
+    assert_eq!(world.told(), ["Rest"]);
+    world.hours(1);
+    assert_eq!(world.told()[0], "EndRecord", "not used for a day");
+    // Without a verifier nobody can tell, and the time alone counts.
+    world.hours(1).request();
+    world.told();
+    world.verifiers.clear();
+    world.last_used.insert(id_of(&world, 2), world.now());
+    world.hours(6);
+    assert_eq!(world.told()[0], "EndRecord");
+}
+
+#[test]
+fn status_remembers_as_many_ended_versions_as_it_is_asked_to() {
+    let mut world = World::of(&json!({"rotation": {"interval": "24h", "overlap": "1h", "historyLimit": 1}}));
+    for _ in 0..5 {
+        world.told();
+        world.hours(25);
+    }
+    world.told();
+    assert_eq!(world.versions(VersionState::Destroyed).len(), 1);
+    world.spec["rotation"]["historyLimit"] = json!(0);
+    assert_eq!(world.told(), ["Remember", "Rest"]);
+    assert!(world.versions(VersionState::Destroyed).is_empty());
+}
+
+#[test]
+fn many_requests_pile_up_no_more_than_a_status_holds() {
+    let mut world = World::of(&json!({"rotation": {"policy": "Manual", "overlap": "90h"}}));
+    for _ in 0..40 {
+        world.told();
+        world.now += HOUR / 2;
+        world.request();
+    }
+    world.told();
+    assert!(world.seen.status.versions.len() <= 32, "{}", world.seen.status.versions.len());
+}
