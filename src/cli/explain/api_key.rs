@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{ApiKey, Limits, Verb, VersionStatus},
-    keys::Spec,
+    keys::{Grant, Spec},
 };
 
 /// What is said of an ApiKey; never key material.
@@ -67,9 +67,8 @@ pub(super) fn api_key(key: &ApiKey, known: &Known) -> Credential {
     told.capped_by = caps.policies().map(ToOwned::to_owned).collect();
     match Spec::tolerate(key, &caps) {
         Ok((spec, None)) => {
-            let grant = spec.grant;
-            let (role, verbs, permissions, limits) = (grant.role, grant.verbs, grant.permissions, grant.limits);
-            told.grant = Some(Granted { role, verbs, permissions, limits });
+            let granted = |Grant { role, verbs, permissions, limits }| Granted { role, verbs, permissions, limits };
+            told.grant = spec.grant.map(granted);
         }
         Ok((_, Some(beyond))) => {
             told.notes.push(format!("no new version is issued: {beyond}; versions that live stay valid"));
