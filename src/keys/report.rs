@@ -121,6 +121,10 @@ pub fn conditions(
         conditions.set(Type::Rotating, true, reason, message.as_str());
         conditions.set(Type::Reconciling, true, reason, message.as_str());
     }
+    if let (None, Step::Stuck { job, problem }) = (&rotating, step) {
+        let message = format!("version {} stays until it expires: {problem}", job.n);
+        conditions.set(Type::Rotating, false, problem.reason(), message);
+    }
     let has_current = status.versions.iter().any(|version| version.state == VersionState::Current);
     match (&rotating, has_current) {
         (_, true) => {
