@@ -29,7 +29,14 @@ impl Herald<'_> {
             self.normal(key, "RotationStarted", &format!("version {n} is being made")).await;
         }
         for version in &after.versions {
-            let old = before.versions.iter().find(|old| old.n == version.n).map(|version| version.state);
+            let known = before.versions.iter().find(|old| old.n == version.n);
+            let put_off = known.and_then(|old| old.destroy_at.as_ref()).zip(version.destroy_at.as_ref());
+            if let Some((_, end)) = put_off.filter(|(old, new)| old.0 < new.0) {
+                let note =
+                    format!("the hook before the end of version {} failed, and is repeated at {}", version.n, end.0);
+                self.events.publish(key, Reason::warning("RotationFailed"), &note).await;
+            }
+            let old = known.map(|version| version.state);
             if old != Some(version.state) {
                 self.became(key, (old, before.next_version), version, is_rotation).await;
             }

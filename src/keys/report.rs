@@ -51,27 +51,26 @@ impl EndsSoon {
         Self::ALL.into_iter().find(|it| it.reason() == reason)
     }
 
-    /// When each begins: none that is longer than the version lives, or a short-lived key would never be without.
-    fn begins(self, version: &VersionStatus) -> Option<Timestamp> {
-        let at = version.expires_at.0.checked_sub(self.before()).ok()?;
-        (at > version.created_at.0).then_some(at)
+    /// When each begins: none that is longer than versions are to live, or a short-lived key would never be without.
+    fn begins(self, spec: &Spec, version: &VersionStatus) -> Option<Timestamp> {
+        version.expires_at.0.checked_sub(self.before()).ok().filter(|_| self.before() < spec.ttl)
     }
 
     /// When something is to be said about a version.
-    pub fn moments(version: &VersionStatus) -> impl Iterator<Item = Timestamp> + use<'_> {
-        Self::ALL.into_iter().filter_map(|it| it.begins(version))
+    pub fn moments<'a>(spec: &'a Spec, version: &'a VersionStatus) -> impl Iterator<Item = Timestamp> + use<'a> {
+        Self::ALL.into_iter().filter_map(|it| it.begins(spec, version))
     }
 
     /// Whether the current version ends soon and will not be replaced before.
     #[must_use]
-    pub fn of(status: &ApiKeyStatus, now: Timestamp) -> Option<Self> {
+    pub fn of(spec: &Spec, status: &ApiKeyStatus, now: Timestamp) -> Option<Self> {
         let current = status.versions.iter().find(|version| version.state == VersionState::Current)?;
         let in_time = status.next_rotation_time.as_ref().is_some_and(|at| at.0 < current.expires_at.0);
         let on_its_way = status.next_version.is_some_and(|n| n != current.n) && status.failed_attempts.is_none();
         if in_time || on_its_way {
             return None;
         }
-        Self::ALL.into_iter().find(|it| it.begins(current).is_some_and(|at| at <= now))
+        Self::ALL.into_iter().find(|it| it.begins(spec, current).is_some_and(|at| at <= now))
     }
 }
 
@@ -109,7 +108,7 @@ pub fn conditions(
         return conditions;
     }
     consumers(&mut conditions, seen, status, now);
-    if let Some(soon) = EndsSoon::of(status, now) {
+    if let Some(soon) = EndsSoon::of(spec, status, now) {
         conditions.set(
             Type::Expiring,
             true,
@@ -121,6 +120,10 @@ pub fn conditions(
     if let Some((reason, message)) = &rotating {
         conditions.set(Type::Rotating, true, reason, message.as_str());
         conditions.set(Type::Reconciling, true, reason, message.as_str());
+    }
+    if let (None, Step::Stuck { job, problem }) = (&rotating, step) {
+        let message = format!("version {} stays until it expires: {problem}", job.n);
+        conditions.set(Type::Rotating, false, problem.reason(), message);
     }
     let has_current = status.versions.iter().any(|version| version.state == VersionState::Current);
     match (&rotating, has_current) {
@@ -218,11 +221,23 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
+    use crate::{api::ApiKey, keys::Caps};
 
     const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
     fn days(days: i64) -> Timestamp {
         START.checked_add(SignedDuration::from_hours(24 * days)).unwrap()
+    }
+
+    fn spec(days: i64) -> Spec {
+        let key: ApiKey = serde_json::from_value(serde_json::json!({
+            "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "k", "namespace": "n"},
+            "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "prefix": "ab",
+                     "ttl": format!("{}h", 24 * days), "rotation": {"interval": "24h", "overlap": "1h"},
+                     "secret": {"name": "s"}},
+        }))
+        .unwrap();
+        Spec::parse(&key, &Caps::default()).unwrap()
     }
 
     fn living(life: i64) -> ApiKeyStatus {
@@ -241,26 +256,28 @@ mod tests {
     #[test]
     fn an_end_is_told_of_at_30_7_and_1_days_before() {
         let status = living(100);
-        let at = |day| EndsSoon::of(&status, days(day));
+        let at = |day| EndsSoon::of(&spec(100), &status, days(day));
         let wanted = [None, Some(EndsSoon::Month), Some(EndsSoon::Month), Some(EndsSoon::Week), Some(EndsSoon::Day)];
         assert_eq!([69, 70, 92, 93, 99].map(at), wanted);
-        let moments: Vec<Timestamp> = EndsSoon::moments(&status.versions[0]).collect();
+        let moments: Vec<Timestamp> = EndsSoon::moments(&spec(100), &status.versions[0]).collect();
         assert_eq!(moments, [99, 93, 70].map(days));
     }
 
     #[test]
     fn the_end_of_a_key_that_is_replaced_before_is_not_told_of() {
         let replaced = ApiKeyStatus { next_rotation_time: Some(Time(days(90))), ..living(100) };
-        assert_eq!(EndsSoon::of(&replaced, days(99)), None);
+        assert_eq!(EndsSoon::of(&spec(100), &replaced, days(99)), None);
         let under_way = ApiKeyStatus { next_version: Some(2), ..living(100) };
-        assert_eq!(EndsSoon::of(&under_way, days(99)), None);
+        assert_eq!(EndsSoon::of(&spec(100), &under_way, days(99)), None);
         let failing = ApiKeyStatus { failed_attempts: Some(3), ..under_way };
-        assert_eq!(EndsSoon::of(&failing, days(99)), Some(EndsSoon::Day));
+        assert_eq!(EndsSoon::of(&spec(100), &failing, days(99)), Some(EndsSoon::Day));
     }
 
     #[test]
     fn a_short_life_is_not_a_warning_from_its_start() {
-        assert_eq!(EndsSoon::of(&living(20), days(1)), None);
-        assert_eq!(EndsSoon::of(&living(20), days(14)), Some(EndsSoon::Week));
+        assert_eq!(EndsSoon::of(&spec(20), &living(20), days(1)), None);
+        assert_eq!(EndsSoon::of(&spec(20), &living(20), days(14)), Some(EndsSoon::Week));
+        // Cut short by a hardExpiry.
+        assert_eq!(EndsSoon::of(&spec(365), &living(20), days(1)), Some(EndsSoon::Month));
     }
 }

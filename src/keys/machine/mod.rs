@@ -180,7 +180,7 @@ impl Machine<'_> {
         let idle = self.deprecated().filter_map(|version| self.idle_from(version));
         let records = self.seen.records.values().filter(|record| !record.standing.state.is_tombstone());
         let strays = records.filter_map(|record| record.standing.destroy_at);
-        let warnings = self.current().into_iter().flat_map(EndsSoon::moments);
+        let warnings = self.current().into_iter().flat_map(|current| EndsSoon::moments(self.spec, current));
         let all = ends.chain([due, retry]).flatten().chain(idle).chain(warnings).chain(strays);
         all.filter(|moment| *moment > self.now).min()
     }
