@@ -69,6 +69,9 @@ pub struct Options {
     /// Image of the Job that tests a new version of a key: Rampart's own.
     #[arg(long, env = "RAMPART_SELFTEST_IMAGE", default_value = concat!("rampart.dev/rampart:", env!("CARGO_PKG_VERSION")))]
     selftest_image: String,
+    /// How often the use of an API key is written into its status; its first use is at once.
+    #[arg(long, env = "RAMPART_USAGE_INTERVAL", default_value = "5m")]
+    usage_interval: GoDuration,
     /// The shortest grace period that a RetentionPolicy may have.
     #[arg(long, env = "RAMPART_RETENTION_MINIMUM_GRACE", default_value = "1h")]
     retention_minimum_grace: GoDuration,
@@ -193,6 +196,7 @@ impl Options {
             install_namespace: self.namespace.clone(),
             keys_namespace: self.process.keys_namespace.clone(),
             selftest_image: self.selftest_image.clone(),
+            usage_interval: self.usage_interval.get().max(Duration::from_secs(1)),
         };
         ApiKeys::spawn(context.clone(), of_keys, keys, leadership.clone(), tasks);
         let retention = RetentionSettings {

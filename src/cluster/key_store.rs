@@ -122,6 +122,7 @@ impl KeyStore<'_> {
         Ok(Observed {
             consumer: self.consumer_seen(self.consumer().await?.as_ref()),
             last_used: self.verifiers.last_used(records.keys()),
+            uses: self.verifiers.uses(|id| records.contains_key(id)),
             verifiers: self.verifiers.live(),
             workloads: restarted,
             status,

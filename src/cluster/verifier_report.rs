@@ -68,7 +68,7 @@ impl Reporting {
             let pause = if retry { SOON } else { RENEW };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = async {
+                () = async {
                     let _ = self.revision.changed().await;
                     tokio::time::sleep(SOON).await;
                 } => {}

@@ -5,7 +5,7 @@
 //! first, so that no rotation outruns it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     future::Future,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -20,7 +20,11 @@ use super::{
     error::{call, found},
     follow::{Key, follow},
 };
-use crate::{api::VerifierReport, keys::VerifierSeen, runtime::clock};
+use crate::{
+    api::VerifierReport,
+    keys::{Use, VerifierSeen},
+    runtime::clock,
+};
 
 /// For so long a verifier is waited for that does not renew its report.
 const LIVE: Duration = Duration::from_mins(1);
@@ -93,13 +97,32 @@ impl Verifiers {
             started_at: seen.report.spec.started_at.0,
         };
         let now = Instant::now();
-        self.known.borrow().values().filter(|it| is_live(it.changed, now)).map(seen).collect()
+        let lives = |it: &&Seen| is_live(it.changed, now) && !it.report.spec.stopped;
+        self.known.borrow().values().filter(lives).map(seen).collect()
     }
 
-    /// All reports that there are, also of verifiers that are gone.
+    /// Ids of all keys whose use is told of.
     #[must_use]
-    pub fn reports(&self) -> Vec<Arc<VerifierReport>> {
-        self.known.borrow().values().map(|seen| seen.report.clone()).collect()
+    pub fn used_ids(&self) -> HashSet<String> {
+        let known = self.known.borrow();
+        known.values().flat_map(|seen| &seen.report.spec.usage).map(|told| told.id.clone()).collect()
+    }
+
+    /// What all reports that there are, also of verifiers that are gone, tell of the use of some keys.
+    #[must_use]
+    pub fn uses(&self, of: impl Fn(&str) -> bool) -> Vec<Use> {
+        let mut uses = vec![];
+        for (key, seen) in &**self.known.borrow() {
+            let report = &seen.report.spec;
+            uses.extend(report.usage.iter().filter(|told| of(&told.id)).map(|told| Use {
+                verifier: key.1.clone(),
+                started_at: report.started_at.0,
+                id: told.id.clone(),
+                count: told.count,
+                last_used: told.last_used.0,
+            }));
+        }
+        uses
     }
 
     /// When keys were used last, as far as verifiers told within the last day.

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     Context, Next, Reconciler, Roots, Triggers, api_key_caps, api_key_events::Herald, api_key_orphans::Orphans,
-    pruning, requested,
+    api_key_usage, pruning, requested,
 };
 use crate::{
     api::{
@@ -61,6 +61,8 @@ pub struct Settings {
     pub keys_namespace: String,
     /// Image of the test Job.
     pub selftest_image: String,
+    /// How often the use of a key is written into its status.
+    pub usage_interval: Duration,
 }
 
 /// The controller of ApiKeys.
@@ -162,10 +164,12 @@ impl ApiKeys {
         let records = Api::<PartialObjectMeta<KeyRecord>>::namespaced(client.clone(), &settings.keys_namespace);
         let (verifiers, following) = Verifiers::follow(&client, &settings.keys_namespace);
         let waiting = Arc::new(Waiting::default());
+        let used = one.clone();
         let watches = async {
             tokio::join!(
                 following,
                 waiting.wake(verifiers.clone(), one.clone()),
+                api_key_usage::follow(verifiers.clone(), &roots, &used, settings.usage_interval),
                 wake(secrets, made.clone(), (one.clone(), all.clone())),
                 wake(records, made.clone(), (one.clone(), all.clone())),
                 wake(Api::<Job>::all(client), made, (one, all)),
@@ -286,6 +290,7 @@ impl ApiKeys {
         status.conditions = told.carried_from(&old, now);
         key.metadata.resource_version = status::remember(&self.context.client, key, &status).await?;
         self.herald().ends_soon(key, &old, &status).await;
+        self.herald().in_use(key, &status, seen).await;
         key.status = Some(status);
         Ok(())
     }
@@ -337,6 +342,7 @@ impl Reconciler for ApiKeys {
         };
         for _ in 0..STEPS {
             let seen = self.store(&spec).observe(key.status.clone().unwrap_or_default()).await?;
+            let spec = spec.as_of(&seen, clock::now());
             let step = decide(&spec, &seen, clock::now());
             if let Some(beyond) = &beyond
                 && (is_issue(&step, &seen)

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use crate::{
     api::{ApiKey, ApiKeyStatus, VersionState, VersionStatus, condition::Type},
     cluster::events::{Events, Reason},
-    keys::{EndsSoon, JobStep, Observed, Step},
+    keys::{EndsSoon, JobStep, Observed, Step, deprecated_in_use},
     runtime::metrics::{Metrics, ResultLabel},
 };
 
@@ -108,6 +108,17 @@ impl Herald<'_> {
                 self.normal(key, "RotationTested", &format!("version {n} passed its test")).await;
             }
             _ => {}
+        }
+    }
+
+    /// Tells of replaced versions that are used on: somebody has not taken the successor.
+    pub(super) async fn in_use(&self, key: &ApiKey, after: &ApiKeyStatus, seen: &Observed) {
+        for (version, last) in deprecated_in_use(after, seen.status.usage.as_ref(), &seen.uses) {
+            let VersionStatus { n, id, .. } = version;
+            let end = version.destroy_at.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
+            let note =
+                format!("version {n} with id {id} was replaced and is still used, last at {last}; it ends at {end}");
+            self.events.publish(key, Reason::warning("DeprecatedKeyInUse"), &note).await;
         }
     }
 

@@ -7,6 +7,7 @@ mod api_key;
 mod api_key_caps;
 mod api_key_events;
 mod api_key_orphans;
+mod api_key_usage;
 mod backoff;
 pub(crate) mod cluster_facts;
 mod cluster_security_policy;

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    JobStep, Spec,
+    JobStep, Spec, fold,
     rollout::{Progress, version_value},
     seen::Observed,
     step::Step,
@@ -76,6 +76,7 @@ impl EndsSoon {
 
 /// Puts into a status what was counted.
 pub fn count(spec: &Spec, seen: &Observed, status: &mut ApiKeyStatus, now: Timestamp) {
+    status.usage = fold(status.usage.as_ref(), &seen.uses);
     status.verifiers = (!seen.records.is_empty()).then(|| seen.verifier_counts());
     let current = status.versions.iter().find(|version| version.state == VersionState::Current);
     status.consumers = current.filter(|_| spec.revoked.is_none()).map_or_else(Vec::new, |current| {
@@ -126,6 +127,7 @@ pub fn conditions(
         conditions.set(Type::Rotating, false, problem.reason(), message);
     }
     let has_current = status.versions.iter().any(|version| version.state == VersionState::Current);
+    let (reason, message) = if spec.idle { (IDLE, UNUSED) } else { ("Suspended", SUSPENDED) };
     match (&rotating, has_current) {
         (_, true) => {
             conditions.set(Type::Programmed, true, "Programmed", "");
@@ -135,18 +137,22 @@ pub fn conditions(
             conditions.set(Type::Programmed, false, reason, message.as_str());
             conditions.set(Type::Ready, false, reason, message.as_str());
         }
-        (None, false) if spec.suspended => drop(conditions.set(Type::Programmed, false, "Suspended", SUSPENDED)),
+        (None, false) if spec.suspended => drop(conditions.set(Type::Programmed, false, reason, message)),
         (None, false) => {
             let message = "the last version has ended, and neither rotation.policy nor hardExpiry lets another be made";
             conditions.stall("Expired", message);
         }
     }
     if spec.suspended {
-        conditions.set(Type::Ready, false, "Suspended", SUSPENDED);
+        conditions.set(Type::Ready, false, reason, message);
     }
     conditions
 }
 
+/// Reason of the condition Ready while a key is suspended because it was not used.
+pub const IDLE: &str = "Idle";
+const UNUSED: &str = "verifiers refuse every version, because none was used for as long as a ClusterSecurityPolicy allows \
+                      (spec.apiKeys.suspendIdleAfter): ask for a rotation to revive it";
 const SUSPENDED: &str = "verifiers refuse every version until spec.suspended is taken out";
 
 fn revoked(conditions: &mut Conditions, status: &ApiKeyStatus, reason: &str) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Grant, jobs::JobSeen, rollout::WorkloadSeen};
+use super::{Grant, jobs::JobSeen, rollout::WorkloadSeen, usage::Use};
 use crate::api::{ApiKeyStatus, RecordState, VerifierCounts};
 
 /// What is there.
@@ -26,6 +26,8 @@ pub struct Observed {
     pub verifiers: Vec<VerifierSeen>,
     /// When keys of this ApiKey were used last, by id, as far as verifiers told.
     pub last_used: BTreeMap<String, Timestamp>,
+    /// What each verifier counted of them.
+    pub uses: Vec<Use>,
 }
 
 /// A version Secret.

@@ -1,10 +1,10 @@
 //! An ApiKey's spec, parsed.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Observed, Step, caps::Caps, grant::Grant, windows::Windows};
+use super::{Observed, Step, caps::Caps, grant::Grant, usage::idle_since, windows::Windows};
 use crate::api::{
     ApiKey, DeletionPolicy, GoDuration, Hooks, Invalid, Owner, RestartTarget, RetireWhen, RotationPolicy, SecretKeys,
 };
@@ -30,6 +30,10 @@ pub struct Spec {
     pub hard_expiry: Option<Timestamp>,
     /// Whether verifiers refuse it for now.
     pub suspended: bool,
+    /// Whether they do because it was not used for so long as a cluster policy allows.
+    pub idle: bool,
+    /// After so long without use it is suspended.
+    pub suspend_idle_after: Option<SignedDuration>,
     /// Why it was revoked, if it was.
     pub revoked: Option<String>,
     /// When it is replaced.
@@ -128,6 +132,8 @@ impl Spec {
             },
             hard_expiry: spec.hard_expiry.as_ref().and_then(|time| second(time.0)),
             suspended: spec.suspended == Some(true),
+            idle: false,
+            suspend_idle_after: caps.and_then(|caps| caps.suspend_idle_after),
             revoked: None,
             restart_targets: spec.restart_targets.clone(),
             hooks: spec.hooks.clone().unwrap_or_default(),
@@ -137,6 +143,21 @@ impl Spec {
             namespace,
             name,
         })
+    }
+
+    /// The same as of `now`: suspended, if it was not used for too long.
+    #[must_use]
+    pub fn as_of(&self, seen: &Observed, now: Timestamp) -> Cow<'_, Self> {
+        if self.suspended || self.idle_at(seen).is_none_or(|at| now < at) {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self { suspended: true, idle: true, ..self.clone() })
+    }
+
+    /// When it will have been without use for too long, as things are.
+    #[must_use]
+    pub(super) fn idle_at(&self, seen: &Observed) -> Option<Timestamp> {
+        idle_since(self, seen)?.checked_add(self.suspend_idle_after?).ok()
     }
 
     /// All that is left to know of a key that is revoked.
@@ -154,6 +175,8 @@ impl Spec {
             ttl: SignedDuration::ZERO,
             hard_expiry: None,
             suspended: false,
+            idle: false,
+            suspend_idle_after: None,
             revoked: Some(reason.to_owned()),
             rotation: Rotation {
                 interval: None,

@@ -181,7 +181,8 @@ impl Machine<'_> {
         let records = self.seen.records.values().filter(|record| !record.standing.state.is_tombstone());
         let strays = records.filter_map(|record| record.standing.destroy_at);
         let warnings = self.current().into_iter().flat_map(|current| EndsSoon::moments(self.spec, current));
-        let all = ends.chain([due, retry]).flatten().chain(idle).chain(warnings).chain(strays);
+        let unused = self.spec.idle_at(self.seen).filter(|_| !self.spec.suspended);
+        let all = ends.chain([due, retry, unused]).flatten().chain(idle).chain(warnings).chain(strays);
         all.filter(|moment| *moment > self.now).min()
     }
 }

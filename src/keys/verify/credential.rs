@@ -47,7 +47,7 @@ impl<'a> Credentials<'a> {
             return Err(Refusal::TooLong);
         }
         let bearer = self.bearer.map(bearer).transpose()?;
-        let plain = self.plain.map(|value| value.trim_ascii());
+        let plain = self.plain.map(<[u8]>::trim_ascii);
         let found = match (bearer, plain) {
             (None, None) => return Err(Refusal::Missing),
             (Some(bearer), Some(plain)) if bearer != plain => return Err(Refusal::Ambiguous),

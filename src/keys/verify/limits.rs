@@ -55,6 +55,9 @@ pub struct Window {
     pub reset: i64,
 }
 
+/// Where all windows stand, shortest first.
+pub type Windows = [Window; WINDOWS.len()];
+
 /// The state of the rates of a key: for each window the time at which all of its calls are back, in nanoseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cells([i64; WINDOWS.len()]);
@@ -64,7 +67,7 @@ impl Cells {
     ///
     /// # Errors
     /// The windows, shortest first, when one or more of them have no call left: then none is charged.
-    pub fn take(&mut self, rates: &Rates, now: Timestamp) -> Result<[Window; WINDOWS.len()], [Window; WINDOWS.len()]> {
+    pub fn take(&mut self, rates: &Rates, now: Timestamp) -> Result<Windows, Box<Windows>> {
         let now = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX / 2);
         let mut charged = [0; WINDOWS.len()];
         let mut allowed = true;
@@ -79,7 +82,7 @@ impl Cells {
         if allowed {
             self.0 = charged;
         }
-        if allowed { Ok(windows) } else { Err(windows) }
+        if allowed { Ok(windows) } else { Err(Box::new(windows)) }
     }
 
     /// Whether every call is back: then the state may be forgotten.
@@ -120,7 +123,7 @@ mod tests {
         Timestamp::from_millisecond(1_800_000_000_000 + millis).unwrap()
     }
 
-    fn named(windows: [Window; 5], name: &str) -> Window {
+    fn named(windows: Windows, name: &str) -> Window {
         windows.into_iter().find(|window| WINDOWS[window.index].0 == name).unwrap()
     }
 
@@ -131,7 +134,7 @@ mod tests {
             let second = named(cells.take(&rates, at(0)).unwrap(), "second");
             assert_eq!((second.quota, second.remaining), (10, 9 - call));
         }
-        let refused = named(cells.take(&rates, at(0)).unwrap_err(), "second");
+        let refused = named(*cells.take(&rates, at(0)).unwrap_err(), "second");
         assert_eq!((refused.remaining, refused.retry_after, refused.reset), (0, 1, 1));
         assert!(cells.take(&rates, at(99)).is_err());
         assert!(cells.take(&rates, at(100)).is_ok());
@@ -146,7 +149,7 @@ mod tests {
         let before = cells;
         for _ in 0..1000 {
             let refused = cells.take(&rates, at(0)).unwrap_err();
-            assert_eq!(named(refused, "day").remaining, 9990, "the day is as it was");
+            assert_eq!(named(*refused, "day").remaining, 9990, "the day is as it was");
         }
         assert_eq!(cells, before);
     }

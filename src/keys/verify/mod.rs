@@ -20,7 +20,7 @@ pub use credential::{Credential, Credentials};
 pub use entry::{Access, Entry, KeyId};
 pub use failures::{Failures, Standing};
 pub use index::{Builder, Index, UnusableRecord};
-pub use limits::{Cells, Rate, Rates, WINDOWS, Window};
+pub use limits::{Cells, Rate, Rates, WINDOWS, Window, Windows};
 pub use route::{Request, Route};
 pub use usage::Used;
 pub use verdict::{Admission, Refusal, Verdict};

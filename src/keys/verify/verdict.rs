@@ -6,11 +6,12 @@ use jiff::Timestamp;
 
 use super::{
     entry::{Access, KeyId},
-    limits::{WINDOWS, Window},
+    limits::Windows,
 };
 
 /// What is decided about a request. Whoever decided nothing has refused.
 #[derive(Debug, Default)]
+#[allow(clippy::large_enum_variant, reason = "most requests are admitted, and none waits for the allocator")]
 pub enum Verdict {
     /// It can't be told: no index yet, a route that states no service, something that broke.
     #[default]
@@ -33,7 +34,7 @@ pub struct Admission {
     /// What it may do.
     pub access: Arc<Access>,
     /// Where its rates stand.
-    pub windows: [Window; WINDOWS.len()],
+    pub windows: Windows,
     /// When the key ends, if it was replaced.
     pub sunset: Option<Timestamp>,
 }
@@ -62,7 +63,7 @@ pub enum Refusal {
     /// A key of another customer.
     Customer(KeyId),
     /// A key that made too many calls.
-    Limited(KeyId, Box<[Window; WINDOWS.len()]>),
+    Limited(KeyId, Box<Windows>),
     /// An address that guessed too often: seconds until it may try again.
     Address(i64),
 }

@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::{
-    Admission, Cells, Entry, Failures, Index, KeyId, Refusal, Request, Standing, Used, Verdict, credential::Credential,
-    route::verb,
+    Admission, Cells, Entry, Failures, Index, KeyId, Refusal, Request, Standing, Used, Verdict, Windows,
+    credential::Credential, route::verb,
 };
 use crate::{api::Verb, keys::format};
 
@@ -138,7 +138,7 @@ impl Verifier {
         if request.route.customer.is_some_and(|customer| *entry.owner != *customer) {
             return Err(Refusal::Customer(id));
         }
-        let windows = self.charge(id, entry, now).map_err(|windows| Refusal::Limited(id, Box::new(windows)))?;
+        let windows = self.charge(id, entry, now).map_err(|windows| Refusal::Limited(id, windows))?;
         Ok(Admission { id, owner: entry.owner.clone(), access: entry.access.clone(), windows, sunset: entry.sunset() })
     }
 
@@ -156,14 +156,9 @@ impl Verifier {
         }
     }
 
-    fn charge(
-        &self,
-        id: KeyId,
-        entry: &Entry,
-        now: Timestamp,
-    ) -> Result<[super::Window; super::WINDOWS.len()], [super::Window; super::WINDOWS.len()]> {
+    fn charge(&self, id: KeyId, entry: &Entry, now: Timestamp) -> Result<Windows, Box<Windows>> {
         let rates = &entry.access.rates;
-        let shared = if entry.access.shared_by_owner {
+        let of_owner = if entry.access.shared_by_owner {
             let mut owners = lock(&self.owners);
             if owners.len() > 100_000 {
                 owners.retain(|_, cells| !cells.is_full(now));
@@ -174,7 +169,7 @@ impl Verifier {
         };
         let mut shard = lock(self.keys.shard(id));
         let state = shard.entry(id).or_default();
-        let windows = match shared {
+        let windows = match of_owner {
             Some(windows) => windows,
             None => state.cells.take(rates, now)?,
         };

@@ -79,6 +79,9 @@ async fn auth_request(State(shared): State<Arc<Shared>>, question: Question<Body
     shared.reply(headers, one(headers, "x-original-method"), one(headers, "x-original-uri"), Form::AuthRequest)
 }
 
+/// A header states nothing that can be relied upon.
+struct Unclear;
+
 /// What a header states.
 enum Stated<'a> {
     Nothing,
@@ -90,8 +93,7 @@ enum Stated<'a> {
 fn one<'a>(headers: &'a HeaderMap, name: &str) -> Stated<'a> {
     let mut values = headers.get_all(name).iter();
     match (values.next().map(HeaderValue::to_str), values.next()) {
-        (None, _) => Stated::Nothing,
-        (Some(Ok("")), None) => Stated::Nothing,
+        (None, _) | (Some(Ok("")), None) => Stated::Nothing,
         (Some(Ok(value)), None) => Stated::One(value),
         _ => Stated::Unclear,
     }
@@ -101,7 +103,7 @@ impl Shared {
     fn reply(&self, headers: &HeaderMap, method: Stated<'_>, path: Stated<'_>, form: Form) -> Response {
         let envoy = matches!(form, Form::Plain);
         let route = ["x-rampart-audience", "x-rampart-permission", "x-rampart-customer"].map(|name| one(headers, name));
-        let [Some(audience), Some(permission), Some(customer)] = route.map(Stated::optional) else {
+        let [Ok(audience), Ok(permission), Ok(customer)] = route.map(Stated::optional) else {
             return write(answer(&Verdict::Misrouted, form), envoy);
         };
         // Without the method a DELETE would be judged as the GET by which proxies ask.
@@ -124,12 +126,11 @@ impl Shared {
 }
 
 impl<'a> Stated<'a> {
-    /// `None` where it is unclear.
-    fn optional(self) -> Option<Option<&'a str>> {
+    fn optional(self) -> Result<Option<&'a str>, Unclear> {
         match self {
-            Self::Nothing => Some(None),
-            Self::One(value) => Some(Some(value)),
-            Self::Unclear => None,
+            Self::Nothing => Ok(None),
+            Self::One(value) => Ok(Some(value)),
+            Self::Unclear => Err(Unclear),
         }
     }
 }

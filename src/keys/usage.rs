@@ -1,0 +1,179 @@
+//! How much a key was used: what verifiers counted, each since its start, folded into one sum that only grows.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Observed, Spec, report::IDLE};
+use crate::api::{ApiKeyStatus, Counted, Usage, VersionState, VersionStatus, condition::Type};
+
+/// Sums that status remembers: versions in use times verifiers.
+const MOST: usize = 64;
+/// After a promotion mounted Secrets take a minute or two, and workloads their time to start anew.
+const SETTLING: SignedDuration = SignedDuration::from_mins(10);
+
+/// What a verifier tells of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Use {
+    /// The verifier.
+    pub verifier: String,
+    /// When its process started.
+    pub started_at: Timestamp,
+    /// Public id of the key.
+    pub id: String,
+    /// Calls that it admitted since.
+    pub count: i64,
+    /// When the last one was.
+    pub last_used: Timestamp,
+}
+
+/// Adds what verifiers tell to what was counted before. Nothing is counted twice, whoever is started anew, and nothing
+/// is taken back.
+#[must_use]
+pub fn fold(before: Option<&Usage>, uses: &[Use]) -> Option<Usage> {
+    if uses.is_empty() {
+        return before.cloned();
+    }
+    let mut usage = before.cloned().unwrap_or_default();
+    for told in uses {
+        let same = |it: &&mut Counted| it.verifier == told.verifier && it.id == told.id;
+        let known = usage.counted.iter_mut().find(same);
+        let counted = known.as_ref().filter(|it| it.started_at.0 == told.started_at).map_or(0, |it| it.count);
+        usage.count = usage.count.saturating_add((told.count - counted).max(0));
+        usage.last_used = usage.last_used.max(Some(Time(told.last_used)));
+        let now = Counted {
+            verifier: told.verifier.clone(),
+            id: told.id.clone(),
+            started_at: Time(told.started_at),
+            count: told.count.max(counted),
+        };
+        match known {
+            Some(known) => *known = now,
+            None => usage.counted.push(now),
+        }
+    }
+    let is_told = |it: &Counted| uses.iter().any(|told| told.verifier == it.verifier && told.id == it.id);
+    if usage.counted.len() > MOST {
+        usage.counted.retain(is_told);
+        usage.counted.truncate(MOST);
+    }
+    Some(usage)
+}
+
+/// Replaced versions that are used on, although consumers had time to take their successor: with when they were used
+/// last, if that was told now.
+pub fn deprecated_in_use<'a>(
+    status: &'a ApiKeyStatus,
+    before: Option<&'a Usage>,
+    uses: &'a [Use],
+) -> impl Iterator<Item = (&'a VersionStatus, Timestamp)> {
+    let promoted = |id: &str| status.versions.iter().find(|version| version.id == id).map(|it| it.created_at.0);
+    status.versions.iter().filter(|version| version.state == VersionState::Deprecated).filter_map(move |version| {
+        let settled = promoted(version.replaced_by.as_deref()?)?.checked_add(SETTLING).ok()?;
+        let last = uses.iter().filter(|told| told.id == version.id).map(|told| told.last_used).max()?;
+        let is_news = uses.iter().filter(|told| told.id == version.id).any(|told| {
+            let counted = before.into_iter().flat_map(|usage| &usage.counted);
+            let same = |it: &&Counted| it.verifier == told.verifier && it.id == told.id;
+            counted.clone().find(same).is_none_or(|it| it.count < told.count || it.started_at.0 != told.started_at)
+        });
+        (last > settled && is_news).then_some((version, last))
+    })
+}
+
+/// Since when a key was not used: its last use, its making, or the last request for a rotation, whichever is latest.
+/// None where no verifier tells, or no version is in use. One that is suspended for it stays so without verifiers.
+#[must_use]
+pub(super) fn idle_since(spec: &Spec, seen: &Observed) -> Option<Timestamp> {
+    let current = seen.status.versions.iter().find(|version| version.state == VersionState::Current)?;
+    let ready = seen.status.conditions.iter().find(|it| it.type_ == Type::Ready.as_str());
+    if seen.verifiers.is_empty() && ready.is_none_or(|ready| ready.reason != IDLE) {
+        return None;
+    }
+    let used = fold(seen.status.usage.as_ref(), &seen.uses).and_then(|usage| usage.last_used).map(|time| time.0);
+    let signs = [Some(current.created_at.0), used, spec.rotation.requested];
+    signs.into_iter().flatten().max()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        api::KeyCaps,
+        keys::{Caps, PolicyCaps, VerifierSeen},
+    };
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn told(verifier: &str, started: i64, count: i64, last: i64) -> Use {
+        Use { verifier: verifier.into(), started_at: at(started), id: "a".into(), count, last_used: at(last) }
+    }
+
+    #[test]
+    fn a_key_that_nobody_uses_is_suspended_until_it_is_asked_for() {
+        let key = |more: serde_json::Value| {
+            let mut key = serde_json::json!({
+                "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "k", "namespace": "n"},
+                "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "prefix": "ab",
+                         "rotation": more, "secret": {"name": "s"}},
+            });
+            key["spec"]["rotation"]["policy"] = "Manual".into();
+            let caps: KeyCaps = serde_json::from_value(serde_json::json!({"suspendIdleAfter": "1h"})).unwrap();
+            let caps = Caps::of(vec![("caps".into(), Arc::new(PolicyCaps::try_from(&caps).unwrap()))]);
+            Spec::parse(&serde_json::from_value(key).unwrap(), &caps).unwrap()
+        };
+        let mut seen = Observed::default();
+        seen.status.versions.push(VersionStatus {
+            n: 1,
+            id: "a".into(),
+            state: VersionState::Current,
+            created_at: Time(at(0)),
+            expires_at: Time(at(1_000_000)),
+            replaced_by: None,
+            destroy_at: None,
+        });
+        let spec = key(serde_json::json!({}));
+        assert!(!spec.as_of(&seen, at(7200)).idle, "nobody can tell");
+        seen.verifiers.push(VerifierSeen { revision: "1".into(), started_at: at(0) });
+        assert!(!spec.as_of(&seen, at(3599)).idle);
+        assert!(spec.as_of(&seen, at(3600)).suspended);
+        seen.uses.push(told("v0", 0, 1, 3000));
+        assert!(!spec.as_of(&seen, at(3600)).suspended);
+        assert!(spec.as_of(&seen, at(6600)).suspended);
+        let requested = key(serde_json::json!({"requestedAt": at(6500).to_string()}));
+        assert!(!requested.as_of(&seen, at(6600)).suspended, "a rotation revives it");
+    }
+
+    fn sum(usage: Option<&Usage>) -> (i64, i64) {
+        let usage = usage.unwrap();
+        (usage.count, usage.last_used.as_ref().unwrap().0.as_second() - 1_800_000_000)
+    }
+
+    #[test]
+    fn nothing_is_counted_twice_and_nothing_is_taken_back() {
+        let first = fold(None, &[told("v0", 0, 5, 10), told("v1", 0, 7, 20)]);
+        assert_eq!(sum(first.as_ref()), (12, 20));
+        // The operator was started anew, and is told the same.
+        let again = fold(first.as_ref(), &[told("v0", 0, 5, 10), told("v1", 0, 7, 20)]);
+        assert_eq!(again, first);
+        // A verifier was started anew, and its clock is behind.
+        let anew = fold(first.as_ref(), &[told("v0", 30, 2, 5), told("v1", 0, 7, 20)]);
+        assert_eq!(sum(anew.as_ref()), (14, 20));
+        // An older report comes late.
+        assert_eq!(sum(fold(anew.as_ref(), &[told("v1", 0, 3, 1)]).as_ref()), (14, 20));
+        assert_eq!(sum(fold(anew.as_ref(), &[told("v1", 0, 8, 1)]).as_ref()), (15, 20));
+        assert_eq!(fold(anew.as_ref(), &[]), anew, "no verifier tells anything");
+    }
+
+    #[test]
+    fn what_is_remembered_of_verifiers_does_not_grow() {
+        let mut usage = None;
+        for nth in 0..1000 {
+            usage = fold(usage.as_ref(), &[told(&format!("v{nth}"), nth, 1, nth)]);
+        }
+        assert_eq!(sum(usage.as_ref()), (1000, 999));
+        assert!(usage.unwrap().counted.len() <= MOST);
+    }
+}
