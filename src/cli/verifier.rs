@@ -1,22 +1,24 @@
 //! `rampart verifier`: the server that admits API keys.
 
 use std::{
-    fs::File,
-    io::{BufRead as _, BufReader},
+    fs,
     net::SocketAddr,
+    num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, mpsc},
+    thread::{self, available_parallelism},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use axum::http::HeaderName;
 use clap::Args;
+use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::process::Process;
 use crate::{
-    api::KeyRecord,
+    api::KeyRecordSpec,
     cluster::{client, key_index::Following, verifier_report::Reporting},
     keys::verify::{Builder, Verifier},
     runtime::{metrics::Metrics, readiness::Readiness, tasks::Tasks},
@@ -103,21 +105,115 @@ impl VerifierOptions {
     }
 }
 
-/// Reads KeyRecords, one a line. A record that can't be used is told and left out.
+/// A KeyRecord in a file, as far as it matters.
+#[derive(Deserialize)]
+struct Line {
+    metadata: Named,
+    spec: KeyRecordSpec,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+/// Records that go from a reading thread to the one that gathers them.
+const BATCH: usize = 512;
+
+/// Reads KeyRecords, one a line, on all cores. A record that can't be used is told and left out.
 fn read(path: &Path) -> Result<Builder> {
-    let file = File::open(path).with_context(|| format!("{} can't be read", path.display()))?;
+    let text = &*fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
+    let threads = available_parallelism().map_or(1, NonZero::get);
+    let parts = parts(text, threads);
     let mut builder = Builder::default();
-    for (number, line) in BufReader::new(file).lines().enumerate() {
-        let at = || format!("{}:{}", path.display(), number + 1);
-        let line = line.with_context(at)?;
-        if line.trim().is_empty() {
-            continue;
+    thread::scope(|scope| {
+        let (send, read) = mpsc::sync_channel(threads * 4);
+        let readers: Vec<_> = parts
+            .into_iter()
+            .map(|part| {
+                let send = send.clone();
+                scope.spawn(move || {
+                    let mut lines = part.lines().filter(|line| !line.trim().is_empty()).peekable();
+                    while lines.peek().is_some() {
+                        let parsed: Result<Vec<Line>, _> =
+                            lines.by_ref().take(BATCH).map(|line| parse(text, line)).collect();
+                        let Ok(()) = send.send(parsed?) else { break };
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        drop(send);
+        for Line { metadata: Named { name }, spec } in read.into_iter().flatten() {
+            if let Err(problem) = builder.apply(&name, &spec) {
+                tracing::warn!(id = name, %problem, "a KeyRecord can't be used: its key is refused");
+            }
         }
-        let record: KeyRecord = serde_json::from_str(&line).with_context(at)?;
-        let name = record.metadata.name.unwrap_or_default();
-        if let Err(problem) = builder.apply(&name, &record.spec) {
-            tracing::warn!(line = number + 1, id = name, %problem, "a KeyRecord can't be used: its key is refused");
+        readers.into_iter().try_for_each(|reader| reader.join().unwrap_or_else(|_| bail!("a reader panicked")))
+    })
+    .with_context(|| path.display().to_string())?;
+    Ok(builder)
+}
+
+fn parse(text: &str, line: &str) -> Result<Line> {
+    serde_json::from_str(line).with_context(|| {
+        // `line` is a part of `text`.
+        let before = line.as_ptr().addr().saturating_sub(text.as_ptr().addr());
+        format!("line {}", 1 + text.as_bytes().iter().take(before).filter(|byte| **byte == b'\n').count())
+    })
+}
+
+/// About equal parts of a text, each of whole lines.
+fn parts(text: &str, count: usize) -> Vec<&str> {
+    let (mut parts, mut rest) = (vec![], text);
+    for left in (1..=count).rev() {
+        let middle = rest.len() / left;
+        let end = rest
+            .as_bytes()
+            .iter()
+            .skip(middle)
+            .position(|byte| *byte == b'\n')
+            .map_or(rest.len(), |at| middle + at + 1);
+        let (part, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        parts.push(part);
+        rest = after;
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: usize) -> String {
+        let digest = "0".repeat(64);
+        format!(
+            r#"{{"metadata": {{"name": "{id:08}"}}, "spec": {{"apiKey": {{"namespace": "n", "name": "k", "version": 1}},
+            "digest": "sha256:{digest}", "owner": {{"customerId": "n"}}, "expiresAt": "2100-01-01T00:00:00Z",
+            "state": "Active", "limits": {{"perSecond": 1, "burst": 1, "perMinute": 1, "perHour": 1, "perDay": 1}}}}}}"#
+        )
+        .replace('\n', " ")
+    }
+
+    fn file(lines: &[String]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), lines.join("\n")).unwrap();
+        file
+    }
+
+    #[test]
+    fn every_record_of_a_file_is_read_once() {
+        for count in [0, 1, 2, 3, 5000] {
+            let lines: Vec<String> = (0..count).map(record).collect();
+            assert_eq!(read(file(&lines).path()).unwrap().index().len(), count);
         }
     }
-    Ok(builder)
+
+    #[test]
+    fn a_line_that_is_no_record_is_named() {
+        let mut lines: Vec<String> = (0..100).map(record).collect();
+        lines[70] = "{}".into();
+        let error = format!("{:#}", read(file(&lines).path()).unwrap_err());
+        assert!(error.contains("line 71: missing field `metadata`"), "{error}");
+    }
 }

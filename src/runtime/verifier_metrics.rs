@@ -26,6 +26,8 @@ pub struct WindowLabel {
 pub struct VerifierMetrics {
     /// Questions by what came of them.
     pub verified: Family<ResultLabel, Counter>,
+    /// Of these the admitted ones, which are the most.
+    pub admitted: Counter,
     /// Time from a question to its answer.
     pub seconds: Histogram,
     /// Admitted calls with a key that was replaced.
@@ -42,8 +44,11 @@ pub struct VerifierMetrics {
 
 impl Default for VerifierMetrics {
     fn default() -> Self {
+        let verified = Family::<ResultLabel, Counter>::default();
+        let admitted = verified.get_or_create_owned(&ResultLabel { result: "admitted" });
         Self {
-            verified: Family::default(),
+            verified,
+            admitted,
             seconds: Histogram::new(exponential_buckets(0.000_001, 2.0, 16)),
             deprecated: Counter::default(),
             limited: Family::default(),

@@ -51,24 +51,15 @@ pub fn answer(verdict: &Verdict, form: Form) -> Answer {
 
 fn admitted(admission: &Admission) -> Answer {
     let access = &admission.access;
-    let verbs = [(Verb::Read, "read"), (Verb::Write, "write"), (Verb::Delete, "delete"), (Verb::Admin, "admin")];
-    let verbs = verbs.into_iter().filter(|(verb, _)| access.may(*verb)).map(|(_, name)| name);
-    let mut scopes = String::new();
-    for scope in verbs.chain(access.permissions.iter().map(|permission| &**permission)) {
-        if !scopes.is_empty() {
-            scopes.push(' ');
-        }
-        scopes.push_str(scope);
-    }
     let identity = vec![
         ("x-apikey-id", admission.id.to_string()),
         ("x-apikey-owner", admission.owner.to_string()),
         ("x-apikey-role", access.role.to_string()),
-        ("x-apikey-scopes", scopes),
+        ("x-apikey-scopes", access.scopes.to_string()),
     ];
-    let mut client = vec![("ratelimit-policy", policy(&admission.windows))];
+    let mut client = vec![("ratelimit-policy", access.policy.to_string())];
     // The window that ends first is what the client has to know.
-    if let Some(tightest) = admission.windows.iter().min_by_key(|window| (window.remaining, -window.reset)) {
+    if let Some(tightest) = admission.windows().iter().min_by_key(|window| (window.remaining, -window.reset)) {
         client.push(("ratelimit", state(&[*tightest])));
     }
     if let Some(end) = admission.sunset {
@@ -79,6 +70,17 @@ fn admitted(admission: &Admission) -> Answer {
     Answer { status: 200, identity, client, body: None }
 }
 
+/// What keys may do, in words, for the service.
+pub(super) fn scopes(verbs: &[Verb], permissions: &[String]) -> String {
+    let name = |verb: &Verb| match verb {
+        Verb::Read => "read",
+        Verb::Write => "write",
+        Verb::Delete => "delete",
+        Verb::Admin => "admin",
+    };
+    verbs.iter().map(name).chain(permissions.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+}
+
 /// IMF-fixdate (RFC 9110, section 5.6.7).
 fn http_date(at: Timestamp) -> Option<String> {
     let mut date = String::new();
@@ -87,7 +89,7 @@ fn http_date(at: Timestamp) -> Option<String> {
     Some(date.replace("+0000", "GMT").replace("-0000", "GMT"))
 }
 
-fn policy(windows: &[Window]) -> String {
+pub(super) fn policy(windows: &[Window]) -> String {
     let mut text = String::with_capacity(128);
     for window in windows {
         let (name, seconds) = named(window);

@@ -1,11 +1,14 @@
 //! A key as a verifier knows it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
-use super::limits::Rates;
-use crate::api::Verb;
+use super::{
+    answer,
+    limits::{Cells, Rates},
+};
+use crate::api::{Limits, RateShare, Verb};
 
 /// Public id of a key: eight characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,10 +21,6 @@ impl KeyId {
         let bytes: [u8; 8] = text.as_bytes().try_into().ok()?;
         let in_alphabet = bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
         in_alphabet.then(|| Self(u64::from_be_bytes(bytes)))
-    }
-
-    pub(super) const fn shard(self) -> u64 {
-        self.0
     }
 }
 
@@ -44,11 +43,32 @@ pub struct Access {
     pub audiences: Box<[Box<str>]>,
     /// Rates.
     pub rates: Rates,
+    /// What keys may do, as the service is told: verbs and permissions.
+    pub(super) scopes: Box<str>,
+    /// `RateLimit-Policy`.
+    pub(super) policy: Box<str>,
     /// Whether all keys of the owner share the rates.
     pub shared_by_owner: bool,
 }
 
 impl Access {
+    /// The rights of a record.
+    #[must_use]
+    pub fn new(role: &str, verbs: &[Verb], permissions: &[String], audiences: &[String], limits: &Limits) -> Self {
+        let boxed = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
+        let rates = Rates::new(limits);
+        Self {
+            role: role.into(),
+            verbs: verbs.iter().fold(0, |bits, verb| bits | bit(*verb)),
+            permissions: boxed(permissions),
+            audiences: boxed(audiences),
+            rates,
+            scopes: answer::scopes(verbs, permissions).into(),
+            policy: answer::policy(&Cells::default().windows(&rates, Timestamp::UNIX_EPOCH)).into(),
+            shared_by_owner: limits.shared == RateShare::Owner,
+        }
+    }
+
     /// Whether keys may do this on a route that states no permission.
     #[must_use]
     pub fn may(&self, verb: Verb) -> bool {
@@ -73,7 +93,7 @@ impl Access {
     }
 }
 
-pub(super) const fn bit(verb: Verb) -> u8 {
+const fn bit(verb: Verb) -> u8 {
     match verb {
         Verb::Read => 1,
         Verb::Write => 2,
@@ -90,20 +110,29 @@ pub struct Entry {
     pub owner: Arc<str>,
     /// What it may do.
     pub access: Arc<Access>,
-    /// When it ends whatever happens, in seconds since 1970.
-    pub(super) expires_at: i64,
-    /// When it ends because it was replaced.
-    pub(super) destroy_at: Option<i64>,
+    /// When it ends, because it expires or because it was replaced; in seconds since 1970.
+    pub(super) ends_at: i64,
     pub(super) suspended: bool,
     pub(super) deprecated: bool,
+    /// What changes with every call; the same for as long as the key lives, whatever becomes of its record.
+    pub(super) state: Arc<Mutex<State>>,
+}
+
+/// What is kept of the calls of a key.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct State {
+    pub(super) cells: Cells,
+    /// Calls that were admitted since the process started.
+    pub(super) count: u64,
+    /// When the last one was, in seconds since 1970.
+    pub(super) last: i64,
 }
 
 impl Entry {
     /// When a replaced key ends; none of one that was not replaced.
     #[must_use]
     pub fn sunset(&self) -> Option<Timestamp> {
-        let end = self.destroy_at.unwrap_or(self.expires_at).min(self.expires_at);
-        self.deprecated.then(|| Timestamp::from_second(end).ok()).flatten()
+        self.deprecated.then(|| Timestamp::from_second(self.ends_at).ok()).flatten()
     }
 }
 
@@ -112,7 +141,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::keys::{DEFAULT_RATE, verify::limits::Rates};
+    use crate::keys::DEFAULT_RATE;
 
     #[rstest]
     #[case("models.*", "models.read", true)]
@@ -125,14 +154,7 @@ mod tests {
     #[case("models*", "models.read", false)]
     #[case("*", "models.read", true)]
     fn permissions(#[case] granted: &str, #[case] asked: &str, #[case] wanted: bool) {
-        let access = Access {
-            role: "".into(),
-            verbs: 0,
-            permissions: [granted.into()].into(),
-            audiences: [].into(),
-            rates: Rates::new(&DEFAULT_RATE),
-            shared_by_owner: false,
-        };
+        let access = Access::new("", &[], &[granted.to_owned()], &[], &DEFAULT_RATE);
         assert_eq!(access.has(asked), wanted);
     }
 

@@ -5,17 +5,15 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
 use thiserror::Error;
 
-use super::{
-    entry::{Access, Entry, KeyId, bit},
-    limits::Rates,
-};
-use crate::api::{KeyRecordSpec, RateShare, RecordState};
+use super::{Access, Entry, KeyId};
+use crate::api::{KeyRecordSpec, RecordState};
 
-/// What is known of all keys at one moment.
+/// What is known of all keys at one moment. Nobody outside chooses the ids that are in it, so that a fast hash is safe.
 #[derive(Debug, Clone, Default)]
-pub struct Index(HashMap<KeyId, Entry>);
+pub struct Index(HashMap<KeyId, Entry, RandomState>);
 
 impl Index {
     pub(super) fn get(&self, id: KeyId) -> Option<&Entry> {
@@ -34,8 +32,8 @@ impl Index {
         self.0.is_empty()
     }
 
-    pub(super) fn contains(&self, id: KeyId) -> bool {
-        self.0.contains_key(&id)
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&KeyId, &Entry)> {
+        self.0.iter()
     }
 }
 
@@ -73,7 +71,10 @@ impl Builder {
         let entry = if record.state.is_tombstone() { Ok(None) } else { self.entry(record).map(Some) };
         let index = &mut Arc::make_mut(&mut self.index).0;
         match entry {
-            Ok(Some(entry)) => {
+            Ok(Some(mut entry)) => {
+                if let Some(known) = index.get(&id) {
+                    entry.state = known.state.clone();
+                }
                 index.insert(id, entry);
                 Ok(())
             }
@@ -122,22 +123,18 @@ impl Builder {
         let text = record.digest.as_deref().and_then(|digest| digest.strip_prefix("sha256:"));
         hex::decode_to_slice(text.unwrap_or_default(), &mut digest).map_err(|_| UnusableRecord::Digest)?;
         let limits = record.limits.as_ref().ok_or(UnusableRecord::Limits)?;
-        let boxed = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
-        let access = Access {
-            role: record.role.as_str().into(),
-            verbs: record.verbs.iter().fold(0, |bits, verb| bits | bit(*verb)),
-            permissions: boxed(&record.permissions),
-            audiences: boxed(&record.audiences),
-            rates: Rates::new(limits),
-            shared_by_owner: limits.shared == RateShare::Owner,
-        };
+        let access = Access::new(&record.role, &record.verbs, &record.permissions, &record.audiences, limits);
         Ok(Entry {
             digest,
             owner: intern(&mut self.owners, record.owner.customer_id.as_str()),
             access: intern(&mut self.rights, access),
-            expires_at: record.expires_at.0.as_second(),
-            destroy_at: record.destroy_at.as_ref().map(|at| at.0.as_second()),
+            ends_at: record
+                .destroy_at
+                .as_ref()
+                .map_or(record.expires_at.0, |at| at.0.min(record.expires_at.0))
+                .as_second(),
             suspended: record.state == RecordState::Suspended,
+            state: Arc::default(),
             deprecated: record.replaced_by.is_some() || record.state == RecordState::Deprecated,
         })
     }

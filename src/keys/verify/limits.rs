@@ -66,50 +66,58 @@ impl Cells {
     /// Charges one call to every window.
     ///
     /// # Errors
-    /// The windows, shortest first, when one or more of them have no call left: then none is charged.
-    pub fn take(&mut self, rates: &Rates, now: Timestamp) -> Result<Windows, Box<Windows>> {
-        let now = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX / 2);
+    /// Where the windows stand, when one or more of them have no call left: then none is charged.
+    pub fn take(&mut self, rates: &Rates, now: Timestamp) -> Result<(), Box<Windows>> {
+        let nanos = nanos(now);
         let mut charged = [0; WINDOWS.len()];
         let mut allowed = true;
         for ((cell, rate), new) in self.0.iter().zip(&rates.0).zip(&mut charged) {
             // A cell is never charged beyond its window: more than that is a clock that was set back, and forgiven.
-            let set_back = *cell > now.saturating_add(rate.window);
-            let full = if set_back { now } else { (*cell).max(now) };
+            let set_back = *cell > nanos.saturating_add(rate.window);
+            let full = if set_back { nanos } else { (*cell).max(nanos) };
             *new = full.saturating_add(rate.interval);
-            allowed &= *new - now <= rate.window;
+            allowed &= *new - nanos <= rate.window;
         }
-        let windows = std::array::from_fn(|index| window(index, charged, rates, allowed, now));
         if allowed {
             self.0 = charged;
+            return Ok(());
         }
-        if allowed { Ok(windows) } else { Err(Box::new(windows)) }
+        Err(Box::new(Self(charged).told(rates, false, nanos)))
+    }
+
+    /// Where the windows stand after a call was charged at `now`.
+    #[must_use]
+    pub fn windows(&self, rates: &Rates, now: Timestamp) -> Windows {
+        self.told(rates, true, nanos(now))
     }
 
     /// Whether every call is back: then the state may be forgotten.
     #[must_use]
     pub fn is_full(&self, now: Timestamp) -> bool {
-        let now = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX);
-        self.0.iter().all(|cell| *cell <= now)
+        self.0.iter().all(|cell| *cell <= nanos(now))
+    }
+
+    fn told(&self, rates: &Rates, taken: bool, now: i64) -> Windows {
+        let up = |nanos: i64| nanos.max(0).div_euclid(NANOS) + i64::from(nanos.max(0) % NANOS > 0);
+        std::array::from_fn(|index| {
+            let (Some(rate), Some(charged)) = (rates.0.get(index), self.0.get(index)) else {
+                return Window { index, quota: 0, remaining: 0, retry_after: 1, reset: 1 };
+            };
+            // What was not taken is given back.
+            let cell = if taken { *charged } else { charged - rate.interval };
+            Window {
+                index,
+                quota: rate.quota,
+                remaining: ((rate.window - (cell - now)).max(0) / rate.interval).min(rate.quota),
+                retry_after: if taken { 0 } else { up(charged - now - rate.window) },
+                reset: up(cell - now),
+            }
+        })
     }
 }
 
-/// What to say of a window whose cell would be charged to `charged`.
-fn window(index: usize, charged: [i64; WINDOWS.len()], rates: &Rates, taken: bool, now: i64) -> Window {
-    let (Some(rate), Some(charged)) = (rates.0.get(index), charged.get(index)) else {
-        return Window { index, quota: 0, remaining: 0, retry_after: 1, reset: 1 };
-    };
-    // What was not taken is given back.
-    let cell = if taken { *charged } else { charged - rate.interval };
-    let remaining = (rate.window - (cell - now)).max(0) / rate.interval;
-    let wait = charged - now - rate.window;
-    let up = |nanos: i64| nanos.max(0).div_euclid(NANOS) + i64::from(nanos.max(0) % NANOS > 0);
-    Window {
-        index,
-        quota: rate.quota,
-        remaining: remaining.min(rate.quota),
-        retry_after: if taken { 0 } else { up(wait) },
-        reset: up(cell - now),
-    }
+fn nanos(now: Timestamp) -> i64 {
+    i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX / 2)
 }
 
 #[cfg(test)]
@@ -131,7 +139,8 @@ mod tests {
     fn ten_at_once_and_then_one_in_a_tenth_of_a_second() {
         let (rates, mut cells) = (Rates::new(&DEFAULT_RATE), Cells::default());
         for call in 0..10 {
-            let second = named(cells.take(&rates, at(0)).unwrap(), "second");
+            cells.take(&rates, at(0)).unwrap();
+            let second = named(cells.windows(&rates, at(0)), "second");
             assert_eq!((second.quota, second.remaining), (10, 9 - call));
         }
         let refused = named(*cells.take(&rates, at(0)).unwrap_err(), "second");
@@ -193,7 +202,7 @@ mod tests {
             let mut left = None;
             for _ in 0..calls {
                 match cells.take(&rates, at(0)) {
-                    Ok(windows) => left = windows.iter().map(|window| window.remaining).min(),
+                    Ok(()) => left = cells.windows(&rates, at(0)).iter().map(|window| window.remaining).min(),
                     Err(windows) => {
                         prop_assert_eq!(left, Some(0), "refused although it said that calls were left");
                         let wait = windows.iter().map(|window| window.retry_after).max().unwrap();

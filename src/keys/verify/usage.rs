@@ -7,14 +7,6 @@ use jiff::Timestamp;
 pub struct Used {
     /// Calls that were admitted.
     pub count: u64,
-    /// When the last one was.
+    /// When the last one was, to the second.
     pub last: Timestamp,
-}
-
-impl Used {
-    pub(super) fn once(used: &mut Option<Self>, now: Timestamp) {
-        let used = used.get_or_insert(Self { count: 0, last: now });
-        used.count = used.count.saturating_add(1);
-        used.last = used.last.max(now);
-    }
 }

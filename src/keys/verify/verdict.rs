@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     entry::{Access, KeyId},
-    limits::Windows,
+    limits::{Cells, Windows},
 };
 
 /// What is decided about a request. Whoever decided nothing has refused.
@@ -24,6 +24,14 @@ pub enum Verdict {
     Admitted(Admission),
 }
 
+impl Admission {
+    /// Where the windows of its rates stand.
+    #[must_use]
+    pub fn windows(&self) -> Windows {
+        self.cells.windows(&self.access.rates, self.at)
+    }
+}
+
 /// What an admitted request is.
 #[derive(Debug)]
 pub struct Admission {
@@ -34,7 +42,9 @@ pub struct Admission {
     /// What it may do.
     pub access: Arc<Access>,
     /// Where its rates stand.
-    pub windows: Windows,
+    pub cells: Cells,
+    /// When it was admitted.
+    pub at: Timestamp,
     /// When the key ends, if it was replaced.
     pub sunset: Option<Timestamp>,
 }

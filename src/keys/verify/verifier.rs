@@ -12,37 +12,15 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::{
-    Admission, Cells, Entry, Failures, Index, KeyId, Refusal, Request, Standing, Used, Verdict, Windows,
-    credential::Credential, route::verb,
+    Admission, Cells, Entry, Failures, Index, KeyId, Rates, Refusal, Request, Standing, Used, Verdict, Windows,
+    credential::Credential, entry::State, route::verb,
 };
 use crate::{api::Verb, keys::format};
-
-/// Locks that keys are spread over.
-const SHARDS: usize = 64;
-
-/// What is kept of a key that was used.
-#[derive(Debug, Default)]
-struct State {
-    cells: Cells,
-    used: Option<Used>,
-}
-
-/// States of keys, spread so that few requests wait for each other.
-struct Keys([Mutex<HashMap<KeyId, State>>; SHARDS]);
-
-impl Keys {
-    fn shard(&self, id: KeyId) -> &Mutex<HashMap<KeyId, State>> {
-        let [first, ..] = &self.0;
-        let at = usize::try_from(id.shard() % SHARDS as u64).unwrap_or_default();
-        self.0.get(at).unwrap_or(first)
-    }
-}
 
 /// Decides about requests.
 pub struct Verifier {
     index: ArcSwapOption<Index>,
     admin_paths: Vec<String>,
-    keys: Keys,
     owners: Mutex<HashMap<Arc<str>, Cells>>,
     failures: Mutex<Failures>,
 }
@@ -52,20 +30,11 @@ impl Verifier {
     /// Admin.
     #[must_use]
     pub fn new(admin_paths: Vec<String>) -> Self {
-        Self {
-            index: ArcSwapOption::empty(),
-            admin_paths,
-            keys: Keys(std::array::from_fn(|_| Mutex::default())),
-            owners: Mutex::default(),
-            failures: Mutex::default(),
-        }
+        Self { index: ArcSwapOption::empty(), admin_paths, owners: Mutex::default(), failures: Mutex::default() }
     }
 
     /// Puts an index in force, whole.
     pub fn put(&self, index: Arc<Index>) {
-        for shard in &self.keys.0 {
-            lock(shard).retain(|id, _| index.contains(*id));
-        }
         self.index.store(Some(index));
     }
 
@@ -102,8 +71,14 @@ impl Verifier {
     /// Keys that were used since a time.
     #[must_use]
     pub fn used_since(&self, since: Timestamp) -> Vec<(KeyId, Used)> {
-        let used = |(id, state): (&KeyId, &State)| state.used.filter(|used| used.last >= since).map(|used| (*id, used));
-        self.keys.0.iter().flat_map(|shard| lock(shard).iter().filter_map(used).collect::<Vec<_>>()).collect()
+        let Some(index) = self.index.load_full() else { return vec![] };
+        let since = since.as_second();
+        let used = |(id, entry): (&KeyId, &Entry)| {
+            let State { count, last, .. } = *lock(&entry.state);
+            let last = Timestamp::from_second(last).ok().filter(|_| count > 0 && last >= since)?;
+            Some((*id, Used { count, last }))
+        };
+        index.iter().filter_map(used).collect()
     }
 
     fn judge(&self, request: &Request<'_>, now: Timestamp) -> Verdict {
@@ -124,11 +99,10 @@ impl Verifier {
         now: Timestamp,
     ) -> Result<Admission, Refusal> {
         let (id, entry) = prove(request.credentials.one()?, index)?;
-        let second = now.as_second();
         if entry.suspended {
             return Err(Refusal::Suspended(id));
         }
-        if second >= entry.expires_at || entry.destroy_at.is_some_and(|end| second >= end) {
+        if now.as_second() >= entry.ends_at {
             return Err(Refusal::Expired(id));
         }
         if !entry.access.is_for(audience) {
@@ -138,8 +112,9 @@ impl Verifier {
         if request.route.customer.is_some_and(|customer| *entry.owner != *customer) {
             return Err(Refusal::Customer(id));
         }
-        let windows = self.charge(id, entry, now).map_err(|windows| Refusal::Limited(id, windows))?;
-        Ok(Admission { id, owner: entry.owner.clone(), access: entry.access.clone(), windows, sunset: entry.sunset() })
+        let cells = self.charge(entry, now).map_err(|windows| Refusal::Limited(id, windows))?;
+        let (owner, access) = (entry.owner.clone(), entry.access.clone());
+        Ok(Admission { id, owner, access, cells, at: now, sunset: entry.sunset() })
     }
 
     fn permit(&self, request: &Request<'_>, entry: &Entry) -> Result<(), Box<str>> {
@@ -156,25 +131,27 @@ impl Verifier {
         }
     }
 
-    fn charge(&self, id: KeyId, entry: &Entry, now: Timestamp) -> Result<Windows, Box<Windows>> {
+    fn charge(&self, entry: &Entry, now: Timestamp) -> Result<Cells, Box<Windows>> {
         let rates = &entry.access.rates;
-        let of_owner = if entry.access.shared_by_owner {
-            let mut owners = lock(&self.owners);
-            if owners.len() > 100_000 {
-                owners.retain(|_, cells| !cells.is_full(now));
-            }
-            Some(owners.entry(entry.owner.clone()).or_default().take(rates, now)?)
-        } else {
-            None
-        };
-        let mut shard = lock(self.keys.shard(id));
-        let state = shard.entry(id).or_default();
-        let windows = match of_owner {
-            Some(windows) => windows,
-            None => state.cells.take(rates, now)?,
-        };
-        Used::once(&mut state.used, now);
-        Ok(windows)
+        let shared =
+            if entry.access.shared_by_owner { Some(self.charge_owner(&entry.owner, rates, now)?) } else { None };
+        let mut state = lock(&entry.state);
+        if shared.is_none() {
+            state.cells.take(rates, now)?;
+        }
+        state.count = state.count.saturating_add(1);
+        state.last = state.last.max(now.as_second());
+        Ok(shared.unwrap_or(state.cells))
+    }
+
+    fn charge_owner(&self, owner: &Arc<str>, rates: &Rates, now: Timestamp) -> Result<Cells, Box<Windows>> {
+        let mut owners = lock(&self.owners);
+        if owners.len() > 100_000 {
+            owners.retain(|_, cells| !cells.is_full(now));
+        }
+        let cells = owners.entry(owner.clone()).or_default();
+        cells.take(rates, now)?;
+        Ok(*cells)
     }
 }
 

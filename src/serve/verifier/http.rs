@@ -9,7 +9,7 @@
 //! The proxy states the route in `X-Rampart-Audience`, `-Permission` and `-Customer`, and must overwrite what clients
 //! send under these names.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -21,31 +21,23 @@ use axum::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower::limit::GlobalConcurrencyLimitLayer;
-use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 use super::Desk;
 use crate::keys::verify::{Answer, Credentials, Form, REMOVED, Request, Route, Verdict, answer};
-
-/// A question takes microseconds; one that takes longer is answered with 503.
-const DEADLINE: Duration = Duration::from_secs(1);
-const MAX_IN_FLIGHT: usize = 4096;
 
 struct Shared {
     desk: Desk,
     source: HeaderName,
 }
 
-/// The routes. `source` names the header in which the proxy writes the client's address.
+/// The routes. Nothing is waited for between question and answer, and no body is read: there is nothing to time out.
+/// `source` names the header in which the proxy writes the client's address.
 pub fn router(desk: Desk, source: HeaderName) -> Router {
     Router::new()
         .route("/check", any(forwarded))
         .route("/check/{*path}", any(own))
         .route("/check/", any(own))
         .route("/auth_request", any(auth_request))
-        .layer(CatchPanicLayer::custom(|_| write(answer(&Verdict::Unavailable, Form::Plain), false)))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, DEADLINE))
-        .layer(GlobalConcurrencyLimitLayer::new(MAX_IN_FLIGHT))
         .with_state(Arc::new(Shared { desk, source }))
 }
 

@@ -56,7 +56,7 @@ impl Desk {
         let audience = request.route.audience;
         match verdict {
             Verdict::Admitted(admission) => {
-                self.metrics.count("admitted");
+                self.metrics.admitted.inc();
                 if admission.sunset.is_some() {
                     self.metrics.deprecated.inc();
                 }
