@@ -88,6 +88,12 @@ impl Verifier {
         Ok((code, String::from_utf8(body.to_vec())?))
     }
 
+    /// Where other proxies ask.
+    #[must_use]
+    pub fn http_port(&self) -> u16 {
+        self.http.number()
+    }
+
     /// Where Envoy asks.
     #[must_use]
     pub fn grpc_port(&self) -> u16 {

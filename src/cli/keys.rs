@@ -1,5 +1,6 @@
 //! `rampart keys`.
 
+mod ask;
 mod list;
 mod pattern;
 mod place;
@@ -13,6 +14,7 @@ use std::{
     process::ExitCode,
 };
 
+use axum::http::Uri;
 use clap::Subcommand;
 use secrecy::SecretString;
 
@@ -32,6 +34,15 @@ pub(super) enum Command {
         /// Directory that the version Secret is mounted at.
         #[arg(long)]
         dir: PathBuf,
+        /// Where a verifier answers over HTTP.
+        #[arg(long)]
+        verifier: Option<Uri>,
+        /// A service that the key is for.
+        #[arg(long, requires = "verifier", default_value = "")]
+        audience: String,
+        /// A permission that the key has.
+        #[arg(long, requires = "verifier")]
+        permission: Option<String>,
     },
 }
 
@@ -42,26 +53,32 @@ impl Command {
             Self::Rotate(command) => command.run(),
             Self::Revoke(command) => command.run(),
             Self::Pattern(command) => command.run(),
-            Self::Selftest { dir } => Ok(told(&selftest(&dir))),
+            Self::Selftest { dir, verifier, audience, permission } => {
+                let tested = selftest(&dir).and_then(|key| match verifier {
+                    Some(verifier) => ask::admitted(&verifier, &key, &audience, permission.as_deref()).map(|()| key),
+                    None => Ok(key),
+                });
+                Ok(told(&tested))
+            }
         }
     }
 }
 
-fn told(result: &Result<String, String>) -> ExitCode {
+fn told(result: &Result<ApiKeyText, String>) -> ExitCode {
     match result {
-        Ok(id) => {
-            eprintln!("key {id}: form, checksum and digest are right");
+        Ok(key) => {
+            eprintln!("key {}: form, checksum and digest are right", key.id());
             ExitCode::SUCCESS
         }
         Err(problem) => {
-            eprintln!("rampart: the mounted key is wrong: {problem}");
+            eprintln!("rampart: the new key does not pass its test: {problem}");
             ExitCode::from(FOUND)
         }
     }
 }
 
 /// Checks form, checksum, id and digest; says what is wrong and never what the key is.
-fn selftest(dir: &Path) -> Result<String, String> {
+fn selftest(dir: &Path) -> Result<ApiKeyText, String> {
     use secrecy::ExposeSecret as _;
     let read =
         |name: &str| fs::read_to_string(dir.join(name)).map_err(|error| format!("{name} can't be read: {error}"));
@@ -73,7 +90,7 @@ fn selftest(dir: &Path) -> Result<String, String> {
     if read("digest")? != key.digest() {
         return Err("its digest is not the one beside it".into());
     }
-    Ok(key.id().into())
+    Ok(key)
 }
 
 #[cfg(test)]
@@ -89,7 +106,7 @@ mod tests {
         for (name, text) in &files {
             fs::write(dir.path().join(name), text).unwrap();
         }
-        let result = selftest(dir.path());
+        let result = selftest(dir.path()).map(|key| key.id().to_owned());
         if let Err(problem) = &result {
             assert!(!problem.contains(key.expose()), "a problem never quotes the key");
         }

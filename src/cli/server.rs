@@ -25,7 +25,7 @@ use crate::{
     },
     controllers::{
         ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, Hardened, Networks, PolicyExceptions,
-        RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Webhooks,
+        RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Selftest, Webhooks,
     },
     runtime::{
         metrics::Metrics,
@@ -69,6 +69,10 @@ pub struct Options {
     /// Image of the Job that tests a new version of a key: Rampart's own.
     #[arg(long, env = "RAMPART_SELFTEST_IMAGE", default_value = concat!("rampart.dev/rampart:", env!("CARGO_PKG_VERSION")))]
     selftest_image: String,
+    /// Where verifiers answer over HTTP (`http://rampart-verifier.rampart-system:9002`): the Job that tests a new version
+    /// asks there whether it is admitted. Pods of every namespace with ApiKeys must reach it.
+    #[arg(long, env = "RAMPART_SELFTEST_VERIFIER")]
+    selftest_verifier: Option<String>,
     /// How often the use of an API key is written into its status; its first use is at once.
     #[arg(long, env = "RAMPART_USAGE_INTERVAL", default_value = "5m")]
     usage_interval: GoDuration,
@@ -195,7 +199,7 @@ impl Options {
         let keys = ApiKeySettings {
             install_namespace: self.namespace.clone(),
             keys_namespace: self.process.keys_namespace.clone(),
-            selftest_image: self.selftest_image.clone(),
+            selftest: Selftest { image: self.selftest_image.clone(), verifier: self.selftest_verifier.clone() },
             usage_interval: self.usage_interval.get().max(Duration::from_secs(1)),
         };
         ApiKeys::spawn(context.clone(), of_keys, keys, leadership.clone(), tasks);

@@ -61,10 +61,10 @@ impl KeyStore<'_> {
     ///
     /// # Errors
     /// When a call fails.
-    pub async fn start_job(&self, job: &KeyJob, image: &str) -> Result<()> {
+    pub async fn start_job(&self, job: &KeyJob, image: &str, verifier: Option<&str>) -> Result<()> {
         let labels = self.job_labels(job);
         let made = match self.hook(job).await? {
-            None => selftest_job(self.spec, job, image, labels),
+            None => selftest_job(self.spec, job, (image, verifier), labels),
             Some(Ok(cron)) => hook_job(self.spec, job, &cron, labels),
             // Gone since it was looked at: the next look tells.
             Some(Err(_)) => return Ok(()),

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     api::{
-        ApiKey, ApiKeyStatus, KeyRecord,
-        condition::{Conditions, Type},
+        ApiKey, ApiKeyStatus, KeyRecord, VersionState,
+        condition::{Conditions, Type, is_true},
         labels::{MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE},
     },
     cluster::{
@@ -38,7 +38,12 @@ use crate::{
         workloads,
     },
     keys::{Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide, is_issue, next_moment},
-    runtime::{clock, readiness::Gate, tasks::Tasks},
+    runtime::{
+        clock,
+        metrics::{ApiKeyLabels, ApiKeyStanding},
+        readiness::Gate,
+        tasks::Tasks,
+    },
 };
 
 /// Steps that one reconcile takes at the most; a rotation has about ten.
@@ -52,6 +57,15 @@ const ROLLOUT_CHECK: Duration = Duration::from_secs(5);
 /// What stands in the way is often somebody else's object, which nobody watches.
 const REFUSAL_CHECK: Duration = Duration::from_mins(1);
 
+/// How a new version is tested.
+#[derive(Debug, Clone)]
+pub struct Selftest {
+    /// Image of the Job.
+    pub image: String,
+    /// Where verifiers answer over HTTP, for the Job to ask with the new key.
+    pub verifier: Option<String>,
+}
+
 /// How the controller is set up.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -59,8 +73,8 @@ pub struct Settings {
     pub install_namespace: String,
     /// Namespace of KeyRecords.
     pub keys_namespace: String,
-    /// Image of the test Job.
-    pub selftest_image: String,
+    /// How a new version is tested, where no hook does.
+    pub selftest: Selftest,
     /// How often the use of a key is written into its status.
     pub usage_interval: Duration,
 }
@@ -145,6 +159,8 @@ impl ApiKeys {
                 () = stopped.cancelled() => return Ok(()),
             }
         };
+        let standing = roots.clone();
+        context.metrics.keys.standings.tell(move || standing.store.state().iter().filter_map(|it| stand(it)).collect());
         let client = context.client.clone();
         let orphanage = Arc::new(Orphans {
             client: client.clone(),
@@ -221,7 +237,11 @@ impl ApiKeys {
                 let secret = seen.secrets.get(n).ok_or_else(|| Error::Unexpected("a record without a key".into()))?;
                 store.create_record(*n, secret, standing).await?;
             }
-            Step::StartJob(job) => store.start_job(job, &self.settings.selftest_image).await?,
+            Step::StartJob(job) => {
+                // Without a verifier there is nobody to ask.
+                let verifier = self.settings.selftest.verifier.as_deref().filter(|_| !seen.verifiers.is_empty());
+                store.start_job(job, &self.settings.selftest.image, verifier).await?;
+            }
             Step::WriteConsumer { current, previous } => store.write_consumer(*current, *previous).await?,
             Step::Restart { target, version } => {
                 workloads::restart(&self.context.client, spec, target, version).await?;
@@ -245,7 +265,7 @@ impl ApiKeys {
     }
 
     fn herald(&self) -> Herald<'_> {
-        Herald { events: &self.context.events, metrics: &self.context.metrics }
+        Herald { events: &self.context.events, metrics: &self.context.metrics.keys }
     }
 
     /// When to look again.
@@ -305,6 +325,19 @@ impl ApiKeys {
         status::report(&self.context.client, key, &status).await?;
         Ok(Next::After(REFUSAL_CHECK))
     }
+}
+
+/// How an ApiKey stands, for metrics.
+fn stand(key: &DeserializeGuard<ApiKey>) -> Option<ApiKeyStanding> {
+    let key = key.0.as_ref().ok()?;
+    let status = key.status.as_ref()?;
+    let current = status.versions.iter().find(|version| version.state == VersionState::Current);
+    Some(ApiKeyStanding {
+        labels: ApiKeyLabels { namespace: key.namespace().unwrap_or_default(), name: key.name_any() },
+        expires: current.map(|current| current.expires_at.0.as_second()),
+        next_rotation: status.next_rotation_time.as_ref().map(|at| at.0.as_second()),
+        ready: is_true(&status.conditions, Type::Ready),
+    })
 }
 
 fn pause_until(moment: Timestamp) -> Duration {

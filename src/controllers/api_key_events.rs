@@ -7,13 +7,13 @@ use crate::{
     api::{ApiKey, ApiKeyStatus, VersionState, VersionStatus, condition::Type},
     cluster::events::{Events, Reason},
     keys::{EndsSoon, JobStep, Observed, Step, deprecated_in_use},
-    runtime::metrics::{Metrics, ResultLabel},
+    runtime::{clock, metrics::KeyMetrics},
 };
 
 /// Tells of what was done.
 pub(super) struct Herald<'a> {
     pub(super) events: &'a Events,
-    pub(super) metrics: &'a Metrics,
+    pub(super) metrics: &'a KeyMetrics,
 }
 
 impl Herald<'_> {
@@ -44,18 +44,22 @@ impl Herald<'_> {
         if let Some(n) =
             before.next_version.filter(|n| after.next_version.is_none() && after.current_version == Some(*n))
         {
-            self.count("success");
+            self.metrics.count("success", "completed");
+            if let Some(made) = after.versions.iter().find(|version| version.n == n) {
+                let took = clock::now().duration_since(made.created_at.0);
+                self.metrics.seconds.observe(took.as_secs_f64().max(0.0));
+            }
             // A first version is issued; only a later one completes a rotation.
             if after.versions.iter().any(|version| version.n < n) {
                 self.normal(key, "RotationCompleted", &format!("version {n} has replaced the one before it")).await;
             }
         }
         if after.failed_attempts > before.failed_attempts {
-            self.count("test_failed");
-            let note = match before.next_version {
-                Some(n) if has(before, n) => "the hook after the promotion failed; the new version is in use",
-                _ => "the test of the new version, or a hook, failed; the current one stays",
+            let (step, note) = match before.next_version {
+                Some(n) if has(before, n) => ("hook", "the hook after the promotion failed; the new version is in use"),
+                _ => ("test", "the test of the new version, or a hook, failed; the current one stays"),
             };
+            self.metrics.count("failed", step);
             self.events.publish(key, Reason::warning("RotationFailed"), note).await;
         }
     }
@@ -89,10 +93,6 @@ impl Herald<'_> {
             }
             _ => {}
         }
-    }
-
-    fn count(&self, result: &'static str) {
-        self.metrics.rotations.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// Tells what a step did that no status shows.

@@ -48,7 +48,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use api_key::{ApiKeys, Settings as ApiKeySettings};
+pub use api_key::{ApiKeys, Selftest, Settings as ApiKeySettings};
 pub use cluster_security_policy::ClusterSecurityPolicies;
 pub use floor::Floors;
 pub use network::Networks;

@@ -25,7 +25,12 @@ const USER: i64 = 65_532;
 
 /// The Job, hardened to the restricted Pod Security Standard.
 #[must_use]
-pub fn selftest_job(spec: &Spec, job: &KeyJob, image: &str, labels: BTreeMap<String, String>) -> Job {
+pub fn selftest_job(
+    spec: &Spec,
+    job: &KeyJob,
+    (image, verifier): (&str, Option<&str>),
+    labels: BTreeMap<String, String>,
+) -> Job {
     let metadata = ObjectMeta {
         name: Some(job.name(spec)),
         namespace: Some(spec.namespace.clone()),
@@ -34,7 +39,7 @@ pub fn selftest_job(spec: &Spec, job: &KeyJob, image: &str, labels: BTreeMap<Str
     };
     let pod = PodTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
-        spec: Some(pod(&spec.secret_name(job.n), image)),
+        spec: Some(pod(&spec.secret_name(job.n), image, args(spec, verifier))),
     };
     Job {
         metadata,
@@ -49,11 +54,25 @@ pub fn selftest_job(spec: &Spec, job: &KeyJob, image: &str, labels: BTreeMap<Str
     }
 }
 
-fn pod(secret: &str, image: &str) -> PodSpec {
+/// What the Job does: it looks at the mounted key, and asks the verifier, if there is one, whether it is admitted.
+fn args(spec: &Spec, verifier: Option<&str>) -> Vec<String> {
+    let mut args = ["keys", "selftest", "--dir", MOUNT].map(String::from).to_vec();
+    let (Some(verifier), Some(audience)) = (verifier, spec.audiences.first()) else { return args };
+    args.extend(["--verifier", verifier, "--audience", audience].map(String::from));
+    // A key without a role is admitted only where a permission is stated: one that it has.
+    let grant = spec.grant.iter().filter(|grant| grant.verbs.is_empty());
+    if let Some(permission) = grant.flat_map(|grant| &grant.permissions).next() {
+        let named = permission.strip_suffix('*').map_or_else(|| permission.clone(), |above| format!("{above}selftest"));
+        args.extend(["--permission".into(), named]);
+    }
+    args
+}
+
+fn pod(secret: &str, image: &str, args: Vec<String>) -> PodSpec {
     let container = Container {
         name: "selftest".into(),
         image: Some(image.into()),
-        args: Some(["keys", "selftest", "--dir", MOUNT].map(Into::into).into()),
+        args: Some(args),
         resources: Some(ResourceRequirements {
             requests: Some([("cpu", "10m"), ("memory", "16Mi")].map(quantity).into()),
             limits: Some([("memory", "64Mi")].map(quantity).into()),

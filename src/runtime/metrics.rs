@@ -21,7 +21,10 @@ use crate::{
     hardening::Covering,
 };
 
-pub use super::verifier_metrics::VerifierMetrics;
+pub use super::{
+    key_metrics::{ApiKeyLabels, ApiKeyStanding, KeyMetrics},
+    verifier_metrics::VerifierMetrics,
+};
 
 /// Label of a controller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -163,8 +166,8 @@ pub struct Metrics {
     pub pods: Family<ResultLabel, Gauge>,
     /// Pods that were to be fixed, by outcome, once for each policy that asks.
     pub fixes: Family<ResultLabel, Counter>,
-    /// Key rotations by outcome.
-    pub rotations: Family<ResultLabel, Counter>,
+    /// Those of ApiKeys.
+    pub keys: KeyMetrics,
     /// Those of the verifier.
     pub verifier: VerifierMetrics,
     /// Objects that retention deleted.
@@ -210,7 +213,7 @@ impl Default for Metrics {
             invalid_objects: Family::default(),
             pods: Family::default(),
             fixes: Family::default(),
-            rotations: Family::default(),
+            keys: KeyMetrics::default(),
             verifier: VerifierMetrics::default(),
             retention_deleted: Counter::default(),
             retention_breaker: Counter::default(),
@@ -254,7 +257,7 @@ impl Metrics {
         of.register("invalid_objects", "Objects that could not be read", self.invalid_objects.clone());
         of.register("pods", "Unfinished pods that policies cover, by the worst verdict", self.pods.clone());
         of.register("pod_fixes", "Pods that were to be fixed, by outcome", self.fixes.clone());
-        of.register("apikey_rotation", "Key rotations by outcome", self.rotations.clone());
+        self.keys.register(of);
         self.verifier.register(of);
         of.register("retention_deleted", "Objects that retention deleted", self.retention_deleted.clone());
         of.register(

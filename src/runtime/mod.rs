@@ -1,6 +1,7 @@
 //! What a process is made of: clock, randomness, logs, metrics, readiness, supervised tasks, signals.
 
 pub mod clock;
+mod key_metrics;
 pub mod logs;
 pub mod metrics;
 pub mod random;

@@ -70,7 +70,7 @@ impl Env {
         self.shared
             .get_or_try_init(|| async {
                 let plane = ControlPlane::start(&Options::default()).await?;
-                let flags = ["--retention-minimum-grace=1s", "--retention-interval=2s"];
+                let flags = ["--retention-minimum-grace=1s", "--retention-interval=2s", "--usage-interval=1s"];
                 let operator = Operator::install(&plane, &flags).await?;
                 Ok(Shared { plane, operator })
             })

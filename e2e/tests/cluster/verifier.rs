@@ -10,7 +10,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use rampart::api::{ApiKey, KeyRecord, VerifierReport};
-use rampart_e2e::{Verifier, fixtures, proxy::Proxy, stories, verifier::token, wait};
+use rampart_e2e::{Verifier, fixtures, operator::binary, proxy::Proxy, stories, verifier::token, wait};
 use serde_json::json;
 
 use crate::{Env, Tests};
@@ -20,6 +20,7 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("verifier::it_serves_on_while_the_api_server_is_away", serves_on);
     tests.add("verifier::it_may_read_records_and_write_its_own_report_alone", may_do_no_more);
     tests.add("verifier::its_report_tells_the_use_of_keys", report_tells_use);
+    tests.add("verifier::the_test_of_a_new_version_asks_it", test_asks_it);
 }
 
 /// An issued key of a namespace: the key, and its record.
@@ -146,5 +147,37 @@ async fn report_tells_use(env: Env) -> Result<()> {
     .await?;
     let metrics = verifier.admin("/metrics").await?.1;
     ensure!(metrics.contains("rampart_apikey_verify_total{result=\"admitted\"} 3"), "{metrics}");
+    let keys: Api<ApiKey> = Api::namespaced(client.clone(), &namespace);
+    wait::until("the use to be in the status", wait::SOON, || async {
+        let usage = keys.get("orders").await?.status.and_then(|status| status.usage).context("no usage")?;
+        Ok(ensure!(usage.count == 3 && usage.last_used.is_some(), "{usage:?}"))
+    })
+    .await?;
+    let metrics = env.shared().await?.operator.admin("/metrics").await?.1;
+    let ready = format!("rampart_apikey_ready_status{{namespace=\"{namespace}\",name=\"orders\"}} 1");
+    ensure!(metrics.contains(&ready) && metrics.contains("rampart_apikey_expiration_timestamp_seconds{"), "{metrics}");
+    Ok(())
+}
+
+/// What the test Job does, which no kubelet runs here.
+async fn test_asks_it(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let plane = &env.shared().await?.plane;
+    let verifier = Verifier::start(plane, plane.server(), &format!("{namespace}-verifier")).await?;
+    issued(&client, &namespace).await?;
+    let secret = Api::<Secret>::namespaced(client.clone(), &namespace).get("orders-v1").await?;
+    let dir = tempfile::tempdir()?;
+    for (name, value) in secret.data.unwrap_or_default() {
+        std::fs::write(dir.path().join(name), value.0)?;
+    }
+    let test = |audience: &str| {
+        let mut command = std::process::Command::new(binary()?);
+        command.args(["keys", "selftest", "--dir"]).arg(dir.path());
+        command.arg(format!("--verifier=http://127.0.0.1:{}", verifier.http_port()));
+        anyhow::Ok(command.arg(format!("--audience={audience}")).output()?)
+    };
+    ensure!(test("orders-api")?.status.success(), "{:?}", test("orders-api")?);
+    let refused = test("payments-api")?;
+    ensure!(String::from_utf8_lossy(&refused.stderr).contains("answers 403"), "{refused:?}");
     Ok(())
 }

@@ -1,0 +1,48 @@
+//! Asking a verifier whether it admits a key.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, Request, Uri};
+use http_body_util::Empty;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+
+use crate::keys::format::ApiKeyText;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Asks once; what is wrong never says what the key is.
+pub(super) fn admitted(
+    verifier: &Uri,
+    key: &ApiKeyText,
+    audience: &str,
+    permission: Option<&str>,
+) -> Result<(), String> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let asked = async { tokio::time::timeout(DEADLINE, ask(verifier, key, audience, permission)).await };
+    match runtime.block_on(asked) {
+        Ok(answered) => answered,
+        Err(_) => Err(format!("the verifier at {verifier} did not answer within {DEADLINE:?}")),
+    }
+}
+
+async fn ask(verifier: &Uri, key: &ApiKeyText, audience: &str, permission: Option<&str>) -> Result<(), String> {
+    let uri = format!("{}/check/", verifier.to_string().trim_end_matches('/'));
+    let mut credential = HeaderValue::from_str(key.expose()).map_err(|_| "the key can't be a header".to_owned())?;
+    credential.set_sensitive(true);
+    let mut request = Request::get(&uri).header("x-api-key", credential).header("x-rampart-audience", audience);
+    if let Some(permission) = permission {
+        request = request.header("x-rampart-permission", permission);
+    }
+    let request = request.body(Empty::<axum::body::Bytes>::new()).map_err(|error| error.to_string())?;
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let answer = client.request(request).await.map_err(|error| format!("the verifier at {verifier}: {error}"))?;
+    let id = answer.headers().get("x-apikey-id").and_then(|id| id.to_str().ok());
+    match answer.status().as_u16() {
+        200 if id == Some(key.id()) => Ok(()),
+        200 => Err("the verifier takes it for another key".into()),
+        // Its owner's rates are used up: that the key is known is proven.
+        429 => Ok(()),
+        status => Err(format!("the verifier at {verifier} answers {status}")),
+    }
+}

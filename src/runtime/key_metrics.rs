@@ -1,0 +1,126 @@
+//! Metrics of ApiKeys, read when they are asked for.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use super::clock;
+
+/// Labels of an ApiKey.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ApiKeyLabels {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Labels of a rotation's outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RotationLabels {
+    /// `success` or `failed`.
+    pub result: &'static str,
+    /// The step that it came to: `completed`, `test` or `hook`.
+    pub step: &'static str,
+}
+
+/// How an ApiKey stands.
+#[derive(Debug, Clone)]
+pub struct ApiKeyStanding {
+    /// Which.
+    pub labels: ApiKeyLabels,
+    /// When its current version ends, Unix seconds.
+    pub expires: Option<i64>,
+    /// When it is due for rotation, Unix seconds.
+    pub next_rotation: Option<i64>,
+    /// Whether it is Ready.
+    pub ready: bool,
+}
+
+type Source = Box<dyn Fn() -> Vec<ApiKeyStanding> + Send + Sync>;
+
+/// How ApiKeys stand, from who knows it.
+#[derive(Clone, Default)]
+pub struct ApiKeyStandings(Arc<OnceLock<Source>>);
+
+impl ApiKeyStandings {
+    /// Says who knows. The first who does counts.
+    pub fn tell(&self, source: impl Fn() -> Vec<ApiKeyStanding> + Send + Sync + 'static) {
+        let _ = self.0.set(Box::new(source));
+    }
+}
+
+impl fmt::Debug for ApiKeyStandings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKeyStandings")
+    }
+}
+
+impl Collector for ApiKeyStandings {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let all = self.0.get().map(|source| source()).unwrap_or_default();
+        let mut gauge = |name: &str, help: &str, of: &dyn Fn(&ApiKeyStanding) -> Option<i64>| {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for standing in &all {
+                if let Some(value) = of(standing) {
+                    ConstGauge::new(value).encode(family.encode_family(&standing.labels)?)?;
+                }
+            }
+            Ok(())
+        };
+        gauge("apikey_expiration_timestamp_seconds", "End of the current version", &|it| it.expires)?;
+        gauge("apikey_next_rotation_timestamp_seconds", "When it is due for rotation", &|it| it.next_rotation)?;
+        gauge("apikey_ready_status", "1 while it is Ready", &|it| Some(it.ready.into()))?;
+        let mut clock = encoder.encode_descriptor(
+            "clock_time_seconds",
+            "The operator's own clock, by which keys expire",
+            None,
+            MetricType::Gauge,
+        )?;
+        ConstGauge::new(clock::now().as_second()).encode(clock.encode_family(&[("source", "operator")])?)
+    }
+}
+
+/// Metrics of rotations.
+#[derive(Debug, Clone)]
+pub struct KeyMetrics {
+    /// Rotations by outcome.
+    pub rotations: Family<RotationLabels, Counter>,
+    /// Time from the making of a version until its rotation was complete.
+    pub seconds: Histogram,
+    /// How ApiKeys stand.
+    pub standings: ApiKeyStandings,
+}
+
+impl Default for KeyMetrics {
+    fn default() -> Self {
+        let seconds = Histogram::new([0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0]);
+        Self { rotations: Family::default(), seconds, standings: ApiKeyStandings::default() }
+    }
+}
+
+impl KeyMetrics {
+    /// Names them in a registry, under the prefix that it has.
+    pub(super) fn register(&self, of: &mut Registry) {
+        of.register(
+            "apikey_rotation",
+            "Key rotations by outcome, and the step that they came to",
+            self.rotations.clone(),
+        );
+        of.register("apikey_rotation_duration_seconds", "Time from a version to its rotation", self.seconds.clone());
+        of.register_collector(Box::new(self.standings.clone()));
+    }
+
+    /// Counts a rotation.
+    pub fn count(&self, result: &'static str, step: &'static str) {
+        self.rotations.get_or_create(&RotationLabels { result, step }).inc();
+    }
+}
