@@ -58,7 +58,7 @@ async fn bench() -> Result<bool> {
         good &= webhook::bench().await?;
     }
     if wanted("verify") {
-        good &= verify::bench().await?;
+        good &= verify::bench()?;
     }
     if wanted("floor") {
         good &= floor::bench().await?;
