@@ -10,12 +10,12 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use rampart::api::{
     ApiKey, Enforcer, KeyRecord, RecordState, RetentionPolicy, SecurityPolicy, VersionState, condition,
 };
-use rampart_e2e::{ControlPlane, Operator, Options, fixtures, stories, table, wait};
+use rampart_e2e::{ControlPlane, Operator, Options, Verifier, fixtures, stories, table, wait};
 use serde_json::json;
 
 #[tokio::main]
@@ -63,7 +63,7 @@ async fn tell() -> Result<()> {
 
     let client = plane.client();
     // What went wrong may stand in the log, and it goes with the demo.
-    steps(&client).await.with_context(|| format!("rampart's log ends:{}\n", operator.log_tail()))?;
+    steps(&plane, &client).await.with_context(|| format!("rampart's log ends:{}\n", operator.log_tail()))?;
 
     title("kubectl get rampart -A");
     for plural in ["securitypolicies", "clustersecuritypolicies", "policyexceptions", "apikeys", "retentionpolicies"] {
@@ -83,12 +83,12 @@ async fn tell() -> Result<()> {
     Ok(())
 }
 
-async fn steps(client: &Client) -> Result<()> {
+async fn steps(plane: &ControlPlane, client: &Client) -> Result<()> {
     network(client).await?;
     hardening(client).await?;
     platform(client).await?;
     counts(client).await?;
-    keys(client).await?;
+    keys(plane, client).await?;
     retention(client).await
 }
 
@@ -288,8 +288,10 @@ async fn counts(client: &Client) -> Result<()> {
     Ok(())
 }
 
-async fn keys(client: &Client) -> Result<()> {
-    title("An API key: issued, tested, rotated, and the old one still valid");
+async fn keys(plane: &ControlPlane, client: &Client) -> Result<()> {
+    title("An API key: issued, tested, rotated, and the old one still valid; and the verifier that proxies ask");
+    let verifier = Verifier::start(plane, plane.server(), "rampart-verifier-0").await?;
+    checked("rampart verifier is ready, and may read digests and nothing else");
     fixtures::apply(client, &stories::api_key(stories::SHOP)).await?;
     stories::ready::<ApiKey>(client, stories::SHOP, "orders").await?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), stories::SHOP);
@@ -297,7 +299,12 @@ async fn keys(client: &Client) -> Result<()> {
         |secret: &Secret, name: &str| secret.data.as_ref().and_then(|data| data.get(name)).map(|it| it.0.clone());
     let first = secrets.get("orders-key").await?;
     ensure!(entry(&first, "API_KEY").is_some() && entry(&first, "API_KEY_PREVIOUS").is_none(), "one key, no previous");
-    checked("version 1 was issued into Secret orders-key, after a Job had tested it");
+    checked("version 1 was issued into Secret orders-key, after every verifier had it and a Job had tested it");
+    let text = |secret: &Secret, name: &str| String::from_utf8(entry(secret, name).unwrap_or_default());
+    let old = text(&first, "API_KEY")?;
+    ensure!(verifier.ask(&old).await? == 200, "a good key is refused");
+    ensure!(verifier.ask(&format!("{}x", &old[..old.len() - 1])).await? == 401, "a mistyped key is admitted");
+    checked("the verifier admits it, and not with one wrong character");
 
     let keys: Api<ApiKey> = Api::namespaced(client.clone(), stories::SHOP);
     let now = Timestamp::from_second(Timestamp::now().as_second())?;
@@ -327,6 +334,30 @@ async fn keys(client: &Client) -> Result<()> {
     .await?;
     let until = old.destroy_at.as_ref().map(|at| at.0.to_string()).unwrap_or_default();
     checked(&format!("version 2 is current; version 1 ({}) stays valid until {until}", old.id));
+    revoked(client, &verifier).await
+}
+
+/// A second key, since a revocation can't be taken back.
+async fn revoked(client: &Client, verifier: &Verifier) -> Result<()> {
+    let mut leaked = stories::api_key(stories::SHOP);
+    leaked["metadata"]["name"] = json!("leaked");
+    leaked["spec"]["secret"]["name"] = json!("leaked-key");
+    fixtures::apply(client, &leaked).await?;
+    stories::ready::<ApiKey>(client, stories::SHOP, "leaked").await?;
+    let secret = Api::<Secret>::namespaced(client.clone(), stories::SHOP).get("leaked-key").await?;
+    let key = secret.data.and_then(|data| data.get("API_KEY").cloned()).context("a key")?;
+    let key = String::from_utf8(key.0)?;
+    ensure!(verifier.ask(&key).await? == 200, "a good key is refused");
+    let keys: Api<ApiKey> = Api::namespaced(client.clone(), stories::SHOP);
+    let revoke = Patch::Merge(json!({"spec": {"revocation": {"reason": "Leaked"}}}));
+    keys.patch("leaked", &PatchParams::default(), &revoke).await?;
+    let began = Instant::now();
+    while verifier.ask(&key).await? != 401 {
+        ensure!(began.elapsed() < wait::SOON, "a revoked key is admitted");
+        tokio::task::yield_now().await;
+    }
+    checked(&format!("a key that leaked is revoked: refused {} ms after the write", began.elapsed().as_millis()));
+    keys.delete("leaked", &DeleteParams::default()).await?;
     Ok(())
 }
 

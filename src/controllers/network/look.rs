@@ -54,13 +54,8 @@ impl Networks {
         is_drift: impl Fn(&Part) -> bool,
     ) -> Looked {
         let index = &sight.population.index;
-        let added: Vec<Vec<Policy>> =
-            parts.iter().map(|part| part.wanted.iter().filter_map(understood).collect()).collect();
-        let stays: Vec<bool> = parts
-            .iter()
-            .zip(&added)
-            .map(|(part, added)| is_drift(part) || part.is_in_force() || is_about_nobody(part, added, index))
-            .collect();
+        let stays: Vec<bool> =
+            parts.iter().map(|part| is_drift(part) || part.is_in_force() || is_about_nobody(part, index)).collect();
         let may_be_widened = |part: &Part| !part.selected.is_empty() && part.live.values().any(|it| is_foreign(it));
         let all_stay = stays.iter().all(|stays| *stays);
         if all_stay && !parts.iter().any(may_be_widened) {
@@ -69,7 +64,10 @@ impl Networks {
         }
         let began = Instant::now();
         // Threads of their own only for what takes long: each that was needed once keeps memory.
-        let looked = block_in_place(|| self.analyse(parts, (&added, &stays), sight, asked));
+        let looked = block_in_place(|| {
+            let added: Vec<Vec<Policy>> = parts.iter().map(Part::understood).collect();
+            self.analyse(parts, (&added, &stays), sight, asked)
+        });
         self.context.metrics.network_analysis_seconds.observe(began.elapsed().as_secs_f64());
         looked
     }
@@ -147,7 +145,7 @@ impl Networks {
         for part in parts {
             let programmed = is_programmed(part);
             policies.extend(others(part, programmed).iter().filter_map(|live| understood(&live.object)));
-            policies.extend(part.wanted.iter().filter(|_| programmed).filter_map(understood));
+            policies.extend(if programmed { part.understood() } else { vec![] });
         }
         if !parts.iter().any(|part| part.owner.namespace == DNS_NAMESPACE) {
             let of_servers = self.index.in_namespace(DNS_NAMESPACE);
@@ -158,8 +156,12 @@ impl Networks {
 }
 
 /// Whether neither what shall be nor what there is of a part is about any pod.
-fn is_about_nobody(part: &Part, added: &[Policy], index: &Index) -> bool {
+fn is_about_nobody(part: &Part, index: &Index) -> bool {
+    if index.pods().is_empty() {
+        return true;
+    }
     let own = part.live.values().filter(|live| part.is_own(live)).filter_map(|live| live.understood());
+    let added = part.understood();
     added.iter().chain(own).all(|policy| index.selected(&part.owner.namespace, &policy.pods).is_empty())
 }
 

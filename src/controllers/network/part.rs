@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt as _;
+use rampart_reach::Policy;
 
 use super::{
     Networks, Sight,
@@ -18,7 +19,7 @@ use crate::{
         apply::is_as_wanted,
         owner::{Owner, is_managed},
     },
-    network::{Accepting, Intent, Rendered, Unrenderable, not_expressible, render},
+    network::{Accepting, Intent, Rendered, Unrenderable, not_expressible, render, understood},
 };
 
 /// Kinds whose NetworkPolicies are ours.
@@ -90,6 +91,11 @@ impl Networks {
 }
 
 impl Part {
+    /// What shall be, as the analysis understands it.
+    pub(super) fn understood(&self) -> Vec<Policy> {
+        self.wanted.iter().filter_map(understood).collect()
+    }
+
     /// Whether the cluster holds exactly what shall be.
     pub(super) fn is_in_force(&self) -> bool {
         let holds = |wanted: &NetworkPolicy| {
