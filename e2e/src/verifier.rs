@@ -1,6 +1,9 @@
 //! The verifier, as a process beside the control plane, with the rights of its own pod.
 
-use std::process::Child;
+use std::{
+    process::Child,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, bail};
 use http::{Request, header::HeaderMap};
@@ -15,11 +18,15 @@ use k8s_openapi::api::{
     core::v1::{Pod, ServiceAccount},
 };
 use kube::{Api, api::PostParams};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::{ControlPlane, control_plane, operator::binary, ports::Port, wait};
 
-/// A running verifier; dropping it kills the process.
+/// How long it may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// A running verifier; dropping it ends the process.
 pub struct Verifier {
     child: Child,
     name: String,
@@ -108,7 +115,15 @@ impl Verifier {
 }
 
 impl Drop for Verifier {
+    /// Asks it to end, so that it says so: for a minute rotations wait for one that fell silent.
     fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let end = Instant::now() + LAST_WORDS;
+        while Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

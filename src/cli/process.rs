@@ -7,7 +7,12 @@ use clap::Args;
 
 use crate::{
     api::GoDuration,
-    runtime::{logs, metrics::Metrics, readiness::Readiness, tasks::Tasks},
+    runtime::{
+        logs,
+        metrics::Metrics,
+        readiness::{Gate, Readiness},
+        tasks::Tasks,
+    },
     serve::admin,
 };
 
@@ -46,12 +51,14 @@ impl Process {
         logs::init(self.log_format, &self.log)
     }
 
-    /// The tasks of the process: metrics and health are the first.
-    pub(super) fn tasks(&self, readiness: &Readiness, metrics: &Metrics) -> Tasks {
+    /// The tasks of the process: metrics and health are the first. The gate is to be opened when the others are known:
+    /// until then nobody can tell what is missing.
+    pub(super) fn tasks(&self, readiness: &Readiness, metrics: &Metrics) -> (Tasks, Gate) {
+        let started = readiness.gate("started");
         let mut tasks = Tasks::new(readiness.clone(), self.shutdown_delay.get());
         let admin = admin::serve(self.admin_address, readiness.clone(), metrics.clone(), tasks.stopped());
         tasks.spawn("admin", admin);
-        tasks
+        (tasks, started)
     }
 
     /// A pod's host name is its own; elsewhere the process id tells processes of a machine apart. `between` parts them.

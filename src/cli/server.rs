@@ -101,7 +101,7 @@ impl Options {
         let (metrics, readiness) = (Metrics::default(), Readiness::default());
         let config = client::config(self.process.kubeconfig.as_deref(), self.process.context.as_deref()).await?;
         let client = client::client(config.clone(), &metrics)?;
-        let mut tasks = self.process.tasks(&readiness, &metrics);
+        let (mut tasks, started) = self.process.tasks(&readiness, &metrics);
         let stopped = tasks.stopped();
         let policies = PolicyIndex::default();
         let synced = readiness.gate("policies");
@@ -126,6 +126,7 @@ impl Options {
             let impersonator = Impersonator::new(config, metrics);
             self.controllers(context, impersonator, (policies, pauses, synced), identity.as_str().into(), &mut tasks);
         }
+        started.open();
         tasks.run().await?;
         if parts.controller {
             release(client, &self.namespace, &identity).await;

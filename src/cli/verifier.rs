@@ -58,7 +58,7 @@ impl VerifierOptions {
 
     async fn serve(self) -> Result<()> {
         let (metrics, readiness) = (Metrics::default(), Readiness::default());
-        let mut tasks = self.process.tasks(&readiness, &metrics);
+        let (mut tasks, started) = self.process.tasks(&readiness, &metrics);
         let verifier = Arc::new(Verifier::new(self.admin_paths.clone()));
         match &self.index {
             Some(path) => {
@@ -71,8 +71,10 @@ impl VerifierOptions {
         }
         let desk = Desk { verifier, metrics: metrics.verifier.clone() };
         let stopped = tasks.stopped();
-        tasks.spawn("grpc", serve_grpc(self.grpc_address, desk.clone(), stopped.clone().cancelled_owned()));
-        tasks.spawn("http", serve_http(self.http_address, desk, self.source_header, stopped));
+        let (grpc, http) = (readiness.gate("grpc"), readiness.gate("http"));
+        tasks.spawn("grpc", serve_grpc(self.grpc_address, desk.clone(), grpc, stopped.clone()));
+        tasks.spawn("http", serve_http(self.http_address, desk, self.source_header, http, stopped));
+        started.open();
         tasks.run().await
     }
 

@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Config,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use rampart::api::{ApiKey, KeyRecord, VerifierReport};
-use rampart_e2e::{Verifier, fixtures, operator::binary, proxy::Proxy, stories, verifier::token, wait};
+use rampart_e2e::{Verifier, control_plane, fixtures, operator::binary, proxy::Proxy, stories, verifier::token, wait};
 use serde_json::json;
 
 use crate::{Env, Tests};
@@ -47,16 +47,17 @@ async fn an_end_is_in_force(env: Env) -> Result<()> {
     for nth in 0..2 {
         replicas.push(Verifier::start(plane, plane.server(), &format!("{namespace}-verifier-{nth}")).await?);
     }
-    let (key, id) = issued(&client, &namespace).await?;
+    let (key, _) = issued(&client, &namespace).await?;
     for verifier in &replicas {
         ensure!(verifier.ask(&key).await? == 200, "consumers have a key that {} does not know", verifier.name());
     }
-    let ended = Patch::Merge(json!({"spec": {"state": "Suspended"}}));
-    records(&client).patch(&id, &PatchParams::default(), &ended).await?;
+    let ended = Patch::Merge(json!({"spec": {"suspended": true}}));
+    let keys: Api<ApiKey> = Api::namespaced(client.clone(), &namespace);
+    keys.patch("orders", &PatchParams::default(), &ended).await?;
     let began = Instant::now();
     for verifier in &replicas {
         while verifier.ask(&key).await? == 200 {
-            ensure!(began.elapsed() < Duration::from_secs(1), "{} admits it after a second", verifier.name());
+            ensure!(began.elapsed() < Duration::from_secs(1), "{} admits it a second later", verifier.name());
             tokio::task::yield_now().await;
         }
     }
@@ -71,11 +72,17 @@ async fn serves_on(env: Env) -> Result<()> {
     let (key, id) = issued(&client, &namespace).await?;
     let verifier = Verifier::start(plane, proxy.url(), &format!("{namespace}-verifier")).await?;
     ensure!(verifier.ask(&key).await? == 200);
-    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4);
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(6);
     let soon = jiff::Timestamp::from_second(soon.as_second())?;
-    let end = Patch::Merge(json!({"spec": {"expiresAt": soon.to_string()}}));
-    let written = records(&client).patch(&id, &PatchParams::default(), &end).await?;
-    let known: u64 = written.metadata.resource_version.context("a version")?.parse()?;
+    let end = Patch::Merge(json!({"spec": {"hardExpiry": soon.to_string()}}));
+    let keys: Api<ApiKey> = Api::namespaced(client.clone(), &namespace);
+    keys.patch("orders", &PatchParams::default(), &end).await?;
+    let known: u64 = wait::until("the record to follow", wait::SOON, || async {
+        let record = records(&client).get(&id).await?;
+        ensure!(record.spec.expires_at.0 == soon, "{:?}", record.spec);
+        Ok(record.metadata.resource_version.context("a version")?.parse()?)
+    })
+    .await?;
     let reports: Api<VerifierReport> = Api::namespaced(client.clone(), "rampart-keys");
     wait::until("the record to be known", wait::SOON, || async {
         let report = reports.get(verifier.name()).await?;
@@ -83,7 +90,10 @@ async fn serves_on(env: Env) -> Result<()> {
     })
     .await?;
     drop(proxy);
-    ensure!(verifier.ask(&key).await? == 200, "without the API server it knows what it knew");
+    // Nobody else's rotation is to wait for it.
+    reports.delete(verifier.name(), &DeleteParams::default()).await?;
+    let still = verifier.ask(&key).await.with_context(|| control_plane::log_tail(plane.dir(), verifier.name()))?;
+    ensure!(still == 200, "without the API server it knows what it knew");
     wait::until("the key to end, by the verifier's own clock", wait::SOON, || async {
         Ok(ensure!(verifier.ask(&key).await? == 401))
     })

@@ -1,6 +1,6 @@
 //! `envoy.service.auth.v3.Authorization/Check`.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use envoy_types::pb::{
     envoy::{
@@ -15,23 +15,29 @@ use envoy_types::pb::{
     },
     google::rpc,
 };
-use tonic::{Code, Response, Status, transport::Server};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Code, Response, Status,
+    transport::{Server, server::TcpIncoming},
+};
 
 use super::{Desk, MAX_QUESTION};
-use crate::keys::verify::{Answer, Credentials, Form, REMOVED, Request, Route};
+use crate::{
+    keys::verify::{Answer, Credentials, Form, REMOVED, Request, Route},
+    runtime::readiness::Gate,
+};
 
-/// Serves until the process stops.
+/// Serves until the process stops; `listens` opens when it can be asked.
 ///
 /// # Errors
 /// When the address can't be bound.
-pub async fn serve(address: SocketAddr, desk: Desk, stopped: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn serve(address: SocketAddr, desk: Desk, listens: Gate, stopped: CancellationToken) -> anyhow::Result<()> {
     let service = AuthorizationServer::new(desk).max_decoding_message_size(MAX_QUESTION);
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .max_concurrent_streams(1000)
-        .tcp_nodelay(true);
-    let mut server = server;
-    Ok(server.add_service(service).serve_with_shutdown(address, stopped).await?)
+    let mut server =
+        Server::builder().http2_keepalive_interval(Some(Duration::from_secs(30))).max_concurrent_streams(1000);
+    let listener = TcpIncoming::bind(address)?.with_nodelay(Some(true));
+    listens.open();
+    Ok(server.add_service(service).serve_with_incoming_shutdown(listener, stopped.cancelled()).await?)
 }
 
 #[tonic::async_trait]

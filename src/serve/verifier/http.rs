@@ -23,7 +23,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Desk;
-use crate::keys::verify::{Answer, Credentials, Form, REMOVED, Request, Route, Verdict, answer};
+use crate::{
+    keys::verify::{Answer, Credentials, Form, REMOVED, Request, Route, Verdict, answer},
+    runtime::readiness::Gate,
+};
 
 struct Shared {
     desk: Desk,
@@ -41,7 +44,7 @@ pub fn router(desk: Desk, source: HeaderName) -> Router {
         .with_state(Arc::new(Shared { desk, source }))
 }
 
-/// Serves until the process stops.
+/// Serves until the process stops; `listens` opens when it can be asked.
 ///
 /// # Errors
 /// When the address can't be bound.
@@ -49,9 +52,11 @@ pub async fn serve(
     address: SocketAddr,
     desk: Desk,
     source: HeaderName,
+    listens: Gate,
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await?;
+    listens.open();
     axum::serve(listener, router(desk, source)).with_graceful_shutdown(stopped.cancelled_owned()).await?;
     Ok(())
 }
