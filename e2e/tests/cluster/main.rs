@@ -62,8 +62,8 @@ pub(crate) struct Shared {
 #[derive(Clone)]
 pub(crate) struct Env {
     shared: Arc<OnceCell<Shared>>,
-    /// Where consumers call, started by the first who asks.
-    calls: Arc<OnceCell<calls::Stage>>,
+    /// Where consumers call, each started by the first who asks.
+    calls: Arc<[OnceCell<calls::Stage>; 2]>,
     namespaces: Arc<AtomicUsize>,
 }
 

@@ -74,11 +74,6 @@ impl Caller {
         Ok(Self { file, tally, began: Instant::now(), enough, tasks })
     }
 
-    /// The key that the file holds.
-    pub(crate) fn holds(&self) -> String {
-        self.file.borrow().clone()
-    }
-
     /// Waits until the file holds what the Secret holds.
     pub(crate) async fn has(&self, key: &str) -> Result<()> {
         wait::until("the consumer to have the new key", wait::SOON, || async {

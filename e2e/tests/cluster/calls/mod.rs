@@ -38,9 +38,20 @@ use caller::{Caller, Front};
 use witness::Witness;
 
 pub(crate) fn tests(tests: &mut Tests) {
+    // In turn of one place and the other, so that neither waits for long.
+    faults::rough_tests(tests);
     tests.add("calls::ten_rotations_refuse_none", ten_rotations);
-    faults::tests(tests);
+    faults::calm_tests(tests);
     ends::tests(tests);
+}
+
+/// Stories of two kinds are told beside each other.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Where operators are killed.
+    Rough,
+    /// Where they are not.
+    Calm,
 }
 
 /// A control plane with two verifiers, and a webhook that lives on whatever befalls the controllers.
@@ -58,8 +69,8 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    async fn of(env: &Env) -> Result<&Self> {
-        env.calls.get_or_try_init(Self::start).await
+    async fn of(env: &Env, place: Place) -> Result<&Self> {
+        env.calls[place as usize].get_or_try_init(Self::start).await
     }
 
     async fn start() -> Result<Self> {
@@ -133,8 +144,8 @@ struct Story<'a> {
 
 impl<'a> Story<'a> {
     /// Begins one with an undisturbed operator.
-    async fn begin(env: &'a Env) -> Result<(Self, Operator)> {
-        let stage = Stage::of(env).await?;
+    async fn begin(env: &'a Env, place: Place) -> Result<(Self, Operator)> {
+        let stage = Stage::of(env, place).await?;
         let turn = stage.turn.lock().await;
         stage.proxy.clear();
         let operator = stage.controllers(Ports::claim()?, &[], &[])?;
@@ -205,7 +216,7 @@ async fn request(client: &Client, namespace: &str) -> Result<i64> {
 }
 
 async fn ten_rotations(env: Env) -> Result<()> {
-    let (mut story, operator) = Story::begin(&env).await?;
+    let (mut story, operator) = Story::begin(&env, Place::Calm).await?;
     for _ in 0..10 {
         story.rotate().await?;
     }
