@@ -43,6 +43,7 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("calls::ten_rotations_refuse_none", ten_rotations);
     faults::calm_tests(tests);
     ends::tests(tests);
+    tests.add("calls::the_witness_sees_what_must_not_be", witness::sees_what_must_not_be);
 }
 
 /// Stories of two kinds are told beside each other.

@@ -28,7 +28,7 @@ use rampart_e2e::wait;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use crate::keys::text;
+use crate::{Env, keys::text};
 
 /// What was there from a change on.
 enum Change {
@@ -200,4 +200,34 @@ fn judge(changes: &BTreeMap<(u64, String), Change>) -> Result<i64> {
     let digests: BTreeSet<&str> = versions.values().map(|(_, digest)| *digest).collect();
     ensure!(digests.len() == versions.len(), "two versions have the same key");
     Ok(i64::try_from(versions.len())?)
+}
+
+/// What it is there for.
+pub(crate) async fn sees_what_must_not_be(_: Env) -> Result<()> {
+    let status = |current: Option<i64>, next| Change::Status { current, next };
+    let version = |n: i64, made: &str| Change::Version { n, made: made.into(), digest: format!("digest-{n}") };
+    let record = |n: i64, digest: Option<String>, state| Change::Record { id: format!("id-{n}"), n, state, digest };
+    let good = || {
+        let active = record(1, Some("digest-1".into()), RecordState::Active);
+        let first = vec![status(None, Some(1)), version(1, "a"), active, status(Some(1), None)];
+        first.into_iter().chain([status(Some(1), Some(2)), version(2, "b")]).collect::<Vec<_>>()
+    };
+    let judged = |more: Vec<Change>| {
+        let all = good().into_iter().chain(more).enumerate();
+        judge(&all.map(|(at, change)| ((at as u64, String::new()), change)).collect())
+    };
+    ensure!(judged(vec![])? == 2);
+    for (more, problem) in [
+        (vec![status(Some(1), Some(3)), version(3, "c")], "pending are versions [2, 3]"),
+        (vec![version(3, "c")], "version 3 was made before it was written down"),
+        (vec![version(2, "c")], "version 2 was made again"),
+        (vec![Change::VersionGone(1)], "the Secret of version 1 is lost"),
+        (vec![Change::RecordGone("id-1".into())], "the record of id-1 is lost"),
+        (vec![record(1, None, RecordState::Destroyed)], "the key id-1 of version 1 is Destroyed"),
+        (vec![record(1, None, RecordState::Active)], "the record of version 1 is of another key"),
+    ] {
+        let said = judged(more).err().with_context(|| format!("not seen: {problem}"))?.to_string();
+        ensure!(said.contains(problem), "{said} is not: {problem}");
+    }
+    Ok(())
 }
