@@ -16,12 +16,16 @@ test:
 	$(CARGO) test --workspace
 	@echo "skipped: none of the tests; make test-judges (judges from PyPI), make test-node (a real node with Calico: root), make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
 
-## Judges that need more than Rust and Go: Python, packages from PyPI, and nginx.
+## Judges that need more than Rust and Go: Python, packages from PyPI, nginx, and libfaketime.
+FAKETIME ?= $(firstword $(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/faketime/libfaketimeMT.so.1))
 test-judges:
 	$(CARGO) build --quiet --workspace
 	e2e/judges/junit/run target/debug/rampart
 	e2e/judges/reach/run target/debug/rampart
 	e2e/judges/verifier/run target/debug/rampart
+	@[[ -n "$(FAKETIME)" ]] || { echo "libfaketime is missing: apt-get install libfaketime" >&2; exit 2; }
+	RAMPART_ENVOY="$$(e2e/judges/verifier/envoy)" RAMPART_FAKETIME="$(FAKETIME)" \
+	$(CARGO) test -p rampart-e2e --test cluster -- calls:: --nocapture
 
 ## Network intent on a real node, where Calico enforces: every dial against what `rampart reach` says. Needs root, and
 ## Debian packages that it names if they are missing.

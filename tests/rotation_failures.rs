@@ -172,6 +172,20 @@ fn a_request_is_carried_out_once() {
 }
 
 #[test]
+fn a_request_is_carried_out_once_although_the_clock_goes_back_meanwhile() {
+    let mut world = rotated();
+    world.hours(2).request();
+    while world.seen.status.next_version.is_none() {
+        assert!(world.step(), "it does not begin");
+    }
+    world.hours(-1);
+    world.told();
+    assert_eq!(world.current(), 3);
+    world.hours(1);
+    assert_eq!(world.told(), ["Rest"], "the version was made before the request, by the clock");
+}
+
+#[test]
 fn two_jobs_for_one_step() {
     let mut world =
         World::of(&json!({"hooks": {"preRotate": {"cronJobName": "h"}, "postPromote": {"cronJobName": "h"}},

@@ -7,6 +7,7 @@
 //!   harness left behind;
 //! - [`node`] is a real node beside it, with Calico, where this is root;
 //! - [`operator`] runs Rampart as a process beside it, as its own service account, and [`verifier`] a verifier;
+//! - [`envoy`] is a real Envoy before verifiers, where there is one;
 //! - [`proxy`] sits between the two and injects faults; [`audit`] counts what was written;
 //! - [`null_webhook`] admits whatever it is asked, and [`cores`] pins processes: figures need both;
 //! - [`wait`] waits for a condition with a deadline, which is the only way a test waits.
@@ -15,6 +16,7 @@ pub mod audit;
 pub mod binaries;
 pub mod control_plane;
 pub mod cores;
+pub mod envoy;
 pub mod fixtures;
 pub mod judges;
 pub mod leftovers;
@@ -31,6 +33,7 @@ pub mod verifier;
 pub mod wait;
 
 pub use control_plane::{ControlPlane, Options};
+pub use envoy::Envoy;
 pub use node::Node;
 pub use operator::Operator;
 pub use verifier::Verifier;

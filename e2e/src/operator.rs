@@ -132,6 +132,21 @@ impl Operator {
     /// # Errors
     /// When the binary can't be built or started.
     pub fn start_part(part: &str, dir: &Path, kubeconfig: &Path, ports: Ports, flags: &[&str]) -> Result<Self> {
+        Self::start_with(part, dir, kubeconfig, ports, flags, &[])
+    }
+
+    /// As [`Operator::start_part`], with an environment: that of a replica, or of a machine whose clock is wrong.
+    ///
+    /// # Errors
+    /// When the binary can't be built or started.
+    pub fn start_with(
+        part: &str,
+        dir: &Path,
+        kubeconfig: &Path,
+        ports: Ports,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let mut command = Command::new(binary()?);
         command
             .arg(part)
@@ -140,7 +155,8 @@ impl Operator {
             .args(["--shutdown-delay=0s", "--webhook-names=127.0.0.1"])
             .arg(format!("--webhook-address=127.0.0.1:{}", ports.webhook.number()))
             .arg(format!("--admin-address=127.0.0.1:{}", ports.admin.number()))
-            .args(flags);
+            .args(flags)
+            .envs(environment.iter().copied());
         let child = control_plane::spawn(dir, "rampart", command)?;
         Ok(Self { child, dir: dir.to_owned(), ports })
     }

@@ -1,4 +1,4 @@
-//! A proxy between the operator and the API server, which counts writes and kills in between.
+//! A proxy between the operator and the API server, which counts writes, kills in between, and refuses some.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,6 +9,7 @@ use axum::{
     extract::State,
     http::{Method, Request, Response, StatusCode},
 };
+use futures::FutureExt as _;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -36,8 +37,13 @@ struct Shared {
 #[derive(Default)]
 struct Faults {
     writes: Vec<String>,
-    /// Kill this process after so many writes.
-    kill: Option<(usize, Pid)>,
+    /// Kill this process after so many writes, or stop it.
+    kill: Option<(usize, Pid, Signal)>,
+    /// Refuse one of so many writes.
+    refuse: Option<usize>,
+    /// Writes that were asked for, made or not.
+    asked: usize,
+    refused: usize,
 }
 
 impl Proxy {
@@ -75,15 +81,42 @@ impl Proxy {
     pub fn kill_after(&self, after: usize, pid: u32) {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let mut faults = self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        *faults = Faults { writes: vec![], kill: pid.map(|pid| (after, pid)) };
+        *faults = Faults { kill: pid.map(|pid| (after, pid, Signal::KILL)), ..Faults::default() };
+        self.forget();
     }
 
-    /// Forgets the writes so far, and kills nobody.
+    /// Forgets the writes so far, and stops `pid` (SIGSTOP) once `after` more have reached the API server; when it
+    /// goes on, it hears of the last one.
+    pub fn stop_after(&self, after: usize, pid: u32) {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let mut faults = self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        *faults = Faults { kill: pid.map(|pid| (after, pid, Signal::STOP)), ..Faults::default() };
+        self.forget();
+    }
+
+    /// Nobody waits for a process any more that was killed before.
+    fn forget(&self) {
+        let _ = self.shared.killed.notified().now_or_never();
+    }
+
+    /// Forgets the writes so far, and from now on refuses every `nth`: it never reaches the API server.
+    pub fn refuse_every(&self, nth: usize) {
+        let mut faults = self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        *faults = Faults { refuse: Some(nth), ..Faults::default() };
+    }
+
+    /// Writes that were refused since the last reset.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner).refused
+    }
+
+    /// Forgets the writes so far, kills nobody and refuses nothing.
     pub fn clear(&self) {
         *self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner) = Faults::default();
     }
 
-    /// Waits until the process was killed.
+    /// Waits until the process was killed, or stopped.
     pub async fn killed(&self) {
         self.shared.killed.notified().await;
     }
@@ -110,6 +143,9 @@ fn is_write(request: &Request<Body>) -> bool {
 
 async fn forward(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
     let write = is_write(&request).then(|| format!("{} {}", request.method(), request.uri().path()));
+    if let Some(answer) = write.as_ref().and_then(|_| refusal(&shared)) {
+        return answer;
+    }
     let (head, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else { return broken() };
     let request = Request::from_parts(head, kube::client::Body::from(body.to_vec()));
@@ -117,16 +153,33 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request<Body>) -> R
     if let Some(write) = write.filter(|_| answer.status().is_success()) {
         let mut faults = shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
         faults.writes.push(write);
-        if let Some((after, pid)) = faults.kill
+        if let Some((after, pid, signal)) = faults.kill
             && faults.writes.len() == after
         {
-            let _ = kill_process(pid, Signal::KILL);
+            let _ = kill_process(pid, signal);
             faults.kill = None;
             shared.killed.notify_one();
-            return broken();
+            if signal == Signal::KILL {
+                return broken();
+            }
         }
     }
     answer.map(Body::new)
+}
+
+/// The answer to a write whose turn it is to be refused: in turn one that clients repeat, and one that they don't.
+fn refusal(shared: &Shared) -> Option<Response<Body>> {
+    let mut faults = shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
+    faults.asked += 1;
+    if !faults.refuse.is_some_and(|nth| faults.asked.is_multiple_of(nth)) {
+        return None;
+    }
+    faults.refused += 1;
+    let code = if faults.refused.is_multiple_of(2) { 503 } else { 500 };
+    let status = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+        "reason": if code == 503 { "ServiceUnavailable" } else { "InternalError" }, "message": "refused by the test"});
+    let answer = Response::builder().status(code).header("content-type", "application/json");
+    answer.body(Body::from(status.to_string())).ok()
 }
 
 fn broken() -> Response<Body> {

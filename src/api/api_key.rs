@@ -226,7 +226,7 @@ pub struct ApiKeyStatus {
     /// When the key is due for rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_rotation_time: Option<Time>,
-    /// The last `rotation.requestedAt` that was carried out.
+    /// The last `rotation.requestedAt` that was carried out, or that the version under way is made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_rotation: Option<Time>,
     /// Tests of the next version, or hooks, that failed in a row.

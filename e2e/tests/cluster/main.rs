@@ -3,6 +3,7 @@
 
 mod admission;
 mod bad_input;
+mod calls;
 mod cluster_policy;
 mod crd_rules;
 mod crds_deleted;
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
 #[derive(Clone)]
 pub(crate) struct Env {
     shared: Arc<OnceCell<Shared>>,
+    /// Where consumers call, each started by the first who asks.
+    calls: Arc<[OnceCell<calls::Stage>; 2]>,
     namespaces: Arc<AtomicUsize>,
 }
 
@@ -116,7 +119,7 @@ impl Tests {
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let runtime = Arc::new(Runtime::new().expect("a runtime"));
-    let env = Env { shared: Arc::default(), namespaces: Arc::default() };
+    let env = Env { shared: Arc::default(), calls: Arc::default(), namespaces: Arc::default() };
     let mut tests = Tests { runtime, env: env.clone(), trials: vec![] };
     harness::tests(&mut tests);
     crd_rules::tests(&mut tests);
@@ -150,6 +153,7 @@ fn main() -> ExitCode {
     lifecycle::tests(&mut tests);
     crds_deleted::tests(&mut tests);
     kills::tests(&mut tests);
+    calls::tests(&mut tests);
     let conclusion = libtest_mimic::run(&arguments, tests.trials);
     drop(env);
     conclusion.exit_code()

@@ -63,8 +63,19 @@ impl Machine<'_> {
         };
         let known = status.versions.iter().map(|version| version.n).chain(self.seen.secrets.keys().copied());
         due.then(|| {
-            self.remember(|status| status.next_version = Some(known.max().unwrap_or_default().saturating_add(1)))
+            self.remember(|status| {
+                status.next_version = Some(known.max().unwrap_or_default().saturating_add(1));
+                // Now, and not only at the end: the clock may go back meanwhile, to before the request.
+                self.answer(status);
+            })
         })
+    }
+
+    /// The request that there is, if any, is carried out by the version that is being made.
+    fn answer(&self, status: &mut ApiKeyStatus) {
+        if let Some(at) = self.spec.rotation.requested.filter(|at| *at <= self.now) {
+            status.last_handled_rotation = Some(Time(at));
+        }
     }
 
     fn is_due(&self, current: &VersionStatus) -> bool {
@@ -124,8 +135,7 @@ impl Machine<'_> {
             complete(status);
             // The number stays until the hook has run: so is it known who has still to run it.
             status.next_version = self.has_hook(JobStep::PostPromote).then_some(n);
-            let requested = self.spec.rotation.requested.filter(|at| *at <= self.now);
-            status.last_handled_rotation = requested.map(Time).or(status.last_handled_rotation.take());
+            self.answer(status);
         })
     }
 

@@ -1,0 +1,284 @@
+//! Consumers call while the operator is killed, contended for, given a wrong clock, refused its writes, and restored.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::{batch::v1::Job, coordination::v1::Lease, core::v1::Secret};
+use kube::{
+    Api, Resource, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use rampart::api::KeyRecord;
+use rampart_e2e::{Operator, fixtures, operator::Ports, wait};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use super::{Place, Stage, Story, key};
+use crate::{Env, Tests, keys::status};
+
+/// The longest first.
+pub(crate) fn rough_tests(tests: &mut Tests) {
+    tests.add("calls::killed_after_every_write_refuse_none", killed_after_every_write);
+}
+
+pub(crate) fn calm_tests(tests: &mut Tests) {
+    tests.add("calls::every_fifth_write_refused_refuse_none", every_fifth_write_refused);
+    tests.add("calls::a_restore_without_statuses_refuses_none", restored);
+    tests.add("calls::contending_replicas_refuse_none", contending_replicas);
+    tests.add("calls::jumps_of_the_clock_refuse_none", jumps_of_the_clock);
+}
+
+/// More writes than a rotation makes.
+const MOST_WRITES: usize = 19;
+
+async fn killed_after_every_write(env: Env) -> Result<()> {
+    let (mut story, mut operator) = Story::begin(&env, Place::Rough).await?;
+    let stage = story.stage;
+    let mut kills = 0;
+    for after in 1..=MOST_WRITES {
+        let (next, was_killed) = {
+            stage.proxy.kill_after(after, operator.pid());
+            let n = story.request().await?;
+            let done = story.done(n);
+            tokio::pin!(done);
+            tokio::select! {
+                done = &mut done => {
+                    done?;
+                    (operator, false)
+                }
+                () = stage.proxy.killed() => {
+                    let again = stage.controllers(operator.kill()?, &[], &[])?;
+                    done.await.with_context(|| format!("killed after write {after}: {:?}", stage.proxy.writes()))?;
+                    (again, true)
+                }
+            }
+        };
+        operator = next;
+        if !was_killed {
+            break;
+        }
+        kills += 1;
+    }
+    ensure!((6..MOST_WRITES).contains(&kills), "it was killed {kills} times");
+    stage.proxy.clear();
+    story.finish(&format!("killed after each of {kills} writes")).await?;
+    operator.stop().await?;
+    Ok(())
+}
+
+/// Two replicas, by their names in the election.
+struct Replicas<'a> {
+    stage: &'a Stage,
+    running: BTreeMap<String, Operator>,
+}
+
+const NAMES: [&str; 2] = ["replica-a", "replica-b"];
+
+impl Replicas<'_> {
+    fn start(&mut self, name: &str, ports: Ports) -> Result<()> {
+        let operator = self.stage.controllers(ports, &["--lease-duration=2s"], &[("RAMPART_IDENTITY", name)])?;
+        self.running.insert(name.into(), operator);
+        Ok(())
+    }
+
+    /// Who leads, other than somebody.
+    async fn leader(&self, other_than: &str) -> Result<String> {
+        let leases: Api<Lease> = Api::namespaced(self.stage.plane.client(), "rampart-system");
+        wait::until("another leader", wait::SOON, || async {
+            let holder = leases.get("rampart").await?.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
+            ensure!(holder != other_than && self.running.contains_key(&holder), "{holder:?} leads");
+            Ok(holder)
+        })
+        .await
+    }
+
+    fn take(&mut self, name: &str) -> Result<Operator> {
+        self.running.remove(name).context("it runs")
+    }
+}
+
+async fn contending_replicas(env: Env) -> Result<()> {
+    let (mut story, alone) = Story::begin(&env, Place::Rough).await?;
+    alone.stop().await?;
+    let stage = story.stage;
+    let mut replicas = Replicas { stage, running: BTreeMap::new() };
+    for name in NAMES {
+        replicas.start(name, Ports::claim()?)?;
+    }
+    for after in [2, 4] {
+        // Killed in the middle of a rotation: the other one goes on with it.
+        let leader = replicas.leader("").await?;
+        let operator = replicas.take(&leader)?;
+        stage.proxy.kill_after(after, operator.pid());
+        let n = story.request().await?;
+        stage.proxy.killed().await;
+        let ports = operator.kill()?;
+        replicas.leader(&leader).await?;
+        replicas.start(&leader, ports)?;
+        story.done(n).await?;
+
+        // Stopped in the middle of one, overtaken, and awake again in the middle of the next.
+        let leader = replicas.leader("").await?;
+        let mut operator = replicas.take(&leader)?;
+        stage.proxy.stop_after(after, operator.pid());
+        let n = story.request().await?;
+        stage.proxy.killed().await;
+        replicas.leader(&leader).await?;
+        story.done(n).await?;
+        let n = story.request().await?;
+        kill_process(pid(&operator)?, Signal::CONT)?;
+        story.done(n).await?;
+        let ended = std::cell::RefCell::new(&mut operator);
+        wait::until("who was overtaken to end", wait::SOON, || async {
+            ended.borrow_mut().ended()?.context("it runs")
+        })
+        .await?;
+        replicas.start(&leader, operator.kill()?)?;
+    }
+    story.finish("two replicas, the leader killed twice and stopped twice").await
+}
+
+fn pid(operator: &Operator) -> Result<Pid> {
+    i32::try_from(operator.pid()).ok().and_then(Pid::from_raw).context("a pid")
+}
+
+async fn every_fifth_write_refused(env: Env) -> Result<()> {
+    let (mut story, operator) = Story::begin(&env, Place::Calm).await?;
+    story.stage.proxy.refuse_every(5);
+    for _ in 0..5 {
+        story.rotate().await.with_context(|| operator.log_tail())?;
+    }
+    let refused = story.stage.proxy.refused();
+    story.stage.proxy.clear();
+    ensure!(refused >= 5, "{refused} writes were refused");
+    story.finish(&format!("every fifth write refused, {refused} of them")).await?;
+    operator.stop().await?;
+    Ok(())
+}
+
+async fn restored(env: Env) -> Result<()> {
+    let (mut story, mut operator) = Story::begin(&env, Place::Calm).await?;
+    let stage = story.stage;
+    story.rotate().await?;
+    // At rest, and after the first writes of a rotation: the number, the Secret, the record.
+    for after in [None, Some(1), Some(2), Some(3)] {
+        let before = story.handed_out().await?;
+        let ports = match after {
+            None => operator.kill()?,
+            Some(after) => {
+                stage.proxy.kill_after(after, operator.pid());
+                story.request().await?;
+                stage.proxy.killed().await;
+                operator.kill()?
+            }
+        };
+        restore(&story).await?;
+        ensure!(story.handed_out().await? == before);
+        operator = stage.controllers(ports, &[], &[])?;
+        let n = status_of(&story, &before).await?;
+        if after.is_some() {
+            // It was asked for in the spec, which came back.
+            story.done(n + 1).await.with_context(|| format!("restored after write {after:?}"))?;
+        } else {
+            ensure!(story.handed_out().await? == before, "a restore rotated the key");
+        }
+        story.rotate().await?;
+    }
+    story.finish("restored four times").await?;
+    operator.stop().await?;
+    Ok(())
+}
+
+/// What a backup tool leaves: the ApiKey made anew without its status, and no owner references anywhere.
+async fn restore(story: &Story<'_>) -> Result<()> {
+    let (client, namespace) = (&story.client, &story.namespace);
+    let live = story.keys().get("orders").await?;
+    story.keys().delete("orders", &DeleteParams::default()).await?;
+    wait::until("the ApiKey to be gone", wait::SOON, || async {
+        Ok(ensure!(story.keys().get_opt("orders").await?.is_none()))
+    })
+    .await?;
+    orphan(&Api::<Secret>::namespaced(client.clone(), namespace)).await?;
+    orphan(&Api::<Job>::namespaced(client.clone(), namespace)).await?;
+    orphan(&Api::<KeyRecord>::namespaced(client.clone(), "rampart-keys")).await?;
+    let mut key = key(namespace);
+    key["spec"] = serde_json::to_value(&live.spec)?;
+    fixtures::apply(client, &key).await?;
+    Ok(())
+}
+
+async fn orphan<K>(api: &Api<K>) -> Result<()>
+where
+    K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let nobody = Patch::Merge(json!({"metadata": {"ownerReferences": null}}));
+    for object in api.list(&ListParams::default()).await?.items {
+        if !object.owner_references().is_empty() {
+            api.patch(&object.name_any(), &PatchParams::default(), &nobody).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the status knows the version again that consumers have.
+async fn status_of(story: &Story<'_>, key: &str) -> Result<i64> {
+    let id = key.rsplit('_').nth(1).unwrap_or_default().to_owned();
+    let keys = story.keys();
+    wait::until("the status to be rebuilt", wait::SOON, || async {
+        let status = keys.get("orders").await?.status.unwrap_or_default();
+        let known = status.versions.iter().find(|version| version.id == id);
+        known.map(|version| version.n).with_context(|| format!("the status is {status:?}"))
+    })
+    .await
+}
+
+async fn jumps_of_the_clock(env: Env) -> Result<()> {
+    let Some(library) = std::env::var_os("RAMPART_FAKETIME") else {
+        println!("skipped: RAMPART_FAKETIME does not name a libfaketime (make test-judges)");
+        return Ok(());
+    };
+    let (mut story, operator) = Story::begin(&env, Place::Rough).await?;
+    let stage = story.stage;
+    let clock: PathBuf = stage.plane.dir().join("clock");
+    let set = |offset: &str| {
+        // Renamed into place: half a file is no time.
+        let new = clock.with_extension("new");
+        std::fs::write(&new, offset)?;
+        std::fs::rename(&new, &clock)
+    };
+    set("+0s")?;
+    let (library, file) = (library.to_string_lossy().into_owned(), clock.display().to_string());
+    let environment = [
+        ("LD_PRELOAD", library.as_str()),
+        ("FAKETIME_TIMESTAMP_FILE", &file),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ];
+    let operator = stage.controllers(operator.kill()?, &[], &environment)?;
+    operator.ready().await?;
+    story.rotate().await?;
+    set("+24h")?;
+    story.rotate().await?;
+    // An hour back in the middle of a rotation, whose version is then older than the request for it.
+    let n = story.request().await?;
+    let (client, namespace) = (story.client.clone(), story.namespace.clone());
+    status(&client, &namespace, "the rotation to begin", |it| it.next_version == Some(n)).await?;
+    set("+23h")?;
+    story.done(n).await?;
+    let after = status(&client, &namespace, "it to be done", |it| it.current_version == Some(n)).await?;
+    ensure!(after.next_rotation_time.is_none(), "it is to be rotated twice for one request: {after:?}");
+    // Right again: what was made lies in the future, and so does the request that comes after it.
+    set("+0s")?;
+    let n = story.request().await?;
+    let status =
+        status(&story.client, &story.namespace, "the request to be seen", |it| it.next_rotation_time.is_some());
+    ensure!(status.await?.current_version == Some(n - 1), "a rotation came before its time");
+    set("+25h")?;
+    let look = json!({"metadata": {"annotations": {"rampart.dev/reconcile-requested-at": "now"}}});
+    story.keys().patch("orders", &PatchParams::default(), &Patch::Merge(look)).await?;
+    story.done(n).await?;
+    story.rotate().await?;
+    story.finish("a clock that jumped a day on and an hour back").await?;
+    operator.stop().await?;
+    Ok(())
+}
