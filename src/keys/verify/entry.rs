@@ -106,16 +106,23 @@ const fn bit(verb: Verb) -> u8 {
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub(super) digest: [u8; 32],
-    /// Whose it is.
-    pub owner: Arc<str>,
     /// What it may do.
-    pub access: Arc<Access>,
+    pub(super) access: Arc<Access>,
     /// When it ends, because it expires or because it was replaced; in seconds since 1970.
     pub(super) ends_at: i64,
     pub(super) suspended: bool,
     pub(super) deprecated: bool,
-    /// What changes with every call; the same for as long as the key lives, whatever becomes of its record.
-    pub(super) state: Arc<Mutex<State>>,
+    /// The same for as long as the key lives, whatever becomes of its record.
+    pub(super) lasting: Arc<Lasting>,
+}
+
+/// What lasts as long as a key does.
+#[derive(Debug)]
+pub(super) struct Lasting {
+    /// Whose it is.
+    pub(super) owner: Box<str>,
+    /// What changes with every call.
+    pub(super) state: Mutex<State>,
 }
 
 /// What is kept of the calls of a key.

@@ -2,13 +2,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use foldhash::fast::RandomState;
 use thiserror::Error;
 
-use super::{Access, Entry, KeyId};
+use super::{Access, Entry, KeyId, entry::Lasting};
 use crate::api::{KeyRecordSpec, RecordState};
 
 /// What is known of all keys at one moment. Nobody outside chooses the ids that are in it, so that a fast hash is safe.
@@ -56,9 +56,8 @@ pub enum UnusableRecord {
 pub struct Builder {
     // Shared with who decides by it, until the next change: at rest there is one copy.
     index: Arc<Index>,
-    // Millions of keys have few different rights and owners.
+    // Millions of keys have few different rights.
     rights: HashSet<Arc<Access>>,
-    owners: HashSet<Arc<str>>,
 }
 
 impl Builder {
@@ -72,8 +71,8 @@ impl Builder {
         let index = &mut Arc::make_mut(&mut self.index).0;
         match entry {
             Ok(Some(mut entry)) => {
-                if let Some(known) = index.get(&id) {
-                    entry.state = known.state.clone();
+                if let Some(known) = index.get(&id).filter(|known| known.lasting.owner == entry.lasting.owner) {
+                    entry.lasting = known.lasting.clone();
                 }
                 index.insert(id, entry);
                 Ok(())
@@ -112,9 +111,6 @@ impl Builder {
         if self.rights.len() > 64 && self.rights.len() > self.index.len() {
             self.rights.retain(|access| Arc::strong_count(access) > 1);
         }
-        if self.owners.len() > 64 && self.owners.len() > self.index.len() {
-            self.owners.retain(|owner| Arc::strong_count(owner) > 1);
-        }
         self.index.clone()
     }
 
@@ -126,29 +122,24 @@ impl Builder {
         let access = Access::new(&record.role, &record.verbs, &record.permissions, &record.audiences, limits);
         Ok(Entry {
             digest,
-            owner: intern(&mut self.owners, record.owner.customer_id.as_str()),
-            access: intern(&mut self.rights, access),
+            access: self.shared(access),
             ends_at: record
                 .destroy_at
                 .as_ref()
                 .map_or(record.expires_at.0, |at| at.0.min(record.expires_at.0))
                 .as_second(),
             suspended: record.state == RecordState::Suspended,
-            state: Arc::default(),
+            lasting: Arc::new(Lasting { owner: record.owner.customer_id.as_str().into(), state: Mutex::default() }),
             deprecated: record.replaced_by.is_some() || record.state == RecordState::Deprecated,
         })
     }
-}
 
-fn intern<T, B>(known: &mut HashSet<Arc<B>>, value: T) -> Arc<B>
-where
-    B: std::hash::Hash + Eq + ?Sized,
-    T: std::borrow::Borrow<B> + Into<Arc<B>>,
-{
-    if let Some(known) = known.get(value.borrow()) {
-        return known.clone();
+    fn shared(&mut self, access: Access) -> Arc<Access> {
+        if let Some(known) = self.rights.get(&access) {
+            return known.clone();
+        }
+        let access = Arc::new(access);
+        self.rights.insert(access.clone());
+        access
     }
-    let value: Arc<B> = value.into();
-    known.insert(value.clone());
-    value
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    entry::{Access, KeyId},
+    entry::{Access, KeyId, Lasting},
     limits::{Cells, Windows},
 };
 
@@ -25,6 +25,12 @@ pub enum Verdict {
 }
 
 impl Admission {
+    /// Whose key it is.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.lasting.owner
+    }
+
     /// Where the windows of its rates stand.
     #[must_use]
     pub fn windows(&self) -> Windows {
@@ -37,8 +43,7 @@ impl Admission {
 pub struct Admission {
     /// Public id of the key.
     pub id: KeyId,
-    /// Whose key it is.
-    pub owner: Arc<str>,
+    pub(super) lasting: Arc<Lasting>,
     /// What it may do.
     pub access: Arc<Access>,
     /// Where its rates stand.

@@ -21,7 +21,7 @@ use crate::{api::Verb, keys::format};
 pub struct Verifier {
     index: ArcSwapOption<Index>,
     admin_paths: Vec<String>,
-    owners: Mutex<HashMap<Arc<str>, Cells>>,
+    owners: Mutex<HashMap<Box<str>, Cells>>,
     failures: Mutex<Failures>,
 }
 
@@ -74,7 +74,7 @@ impl Verifier {
         let Some(index) = self.index.load_full() else { return vec![] };
         let since = since.as_second();
         let used = |(id, entry): (&KeyId, &Entry)| {
-            let State { count, last, .. } = *lock(&entry.state);
+            let State { count, last, .. } = *lock(&entry.lasting.state);
             let last = Timestamp::from_second(last).ok().filter(|_| count > 0 && last >= since)?;
             Some((*id, Used { count, last }))
         };
@@ -109,12 +109,12 @@ impl Verifier {
             return Err(Refusal::Audience(id));
         }
         self.permit(request, entry).map_err(|needed| Refusal::Permission(id, needed))?;
-        if request.route.customer.is_some_and(|customer| *entry.owner != *customer) {
+        if request.route.customer.is_some_and(|customer| *entry.lasting.owner != *customer) {
             return Err(Refusal::Customer(id));
         }
         let cells = self.charge(entry, now).map_err(|windows| Refusal::Limited(id, windows))?;
-        let (owner, access) = (entry.owner.clone(), entry.access.clone());
-        Ok(Admission { id, owner, access, cells, at: now, sunset: entry.sunset() })
+        let (lasting, access) = (entry.lasting.clone(), entry.access.clone());
+        Ok(Admission { id, lasting, access, cells, at: now, sunset: entry.sunset() })
     }
 
     fn permit(&self, request: &Request<'_>, entry: &Entry) -> Result<(), Box<str>> {
@@ -133,9 +133,12 @@ impl Verifier {
 
     fn charge(&self, entry: &Entry, now: Timestamp) -> Result<Cells, Box<Windows>> {
         let rates = &entry.access.rates;
-        let shared =
-            if entry.access.shared_by_owner { Some(self.charge_owner(&entry.owner, rates, now)?) } else { None };
-        let mut state = lock(&entry.state);
+        let shared = if entry.access.shared_by_owner {
+            Some(self.charge_owner(&entry.lasting.owner, rates, now)?)
+        } else {
+            None
+        };
+        let mut state = lock(&entry.lasting.state);
         if shared.is_none() {
             state.cells.take(rates, now)?;
         }
@@ -144,12 +147,12 @@ impl Verifier {
         Ok(shared.unwrap_or(state.cells))
     }
 
-    fn charge_owner(&self, owner: &Arc<str>, rates: &Rates, now: Timestamp) -> Result<Cells, Box<Windows>> {
+    fn charge_owner(&self, owner: &str, rates: &Rates, now: Timestamp) -> Result<Cells, Box<Windows>> {
         let mut owners = lock(&self.owners);
         if owners.len() > 100_000 {
             owners.retain(|_, cells| !cells.is_full(now));
         }
-        let cells = owners.entry(owner.clone()).or_default();
+        let cells = owners.entry(owner.into()).or_default();
         cells.take(rates, now)?;
         Ok(*cells)
     }
@@ -157,7 +160,7 @@ impl Verifier {
 
 /// Finds the key, and proves that it is the one presented.
 fn prove<'a>(credential: Credential<'_>, index: &'a Index) -> Result<(KeyId, &'a Entry), Refusal> {
-    let id = format::id_of(credential.0).map_err(|_| Refusal::Malformed)?;
+    let id = format::checked_id(credential.0).map_err(|_| Refusal::Malformed)?;
     let id = KeyId::parse(id).ok_or(Refusal::Malformed)?;
     let digest: [u8; 32] = Sha256::digest(credential.0.as_bytes()).into();
     let entry = index.get(id).ok_or(Refusal::Unknown)?;
