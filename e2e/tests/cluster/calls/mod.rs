@@ -222,7 +222,6 @@ async fn ten_rotations(env: Env) -> Result<()> {
         story.rotate().await?;
     }
     let way = if story.stage.front.envoy.is_some() { "through Envoy" } else { "asked directly" };
-    story.finish(way).await?;
     operator.stop().await?;
-    Ok(())
+    story.finish(way).await
 }
