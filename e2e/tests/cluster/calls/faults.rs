@@ -13,7 +13,11 @@ use rampart_e2e::{Operator, fixtures, operator::Ports, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use super::{Place, Stage, Story, key};
+use super::{
+    Place, Stage, Story,
+    ends::{revoke, version_keys},
+    key,
+};
 use crate::{Env, Tests, keys::status};
 
 /// The longest first.
@@ -61,8 +65,12 @@ async fn killed_after_every_write(env: Env) -> Result<()> {
     }
     ensure!((6..MOST_WRITES).contains(&kills), "it was killed {kills} times");
     stage.proxy.clear();
+    let (client, namespace) = (story.client.clone(), story.namespace.clone());
+    let _turn = story.finish(&format!("killed after each of {kills} writes")).await?;
+    // All these versions live, and end at once.
+    revoke(stage, &client, &namespace, &version_keys(&client, &namespace).await?).await?;
     operator.stop().await?;
-    story.finish(&format!("killed after each of {kills} writes")).await
+    Ok(())
 }
 
 /// Two replicas, by their names in the election.
@@ -155,7 +163,7 @@ async fn contending_replicas(env: Env) -> Result<()> {
         replicas.start(&leader, operator.kill()?)?;
     }
     drop(replicas);
-    story.finish("two replicas, the leader killed twice and stopped twice").await
+    story.finish("two replicas, the leader killed twice and stopped twice").await.map(drop)
 }
 
 /// Waits until the operator was killed, or stopped.
@@ -178,7 +186,7 @@ async fn every_fifth_write_refused(env: Env) -> Result<()> {
     story.stage.proxy.clear();
     ensure!(refused >= 5, "{refused} writes were refused");
     operator.stop().await?;
-    story.finish(&format!("every fifth write refused, {refused} of them")).await
+    story.finish(&format!("every fifth write refused, {refused} of them")).await.map(drop)
 }
 
 async fn restored(env: Env) -> Result<()> {
@@ -210,7 +218,7 @@ async fn restored(env: Env) -> Result<()> {
         story.rotate().await?;
     }
     operator.stop().await?;
-    story.finish("restored four times").await
+    story.finish("restored four times").await.map(drop)
 }
 
 /// What a backup tool leaves: the ApiKey made anew without its status, and no owner references anywhere.
@@ -303,5 +311,5 @@ async fn jumps_of_the_clock(env: Env) -> Result<()> {
     story.done(n).await?;
     story.rotate().await?;
     operator.stop().await?;
-    story.finish("a clock that jumped a day on and an hour back").await
+    story.finish("a clock that jumped a day on and an hour back").await.map(drop)
 }
