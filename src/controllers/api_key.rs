@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, future};
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Secret};
 use kube::{
@@ -247,9 +247,7 @@ impl ApiKeys {
                 workloads::restart(&self.context.client, spec, target, version).await?;
             }
             Step::UpdateRecord { id, standing } => store.update_record(id, standing).await?,
-            Step::EndRecord { id, n, state, replaced_by, expires_at } => {
-                store.end_record((id, *n), *state, replaced_by.clone(), *expires_at).await?;
-            }
+            Step::EndRecord { .. } => self.end(spec, seen, step).await?,
             Step::DeleteSecret { n } => store.delete_secret(*n).await?,
             Step::AwaitVerifiers { .. }
             | Step::AwaitJob(_)
@@ -262,6 +260,22 @@ impl ApiKeys {
         }
         self.herald().taken(key, seen, step).await;
         Ok(None)
+    }
+
+    /// Ends a record; those of a revoked key all together: however many versions live, verifiers are to know at once.
+    async fn end(&self, spec: &Spec, seen: &Observed, first: &Step) -> Result<()> {
+        let (store, mut seen, mut next) = (self.store(spec), seen.clone(), first.clone());
+        let (store, mut ends) = (&store, vec![]);
+        while let Step::EndRecord { id, n, state, replaced_by, expires_at } = next {
+            let known = seen.records.get_mut(&id).map(|record| record.standing.state = state);
+            ends.push(async move { store.end_record((&id, n), state, replaced_by, expires_at).await });
+            if spec.revoked.is_none() || known.is_none() {
+                break;
+            }
+            next = decide(spec, &seen, clock::now());
+        }
+        // What one of them meets keeps no other from its end.
+        future::join_all(ends).await.into_iter().collect()
     }
 
     fn herald(&self) -> Herald<'_> {

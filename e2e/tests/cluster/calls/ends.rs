@@ -1,6 +1,7 @@
 //! The end of keys: when it is in force, and that it is for ever.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -11,7 +12,10 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
-use rampart::api::{ApiKey, labels::OWNER_NAME};
+use rampart::api::{
+    ApiKey,
+    labels::{KEY_VERSION, OWNER_NAME},
+};
 use rampart_e2e::{fixtures, operator::Ports, stories, wait};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -27,15 +31,18 @@ pub(crate) fn tests(tests: &mut Tests) {
 }
 
 /// Asks every verifier about keys again and again.
-struct Asking {
-    /// When a key was last admitted by each verifier.
-    admitted: Arc<Mutex<Vec<Instant>>>,
+pub(super) struct Asking {
+    /// When each key was last admitted, by verifier.
+    admitted: Arc<Mutex<Admitted>>,
+    wanted: usize,
     _tasks: JoinSet<Result<()>>,
 }
 
+type Admitted = BTreeMap<(usize, String), Instant>;
+
 impl Asking {
     fn about(front: &Arc<Front>, keys: &[String]) -> Self {
-        let admitted = Arc::new(Mutex::new(vec![Instant::now(); front.verifiers.len()]));
+        let admitted = Arc::<Mutex<Admitted>>::default();
         let mut tasks = JoinSet::new();
         for (nth, _) in front.verifiers.iter().enumerate() {
             let (front, keys, admitted) = (front.clone(), keys.to_vec(), admitted.clone());
@@ -43,20 +50,50 @@ impl Asking {
                 for key in keys.iter().cycle() {
                     let began = Instant::now();
                     if front.verifiers[nth].ask(key).await? == 200 {
-                        admitted.lock().unwrap_or_else(PoisonError::into_inner)[nth] = began;
+                        let mut admitted = admitted.lock().unwrap_or_else(PoisonError::into_inner);
+                        admitted.insert((nth, key.clone()), began);
                     }
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }
                 Ok(())
             });
         }
-        Self { admitted, _tasks: tasks }
+        Self { admitted, wanted: keys.len() * front.verifiers.len(), _tasks: tasks }
     }
 
-    /// The last time that any was admitted, of every verifier.
-    fn admitted(&self) -> Vec<Instant> {
+    fn admitted(&self) -> Admitted {
         self.admitted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    fn all_are_admitted(&self) -> Result<()> {
+        let admitted = self.admitted().len();
+        Ok(ensure!(admitted == self.wanted, "admitted are {admitted} of {}", self.wanted))
+    }
+}
+
+/// Revokes a key while every verifier is asked about its versions; an error if one is admitted a second after the write.
+/// Verifiers are asked on.
+pub(super) async fn revoke(stage: &Stage, client: &Client, namespace: &str, keys: &[String]) -> Result<Asking> {
+    let asking = Asking::about(&stage.front, keys);
+    wait::until("all to be admitted", wait::SOON, || async { asking.all_are_admitted() }).await?;
+    let orders: Api<ApiKey> = Api::namespaced(client.clone(), namespace);
+    let revoked = Patch::Merge(json!({"spec": {"revocation": {"reason": "Leaked"}}}));
+    orders.patch("orders", &PatchParams::default(), &revoked).await?;
+    let written = Instant::now();
+    status(client, namespace, "the revocation", |it| it.current_version.is_none()).await?;
+    tokio::time::sleep(Duration::from_secs(1).saturating_sub(written.elapsed())).await;
+    let late = asking.admitted().into_values().map(|at| at.saturating_duration_since(written)).max();
+    let late = late.context("nobody was asked")?;
+    println!("{} versions are refused by every verifier {late:.0?} after the write of the revocation", keys.len());
+    ensure!(late < Duration::from_secs(1), "admitted {late:?} after it");
+    Ok(asking)
+}
+
+/// The keys of all versions that there are.
+pub(super) async fn version_keys(client: &Client, namespace: &str) -> Result<Vec<String>> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let versions = secrets.list(&ListParams::default().labels(KEY_VERSION)).await?;
+    Ok(versions.iter().filter_map(|secret| text(secret, "key")).collect())
 }
 
 /// Every Secret of the key, as a backup has them.
@@ -105,24 +142,11 @@ async fn revocation(env: Env) -> Result<()> {
     let n = request(&client, &namespace).await?;
     status(&client, &namespace, "version 2", |it| it.current_version == Some(n) && it.next_version.is_none()).await?;
     let backup = backup(&client, &namespace).await?;
-    let keys: Vec<String> = backup.iter().filter_map(|secret| text(secret, "key")).collect();
+    let keys = version_keys(&client, &namespace).await?;
     ensure!(keys.len() == 2, "two keys");
 
-    let asking = Asking::about(&stage.front, &keys);
-    let before = Instant::now();
-    wait::until("both to be admitted", wait::SOON, || async {
-        Ok(ensure!(asking.admitted().into_iter().all(|at| at > before), "not yet"))
-    })
-    .await?;
+    let asking = revoke(stage, &client, &namespace, &keys).await?;
     let orders: Api<ApiKey> = Api::namespaced(client.clone(), &namespace);
-    let revoke = Patch::Merge(json!({"spec": {"revocation": {"reason": "Leaked"}}}));
-    orders.patch("orders", &PatchParams::default(), &revoke).await?;
-    let written = Instant::now();
-    status(&client, &namespace, "the revocation", |it| it.current_version.is_none()).await?;
-    tokio::time::sleep(Duration::from_secs(1).saturating_sub(written.elapsed())).await;
-    let late: Vec<Duration> = asking.admitted().into_iter().map(|at| at.saturating_duration_since(written)).collect();
-    println!("both versions of a key refused by every verifier {late:.0?} after the write of the revocation");
-    ensure!(late.iter().all(|late| *late < Duration::from_secs(1)), "admitted {late:?} after it");
     let in_force = asking.admitted();
 
     // Put back by hand, consumers' Secret and all.

@@ -1,6 +1,6 @@
 //! Consumers call while the operator is killed, contended for, given a wrong clock, refused its writes, and restored.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, future::Future, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{batch::v1::Job, coordination::v1::Lease, core::v1::Secret};
@@ -13,7 +13,11 @@ use rampart_e2e::{Operator, fixtures, operator::Ports, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use super::{Place, Stage, Story, key};
+use super::{
+    Place, Stage, Story,
+    ends::{revoke, version_keys},
+    key,
+};
 use crate::{Env, Tests, keys::status};
 
 /// The longest first.
@@ -61,7 +65,10 @@ async fn killed_after_every_write(env: Env) -> Result<()> {
     }
     ensure!((6..MOST_WRITES).contains(&kills), "it was killed {kills} times");
     stage.proxy.clear();
-    story.finish(&format!("killed after each of {kills} writes")).await?;
+    let (client, namespace) = (story.client.clone(), story.namespace.clone());
+    let _turn = story.finish(&format!("killed after each of {kills} writes")).await?;
+    // All these versions live, and end at once.
+    revoke(stage, &client, &namespace, &version_keys(&client, &namespace).await?).await?;
     operator.stop().await?;
     Ok(())
 }
@@ -76,19 +83,39 @@ const NAMES: [&str; 2] = ["replica-a", "replica-b"];
 
 impl Replicas<'_> {
     fn start(&mut self, name: &str, ports: Ports) -> Result<()> {
-        let operator = self.stage.controllers(ports, &["--lease-duration=2s"], &[("RAMPART_IDENTITY", name)])?;
+        let operator = self.stage.controllers(ports, &["--lease-duration=3s"], &[("RAMPART_IDENTITY", name)])?;
         self.running.insert(name.into(), operator);
         Ok(())
     }
 
+    /// Waits for something, and starts replicas again that end by themselves, as kubelet does: on a busy machine a
+    /// leader may be late with its Lease.
+    async fn tended<T>(&mut self, wanted: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::pin!(wanted);
+        loop {
+            tokio::select! {
+                got = &mut wanted => return got,
+                () = tokio::time::sleep(Duration::from_millis(100)) => {
+                    for name in NAMES {
+                        if self.running.get_mut(name).map(Operator::ended).transpose()?.flatten().is_some() {
+                            let ports = self.take(name)?.kill()?;
+                            self.start(name, ports)?;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     /// Who leads, other than somebody.
-    async fn leader(&self, other_than: &str) -> Result<String> {
+    async fn leader(&mut self, other_than: &str) -> Result<String> {
         let leases: Api<Lease> = Api::namespaced(self.stage.plane.client(), "rampart-system");
-        wait::until("another leader", wait::SOON, || async {
+        let known: Vec<String> = self.running.keys().cloned().collect();
+        self.tended(wait::until("another leader", wait::SOON, || async {
             let holder = leases.get("rampart").await?.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
-            ensure!(holder != other_than && self.running.contains_key(&holder), "{holder:?} leads");
+            ensure!(holder != other_than && known.contains(&holder), "{holder:?} leads");
             Ok(holder)
-        })
+        }))
         .await
     }
 
@@ -111,23 +138,23 @@ async fn contending_replicas(env: Env) -> Result<()> {
         let operator = replicas.take(&leader)?;
         stage.proxy.kill_after(after, operator.pid());
         let n = story.request().await?;
-        stage.proxy.killed().await;
+        killed(stage).await?;
         let ports = operator.kill()?;
         replicas.leader(&leader).await?;
         replicas.start(&leader, ports)?;
-        story.done(n).await?;
+        replicas.tended(story.done(n)).await?;
 
         // Stopped in the middle of one, overtaken, and awake again in the middle of the next.
         let leader = replicas.leader("").await?;
         let mut operator = replicas.take(&leader)?;
         stage.proxy.stop_after(after, operator.pid());
         let n = story.request().await?;
-        stage.proxy.killed().await;
+        killed(stage).await?;
         replicas.leader(&leader).await?;
-        story.done(n).await?;
+        replicas.tended(story.done(n)).await?;
         let n = story.request().await?;
         kill_process(pid(&operator)?, Signal::CONT)?;
-        story.done(n).await?;
+        replicas.tended(story.done(n)).await?;
         let ended = std::cell::RefCell::new(&mut operator);
         wait::until("who was overtaken to end", wait::SOON, || async {
             ended.borrow_mut().ended()?.context("it runs")
@@ -135,7 +162,14 @@ async fn contending_replicas(env: Env) -> Result<()> {
         .await?;
         replicas.start(&leader, operator.kill()?)?;
     }
-    story.finish("two replicas, the leader killed twice and stopped twice").await
+    drop(replicas);
+    story.finish("two replicas, the leader killed twice and stopped twice").await.map(drop)
+}
+
+/// Waits until the operator was killed, or stopped.
+async fn killed(stage: &Stage) -> Result<()> {
+    let writes = || format!("after {:?}", stage.proxy.writes());
+    tokio::time::timeout(wait::SOON, stage.proxy.killed()).await.with_context(writes)
 }
 
 fn pid(operator: &Operator) -> Result<Pid> {
@@ -151,9 +185,8 @@ async fn every_fifth_write_refused(env: Env) -> Result<()> {
     let refused = story.stage.proxy.refused();
     story.stage.proxy.clear();
     ensure!(refused >= 5, "{refused} writes were refused");
-    story.finish(&format!("every fifth write refused, {refused} of them")).await?;
     operator.stop().await?;
-    Ok(())
+    story.finish(&format!("every fifth write refused, {refused} of them")).await.map(drop)
 }
 
 async fn restored(env: Env) -> Result<()> {
@@ -168,7 +201,7 @@ async fn restored(env: Env) -> Result<()> {
             Some(after) => {
                 stage.proxy.kill_after(after, operator.pid());
                 story.request().await?;
-                stage.proxy.killed().await;
+                killed(stage).await?;
                 operator.kill()?
             }
         };
@@ -184,9 +217,8 @@ async fn restored(env: Env) -> Result<()> {
         }
         story.rotate().await?;
     }
-    story.finish("restored four times").await?;
     operator.stop().await?;
-    Ok(())
+    story.finish("restored four times").await.map(drop)
 }
 
 /// What a backup tool leaves: the ApiKey made anew without its status, and no owner references anywhere.
@@ -278,7 +310,6 @@ async fn jumps_of_the_clock(env: Env) -> Result<()> {
     story.keys().patch("orders", &PatchParams::default(), &Patch::Merge(look)).await?;
     story.done(n).await?;
     story.rotate().await?;
-    story.finish("a clock that jumped a day on and an hour back").await?;
     operator.stop().await?;
-    Ok(())
+    story.finish("a clock that jumped a day on and an hour back").await.map(drop)
 }

@@ -140,7 +140,7 @@ struct Story<'a> {
     caller: Caller,
     witness: Witness,
     rotations: i64,
-    _turn: MutexGuard<'a, ()>,
+    turn: MutexGuard<'a, ()>,
 }
 
 impl<'a> Story<'a> {
@@ -159,7 +159,7 @@ impl<'a> Story<'a> {
         .await?;
         stories::ready::<ApiKey>(&client, &namespace, "orders").await.with_context(|| operator.log_tail())?;
         let caller = Caller::start(&stage.front, &client, &namespace, stage.seed).await?;
-        Ok((Self { stage, client, namespace, caller, witness, rotations: 0, _turn: turn }, operator))
+        Ok((Self { stage, client, namespace, caller, witness, rotations: 0, turn }, operator))
     }
 
     fn keys(&self) -> Api<ApiKey> {
@@ -192,13 +192,14 @@ impl<'a> Story<'a> {
     }
 
     /// Ends it, when the consumer has the newest key; an error if a call was refused, or a key was lost or made twice.
-    async fn finish(self, name: &str) -> Result<()> {
+    /// The turn is given back.
+    async fn finish(self, name: &str) -> Result<MutexGuard<'a, ()>> {
         self.caller.has(&self.handed_out().await?).await?;
         let versions = self.witness.check().await.context(self.namespace.clone())?;
         ensure!(versions == self.rotations + 1, "{versions} versions of {} rotations", self.rotations);
         let told = self.caller.finish().await.with_context(|| format!("seed {}", self.stage.seed))?;
         println!("{name}: {} rotations, {told}", self.rotations);
-        Ok(())
+        Ok(self.turn)
     }
 }
 
@@ -222,7 +223,6 @@ async fn ten_rotations(env: Env) -> Result<()> {
         story.rotate().await?;
     }
     let way = if story.stage.front.envoy.is_some() { "through Envoy" } else { "asked directly" };
-    story.finish(way).await?;
     operator.stop().await?;
-    Ok(())
+    story.finish(way).await.map(drop)
 }
