@@ -4,10 +4,6 @@
 //! panic guard of each reconcile, per-object backoff, and metrics.
 
 mod api_key;
-mod api_key_caps;
-mod api_key_events;
-mod api_key_orphans;
-mod api_key_usage;
 mod backoff;
 pub(crate) mod cluster_facts;
 mod cluster_security_policy;

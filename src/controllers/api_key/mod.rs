@@ -1,10 +1,12 @@
 //! ApiKey: takes the steps that the rotation machine decides, one write at a time.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+mod caps;
+mod events;
+mod orphans;
+mod usage;
+mod waiting;
+
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future};
 use jiff::Timestamp;
@@ -16,10 +18,8 @@ use kube::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{
-    Context, Next, Reconciler, Roots, Triggers, api_key_caps, api_key_events::Herald, api_key_orphans::Orphans,
-    api_key_usage, pruning, requested,
-};
+use self::{events::Herald, orphans::Orphans, waiting::Waiting};
+use super::{Context, Next, Reconciler, Roots, Triggers, pruning, requested};
 use crate::{
     api::{
         ApiKey, ApiKeyStatus, KeyRecord, VersionState,
@@ -90,32 +90,6 @@ pub struct ApiKeys {
     policies: PolicyIndex,
 }
 
-/// ApiKeys that wait for verifiers: they alone are woken when a report changes.
-#[derive(Default)]
-struct Waiting(Mutex<BTreeSet<(String, String)>>);
-
-impl Waiting {
-    fn note(&self, key: &ApiKey, waits: bool) {
-        let name = (key.namespace().unwrap_or_default(), key.name_any());
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = if waits { all.insert(name) } else { all.remove(&name) };
-    }
-
-    fn take(&self) -> BTreeSet<(String, String)> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Wakes them whenever a report has changed; who still waits then is noted again.
-    async fn wake(&self, mut verifiers: Verifiers, one: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<ApiKey>>>) {
-        loop {
-            verifiers.changed().await;
-            for (namespace, name) in self.take() {
-                let _ = one.send(ObjectRef::new(&name).within(&namespace));
-            }
-        }
-    }
-}
-
 impl ApiKeys {
     /// Adds the controller to the tasks of a process.
     pub fn spawn(
@@ -174,7 +148,7 @@ impl ApiKeys {
             pruning::follow(orphanage, context.clone(), namespace, roots.deletions(), confirmed).await
         };
         let (index, woken) = (policies.clone(), one.clone());
-        let caps = api_key_caps::follow(&index, &roots, &woken, &stopped);
+        let caps = caps::follow(&index, &roots, &woken, &stopped);
         let made = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER}"));
         let secrets = Api::<PartialObjectMeta<Secret>>::all(client.clone());
         let records = Api::<PartialObjectMeta<KeyRecord>>::namespaced(client.clone(), &settings.keys_namespace);
@@ -185,7 +159,7 @@ impl ApiKeys {
             tokio::join!(
                 following,
                 waiting.wake(verifiers.clone(), one.clone()),
-                api_key_usage::follow(verifiers.clone(), &roots, &used, settings.usage_interval),
+                usage::follow(verifiers.clone(), &roots, &used, settings.usage_interval),
                 wake(secrets, made.clone(), (one.clone(), all.clone())),
                 wake(records, made.clone(), (one.clone(), all.clone())),
                 wake(Api::<Job>::all(client), made, (one, all)),

@@ -6,7 +6,7 @@ use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectR
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::Roots;
+use super::super::Roots;
 use crate::{api::ApiKey, cluster::policy_index::PolicyIndex, hardening::Policies};
 
 /// Follows the policies until the process stops.

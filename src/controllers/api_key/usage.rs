@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::Roots;
+use super::super::Roots;
 use crate::{
     api::{ApiKey, ApiKeyStatus},
     cluster::verifiers::Verifiers,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
-use super::{Roots, pruning::Orphanage};
+use super::super::{Roots, pruning::Orphanage};
 use crate::{
     api::{
         ApiKey, KeyRecord, RecordState,

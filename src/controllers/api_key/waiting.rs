@@ -1,0 +1,41 @@
+//! Who waits for verifiers.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
+use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
+use tokio::sync::mpsc;
+
+use crate::{api::ApiKey, cluster::verifiers::Verifiers};
+
+/// ApiKeys that wait for verifiers: they alone are woken when a report changes.
+#[derive(Default)]
+pub(super) struct Waiting(Mutex<BTreeSet<(String, String)>>);
+
+impl Waiting {
+    pub(super) fn note(&self, key: &ApiKey, waits: bool) {
+        let name = (key.namespace().unwrap_or_default(), key.name_any());
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = if waits { all.insert(name) } else { all.remove(&name) };
+    }
+
+    fn take(&self) -> BTreeSet<(String, String)> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Wakes them whenever a report has changed; who still waits then is noted again.
+    pub(super) async fn wake(
+        &self,
+        mut verifiers: Verifiers,
+        one: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<ApiKey>>>,
+    ) {
+        loop {
+            verifiers.changed().await;
+            for (namespace, name) in self.take() {
+                let _ = one.send(ObjectRef::new(&name).within(&namespace));
+            }
+        }
+    }
+}
