@@ -15,7 +15,10 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams},
 };
-use rampart::api::ClusterSecurityPolicy;
+use rampart::api::{
+    ClusterSecurityPolicy,
+    labels::{FLOOR, PART},
+};
 use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator, stories, wait};
 use serde_json::{Value, json};
 
@@ -133,13 +136,14 @@ async fn uninstall(client: &Client, operator: Operator) -> Result<()> {
     policies.delete("strict", &DeleteParams::default()).await?;
     let floor: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     wait::until("admission policies to go", wait::SOON, || async {
-        let left = floor.list(&ListParams::default()).await?.items.len();
+        // The one that ties reports to verifiers was installed, and goes with what was.
+        let left = floor.list(&ListParams::default().labels(&format!("{PART}={FLOOR}"))).await?.items.len();
         ensure!(left == 0, "{left} are left");
         Ok(())
     })
     .await?;
     operator.stop().await?;
-    for file in ["manifests/webhook.yaml", "manifests/rbac.yaml"] {
+    for file in ["manifests/webhook.yaml", "manifests/verifier.yaml", "manifests/rbac.yaml"] {
         for object in fixtures::documents(&fixtures::repository().join(file))? {
             let name = object["metadata"]["name"].as_str().context("no name")?.to_owned();
             fixtures::api_of(client, &object).await?.delete(&name, &DeleteParams::default()).await?;
@@ -150,6 +154,8 @@ async fn uninstall(client: &Client, operator: Operator) -> Result<()> {
     let (webhooks, bindings) =
         (webhooks.list(&ListParams::default()).await?.items, bindings.list(&ListParams::default()).await?.items);
     ensure!(webhooks.is_empty() && bindings.is_empty(), "{webhooks:?} {bindings:?}");
+    let left = floor.list(&ListParams::default()).await?.items;
+    ensure!(left.is_empty(), "{left:?}");
     // The API server lets go of what is deleted within a second or so.
     refused(client, "shop", false).await
 }
