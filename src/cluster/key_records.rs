@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     api::{
-        ApiKeyRef, KeyRecord, KeyRecordSpec, Owner, RecordState,
+        ApiKeyRef, KeyRecord, KeyRecordSpec, RecordState,
         labels::{KEY_RETAINED, MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE},
     },
     keys::{DEFAULT_RATE, Grant, RecordSeen, SecretSeen, Standing},
@@ -100,7 +100,7 @@ impl KeyStore<'_> {
         KeyRecordSpec {
             api_key: ApiKeyRef { namespace: spec.namespace.clone(), name: spec.name.clone(), version: n },
             digest: None,
-            owner: Owner { contact: spec.owner.contact.clone(), ..spec.owner.clone() },
+            owner: spec.owner.clone(),
             role: String::new(),
             verbs: vec![],
             permissions: vec![],

@@ -5,7 +5,7 @@
 //! first, so that no rotation outruns it.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -99,13 +99,6 @@ impl Verifiers {
         let now = Instant::now();
         let lives = |it: &&Seen| is_live(it.changed, now) && !it.report.spec.stopped;
         self.known.borrow().values().filter(lives).map(seen).collect()
-    }
-
-    /// Ids of all keys whose use is told of.
-    #[must_use]
-    pub fn used_ids(&self) -> HashSet<String> {
-        let known = self.known.borrow();
-        known.values().flat_map(|seen| &seen.report.spec.usage).map(|told| told.id.clone()).collect()
     }
 
     /// What all reports that there are, also of verifiers that are gone, tell of the use of some keys.

@@ -117,11 +117,10 @@ pub fn id_of(text: &str) -> Result<&str, Malformed> {
         let lengths = tail.len() == BODY + CHECKSUM && id.len() == ID && text.len() <= LONGEST;
         let in_id = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let alphabets = tail.bytes().all(|byte| byte.is_ascii_alphanumeric()) && id.bytes().all(in_id);
-        (lengths && alphabets && is_prefix(prefix)).then_some(id)
+        (lengths && alphabets && is_prefix(prefix)).then_some(())
     };
-    let id = shape().ok_or(Malformed::Shape)?;
-    let (body, given) = text.split_at_checked(text.len() - CHECKSUM).ok_or(Malformed::Shape)?;
-    if checksum(body) == given.as_bytes() { Ok(id) } else { Err(Malformed::Checksum) }
+    shape().ok_or(Malformed::Shape)?;
+    checked_id(text)
 }
 
 /// A public id from random bytes.

@@ -35,9 +35,12 @@ impl fmt::Display for Names {
 /// Whether who has the one permission has the other, too: `orders.*` covers `orders.read`, and not `orders`.
 #[must_use]
 pub fn covers(granted: &str, asked: &str) -> bool {
-    granted == asked
-        || granted == "*"
-        || granted.strip_suffix('*').is_some_and(|start| start.ends_with('.') && asked.starts_with(start))
+    match granted.strip_suffix('*') {
+        Some("") => true,
+        // `models.*` keeps its dot: it is no permission for `modelsmith`.
+        Some(above) => above.ends_with('.') && asked.len() > above.len() && asked.starts_with(above),
+        None => granted == asked,
+    }
 }
 
 /// The permissions that both have.

@@ -1,6 +1,6 @@
 //! Wakes ApiKeys whose use verifiers told of, seldom: status is no counter.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
 use tokio::{sync::mpsc, time::Instant};
@@ -9,7 +9,7 @@ use super::super::Roots;
 use crate::{
     api::{ApiKey, ApiKeyStatus},
     cluster::verifiers::Verifiers,
-    keys::fold,
+    keys::{Use, fold},
 };
 
 /// Follows the reports for as long as the future runs. The first use of a key is written at once; what follows, every
@@ -29,21 +29,24 @@ pub(super) async fn follow(
         if all {
             due = Instant::now() + interval;
         }
-        let told = verifiers.used_ids();
+        let mut told: HashMap<String, Vec<Use>> = HashMap::new();
+        for one in verifiers.uses(|_| true) {
+            told.entry(one.id.clone()).or_default().push(one);
+        }
         for key in roots.store.state() {
             let Ok(status) = key.0.as_ref().map(|key| key.status.as_ref()) else { continue };
-            let Some(status) = status.filter(|status| is_due(status, all, &told, &verifiers)) else { continue };
+            let Some(status) = status.filter(|status| is_due(status, all, &told)) else { continue };
             tracing::debug!(name = key.name_any(), versions = status.versions.len(), "a key was used");
             let _ = one.send(ObjectRef::from_obj(&*key));
         }
     }
 }
 
-fn is_due(status: &ApiKeyStatus, all: bool, told: &std::collections::HashSet<String>, verifiers: &Verifiers) -> bool {
+fn is_due(status: &ApiKeyStatus, all: bool, told: &HashMap<String, Vec<Use>>) -> bool {
     let is_first = status.usage.as_ref().is_none_or(|usage| usage.last_used.is_none());
-    if !(all || is_first) || !status.versions.iter().any(|version| told.contains(&version.id)) {
+    if !(all || is_first) {
         return false;
     }
-    let uses = verifiers.uses(|id| status.versions.iter().any(|version| version.id == id));
+    let uses: Vec<Use> = status.versions.iter().filter_map(|it| told.get(&it.id)).flatten().cloned().collect();
     fold(status.usage.as_ref(), &uses) != status.usage
 }

@@ -8,7 +8,10 @@ use super::{
     answer,
     limits::{Cells, Rates},
 };
-use crate::api::{Limits, RateShare, Verb};
+use crate::{
+    api::{Limits, RateShare, Verb},
+    keys::names::covers,
+};
 
 /// Public id of a key: eight characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,12 +81,7 @@ impl Access {
     /// Whether keys have a permission: by its name, or by a wildcard above it.
     #[must_use]
     pub fn has(&self, permission: &str) -> bool {
-        self.permissions.iter().any(|granted| match granted.strip_suffix('*') {
-            Some("") => true,
-            // `models.*` keeps its dot: it is no permission for `modelsmith`.
-            Some(above) => above.ends_with('.') && permission.len() > above.len() && permission.starts_with(above),
-            None => **granted == *permission,
-        })
+        self.permissions.iter().any(|granted| covers(granted, permission))
     }
 
     /// Whether keys are for a service.
