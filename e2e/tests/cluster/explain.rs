@@ -117,11 +117,16 @@ async fn tells_what_is_decided(env: Env) -> Result<()> {
         told["networkPolicy"]["owner"] == "SecurityPolicy db" && told["networkPolicy"]["selected"] == 1,
         "{told:#}"
     );
-    let told = in_json(&kubeconfig, &namespace, "rsp/queue")?;
-    ensure!(told["policy"]["network"]["preview"]["newlyDenied"].as_i64() > Some(1), "{told:#}");
-    // The control plane of these tests has no network plug-in.
-    let troubles = told["policy"]["conditions"].as_array().into_iter().flatten();
-    ensure!(troubles.into_iter().all(|it| it["type"] == "EnforcerDetected"), "{told:#}");
+    // The status is as old as the operator's last look: it may not have seen every pod at that time.
+    wait::until("the operator to have seen the pods", wait::SOON, || async {
+        let told = in_json(&kubeconfig, &namespace, "rsp/queue")?;
+        ensure!(told["policy"]["network"]["preview"]["newlyDenied"].as_i64() > Some(1), "{told:#}");
+        // The control plane of these tests has no network plug-in.
+        let troubles = told["policy"]["conditions"].as_array().into_iter().flatten();
+        ensure!(troubles.into_iter().all(|it| it["type"] == "EnforcerDetected"), "{told:#}");
+        Ok(())
+    })
+    .await?;
     let told = in_json(&kubeconfig, &namespace, &format!("ns/{namespace}"))?;
     ensure!(told["namespace"]["open"] == json!({"ingress": 3, "egress": 4}), "{told:#}");
 

@@ -110,7 +110,8 @@ impl Tests {
             runtime.block_on(test(env)).map_err(|error| {
                 // Of the operator that most share, which may have nothing to do with it.
                 let log = shared.get().map(|shared| shared.operator.log_tail()).unwrap_or_default();
-                format!("{error:#}\n{log}").into()
+                // The error last: what shows the end of an output shows it.
+                format!("{log}\n{error:#}").into()
             })
         }));
     }
