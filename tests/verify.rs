@@ -9,7 +9,7 @@ use rampart::{
     api::{KeyRecordSpec, Verb},
     keys::{
         format::ApiKeyText,
-        verify::{Answer, Builder, Credentials, Form, Request, Route, Verdict, Verifier, answer},
+        verify::{Answer, Credentials, Form, Request, Route, Verdict, Verifier, answer},
     },
 };
 use rstest::rstest;
@@ -39,10 +39,10 @@ fn record(id: &str, change: impl Fn(&mut Value)) -> KeyRecordSpec {
 }
 
 fn verifier(change: impl Fn(&mut Value)) -> Verifier {
-    let mut builder = Builder::default();
-    builder.apply(ID, &record(ID, change)).unwrap();
     let verifier = Verifier::new(vec!["/admin".into()]);
-    verifier.put(builder.index());
+    let mut changes = verifier.changes();
+    changes.apply(ID, &record(ID, change)).unwrap();
+    changes.commit();
     verifier
 }
 
@@ -204,13 +204,13 @@ fn too_many_calls_are_told_every_window_that_has_none_left() {
 #[test]
 fn keys_of_an_owner_can_share_their_rates() {
     let other = "9876wxyz";
-    let mut builder = Builder::default();
+    let verifier = Verifier::new(vec![]);
+    let mut changes = verifier.changes();
     for id in [ID, other] {
         let shared = |record: &mut Value| record["limits"]["shared"] = json!("Owner");
-        builder.apply(id, &record(id, shared)).unwrap();
+        changes.apply(id, &record(id, shared)).unwrap();
     }
-    let verifier = Verifier::new(vec![]);
-    verifier.put(builder.index());
+    changes.commit();
     let second = Ask { headers: vec![("x-api-key", key(other))], ..Ask::default() };
     for _ in 0..5 {
         assert_eq!([Ask::default().answer(&verifier).status, second.answer(&verifier).status], [200, 200]);
@@ -250,13 +250,63 @@ fn use_is_counted_of_admitted_calls_alone() {
 }
 
 #[test]
-fn a_bad_record_takes_its_own_key_out_and_no_other() {
-    let mut builder = Builder::default();
-    builder.apply(ID, &record(ID, |_| {})).unwrap();
-    builder.apply("9876wxyz", &record("9876wxyz", |_| {})).unwrap();
-    assert!(builder.apply(ID, &record(ID, |record| record["digest"] = json!("md5:00"))).is_err());
+fn changes_are_in_force_together_and_not_before() {
+    let other = "9876wxyz";
+    let asks = [Ask::default(), Ask { headers: vec![("x-api-key", key(other))], ..Ask::default() }];
     let verifier = Verifier::new(vec![]);
-    verifier.put(builder.index());
+    let statuses = || asks.each_ref().map(|ask| ask.answer(&verifier).status);
+    let mut changes = verifier.changes();
+    changes.apply(ID, &record(ID, |_| {})).unwrap();
+    assert_eq!(statuses(), [503, 503], "not all keys are known");
+    changes.commit();
+    assert_eq!(statuses(), [200, 401]);
+    changes.remove(ID);
+    changes.apply(other, &record(other, |_| {})).unwrap();
+    assert_eq!(statuses(), [200, 401]);
+    assert_eq!(changes.commit(), 1);
+    assert_eq!(statuses(), [401, 200]);
+}
+
+#[test]
+fn a_list_made_anew_is_what_there_is() {
+    let verifier = verifier(|_| {});
+    let mut changes = verifier.changes();
+    // What it says last counts, be it what is in force already.
+    changes.apply(ID, &record(ID, |record| record["state"] = json!("Suspended"))).unwrap();
+    changes.apply(ID, &record(ID, |_| {})).unwrap();
+    changes.apply("9876wxyz", &record("9876wxyz", |_| {})).unwrap();
+    changes.retain(&[ID.to_owned()].into());
+    assert_eq!(changes.commit(), 1);
+    assert_eq!(Ask::default().answer(&verifier).status, 200);
+    changes.retain(&["9876wxyz".to_owned()].into());
+    assert_eq!((changes.commit(), verifier.keys()), (0, Some(0)));
+    assert_eq!(Ask::default().answer(&verifier).status, 401);
+}
+
+#[test]
+fn calls_are_counted_on_whatever_becomes_of_the_record() {
+    let verifier = verifier(|_| {});
+    Ask::default().answer(&verifier);
+    let mut changes = verifier.changes();
+    let counted = |changes: &mut rampart::keys::verify::Changes, change: fn(&mut Value)| {
+        changes.apply(ID, &record(ID, change)).unwrap();
+        changes.commit();
+        Ask::default().answer(&verifier);
+        verifier.used_since(now()).first().map(|(_, used)| used.count)
+    };
+    assert_eq!(counted(&mut changes, |record| record["role"] = json!("Viewer")), Some(2));
+    let others = |record: &mut Value| record["owner"]["customerId"] = json!("somebody-else");
+    assert_eq!(counted(&mut changes, others), Some(1), "another owner's calls are their own");
+}
+
+#[test]
+fn a_bad_record_takes_its_own_key_out_and_no_other() {
+    let verifier = Verifier::new(vec![]);
+    let mut changes = verifier.changes();
+    changes.apply(ID, &record(ID, |_| {})).unwrap();
+    changes.apply("9876wxyz", &record("9876wxyz", |_| {})).unwrap();
+    assert!(changes.apply(ID, &record(ID, |record| record["digest"] = json!("md5:00"))).is_err());
+    changes.commit();
     assert_eq!(Ask::default().answer(&verifier).status, 401);
     let other = Ask { headers: vec![("x-api-key", key("9876wxyz"))], ..Ask::default() };
     assert_eq!(other.answer(&verifier).status, 200);

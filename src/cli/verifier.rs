@@ -20,7 +20,7 @@ use super::process::Process;
 use crate::{
     api::KeyRecordSpec,
     cluster::{client, key_index::Following, verifier_report::Reporting},
-    keys::verify::{Builder, Verifier},
+    keys::verify::{Changes, Verifier},
     runtime::{metrics::Metrics, readiness::Readiness, tasks::Tasks},
     serve::verifier::{Desk, serve_grpc, serve_http},
 };
@@ -62,10 +62,11 @@ impl VerifierOptions {
         let verifier = Arc::new(Verifier::new(self.admin_paths.clone()));
         match &self.index {
             Some(path) => {
-                let index = read(path)?.index();
-                tracing::info!(keys = index.len(), file = %path.display(), "serving from a file");
-                metrics.verifier.keys.set(i64::try_from(index.len()).unwrap_or(i64::MAX));
-                verifier.put(index);
+                let mut changes = verifier.changes();
+                read(path, &mut changes)?;
+                let keys = changes.commit();
+                tracing::info!(keys, file = %path.display(), "serving from a file");
+                metrics.verifier.keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
             }
             None => self.follow(&verifier, &metrics, &readiness, &mut tasks).await?,
         }
@@ -123,11 +124,10 @@ struct Named {
 const BATCH: usize = 512;
 
 /// Reads KeyRecords, one a line, on all cores. A record that can't be used is told and left out.
-fn read(path: &Path) -> Result<Builder> {
+fn read(path: &Path, keys: &mut Changes) -> Result<()> {
     let text = &*fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
     let threads = available_parallelism().map_or(1, NonZero::get);
     let parts = parts(text, threads);
-    let mut builder = Builder::default();
     thread::scope(|scope| {
         let (send, read) = mpsc::sync_channel(threads * 4);
         let readers: Vec<_> = parts
@@ -147,14 +147,13 @@ fn read(path: &Path) -> Result<Builder> {
             .collect();
         drop(send);
         for Line { metadata: Named { name }, spec } in read.into_iter().flatten() {
-            if let Err(problem) = builder.apply(&name, &spec) {
+            if let Err(problem) = keys.apply(&name, &spec) {
                 tracing::warn!(id = name, %problem, "a KeyRecord can't be used: its key is refused");
             }
         }
         readers.into_iter().try_for_each(|reader| reader.join().unwrap_or_else(|_| bail!("a reader panicked")))
     })
-    .with_context(|| path.display().to_string())?;
-    Ok(builder)
+    .with_context(|| path.display().to_string())
 }
 
 fn parse(text: &str, line: &str) -> Result<Line> {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::PAGE;
 use crate::{
     api::KeyRecord,
-    keys::verify::{Builder, Verifier},
+    keys::verify::{Changes, Verifier},
     runtime::{
         clock,
         metrics::{KindLabel, Metrics},
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Changes that come closer together than this are put in force together: an index is put in force whole.
+/// Changes that come closer together than this are put in force together.
 const TOGETHER: Duration = Duration::from_millis(20);
 
 type Record = DeserializeGuard<KeyRecord>;
@@ -48,7 +48,8 @@ impl Following {
         let records = Api::<Record>::namespaced(client, &namespace);
         let stream = watcher(records, watcher::Config::default().page_size(PAGE)).default_backoff();
         let mut stream = std::pin::pin!(stream);
-        let mut state = State::default();
+        let changes = self.verifier.changes();
+        let mut state = State { changes, listing: None, revision: 0, changed: false };
         loop {
             let event = tokio::select! {
                 event = stream.next() => event,
@@ -79,10 +80,8 @@ impl Following {
     }
 
     fn put(&self, state: &mut State) {
-        let index = state.builder.index();
-        let keys = i64::try_from(index.len()).unwrap_or(i64::MAX);
-        self.verifier.put(index);
-        self.metrics.verifier.keys.set(keys);
+        let keys = state.changes.commit();
+        self.metrics.verifier.keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
         self.revision.send_replace(Some(state.revision));
         self.synced.open();
     }
@@ -98,7 +97,7 @@ impl Following {
             }
             Ok(watcher::Event::InitDone) => {
                 if let Some(listing) = state.listing.take() {
-                    state.builder.retain(&listing);
+                    state.changes.retain(&listing);
                 }
                 state.changed = true;
             }
@@ -108,7 +107,7 @@ impl Following {
             }
             Ok(watcher::Event::Delete(record)) => {
                 state.seen(&record);
-                state.builder.remove(&record.name_any());
+                state.changes.remove(&record.name_any());
                 state.changed = true;
             }
             Err(error) => tracing::warn!(%error, "the watch of KeyRecords failed and is being restarted"),
@@ -120,9 +119,9 @@ impl Following {
         state.seen(record);
         let name = record.name_any();
         let problem = match &record.0 {
-            Ok(record) => state.builder.apply(&name, &record.spec).err().map(|error| error.to_string()),
+            Ok(record) => state.changes.apply(&name, &record.spec).err().map(|error| error.to_string()),
             Err(error) => {
-                state.builder.remove(&name);
+                state.changes.remove(&name);
                 Some(error.error.clone())
             }
         };
@@ -133,9 +132,8 @@ impl Following {
     }
 }
 
-#[derive(Default)]
 struct State {
-    builder: Builder,
+    changes: Changes,
     /// Names of a list that is under way: what is not in it is gone.
     listing: Option<HashSet<String>>,
     revision: u64,

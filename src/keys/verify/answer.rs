@@ -53,7 +53,7 @@ fn admitted(admission: &Admission) -> Answer {
     let access = &admission.access;
     let identity = vec![
         ("x-apikey-id", admission.id.to_string()),
-        ("x-apikey-owner", admission.owner().to_owned()),
+        ("x-apikey-owner", admission.owner.to_string()),
         ("x-apikey-role", access.role.to_string()),
         ("x-apikey-scopes", access.scopes.to_string()),
     ];

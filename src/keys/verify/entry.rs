@@ -1,8 +1,9 @@
 //! A key as a verifier knows it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use smol_str::SmolStr;
 
 use super::{
     answer,
@@ -100,32 +101,37 @@ const fn bit(verb: Verb) -> u8 {
     }
 }
 
-/// A key.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    pub(super) digest: [u8; 32],
+/// A digest in words.
+pub(super) fn words(digest: [u8; 32]) -> [u64; 4] {
+    let (words, _) = digest.as_chunks::<8>();
+    std::array::from_fn(|nth| words.get(nth).copied().map_or(0, u64::from_ne_bytes))
+}
+
+/// What is known of a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    /// In words, which compare faster than bytes.
+    pub(super) digest: [u64; 4],
+    /// Whose it is.
+    pub(super) owner: SmolStr,
     /// What it may do.
     pub(super) access: Arc<Access>,
     /// When it ends, because it expires or because it was replaced; in seconds since 1970.
     pub(super) ends_at: i64,
     pub(super) suspended: bool,
     pub(super) deprecated: bool,
-    /// The same for as long as the key lives, whatever becomes of its record.
-    pub(super) lasting: Arc<Lasting>,
 }
 
-/// What lasts as long as a key does.
-#[derive(Debug)]
-pub(super) struct Lasting {
-    /// Whose it is.
-    pub(super) owner: Box<str>,
-    /// What changes with every call.
-    pub(super) state: Mutex<State>,
+impl Known {
+    /// When a replaced key ends; none of one that was not replaced.
+    pub(super) fn sunset(&self) -> Option<Timestamp> {
+        self.deprecated.then(|| Timestamp::from_second(self.ends_at).ok()).flatten()
+    }
 }
 
-/// What is kept of the calls of a key.
+/// What is kept of the calls of a key, for as long as it lives, whatever becomes of its record.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct State {
+pub(super) struct Calls {
     pub(super) cells: Cells,
     /// Calls that were admitted since the process started.
     pub(super) count: u64,
@@ -133,12 +139,11 @@ pub(super) struct State {
     pub(super) last: i64,
 }
 
-impl Entry {
-    /// When a replaced key ends; none of one that was not replaced.
-    #[must_use]
-    pub fn sunset(&self) -> Option<Timestamp> {
-        self.deprecated.then(|| Timestamp::from_second(self.ends_at).ok()).flatten()
-    }
+/// A key.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) known: Known,
+    pub(super) calls: Calls,
 }
 
 #[cfg(test)]

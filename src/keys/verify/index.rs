@@ -2,38 +2,84 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex},
+    hash::BuildHasher as _,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use foldhash::fast::RandomState;
 use thiserror::Error;
 
-use super::{Access, Entry, KeyId, entry::Lasting};
+use super::{
+    Access, KeyId,
+    entry::{Entry, Known, words},
+    lock,
+};
 use crate::api::{KeyRecordSpec, RecordState};
 
-/// What is known of all keys at one moment. Nobody outside chooses the ids that are in it, so that a fast hash is safe.
-#[derive(Debug, Clone, Default)]
-pub struct Index(HashMap<KeyId, Entry, RandomState>);
+/// The index comes in parts, each under a lock of its own, so that cores seldom wait for each other.
+const PARTS: usize = 64;
+
+type Part = HashMap<KeyId, Entry, RandomState>;
+
+/// What is known of all keys. Nobody outside chooses the ids that are in it, so that a fast hash is safe.
+///
+/// A key lies together with what is counted of its calls, under one lock, so that a decision waits for memory once.
+#[derive(Debug)]
+pub(super) struct Index {
+    parts: [Mutex<Part>; PARTS],
+    hash: RandomState,
+    /// Whether all keys are in it that there are.
+    complete: AtomicBool,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            parts: std::array::from_fn(|_| Mutex::default()),
+            hash: RandomState::default(),
+            complete: AtomicBool::new(false),
+        }
+    }
+}
 
 impl Index {
-    pub(super) fn get(&self, id: KeyId) -> Option<&Entry> {
-        self.0.get(&id)
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
     }
 
-    /// How many keys there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
+    /// The part that holds a key, if it is known.
+    pub(super) fn part(&self, id: KeyId) -> MutexGuard<'_, Part> {
+        let [first, ..] = &self.parts;
+        lock(self.parts.get(self.place(id)).unwrap_or(first))
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Of the hash's bits those that the part's own table makes the least use of.
+    fn place(&self, id: KeyId) -> usize {
+        usize::try_from(self.hash.hash_one(id) >> 32).unwrap_or_default() % PARTS
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&KeyId, &Entry)> {
-        self.0.iter()
+    pub(super) fn parts(&self) -> impl Iterator<Item = MutexGuard<'_, Part>> {
+        self.parts.iter().map(lock)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.parts().map(|part| part.len()).sum()
+    }
+}
+
+/// A key, or that there is none; its calls go on as long as it is the same owner's.
+fn put(part: &mut Part, id: KeyId, known: Option<Known>) {
+    match known {
+        None => {
+            part.remove(&id);
+        }
+        Some(known) => {
+            let calls = part.get(&id).filter(|entry| entry.known.owner == known.owner).map(|entry| entry.calls);
+            part.insert(id, Entry { known, calls: calls.unwrap_or_default() });
+        }
     }
 }
 
@@ -51,85 +97,100 @@ pub enum UnusableRecord {
     Limits,
 }
 
-/// Keeps an index up to date. A record that can't be used takes its key out, and no other.
-#[derive(Debug, Default)]
-pub struct Builder {
-    // Shared with who decides by it, until the next change: at rest there is one copy.
+/// Changes of the keys that a verifier knows: gathered, and put in force together.
+#[derive(Debug)]
+pub struct Changes {
     index: Arc<Index>,
+    pending: HashMap<KeyId, Option<Known>, RandomState>,
     // Millions of keys have few different rights.
     rights: HashSet<Arc<Access>>,
 }
 
-impl Builder {
-    /// Takes a record in, or its key out if it is not admitted any more.
+impl Changes {
+    pub(super) fn of(index: Arc<Index>) -> Self {
+        Self { index, pending: HashMap::default(), rights: HashSet::default() }
+    }
+
+    /// Takes a record in, or its key out if it is not admitted any more. A record that can't be used takes its key
+    /// out, and no other.
     ///
     /// # Errors
     /// When the record makes no key: then there is none of this id.
     pub fn apply(&mut self, name: &str, record: &KeyRecordSpec) -> Result<(), UnusableRecord> {
         let id = KeyId::parse(name).ok_or(UnusableRecord::Id)?;
-        let entry = if record.state.is_tombstone() { Ok(None) } else { self.entry(record).map(Some) };
-        let index = &mut Arc::make_mut(&mut self.index).0;
-        match entry {
-            Ok(Some(mut entry)) => {
-                if let Some(known) = index.get(&id).filter(|known| known.lasting.owner == entry.lasting.owner) {
-                    entry.lasting = known.lasting.clone();
-                }
-                index.insert(id, entry);
-                Ok(())
-            }
-            unused => {
-                index.remove(&id);
-                unused.map(drop)
-            }
-        }
+        let known = if record.state.is_tombstone() { Ok(None) } else { self.known(record).map(Some) };
+        let unusable = known.as_ref().err().copied();
+        self.note(id, known.unwrap_or_default());
+        unusable.map_or(Ok(()), Err)
     }
 
     /// Takes a key out.
     pub fn remove(&mut self, name: &str) {
         if let Some(id) = KeyId::parse(name) {
-            Arc::make_mut(&mut self.index).0.remove(&id);
+            self.note(id, None);
         }
     }
 
     /// Takes all keys out but these.
     pub fn retain(&mut self, names: &HashSet<String>) {
         let ids: HashSet<KeyId> = names.iter().filter_map(|name| KeyId::parse(name)).collect();
-        if self.index.0.keys().any(|id| !ids.contains(id)) {
-            Arc::make_mut(&mut self.index).0.retain(|id, _| ids.contains(id));
+        let mut others: Vec<KeyId> = self.pending.keys().filter(|id| !ids.contains(id)).copied().collect();
+        for part in self.index.parts() {
+            others.extend(part.keys().filter(|id| !ids.contains(id)));
+        }
+        for id in others {
+            self.note(id, None);
         }
     }
 
-    /// Makes room for so many keys.
-    pub fn reserve(&mut self, keys: usize) {
-        Arc::make_mut(&mut self.index).0.reserve(keys);
-    }
-
-    /// What is known now.
-    #[must_use]
-    pub fn index(&mut self) -> Arc<Index> {
+    /// Puts the changes in force, all at once: no decision sees some of them and not the others. Returns how many keys
+    /// there are now.
+    pub fn commit(&mut self) -> usize {
+        {
+            let mut parts: Vec<MutexGuard<'_, Part>> = self.index.parts().collect();
+            for (id, known) in self.pending.drain() {
+                if let Some(part) = parts.get_mut(self.index.place(id)) {
+                    put(part, id, known);
+                }
+            }
+        }
+        self.index.complete.store(true, Ordering::Release);
+        // After many changes at once, their room is given back.
+        self.pending.shrink_to(PARTS);
+        let keys = self.index.len();
         // What nobody has any more is forgotten.
-        if self.rights.len() > 64 && self.rights.len() > self.index.len() {
+        if self.rights.len() > 64 && self.rights.len() > keys {
             self.rights.retain(|access| Arc::strong_count(access) > 1);
         }
-        self.index.clone()
+        keys
     }
 
-    fn entry(&mut self, record: &KeyRecordSpec) -> Result<Entry, UnusableRecord> {
+    /// Nobody decides by an index that is not complete: what comes before goes into it as it comes.
+    fn note(&mut self, id: KeyId, known: Option<Known>) {
+        if !self.index.is_complete() {
+            put(&mut self.index.part(id), id, known);
+            return;
+        }
+        // A list that is made anew says mostly what is known.
+        let same = self.index.part(id).get(&id).map(|entry| &entry.known) == known.as_ref();
+        if !same || self.pending.contains_key(&id) {
+            self.pending.insert(id, known);
+        }
+    }
+
+    fn known(&mut self, record: &KeyRecordSpec) -> Result<Known, UnusableRecord> {
         let mut digest = [0; 32];
         let text = record.digest.as_deref().and_then(|digest| digest.strip_prefix("sha256:"));
         hex::decode_to_slice(text.unwrap_or_default(), &mut digest).map_err(|_| UnusableRecord::Digest)?;
         let limits = record.limits.as_ref().ok_or(UnusableRecord::Limits)?;
         let access = Access::new(&record.role, &record.verbs, &record.permissions, &record.audiences, limits);
-        Ok(Entry {
-            digest,
+        let expires_at = record.expires_at.0;
+        Ok(Known {
+            digest: words(digest),
+            owner: record.owner.customer_id.as_str().into(),
             access: self.shared(access),
-            ends_at: record
-                .destroy_at
-                .as_ref()
-                .map_or(record.expires_at.0, |at| at.0.min(record.expires_at.0))
-                .as_second(),
+            ends_at: record.destroy_at.as_ref().map_or(expires_at, |at| at.0.min(expires_at)).as_second(),
             suspended: record.state == RecordState::Suspended,
-            lasting: Arc::new(Lasting { owner: record.owner.customer_id.as_str().into(), state: Mutex::default() }),
             deprecated: record.replaced_by.is_some() || record.state == RecordState::Deprecated,
         })
     }

@@ -17,11 +17,16 @@ mod verifier;
 
 pub use answer::{Answer, Form, REMOVED, answer};
 pub use credential::{Credential, Credentials};
-pub use entry::{Access, Entry, KeyId};
+pub use entry::{Access, KeyId};
 pub use failures::{Failures, Standing};
-pub use index::{Builder, Index, UnusableRecord};
+pub use index::{Changes, UnusableRecord};
 pub use limits::{Cells, Rate, Rates, WINDOWS, Window, Windows};
 pub use route::{Request, Route};
 pub use usage::Used;
 pub use verdict::{Admission, Refusal, Verdict};
 pub use verifier::Verifier;
+
+/// What is under a lock is whole at every moment, so that a panic elsewhere leaves nothing half done.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

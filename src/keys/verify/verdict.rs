@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use smol_str::SmolStr;
 
 use super::{
-    entry::{Access, KeyId, Lasting},
+    entry::{Access, KeyId},
     limits::{Cells, Windows},
 };
 
@@ -25,12 +26,6 @@ pub enum Verdict {
 }
 
 impl Admission {
-    /// Whose key it is.
-    #[must_use]
-    pub fn owner(&self) -> &str {
-        &self.lasting.owner
-    }
-
     /// Where the windows of its rates stand.
     #[must_use]
     pub fn windows(&self) -> Windows {
@@ -43,7 +38,8 @@ impl Admission {
 pub struct Admission {
     /// Public id of the key.
     pub id: KeyId,
-    pub(super) lasting: Arc<Lasting>,
+    /// Whose key it is.
+    pub owner: SmolStr,
     /// What it may do.
     pub access: Arc<Access>,
     /// Where its rates stand.

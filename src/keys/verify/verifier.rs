@@ -3,23 +3,26 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
-use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::{
-    Admission, Cells, Entry, Failures, Index, KeyId, Rates, Refusal, Request, Standing, Used, Verdict, Windows,
-    credential::Credential, entry::State, route::verb,
+    Access, Admission, Cells, Changes, Failures, KeyId, Rates, Refusal, Request, Standing, Used, Verdict, Windows,
+    entry::{Calls, Entry, Known, words},
+    index::Index,
+    lock,
+    route::verb,
 };
 use crate::{api::Verb, keys::format};
 
 /// Decides about requests.
+#[derive(Default)]
 pub struct Verifier {
-    index: ArcSwapOption<Index>,
+    index: Arc<Index>,
     admin_paths: Vec<String>,
     owners: Mutex<HashMap<Box<str>, Cells>>,
     failures: Mutex<Failures>,
@@ -30,18 +33,19 @@ impl Verifier {
     /// Admin.
     #[must_use]
     pub fn new(admin_paths: Vec<String>) -> Self {
-        Self { index: ArcSwapOption::empty(), admin_paths, owners: Mutex::default(), failures: Mutex::default() }
+        Self { admin_paths, ..Self::default() }
     }
 
-    /// Puts an index in force, whole.
-    pub fn put(&self, index: Arc<Index>) {
-        self.index.store(Some(index));
+    /// For changing the keys that it knows. Before the first commit it admits nobody.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes::of(self.index.clone())
     }
 
-    /// How many keys are known; none before there is an index.
+    /// How many keys are known; none before all are.
     #[must_use]
     pub fn keys(&self) -> Option<usize> {
-        self.index.load().as_ref().map(|index| index.len())
+        self.index.is_complete().then(|| self.index.len())
     }
 
     /// Decides about a request at `now`. The number of guesses comes with a refusal that shuts their address out.
@@ -71,58 +75,61 @@ impl Verifier {
     /// Keys that were used since a time.
     #[must_use]
     pub fn used_since(&self, since: Timestamp) -> Vec<(KeyId, Used)> {
-        let Some(index) = self.index.load_full() else { return vec![] };
         let since = since.as_second();
         let used = |(id, entry): (&KeyId, &Entry)| {
-            let State { count, last, .. } = *lock(&entry.lasting.state);
+            let Calls { count, last, .. } = entry.calls;
             let last = Timestamp::from_second(last).ok().filter(|_| count > 0 && last >= since)?;
             Some((*id, Used { count, last }))
         };
-        index.iter().filter_map(used).collect()
+        let mut all = vec![];
+        for part in self.index.parts() {
+            all.extend(part.iter().filter_map(used));
+        }
+        all
     }
 
     fn judge(&self, request: &Request<'_>, now: Timestamp) -> Verdict {
-        let index = self.index.load();
-        let Some(index) = index.as_ref() else { return Verdict::Unavailable };
+        if !self.index.is_complete() {
+            return Verdict::Unavailable;
+        }
         let Some(audience) = request.route.audience else { return Verdict::Misrouted };
-        match self.admit(request, audience, index, now) {
+        match self.admit(request, audience, now) {
             Ok(admission) => Verdict::Admitted(admission),
             Err(refusal) => Verdict::Refused(refusal),
         }
     }
 
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        audience: &str,
-        index: &Index,
-        now: Timestamp,
-    ) -> Result<Admission, Refusal> {
-        let (id, entry) = prove(request.credentials.one()?, index)?;
-        if entry.suspended {
+    fn admit(&self, request: &Request<'_>, audience: &str, now: Timestamp) -> Result<Admission, Refusal> {
+        let key = request.credentials.one()?.0;
+        let id = format::checked_id(key).ok().and_then(KeyId::parse).ok_or(Refusal::Malformed)?;
+        let digest = words(Sha256::digest(key.as_bytes()).into());
+        let mut part = self.index.part(id);
+        let proven = |entry: &&mut Entry| bool::from(digest.ct_eq(&entry.known.digest));
+        let Entry { known, calls } = part.get_mut(&id).filter(proven).ok_or(Refusal::Unknown)?;
+        if known.suspended {
             return Err(Refusal::Suspended(id));
         }
-        if now.as_second() >= entry.ends_at {
+        if now.as_second() >= known.ends_at {
             return Err(Refusal::Expired(id));
         }
-        if !entry.access.is_for(audience) {
+        if !known.access.is_for(audience) {
             return Err(Refusal::Audience(id));
         }
-        self.permit(request, entry).map_err(|needed| Refusal::Permission(id, needed))?;
-        if request.route.customer.is_some_and(|customer| *entry.lasting.owner != *customer) {
+        self.permit(request, &known.access).map_err(|needed| Refusal::Permission(id, needed))?;
+        if request.route.customer.is_some_and(|customer| known.owner != *customer) {
             return Err(Refusal::Customer(id));
         }
-        let cells = self.charge(entry, now).map_err(|windows| Refusal::Limited(id, windows))?;
-        let (lasting, access) = (entry.lasting.clone(), entry.access.clone());
-        Ok(Admission { id, lasting, access, cells, at: now, sunset: entry.sunset() })
+        let cells = self.charge(known, calls, now).map_err(|windows| Refusal::Limited(id, windows))?;
+        let (owner, access) = (known.owner.clone(), known.access.clone());
+        Ok(Admission { id, owner, access, cells, at: now, sunset: known.sunset() })
     }
 
-    fn permit(&self, request: &Request<'_>, entry: &Entry) -> Result<(), Box<str>> {
+    fn permit(&self, request: &Request<'_>, access: &Access) -> Result<(), Box<str>> {
         if let Some(needed) = request.route.permission {
-            return if entry.access.has(needed) { Ok(()) } else { Err(needed.into()) };
+            return if access.has(needed) { Ok(()) } else { Err(needed.into()) };
         }
         match verb(request.method, request.path, &self.admin_paths) {
-            Some(verb) if entry.access.may(verb) => Ok(()),
+            Some(verb) if access.may(verb) => Ok(()),
             Some(Verb::Read) => Err("read".into()),
             Some(Verb::Write) => Err("write".into()),
             Some(Verb::Delete) => Err("delete".into()),
@@ -131,20 +138,17 @@ impl Verifier {
         }
     }
 
-    fn charge(&self, entry: &Entry, now: Timestamp) -> Result<Cells, Box<Windows>> {
-        let rates = &entry.access.rates;
-        let shared = if entry.access.shared_by_owner {
-            Some(self.charge_owner(&entry.lasting.owner, rates, now)?)
+    fn charge(&self, known: &Known, calls: &mut Calls, now: Timestamp) -> Result<Cells, Box<Windows>> {
+        let rates = &known.access.rates;
+        let cells = if known.access.shared_by_owner {
+            self.charge_owner(&known.owner, rates, now)?
         } else {
-            None
+            calls.cells.take(rates, now)?;
+            calls.cells
         };
-        let mut state = lock(&entry.lasting.state);
-        if shared.is_none() {
-            state.cells.take(rates, now)?;
-        }
-        state.count = state.count.saturating_add(1);
-        state.last = state.last.max(now.as_second());
-        Ok(shared.unwrap_or(state.cells))
+        calls.count = calls.count.saturating_add(1);
+        calls.last = calls.last.max(now.as_second());
+        Ok(cells)
     }
 
     fn charge_owner(&self, owner: &str, rates: &Rates, now: Timestamp) -> Result<Cells, Box<Windows>> {
@@ -156,18 +160,4 @@ impl Verifier {
         cells.take(rates, now)?;
         Ok(*cells)
     }
-}
-
-/// Finds the key, and proves that it is the one presented.
-fn prove<'a>(credential: Credential<'_>, index: &'a Index) -> Result<(KeyId, &'a Entry), Refusal> {
-    let id = format::checked_id(credential.0).map_err(|_| Refusal::Malformed)?;
-    let id = KeyId::parse(id).ok_or(Refusal::Malformed)?;
-    let digest: [u8; 32] = Sha256::digest(credential.0.as_bytes()).into();
-    let entry = index.get(id).ok_or(Refusal::Unknown)?;
-    if bool::from(digest.ct_eq(&entry.digest)) { Ok((id, entry)) } else { Err(Refusal::Unknown) }
-}
-
-/// What is under a lock is whole at every moment, so that a panic elsewhere leaves nothing half done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

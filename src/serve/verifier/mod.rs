@@ -60,7 +60,7 @@ impl Desk {
                 if admission.sunset.is_some() {
                     self.metrics.deprecated.inc();
                 }
-                tracing::debug!(target: "rampart::audit", key = %admission.id, owner = admission.owner(), audience, "admitted");
+                tracing::debug!(target: "rampart::audit", key = %admission.id, owner = admission.owner.as_str(), audience, "admitted");
             }
             Verdict::Refused(refusal) => {
                 self.metrics.refused(refusal);

@@ -17,7 +17,7 @@ use rampart::{
     api::KeyRecordSpec,
     keys::{
         format::ApiKeyText,
-        verify::{Builder, Credentials, Request, Route, Verdict, Verifier},
+        verify::{Credentials, Request, Route, Verdict, Verifier},
     },
 };
 use rampart_e2e::cores;
@@ -66,21 +66,22 @@ fn record(nth: u32) -> serde_json::Value {
     })
 }
 
-fn filled(keys: u32) -> Result<(Verifier, Builder)> {
-    let mut builder = Builder::default();
+fn filled(keys: u32) -> Result<Verifier> {
+    let verifier = Verifier::new(vec![]);
+    let mut changes = verifier.changes();
     for nth in 0..keys {
         let spec: KeyRecordSpec = serde_json::from_value(record(nth))?;
-        builder.apply(&id(nth), &spec)?;
+        changes.apply(&id(nth), &spec)?;
     }
     let verifier = Verifier::new(vec![]);
-    verifier.put(builder.index());
-    Ok((verifier, builder))
+    changes.commit();
+    Ok(verifier)
 }
 
 /// One decision beside the least that any verifier does: a digest of the key, and a look-up of it.
 fn core() -> Result<bool> {
     let before = memory(std::process::id())?;
-    let (verifier, _builder) = filled(KEYS)?;
+    let verifier = filled(KEYS)?;
     let keys: Vec<String> = (0..KEYS).map(|nth| format!("Bearer {}", key(nth * 7919 % KEYS).expose())).collect();
     let texts = keys.iter().map(String::len).sum::<usize>();
     let now = Timestamp::now();
