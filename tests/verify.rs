@@ -9,7 +9,7 @@ use rampart::{
     api::{KeyRecordSpec, Verb},
     keys::{
         format::ApiKeyText,
-        verify::{Answer, Credentials, Form, Request, Route, Verdict, Verifier, answer},
+        verify::{Answer, Credentials, Form, Header, Request, Route, Verdict, Verifier, answer},
     },
 };
 use rstest::rstest;
@@ -46,6 +46,14 @@ fn verifier(change: impl Fn(&mut Value)) -> Verifier {
     verifier
 }
 
+/// An answer that outlives its verdict.
+fn owned(answer: Answer<'_>) -> Answer<'static> {
+    let own = |headers: Vec<Header<'_>>| {
+        headers.into_iter().map(|(name, value)| (name, value.into_owned().into())).collect::<Vec<Header<'static>>>()
+    };
+    Answer { status: answer.status, identity: own(answer.identity), client: own(answer.client), body: answer.body }
+}
+
 /// A question; the default one is admitted.
 #[derive(Clone)]
 struct Ask {
@@ -78,8 +86,8 @@ impl Ask {
         verifier.decide(&Request { credentials, method, path, route, source }, at).0
     }
 
-    fn answer(&self, verifier: &Verifier) -> Answer {
-        answer(&self.verdict(verifier, now()), Form::Plain)
+    fn answer(&self, verifier: &Verifier) -> Answer<'static> {
+        owned(answer(&self.verdict(verifier, now()), Form::Plain))
     }
 }
 
@@ -92,7 +100,7 @@ fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
 fn a_good_key_is_admitted_and_named() {
     let answer = Ask::default().answer(&verifier(|_| {}));
     assert_eq!(answer.status, 200);
-    let identity: Vec<_> = answer.identity.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let identity: Vec<_> = answer.identity.iter().map(|(name, value)| (name.as_str(), &**value)).collect();
     let wanted = [
         ("x-apikey-id", ID),
         ("x-apikey-owner", "shop"),
@@ -197,7 +205,8 @@ fn too_many_calls_are_told_every_window_that_has_none_left() {
     assert_eq!(body["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
 
     // nginx hands on 401 and 403 alone.
-    let nginx = answer(&ask.verdict(&verifier, now()), Form::AuthRequest);
+    let verdict = ask.verdict(&verifier, now());
+    let nginx = answer(&verdict, Form::AuthRequest);
     assert_eq!((nginx.status, header(&nginx, "x-status"), header(&nginx, "retry-after")), (403, "429", "5"));
 }
 

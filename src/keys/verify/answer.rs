@@ -4,8 +4,12 @@
 //! draft-ietf-httpapi-ratelimit-headers-10 (structured fields, RFC 9651); bodies by RFC 9457; `Deprecation` by RFC 9745
 //! and `Sunset` by RFC 8594.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
+use http::{
+    HeaderName,
+    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS},
+};
 use jiff::{Timestamp, fmt::rfc2822};
 use serde_json::json;
 
@@ -25,22 +29,35 @@ pub enum Form {
     AuthRequest,
 }
 
+const ID: HeaderName = HeaderName::from_static("x-apikey-id");
+const OWNER: HeaderName = HeaderName::from_static("x-apikey-owner");
+const ROLE: HeaderName = HeaderName::from_static("x-apikey-role");
+const SCOPES: HeaderName = HeaderName::from_static("x-apikey-scopes");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
+const SUNSET: HeaderName = HeaderName::from_static("sunset");
+const X_STATUS: HeaderName = HeaderName::from_static("x-status");
+
+/// A header and its value.
+pub type Header<'a> = (HeaderName, Cow<'a, str>);
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct Answer<'a> {
     /// HTTP status.
     pub status: u16,
     /// Headers for the service: always all of them, so that none of the client's own is left.
-    pub identity: Vec<(&'static str, String)>,
+    pub identity: Vec<Header<'a>>,
     /// Headers for the client.
-    pub client: Vec<(&'static str, String)>,
+    pub client: Vec<Header<'a>>,
     /// Body for the client.
     pub body: Option<String>,
 }
 
 /// Puts a verdict into words.
 #[must_use]
-pub fn answer(verdict: &Verdict, form: Form) -> Answer {
+pub fn answer(verdict: &Verdict, form: Form) -> Answer<'_> {
     match verdict {
         Verdict::Admitted(admission) => admitted(admission),
         Verdict::Refused(refusal) => refused(refusal, form),
@@ -49,23 +66,24 @@ pub fn answer(verdict: &Verdict, form: Form) -> Answer {
     }
 }
 
-fn admitted(admission: &Admission) -> Answer {
+fn admitted(admission: &Admission) -> Answer<'_> {
     let access = &admission.access;
     let identity = vec![
-        ("x-apikey-id", admission.id.to_string()),
-        ("x-apikey-owner", admission.owner.to_string()),
-        ("x-apikey-role", access.role.to_string()),
-        ("x-apikey-scopes", access.scopes.to_string()),
+        (ID, admission.id.to_string().into()),
+        (OWNER, admission.owner.as_str().into()),
+        (ROLE, (&*access.role).into()),
+        (SCOPES, (&*access.scopes).into()),
     ];
-    let mut client = vec![("ratelimit-policy", access.policy.to_string())];
+    let mut client: Vec<Header<'_>> = Vec::with_capacity(4);
+    client.push((RATELIMIT_POLICY, (&*access.policy).into()));
     // The window that ends first is what the client has to know.
     if let Some(tightest) = admission.windows().iter().min_by_key(|window| (window.remaining, -window.reset)) {
-        client.push(("ratelimit", state(&[*tightest])));
+        client.push((RATELIMIT, state(&[*tightest]).into()));
     }
     if let Some(end) = admission.sunset {
         // That it is deprecated is sure, and since when nobody needs to know: the day of its end is what counts.
-        client.push(("deprecation", format!("@{}", end.as_second())));
-        client.extend(http_date(end).map(|date| ("sunset", date)));
+        client.push((DEPRECATION, format!("@{}", end.as_second()).into()));
+        client.extend(http_date(end).map(|date| (SUNSET, date.into())));
     }
     Answer { status: 200, identity, client, body: None }
 }
@@ -112,26 +130,27 @@ fn named(window: &Window) -> (&'static str, i64) {
     WINDOWS.get(window.index).copied().unwrap_or_default()
 }
 
-fn refused(refusal: &Refusal, form: Form) -> Answer {
+fn refused(refusal: &Refusal, form: Form) -> Answer<'static> {
     let (status, detail) = words(refusal);
-    let mut client = vec![];
+    let mut client: Vec<Header<'static>> = vec![];
     match refusal {
-        Refusal::Missing => client.push(("www-authenticate", "Bearer realm=\"rampart\"".into())),
+        Refusal::Missing => client.push((WWW_AUTHENTICATE, "Bearer realm=\"rampart\"".into())),
         Refusal::Permission(_, needed) => client.push((
-            "www-authenticate",
-            format!("Bearer realm=\"rampart\", error=\"insufficient_scope\", scope=\"{}\"", quotable(needed)),
+            WWW_AUTHENTICATE,
+            format!("Bearer realm=\"rampart\", error=\"insufficient_scope\", scope=\"{}\"", quotable(needed)).into(),
         )),
         Refusal::Audience(_) | Refusal::Customer(_) => {
-            client.push(("www-authenticate", "Bearer realm=\"rampart\", error=\"insufficient_scope\"".into()));
+            client.push((WWW_AUTHENTICATE, "Bearer realm=\"rampart\", error=\"insufficient_scope\"".into()));
         }
         Refusal::Limited(_, windows) => {
             let violated = violated(&**windows);
-            client.push(("ratelimit-policy", policy(&**windows)));
-            client.push(("ratelimit", state(&violated)));
-            client.push(("retry-after", violated.iter().map(|it| it.retry_after).max().unwrap_or(1).to_string()));
+            client.push((RATELIMIT_POLICY, policy(&**windows).into()));
+            client.push((RATELIMIT, state(&violated).into()));
+            let wait = violated.iter().map(|it| it.retry_after).max().unwrap_or(1);
+            client.push((RETRY_AFTER, wait.to_string().into()));
         }
-        Refusal::Address(seconds) => client.push(("retry-after", seconds.to_string())),
-        _ => client.push(("www-authenticate", "Bearer realm=\"rampart\", error=\"invalid_token\"".into())),
+        Refusal::Address(seconds) => client.push((RETRY_AFTER, seconds.to_string().into())),
+        _ => client.push((WWW_AUTHENTICATE, "Bearer realm=\"rampart\", error=\"invalid_token\"".into())),
     }
     let mut problem = json!({"status": status, "detail": detail, "title": title(status)});
     if let (Refusal::Limited(_, windows), Some(problem)) = (refusal, problem.as_object_mut()) {
@@ -141,7 +160,7 @@ fn refused(refusal: &Refusal, form: Form) -> Answer {
     }
     let status = match (form, status) {
         (Form::AuthRequest, 429) => {
-            client.push(("x-status", "429".into()));
+            client.push((X_STATUS, "429".into()));
             403
         }
         _ => status,
@@ -186,15 +205,15 @@ const fn title(status: u16) -> &'static str {
     }
 }
 
-fn unavailable(detail: &str) -> Answer {
+fn unavailable(detail: &str) -> Answer<'static> {
     finish(503, vec![], &json!({"status": 503, "title": title(503), "detail": detail}))
 }
 
-fn finish(status: u16, mut client: Vec<(&'static str, String)>, problem: &serde_json::Value) -> Answer {
+fn finish(status: u16, mut client: Vec<Header<'static>>, problem: &serde_json::Value) -> Answer<'static> {
     client.extend([
-        ("content-type", "application/problem+json".to_owned()),
-        ("cache-control", "no-store".to_owned()),
-        ("x-content-type-options", "nosniff".to_owned()),
+        (CONTENT_TYPE, "application/problem+json".into()),
+        (CACHE_CONTROL, "no-store".into()),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff".into()),
     ]);
     Answer { status, identity: vec![], client, body: Some(problem.to_string()) }
 }

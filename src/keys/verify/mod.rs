@@ -15,7 +15,7 @@ mod usage;
 mod verdict;
 mod verifier;
 
-pub use answer::{Answer, Form, REMOVED, answer};
+pub use answer::{Answer, Form, Header, REMOVED, answer};
 pub use credential::{Credential, Credentials};
 pub use entry::{Access, KeyId};
 pub use failures::{Failures, Standing};

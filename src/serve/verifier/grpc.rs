@@ -23,7 +23,7 @@ use tonic::{
 
 use super::{Desk, MAX_QUESTION};
 use crate::{
-    keys::verify::{Answer, Credentials, Form, REMOVED, Request, Route},
+    keys::verify::{Answer, Credentials, Form, Header, REMOVED, Request, Route},
     runtime::readiness::Gate,
 };
 
@@ -63,7 +63,7 @@ impl Authorization for Desk {
             },
             source,
         };
-        Ok(Response::new(respond(self.answer(&request, Form::Plain))))
+        Ok(Response::new(self.answer(&request, Form::Plain, respond)))
     }
 }
 
@@ -82,7 +82,7 @@ fn credentials(http: &HttpRequest) -> Credentials<'_> {
     found
 }
 
-fn respond(answer: Answer) -> CheckResponse {
+fn respond(answer: Answer<'_>) -> CheckResponse {
     let (code, response) = match answer.status {
         200 => (Code::Ok, HttpResponse::OkResponse(admitted(answer))),
         // By this Envoy tells what broke from what was refused.
@@ -98,7 +98,7 @@ fn respond(answer: Answer) -> CheckResponse {
     }
 }
 
-fn admitted(answer: Answer) -> OkHttpResponse {
+fn admitted(answer: Answer<'_>) -> OkHttpResponse {
     OkHttpResponse {
         headers: headers(answer.identity),
         headers_to_remove: REMOVED.map(Into::into).into(),
@@ -107,7 +107,7 @@ fn admitted(answer: Answer) -> OkHttpResponse {
     }
 }
 
-fn refused(answer: Answer) -> DeniedHttpResponse {
+fn refused(answer: Answer<'_>) -> DeniedHttpResponse {
     DeniedHttpResponse {
         status: Some(HttpStatus { code: answer.status.into() }),
         headers: headers(answer.client),
@@ -116,9 +116,9 @@ fn refused(answer: Answer) -> DeniedHttpResponse {
 }
 
 /// Overwriting: what the client sent under these names never stays.
-fn headers(headers: Vec<(&'static str, String)>) -> Vec<HeaderValueOption> {
-    let header = |(key, value): (&str, String)| HeaderValueOption {
-        header: Some(HeaderValue { key: key.into(), value, ..HeaderValue::default() }),
+fn headers(headers: Vec<Header<'_>>) -> Vec<HeaderValueOption> {
+    let header = |(key, value): Header<'_>| HeaderValueOption {
+        header: Some(HeaderValue { key: key.as_str().into(), value: value.into_owned(), ..HeaderValue::default() }),
         append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
         keep_empty_value: true,
         ..HeaderValueOption::default()

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Desk;
 use crate::{
-    keys::verify::{Answer, Credentials, Form, REMOVED, Request, Route, Verdict, answer},
+    keys::verify::{Answer, Credentials, Form, Request, Route, Verdict, answer},
     runtime::readiness::Gate,
 };
 
@@ -62,88 +62,120 @@ pub async fn serve(
 }
 
 async fn forwarded(State(shared): State<Arc<Shared>>, question: Question<Body>) -> Response {
-    let headers = question.headers();
-    shared.reply(headers, one(headers, "x-forwarded-method"), one(headers, "x-forwarded-uri"), Form::Plain)
+    let asked = Asked::by(question.headers(), ["x-forwarded-method", "x-forwarded-uri"], &shared.source);
+    shared.reply(asked, Form::Plain)
 }
 
 async fn own(State(shared): State<Arc<Shared>>, question: Question<Body>) -> Response {
-    let path = question.uri().path().strip_prefix("/check").unwrap_or_default();
-    shared.reply(question.headers(), Stated::One(question.method().as_str()), Stated::One(path), Form::Plain)
+    let method = Stated::One(question.method().as_str());
+    let path = Stated::One(question.uri().path().strip_prefix("/check").unwrap_or_default());
+    shared.reply(Asked { method, path, ..Asked::by(question.headers(), ["", ""], &shared.source) }, Form::Plain)
 }
 
 async fn auth_request(State(shared): State<Arc<Shared>>, question: Question<Body>) -> Response {
-    let headers = question.headers();
-    shared.reply(headers, one(headers, "x-original-method"), one(headers, "x-original-uri"), Form::AuthRequest)
+    let asked = Asked::by(question.headers(), ["x-original-method", "x-original-uri"], &shared.source);
+    shared.reply(asked, Form::AuthRequest)
 }
 
 /// A header states nothing that can be relied upon.
 struct Unclear;
 
 /// What a header states.
+#[derive(Clone, Copy, Default)]
 enum Stated<'a> {
+    #[default]
     Nothing,
     One(&'a str),
     /// Repeated, or no text: the client's hand may be in it.
     Unclear,
 }
 
-fn one<'a>(headers: &'a HeaderMap, name: &str) -> Stated<'a> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next().map(HeaderValue::to_str), values.next()) {
-        (None, _) | (Some(Ok("")), None) => Stated::Nothing,
-        (Some(Ok(value)), None) => Stated::One(value),
-        _ => Stated::Unclear,
+/// What the headers of a question state.
+#[derive(Default)]
+struct Asked<'a> {
+    credentials: Credentials<'a>,
+    method: Stated<'a>,
+    path: Stated<'a>,
+    audience: Stated<'a>,
+    permission: Stated<'a>,
+    customer: Stated<'a>,
+    source: Stated<'a>,
+}
+
+impl<'a> Asked<'a> {
+    /// Reads them in one pass; method and path stand in the headers named.
+    fn by(headers: &'a HeaderMap, [method, path]: [&str; 2], source: &HeaderName) -> Self {
+        let mut asked = Self::default();
+        for (name, value) in headers {
+            if name == source {
+                asked.source.and(value);
+            }
+            match name.as_str() {
+                "x-rampart-audience" => asked.audience.and(value),
+                "x-rampart-permission" => asked.permission.and(value),
+                "x-rampart-customer" => asked.customer.and(value),
+                name if name == method => asked.method.and(value),
+                name if name == path => asked.path.and(value),
+                name => asked.credentials.header(name, value.as_bytes()),
+            }
+        }
+        asked
     }
 }
 
 impl Shared {
-    fn reply(&self, headers: &HeaderMap, method: Stated<'_>, path: Stated<'_>, form: Form) -> Response {
+    fn reply(&self, asked: Asked<'_>, form: Form) -> Response {
         let envoy = matches!(form, Form::Plain);
-        let route = ["x-rampart-audience", "x-rampart-permission", "x-rampart-customer"].map(|name| one(headers, name));
-        let [Ok(audience), Ok(permission), Ok(customer)] = route.map(Stated::optional) else {
+        let Asked { credentials, method, path, audience, permission, customer, source } = asked;
+        let [Ok(audience), Ok(permission), Ok(customer)] = [audience, permission, customer].map(Stated::optional)
+        else {
             return write(answer(&Verdict::Misrouted, form), envoy);
         };
         // Without the method a DELETE would be judged as the GET by which proxies ask.
-        let (Stated::One(method), Stated::One(path)) = (method, path) else {
+        let (Ok(Some(method)), Ok(Some(path))) = (method.optional(), path.optional()) else {
             return write(answer(&Verdict::Misrouted, form), envoy);
         };
-        let mut credentials = Credentials::default();
-        for name in REMOVED {
-            for value in headers.get_all(name) {
-                credentials.header(name, value.as_bytes());
-            }
-        }
-        let source = match one(headers, self.source.as_str()) {
-            Stated::One(address) => super::address(address),
-            _ => None,
-        };
+        let source = source.optional().ok().flatten().and_then(super::address);
         let request = Request { credentials, method, path, route: Route { audience, permission, customer }, source };
-        write(self.desk.answer(&request, form), envoy)
+        self.desk.answer(&request, form, |answer| write(answer, envoy))
     }
 }
 
 impl<'a> Stated<'a> {
+    /// One more header of the name.
+    fn and(&mut self, value: &'a HeaderValue) {
+        *self = match (*self, value.to_str()) {
+            (Self::Nothing, Ok(value)) => Self::One(value),
+            _ => Self::Unclear,
+        };
+    }
+
     fn optional(self) -> Result<Option<&'a str>, Unclear> {
         match self {
-            Self::Nothing => Ok(None),
+            Self::Nothing | Self::One("") => Ok(None),
             Self::One(value) => Ok(Some(value)),
             Self::Unclear => Err(Unclear),
         }
     }
 }
 
-fn write(answer: Answer, envoy: bool) -> Response {
+/// What Envoy must not hand on.
+const TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
+
+fn write(answer: Answer<'_>, envoy: bool) -> Response {
     let admitted = answer.status == 200;
     let mut response = Response::new(answer.body.map_or_else(Body::empty, Body::from));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let headers = response.headers_mut();
+    // One for Envoy, and the date.
+    headers.reserve(answer.identity.len() + answer.client.len() + 2);
     for (name, value) in answer.identity.into_iter().chain(answer.client) {
         // What can't be a header is left empty rather than out: the client's own must not stay.
-        let value = HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static(""));
-        headers.insert(HeaderName::from_static(name), value);
+        let value = HeaderValue::try_from(&*value).unwrap_or_else(|_| HeaderValue::from_static(""));
+        headers.insert(name, value);
     }
     if admitted && envoy {
-        headers.insert("x-envoy-auth-headers-to-remove", HeaderValue::from_static("authorization,x-api-key"));
+        headers.insert(TO_REMOVE, HeaderValue::from_static("authorization,x-api-key"));
     }
     response
 }

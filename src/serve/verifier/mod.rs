@@ -34,21 +34,21 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Answers a question. What panics has not admitted.
-    fn answer(&self, request: &Request<'_>, form: Form) -> Answer {
+    /// Answers a question, in the words of a protocol. What panics has not admitted.
+    fn answer<T>(&self, request: &Request<'_>, form: Form, words: impl Fn(Answer<'_>) -> T) -> T {
         let began = Instant::now();
         let decide = || {
             let (verdict, guesses) = self.verifier.decide(request, clock::now());
-            let words = answer(&verdict, form);
-            (verdict, guesses, words)
+            let said = words(answer(&verdict, form));
+            (verdict, guesses, said)
         };
-        let Ok((verdict, guesses, words)) = catch_unwind(AssertUnwindSafe(decide)) else {
+        let Ok((verdict, guesses, said)) = catch_unwind(AssertUnwindSafe(decide)) else {
             self.metrics.count("panic");
-            return answer(&Verdict::Unavailable, form);
+            return words(answer(&Verdict::Unavailable, form));
         };
         self.tell(request, &verdict, guesses);
         self.metrics.seconds.observe(began.elapsed().as_secs_f64());
-        words
+        said
     }
 
     /// Metrics, and an audit record of every refusal; never what was presented.
