@@ -3,25 +3,23 @@
 //! A record is made once; then only where the key stands and what it may do change, with the resourceVersion that
 //! was read. A tombstone is never touched again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures::future::try_join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{
-    Api, ResourceExt as _,
-    api::{ListParams, PostParams},
-};
+use kube::{Api, ResourceExt as _, api::PostParams};
 
 use super::{
     Error, Result,
     error::{call, found},
-    key_store::{KeyStore, OWNER},
+    key_store::KeyStore,
 };
 use crate::{
     api::{
         ApiKeyRef, KeyRecord, KeyRecordSpec, RecordState,
-        labels::{KEY_RETAINED, MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE},
+        labels::{KEY_RETAINED, OWNER_NAMESPACE},
     },
-    keys::{DEFAULT_RATE, Grant, RecordSeen, SecretSeen, Standing},
+    keys::{DEFAULT_RATE, Grant, RecordSeen, SecretSeen, Standing, verify::KeyId},
 };
 
 impl KeyStore<'_> {
@@ -29,16 +27,18 @@ impl KeyStore<'_> {
         Api::namespaced(self.client.clone(), self.keys_namespace)
     }
 
-    /// The records of this ApiKey, by id.
-    pub(super) async fn records_seen(&self) -> Result<BTreeMap<String, RecordSeen>> {
+    /// The records of this ApiKey, by id: of those named, and of those that were heard of.
+    pub(super) async fn records_seen(&self, mut ids: BTreeSet<String>) -> Result<BTreeMap<String, RecordSeen>> {
         let (namespace, name) = (&self.spec.namespace, &self.spec.name);
-        let selector =
-            format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER},{OWNER_NAME}={name},{OWNER_NAMESPACE}={namespace}");
-        let listed = ListParams::default().labels(&selector);
-        let records = call(|| format!("listing the KeyRecords of {name}"), self.records().list(&listed)).await?;
+        ids.append(&mut self.record_names.of(namespace, name));
+        // What somebody wrote into a Secret need not be an id.
+        ids.retain(|id| KeyId::parse(id).is_some());
+        let records = self.records();
+        let read = ids.iter().map(async |id| found(call(|| format!("reading KeyRecord {id}"), records.get(id)).await));
         let ours =
             |record: &KeyRecord| record.spec.api_key.namespace == *namespace && record.spec.api_key.name == *name;
-        Ok(records.into_iter().filter(ours).map(|record| (record.name_any(), seen(&record))).collect())
+        let read = try_join_all(read).await?.into_iter().flatten().filter(ours);
+        Ok(read.map(|record| (record.name_any(), seen(&record))).collect())
     }
 
     /// Whether a key has this id, or ever had it.

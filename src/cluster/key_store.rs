@@ -16,6 +16,7 @@ use super::{
     Error, Result,
     apply::exactly,
     error::{found, secret_call},
+    record_names::RecordNames,
     verifiers::Verifiers,
     workloads,
 };
@@ -55,6 +56,8 @@ pub struct KeyStore<'a> {
     pub adoption: &'a AdoptionKey,
     /// The verifiers.
     pub verifiers: &'a Verifiers,
+    /// Where to look for records.
+    pub record_names: &'a RecordNames,
     /// The ApiKey.
     pub spec: &'a Spec,
 }
@@ -107,7 +110,9 @@ impl KeyStore<'_> {
             secret_call(|| format!("listing the Secrets of {}", spec.name), self.secrets().list(&listed)).await?;
         let secrets: BTreeMap<i64, SecretSeen> = secrets.iter().filter_map(|secret| self.secret_seen(secret)).collect();
 
-        let records = self.records_seen().await?;
+        let told = status.versions.iter().map(|version| version.id.clone());
+        let ids = told.chain(secrets.values().map(|secret| secret.id.clone())).collect();
+        let records = self.records_seen(ids).await?;
         let pending = status.next_version.and_then(|n| secrets.get(&n)).map(|secret| secret.id.as_str());
         let mut jobs = BTreeMap::new();
         for job in jobs_that_matter(spec, &status, pending) {

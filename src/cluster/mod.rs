@@ -18,6 +18,7 @@ pub mod pause;
 pub mod pods;
 pub mod policy_index;
 pub mod prune;
+pub mod record_names;
 pub mod retained;
 pub mod slim;
 pub mod status;

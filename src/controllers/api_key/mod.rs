@@ -33,6 +33,7 @@ use crate::{
         key_store::{KeyStore, OWNER},
         leader::Leadership,
         policy_index::PolicyIndex,
+        record_names::RecordNames,
         status,
         verifiers::Verifiers,
         workloads,
@@ -85,6 +86,7 @@ pub struct ApiKeys {
     settings: Settings,
     adoption: AdoptionKey,
     verifiers: Verifiers,
+    record_names: RecordNames,
     waiting: Arc<Waiting>,
     /// What ApiKeys of each namespace may ask for.
     policies: PolicyIndex,
@@ -153,6 +155,8 @@ impl ApiKeys {
         let secrets = Api::<PartialObjectMeta<Secret>>::all(client.clone());
         let records = Api::<PartialObjectMeta<KeyRecord>>::namespaced(client.clone(), &settings.keys_namespace);
         let (verifiers, following) = Verifiers::follow(&client, &settings.keys_namespace);
+        let record_names = RecordNames::default();
+        let noted = record_names.clone();
         let waiting = Arc::new(Waiting::default());
         let used = one.clone();
         let watches = async {
@@ -160,9 +164,9 @@ impl ApiKeys {
                 following,
                 waiting.wake(verifiers.clone(), one.clone()),
                 usage::follow(verifiers.clone(), &roots, &used, settings.usage_interval),
-                wake(secrets, made.clone(), (one.clone(), all.clone())),
-                wake(records, made.clone(), (one.clone(), all.clone())),
-                wake(Api::<Job>::all(client), made, (one, all)),
+                wake(secrets, made.clone(), |_| {}, (one.clone(), all.clone())),
+                wake(records, made.clone(), |event| noted.note(event), (one.clone(), all.clone())),
+                wake(Api::<Job>::all(client), made, |_| {}, (one, all)),
             );
             Ok(())
         };
@@ -172,12 +176,13 @@ impl ApiKeys {
             adoption,
             policies,
             verifiers: verifiers.clone(),
+            record_names: record_names.clone(),
             waiting: waiting.clone(),
         });
         let controlling = async {
             // Who knows of no verifier waits for none.
             tokio::select! {
-                () = verifiers.listed() => super::run(controller, context.clone(), root, triggers).await,
+                ((), ()) = async { tokio::join!(verifiers.listed(), record_names.listed()) } => super::run(controller, context.clone(), root, triggers).await,
                 () = stopped.cancelled() => Ok(()),
             }
         };
@@ -193,6 +198,7 @@ impl ApiKeys {
             keys_namespace: &self.settings.keys_namespace,
             adoption: &self.adoption,
             verifiers: &self.verifiers,
+            record_names: &self.record_names,
             spec,
         }
     }
@@ -386,6 +392,7 @@ impl Reconciler for ApiKeys {
 async fn wake<K>(
     api: Api<K>,
     config: watcher::Config,
+    note: impl Fn(&watcher::Event<K>),
     (one, all): (mpsc::UnboundedSender<ObjectRef<DeserializeGuard<ApiKey>>>, watch::Sender<u64>),
 ) where
     K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
@@ -393,6 +400,9 @@ async fn wake<K>(
     let stream = watcher(api, config).default_backoff();
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
+        if let Ok(event) = &event {
+            note(event);
+        }
         match event {
             Ok(watcher::Event::Apply(object) | watcher::Event::Delete(object)) => {
                 let labels = object.labels();

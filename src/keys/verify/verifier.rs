@@ -140,7 +140,7 @@ impl Verifier {
 
     fn charge(&self, known: &Known, calls: &mut Calls, now: Timestamp) -> Result<Cells, Box<Windows>> {
         let rates = &known.access.rates;
-        let cells = if known.access.shared_by_owner {
+        let charged = if known.access.shared_by_owner {
             self.charge_owner(&known.owner, rates, now)?
         } else {
             calls.cells.take(rates, now)?;
@@ -148,7 +148,7 @@ impl Verifier {
         };
         calls.count = calls.count.saturating_add(1);
         calls.last = calls.last.max(now.as_second());
-        Ok(cells)
+        Ok(charged)
     }
 
     fn charge_owner(&self, owner: &str, rates: &Rates, now: Timestamp) -> Result<Cells, Box<Windows>> {

@@ -1,14 +1,16 @@
 //! `make bench`: figures, each beside its limit. Arguments choose among them: `pss`, `reach`, `check`, `webhook`,
-//! `verify`, `floor`, `policies`.
+//! `verify`, `floor`, `keys`, `policies`.
 
 mod check;
 mod floor;
+mod keys;
 mod load;
 mod pod;
 mod policies;
 mod process;
 mod pss;
 mod reach;
+mod stage;
 mod verify;
 mod webhook;
 
@@ -62,6 +64,9 @@ async fn bench() -> Result<bool> {
     }
     if wanted("floor") {
         good &= floor::bench().await?;
+    }
+    if wanted("keys") {
+        good &= keys::bench().await?;
     }
     if wanted("policies") {
         good &= policies::bench().await?;

@@ -1,37 +1,24 @@
 //! The operator with 1,000 policies, in 100 namespaces and in as many. `BENCH_REST_MINUTES` shortens the rest.
 
-use std::{
-    collections::HashSet,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::{
-    admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::Pod, networking::v1::NetworkPolicy,
-};
+use anyhow::Result;
+use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
 use kube::{
-    Api, Client, Config, ResourceExt as _,
+    Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig},
-    runtime::{WatchStreamExt as _, watcher},
 };
 use rampart::api::{SecurityPolicy, condition};
-use rampart_e2e::{
-    ControlPlane, Operator, Options, fixtures,
-    operator::{Ports, USER, kubeconfig},
-    stories, wait,
-};
+use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator::USER, stories, wait};
 use serde_json::json;
 
 use super::{
     figure,
-    process::{ready_after, settled_memory},
+    process::settled_memory,
+    stage::{Stage, all_ready, each, silence, writes},
 };
 
 const POLICIES: usize = 1000;
-const CONCURRENCY: usize = 16;
 /// Without nodes nobody could read them.
 const FLAGS: [&str; 1] = ["--network-cluster-cidrs=10.96.0.0/16,10.244.0.0/16"];
 
@@ -57,67 +44,39 @@ pub(super) async fn bench() -> Result<bool> {
     Ok(few_namespaces().await? & many_namespaces().await?)
 }
 
-/// An operator that is installed, and a client with its rights.
-struct Stage {
-    plane: ControlPlane,
-    kubeconfig: PathBuf,
-    operator: Operator,
-    peer: Client,
-}
-
-impl Stage {
-    /// The first start makes the CA; the second is what a restart costs, in seconds to ready.
-    async fn set(options: &Options) -> Result<(Self, f64)> {
-        let plane = ControlPlane::start(options).await?;
-        let ports = Ports::claim()?;
-        fixtures::install(&plane.client(), &ports.webhook_url()).await?;
-        let kubeconfig = kubeconfig(&plane, plane.server()).await?;
-        let first = Operator::start(plane.dir(), &kubeconfig, ports, &FLAGS)?;
-        first.ready().await?;
-        let ports = first.kill()?;
-        let began = Instant::now();
-        let operator = Operator::start(plane.dir(), &kubeconfig, ports, &FLAGS)?;
-        let ready = ready_after(&operator, began).await?;
-        let text = std::fs::read_to_string(&kubeconfig)?;
-        let options = KubeConfigOptions::default();
-        let peer = Config::from_custom_kubeconfig(serde_json::from_str::<Kubeconfig>(&text)?, &options).await?;
-        Ok((Self { plane, kubeconfig, operator, peer: Client::try_from(peer)? }, ready))
-    }
-
-    /// The operator against one client with the same rights, the same writes, the same concurrency.
-    async fn compare(mut self, namespaces: usize, limit: f64) -> Result<(Self, bool)> {
-        let client = self.plane.client();
-        let [before, group, after] = ["before", "operator", "after"].map(|name| Group::of(name, namespaces));
-        create(&client, before).await?;
-        let first = write(&self.peer, before).await?;
-        create(&client, group).await?;
-        let (operated, operator) = operate(&self.plane, &self.kubeconfig, self.operator, group).await?;
-        self.operator = operator;
-        create(&client, after).await?;
-        let last = write(&self.peer, after).await?;
-        let mean = f64::midpoint(first.as_secs_f64(), last.as_secs_f64());
-        println!(
-            "{POLICIES} policies in {namespaces} namespaces: operator {:.2} s; one client {:.2} s before and {:.2} s after",
-            operated.as_secs_f64(),
-            first.as_secs_f64(),
-            last.as_secs_f64()
-        );
-        let what = format!("operator against one client, {namespaces} namespaces");
-        Ok((self, figure(&what, operated.as_secs_f64() / mean, limit, "times")))
-    }
+/// The operator against one client with the same rights, the same writes, the same concurrency.
+async fn compare(mut stage: Stage, namespaces: usize, limit: f64) -> Result<(Stage, bool)> {
+    let client = stage.plane.client();
+    let [before, group, after] = ["before", "operator", "after"].map(|name| Group::of(name, namespaces));
+    create(&client, before).await?;
+    let first = write(&stage.peer, before).await?;
+    create(&client, group).await?;
+    let (operated, operator) = operate(&stage.plane, &stage.kubeconfig, stage.operator, group).await?;
+    stage.operator = operator;
+    create(&client, after).await?;
+    let last = write(&stage.peer, after).await?;
+    let mean = f64::midpoint(first.as_secs_f64(), last.as_secs_f64());
+    println!(
+        "{POLICIES} policies in {namespaces} namespaces: operator {:.2} s; one client {:.2} s before and {:.2} s after",
+        operated.as_secs_f64(),
+        first.as_secs_f64(),
+        last.as_secs_f64()
+    );
+    let what = format!("operator against one client, {namespaces} namespaces");
+    Ok((stage, figure(&what, operated.as_secs_f64() / mean, limit, "times")))
 }
 
 async fn many_namespaces() -> Result<bool> {
     // Controllers would be busy with so many namespaces meanwhile.
-    let (stage, _) = Stage::set(&Options { controllers: false, ..Options::default() }).await?;
-    Ok(stage.compare(POLICIES, 1.2).await?.1)
+    let (stage, _) = Stage::set(&Options { controllers: false, ..Options::default() }, &FLAGS).await?;
+    Ok(compare(stage, POLICIES, 1.2).await?.1)
 }
 
 async fn few_namespaces() -> Result<bool> {
     let namespaces = 100;
-    let (stage, ready) = Stage::set(&Options::default()).await?;
+    let (stage, ready) = Stage::set(&Options::default(), &FLAGS).await?;
     let mut good = figure("start to ready", ready, 1.0, "s");
-    let (Stage { plane, operator, .. }, holds) = stage.compare(namespaces, 1.5).await?;
+    let (Stage { plane, operator, .. }, holds) = compare(stage, namespaces, 1.5).await?;
     good &= holds;
     let client = plane.client();
 
@@ -129,15 +88,9 @@ async fn few_namespaces() -> Result<bool> {
     good &= pod_comes(&plane, &client, Group::of("operator", namespaces)).await?;
 
     let minutes = std::env::var("BENCH_REST_MINUTES").ok().and_then(|it| it.parse().ok()).unwrap_or(10);
-    let writes = || async {
-        let counts = plane.audit().counts_of(USER)?;
-        anyhow::Ok(
-            counts.into_iter().filter(|(what, _)| !what.ends_with(" leases")).map(|(_, count)| count).sum::<usize>(),
-        )
-    };
-    let start = writes().await?;
+    let start = writes(&plane)?;
     tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
-    let rest = writes().await? - start;
+    let rest = writes(&plane)? - start;
     good &= figure(
         &format!("writes over {minutes} min of rest, the Lease aside"),
         f64::from(u32::try_from(rest)?),
@@ -183,20 +136,12 @@ fn policy(group: Group, nth: usize) -> serde_json::Value {
     policy
 }
 
-async fn each<F, Fut>(what: F) -> Result<()>
-where
-    F: Fn(usize) -> Fut,
-    Fut: Future<Output = Result<()>>,
-{
-    stream::iter(0..POLICIES).map(|nth| Ok(what(nth))).try_buffer_unordered(CONCURRENCY).try_collect().await
-}
-
 /// Makes the policies of a group, suspended, so that nobody acts on them yet.
 async fn create(client: &Client, group: Group) -> Result<()> {
     for nth in 0..group.namespaces {
         fixtures::namespace(client, &group.namespace(nth), json!({"group": group.name})).await?;
     }
-    each(|nth| async move {
+    each(POLICIES, |nth| async move {
         let mut policy = policy(group, nth);
         policy["spec"]["suspend"] = json!(true);
         let api: Api<SecurityPolicy> = Api::namespaced(client.clone(), &group.namespace(nth));
@@ -233,7 +178,7 @@ async fn write(peer: &Client, group: Group) -> Result<Duration> {
     let began = Instant::now();
     let params = PatchParams::apply("bench-peer").force();
     let (spec, conditions, params) = (&spec, &conditions, &params);
-    each(|nth| async move {
+    each(POLICIES, |nth| async move {
         let (namespace, name) = (group.namespace(nth), name(nth));
         let policies: Api<NetworkPolicy> = Api::namespaced(peer.clone(), &namespace);
         let rendered = format!("rampart-{name}-01234567");
@@ -262,12 +207,9 @@ async fn operate(
     group: Group,
 ) -> Result<(Duration, Operator)> {
     let client = plane.client();
-    let ports = operator.kill()?;
-    // While it is away nobody could change its kinds: its webhook is the one that must agree.
+    let ports = silence(&client, operator).await?;
     let url = ports.webhook_url();
-    let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    webhooks.delete("rampart", &DeleteParams::default()).await?;
-    each(|nth| {
+    each(POLICIES, |nth| {
         let api: Api<SecurityPolicy> = Api::namespaced(client.clone(), &group.namespace(nth));
         async move {
             wait::until("a policy to be resumed", wait::SOON, || async {
@@ -280,33 +222,14 @@ async fn operate(
     .await?;
     let began = Instant::now();
     let operator = Operator::start(plane.dir(), kubeconfig, ports, &FLAGS)?;
-    all_ready(&client, group).await?;
+    let ready = |policy: &SecurityPolicy| {
+        policy.status.as_ref().is_some_and(|it| condition::is_true(&it.conditions, condition::Type::Ready))
+    };
+    all_ready(&client, &format!("{}-", group.name), POLICIES, ready).await?;
     let took = began.elapsed();
     fixtures::install(&client, &url).await?;
     operator.ready().await?;
     Ok((took, operator))
-}
-
-async fn all_ready(client: &Client, group: Group) -> Result<()> {
-    let api: Api<SecurityPolicy> = Api::all(client.clone());
-    let mut ready = HashSet::new();
-    let prefix = format!("{}-", group.name);
-    let stream = watcher(api, watcher::Config::default()).default_backoff().applied_objects();
-    let mut stream = std::pin::pin!(stream);
-    let finished = async {
-        while let Some(policy) = stream.next().await {
-            let Ok(policy) = policy else { continue };
-            let is_ready =
-                policy.status.as_ref().is_some_and(|it| condition::is_true(&it.conditions, condition::Type::Ready));
-            if is_ready && policy.namespace().unwrap_or_default().starts_with(&prefix) {
-                ready.insert(policy.name_any());
-                if ready.len() == POLICIES {
-                    return;
-                }
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_mins(5), finished).await.context("not all became ready in 5 min")
 }
 
 /// Removes a group's policies, and the NetworkPolicies that the peer made for them.

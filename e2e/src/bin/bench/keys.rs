@@ -1,0 +1,201 @@
+//! The operator with 10,000 ApiKeys. `BENCH_KEYS` makes them fewer, `BENCH_REST_MINUTES` shortens the rest.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use rampart::api::{ApiKey, KeyRecord, condition};
+use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator::USER, stories, wait};
+use serde_json::{Value, json};
+
+use super::{
+    figure,
+    process::settled_memory,
+    stage::{Stage, all_ready, each, silence, writes},
+};
+
+const NAMESPACES: usize = 100;
+/// Whose ApiKeys the operator looks after.
+const GROUP: &str = "operator";
+/// How often the operator writes the status of a key that it issues.
+const STATUSES: usize = 3;
+
+fn number_of(name: &str, otherwise: usize) -> usize {
+    std::env::var(name).ok().and_then(|it| it.parse().ok()).unwrap_or(otherwise)
+}
+
+/// Runs the operator beside one client on a real control plane.
+pub(super) async fn bench() -> Result<bool> {
+    let keys = number_of("BENCH_KEYS", 10_000);
+    // Controllers would be busy with what others make meanwhile.
+    let (mut stage, _) = Stage::set(&Options { controllers: false, ..Options::default() }, &[]).await?;
+    let client = stage.plane.client();
+    for group in ["before", "operator", "after"] {
+        for nth in 0..NAMESPACES {
+            fixtures::namespace(&client, &format!("{group}-{nth}"), json!({"group": group})).await?;
+        }
+    }
+    create(&client, "before", keys).await?;
+    let first = write(&stage.peer, "before", keys).await?;
+    remove(&client, "before").await?;
+    create(&client, GROUP, keys).await?;
+    let (operated, operator) = operate(&stage.plane, &stage.kubeconfig, stage.operator, keys).await?;
+    stage.operator = operator;
+    create(&client, "after", keys).await?;
+    let last = write(&stage.peer, "after", keys).await?;
+    remove(&client, "after").await?;
+    let mean = f64::midpoint(first.as_secs_f64(), last.as_secs_f64());
+    println!(
+        "{keys} ApiKeys: operator {:.1} s; one client {:.1} s before and {:.1} s after",
+        operated.as_secs_f64(),
+        first.as_secs_f64(),
+        last.as_secs_f64()
+    );
+    let mut good = figure("operator against one client, ApiKeys", operated.as_secs_f64() / mean, 1.5, "times");
+    println!("resident memory with {keys} ApiKeys: {:.1} MiB", settled_memory(stage.operator.pid()).await?);
+    let minutes = u64::try_from(number_of("BENCH_REST_MINUTES", 10))?;
+    let start = writes(&stage.plane)?;
+    tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
+    let rest = f64::from(u32::try_from(writes(&stage.plane)? - start)?);
+    good &= figure(&format!("writes over {minutes} min of rest, the Lease aside"), rest, 0.0, "writes");
+    Ok(good)
+}
+
+fn namespace(group: &str, nth: usize) -> String {
+    format!("{group}-{}", nth % NAMESPACES)
+}
+
+fn name(nth: usize) -> String {
+    format!("key-{nth}")
+}
+
+/// Makes the ApiKeys of a group, suspended, so that nobody acts on them yet.
+async fn create(client: &Client, group: &str, keys: usize) -> Result<()> {
+    each(keys, |nth| async move {
+        let mut key = stories::api_key(&namespace(group, nth));
+        key["metadata"]["name"] = json!(name(nth));
+        key["spec"]["secret"]["name"] = json!(format!("{}-current", name(nth)));
+        key["spec"]["suspend"] = json!(true);
+        let api: Api<ApiKey> = Api::namespaced(client.clone(), &namespace(group, nth));
+        api.patch(&name(nth), &PatchParams::apply("bench"), &Patch::Apply(&key)).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// A Secret like the operator's.
+fn secret(name: &str, entries: &[(&str, usize)]) -> Result<Secret> {
+    let data: BTreeMap<&str, String> = entries.iter().map(|(entry, size)| (*entry, "x".repeat(*size))).collect();
+    Ok(serde_json::from_value(json!({
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "bench",
+            "rampart.dev/owner-kind": "ApiKey", "rampart.dev/owner-name": name}},
+        "type": "Opaque", "stringData": data,
+    }))?)
+}
+
+/// What one client needs for the writes that the operator makes.
+async fn write(peer: &Client, group: &str, keys: usize) -> Result<Duration> {
+    let condition = |kind: &str| {
+        json!({"type": kind, "status": "True", "reason": kind, "message": "", "observedGeneration": 2,
+               "lastTransitionTime": "2026-01-01T00:00:00Z"})
+    };
+    let conditions = ["Accepted", "Ready", "VerifiersSynced", "Programmed"].map(condition);
+    let record = |nth: usize, id: &str| {
+        json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "KeyRecord",
+            "metadata": {"name": id, "labels": {"app.kubernetes.io/managed-by": "bench",
+                "rampart.dev/owner-kind": "ApiKey", "rampart.dev/owner-name": name(nth)}},
+            "spec": {"apiKey": {"namespace": namespace(group, nth), "name": name(nth), "version": 1},
+                "digest": format!("sha256:{}", "0".repeat(64)), "owner": {"customerId": "shop"}, "role": "Viewer",
+                "verbs": ["Read"], "audiences": ["orders-api"], "state": "Active",
+                "limits": {"perSecond": 10, "burst": 20, "perMinute": 100, "perHour": 1000, "perDay": 10000},
+                "expiresAt": "2100-01-01T00:00:00Z"}})
+    };
+    let status = |nth: usize, step: usize| -> Value {
+        json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": name(nth)},
+            "status": {"observedGeneration": 2, "conditions": conditions, "currentVersion": step,
+                "versions": [{"id": format!("{nth:08}"), "n": 1, "state": "Current",
+                    "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2027-01-01T00:00:00Z"}]}})
+    };
+    let (record, status) = (&record, &status);
+    let began = Instant::now();
+    each(keys, |nth| async move {
+        let (post, apply) = (PostParams::default(), PatchParams::apply("bench-peer").force());
+        let namespace = namespace(group, nth);
+        let secrets: Api<Secret> = Api::namespaced(peer.clone(), &namespace);
+        secrets
+            .create(&post, &secret(&format!("{}-v1", name(nth)), &[("key", 69), ("id", 8), ("digest", 71)])?)
+            .await?;
+        let records: Api<KeyRecord> = Api::namespaced(peer.clone(), "rampart-keys");
+        let id = format!("{}{nth:07}", &group[..1]);
+        records.create(&post, &serde_json::from_value(record(nth, &id))?).await?;
+        let consumer = format!("{}-current", name(nth));
+        secrets.create(&post, &secret(&consumer, &[("API_KEY", 69), ("API_KEY_ID", 8)])?).await?;
+        let owners: Api<ApiKey> = Api::namespaced(peer.clone(), &namespace);
+        for step in 1..=STATUSES {
+            owners.patch_status(&name(nth), &apply, &Patch::Apply(&status(nth, step))).await?;
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(began.elapsed())
+}
+
+/// What the operator needs, from the start of its process, for keys that are asked for.
+async fn operate(
+    plane: &ControlPlane,
+    kubeconfig: &Path,
+    operator: Operator,
+    keys: usize,
+) -> Result<(Duration, Operator)> {
+    let client = plane.client();
+    let ports = silence(&client, operator).await?;
+    let url = ports.webhook_url();
+    each(keys, |nth| {
+        let api: Api<ApiKey> = Api::namespaced(client.clone(), &namespace(GROUP, nth));
+        async move {
+            wait::until("an ApiKey to be resumed", wait::SOON, || async {
+                let resume = Patch::Merge(json!({"spec": {"suspend": null}}));
+                Ok(api.patch(&name(nth), &PatchParams::default(), &resume).await.map(drop)?)
+            })
+            .await
+        }
+    })
+    .await?;
+    let before = plane.audit().counts_of(USER)?;
+    let began = Instant::now();
+    let operator = Operator::start(plane.dir(), kubeconfig, ports, &[])?;
+    let ready =
+        |key: &ApiKey| key.status.as_ref().is_some_and(|it| condition::is_true(&it.conditions, condition::Type::Ready));
+    all_ready(&client, "operator-", keys, ready).await?;
+    let took = began.elapsed();
+    for (what, count) in plane.audit().counts_of(USER)? {
+        let count = count - before.get(&what).copied().unwrap_or_default();
+        if count > 0 {
+            println!("  the operator: {what} {count}");
+        }
+    }
+    fixtures::install(&client, &url).await?;
+    operator.ready().await?;
+    Ok((took, operator))
+}
+
+/// Removes what a client made in the place of the operator.
+async fn remove(client: &Client, group: &str) -> Result<()> {
+    let (params, all) = (DeleteParams::default(), ListParams::default());
+    for nth in 0..NAMESPACES {
+        let namespace = namespace(group, nth);
+        Api::<ApiKey>::namespaced(client.clone(), &namespace).delete_collection(&params, &all).await?;
+        Api::<Secret>::namespaced(client.clone(), &namespace).delete_collection(&params, &all).await?;
+    }
+    let peers = ListParams::default().labels("app.kubernetes.io/managed-by=bench");
+    Api::<KeyRecord>::namespaced(client.clone(), "rampart-keys").delete_collection(&params, &peers).await?;
+    Ok(())
+}
