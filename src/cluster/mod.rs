@@ -19,6 +19,8 @@ pub mod pods;
 pub mod policy_index;
 pub mod prune;
 pub mod retained;
+pub mod retention_reports;
+pub mod server_clock;
 pub mod slim;
 pub mod status;
 pub mod verifier_report;
