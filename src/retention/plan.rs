@@ -113,7 +113,13 @@ const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
 
 /// When the grace period of a mark ends: one that was made longer counts, one that was made shorter does not.
 fn granted(spec: &Spec, mark: &Mark) -> Timestamp {
-    mark.marked_at.checked_add(spec.grace).unwrap_or(Timestamp::MAX).max(mark.delete_after)
+    whole_second(mark.marked_at.checked_add(spec.grace).unwrap_or(Timestamp::MAX).max(mark.delete_after))
+}
+
+/// The second that has begun then, or the next: times on the wire have no parts of one, and nothing goes early.
+fn whole_second(time: Timestamp) -> Timestamp {
+    let second = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
+    Timestamp::from_second(second).unwrap_or(time)
 }
 
 fn is_stale(spec: &Spec, mark: &Mark, now: Timestamp) -> bool {
@@ -147,11 +153,12 @@ fn decide(spec: &Spec, item: &Item, target: usize, now: Timestamp) -> Planned {
 fn too_old(spec: &Spec, item: &Item) -> Option<Timestamp> {
     let born = item.born?;
     let most = born.checked_add(spec.max_age).ok()?;
-    match &item.expires {
-        None | Some(Expiry::Never) => Some(most),
-        Some(Expiry::Unreadable(_)) => None,
-        Some(Expiry::At(own)) => Some(most.min(*own).max(born.checked_add(spec.min_age).ok()?)),
-    }
+    let too_old = match &item.expires {
+        None | Some(Expiry::Never) => most,
+        Some(Expiry::Unreadable(_)) => return None,
+        Some(Expiry::At(own)) => most.min(*own).max(born.checked_add(spec.min_age).ok()?),
+    };
+    Some(whole_second(too_old))
 }
 
 impl Decision {
@@ -347,6 +354,12 @@ pub(super) mod tests {
         assert_eq!(decided(10, then(100)), Decision::Mark, "beyond the most");
         assert_eq!(decided(20, Expiry::Never), Decision::Protected(Protection::Forever));
         assert_eq!(decided(20, Expiry::Unreadable("no".into())), Decision::UnknownAge);
+    }
+
+    #[test]
+    fn times_have_whole_seconds_and_nothing_goes_early() {
+        let born = at(NOW - 10 * HOUR) + SignedDuration::from_millis(1);
+        assert_eq!(decision(Item { born: Some(born), ..item("a", 1) }), Decision::TooYoung(at(NOW + 1)));
     }
 
     #[test]
