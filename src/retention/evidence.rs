@@ -250,12 +250,13 @@ mod tests {
         let spec = spec(100, 100);
         let acts = plan.acts(&spec, &Permit::Caps);
         let run = record(&spec, header(ReportType::Run), &plan, &acts);
-        use RecordDecision::{Delete, Keep, Mark};
-        assert_eq!(named(&run), [("due", Delete), ("new", Mark), ("unknown", Keep), ("owned", Keep)]);
+        let keep = RecordDecision::Keep;
+        let done = [("due", RecordDecision::Delete), ("new", RecordDecision::Mark)];
+        assert_eq!(named(&run), [done[0], done[1], ("unknown", keep), ("owned", keep)]);
         assert!(run.items.iter().all(|item| !item.reason.is_empty()), "{:?}", run.items);
         assert_eq!((run.counts.delete, run.counts.mark, run.counts.kept, run.counts.not_named), (1, 1, 2, 0));
         let dry = record(&spec, header(ReportType::Plan), &plan, &[]);
-        assert_eq!(named(&dry)[..2], [("due", Delete), ("new", Delete)]);
+        assert_eq!(named(&dry)[..2], [("due", RecordDecision::Delete), ("new", RecordDecision::Delete)]);
         assert_eq!(dry.items.len(), 4);
     }
 

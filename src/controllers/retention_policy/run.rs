@@ -35,13 +35,21 @@ pub(super) struct Run<'a> {
     pub(super) targets: &'a [Retained],
 }
 
+/// Whether the caps hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Brake {
+    /// They were not exceeded.
+    Released,
+    /// Nothing is deleted until a set is approved.
+    Tripped,
+    /// A set is approved, and waits for its grace period or for the schedule.
+    Approved,
+}
+
 /// What a visit found and did.
 pub(super) struct Carried {
     pub(super) plan: Plan,
-    /// Whether nothing is deleted until a set is approved.
-    pub(super) tripped: bool,
-    /// Whether a set is approved that waits for its grace period or for the schedule.
-    pub(super) approved: bool,
+    pub(super) breaker: Brake,
     /// Report of the plan.
     pub(super) report: Option<String>,
     pub(super) last_run: Option<RunStatus>,
@@ -75,11 +83,15 @@ impl Run<'_> {
             plan = planned(self.spec, self.targets).await?;
         }
         done.denied = done.denied.or(settled.denied);
-        let tripped = plan.breaker.is_some() || self.is_tripped(&reports);
+        let tripped = plan.would_delete().next().is_some() && (plan.breaker.is_some() || self.is_tripped(&reports));
         self.keep_plan(&mut reports, &plan).await?;
+        let is_approved = reports.plan.as_ref().and_then(|plan| self.approved(plan)).is_some();
         Ok(Carried {
-            tripped: tripped && plan.would_delete().next().is_some(),
-            approved: reports.plan.as_ref().and_then(|plan| self.approved(plan)).is_some(),
+            breaker: match (tripped, is_approved) {
+                (false, _) => Brake::Released,
+                (true, false) => Brake::Tripped,
+                (true, true) => Brake::Approved,
+            },
             report: reports.plan.as_ref().map(ResourceExt::name_any),
             last_run: reports.last.as_ref().map(run_status),
             plan,

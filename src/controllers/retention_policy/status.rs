@@ -1,8 +1,12 @@
 //! What a RetentionPolicy's status says.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{Outcome, Refused, run::Carried};
+use super::{
+    Outcome, Refused,
+    run::{Brake, Carried},
+};
 use crate::{
     api::{
         PlanStatus, PlannedObject, RetentionMode, RetentionPolicy, RetentionPolicyStatus,
@@ -28,7 +32,11 @@ pub(super) fn status(policy: &RetentionPolicy, outcome: &Outcome) -> RetentionPo
         ..RetentionPolicyStatus::default()
     };
     match outcome {
-        Err(refused) => refuse(&mut conditions, refused),
+        Err(refused) => {
+            refuse(&mut conditions, refused);
+            // A time that passes meanwhile is made up for.
+            status.next_run_time = known_run(policy).filter(|_| policy.spec.schedule.is_some()).map(Time);
+        }
         Ok(None) => {
             conditions.set(Type::Accepted, true, "Accepted", "");
             conditions.set(Type::PlanReady, false, "Disabled", "");
@@ -55,16 +63,19 @@ pub(super) fn degraded(policy: &RetentionPolicy, error: &Error) -> RetentionPoli
         conditions.set(kind, false, error.reason(), message.as_str());
     }
     conditions.set(Type::Degraded, true, error.reason(), message.as_str());
-    let old_status = policy.status.clone().unwrap_or_default();
+    let next_run_time = known_run(policy).map(Time);
     RetentionPolicyStatus {
         observed_generation: policy.metadata.generation,
         conditions: conditions.carried_from(old(policy), clock::now()),
-        // A schedule of another spec is none of this one.
-        next_run_time: old_status
-            .next_run_time
-            .filter(|_| old_status.observed_generation == policy.metadata.generation),
-        ..old_status
+        next_run_time,
+        ..policy.status.clone().unwrap_or_default()
     }
+}
+
+/// When something was to be done next, if that was told of this very spec.
+fn known_run(policy: &RetentionPolicy) -> Option<Timestamp> {
+    let status = policy.status.as_ref().filter(|status| status.observed_generation == policy.metadata.generation)?;
+    status.next_run_time.as_ref().map(|time| time.0)
 }
 
 fn old(policy: &RetentionPolicy) -> &[Condition] {
@@ -101,7 +112,7 @@ fn carry(conditions: &mut Conditions, mode: RetentionMode, carried: &Carried) {
         conditions.set(Type::Programmed, false, "Failed", message.as_str());
         conditions.set(Type::Ready, false, "Failed", message);
     }
-    if carried.tripped && mode == RetentionMode::Enforce {
+    if carried.breaker != Brake::Released && mode == RetentionMode::Enforce {
         let (reason, message) = held(carried);
         conditions.set(Type::BlastRadiusExceeded, true, "BlastRadiusExceeded", message.as_str());
         conditions.set(Type::Programmed, false, reason, message.as_str());
@@ -115,7 +126,7 @@ fn carry(conditions: &mut Conditions, mode: RetentionMode, carried: &Carried) {
 /// Why nothing is deleted, and what can be done about it.
 fn held(carried: &Carried) -> (&'static str, String) {
     let report = carried.report.as_deref().unwrap_or_default();
-    if carried.approved {
+    if carried.breaker == Brake::Approved {
         return (
             "Approved",
             format!("RetentionReport {report} is approved, and waits for its grace period or its turn"),
@@ -138,14 +149,12 @@ fn held(carried: &Carried) -> (&'static str, String) {
 }
 
 /// When something is done next, as far as it is known.
-fn next_run(policy: &RetentionPolicy, carried: &Carried) -> Option<jiff::Timestamp> {
-    let Ok(Spec { schedule: Some(schedule), generation, .. }) = Spec::try_from(policy) else {
+fn next_run(policy: &RetentionPolicy, carried: &Carried) -> Option<Timestamp> {
+    let Ok(Spec { schedule: Some(schedule), .. }) = Spec::try_from(policy) else {
         return carried.plan.next_moment();
     };
-    let known = policy.status.as_ref().filter(|status| status.observed_generation == Some(generation));
-    let known = known.and_then(|status| status.next_run_time.as_ref()).map(|time| time.0);
     // One that is waited for stays, and so does one whose work is not done.
-    known.filter(|_| !carried.due || carried.more).or_else(|| schedule.next_after(clock::now()))
+    known_run(policy).filter(|_| !carried.due || carried.more).or_else(|| schedule.next_after(clock::now()))
 }
 
 fn plan_status(carried: &Carried) -> PlanStatus {
