@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{
         PreviousRun, ReportType, RetentionPolicy, RetentionRecord, RetentionReport, RetentionReportStatus,
-        labels::OWNER_UID,
+        labels::{OWNER_UID, REPORT_EXPIRES_AT},
     },
     retention::evidence::spec_of,
 };
@@ -112,9 +112,11 @@ impl Reports {
     pub async fn write(&mut self, record: RetentionRecord) -> Result<RetentionReport> {
         let kind = record.kind;
         let name = name(&self.owner, kind, record.number);
+        let expires_at = record.expires_at.0.to_string();
         let mut report = RetentionReport::new(&name, spec_of(record));
         report.metadata.namespace = Some(self.owner.namespace.clone());
         report.metadata.labels = Some(self.owner.labels());
+        report.metadata.annotations = Some([(REPORT_EXPIRES_AT.into(), expires_at)].into());
         let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
         let written = call(|| format!("writing RetentionReport {name}"), self.api.create(&params, &report)).await?;
         match kind {

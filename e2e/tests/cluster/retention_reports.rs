@@ -36,6 +36,7 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("retention::mode_mark_marks_and_deletes_nothing", mark_deletes_nothing);
     tests.add("retention::a_schedule_is_waited_for", schedule_is_waited_for);
     tests.add("retention::verify_names_the_report_that_was_changed", verify_names_what_was_changed);
+    tests.add("retention::reports_go_when_their_time_is_over_and_not_before", reports_expire);
     tests.add("retention::between_mark_and_sweep_anything_may_happen", random_interleavings);
     tests.add("retention::janitor_annotations_are_read_or_keep_the_object", janitor_annotations);
 }
@@ -334,6 +335,32 @@ async fn verify_names_what_was_changed(env: Env) -> Result<()> {
     );
     let (code, _, err) = retention(&kubeconfig, &["verify", "another", "-n", &namespace])?;
     ensure!(code == Some(2), "{code:?} {err}");
+    Ok(())
+}
+
+async fn reports_expire(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    set_up(&client, &namespace, 2, 4).await?;
+    fixtures::apply(&client, &stories::retention_policy(&namespace, "DryRun")).await?;
+    let plan = plan_of(&client, &namespace, 2).await?;
+    // As the operator wrote them some time ago, for a policy that is gone.
+    let api: Api<RetentionReport> = Api::namespaced(acting_as(&env, USER).await?, &namespace);
+    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
+    for (name, ends) in [("over", now), ("not-over", now.checked_add(jiff::SignedDuration::from_hours(1))?)] {
+        let mut record = plan.spec.record.clone();
+        record.expires_at.0 = ends;
+        record.policy.uid = "gone".into();
+        let mut report = RetentionReport::new(name, rampart::retention::evidence::spec_of(record));
+        report.metadata.labels = Some([("rampart.dev/owner-kind".into(), "RetentionPolicy".into())].into());
+        report.metadata.annotations = Some([("rampart.dev/report-expires-at".into(), now.to_string())].into());
+        api.create(&PostParams::default(), &report).await?;
+    }
+    wait::until("the one that is over to go", 2 * wait::SOON, || async {
+        ensure!(api.get_opt("over").await?.is_none(), "it is there");
+        Ok(())
+    })
+    .await?;
+    ensure!(api.get_opt("not-over").await?.is_some() && api.get_opt(&plan.name_any()).await?.is_some(), "another went");
     Ok(())
 }
 

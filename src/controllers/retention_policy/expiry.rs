@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
 use crate::{
-    api::{RetentionReport, labels::OWNER_KIND},
+    api::{
+        RetentionReport,
+        labels::{OWNER_KIND, REPORT_EXPIRES_AT},
+    },
     cluster::{
         Result,
         error::{call, found},
@@ -50,18 +53,19 @@ async fn remove_expired(context: &Context) -> Result<()> {
     }
     let now = clock::now();
     let all: Api<PartialObjectMeta<RetentionReport>> = Api::all(context.client.clone());
-    // No report goes before the least time of any.
-    let least = now.checked_sub(SignedDuration::from_hours(720)).unwrap_or(jiff::Timestamp::MIN);
     let mut old = vec![];
-    each(&all, ListParams::default().labels(&format!("{OWNER_KIND}=RetentionPolicy")), "RetentionReports", |it| {
-        if it.creation_timestamp().is_some_and(|created| created.0 <= least) {
-            old.push((it.creation_timestamp(), it.namespace().unwrap_or_default(), it.name_any()));
-        }
+    let ours = ListParams::default().labels(&format!("{OWNER_KIND}=RetentionPolicy"));
+    each(&all, ours, "RetentionReports", |it| {
+        let expires_at = it.annotations().get(REPORT_EXPIRES_AT).and_then(|text| text.parse::<Timestamp>().ok());
+        old.extend(
+            expires_at.filter(|at| *at <= now).map(|at| (at, it.namespace().unwrap_or_default(), it.name_any())),
+        );
     })
     .await?;
     old.sort();
     for (_, namespace, name) in old {
         let api: Api<RetentionReport> = Api::namespaced(context.client.clone(), &namespace);
+        // An annotation is anybody's: what counts is what was written once.
         let report = found(call(|| format!("reading RetentionReport {name}"), api.get(&name)).await)?;
         if let Some(report) = report.filter(|report| report.spec.record.expires_at.0 <= now) {
             remove(&api, &report).await?;
