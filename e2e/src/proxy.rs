@@ -28,6 +28,22 @@ pub struct Proxy {
     task: JoinHandle<()>,
 }
 
+/// What is wrong with the lists of a resource, or with how it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFault {
+    /// The body of a list ends in the middle.
+    CutLists,
+    /// Pages are short, and every one but the first fails.
+    FailLaterPages,
+    /// The API server does not say which resources there are.
+    FailDiscovery,
+}
+
+impl ReadFault {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::CutLists, Self::FailLaterPages, Self::FailDiscovery];
+}
+
 struct Shared {
     upstream: Client,
     faults: Mutex<Faults>,
@@ -44,6 +60,8 @@ struct Faults {
     /// Writes that were asked for, made or not.
     asked: usize,
     refused: usize,
+    reads: Option<(ReadFault, &'static str)>,
+    failed_reads: usize,
 }
 
 impl Proxy {
@@ -116,6 +134,17 @@ impl Proxy {
         *self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner) = Faults::default();
     }
 
+    /// From now on, reading the objects of a resource by pages goes wrong in this way.
+    pub fn fail_reads(&self, fault: Option<(ReadFault, &'static str)>) {
+        self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner).reads = fault;
+    }
+
+    /// Reads that went wrong.
+    #[must_use]
+    pub fn failed_reads(&self) -> usize {
+        self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner).failed_reads
+    }
+
     /// Waits until the process was killed, or stopped.
     pub async fn killed(&self) {
         self.shared.killed.notified().await;
@@ -146,7 +175,11 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request<Body>) -> R
     if let Some(answer) = write.as_ref().and_then(|_| refusal(&shared)) {
         return answer;
     }
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    let fault = read_fault(&shared, &mut head);
+    if fault.is_some_and(|fault| fault != ReadFault::CutLists) {
+        return broken();
+    }
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else { return broken() };
     let request = Request::from_parts(head, kube::client::Body::from(body.to_vec()));
     let Ok(answer) = shared.upstream.send(request).await else { return broken() };
@@ -164,7 +197,40 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request<Body>) -> R
             }
         }
     }
+    if fault == Some(ReadFault::CutLists) {
+        let (head, body) = answer.into_parts();
+        let Ok(body) = http_body_util::BodyExt::collect(body).await.map(http_body_util::Collected::to_bytes) else {
+            return broken();
+        };
+        let mut cut = Response::new(Body::from(body.slice(..body.len() / 2)));
+        if let Some(kind) = head.headers.get("content-type") {
+            cut.headers_mut().insert("content-type", kind.clone());
+        }
+        return cut;
+    }
     answer.map(Body::new)
+}
+
+/// What goes wrong with a read, if anything does. A first page that comes is made short.
+fn read_fault(shared: &Shared, head: &mut axum::http::request::Parts) -> Option<ReadFault> {
+    let mut faults = shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
+    let (fault, resource) = faults.reads.filter(|_| head.method == Method::GET)?;
+    let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or_default().to_owned());
+    let lists = path.ends_with(&format!("/{resource}")) && query.contains("limit=") && path.contains("/namespaces/");
+    let fails = match fault {
+        ReadFault::CutLists => lists,
+        ReadFault::FailLaterPages => {
+            if lists && let Some(at) = query.find("limit=") {
+                let rest = query[at + 6..].trim_start_matches(|digit: char| digit.is_ascii_digit());
+                let short = format!("{path}?{}limit=2{rest}", &query[..at]);
+                head.uri = short.parse().unwrap_or_else(|_| head.uri.clone());
+            }
+            lists && query.contains("continue=")
+        }
+        ReadFault::FailDiscovery => path == "/api/v1",
+    };
+    faults.failed_reads += usize::from(fails);
+    fails.then_some(fault)
 }
 
 /// The answer to a write whose turn it is to be refused: in turn one that clients repeat, and one that they don't.

@@ -45,6 +45,10 @@ pub enum Type {
     PlanReady,
     /// More would be deleted than the caps allow (RetentionPolicy).
     BlastRadiusExceeded,
+    /// The operator's clock and the API server's are too far apart (RetentionPolicy).
+    ClockSuspect,
+    /// Something could not be listed, marked or deleted (RetentionPolicy).
+    Degraded,
 }
 
 impl Type {
@@ -70,6 +74,8 @@ impl Type {
             Self::Revoked => "Revoked",
             Self::PlanReady => "PlanReady",
             Self::BlastRadiusExceeded => "BlastRadiusExceeded",
+            Self::ClockSuspect => "ClockSuspect",
+            Self::Degraded => "Degraded",
         }
     }
 }

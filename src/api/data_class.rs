@@ -22,6 +22,17 @@ impl DataClass {
     pub const fn is_isolated(self) -> bool {
         matches!(self, Self::Confidential | Self::Restricted)
     }
+
+    /// How long its data is kept at the most, in hours: 365, 90, 30 and 7 days.
+    #[must_use]
+    pub const fn hours_kept(self) -> u64 {
+        match self {
+            Self::Public => 8760,
+            Self::Internal => 2160,
+            Self::Confidential => 720,
+            Self::Restricted => 168,
+        }
+    }
 }
 
 /// CEL of the rule that a class asks of a spec; [`crate::network::meets`] says the same and more.

@@ -32,6 +32,8 @@ pub const RETENTION_OPT_IN: &str = "rampart.dev/retention";
 pub const RETENTION_ALLOWED: &str = "allowed";
 /// On an object: since when, and by which policy, it is marked for deletion.
 pub const RETENTION_MARK: &str = "rampart.dev/retention-mark";
+/// On a RetentionReport: when it may go, RFC 3339, as its spec says; for who reads metadata alone.
+pub const REPORT_EXPIRES_AT: &str = "rampart.dev/report-expires-at";
 /// On any of our resources: a new value asks for a reconcile now.
 pub const RECONCILE_REQUESTED_AT: &str = "rampart.dev/reconcile-requested-at";
 /// On Rampart's Lease: how many objects of which kind may be pruned although the prune brake holds.

@@ -5,6 +5,7 @@
 mod api_key;
 mod cluster_security_policy;
 pub mod condition;
+pub mod cron;
 mod data_class;
 mod duration;
 mod hardening;
@@ -19,6 +20,8 @@ mod network_status;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
 mod policy_exception;
 mod retention_policy;
+#[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
+mod retention_report;
 pub mod rules;
 mod security_policy;
 pub mod selector;
@@ -56,8 +59,13 @@ pub use policy_exception::{
     ExceptionState, PolicyException, PolicyExceptionSpec, PolicyExceptionStatus, PolicyKind, PolicyReference,
 };
 pub use retention_policy::{
-    AgeFrom, PlanStatus, PlannedObject, ResourceTarget, RetentionMode, RetentionPolicy, RetentionPolicySpec,
-    RetentionPolicyStatus, Safety, Target,
+    AgeFrom, AnnotationSays, Evidence, LegalBasis, PlanStatus, PlannedObject, Processing, Propagation, ResourceTarget,
+    RetentionMode, RetentionPolicy, RetentionPolicySpec, RetentionPolicyStatus, RunStatus, Safety, Target,
+};
+pub use retention_report::{
+    Approval, ApprovedItem, ApprovedPlan, BreakerRecord, ItemResult, MOST_ITEMS, Outcome, PreviousRun, RecordCounts,
+    RecordDecision, RecordItem, ReportPolicy, ReportType, RetentionRecord, RetentionReport, RetentionReportSpec,
+    RetentionReportStatus,
 };
 pub use rules::Rules;
 pub use security_policy::{SecurityPolicy, SecurityPolicySpec, SecurityPolicyStatus};
@@ -74,5 +82,6 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         KeyRecord::crd(),
         VerifierReport::crd(),
         RetentionPolicy::crd(),
+        RetentionReport::crd(),
     ]
 }

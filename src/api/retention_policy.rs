@@ -1,11 +1,13 @@
 //! `RetentionPolicy`: what is too old goes.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::GoDuration;
+use super::{DataClass, GoDuration};
 
 /// A RetentionPolicy deletes objects of its own namespace that are older than they may be: as the
 /// service account that it names, after a grace period, and never more at once than its caps allow.
@@ -23,6 +25,7 @@ use super::GoDuration;
     derive = "PartialEq",
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters: it becomes a label"),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.dataClass"),
     printcolumn(name = "MaxAge", type_ = "string", json_path = ".spec.maxAge"),
     printcolumn(name = "Candidates", type_ = "integer", json_path = ".status.plan.candidates"),
     printcolumn(name = "WouldDelete", type_ = "integer", json_path = ".status.plan.wouldDelete"),
@@ -33,27 +36,115 @@ use super::GoDuration;
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.maxAge) || has(self.dataClass)").message("say maxAge, or dataClass, which brings one"),
+    validation = Rule::new(CLASS_RULE).message(CLASS_MESSAGE),
+    validation = Rule::new("!has(self.minAge) || !has(self.maxAge) || duration(self.minAge) <= duration(self.maxAge)").message("minAge must not be longer than maxAge"),
+    validation = Rule::new("!has(self.timeZone) || has(self.schedule)").message("timeZone is for schedule")
+)]
 pub struct RetentionPolicySpec {
     /// Stops reconciling: nothing is planned, marked or deleted until it is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
-    /// Disabled does nothing; DryRun plans and shows the plan in status; Enforce marks what is too
-    /// old and deletes it when the grace period is over.
+    /// Disabled does nothing; DryRun plans, and shows the plan in status and in a report; Mark marks what is too old and
+    /// deletes nothing; Enforce marks it, and deletes it when the grace period is over.
     #[serde(default)]
     pub mode: RetentionMode,
     /// The service account of this namespace that Rampart acts as: what it may not list, patch or
     /// delete, Rampart will not.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     pub service_account_name: String,
-    /// Age beyond which an object goes.
+    /// How much harm it does when the data gets out, and so how long it is kept at the most: Public 8760h, Internal
+    /// 2160h, Confidential 720h, Restricted 168h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_class: Option<DataClass>,
+    /// Age beyond which an object goes; without it, the most that the data class allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("maxAge must be longer than 0s"))]
-    pub max_age: GoDuration,
+    pub max_age: Option<GoDuration>,
+    /// Age below which an object stays, whatever its own annotation says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_age: Option<GoDuration>,
+    /// When something may be marked and deleted: a cron expression of five fields, such as `17 2 * * *`. Without it,
+    /// whenever something is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 100))]
+    pub schedule: Option<String>,
+    /// Time zone of the schedule, by its IANA name; without it, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
     /// What the policy is about.
     #[schemars(length(min = 1, max = 16))]
     pub targets: Vec<Target>,
     /// The rails.
     #[serde(default)]
     pub safety: Safety,
+    /// Record of processing (GDPR 30(1)), copied into every report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processing: Option<Processing>,
+    /// How long reports are kept.
+    #[serde(default)]
+    pub evidence: Evidence,
+}
+
+const CLASS_RULE: &str = "!has(self.dataClass) || !has(self.maxAge) || duration(self.maxAge) <= duration(self.dataClass == 'Public' ? '8760h' : self.dataClass == 'Internal' ? '2160h' : self.dataClass == 'Confidential' ? '720h' : '168h')";
+const CLASS_MESSAGE: &str =
+    "maxAge is longer than dataClass allows: Public 8760h, Internal 2160h, Confidential 720h, Restricted 168h";
+
+/// Record of processing, as GDPR 30(1) asks for it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Processing {
+    /// What the data is processed for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
+    pub purposes: Vec<String>,
+    /// On which legal basis (GDPR 6(1)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legal_basis: Option<LegalBasis>,
+    /// Categories of personal data.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
+    pub categories: Vec<String>,
+}
+
+/// Legal basis of processing, GDPR 6(1)(a) to (f).
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LegalBasis {
+    /// (a)
+    Consent,
+    /// (b)
+    Contract,
+    /// (c)
+    LegalObligation,
+    /// (d)
+    VitalInterests,
+    /// (e)
+    PublicTask,
+    /// (f)
+    LegitimateInterests,
+}
+
+/// How long reports are kept.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    /// At least 720h, by default 9600h (400 days): longer than the year that PCI DSS 10.5.1 asks for. HIPAA
+    /// 164.316(b)(2)(i) asks for six years, 52608h.
+    #[serde(default = "four_hundred_days")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('720h')").message("retainFor must be at least 720h"))]
+    pub retain_for: GoDuration,
+}
+
+fn four_hundred_days() -> GoDuration {
+    GoDuration::hours(9600)
+}
+
+impl Default for Evidence {
+    fn default() -> Self {
+        Self { retain_for: four_hundred_days() }
+    }
 }
 
 /// How far a RetentionPolicy goes.
@@ -64,6 +155,8 @@ pub enum RetentionMode {
     /// Plans.
     #[default]
     DryRun,
+    /// Plans and marks.
+    Mark,
     /// Plans, marks and deletes.
     Enforce,
 }
@@ -95,10 +188,27 @@ pub struct ResourceTarget {
     /// What an object's age is counted from. An object whose time can't be read is kept.
     #[serde(default)]
     pub age_from: AgeFrom,
-    /// The annotation that holds the time, RFC 3339.
+    /// The annotation that holds the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 317))]
     pub annotation: Option<String>,
+    /// What the annotation says.
+    #[serde(default)]
+    pub annotation_says: AnnotationSays,
+}
+
+/// What an annotation says.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnnotationSays {
+    /// The moment from which age counts, RFC 3339.
+    #[default]
+    Since,
+    /// How long the object may live from its creation, as kube-janitor's `janitor/ttl` does: `30m`, `24h`, `7d`, `2w`,
+    /// `forever`. Never longer than maxAge, and never shorter than minAge.
+    Ttl,
+    /// When the object may go, as kube-janitor's `janitor/expires` does: `2020-01-17T15:14:38Z`, `2020-01-17T15:14`,
+    /// `2020-01-17`, in UTC. Never later than maxAge, and never earlier than minAge after its creation.
+    Expires,
 }
 
 /// What an object's age is counted from.
@@ -134,6 +244,39 @@ pub struct Safety {
     /// Allows Secrets and other kinds whose loss is hard to repair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_sensitive_kinds: Option<bool>,
+    /// Objects of a target that stay, whatever their age: the youngest.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub min_remaining: i32,
+    /// Most objects that are deleted between two lists; each batch has a report of its own.
+    #[serde(default = "thousand")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub batch_size: i32,
+    /// Whether the namespace must agree, by the label `rampart.dev/retention: allowed`.
+    #[serde(default = "yes")]
+    pub require_namespace_opt_in: bool,
+    /// Whether what a controller owns stays: it would make it anew.
+    #[serde(default = "yes")]
+    pub skip_controller_owned: bool,
+    /// How far the operator's clock and the API server's may be apart; beyond, nothing is marked or deleted.
+    #[serde(default = "two_minutes")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('5s') && duration(self) <= duration('1h')").message("maxClockSkew must be from 5s to 1h"))]
+    pub max_clock_skew: GoDuration,
+    /// What happens to what an object owns.
+    #[serde(default)]
+    pub propagation_policy: Propagation,
+}
+
+/// What happens to what a deleted object owns.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagation {
+    /// It is deleted afterwards.
+    #[default]
+    Background,
+    /// It is deleted before.
+    Foreground,
+    /// It stays.
+    Orphan,
 }
 
 fn twenty() -> i32 {
@@ -148,6 +291,18 @@ fn one_day() -> GoDuration {
     GoDuration::hours(24)
 }
 
+fn thousand() -> i32 {
+    1000
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn two_minutes() -> GoDuration {
+    Duration::from_mins(2).into()
+}
+
 impl Default for Safety {
     fn default() -> Self {
         Self {
@@ -155,6 +310,12 @@ impl Default for Safety {
             max_percent_per_run: ten(),
             grace_period: one_day(),
             allow_sensitive_kinds: None,
+            min_remaining: 0,
+            batch_size: thousand(),
+            require_namespace_opt_in: yes(),
+            skip_controller_owned: yes(),
+            max_clock_skew: two_minutes(),
+            propagation_policy: Propagation::default(),
         }
     }
 }
@@ -169,7 +330,7 @@ pub struct RetentionPolicyStatus {
     /// Last seen value of the annotation `rampart.dev/reconcile-requested-at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-    /// Accepted, Programmed, PlanReady and Ready; BlastRadiusExceeded and Stalled while true.
+    /// Accepted, Programmed, PlanReady and Ready; BlastRadiusExceeded, ClockSuspect, Degraded and Stalled while true.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 16))]
@@ -177,15 +338,48 @@ pub struct RetentionPolicyStatus {
     /// What would be deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanStatus>,
-    /// When the next object becomes too old, or its grace period ends.
+    /// When the next object becomes too old, or its grace period ends; with a schedule, its next time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_run_time: Option<Time>,
+    /// The last run that did something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<RunStatus>,
+}
+
+/// The last run.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunStatus {
+    /// Its RetentionReport.
+    pub report: String,
+    /// Its number.
+    pub number: i64,
+    /// Digest of its report with the results: `rampart retention verify` compares it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// When its report may go; before then it must be there.
+    pub expires_at: Time,
+    /// Objects that were marked.
+    #[serde(default)]
+    pub marked: i64,
+    /// Objects whose mark was taken off.
+    #[serde(default)]
+    pub unmarked: i64,
+    /// Objects that were deleted.
+    #[serde(default)]
+    pub deleted: i64,
+    /// Objects that could not be marked or deleted.
+    #[serde(default)]
+    pub failed: i64,
 }
 
 /// What would be deleted.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanStatus {
+    /// RetentionReport that names all of it; where the caps hold, this is what can be approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<String>,
     /// Objects that the targets list.
     pub listed: i64,
     /// Objects that are too old.
@@ -194,6 +388,9 @@ pub struct PlanStatus {
     pub would_delete: i64,
     /// Candidates and objects of unknown age that are kept, each with a reason.
     pub kept: i64,
+    /// Since when the oldest that nothing protects is too old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_too_old_since: Option<Time>,
     /// The first 20 candidates, oldest first, each with what will happen to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]

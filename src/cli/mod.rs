@@ -14,6 +14,7 @@ mod process;
 mod pss;
 mod reach;
 mod render;
+mod retention;
 mod server;
 mod source;
 mod verifier;
@@ -63,6 +64,9 @@ enum Command {
     /// API keys.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// What RetentionPolicies would delete, and what they did.
+    #[command(subcommand)]
+    Retention(retention::Command),
     /// Writes the generated files of the repository: crds/ and manifests/webhook.yaml.
     #[command(hide = true)]
     Generate {
@@ -93,6 +97,7 @@ impl Cli {
             Command::Pss(command) => command.run(),
             Command::Import(command) => command.run(),
             Command::Keys(command) => command.run(),
+            Command::Retention(command) => command.run(),
             Command::Generate { root, check } => generate::files(&root, check),
         };
         match result {

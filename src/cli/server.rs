@@ -82,6 +82,9 @@ pub struct Options {
     /// How often a RetentionPolicy lists its objects at the least.
     #[arg(long, env = "RAMPART_RETENTION_INTERVAL", default_value = "10m")]
     retention_interval: GoDuration,
+    /// Namespaces in which no RetentionPolicy deletes anything, besides those of the system and `default`.
+    #[arg(long, env = "RAMPART_RETENTION_PROTECTED_NAMESPACES", value_delimiter = ',')]
+    retention_protected_namespaces: Vec<String>,
     /// Objects of one kind that are reconciled at once.
     #[arg(long, env = "RAMPART_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
@@ -207,6 +210,7 @@ impl Options {
         let retention = RetentionSettings {
             minimum_grace: self.retention_minimum_grace.get(),
             interval: self.retention_interval.get().max(Duration::from_secs(1)),
+            protected: self.retention_protected_namespaces.clone(),
         };
         RetentionPolicies::spawn(context, impersonator, retention, leadership, tasks);
     }

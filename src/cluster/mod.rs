@@ -20,6 +20,8 @@ pub mod policy_index;
 pub mod prune;
 pub mod record_names;
 pub mod retained;
+pub mod retention_reports;
+pub mod server_clock;
 pub mod slim;
 pub mod status;
 pub mod verifier_report;

@@ -5,25 +5,27 @@ use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy},
-    core::GroupVersionKind,
+    core::{GroupVersionKind, PartialObjectMeta},
     discovery::{self, Scope},
 };
 use serde_json::{Value, json};
 
-use super::{Error, Result, error::call};
+use super::{Error, Result, error::call, pages::each};
 use crate::{
-    api::{AgeFrom, labels::RETENTION_MARK},
-    retention::{Item, Mark, Protection, Target, TargetSpec},
+    api::{AgeFrom, AnnotationSays, Propagation, labels::RETENTION_MARK},
+    retention::{Expiry, Item, Mark, Protection, Spec, Target, TargetSpec, annotation},
 };
 
-/// Objects may be large, and a tenant chooses which are listed.
-const PAGE: u32 = 50;
+/// Whole objects of one page: they may be large, and a tenant chooses which are listed.
+const WHOLE: u32 = 50;
+/// Objects of one page, of which only metadata is read.
+const METADATA: u32 = 500;
 
 /// Finds out how the API server calls a kind.
 ///
 /// # Errors
 /// `Ok(None)` when it does not serve the kind or the kind is not namespaced; an error when a call fails.
-pub async fn resolve(client: &Client, target: &TargetSpec) -> Result<Option<ApiResource>> {
+async fn resolve(client: &Client, target: &TargetSpec) -> Result<Option<ApiResource>> {
     let kind = GroupVersionKind::gvk(&target.group, &target.version, &target.kind);
     let doing = || format!("looking up the kind {}", target.kind);
     match call(doing, discovery::pinned_kind(client, &kind)).await {
@@ -34,17 +36,55 @@ pub async fn resolve(client: &Client, target: &TargetSpec) -> Result<Option<ApiR
     }
 }
 
+/// What the targets of a policy are, in the order of its spec, seen with the rights of `client`; or the one whose kind
+/// the API server does not have.
+///
+/// # Errors
+/// When a call fails.
+pub async fn targets<'a>(
+    lookup: &Client,
+    client: &Client,
+    spec: &'a Spec,
+) -> Result<std::result::Result<Vec<Retained>, &'a TargetSpec>> {
+    let mut targets = vec![];
+    for target in &spec.targets {
+        let Some(resource) = resolve(lookup, target).await? else { return Ok(Err(target)) };
+        targets.push(Retained::new(client.clone(), spec, &resource, target));
+    }
+    Ok(Ok(targets))
+}
+
+/// What they hold.
+///
+/// # Errors
+/// When one can't be listed whole.
+pub async fn listed(targets: &[Retained]) -> Result<Vec<Target>> {
+    let mut listed = vec![];
+    for target in targets {
+        listed.push(target.list().await?);
+    }
+    Ok(listed)
+}
+
 /// The objects of one target.
 pub struct Retained {
     api: Api<DynamicObject>,
+    metadata: Api<PartialObjectMeta<DynamicObject>>,
     target: TargetSpec,
+    skip_controlled: bool,
+    propagation: Propagation,
 }
 
 impl Retained {
-    /// Objects of a kind in a namespace, seen with the rights of `client`.
-    #[must_use]
-    pub fn new(client: Client, namespace: &str, resource: &ApiResource, target: &TargetSpec) -> Self {
-        Self { api: Api::namespaced_with(client, namespace, resource), target: target.clone() }
+    /// Objects of a kind in the policy's namespace, seen with the rights of `client`.
+    fn new(client: Client, spec: &Spec, resource: &ApiResource, target: &TargetSpec) -> Self {
+        Self {
+            api: Api::namespaced_with(client.clone(), &spec.namespace, resource),
+            metadata: Api::namespaced_with(client, &spec.namespace, resource),
+            target: target.clone(),
+            skip_controlled: spec.skip_controlled,
+            propagation: spec.propagation,
+        }
     }
 
     /// Lists all of them, page by page; half a list is an error, never a shorter list.
@@ -52,19 +92,23 @@ impl Retained {
     /// # Errors
     /// When a call fails.
     pub async fn list(&self) -> Result<Target> {
-        let kind = &self.target.kind;
-        let mut params = ListParams::default().limit(PAGE);
         let mut target = Target::default();
-        loop {
-            let page = call(|| format!("listing {kind}"), self.api.list(&params)).await?;
-            let next = page.metadata.continue_.clone().filter(|token| !token.is_empty());
-            let selected = page.items.iter().filter(|object| self.target.selector.matches(object.labels()));
-            target.items.extend(selected.map(|object| item(&self.target, object)));
-            match next {
-                Some(token) => params = params.continue_token(&token),
-                None => return Ok(target),
+        let mut keep = |object: &DynamicObject| {
+            if self.target.selector.matches(object.labels()) {
+                target.items.push(item(&self.target, self.skip_controlled, object));
             }
+        };
+        let kind = &self.target.kind;
+        if self.target.age_from == AgeFrom::Completion {
+            each(&self.api, ListParams::default().limit(WHOLE), kind, |object| keep(&object)).await?;
+        } else {
+            // What an object holds stays where it is.
+            let bare = |object: PartialObjectMeta<DynamicObject>| {
+                keep(&DynamicObject { types: None, metadata: object.metadata, data: Value::Null });
+            };
+            each(&self.metadata, ListParams::default().limit(METADATA), kind, bare).await?;
         }
+        Ok(target)
     }
 
     /// Puts the mark on an item, or takes it off, exactly as the item was seen. `false`: it has changed
@@ -92,7 +136,11 @@ impl Retained {
                 uid: Some(item.uid.clone()),
                 resource_version: Some(item.version.clone()),
             }),
-            propagation_policy: Some(PropagationPolicy::Background),
+            propagation_policy: Some(match self.propagation {
+                Propagation::Background => PropagationPolicy::Background,
+                Propagation::Foreground => PropagationPolicy::Foreground,
+                Propagation::Orphan => PropagationPolicy::Orphan,
+            }),
             ..DeleteParams::default()
         };
         let doing = || format!("deleting {} {}", item.kind, item.name);
@@ -110,12 +158,12 @@ fn changed<T>(result: Result<T>) -> Result<bool> {
 
 /// An object as retention sees it.
 #[must_use]
-pub fn item(target: &TargetSpec, object: &DynamicObject) -> Item {
+pub fn item(target: &TargetSpec, skip_controlled: bool, object: &DynamicObject) -> Item {
     let controlled = object.owner_references().iter().any(|owner| owner.controller == Some(true));
     let protection = if object.metadata.deletion_timestamp.is_some() {
         Some(Protection::BeingDeleted)
     } else {
-        controlled.then_some(Protection::ControllerOwned)
+        (controlled && skip_controlled).then_some(Protection::ControllerOwned)
     };
     Item {
         kind: target.kind.clone(),
@@ -123,6 +171,7 @@ pub fn item(target: &TargetSpec, object: &DynamicObject) -> Item {
         uid: object.uid().unwrap_or_default(),
         version: object.resource_version().unwrap_or_default(),
         born: born(target, object),
+        expires: expires(target, object),
         mark: object.annotations().get(RETENTION_MARK).cloned(),
         protection,
     }
@@ -132,7 +181,10 @@ fn born(target: &TargetSpec, object: &DynamicObject) -> Option<Timestamp> {
     let time = |value: &Value| value.as_str().and_then(|text| text.parse::<Timestamp>().ok());
     match target.age_from {
         AgeFrom::Creation => object.creation_timestamp().map(|time| time.0),
-        AgeFrom::Annotation => object.annotations().get(&target.annotation).and_then(|text| text.parse().ok()),
+        AgeFrom::Annotation if target.says == AnnotationSays::Since => {
+            object.annotations().get(&target.annotation).and_then(|text| text.parse().ok())
+        }
+        AgeFrom::Annotation => object.creation_timestamp().map(|time| time.0),
         AgeFrom::Completion => {
             let status = object.data.get("status")?;
             let failed = status.get("conditions").and_then(Value::as_array).into_iter().flatten().find(|condition| {
@@ -143,4 +195,18 @@ fn born(target: &TargetSpec, object: &DynamicObject) -> Option<Timestamp> {
             completed.or_else(|| failed?.get("lastTransitionTime").and_then(time))
         }
     }
+}
+
+/// When an object says itself that it may go, where the policy asks it.
+fn expires(target: &TargetSpec, object: &DynamicObject) -> Option<Expiry> {
+    if target.age_from != AgeFrom::Annotation || target.says == AnnotationSays::Since {
+        return None;
+    }
+    let Some(text) = object.annotations().get(&target.annotation) else {
+        return Some(Expiry::Unreadable("it has no such annotation".into()));
+    };
+    Some(match target.says {
+        AnnotationSays::Ttl => annotation::ttl(text, object.creation_timestamp().map(|time| time.0)),
+        _ => annotation::expires(text),
+    })
 }

@@ -1,15 +1,8 @@
 //! Windows in which scheduled rotations may begin.
 
-use croner::{
-    Cron,
-    parser::{CronParser, Seconds, Year},
-};
-use jiff::{
-    SignedDuration, Timestamp,
-    tz::{TimeZone, TimeZoneDatabase},
-};
+use jiff::{SignedDuration, Timestamp};
 
-use crate::api::{Invalid, RotationWindow};
+use crate::api::{Invalid, RotationWindow, cron::Cron};
 
 /// Windows; without any, it is always time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,11 +12,7 @@ pub struct Windows(Vec<Window>);
 struct Window {
     cron: Cron,
     open: SignedDuration,
-    zone: TimeZone,
 }
-
-/// Some Monday: an expression that has no time after it never has one.
-const SOME_DAY: Timestamp = Timestamp::constant(1_704_067_200, 0);
 
 impl Windows {
     /// Reads windows.
@@ -31,10 +20,7 @@ impl Windows {
     /// # Errors
     /// When an expression or a time zone can't be read, or a window would never open.
     pub fn parse(windows: &[RotationWindow]) -> Result<Self, Invalid> {
-        // Zones that came with this program, so that every replica reads the same ones.
-        let zones = if windows.is_empty() { TimeZoneDatabase::none() } else { TimeZoneDatabase::bundled() };
-        let read = windows.iter().enumerate().map(|(at, window)| Window::parse(at, window, &zones));
-        read.collect::<Result<_, _>>().map(Self)
+        windows.iter().enumerate().map(|(at, window)| Window::parse(at, window)).collect::<Result<_, _>>().map(Self)
     }
 
     /// The first moment from `from` on at which a window is open; none where no window opens any more.
@@ -48,40 +34,22 @@ impl Windows {
 }
 
 impl Window {
-    fn parse(at: usize, window: &RotationWindow, zones: &TimeZoneDatabase) -> Result<Self, Invalid> {
+    fn parse(at: usize, window: &RotationWindow) -> Result<Self, Invalid> {
         let field = |name: &str| format!("spec.rotation.windows[{at}].{name}");
-        let cron = &window.cron;
-        let five = "is no cron expression of five fields (minute, hour, day of month, month, day of week): write \
-                    `0 2 * * 1-5` for 02:00 from Monday to Friday";
-        if cron.split_whitespace().count() != 5 {
-            return Err(Invalid::at(field("cron"), five));
-        }
-        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let parsed = parser.parse(cron).map_err(|error| Invalid::at(field("cron"), format!("{five} ({error})")))?;
-        let zone = zones.get(&window.time_zone).map_err(|_| {
-            let name = &window.time_zone;
-            Invalid::at(
-                field("timeZone"),
-                format!("{name:?} is no IANA time zone: write one such as Europe/Berlin or UTC"),
-            )
-        })?;
+        let cron = Cron::parse((&window.cron, &field("cron")), (&window.time_zone, &field("timeZone")))?;
         let open = SignedDuration::try_from(window.duration.get()).unwrap_or(SignedDuration::MAX);
         if open < SignedDuration::from_mins(5) || open > SignedDuration::from_hours(168) {
             return Err(Invalid::at(field("duration"), "must be from 5m to 168h"));
         }
-        if parsed.find_next_occurrence(&SOME_DAY.to_zoned(zone.clone()), true).is_err() {
-            return Err(Invalid::at(field("cron"), "names a time that never comes: choose a day that the month has"));
-        }
-        Ok(Self { cron: parsed, open, zone })
+        Ok(Self { cron, open })
     }
 
     fn open_from(&self, from: Timestamp) -> Option<Timestamp> {
-        let local = from.to_zoned(self.zone.clone());
-        let opened = self.cron.find_previous_occurrence(&local, true).ok().map(|opened| opened.timestamp());
+        let opened = self.cron.last_until(from);
         if opened.and_then(|opened| opened.checked_add(self.open).ok()).is_some_and(|closes| from < closes) {
             return Some(from);
         }
-        self.cron.find_next_occurrence(&local, false).ok().map(|opens| opens.timestamp())
+        self.cron.next_after(from)
     }
 }
 
@@ -126,6 +94,7 @@ mod tests {
 
     #[test]
     fn without_windows_it_is_always_time() {
-        assert_eq!(Windows::default().open_from(SOME_DAY), Some(SOME_DAY));
+        let some_day = at("2024-01-01T00:00:00Z");
+        assert_eq!(Windows::default().open_from(some_day), Some(some_day));
     }
 }

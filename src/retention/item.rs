@@ -16,10 +16,23 @@ pub struct Item {
     pub version: String,
     /// Since when its age counts; `None` when that can't be read.
     pub born: Option<Timestamp>,
+    /// When it says itself that it may go.
+    pub expires: Option<Expiry>,
     /// What it carries as its mark, as text.
     pub mark: Option<String>,
     /// What protects it.
     pub protection: Option<Protection>,
+}
+
+/// When an item says itself that it may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expiry {
+    /// Then.
+    At(Timestamp),
+    /// Never.
+    Never,
+    /// What it says can't be read, for this reason.
+    Unreadable(String),
 }
 
 /// What protects an item, whatever its age.
@@ -29,15 +42,32 @@ pub enum Protection {
     ControllerOwned,
     /// It is being deleted already.
     BeingDeleted,
+    /// It is one of the youngest, which stay.
+    Remaining,
+    /// It says so.
+    Forever,
 }
 
 impl Protection {
+    /// Stable name, for metrics.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::ControllerOwned => "ControllerOwned",
+            Self::BeingDeleted => "BeingDeleted",
+            Self::Remaining => "Remaining",
+            Self::Forever => "Forever",
+        }
+    }
+
     /// For people.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ControllerOwned => "kept: a controller owns it",
             Self::BeingDeleted => "kept: it is being deleted already",
+            Self::Remaining => "kept: it is one of the youngest, which stay (safety.minRemaining)",
+            Self::Forever => "kept: its annotation says forever",
         }
     }
 }

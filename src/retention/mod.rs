@@ -2,10 +2,15 @@
 //!
 //! Nothing here knows what an item is: a Kubernetes object today, a row or a file later.
 
+mod acts;
+pub mod annotation;
+pub mod chain;
+pub mod evidence;
 mod item;
 mod plan;
 mod spec;
 
-pub use item::{Item, Mark, Protection};
+pub use acts::{Act, Permit};
+pub use item::{Expiry, Item, Mark, Protection};
 pub use plan::{Breaker, Decision, Plan, Planned, Target, plan};
 pub use spec::{Caps, Spec, TargetSpec};

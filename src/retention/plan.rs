@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Caps, Item, Mark, Protection, Spec};
+use super::{Caps, Expiry, Item, Mark, Protection, Spec};
 
 /// What one target lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Planned {
     pub target: usize,
     /// What happens to it.
     pub decision: Decision,
+    /// From when on it is too old; `None` when that can't be known.
+    pub too_old: Option<Timestamp>,
     /// Whether it carries our mark without being too old.
     pub unmark: bool,
 }
@@ -69,6 +71,7 @@ pub fn plan(spec: &Spec, targets: &[Target], now: Timestamp) -> Plan {
     for (index, target) in targets.iter().enumerate() {
         let first = planned.len();
         planned.extend(target.items.iter().map(|item| decide(spec, item, index, now)));
+        keep_youngest(planned.get_mut(first..).unwrap_or_default(), spec.min_remaining);
         let would_delete = planned.iter().skip(first).filter(|planned| planned.decision.deletes()).count();
         let allowed = share(spec.caps, target.items.len());
         if would_delete > allowed {
@@ -88,6 +91,17 @@ pub fn plan(spec: &Spec, targets: &[Target], now: Timestamp) -> Plan {
     Plan { items: planned, breaker }
 }
 
+/// Keeps the youngest of a target, where fewer than so many would stay.
+fn keep_youngest(target: &mut [Planned], least: usize) {
+    let stay = target.iter().filter(|planned| !planned.decision.deletes()).count();
+    let mut going: Vec<&mut Planned> = target.iter_mut().filter(|planned| planned.decision.deletes()).collect();
+    going.sort_by(|one, other| (other.item.born, &other.item.uid).cmp(&(one.item.born, &one.item.uid)));
+    for planned in going.into_iter().take(least.saturating_sub(stay)) {
+        planned.unmark |= !matches!(planned.decision, Decision::Mark);
+        planned.decision = Decision::Protected(Protection::Remaining);
+    }
+}
+
 /// The percentage cap of a target, rounded up.
 fn share(caps: Caps, listed: usize) -> usize {
     listed.saturating_mul(caps.percent).div_ceil(100)
@@ -99,7 +113,13 @@ const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
 
 /// When the grace period of a mark ends: one that was made longer counts, one that was made shorter does not.
 fn granted(spec: &Spec, mark: &Mark) -> Timestamp {
-    mark.marked_at.checked_add(spec.grace).unwrap_or(Timestamp::MAX).max(mark.delete_after)
+    whole_second(mark.marked_at.checked_add(spec.grace).unwrap_or(Timestamp::MAX).max(mark.delete_after))
+}
+
+/// The second that has begun then, or the next: times on the wire have no parts of one, and nothing goes early.
+fn whole_second(time: Timestamp) -> Timestamp {
+    let second = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
+    Timestamp::from_second(second).unwrap_or(time)
 }
 
 fn is_stale(spec: &Spec, mark: &Mark, now: Timestamp) -> bool {
@@ -109,10 +129,12 @@ fn is_stale(spec: &Spec, mark: &Mark, now: Timestamp) -> bool {
 fn decide(spec: &Spec, item: &Item, target: usize, now: Timestamp) -> Planned {
     let mark = Mark::of(item).filter(|mark| !is_stale(spec, mark, now));
     let ours = mark.as_ref().filter(|mark| mark.policy_uid == spec.uid);
-    let decision = match item.born.and_then(|born| born.checked_add(spec.max_age).ok()) {
+    let too_old = too_old(spec, item);
+    let forever = (item.expires == Some(Expiry::Never)).then_some(Protection::Forever);
+    let decision = match too_old {
         None => Decision::UnknownAge,
         Some(too_old) if now < too_old => Decision::TooYoung(too_old),
-        Some(_) => match (item.protection, &mark, ours) {
+        Some(_) => match (item.protection.or(forever), &mark, ours) {
             (Some(protection), ..) => Decision::Protected(protection),
             (None, Some(_), None) => Decision::MarkedByAnother,
             (None, None, _) => Decision::Mark,
@@ -124,7 +146,19 @@ fn decide(spec: &Spec, item: &Item, target: usize, now: Timestamp) -> Planned {
         },
     };
     let unmark = ours.is_some() && !decision.deletes();
-    Planned { item: item.clone(), target, decision, unmark }
+    Planned { item: item.clone(), target, decision, too_old, unmark }
+}
+
+/// From when on an item is too old: by its own word, but never later than the policy says, nor earlier than that.
+fn too_old(spec: &Spec, item: &Item) -> Option<Timestamp> {
+    let born = item.born?;
+    let most = born.checked_add(spec.max_age).ok()?;
+    let too_old = match &item.expires {
+        None | Some(Expiry::Never) => most,
+        Some(Expiry::Unreadable(_)) => return None,
+        Some(Expiry::At(own)) => most.min(*own).max(born.checked_add(spec.min_age).ok()?),
+    };
+    Some(whole_second(too_old))
 }
 
 impl Decision {
@@ -155,23 +189,32 @@ impl Decision {
     }
 }
 
+impl Planned {
+    /// Why it stays although it is too old, or of unknown age: a stable name, for metrics.
+    #[must_use]
+    pub const fn skipped(&self) -> Option<&'static str> {
+        match self.decision {
+            Decision::UnknownAge => Some("UnknownAge"),
+            Decision::Protected(protection) => Some(protection.code()),
+            Decision::MarkedByAnother => Some("MarkedByAnother"),
+            Decision::TooYoung(_) | Decision::Mark | Decision::Wait(_) | Decision::Delete => None,
+        }
+    }
+
+    /// Why, for people.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match (&self.decision, &self.item.expires) {
+            (Decision::UnknownAge, Some(Expiry::Unreadable(why))) => format!("{}: {why}", self.decision.describe()),
+            _ => self.decision.describe().into(),
+        }
+    }
+}
+
 impl Plan {
     /// Items whose decision ends in a deletion, now or later.
     pub fn would_delete(&self) -> impl Iterator<Item = &Planned> {
         self.items.iter().filter(|planned| planned.decision.deletes())
-    }
-
-    /// Items to delete now; none while the breaker holds.
-    pub fn to_delete(&self) -> impl Iterator<Item = &Planned> {
-        let held = self.breaker.is_some();
-        self.items.iter().filter(move |planned| !held && planned.decision == Decision::Delete)
-    }
-
-    /// Whether something of it could be done now: an item that somebody changed between list and mark, for one.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        let due = |planned: &Planned| matches!(planned.decision, Decision::Mark | Decision::Delete);
-        self.breaker.is_none() && self.items.iter().any(due)
     }
 
     /// The next moment at which the plan changes by itself.
@@ -186,45 +229,62 @@ impl Plan {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::api::RetentionMode;
+    use crate::{
+        api::{Propagation, RetentionMode},
+        retention::Permit,
+    };
 
     const HOUR: i64 = 3600;
-    const NOW: i64 = 1_000 * HOUR;
+    pub(in crate::retention) const NOW: i64 = 1_000 * HOUR;
 
-    fn at(second: i64) -> Timestamp {
+    pub(in crate::retention) fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn spec(count: usize, percent: usize) -> Spec {
+    pub(in crate::retention) fn spec(count: usize, percent: usize) -> Spec {
         Spec {
             namespace: "n".into(),
+            name: "exports".into(),
             uid: "policy".into(),
+            generation: 1,
             mode: RetentionMode::Enforce,
             service_account: "sa".into(),
             max_age: SignedDuration::from_hours(10),
             grace: SignedDuration::from_hours(2),
             caps: Caps { count, percent },
+            data_class: None,
+            min_age: SignedDuration::ZERO,
+            schedule: None,
+            min_remaining: 0,
+            batch: 1000,
+            opt_in: true,
+            skip_controlled: true,
+            max_skew: SignedDuration::from_mins(2),
+            propagation: Propagation::Background,
+            processing: None,
+            retain_for: SignedDuration::from_hours(9600),
             targets: vec![],
         }
     }
 
-    fn item(name: &str, age_hours: i64) -> Item {
+    pub(in crate::retention) fn item(name: &str, age_hours: i64) -> Item {
         Item {
             kind: "Job".into(),
             name: name.into(),
             uid: format!("uid-{name}"),
             version: "1".into(),
             born: Some(at(NOW - age_hours * HOUR)),
+            expires: None,
             mark: None,
             protection: None,
         }
     }
 
-    fn marked(name: &str, policy: &str, hours_ago: i64) -> Item {
+    pub(in crate::retention) fn marked(name: &str, policy: &str, hours_ago: i64) -> Item {
         let marked_at = at(NOW - hours_ago * HOUR);
         let delete_after = marked_at + SignedDuration::from_hours(2);
         let mark = Mark { policy_uid: policy.into(), marked_at, delete_after, uid: format!("uid-{name}") };
@@ -243,12 +303,9 @@ mod tests {
         assert_eq!(decision(marked("a", "policy", 2)), Decision::Delete);
     }
 
-    #[test]
-    fn what_could_not_be_marked_or_deleted_stays_open() {
-        let open = |items| plan(&spec(1, 100), &[Target { items }], at(NOW)).is_open();
-        assert!(open(vec![item("a", 10)]) && open(vec![marked("a", "policy", 2)]));
-        assert!(!open(vec![item("a", 9), marked("b", "policy", 1)]), "it is only waited for");
-        assert!(!open(vec![item("a", 10), item("b", 10)]), "the cap holds both");
+    fn to_delete(plan: &Plan) -> usize {
+        let acts = plan.acts(&spec(1000, 100), &Permit::Caps);
+        acts.iter().filter(|act| act.decision == crate::api::RecordDecision::Delete).count()
     }
 
     #[test]
@@ -281,7 +338,43 @@ mod tests {
             Target { items: vec![Item { born: None, ..item("a", 1) }] },
         ];
         let plan = plan(&spec(100, 100), &two, at(NOW));
-        assert_eq!((plan.items.len(), plan.to_delete().count()), (1, 0));
+        assert_eq!((plan.items.len(), to_delete(&plan)), (1, 0));
+    }
+
+    #[test]
+    fn an_item_goes_by_its_own_word_between_least_and_most() {
+        let spec = Spec { min_age: SignedDuration::from_hours(3), ..spec(100, 100) };
+        let decided = |age: i64, expires: Expiry| {
+            let item = Item { expires: Some(expires), ..item("a", age) };
+            plan(&spec, &[Target { items: vec![item] }], at(NOW)).items[0].decision.clone()
+        };
+        let then = |hours: i64| Expiry::At(at(NOW + hours * HOUR));
+        assert_eq!(decided(5, then(-1)), Decision::Mark);
+        assert_eq!(decided(2, then(-1)), Decision::TooYoung(at(NOW + HOUR)), "below the least");
+        assert_eq!(decided(10, then(100)), Decision::Mark, "beyond the most");
+        assert_eq!(decided(20, Expiry::Never), Decision::Protected(Protection::Forever));
+        assert_eq!(decided(20, Expiry::Unreadable("no".into())), Decision::UnknownAge);
+    }
+
+    #[test]
+    fn times_have_whole_seconds_and_nothing_goes_early() {
+        let born = at(NOW - 10 * HOUR) + SignedDuration::from_millis(1);
+        assert_eq!(decision(Item { born: Some(born), ..item("a", 1) }), Decision::TooYoung(at(NOW + 1)));
+    }
+
+    #[test]
+    fn the_youngest_stay() {
+        let spec = Spec { min_remaining: 3, ..spec(100, 100) };
+        let items = vec![item("young", 1), marked("a", "policy", 9), item("b", 30), item("c", 25)];
+        let plan = plan(&spec, &[Target { items }], at(NOW));
+        let stay: Vec<(&str, bool)> = plan
+            .items
+            .iter()
+            .filter(|it| it.decision == Decision::Protected(Protection::Remaining))
+            .map(|it| (it.item.name.as_str(), it.unmark))
+            .collect();
+        assert_eq!(stay, [("c", false), ("a", true)]);
+        assert_eq!(plan.would_delete().map(|it| it.item.name.as_str()).collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]
@@ -298,9 +391,9 @@ mod tests {
         let items: Vec<Item> = (0..21).map(|n| marked(&n.to_string(), "policy", 9)).collect();
         let all = plan(&spec(20, 100), &[Target { items: items.clone() }], at(NOW));
         assert_eq!(all.breaker, Some(Breaker { would_delete: 21, allowed: 20 }));
-        assert_eq!(all.to_delete().count(), 0);
+        assert_eq!(to_delete(&all), 0);
         let fewer = plan(&spec(20, 100), &[Target { items: items[1..].to_vec() }], at(NOW));
-        assert_eq!(fewer.to_delete().count(), 20);
+        assert_eq!(to_delete(&fewer), 20);
     }
 
     #[test]
@@ -308,7 +401,7 @@ mod tests {
         let listed = |young: usize, old: usize| {
             let mut items: Vec<Item> = (0..young).map(|n| item(&format!("y{n}"), 1)).collect();
             items.extend((0..old).map(|n| marked(&n.to_string(), "policy", 9)));
-            plan(&spec(100, 10), &[Target { items }], at(NOW)).to_delete().count()
+            to_delete(&plan(&spec(100, 10), &[Target { items }], at(NOW)))
         };
         assert_eq!(listed(10, 2), 2, "10 percent of 12, rounded up");
         assert_eq!(listed(8, 2), 0, "10 percent of 10");

@@ -4,30 +4,68 @@ use jiff::SignedDuration;
 
 use crate::{
     GROUP,
-    api::{AgeFrom, GoDuration, Invalid, RetentionMode, RetentionPolicy, selector},
+    api::{
+        AgeFrom, AnnotationSays, DataClass, GoDuration, Invalid, MOST_ITEMS, Processing, Propagation, RetentionMode,
+        RetentionPolicy, cron::Cron, selector,
+    },
     hardening::is_system_namespace,
 };
 
 /// Kinds whose loss is hard to repair.
-const SENSITIVE: [(&str, &str); 2] = [("", "Secret"), ("", "PersistentVolumeClaim")];
+const SENSITIVE: [(&str, &str); 5] = [
+    ("", "Secret"),
+    ("", "PersistentVolumeClaim"),
+    ("", "PersistentVolume"),
+    ("", "Namespace"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"),
+];
+
+/// The longest that can be asked for, so that sums of times stay in range.
+const LONGEST: SignedDuration = SignedDuration::from_hours(100 * 8766);
 
 /// What a RetentionPolicy asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     /// Namespace that it acts in.
     pub namespace: String,
+    /// Its name.
+    pub name: String,
     /// Its UID, written into marks.
     pub uid: String,
+    /// Generation of its spec.
+    pub generation: i64,
     /// How far it goes.
     pub mode: RetentionMode,
     /// The service account that it acts as.
     pub service_account: String,
+    /// Class of the data.
+    pub data_class: Option<DataClass>,
     /// Age beyond which an item goes.
     pub max_age: SignedDuration,
+    /// Age below which it stays, whatever it says itself.
+    pub min_age: SignedDuration,
+    /// When something may be done; without it, whenever something is due.
+    pub schedule: Option<Cron>,
     /// Time between mark and deletion.
     pub grace: SignedDuration,
     /// The caps.
     pub caps: Caps,
+    /// Items of each target that stay: the youngest.
+    pub min_remaining: usize,
+    /// Most items of one run.
+    pub batch: usize,
+    /// Whether the namespace must agree.
+    pub opt_in: bool,
+    /// Whether what a controller owns stays.
+    pub skip_controlled: bool,
+    /// How far two clocks may be apart.
+    pub max_skew: SignedDuration,
+    /// What happens to what an item owns.
+    pub propagation: Propagation,
+    /// Record of processing.
+    pub processing: Option<Processing>,
+    /// How long reports are kept.
+    pub retain_for: SignedDuration,
     /// What it is about.
     pub targets: Vec<TargetSpec>,
 }
@@ -56,6 +94,8 @@ pub struct TargetSpec {
     pub age_from: AgeFrom,
     /// The annotation that holds the time, where that is what it counts from.
     pub annotation: String,
+    /// What that says.
+    pub says: AnnotationSays,
 }
 
 impl TryFrom<&RetentionPolicy> for Spec {
@@ -83,24 +123,64 @@ impl TryFrom<&RetentionPolicy> for Spec {
         if targets.is_empty() {
             return Err(Invalid::at("spec.targets", "name at least one target"));
         }
+        let (max_age, min_age) = ages(policy)?;
+        let zone = spec.time_zone.as_deref().unwrap_or("UTC");
+        let cron = spec.schedule.as_deref();
+        let cron = cron.map(|cron| Cron::parse((cron, "spec.schedule"), (zone, "spec.timeZone"))).transpose()?;
         Ok(Self {
             namespace,
+            name: policy.metadata.name.clone().unwrap_or_default(),
             uid: policy.metadata.uid.clone().unwrap_or_default(),
+            generation: policy.metadata.generation.unwrap_or_default(),
             mode: spec.mode,
             service_account: spec.service_account_name.clone(),
-            max_age: positive(spec.max_age, "spec.maxAge")?,
+            data_class: spec.data_class,
+            max_age,
+            min_age,
+            schedule: cron,
             grace: positive(spec.safety.grace_period, "spec.safety.gracePeriod")?,
             caps: Caps { count, percent },
+            min_remaining: usize::try_from(spec.safety.min_remaining).unwrap_or_default(),
+            batch: usize::try_from(spec.safety.batch_size).unwrap_or_default().clamp(1, MOST_ITEMS),
+            opt_in: spec.safety.require_namespace_opt_in,
+            skip_controlled: spec.safety.skip_controller_owned,
+            max_skew: positive(spec.safety.max_clock_skew, "spec.safety.maxClockSkew")?,
+            propagation: spec.safety.propagation_policy,
+            processing: spec.processing.clone(),
+            retain_for: positive(spec.evidence.retain_for, "spec.evidence.retainFor")?,
             targets,
         })
     }
+}
+
+/// The age beyond which items go, and the one below which they stay.
+fn ages(policy: &RetentionPolicy) -> Result<(SignedDuration, SignedDuration), Invalid> {
+    let spec = &policy.spec;
+    let most = spec.data_class.map(|class| GoDuration::hours(class.hours_kept()));
+    let Some(max_age) = spec.max_age.or(most) else {
+        return Err(Invalid::at("spec.maxAge", "say maxAge, or dataClass, which brings one"));
+    };
+    if let (Some(class), Some(most)) = (spec.data_class, most.filter(|most| max_age > *most)) {
+        return Err(Invalid::at("spec.maxAge", format!("{max_age} is longer than {class:?} allows: {most}")));
+    }
+    let max_age = positive(max_age, "spec.maxAge")?;
+    let min_age = spec.min_age.map_or(Ok(SignedDuration::ZERO), |age| within(age, "spec.minAge"))?;
+    if min_age > max_age {
+        return Err(Invalid::at("spec.minAge", "must not be longer than maxAge"));
+    }
+    Ok((max_age, min_age))
 }
 
 fn positive(duration: GoDuration, field: &str) -> Result<SignedDuration, Invalid> {
     if duration.get().as_secs() == 0 {
         return Err(Invalid::at(field, "must be at least 1s: 0 never means \"now\" here"));
     }
-    SignedDuration::try_from(duration.get()).map_err(|_| Invalid::at(field, "is too long"))
+    within(duration, field)
+}
+
+fn within(duration: GoDuration, field: &str) -> Result<SignedDuration, Invalid> {
+    let read = SignedDuration::try_from(duration.get()).ok().filter(|duration| *duration <= LONGEST);
+    read.ok_or_else(|| Invalid::at(field, "is longer than a hundred years"))
 }
 
 fn parse_target(target: &crate::api::ResourceTarget, sensitive: bool, field: &str) -> Result<TargetSpec, Invalid> {
@@ -125,5 +205,6 @@ fn parse_target(target: &crate::api::ResourceTarget, sensitive: bool, field: &st
         selector: selector::parse(&target.selector, &format!("{field}.selector"))?,
         age_from: target.age_from,
         annotation,
+        says: target.annotation_says,
     })
 }

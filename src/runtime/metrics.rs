@@ -23,6 +23,7 @@ use crate::{
 
 pub use super::{
     key_metrics::{ApiKeyLabels, ApiKeyStanding, KeyMetrics},
+    retention_metrics::{PolicyLabels, RetentionMetrics, RetentionStanding},
     verifier_metrics::VerifierMetrics,
 };
 
@@ -170,10 +171,8 @@ pub struct Metrics {
     pub keys: KeyMetrics,
     /// Those of the verifier.
     pub verifier: VerifierMetrics,
-    /// Objects that retention deleted.
-    pub retention_deleted: Counter,
-    /// Retention runs that the caps stopped.
-    pub retention_breaker: Counter,
+    /// Those of RetentionPolicies.
+    pub retention: RetentionMetrics,
 }
 
 fn seconds() -> Histogram {
@@ -215,8 +214,7 @@ impl Default for Metrics {
             fixes: Family::default(),
             keys: KeyMetrics::default(),
             verifier: VerifierMetrics::default(),
-            retention_deleted: Counter::default(),
-            retention_breaker: Counter::default(),
+            retention: RetentionMetrics::default(),
         };
         metrics.registry = Arc::new(metrics.register());
         metrics
@@ -259,12 +257,7 @@ impl Metrics {
         of.register("pod_fixes", "Pods that were to be fixed, by outcome", self.fixes.clone());
         self.keys.register(of);
         self.verifier.register(of);
-        of.register("retention_deleted", "Objects that retention deleted", self.retention_deleted.clone());
-        of.register(
-            "retention_breaker_tripped",
-            "Retention runs that the caps stopped",
-            self.retention_breaker.clone(),
-        );
+        self.retention.register(of);
         all
     }
 

@@ -7,5 +7,6 @@ pub mod metrics;
 pub mod random;
 pub mod readiness;
 pub mod redact;
+mod retention_metrics;
 pub mod tasks;
 mod verifier_metrics;

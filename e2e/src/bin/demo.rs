@@ -58,7 +58,7 @@ async fn tell() -> Result<()> {
     checked(&format!("ready in {:.1} s at {}", began.elapsed().as_secs_f64(), plane.server()));
 
     title("Rampart: crds/, roles, webhook configuration, and `rampart run` as a process");
-    let operator = Operator::install(&plane, &["--retention-minimum-grace=1s"]).await?;
+    let operator = Operator::install(&plane, &["--retention-minimum-grace=1s", "--retention-interval=2s"]).await?;
     checked("/readyz answers 200: certificate, CA bundle, policies and watches are there");
 
     let client = plane.client();

@@ -139,6 +139,17 @@ async fn bad_specs_are_refused(env: Env) -> Result<()> {
             with(retention(), "/spec/targets/0/resources/annotation", Value::Null),
             "annotation is for ageFrom",
         ),
+        ("no age", with(retention(), "/spec/maxAge", Value::Null), "say maxAge, or dataClass"),
+        ("beyond the class", with(retention(), "/spec/dataClass", json!("Restricted")), "longer than dataClass allows"),
+        ("least above most", with(retention(), "/spec/minAge", json!("721h")), "minAge must not be longer than maxAge"),
+        ("zone alone", with(retention(), "/spec/timeZone", json!("UTC")), "timeZone is for schedule"),
+        ("no cron", with(retention(), "/spec/schedule", json!("every night")), "spec.schedule: is no cron expression"),
+        (
+            "evidence",
+            with(retention(), "/spec/evidence", json!({"retainFor": "24h"})),
+            "retainFor must be at least 720h",
+        ),
+        ("skew", with(retention(), "/spec/safety/maxClockSkew", json!("2h")), "maxClockSkew must be from 5s to 1h"),
         ("percent", with(retention(), "/spec/safety/maxPercentPerRun", json!(101)), "maxPercentPerRun"),
         ("secrets", with(retention(), "/spec/targets/0/resources/kind", json!("Secret")), "allowSensitiveKinds"),
         (

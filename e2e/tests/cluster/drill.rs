@@ -143,7 +143,7 @@ async fn uninstall(client: &Client, operator: Operator) -> Result<()> {
     })
     .await?;
     operator.stop().await?;
-    for file in ["manifests/webhook.yaml", "manifests/verifier.yaml", "manifests/rbac.yaml"] {
+    for file in ["webhook", "verifier", "retention", "rbac"].map(|file| format!("manifests/{file}.yaml")) {
         for object in fixtures::documents(&fixtures::repository().join(file))? {
             let name = object["metadata"]["name"].as_str().context("no name")?.to_owned();
             fixtures::api_of(client, &object).await?.delete(&name, &DeleteParams::default()).await?;

@@ -12,7 +12,10 @@ use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
-use rampart::api::{ApiKey, KeyRecord, RecordState, RetentionPolicy, SecurityPolicy, VersionState};
+use rampart::{
+    api::{ApiKey, KeyRecord, Outcome, RecordState, RetentionPolicy, RetentionReport, SecurityPolicy, VersionState},
+    retention::{chain::verify, evidence::to_approve},
+};
 use rampart_e2e::{
     ControlPlane, Operator, Options, fixtures,
     operator::{Ports, USER, kubeconfig},
@@ -35,6 +38,7 @@ enum Story {
     Network,
     Key,
     Retention,
+    Approval,
 }
 
 struct Stage {
@@ -54,7 +58,7 @@ async fn after_each_write(_: Env) -> Result<()> {
     let mut operator = stage.start(ports)?;
     operator.ready().await?;
 
-    for story in [Story::Network, Story::Key, Story::Retention] {
+    for story in [Story::Network, Story::Key, Story::Retention, Story::Approval] {
         let (reference, next) = stage.run(story, operator, None).await?;
         operator = next;
         let reference = reference.context("nobody was to be killed")?;
@@ -173,6 +177,7 @@ impl Story {
             Self::Network => network(client, namespace).await,
             Self::Key => key(client, namespace).await,
             Self::Retention => retention(client, namespace).await,
+            Self::Approval => approval(client, namespace).await,
         }
     }
 
@@ -189,13 +194,23 @@ impl Story {
                 Ok(json!({"policies": specs, "conditions": conditions(&serde_json::to_value(api.get("web").await?)?)}))
             }
             Self::Key => key_state(client, namespace).await,
-            Self::Retention => {
+            Self::Retention | Self::Approval => {
                 let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
                 let left = maps.list(&ListParams::default().labels("data=export")).await?;
                 let left: Vec<(String, usize)> =
                     left.iter().map(|map| (map.name_any(), map.annotations().len())).collect();
                 let api: Api<RetentionPolicy> = Api::namespaced(client.clone(), namespace);
-                Ok(json!({"left": left, "conditions": conditions(&serde_json::to_value(api.get("exports").await?)?)}))
+                let policy = api.get("exports").await?;
+                let shown = conditions(&serde_json::to_value(&policy)?);
+                let reports: Api<RetentionReport> = Api::namespaced(client.clone(), namespace);
+                let reports = reports.list(&ListParams::default()).await?.items;
+                let last = policy.status.and_then(|status| status.last_run);
+                let verified = verify(&reports, last.as_ref(), jiff::Timestamp::now());
+                let verified = verified.map(|it| it.unfinished).map_err(|it| format!("{}: {}", it.report, it.problem));
+                let results = reports.iter().filter_map(|it| it.status.as_ref()).flat_map(|it| &it.results);
+                // Of a deletion whose answer was lost, the evidence says so.
+                let went = results.filter(|it| matches!(it.result, Outcome::Deleted | Outcome::Gone)).count();
+                Ok(json!({"left": left, "conditions": shown, "evidence": verified, "went": went}))
             }
         }
     }
@@ -285,6 +300,30 @@ async fn retention(client: &Client, namespace: &str) -> Result<()> {
         apply(client, &object).await?;
     }
     apply(client, &stories::retention_policy(namespace, "Enforce")).await?;
+    gone(client, namespace).await
+}
+
+/// More than the caps allow, until somebody approves it.
+async fn approval(client: &Client, namespace: &str) -> Result<()> {
+    for object in stories::retention_fixtures(namespace, 4, 6)? {
+        apply(client, &object).await?;
+    }
+    let mut policy = stories::retention_policy(namespace, "Enforce");
+    policy["spec"]["safety"]["maxDeletionsPerRun"] = json!(2);
+    apply(client, &policy).await?;
+    let policies: Api<RetentionPolicy> = Api::namespaced(client.clone(), namespace);
+    let reports: Api<RetentionReport> = Api::namespaced(client.clone(), namespace);
+    wait::until("the plan to be approved", wait::SOON, || async {
+        let plan = policies.get("exports").await?.status.and_then(|status| status.plan).unwrap_or_default();
+        let report = reports.get(&plan.report.context("it has no report")?).await?;
+        let approval = json!({"spec": {"approval": to_approve(&report.spec.record)}});
+        Ok(reports.patch(&report.name_any(), &PatchParams::default(), &Patch::Merge(&approval)).await?)
+    })
+    .await?;
+    gone(client, namespace).await
+}
+
+async fn gone(client: &Client, namespace: &str) -> Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let policies: Api<RetentionPolicy> = Api::namespaced(client.clone(), namespace);
     wait::until("the old to go", wait::SOON, || async {

@@ -28,6 +28,8 @@ mod psa;
 mod psa_live;
 mod render;
 mod retention;
+mod retention_faults;
+mod retention_reports;
 mod rules;
 mod scan;
 mod secrecy;
@@ -150,6 +152,8 @@ fn main() -> ExitCode {
     keys_cli::tests(&mut tests);
     key_life::tests(&mut tests);
     retention::tests(&mut tests);
+    retention_reports::tests(&mut tests);
+    retention_faults::tests(&mut tests);
     secrecy::tests(&mut tests);
     lifecycle::tests(&mut tests);
     crds_deleted::tests(&mut tests);

@@ -13,27 +13,27 @@ use serde_json::{Value, json};
 use crate::{Env, Tests};
 
 pub(crate) fn tests(tests: &mut Tests) {
-    tests.add("retention::above_the_cap_nothing_goes_until_it_is_below", above_the_cap_nothing_goes);
+    tests.add("retention::a_breaker_that_tripped_stays_so_until_its_author_is_asked_anew", a_breaker_stays);
     tests.add("retention::without_the_right_nothing_goes_and_status_names_it", without_the_right_nothing_goes);
     tests.add("retention::without_the_namespaces_consent_nothing_goes", without_consent_nothing_goes);
     tests.add("retention::what_protects_an_object", what_protects_an_object);
     tests.add("retention::an_object_made_anew_under_its_name_has_its_own_grace", made_anew_has_its_own_grace);
 }
 
-async fn set_up(client: &Client, namespace: &str, old: usize, new: usize) -> Result<Api<ConfigMap>> {
+pub(crate) async fn set_up(client: &Client, namespace: &str, old: usize, new: usize) -> Result<Api<ConfigMap>> {
     for object in stories::retention_fixtures(namespace, old, new)? {
         fixtures::apply(client, &object).await?;
     }
     Ok(Api::namespaced(client.clone(), namespace))
 }
 
-async fn left(maps: &Api<ConfigMap>) -> Result<Vec<String>> {
+pub(crate) async fn left(maps: &Api<ConfigMap>) -> Result<Vec<String>> {
     let exports = maps.list(&ListParams::default().labels("data=export")).await?;
     Ok(exports.items.iter().map(ResourceExt::name_any).collect())
 }
 
 /// Waits until a condition of the policy has this reason, for its newest spec.
-async fn reason(client: &Client, namespace: &str, kind: &str, reason: &str) -> Result<String> {
+pub(crate) async fn reason(client: &Client, namespace: &str, kind: &str, reason: &str) -> Result<String> {
     let api: Api<RetentionPolicy> = Api::namespaced(client.clone(), namespace);
     wait::until(&format!("{kind} with {reason}"), wait::SOON, || async {
         let live = api.get("exports").await?;
@@ -45,7 +45,7 @@ async fn reason(client: &Client, namespace: &str, kind: &str, reason: &str) -> R
     .await
 }
 
-async fn above_the_cap_nothing_goes(env: Env) -> Result<()> {
+async fn a_breaker_stays(env: Env) -> Result<()> {
     let (client, namespace) = env.namespace().await?;
     let maps = set_up(&client, &namespace, 21, 30).await?;
     fixtures::apply(&client, &stories::retention_policy(&namespace, "Enforce")).await?;
@@ -61,10 +61,35 @@ async fn above_the_cap_nothing_goes(env: Env) -> Result<()> {
     })
     .await?;
     ensure!(left(&maps).await?.len() == 51, "something went");
+    // Below the caps, all of a sudden: whoever may approve has not looked yet.
     maps.delete("old-0", &DeleteParams::default()).await?;
+    wait::until("a plan of the other twenty", wait::SOON, || async {
+        let message = reason(&client, &namespace, "Ready", "BlastRadiusExceeded").await?;
+        ensure!(message.contains("of the 20 that are left nothing is deleted"), "{message}");
+        Ok(())
+    })
+    .await?;
+    looked_again(&policies).await?;
+    ensure!(left(&maps).await?.len() == 50, "something went");
+    // Another spec is another question, and its caps are its author's.
+    let caps = json!({"spec": {"safety": {"maxDeletionsPerRun": 21}}});
+    policies.patch("exports", &PatchParams::default(), &Patch::Merge(&caps)).await?;
     wait::until("the other twenty to go", wait::SOON, || async {
         let left = left(&maps).await?;
         ensure!(left.len() == 30 && left.iter().all(|name| name.starts_with("new-")), "left are {left:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until the operator has looked at the policy once more.
+pub(crate) async fn looked_again(policies: &Api<RetentionPolicy>) -> Result<()> {
+    let token = jiff::Timestamp::now().to_string();
+    let ask = json!({"metadata": {"annotations": {"rampart.dev/reconcile-requested-at": token}}});
+    policies.patch("exports", &PatchParams::default(), &Patch::Merge(&ask)).await?;
+    wait::until("the operator to look again", wait::SOON, || async {
+        let status = policies.get("exports").await?.status.unwrap_or_default();
+        ensure!(status.last_handled_reconcile_at.as_ref() == Some(&token), "{:?}", status.last_handled_reconcile_at);
         Ok(())
     })
     .await
@@ -107,7 +132,7 @@ async fn without_consent_nothing_goes(env: Env) -> Result<()> {
     Ok(())
 }
 
-fn export(namespace: &str, name: &str, change: impl Fn(&mut Value)) -> Value {
+pub(crate) fn export(namespace: &str, name: &str, change: impl Fn(&mut Value)) -> Value {
     let mut object = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": name, "namespace": namespace, "labels": {"data": "export"},

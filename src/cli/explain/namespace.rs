@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{
-        HardeningMode, SecurityPolicy,
+        GoDuration, HardeningMode, SecurityPolicy,
         condition::{self, Type},
     },
     hardening::Exception,
@@ -160,7 +160,9 @@ fn exceptions(name: &str, known: &Known, now: Timestamp) -> Vec<Line> {
 fn retention(known: &Known) -> Vec<Line> {
     let told = known.retention.iter().map(|policy| {
         let kinds: Vec<&str> = policy.spec.targets.iter().map(|target| target.resources.kind.as_str()).collect();
-        let what = format!("{:?} after {}: {}", policy.spec.mode, policy.spec.max_age, kinds.join(", "));
+        let most = policy.spec.data_class.map(|class| GoDuration::hours(class.hours_kept()));
+        let age = policy.spec.max_age.or(most).unwrap_or_else(|| GoDuration::hours(0));
+        let what = format!("{:?} after {age}: {}", policy.spec.mode, kinds.join(", "));
         Line { kind: "RetentionPolicy", name: policy.name_any(), what }
     });
     told.collect()

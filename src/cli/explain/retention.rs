@@ -50,11 +50,11 @@ fn of(policy: &RetentionPolicy, kind: &Kind, object: &DynamicObject, allows: boo
     let is_about = |target: &&crate::retention::TargetSpec| {
         target.group == kind.group() && target.kind == kind.name && target.selector.matches(object.labels())
     };
-    let items: Vec<Item> = spec.targets.iter().filter(is_about).map(|target| item(target, object)).collect();
+    let items: Vec<Item> =
+        spec.targets.iter().filter(is_about).map(|target| item(target, spec.skip_controlled, object)).collect();
     // One that two targets list is kept if one of them keeps it, as in the plan.
     let targets: Vec<Target> = items.iter().map(|item| Target { items: vec![item.clone()] }).collect();
     let planned = plan(&spec, &targets, now).items.into_iter().next()?;
-    let too_old = planned.item.born.and_then(|born| born.checked_add(spec.max_age).ok());
     let marked_at = Mark::of(&planned.item).filter(|mark| mark.policy_uid == spec.uid).map(|mark| mark.marked_at);
     let delete_after = match planned.decision {
         Decision::Wait(at) => Some(at),
@@ -64,8 +64,8 @@ fn of(policy: &RetentionPolicy, kind: &Kind, object: &DynamicObject, allows: boo
     Some(Retained {
         policy: policy.name_any(),
         mode: spec.mode,
-        decision: planned.decision.describe().into(),
-        too_old_from: too_old,
+        decision: planned.reason(),
+        too_old_from: planned.too_old,
         marked_at,
         delete_after,
         held_by: held_by(policy, allows),
@@ -91,7 +91,8 @@ fn held_by(policy: &RetentionPolicy, allows: bool) -> Vec<String> {
     match policy.spec.mode {
         RetentionMode::Disabled => held.push("it is disabled".into()),
         RetentionMode::DryRun => held.push("DryRun marks and deletes nothing".into()),
-        RetentionMode::Enforce if !allows => {
+        RetentionMode::Mark => held.push("Mark deletes nothing".into()),
+        RetentionMode::Enforce if !allows && policy.spec.safety.require_namespace_opt_in => {
             held.push(format!("its namespace is not labelled {RETENTION_OPT_IN}={RETENTION_ALLOWED}"));
         }
         RetentionMode::Enforce => {}

@@ -1,0 +1,299 @@
+//! `RetentionReport`: what retention would do, and what it did.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{DataClass, GoDuration, Processing, RetentionMode};
+
+/// Items that one report names at the most: with results, half of what etcd takes.
+pub const MOST_ITEMS: usize = 1000;
+
+/// A RetentionReport is the evidence of a RetentionPolicy: what a run was about to do, written before it did anything,
+/// with what came of it; or a plan that waits for an approval. Reports of runs are a chain: each holds the digest of
+/// the one before. They outlive their policy and go on a clock of their own.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "rampart.dev",
+    version = "v1alpha1",
+    kind = "RetentionReport",
+    namespaced,
+    plural = "retentionreports",
+    shortname = "rrep",
+    category = "rampart",
+    doc = "A RetentionReport is the evidence of a RetentionPolicy: what a run was about to do, written before it did anything, with what came of it; or a plan that waits for an approval. Rampart writes it; people write spec.approval, for which they need the verb approve.",
+    status = "RetentionReportStatus",
+    derive = "PartialEq",
+    printcolumn(name = "Policy", type_ = "string", json_path = ".spec.record.policy.name"),
+    printcolumn(name = "Type", type_ = "string", json_path = ".spec.record.type"),
+    printcolumn(name = "Delete", type_ = "integer", json_path = ".spec.record.counts.delete"),
+    printcolumn(name = "Kept", type_ = "integer", json_path = ".spec.record.counts.kept"),
+    printcolumn(name = "Deleted", type_ = "integer", json_path = ".status.deleted"),
+    printcolumn(name = "Failed", type_ = "integer", json_path = ".status.failed"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".spec.record.expiresAt"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.digest == oldSelf.digest").message("a report is written once; of its spec, only approval may change"))]
+pub struct RetentionReportSpec {
+    /// What was planned, or was about to be done.
+    pub record: RetentionRecord,
+    /// `sha256:` and the SHA-256 of `record` as JSON with sorted keys and no white space, in hexadecimal.
+    #[schemars(length(max = 71))]
+    pub digest: String,
+    /// The set that may be deleted although it is more than the caps allow. Only who has the verb `approve` on
+    /// retentionreports may write it; `rampart retention approve` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+}
+
+/// What was planned, or was about to be done.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionRecord {
+    /// Whether it is a plan or a run.
+    #[serde(rename = "type")]
+    pub kind: ReportType,
+    /// Counts the plans of a policy, and its runs, from 1.
+    pub number: i64,
+    /// The policy.
+    pub policy: ReportPolicy,
+    /// How far the policy went.
+    pub mode: RetentionMode,
+    /// Its data class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_class: Option<DataClass>,
+    /// Age beyond which items go.
+    pub max_age: GoDuration,
+    /// Its record of processing (GDPR 30(1)), as it was then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processing: Option<Processing>,
+    /// When the report was written.
+    pub made_at: Time,
+    /// When the report itself may go.
+    pub expires_at: Time,
+    /// The run before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<PreviousRun>,
+    /// The approved plan that the run carries out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<ApprovedPlan>,
+    /// Set where the caps forbid every deletion until a set is approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerRecord>,
+    /// How many there are of what.
+    pub counts: RecordCounts,
+    /// What is done, and then what is too old and kept, oldest first; at most 1,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub items: Vec<RecordItem>,
+}
+
+/// Whether a report is about a plan or a run.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportType {
+    /// What would be deleted; nothing was done.
+    Plan,
+    /// What was about to be done, and what came of it.
+    Run,
+}
+
+/// The policy of a report.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ReportPolicy {
+    /// Its namespace, which is that of all items.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Its name.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Its UID.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// Generation of its spec.
+    pub generation: i64,
+}
+
+/// The run before.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviousRun {
+    /// Name of its report.
+    #[schemars(length(max = 253))]
+    pub report: String,
+    /// Its number.
+    pub number: i64,
+    /// Digest of its results (`status.digest`), and with them of itself.
+    #[schemars(length(max = 71))]
+    pub digest: String,
+    /// When its report may go; before then it must be there.
+    pub expires_at: Time,
+}
+
+/// The approved plan that a run carries out.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovedPlan {
+    /// Name of its report.
+    #[schemars(length(max = 253))]
+    pub report: String,
+    /// Digest of the set that was approved.
+    #[schemars(length(max = 71))]
+    pub digest: String,
+}
+
+/// Why nothing is deleted.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BreakerRecord {
+    /// Items that would be deleted.
+    pub would_delete: i64,
+    /// Items that may be.
+    pub allowed: i64,
+}
+
+/// How many there are of what.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordCounts {
+    /// Items to mark.
+    pub mark: i64,
+    /// Items to take the mark off.
+    pub unmark: i64,
+    /// Items to delete; in a plan, items that would be deleted now or later.
+    pub delete: i64,
+    /// Items that are too old, or of unknown age, and kept.
+    pub kept: i64,
+    /// Items of these that are not named below.
+    pub not_named: i64,
+}
+
+/// An item, and what was decided.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordItem {
+    /// What kind of thing.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Identity: another thing of this name has another.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// What was decided.
+    pub decision: RecordDecision,
+    /// Why.
+    #[schemars(length(max = 256))]
+    pub reason: String,
+    /// Since when it is too old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub too_old_since: Option<Time>,
+}
+
+/// What was decided about an item.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordDecision {
+    /// To delete it.
+    Delete,
+    /// To mark it for a later deletion.
+    Mark,
+    /// To take the mark off.
+    Unmark,
+    /// To leave it.
+    Keep,
+}
+
+/// The set that may be deleted.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Approval {
+    /// `sha256:` and the SHA-256 of `items` as JSON with sorted keys and no white space, in hexadecimal.
+    #[schemars(length(max = 71))]
+    pub digest: String,
+    /// The set.
+    #[schemars(length(min = 1, max = 1000))]
+    pub items: Vec<ApprovedItem>,
+}
+
+/// An item that may be deleted.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovedItem {
+    /// What kind of thing.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Its namespace.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Identity: another thing of this name was not approved.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+}
+
+/// What came of a run, or of a plan.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionReportStatus {
+    /// When it was done. A plan is done when a run has carried it out, or nothing of it is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// Items that were marked.
+    #[serde(default)]
+    pub marked: i64,
+    /// Items whose mark was taken off.
+    #[serde(default)]
+    pub unmarked: i64,
+    /// Items whose deletion the API server confirmed.
+    #[serde(default)]
+    pub deleted: i64,
+    /// Items that could not be marked or deleted; the next run tries again.
+    #[serde(default)]
+    pub failed: i64,
+    /// What came of each item that something was to be done about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub results: Vec<ItemResult>,
+    /// `sha256:` and the SHA-256 of `{"record": spec.digest, "results": status without this field}` as JSON with sorted
+    /// keys and no white space, in hexadecimal: the next run's report holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub digest: Option<String>,
+}
+
+/// What came of an item.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ItemResult {
+    /// Which.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// What came of it.
+    pub result: Outcome,
+    /// Why, where that is not plain.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub message: String,
+}
+
+/// What came of an item.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is marked.
+    Marked,
+    /// Its mark is off.
+    Unmarked,
+    /// It was deleted.
+    Deleted,
+    /// It is gone, and nobody knows by whom: the operator ended before it heard an answer.
+    Gone,
+    /// It was left: it had changed, or a rule had come to protect it.
+    Kept,
+    /// It could not be done.
+    Failed,
+}

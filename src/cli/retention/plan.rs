@@ -1,0 +1,158 @@
+//! `rampart retention plan`: object by object.
+
+use std::{fmt::Write as _, io::Write as _, process::ExitCode};
+
+use anyhow::{Result, anyhow};
+use clap::{Args, ValueEnum};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::Serialize;
+
+use super::{
+    super::{BAD_INPUT, FOUND, pause::block_on},
+    Place,
+};
+use crate::{
+    api::{RetentionMode, RetentionPolicy},
+    cluster::retained,
+    retention::{self, Plan, Planned, Spec},
+    runtime::clock,
+};
+
+/// Says what a RetentionPolicy would delete and what it keeps, each with the reason, as of now: its objects are listed
+/// with your own rights. Nothing is changed.
+///
+/// Exits 1 when something would be deleted, now or when its grace period is over.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PlanCommand {
+    #[command(flatten)]
+    place: Place,
+    /// How to tell it.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// The shape has `schemaVersion` 1.
+    Json,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    schema_version: u32,
+    namespace: String,
+    policy: String,
+    mode: RetentionMode,
+    listed: usize,
+    would_delete: usize,
+    kept: usize,
+    /// Most that may be deleted in one run, where that is less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed: Option<usize>,
+    /// RetentionReport that can be approved, or holds the plan that the operator made last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<String>,
+    items: Vec<Row>,
+}
+
+/// One that is too old, or whose age can't be told.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    kind: String,
+    name: String,
+    uid: String,
+    would_delete: bool,
+    decision: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    too_old_since: Option<Time>,
+}
+
+impl PlanCommand {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        block_on(async {
+            let (client, namespace) = self.place.client().await?;
+            let Some(policy) = self.place.policy(&client, &namespace).await? else {
+                self.place.says_there_is_none(&namespace);
+                return Ok(ExitCode::from(BAD_INPUT));
+            };
+            let spec = match Spec::try_from(&policy) {
+                Ok(spec) => spec,
+                Err(invalid) => {
+                    eprintln!("rampart: RetentionPolicy {namespace}/{}: {invalid}", self.place.name);
+                    return Ok(ExitCode::from(BAD_INPUT));
+                }
+            };
+            let targets = retained::targets(&client, &client, &spec).await?.map_err(|target| {
+                anyhow!("the API server has no namespaced kind {} in {:?}", target.kind, target.group)
+            })?;
+            let plan = retention::plan(&spec, &retained::listed(&targets).await?, clock::now());
+            let answer = Answer::of(&policy, &spec, &plan);
+            let text = match self.output {
+                Output::Text => answer.text(),
+                Output::Json => serde_json::to_string_pretty(&answer)? + "\n",
+            };
+            std::io::stdout().lock().write_all(text.as_bytes())?;
+            Ok(if answer.would_delete > 0 { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
+        })
+    }
+}
+
+impl Answer {
+    fn of(policy: &RetentionPolicy, spec: &Spec, plan: &Plan) -> Self {
+        let told = |planned: &&Planned| planned.decision.deletes() || planned.skipped().is_some();
+        let items: Vec<Row> = plan.items.iter().filter(told).map(Row::of).collect();
+        let would_delete = items.iter().filter(|row| row.would_delete).count();
+        let report = policy.status.as_ref().and_then(|status| status.plan.as_ref()?.report.clone());
+        Self {
+            schema_version: 1,
+            namespace: spec.namespace.clone(),
+            policy: spec.name.clone(),
+            mode: spec.mode,
+            listed: plan.items.len(),
+            would_delete,
+            kept: items.len() - would_delete,
+            allowed: plan.breaker.map(|breaker| breaker.allowed),
+            report,
+            items,
+        }
+    }
+
+    fn text(&self) -> String {
+        let Self { namespace, policy, mode, listed, would_delete, kept, .. } = self;
+        let mut text = format!(
+            "RetentionPolicy {namespace}/{policy} ({mode:?}): of {listed} objects {would_delete} would be deleted, {kept} are too old and kept\n"
+        );
+        let width = |of: fn(&Row) -> &str| self.items.iter().map(|row| of(row).len()).max().unwrap_or_default();
+        let (kinds, names) = (width(|row| &row.kind), width(|row| &row.name));
+        for row in &self.items {
+            let since = row.too_old_since.as_ref().map_or_else(|| "-".into(), |time| time.0.to_string());
+            let _ = writeln!(text, "  {:kinds$}  {:names$}  {since:20}  {}", row.kind, row.name, row.decision);
+        }
+        if let Some(allowed) = self.allowed {
+            let _ = write!(text, "The caps allow {allowed}: nothing is deleted until the set is approved");
+            let _ = match &self.report {
+                Some(report) => writeln!(text, " (rampart retention approve {policy} -n {namespace}: {report})"),
+                None => writeln!(text, "; the operator has made no plan of it yet"),
+            };
+        }
+        text
+    }
+}
+
+impl Row {
+    fn of(planned: &Planned) -> Self {
+        Self {
+            kind: planned.item.kind.clone(),
+            name: planned.item.name.clone(),
+            uid: planned.item.uid.clone(),
+            would_delete: planned.decision.deletes(),
+            decision: planned.reason(),
+            too_old_since: planned.too_old.map(Time),
+        }
+    }
+}

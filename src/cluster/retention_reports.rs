@@ -1,0 +1,201 @@
+//! Reports of retention: found, written once, and removed.
+
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, PostParams},
+    core::PartialObjectMeta,
+};
+
+use super::{
+    Result,
+    apply::exactly,
+    error::{call, found},
+    owner::Owner,
+    pages::each,
+    status,
+};
+use crate::{
+    api::{
+        PreviousRun, ReportType, RetentionPolicy, RetentionRecord, RetentionReport, RetentionReportStatus,
+        labels::{OWNER_UID, REPORT_EXPIRES_AT},
+    },
+    retention::evidence::spec_of,
+};
+
+/// Field manager of reports.
+const MANAGER: &str = "rampart-retention";
+
+/// The reports of a policy that its next step depends on.
+pub struct Reports {
+    client: Client,
+    api: Api<RetentionReport>,
+    owner: Owner,
+    /// The last run.
+    pub last: Option<RetentionReport>,
+    /// The plan that may be approved, and that nothing has carried out yet.
+    pub plan: Option<RetentionReport>,
+    /// A plan that another one takes the place of: the operator ended in between.
+    stale: Option<RetentionReport>,
+    next_plan: i64,
+    /// The last run that the policy's status knows of, where it is a later one than any that is there.
+    lost: Option<PreviousRun>,
+}
+
+impl Reports {
+    /// Finds them.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub async fn read(client: &Client, policy: &RetentionPolicy) -> Result<Self> {
+        let owner = Owner::of(policy)?;
+        let api: Api<RetentionReport> = Api::namespaced(client.clone(), &owner.namespace);
+        let ours = ListParams::default().labels(&format!("{OWNER_UID}={}", owner.uid));
+        let (mut runs, mut plans) = (vec![], vec![]);
+        let metadata: Api<PartialObjectMeta<RetentionReport>> = Api::namespaced(client.clone(), &owner.namespace);
+        each(&metadata, ours, "RetentionReports", |report| {
+            let name = report.name_any();
+            runs.extend(number(&owner, ReportType::Run, &name));
+            plans.extend(number(&owner, ReportType::Plan, &name));
+        })
+        .await?;
+        plans.sort_unstable();
+        let next_plan = plans.last().copied().unwrap_or_default() + 1;
+        let mut reports =
+            Self { client: client.clone(), api, last: None, plan: None, stale: None, next_plan, lost: None, owner };
+        if let Some(run) = runs.iter().max() {
+            reports.last = reports.get(ReportType::Run, *run).await?;
+        }
+        // No more than two are open: one is written before the other is removed.
+        let mut open = vec![];
+        for plan in plans.iter().rev().take(2) {
+            let plan = reports.get(ReportType::Plan, *plan).await?;
+            open.extend(plan.filter(|plan| plan.status.as_ref().is_none_or(|status| status.finished_at.is_none())));
+        }
+        // One that somebody approved stands, although another was about to take its place.
+        open.sort_by_key(|plan| (plan.spec.approval.is_some(), plan.spec.record.number));
+        reports.plan = open.pop();
+        reports.stale = open.pop();
+        reports.lost = lost(policy, reports.last.as_ref());
+        Ok(reports)
+    }
+
+    async fn get(&self, kind: ReportType, number: i64) -> Result<Option<RetentionReport>> {
+        let name = name(&self.owner, kind, number);
+        found(call(|| format!("reading RetentionReport {name}"), self.api.get(&name)).await)
+    }
+
+    /// Number of the next report.
+    #[must_use]
+    pub fn next(&self, kind: ReportType) -> i64 {
+        match kind {
+            ReportType::Plan => self.next_plan,
+            ReportType::Run => self.previous().map_or(1, |run| run.number + 1),
+        }
+    }
+
+    /// The last run, as the next one names it.
+    #[must_use]
+    pub fn previous(&self) -> Option<PreviousRun> {
+        let last = self.last.as_ref().map(|last| PreviousRun {
+            report: last.name_any(),
+            number: last.spec.record.number,
+            digest: last.status.as_ref().and_then(|status| status.digest.clone()).unwrap_or_default(),
+            expires_at: last.spec.record.expires_at.clone(),
+        });
+        self.lost.clone().or(last)
+    }
+
+    /// Writes a report that was not there. Two operators can't both write the same run.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn write(&mut self, record: RetentionRecord) -> Result<RetentionReport> {
+        let kind = record.kind;
+        let name = name(&self.owner, kind, record.number);
+        let expires_at = record.expires_at.0.to_string();
+        let mut report = RetentionReport::new(&name, spec_of(record));
+        report.metadata.namespace = Some(self.owner.namespace.clone());
+        report.metadata.labels = Some(self.owner.labels());
+        report.metadata.annotations = Some([(REPORT_EXPIRES_AT.into(), expires_at)].into());
+        let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+        let written = call(|| format!("writing RetentionReport {name}"), self.api.create(&params, &report)).await?;
+        match kind {
+            ReportType::Run => (self.last, self.lost) = (Some(written.clone()), None),
+            ReportType::Plan => {
+                self.next_plan += 1;
+                self.stale = self.plan.replace(written.clone());
+            }
+        }
+        Ok(written)
+    }
+
+    /// Writes what came of a report, over the very object that was seen.
+    ///
+    /// # Errors
+    /// When the call fails, or somebody changed the report meanwhile.
+    pub async fn finish(&self, report: &RetentionReport, status: RetentionReportStatus) -> Result<RetentionReport> {
+        let version = status::remember(&self.client, report, &status).await?;
+        let mut finished = report.clone();
+        finished.metadata.resource_version = version;
+        finished.status = Some(status);
+        Ok(finished)
+    }
+
+    /// Takes the plan that waits; it is no longer the one that may be approved.
+    pub fn take_plan(&mut self) -> Option<RetentionReport> {
+        self.plan.take()
+    }
+
+    /// Takes a plan that another one took the place of.
+    pub fn take_stale(&mut self) -> Option<RetentionReport> {
+        self.stale.take()
+    }
+
+    /// Removes a report exactly as it was seen: one that was approved meanwhile stays.
+    ///
+    /// # Errors
+    /// When the call fails, or somebody changed the report meanwhile.
+    pub async fn remove(&self, report: &RetentionReport) -> Result<()> {
+        remove(&self.api, report).await
+    }
+}
+
+/// Removes a report exactly as it was seen. One that is gone already is fine.
+///
+/// # Errors
+/// When the call fails, or somebody changed the report meanwhile.
+pub async fn remove(api: &Api<RetentionReport>, report: &RetentionReport) -> Result<()> {
+    let name = report.name_any();
+    let doing = || format!("removing RetentionReport {name}");
+    found(call(doing, api.delete(&name, &exactly(report))).await).map(drop)
+}
+
+/// The last run by the policy's status, where its report is missing: the next one names it all the same, so that it is
+/// missed.
+fn lost(policy: &RetentionPolicy, last: Option<&RetentionReport>) -> Option<PreviousRun> {
+    let known = policy.status.as_ref()?.last_run.as_ref()?;
+    let is_there = last.is_some_and(|last| last.spec.record.number >= known.number);
+    (!is_there).then(|| PreviousRun {
+        report: known.report.clone(),
+        number: known.number,
+        digest: known.digest.clone(),
+        expires_at: known.expires_at.clone(),
+    })
+}
+
+const fn infix(kind: ReportType) -> &'static str {
+    match kind {
+        ReportType::Plan => "plan",
+        ReportType::Run => "run",
+    }
+}
+
+/// Name of a report: a policy that is made anew under its name has reports of its own.
+fn name(owner: &Owner, kind: ReportType, number: i64) -> String {
+    format!("{}-{}-{}-{number}", owner.name, owner.short_uid(), infix(kind))
+}
+
+fn number(owner: &Owner, kind: ReportType, name: &str) -> Option<i64> {
+    let prefix = format!("{}-{}-{}-", owner.name, owner.short_uid(), infix(kind));
+    name.strip_prefix(&prefix)?.parse().ok().filter(|number| *number > 0)
+}

@@ -1,0 +1,60 @@
+//! The API server's clock.
+
+use http::{Request, header::DATE};
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
+use kube::{Client, client::Body};
+
+use super::{Error, Result, error::call};
+use crate::runtime::clock;
+
+/// How far the operator's clock is ahead of the API server's, at the least; negative where it is behind.
+///
+/// Read from the header `Date` of an answer (RFC 9110, 6.6.1), which has whole seconds.
+///
+/// # Errors
+/// When the call fails, or its answer has no date.
+pub async fn skew(client: &Client) -> Result<SignedDuration> {
+    let doing = || "asking the API server for the time".to_owned();
+    let unreadable = |_| Error::Unexpected("a request for /version that can't be made".into());
+    let request = Request::get("/version").body(Body::empty()).map_err(unreadable)?;
+    let before = clock::now();
+    let answer = call(doing, client.send(request)).await?;
+    let after = clock::now();
+    let date = answer.headers().get(DATE).and_then(|date| rfc2822::parse(date.to_str().ok()?).ok());
+    let Some(date) = date else {
+        return Err(Error::Unexpected("the API server's answer has no date".into()));
+    };
+    Ok(apart(before, date.timestamp(), after))
+}
+
+/// The least distance between a second of the server's and the time in which it was told.
+fn apart(before: Timestamp, server: Timestamp, after: Timestamp) -> SignedDuration {
+    let ahead = before.duration_since(server) - SignedDuration::from_secs(1);
+    let behind = server.duration_since(after);
+    if ahead.is_positive() {
+        ahead
+    } else if behind.is_positive() {
+        -behind
+    } else {
+        SignedDuration::ZERO
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_are_apart_by_what_no_rounding_explains() {
+        let at = |milliseconds: i64| Timestamp::from_millisecond(milliseconds).unwrap();
+        let apart = |before, server, after| super::apart(at(before), at(server), at(after)).as_millis();
+        assert_eq!(apart(10_200, 10_000, 10_300), 0);
+        assert_eq!(apart(10_900, 10_000, 11_100), 0, "within the second that is told");
+        assert_eq!(apart(9_000, 10_000, 12_000), 0, "a slow answer");
+        assert_eq!(apart(14_000, 10_000, 14_100), 3000);
+        assert_eq!(apart(5_000, 10_000, 6_000), -4000);
+        // As the API server writes it.
+        let date = rfc2822::parse("Fri, 17 Jan 2020 15:14:38 GMT").unwrap();
+        assert_eq!(date.timestamp().to_string(), "2020-01-17T15:14:38Z");
+    }
+}

@@ -1,0 +1,283 @@
+//! RetentionPolicy: lists, plans, marks and deletes, as the service account that the policy names.
+//!
+//! Nothing is marked or deleted that a report has not named before.
+
+mod expiry;
+mod run;
+mod standing;
+mod status;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, ResourceExt as _,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{WatchStreamExt as _, reflector::ObjectRef, watcher},
+};
+use tokio::sync::{mpsc, watch};
+
+use super::{Context, Next, Reconciler, Triggers};
+use crate::{
+    api::{
+        RetentionMode, RetentionPolicy, RetentionReport,
+        labels::{OWNER_KIND, OWNER_NAME, RETENTION_ALLOWED, RETENTION_OPT_IN},
+    },
+    cluster::{
+        Error, Result,
+        client::PAGE,
+        error::{call, found},
+        impersonate::Impersonator,
+        leader::Leadership,
+        retained::{self, Retained},
+        server_clock::skew,
+        status as written,
+    },
+    retention::{Plan, Spec, plan},
+    runtime::{clock, tasks::Tasks},
+};
+use run::{Carried, Run};
+use status::{degraded, status};
+
+/// Until the next try where somebody has to grant something first.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// How the controller is set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The shortest grace period that a policy may have.
+    pub minimum_grace: Duration,
+    /// Objects are listed anew after this long, whatever the plan says.
+    pub interval: Duration,
+    /// Namespaces in which nothing is deleted, besides those of the system.
+    pub protected: Vec<String>,
+}
+
+/// The controller of RetentionPolicies.
+pub struct RetentionPolicies {
+    context: Context,
+    impersonator: Impersonator,
+    settings: Settings,
+}
+
+/// Why a policy does nothing.
+struct Refused {
+    reason: &'static str,
+    message: String,
+    /// Whether its author has to change the spec, or somebody something else.
+    accepted: bool,
+}
+
+impl Refused {
+    fn later(reason: &'static str, message: String) -> Self {
+        Self { reason, message, accepted: true }
+    }
+}
+
+/// Why a policy does nothing, or what it did; none where it is disabled.
+type Outcome = std::result::Result<Option<Carried>, Refused>;
+
+impl RetentionPolicies {
+    /// Adds the controller to the tasks of a process.
+    pub fn spawn(
+        context: Context,
+        impersonator: Impersonator,
+        settings: Settings,
+        leadership: Leadership,
+        tasks: &mut Tasks,
+    ) {
+        let (mut lead, expiring) = (leadership.clone(), context.clone());
+        tasks.spawn("retention-reports", expiry::run(expiring, settings.interval, leadership));
+        let controller = Arc::new(Self { context: context.clone(), impersonator, settings });
+        tasks.spawn(Self::NAME, async move {
+            tokio::select! {
+                () = lead.acquired() => {}
+                () = context.stopped.clone().cancelled_owned() => return Ok(()),
+            }
+            let (wake, one) = mpsc::unbounded_channel();
+            let (_all, all) = watch::channel(0);
+            let (root, roots) = super::root::<RetentionPolicy>();
+            standing::tell(&context.metrics.retention, roots);
+            let approvals = approvals(context.clone(), wake);
+            let (running, ()) = tokio::join!(super::run(controller, context, root, Triggers { one, all }), approvals);
+            running
+        });
+    }
+
+    /// The spec, if it may be carried out at all.
+    fn accepted(&self, policy: &RetentionPolicy) -> std::result::Result<Spec, Refused> {
+        let invalid = |message| Refused { reason: "Invalid", message, accepted: false };
+        let spec = Spec::try_from(policy).map_err(|error| invalid(error.to_string()))?;
+        if self.settings.protected.contains(&spec.namespace) {
+            let namespace = &spec.namespace;
+            return Err(invalid(format!(
+                "metadata.namespace: {namespace} is protected (the operator's --retention-protected-namespaces)"
+            )));
+        }
+        let least = SignedDuration::try_from(self.settings.minimum_grace).unwrap_or_default();
+        let marks = matches!(spec.mode, RetentionMode::Mark | RetentionMode::Enforce);
+        if marks && spec.grace < least {
+            let least = self.settings.minimum_grace.as_secs();
+            let message = format!(
+                "spec.safety.gracePeriod: must be at least {least}s (the operator's --retention-minimum-grace)"
+            );
+            return Err(invalid(message));
+        }
+        Ok(spec)
+    }
+
+    /// Each target with what it holds, in the order of the spec.
+    async fn targets(&self, spec: &Spec) -> Result<std::result::Result<Vec<Retained>, Refused>> {
+        let client = self.impersonator.service_account(&spec.namespace, &spec.service_account)?;
+        let targets = retained::targets(&self.context.client, &client, spec).await?;
+        Ok(targets.map_err(|target| {
+            let (kind, group) = (&target.kind, &target.group);
+            Refused::later("UnknownKind", format!("the API server has no namespaced kind {kind} in {group:?}"))
+        }))
+    }
+
+    /// Whether the operator's clock is one that ages can be told by.
+    async fn clock(&self, spec: &Spec) -> Result<std::result::Result<(), Refused>> {
+        let skew = skew(&self.context.client).await?;
+        if skew.abs() <= spec.max_skew {
+            return Ok(Ok(()));
+        }
+        let (far, side) = (skew.unsigned_abs().as_secs(), if skew.is_positive() { "ahead of" } else { "behind" });
+        // By the minute, or by the hour: a clock that drifts is no news every second.
+        let far = if far >= 7200 { format!("{}h", far / 3600) } else { format!("{}m", far / 60) };
+        let message =
+            format!("the operator's clock is some {far} {side} the API server's: nothing is marked or deleted");
+        Ok(Err(Refused::later("ClockSuspect", message)))
+    }
+
+    async fn opted_in(&self, namespace: &str) -> Result<bool> {
+        let api: Api<Namespace> = Api::all(self.context.client.clone());
+        let namespace = call(|| format!("reading namespace {namespace}"), api.get(namespace)).await?;
+        Ok(namespace.labels().get(RETENTION_OPT_IN).is_some_and(|value| value == RETENTION_ALLOWED))
+    }
+
+    async fn outcome(&self, policy: &RetentionPolicy) -> Result<Outcome> {
+        let mut spec = match self.accepted(policy) {
+            Ok(spec) => spec,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        if spec.mode == RetentionMode::Disabled {
+            return Ok(Ok(None));
+        }
+        if let Err(refused) = self.clock(&spec).await? {
+            return Ok(Err(refused));
+        }
+        let opted_in = spec.mode == RetentionMode::DryRun || !spec.opt_in || self.opted_in(&spec.namespace).await?;
+        if !opted_in {
+            spec.mode = RetentionMode::DryRun;
+        }
+        let targets = match self.targets(&spec).await? {
+            Ok(targets) => targets,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let run = Run { context: &self.context, policy, spec: &spec, targets: &targets };
+        let mut carried = match run.carry_out().await {
+            Err(error) if error.code() == Some(403) => {
+                let message = error.refusal().map_or_else(|| error.to_string(), Into::into);
+                return Ok(Err(Refused::later("NotPermitted", message)));
+            }
+            other => other?,
+        };
+        if !opted_in {
+            let namespace = &spec.namespace;
+            let message = format!(
+                "namespace {namespace} does not allow deletion: label it {RETENTION_OPT_IN}={RETENTION_ALLOWED}"
+            );
+            carried.denied.get_or_insert(message);
+        }
+        Ok(Ok(Some(carried)))
+    }
+
+    fn next(&self, policy: &RetentionPolicy, outcome: &Outcome, next_run: Option<Timestamp>) -> Next {
+        let interval = self.settings.interval;
+        let soonest = (interval / 10).max(Duration::from_millis(200));
+        let (again, more) = match outcome {
+            Err(refused) => (refused.accepted, false),
+            Ok(None) => return Next::Change,
+            Ok(Some(carried)) => (carried.denied.is_some(), carried.more),
+        };
+        if more {
+            return Next::After(Duration::from_millis(200));
+        }
+        if matches!(outcome, Err(refused) if !refused.accepted) && policy.spec.mode == RetentionMode::Disabled {
+            return Next::Change;
+        }
+        let next = next_run.map(|time| time.duration_since(clock::now()));
+        let next = next.map_or(interval, |wait| Duration::try_from(wait).unwrap_or_default());
+        let next = if again { next.min(AGAIN) } else { next };
+        // Not at once for each object that becomes too old: each run has a report.
+        Next::After(next.clamp(soonest, interval))
+    }
+}
+
+/// What the targets hold, judged now.
+async fn planned(spec: &Spec, targets: &[Retained]) -> Result<Plan> {
+    let listed = retained::listed(targets).await?;
+    Ok(plan(spec, &listed, clock::now()))
+}
+
+/// Wakes a policy when the spec of one of its reports has changed: somebody approved it.
+async fn approvals(context: Context, wake: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<RetentionPolicy>>>) {
+    let api: Api<PartialObjectMeta<RetentionReport>> = Api::all(context.client.clone());
+    let config = watcher::Config::default().labels(&format!("{OWNER_KIND}=RetentionPolicy")).page_size(PAGE);
+    let changes = watcher(api, config).default_backoff().applied_objects();
+    let approved = changes.for_each(|report| async {
+        let Ok(report) = report else { return };
+        let of = |report: &PartialObjectMeta<RetentionReport>| {
+            report.metadata.generation.filter(|generation| *generation > 1)?;
+            let name = report.labels().get(OWNER_NAME)?;
+            Some(ObjectRef::new(name).within(&report.namespace()?))
+        };
+        if let Some(policy) = of(&report) {
+            let _ = wake.send(policy);
+        }
+    });
+    tokio::select! {
+        () = approved => {}
+        () = context.stopped.cancelled() => {}
+    }
+}
+
+impl Reconciler for RetentionPolicies {
+    type Root = RetentionPolicy;
+    const NAME: &'static str = "retentionpolicy";
+
+    async fn reconcile(&self, cached: &RetentionPolicy) -> Result<Next> {
+        // A policy that was set to DryRun a moment ago must not delete because a watch is behind.
+        let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
+        let api: Api<RetentionPolicy> = Api::namespaced(self.context.client.clone(), &namespace);
+        let live = found(call(|| format!("reading RetentionPolicy {name}"), api.get(&name)).await)?;
+        let Some(policy) = &live else { return Ok(Next::Change) };
+        if policy.metadata.deletion_timestamp.is_some() || policy.spec.suspend == Some(true) {
+            return Ok(Next::Change);
+        }
+        let outcome = match self.outcome(policy).await {
+            Ok(outcome) => outcome,
+            Err(error) => return Err(self.told(policy, error).await),
+        };
+        let status = status(policy, &outcome);
+        let next = status.next_run_time.as_ref().map(|time| time.0);
+        written::report(&self.context.client, policy, &status).await?;
+        Ok(self.next(policy, &outcome, next))
+    }
+}
+
+impl RetentionPolicies {
+    /// Says in status what could not be read, since then nothing is deleted. A write that came too late is no news.
+    async fn told(&self, policy: &RetentionPolicy, error: Error) -> Error {
+        if error.code() != Some(409) {
+            let status = degraded(policy, &error);
+            if let Err(error) = written::report(&self.context.client, policy, &status).await {
+                tracing::warn!(%error, "a failure could not be told in status");
+            }
+        }
+        error
+    }
+}

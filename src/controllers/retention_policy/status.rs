@@ -1,0 +1,188 @@
+//! What a RetentionPolicy's status says.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::{
+    Outcome, Refused,
+    run::{Brake, Carried},
+};
+use crate::{
+    api::{
+        PlanStatus, PlannedObject, RetentionMode, RetentionPolicy, RetentionPolicyStatus,
+        condition::{Conditions, Type},
+    },
+    cluster::Error,
+    controllers::requested,
+    retention::{Decision, Plan, Planned, Spec},
+    runtime::clock,
+};
+
+/// Candidates that status names.
+const SAMPLES: usize = 20;
+
+/// The status after a visit.
+pub(super) fn status(policy: &RetentionPolicy, outcome: &Outcome) -> RetentionPolicyStatus {
+    let mut conditions = Conditions::of_generation(policy.metadata.generation);
+    let mut status = RetentionPolicyStatus {
+        observed_generation: policy.metadata.generation,
+        last_handled_reconcile_at: requested(policy),
+        // What was done stays known, whatever keeps the policy from doing more.
+        last_run: policy.status.as_ref().and_then(|status| status.last_run.clone()),
+        ..RetentionPolicyStatus::default()
+    };
+    match outcome {
+        Err(refused) => {
+            refuse(&mut conditions, refused);
+            // A time that passes meanwhile is made up for.
+            status.next_run_time = known_run(policy).filter(|_| policy.spec.schedule.is_some()).map(Time);
+        }
+        Ok(None) => {
+            conditions.set(Type::Accepted, true, "Accepted", "");
+            conditions.set(Type::PlanReady, false, "Disabled", "");
+            conditions.set(Type::Programmed, true, "Disabled", "");
+            conditions.set(Type::Ready, true, "Disabled", "");
+        }
+        Ok(Some(carried)) => {
+            carry(&mut conditions, policy.spec.mode, carried);
+            status.plan = Some(plan_status(carried));
+            status.next_run_time = next_run(policy, carried).map(Time);
+            status.last_run = carried.last_run.clone().or(status.last_run);
+        }
+    }
+    status.conditions = conditions.carried_from(old(policy), clock::now());
+    status
+}
+
+/// The status when something could not be read: what was true before, and that nothing is done.
+pub(super) fn degraded(policy: &RetentionPolicy, error: &Error) -> RetentionPolicyStatus {
+    let mut conditions = Conditions::of_generation(policy.metadata.generation);
+    let message = format!("nothing is marked or deleted: {error}");
+    conditions.set(Type::Accepted, true, "Accepted", "");
+    for kind in [Type::Programmed, Type::PlanReady, Type::Ready] {
+        conditions.set(kind, false, error.reason(), message.as_str());
+    }
+    conditions.set(Type::Degraded, true, error.reason(), message.as_str());
+    let next_run_time = known_run(policy).map(Time);
+    RetentionPolicyStatus {
+        observed_generation: policy.metadata.generation,
+        conditions: conditions.carried_from(old(policy), clock::now()),
+        next_run_time,
+        ..policy.status.clone().unwrap_or_default()
+    }
+}
+
+/// When something was to be done next, if that was told of this very spec.
+fn known_run(policy: &RetentionPolicy) -> Option<Timestamp> {
+    let status = policy.status.as_ref().filter(|status| status.observed_generation == policy.metadata.generation)?;
+    status.next_run_time.as_ref().map(|time| time.0)
+}
+
+fn old(policy: &RetentionPolicy) -> &[Condition] {
+    policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+}
+
+fn refuse(conditions: &mut Conditions, Refused { reason, message, accepted }: &Refused) {
+    let (why, said) = if *accepted { ("Accepted", "") } else { (*reason, message.as_str()) };
+    conditions.set(Type::Accepted, *accepted, why, said);
+    for kind in [Type::Programmed, Type::PlanReady, Type::Ready] {
+        conditions.set(kind, false, reason, message.as_str());
+    }
+    conditions.set(Type::Stalled, true, reason, message.as_str());
+    if *reason == "ClockSuspect" {
+        conditions.set(Type::ClockSuspect, true, reason, message.as_str());
+    }
+}
+
+fn carry(conditions: &mut Conditions, mode: RetentionMode, carried: &Carried) {
+    conditions.set(Type::Accepted, true, "Accepted", "");
+    conditions.set(Type::PlanReady, true, "Planned", "");
+    let reason = match mode {
+        RetentionMode::Disabled => "Disabled",
+        RetentionMode::DryRun => "DryRun",
+        RetentionMode::Mark => "Marked",
+        RetentionMode::Enforce => "Enforced",
+    };
+    conditions.set(Type::Programmed, true, reason, "").set(Type::Ready, true, reason, "");
+    let failed = carried.last_run.as_ref().filter(|run| run.failed > 0);
+    if let Some(run) = failed {
+        let message =
+            format!("{} objects could not be marked or deleted: see RetentionReport {}", run.failed, run.report);
+        conditions.set(Type::Degraded, true, "Failed", message.as_str());
+        conditions.set(Type::Programmed, false, "Failed", message.as_str());
+        conditions.set(Type::Ready, false, "Failed", message);
+    }
+    if carried.breaker != Brake::Released && mode == RetentionMode::Enforce {
+        let (reason, message) = held(carried);
+        conditions.set(Type::BlastRadiusExceeded, true, "BlastRadiusExceeded", message.as_str());
+        conditions.set(Type::Programmed, false, reason, message.as_str());
+        conditions.set(Type::Ready, false, reason, message);
+    }
+    if let Some(message) = &carried.denied {
+        conditions.stall("NotPermitted", message);
+    }
+}
+
+/// Why nothing is deleted, and what can be done about it.
+fn held(carried: &Carried) -> (&'static str, String) {
+    let report = carried.report.as_deref().unwrap_or_default();
+    if carried.breaker == Brake::Approved {
+        return (
+            "Approved",
+            format!("RetentionReport {report} is approved, and waits for its grace period or its turn"),
+        );
+    }
+    let would_delete = carried.plan.would_delete().count();
+    let how = format!(
+        "`rampart retention approve` approves RetentionReport {report}; or narrow the targets or raise safety.maxDeletionsPerRun and safety.maxPercentPerRun"
+    );
+    let message = match carried.plan.breaker {
+        Some(breaker) => format!(
+            "{} objects would be deleted, and the caps allow {}: nothing is deleted; {how}",
+            breaker.would_delete, breaker.allowed
+        ),
+        None => format!(
+            "more objects would have been deleted than the caps allow, and of the {would_delete} that are left nothing is deleted; {how}"
+        ),
+    };
+    ("BlastRadiusExceeded", message)
+}
+
+/// When something is done next, as far as it is known.
+fn next_run(policy: &RetentionPolicy, carried: &Carried) -> Option<Timestamp> {
+    let Ok(Spec { schedule: Some(schedule), .. }) = Spec::try_from(policy) else {
+        return carried.plan.next_moment();
+    };
+    // One that is waited for stays, and so does one whose work is not done.
+    known_run(policy).filter(|_| !carried.due || carried.more).or_else(|| schedule.next_after(clock::now()))
+}
+
+fn plan_status(carried: &Carried) -> PlanStatus {
+    let plan: &Plan = &carried.plan;
+    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let candidates = || plan.items.iter().filter(|planned| planned.decision.is_candidate());
+    let would_delete = plan.would_delete().count();
+    let unknown = plan.items.iter().filter(|planned| planned.decision == Decision::UnknownAge).count();
+    PlanStatus {
+        report: carried.report.clone(),
+        listed: count(plan.items.len()),
+        candidates: count(candidates().count()),
+        would_delete: count(would_delete),
+        kept: count(candidates().count() - would_delete + unknown),
+        oldest_too_old_since: plan.would_delete().filter_map(|planned| planned.too_old).min().map(Time),
+        samples: candidates().take(SAMPLES).map(sample).collect(),
+    }
+}
+
+fn sample(planned: &Planned) -> PlannedObject {
+    PlannedObject {
+        kind: planned.item.kind.clone(),
+        name: planned.item.name.clone(),
+        uid: planned.item.uid.clone(),
+        decision: planned.reason(),
+        delete_after: match planned.decision {
+            Decision::Wait(at) => Some(Time(at)),
+            _ => None,
+        },
+    }
+}

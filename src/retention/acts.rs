@@ -1,0 +1,136 @@
+//! What is done about a plan, and what gives the right to it.
+
+use std::collections::BTreeSet;
+
+use super::{Decision, Plan, Planned, Spec};
+use crate::api::{RecordDecision, RetentionMode};
+
+/// What gives the right to delete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Permit {
+    /// Nothing does: the caps were exceeded, and no set is approved.
+    Nothing,
+    /// It is no more than the caps allow.
+    Caps,
+    /// Somebody approved these, by UID.
+    Approved(BTreeSet<String>),
+}
+
+impl Permit {
+    fn covers(&self, planned: &Planned, plan: &Plan) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Caps => plan.breaker.is_none(),
+            Self::Approved(uids) => uids.contains(&planned.item.uid),
+        }
+    }
+}
+
+/// Something to do about an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Act<'a> {
+    /// The item.
+    pub planned: &'a Planned,
+    /// What: never `Keep`.
+    pub decision: RecordDecision,
+}
+
+impl Plan {
+    /// What can be done now, the deletions first.
+    #[must_use]
+    pub fn acts(&self, spec: &Spec, permit: &Permit) -> Vec<Act<'_>> {
+        let deletes = spec.mode == RetentionMode::Enforce;
+        if !deletes && spec.mode != RetentionMode::Mark {
+            return vec![];
+        }
+        let decide = |planned: &Planned| match planned {
+            Planned { unmark: true, .. } => Some(RecordDecision::Unmark),
+            Planned { decision: Decision::Mark, .. } => Some(RecordDecision::Mark),
+            Planned { decision: Decision::Delete, .. } if deletes && permit.covers(planned, self) => {
+                Some(RecordDecision::Delete)
+            }
+            _ => None,
+        };
+        let acts = self.items.iter().filter_map(|planned| Some(Act { planned, decision: decide(planned)? }));
+        let (mut first, then): (Vec<_>, Vec<_>) = acts.partition(|act| act.decision == RecordDecision::Delete);
+        first.extend(then);
+        first
+    }
+
+    /// What gives the right to delete: an approved set, whose grace has ended, or the caps while they were never
+    /// exceeded. `tripped` says that they were, by an earlier plan of the same policy.
+    #[must_use]
+    pub fn permit(&self, approved: Option<BTreeSet<String>>, tripped: bool) -> Permit {
+        match approved {
+            Some(approved) => {
+                let waits = |it: &Planned| matches!(it.decision, Decision::Wait(_)) && approved.contains(&it.item.uid);
+                if self.items.iter().any(waits) { Permit::Nothing } else { Permit::Approved(approved) }
+            }
+            None if self.breaker.is_some() || tripped => Permit::Nothing,
+            None => Permit::Caps,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::retention::{
+        Caps, Target, plan,
+        plan::tests::{NOW, at, item, marked, spec},
+    };
+
+    fn acts(spec: &Spec, plan: &Plan, permit: &Permit) -> Vec<String> {
+        let told = |act: &Act<'_>| format!("{:?} {}", act.decision, act.planned.item.name);
+        plan.acts(spec, permit).iter().map(told).collect()
+    }
+
+    fn planned(spec: &Spec) -> Plan {
+        let young = crate::retention::Item { born: Some(at(NOW)), ..marked("young", "policy", 1) };
+        let items = vec![young, item("new", 20), marked("due", "policy", 9), marked("waits", "policy", 1)];
+        plan(spec, &[Target { items }], at(NOW))
+    }
+
+    #[test]
+    fn what_a_mode_does() {
+        let of = |mode| {
+            let spec = Spec { mode, ..spec(100, 100) };
+            acts(&spec, &planned(&spec), &Permit::Caps)
+        };
+        assert!(of(RetentionMode::Disabled).is_empty() && of(RetentionMode::DryRun).is_empty());
+        assert_eq!(of(RetentionMode::Mark), ["Mark new", "Unmark young"]);
+        assert_eq!(of(RetentionMode::Enforce), ["Delete due", "Mark new", "Unmark young"]);
+    }
+
+    #[test]
+    fn an_approval_is_for_its_set_and_waits_for_its_grace() {
+        let spec = Spec { caps: Caps { count: 1, percent: 100 }, ..spec(1, 100) };
+        let plan = planned(&spec);
+        let set = |names: &[&str]| Some(names.iter().map(|name| format!("uid-{name}")).collect());
+        let of = |approved, tripped| acts(&spec, &plan, &plan.permit(approved, tripped));
+        assert!(plan.breaker.is_some());
+        assert_eq!(of(None, false), ["Mark new", "Unmark young"]);
+        assert_eq!(of(set(&["due"]), true), ["Delete due", "Mark new", "Unmark young"]);
+        assert_eq!(of(set(&["due", "waits"]), true), ["Mark new", "Unmark young"], "one of them waits");
+        assert_eq!(of(set(&["another"]), true), ["Mark new", "Unmark young"]);
+    }
+
+    #[test]
+    fn a_breaker_that_tripped_stays_so() {
+        let spec = spec(100, 100);
+        let plan = planned(&spec);
+        assert!(plan.breaker.is_none());
+        assert_eq!(plan.permit(None, true), Permit::Nothing);
+        assert_eq!(plan.permit(None, false), Permit::Caps);
+    }
+
+    #[test]
+    fn a_mark_of_the_policy_alone_is_acted_on() {
+        let spec = spec(100, 100);
+        let later = at(NOW) + SignedDuration::from_hours(1);
+        let plan = plan(&spec, &[Target { items: vec![marked("a", "another", 9)] }], later);
+        assert!(acts(&spec, &plan, &Permit::Approved(["uid-a".to_owned()].into())).is_empty());
+    }
+}

@@ -1,0 +1,347 @@
+//! What a report says, and by which digests nobody can change it unseen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{Act, Mark, Plan, Planned, Spec};
+use crate::api::{
+    Approval, ApprovedItem, ApprovedPlan, BreakerRecord, ItemResult, MOST_ITEMS, Outcome, PreviousRun, RecordCounts,
+    RecordDecision, RecordItem, ReportPolicy, ReportType, RetentionRecord, RetentionReport, RetentionReportSpec,
+    RetentionReportStatus,
+};
+
+/// `sha256:` and the digest of a value as JSON with sorted keys and no white space (`jq -cjS`), in hexadecimal.
+#[must_use]
+pub fn digest(value: &impl Serialize) -> String {
+    // serde_json's maps are sorted, and a value is made of maps.
+    let value = serde_json::to_value(value).unwrap_or_default();
+    format!("sha256:{}", hex::encode(Sha256::digest(value.to_string())))
+}
+
+/// Digest of what came of a report, and with it of the report.
+#[must_use]
+pub fn digest_of_results(record: &str, status: &RetentionReportStatus) -> String {
+    let mut results = serde_json::to_value(status).unwrap_or_default();
+    if let Value::Object(fields) = &mut results {
+        fields.remove("digest");
+    }
+    digest(&json!({"record": record, "results": results}))
+}
+
+/// What a report is about, besides the plan.
+#[derive(Debug, Clone)]
+pub struct Header {
+    /// Plan or run.
+    pub kind: ReportType,
+    /// Its number.
+    pub number: i64,
+    /// When it is made.
+    pub made_at: Timestamp,
+    /// The run before.
+    pub previous: Option<PreviousRun>,
+    /// The approved plan that is carried out.
+    pub approved: Option<ApprovedPlan>,
+    /// Whether the caps were exceeded before, and nothing was approved since.
+    pub tripped: bool,
+}
+
+/// What a report says: what is done, and then what is too old and stays.
+#[must_use]
+pub fn record(spec: &Spec, header: Header, plan: &Plan, acts: &[Act<'_>]) -> RetentionRecord {
+    let done: BTreeSet<&str> = acts.iter().map(|act| act.planned.item.uid.as_str()).collect();
+    let is_plan = header.kind == ReportType::Plan;
+    let goes = plan.items.iter().filter(|it| is_plan && it.decision.deletes());
+    let kept = plan.items.iter().filter(|it| it.skipped().is_some() && !done.contains(it.item.uid.as_str()));
+    let acts = acts.iter().map(|act| (act.planned, act.decision));
+    let all: Vec<(&Planned, RecordDecision)> = acts
+        .chain(goes.map(|it| (it, RecordDecision::Delete)))
+        .chain(kept.map(|it| (it, RecordDecision::Keep)))
+        .collect();
+    let count = |wanted| all.iter().filter(|(_, decision)| *decision == wanted).count();
+    let tripped = header.tripped && plan.would_delete().next().is_some();
+    RetentionRecord {
+        kind: header.kind,
+        number: header.number,
+        policy: ReportPolicy {
+            namespace: spec.namespace.clone(),
+            name: spec.name.clone(),
+            uid: spec.uid.clone(),
+            generation: spec.generation,
+        },
+        mode: spec.mode,
+        data_class: spec.data_class,
+        max_age: spec.max_age.unsigned_abs().into(),
+        processing: spec.processing.clone(),
+        made_at: Time(header.made_at),
+        // A report never goes before the one that it follows.
+        expires_at: Time(
+            header
+                .made_at
+                .checked_add(spec.retain_for)
+                .unwrap_or(Timestamp::MAX)
+                .max(header.previous.as_ref().map_or(Timestamp::MIN, |previous| previous.expires_at.0)),
+        ),
+        previous: header.previous,
+        approved: header.approved,
+        breaker: (plan.breaker.is_some() || tripped).then(|| BreakerRecord {
+            would_delete: number(plan.would_delete().count()),
+            allowed: plan.breaker.map_or_else(|| number(spec.caps.count), |breaker| number(breaker.allowed)),
+        }),
+        counts: RecordCounts {
+            mark: number(count(RecordDecision::Mark)),
+            unmark: number(count(RecordDecision::Unmark)),
+            delete: number(count(RecordDecision::Delete)),
+            kept: number(count(RecordDecision::Keep)),
+            not_named: number(all.len().saturating_sub(MOST_ITEMS)),
+        },
+        items: all.iter().take(MOST_ITEMS).map(|(planned, decision)| item(planned, *decision)).collect(),
+    }
+}
+
+fn item(planned: &Planned, decision: RecordDecision) -> RecordItem {
+    let reason = match decision {
+        RecordDecision::Delete => "it is older than it may be".into(),
+        RecordDecision::Mark => "it is older than it may be, and its grace period begins".into(),
+        RecordDecision::Unmark | RecordDecision::Keep => planned.reason(),
+    };
+    let item = &planned.item;
+    RecordItem {
+        kind: item.kind.clone(),
+        name: item.name.clone(),
+        uid: item.uid.clone(),
+        decision,
+        reason,
+        too_old_since: planned.too_old.filter(|_| planned.decision.is_candidate()).map(Time),
+    }
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The spec of a report.
+#[must_use]
+pub fn spec_of(record: RetentionRecord) -> RetentionReportSpec {
+    RetentionReportSpec { digest: digest(&record), record, approval: None }
+}
+
+/// Whether two plans say the same, whenever they were made: then the older one stands.
+#[must_use]
+pub fn is_same_plan(one: &RetentionRecord, other: &RetentionRecord) -> bool {
+    (&one.policy, &one.items, &one.counts, one.breaker.is_some())
+        == (&other.policy, &other.items, &other.counts, other.breaker.is_some())
+}
+
+/// The set of a plan that can be approved.
+#[must_use]
+pub fn to_approve(record: &RetentionRecord) -> Option<Approval> {
+    let items = record.items.iter().filter(|item| item.decision == RecordDecision::Delete);
+    let items: Vec<ApprovedItem> = items
+        .map(|item| ApprovedItem {
+            kind: item.kind.clone(),
+            namespace: record.policy.namespace.clone(),
+            name: item.name.clone(),
+            uid: item.uid.clone(),
+        })
+        .collect();
+    (!items.is_empty()).then(|| Approval { digest: digest(&items), items })
+}
+
+/// The UIDs of an approval, as far as the plan names them; `None` where nothing is approved, or what is can't be
+/// trusted to be what somebody saw.
+#[must_use]
+pub fn approved(plan: &RetentionReport) -> Option<BTreeSet<String>> {
+    let approval = plan.spec.approval.as_ref()?;
+    if approval.digest != digest(&approval.items) {
+        return None;
+    }
+    let named = to_approve(&plan.spec.record)?.items;
+    Some(approval.items.iter().filter(|item| named.contains(item)).map(|item| item.uid.clone()).collect())
+}
+
+/// What came of each item that something was to be done about, and is not settled yet.
+#[must_use]
+pub fn pending(report: &RetentionReport) -> Vec<&RecordItem> {
+    let results = report.status.iter().flat_map(|status| &status.results);
+    let settled: BTreeSet<&str> = results.filter(|it| it.result != Outcome::Failed).map(|it| it.uid.as_str()).collect();
+    let items = report.spec.record.items.iter().filter(|item| item.decision != RecordDecision::Keep);
+    items.filter(|item| !settled.contains(item.uid.as_str())).collect()
+}
+
+/// What came of an item that a run was to do something about, and that was not heard of: by what is there now.
+#[must_use]
+pub fn settle(item: &RecordItem, found: Option<&Planned>) -> ItemResult {
+    let told = |result, message: String| ItemResult { uid: item.uid.clone(), result, message };
+    let Some(found) = found else {
+        return told(Outcome::Gone, "it is gone; whether this run deleted it was not heard".into());
+    };
+    let marked = Mark::of(&found.item).is_some();
+    match item.decision {
+        RecordDecision::Mark if marked && found.decision.deletes() => told(Outcome::Marked, String::new()),
+        RecordDecision::Unmark if !marked => told(Outcome::Unmarked, String::new()),
+        RecordDecision::Delete if found.decision.deletes() => told(Outcome::Kept, "it was not its turn".into()),
+        _ => told(Outcome::Kept, found.reason()),
+    }
+}
+
+/// The status of a report, from the results that were there and those that are new.
+#[must_use]
+pub fn results(report: &RetentionReport, new: Vec<ItemResult>, now: Timestamp) -> RetentionReportStatus {
+    let old = report.status.clone().unwrap_or_default();
+    let mut by_uid: BTreeMap<String, ItemResult> = old.results.iter().map(|it| (it.uid.clone(), it.clone())).collect();
+    by_uid.extend(new.into_iter().map(|it| (it.uid.clone(), it)));
+    let items = &report.spec.record.items;
+    let results: Vec<ItemResult> = items.iter().filter_map(|item| by_uid.remove(&item.uid)).collect();
+    // The same results again are no news.
+    let at = old.finished_at.filter(|_| results == old.results).unwrap_or(Time(now));
+    let count = |wanted| number(results.iter().filter(|it| it.result == wanted).count());
+    let mut status = RetentionReportStatus {
+        finished_at: Some(at),
+        marked: count(Outcome::Marked),
+        unmarked: count(Outcome::Unmarked),
+        deleted: count(Outcome::Deleted),
+        failed: count(Outcome::Failed),
+        results,
+        digest: None,
+    };
+    status.digest = Some(digest_of_results(&report.spec.digest, &status));
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retention::{
+        Item, Permit, Protection, Target, plan,
+        plan::tests::{NOW, at, item, marked, spec},
+    };
+
+    fn header(kind: ReportType) -> Header {
+        Header { kind, number: 1, made_at: at(NOW), previous: None, approved: None, tripped: false }
+    }
+
+    fn planned(items: Vec<Item>) -> Plan {
+        plan(&spec(100, 100), &[Target { items }], at(NOW))
+    }
+
+    fn named(record: &RetentionRecord) -> Vec<(&str, RecordDecision)> {
+        record.items.iter().map(|item| (item.name.as_str(), item.decision)).collect()
+    }
+
+    /// `echo -n '{"a":[1,"é\n"],"b":{"c":null,"d":true}}' | sha256sum`
+    #[test]
+    fn a_digest_is_of_sorted_json_without_white_space() {
+        let value = json!({"b": {"d": true, "c": null}, "a": [1, "é\n"]});
+        assert_eq!(value.to_string(), r#"{"a":[1,"é\n"],"b":{"c":null,"d":true}}"#);
+        let wanted = "sha256:e0b58a8d0c7f1a3885854b8cb34d69bd84491ab97edec41ffe2256581f05a8df";
+        assert_eq!(digest(&value), wanted);
+    }
+
+    #[test]
+    fn a_run_names_what_it_does_and_what_is_kept_with_the_reason() {
+        let owned = Item { protection: Some(Protection::ControllerOwned), ..item("owned", 20) };
+        let unknown = Item { born: None, ..item("unknown", 20) };
+        let plan = planned(vec![item("young", 1), owned, unknown, item("new", 20), marked("due", "policy", 9)]);
+        let spec = spec(100, 100);
+        let acts = plan.acts(&spec, &Permit::Caps);
+        let run = record(&spec, header(ReportType::Run), &plan, &acts);
+        let keep = RecordDecision::Keep;
+        let done = [("due", RecordDecision::Delete), ("new", RecordDecision::Mark)];
+        assert_eq!(named(&run), [done[0], done[1], ("unknown", keep), ("owned", keep)]);
+        assert!(run.items.iter().all(|item| !item.reason.is_empty()), "{:?}", run.items);
+        assert_eq!((run.counts.delete, run.counts.mark, run.counts.kept, run.counts.not_named), (1, 1, 2, 0));
+        let dry = record(&spec, header(ReportType::Plan), &plan, &[]);
+        assert_eq!(named(&dry)[..2], [("due", RecordDecision::Delete), ("new", RecordDecision::Delete)]);
+        assert_eq!(dry.items.len(), 4);
+    }
+
+    #[test]
+    fn a_report_is_bounded_and_says_how_many_it_does_not_name() {
+        let plan = planned((0..1500).map(|n| item(&n.to_string(), 20)).collect());
+        let record = record(&spec(9, 100), header(ReportType::Plan), &plan, &[]);
+        assert_eq!((record.items.len(), record.counts.delete, record.counts.not_named), (1000, 1500, 500));
+        let size = serde_json::to_string(&record).unwrap().len();
+        // What the wire allows of names and reasons: half of etcd's 1.5 MiB.
+        assert!(size < 400_000, "{size} bytes");
+        assert_eq!(to_approve(&record).unwrap().items.len(), 1000, "nobody approves what is not named");
+    }
+
+    #[test]
+    fn the_same_plan_later_is_the_same_plan() {
+        let dry = |items: Vec<Item>, made_at| {
+            let header = Header { made_at, ..header(ReportType::Plan) };
+            record(&spec(100, 100), header, &planned(items), &[])
+        };
+        let first = dry(vec![item("a", 20), item("y", 1)], at(NOW));
+        assert!(is_same_plan(&first, &dry(vec![item("a", 20), item("y", 2), item("z", 1)], at(NOW + 60))));
+        assert!(is_same_plan(
+            &first,
+            &dry(vec![Item { mark: marked("a", "policy", 1).mark, ..item("a", 20) }], at(NOW))
+        ));
+        assert!(!is_same_plan(&first, &dry(vec![item("a", 20), item("b", 20)], at(NOW))));
+    }
+
+    #[test]
+    fn an_approval_is_of_what_the_plan_names_and_no_more() {
+        let plan = planned(vec![item("a", 20), item("b", 20)]);
+        let record = record(&spec(1, 100), header(ReportType::Plan), &plan, &[]);
+        let mut report = RetentionReport::new("r", spec_of(record.clone()));
+        assert_eq!(approved(&report), None);
+        let approval = to_approve(&record).unwrap();
+        report.spec.approval = Some(approval.clone());
+        assert_eq!(approved(&report), Some(["uid-a".to_owned(), "uid-b".to_owned()].into()));
+        // Items that nobody was shown, in two ways.
+        let mut items = approval.items.clone();
+        items[0].uid = "uid-c".into();
+        report.spec.approval = Some(Approval { digest: digest(&items), items: items.clone() });
+        assert_eq!(approved(&report), Some(["uid-b".to_owned()].into()));
+        report.spec.approval = Some(Approval { items, ..approval });
+        assert_eq!(approved(&report), None, "its digest is of another set");
+    }
+
+    #[test]
+    fn what_was_not_heard_of_is_settled_by_what_is_there() {
+        let of = |decision| RecordItem {
+            kind: "Job".into(),
+            name: "a".into(),
+            uid: "uid-a".into(),
+            decision,
+            reason: String::new(),
+            too_old_since: None,
+        };
+        let settled = |decision, items: Vec<Item>| {
+            let plan = planned(items);
+            settle(&of(decision), plan.items.first()).result
+        };
+        let young = Item { born: Some(at(NOW)), ..item("a", 0) };
+        assert_eq!(settled(RecordDecision::Delete, vec![]), Outcome::Gone);
+        assert_eq!(settled(RecordDecision::Delete, vec![marked("a", "policy", 9)]), Outcome::Kept);
+        assert_eq!(settled(RecordDecision::Mark, vec![marked("a", "policy", 1)]), Outcome::Marked);
+        assert_eq!(settled(RecordDecision::Mark, vec![young.clone()]), Outcome::Kept);
+        assert_eq!(settled(RecordDecision::Unmark, vec![young]), Outcome::Unmarked);
+    }
+
+    #[test]
+    fn the_same_results_again_are_no_news() {
+        let plan = planned(vec![marked("a", "policy", 9)]);
+        let spec = spec(100, 100);
+        let record = record(&spec, header(ReportType::Run), &plan, &plan.acts(&spec, &Permit::Caps));
+        let mut report = RetentionReport::new("r", spec_of(record));
+        let failed = || vec![ItemResult { uid: "uid-a".into(), result: Outcome::Failed, message: "no".into() }];
+        assert_eq!(pending(&report).len(), 1);
+        let first = results(&report, failed(), at(NOW));
+        report.status = Some(first.clone());
+        assert_eq!(pending(&report).len(), 1, "it is tried again");
+        assert_eq!(results(&report, failed(), at(NOW + 60)), first);
+        let deleted = ItemResult { uid: "uid-a".into(), result: Outcome::Deleted, message: String::new() };
+        let then = results(&report, vec![deleted], at(NOW + 60));
+        assert_eq!((then.deleted, then.failed), (1, 0));
+        report.status = Some(then);
+        assert!(pending(&report).is_empty());
+    }
+}
