@@ -107,8 +107,10 @@ pub async fn install(client: &Client, url: &str) -> Result<()> {
         }
     }
     install_crds(client).await?;
-    for object in documents(&root.join("manifests/verifier.yaml"))? {
-        apply(client, &object).await?;
+    for file in ["manifests/verifier.yaml", "manifests/holds.yaml"] {
+        for object in documents(&root.join(file))? {
+            apply(client, &object).await?;
+        }
     }
     for mut object in documents(&root.join("manifests/webhook.yaml"))? {
         for webhook in object["webhooks"].as_array_mut().into_iter().flatten() {

@@ -45,6 +45,8 @@ pub enum Type {
     PlanReady,
     /// More would be deleted than the caps allow (RetentionPolicy).
     BlastRadiusExceeded,
+    /// Objects that are too old are held (RetentionPolicy).
+    HoldActive,
 }
 
 impl Type {
@@ -70,6 +72,7 @@ impl Type {
             Self::Revoked => "Revoked",
             Self::PlanReady => "PlanReady",
             Self::BlastRadiusExceeded => "BlastRadiusExceeded",
+            Self::HoldActive => "HoldActive",
         }
     }
 }

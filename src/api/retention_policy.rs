@@ -25,6 +25,7 @@ use super::GoDuration;
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
     printcolumn(name = "MaxAge", type_ = "string", json_path = ".spec.maxAge"),
     printcolumn(name = "Candidates", type_ = "integer", json_path = ".status.plan.candidates"),
+    printcolumn(name = "Held", type_ = "integer", json_path = ".status.plan.held"),
     printcolumn(name = "WouldDelete", type_ = "integer", json_path = ".status.plan.wouldDelete"),
     printcolumn(name = "NextRun", type_ = "string", json_path = ".status.nextRunTime"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
@@ -169,7 +170,7 @@ pub struct RetentionPolicyStatus {
     /// Last seen value of the annotation `rampart.dev/reconcile-requested-at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-    /// Accepted, Programmed, PlanReady and Ready; BlastRadiusExceeded and Stalled while true.
+    /// Accepted, Programmed, PlanReady and Ready; BlastRadiusExceeded, HoldActive and Stalled while true.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 16))]
@@ -190,6 +191,9 @@ pub struct PlanStatus {
     pub listed: i64,
     /// Objects that are too old.
     pub candidates: i64,
+    /// Candidates that legal holds keep.
+    #[serde(default)]
+    pub held: i64,
     /// Candidates that nothing protects.
     pub would_delete: i64,
     /// Candidates and objects of unknown age that are kept, each with a reason.

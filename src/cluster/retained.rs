@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Error, Result, error::call};
 use crate::{
     api::{AgeFrom, labels::RETENTION_MARK},
-    retention::{Item, Mark, Protection, Target, TargetSpec},
+    retention::{Holds, Item, Mark, Protection, Target, TargetSpec},
 };
 
 /// Objects may be large, and a tenant chooses which are listed.
@@ -38,20 +38,23 @@ pub async fn resolve(client: &Client, target: &TargetSpec) -> Result<Option<ApiR
 pub struct Retained {
     api: Api<DynamicObject>,
     target: TargetSpec,
+    /// Plural of the kind, by which holds name it.
+    plural: String,
 }
 
 impl Retained {
     /// Objects of a kind in a namespace, seen with the rights of `client`.
     #[must_use]
     pub fn new(client: Client, namespace: &str, resource: &ApiResource, target: &TargetSpec) -> Self {
-        Self { api: Api::namespaced_with(client, namespace, resource), target: target.clone() }
+        let plural = resource.plural.clone();
+        Self { api: Api::namespaced_with(client, namespace, resource), target: target.clone(), plural }
     }
 
-    /// Lists all of them, page by page; half a list is an error, never a shorter list.
+    /// Lists all of them, page by page, and which of them are held; half a list is an error, never a shorter list.
     ///
     /// # Errors
     /// When a call fails.
-    pub async fn list(&self) -> Result<Target> {
+    pub async fn list(&self, holds: &Holds) -> Result<Target> {
         let kind = &self.target.kind;
         let mut params = ListParams::default().limit(PAGE);
         let mut target = Target::default();
@@ -59,7 +62,7 @@ impl Retained {
             let page = call(|| format!("listing {kind}"), self.api.list(&params)).await?;
             let next = page.metadata.continue_.clone().filter(|token| !token.is_empty());
             let selected = page.items.iter().filter(|object| self.target.selector.matches(object.labels()));
-            target.items.extend(selected.map(|object| item(&self.target, object)));
+            target.items.extend(selected.map(|object| item(&self.target, &self.plural, object, holds)));
             match next {
                 Some(token) => params = params.continue_token(&token),
                 None => return Ok(target),
@@ -110,9 +113,11 @@ fn changed<T>(result: Result<T>) -> Result<bool> {
 
 /// An object as retention sees it.
 #[must_use]
-pub fn item(target: &TargetSpec, object: &DynamicObject) -> Item {
+pub fn item(target: &TargetSpec, plural: &str, object: &DynamicObject, holds: &Holds) -> Item {
     let controlled = object.owner_references().iter().any(|owner| owner.controller == Some(true));
-    let protection = if object.metadata.deletion_timestamp.is_some() {
+    let protection = if let Some(hold) = holds.holder(&target.group, plural, object.labels()) {
+        Some(Protection::Held(hold.to_string()))
+    } else if object.metadata.deletion_timestamp.is_some() {
         Some(Protection::BeingDeleted)
     } else {
         controlled.then_some(Protection::ControllerOwned)

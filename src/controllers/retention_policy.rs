@@ -4,20 +4,25 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Time};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _, runtime::watcher};
 use tokio::sync::{mpsc, watch};
 
-use super::{Context, Next, Reconciler, Triggers, requested};
+use super::{
+    Context, Next, Reconciler, Triggers,
+    news::{self, News},
+    requested,
+};
 use crate::{
     api::{
-        PlanStatus, PlannedObject, RetentionMode, RetentionPolicy, RetentionPolicyStatus,
+        ClusterLegalHold, LegalHold, PlanStatus, PlannedObject, RetentionMode, RetentionPolicy, RetentionPolicyStatus,
         condition::{Conditions, Type},
         labels::{RETENTION_ALLOWED, RETENTION_OPT_IN},
     },
     cluster::{
-        Result,
+        Error, Result,
         error::{call, found},
         events::Reason,
+        holds::in_namespace,
         impersonate::Impersonator,
         leader::Leadership,
         retained::{Retained, resolve},
@@ -73,9 +78,12 @@ impl RetentionPolicies {
                 () = context.stopped.clone().cancelled_owned() => return Ok(()),
             }
             let (_one, one) = mpsc::unbounded_channel();
-            let (_all, all) = watch::channel(0);
+            // What a hold kept is looked at when the hold is released.
+            let (all_tx, all) = watch::channel(0);
+            let holds = news::follow("legal holds", holds(&context.client), all_tx, context.stopped.clone());
             let (root, _) = super::root::<RetentionPolicy>();
-            super::run(controller, context, root, Triggers { one, all }).await
+            tokio::try_join!(super::run(controller, context, root, Triggers { one, all }), holds)?;
+            Ok(())
         });
     }
 
@@ -114,14 +122,14 @@ impl RetentionPolicies {
             Err(refused) => return Ok(Err(refused)),
         };
         let result = async {
-            let mut planned = planned(spec, &targets).await?;
+            let mut planned = self.planned(spec, &targets).await?;
             if spec.mode == RetentionMode::Enforce {
                 let marked = Self::mark(spec, &targets, &planned).await;
                 if planned.to_delete().next().is_some() {
                     self.sweep(policy, spec, &targets).await?;
                 }
                 marked?;
-                planned = self::planned(spec, &targets).await?;
+                planned = self.planned(spec, &targets).await?;
             }
             Ok(planned)
         };
@@ -130,6 +138,9 @@ impl RetentionPolicies {
             Err(error) if error.code() == Some(403) => {
                 let message = error.refusal().map_or_else(|| error.to_string(), Into::into);
                 Ok(Err(Refused { reason: "NotPermitted", message, accepted: true }))
+            }
+            Err(error @ Error::Holds(_)) => {
+                Ok(Err(Refused { reason: error.reason(), message: error.to_string(), accepted: true }))
             }
             other => other.map(Ok),
         }
@@ -161,7 +172,7 @@ impl RetentionPolicies {
 
     /// Deletes what a fresh list says, and nothing that an older one said.
     async fn sweep(&self, policy: &RetentionPolicy, spec: &Spec, targets: &[Retained]) -> Result<()> {
-        let fresh = planned(spec, targets).await?;
+        let fresh = self.planned(spec, targets).await?;
         let mut deleted = 0_u64;
         let mut result = Ok(());
         for planned in fresh.to_delete() {
@@ -194,6 +205,16 @@ impl RetentionPolicies {
         result
     }
 
+    /// The plan of a fresh list, by the holds that are there now.
+    async fn planned(&self, spec: &Spec, targets: &[Retained]) -> Result<Plan> {
+        let holds = in_namespace(&self.context.client, &spec.namespace, clock::now()).await?;
+        let mut listed: Vec<Target> = vec![];
+        for target in targets {
+            listed.push(target.list(&holds).await?);
+        }
+        Ok(plan(spec, &listed, clock::now()))
+    }
+
     async fn opted_in(&self, namespace: &str) -> Result<bool> {
         let api: Api<Namespace> = Api::all(self.context.client.clone());
         let namespace = call(|| format!("reading namespace {namespace}"), api.get(namespace)).await?;
@@ -224,12 +245,11 @@ impl RetentionPolicies {
     }
 }
 
-async fn planned(spec: &Spec, targets: &[Retained]) -> Result<Plan> {
-    let mut listed: Vec<Target> = vec![];
-    for target in targets {
-        listed.push(target.list().await?);
-    }
-    Ok(plan(spec, &listed, clock::now()))
+/// Whatever changes holds.
+fn holds(client: &Client) -> Vec<News> {
+    let (own, wide) = (Api::all(client.clone()), Api::all(client.clone()));
+    let own: News = news::of::<LegalHold>(own, watcher::Config::default());
+    vec![own, news::of::<ClusterLegalHold>(wide, watcher::Config::default())]
 }
 
 fn status(policy: &RetentionPolicy, outcome: &std::result::Result<Option<Plan>, Refused>) -> RetentionPolicyStatus {
@@ -271,6 +291,13 @@ fn status(policy: &RetentionPolicy, outcome: &std::result::Result<Option<Plan>, 
                 conditions.set(Type::Programmed, true, reason, "");
                 conditions.set(Type::Ready, true, reason, "");
             }
+            let held = plan.as_ref().map(Plan::held).unwrap_or_default();
+            if !held.is_empty() {
+                let objects = |count: usize| if count == 1 { "object" } else { "objects" };
+                let told = held.iter().map(|(hold, count)| format!("{count} {} held by {hold}", objects(*count)));
+                let message = told.collect::<Vec<_>>().join(", ");
+                conditions.set(Type::HoldActive, true, "Held", message);
+            }
             status.plan = plan.as_ref().map(plan_status);
             status.next_run_time = plan.as_ref().and_then(Plan::next_moment).map(Time);
         }
@@ -288,6 +315,7 @@ fn plan_status(plan: &Plan) -> PlanStatus {
     PlanStatus {
         listed: count(plan.items.len()),
         candidates: count(candidates().count()),
+        held: count(plan.held().values().sum()),
         would_delete: count(would_delete),
         kept: count(candidates().count() - would_delete + unknown),
         samples: candidates().take(SAMPLES).map(sample).collect(),
@@ -299,7 +327,7 @@ fn sample(planned: &Planned) -> PlannedObject {
         kind: planned.item.kind.clone(),
         name: planned.item.name.clone(),
         uid: planned.item.uid.clone(),
-        decision: planned.decision.describe().into(),
+        decision: planned.decision.describe(),
         delete_after: match planned.decision {
             Decision::Wait(at) => Some(Time(at)),
             _ => None,

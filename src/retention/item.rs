@@ -23,8 +23,10 @@ pub struct Item {
 }
 
 /// What protects an item, whatever its age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Protection {
+    /// A legal hold keeps it: `LegalHold/case-17`.
+    Held(String),
     /// A controller made it, and would make it anew.
     ControllerOwned,
     /// It is being deleted already.
@@ -34,10 +36,11 @@ pub enum Protection {
 impl Protection {
     /// For people.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub fn describe(&self) -> String {
         match self {
-            Self::ControllerOwned => "kept: a controller owns it",
-            Self::BeingDeleted => "kept: it is being deleted already",
+            Self::Held(hold) => format!("kept: held by {hold}"),
+            Self::ControllerOwned => "kept: a controller owns it".into(),
+            Self::BeingDeleted => "kept: it is being deleted already".into(),
         }
     }
 }

@@ -170,6 +170,8 @@ pub struct Metrics {
     pub keys: KeyMetrics,
     /// Those of the verifier.
     pub verifier: VerifierMetrics,
+    /// Legal holds that are in force.
+    pub holds_active: Family<KindLabel, Gauge>,
     /// Objects that retention deleted.
     pub retention_deleted: Counter,
     /// Retention runs that the caps stopped.
@@ -215,6 +217,7 @@ impl Default for Metrics {
             fixes: Family::default(),
             keys: KeyMetrics::default(),
             verifier: VerifierMetrics::default(),
+            holds_active: Family::default(),
             retention_deleted: Counter::default(),
             retention_breaker: Counter::default(),
         };
@@ -259,6 +262,7 @@ impl Metrics {
         of.register("pod_fixes", "Pods that were to be fixed, by outcome", self.fixes.clone());
         self.keys.register(of);
         self.verifier.register(of);
+        of.register("holds_active", "Legal holds that are in force", self.holds_active.clone());
         of.register("retention_deleted", "Objects that retention deleted", self.retention_deleted.clone());
         of.register(
             "retention_breaker_tripped",

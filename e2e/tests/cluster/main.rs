@@ -13,6 +13,7 @@ mod explain;
 mod fix;
 mod floor;
 mod harness;
+mod holds;
 mod import;
 mod key_caps;
 mod key_life;
@@ -150,6 +151,7 @@ fn main() -> ExitCode {
     keys_cli::tests(&mut tests);
     key_life::tests(&mut tests);
     retention::tests(&mut tests);
+    holds::tests(&mut tests);
     secrecy::tests(&mut tests);
     lifecycle::tests(&mut tests);
     crds_deleted::tests(&mut tests);
