@@ -30,7 +30,7 @@ use super::{
 use crate::{
     api::{
         ClusterLegalHold, HoldState, Invalid, LegalHold, LegalHoldStatus,
-        labels::{HOLD, MANAGED_BY, MANAGER, OWNER_KIND, OWNER_UID, PART},
+        labels::{HOLD, MANAGED_BY, MANAGER, OWNER_KIND, PART},
     },
     retention::{Hold, HoldKind, Holds, Refusal},
 };
@@ -170,21 +170,16 @@ impl Live {
         })
     }
 
-    /// Makes it what is wanted. Returns what that took, and when either was written last.
+    /// Makes it what is wanted, and tells what that took. The names hold the hold's UID, so nobody else's object has
+    /// one by chance; and what has lost its labels is still ours.
     ///
     /// # Errors
-    /// When the name is taken by somebody else's object, or a call fails.
-    pub async fn put(&self, client: &Client, wanted: &Refusal) -> Result<([Outcome; 2], Option<Timestamp>)> {
-        let is_ours = |labels: &BTreeMap<String, String>| {
-            let uid = wanted.policy.labels().get(OWNER_UID);
-            is_of_hold(labels) && labels.get(OWNER_UID) == uid
-        };
-        let policies = Api::all(client.clone());
-        let (policy, one) = keep_in(&policies, FIELD_MANAGER, is_ours, &wanted.policy, self.policy.as_ref()).await?;
-        let bindings = Api::all(client.clone());
-        let (binding, other) =
-            keep_in(&bindings, FIELD_MANAGER, is_ours, &wanted.binding, self.binding.as_ref()).await?;
-        Ok(([one, other], written(&policy).max(written(&binding))))
+    /// When a call fails.
+    pub async fn put(&self, client: &Client, wanted: &Refusal) -> Result<[Outcome; 2]> {
+        let (policies, bindings) = (Api::all(client.clone()), Api::all(client.clone()));
+        let one = keep_in(&policies, FIELD_MANAGER, |_| true, &wanted.policy, self.policy.as_ref()).await?;
+        let other = keep_in(&bindings, FIELD_MANAGER, |_| true, &wanted.binding, self.binding.as_ref()).await?;
+        Ok([one.1, other.1])
     }
 
     /// Takes it back, the binding first: a policy without one refuses nothing. Returns whether there was any.
@@ -192,25 +187,14 @@ impl Live {
     /// # Errors
     /// When a call fails.
     pub async fn remove(&self, client: &Client) -> Result<bool> {
-        if let Some(binding) = self.binding.as_ref().filter(|it| is_of_hold(it.labels())) {
+        if let Some(binding) = &self.binding {
             delete_seen_in(&Api::all(client.clone()), binding).await?;
         }
-        if let Some(policy) = self.policy.as_ref().filter(|it| is_of_hold(it.labels())) {
+        if let Some(policy) = &self.policy {
             delete_seen_in(&Api::all(client.clone()), policy).await?;
         }
         Ok(self.binding.is_some() || self.policy.is_some())
     }
-}
-
-/// When we wrote an object last.
-fn written<K: Resource>(object: &K) -> Option<Timestamp> {
-    let ours = object.managed_fields().iter().filter(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
-    ours.filter_map(|entry| entry.time.as_ref().map(|time| time.0)).max()
-}
-
-fn is_of_hold(labels: &BTreeMap<String, String>) -> bool {
-    let has = |key: &str, value: &str| labels.get(key).is_some_and(|found| found == value);
-    has(MANAGED_BY, MANAGER) && has(PART, HOLD)
 }
 
 /// Selects what was made for holds of a kind.

@@ -4,9 +4,9 @@
 mod orphans;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ use super::{Context, Next, Reconciler, Roots, Triggers, news, pruning, requested
 use crate::{
     api::{
         HoldState, LegalHoldStatus,
-        condition::{Conditions, Type},
+        condition::{Conditions, Type, is_true},
     },
     cluster::{
         Result,
@@ -52,6 +52,8 @@ pub struct LegalHolds<K: Holding> {
     roots: Roots<K>,
     /// UIDs of those that are in force.
     active: Mutex<BTreeSet<String>>,
+    /// When what is refused for a hold was written last, by its UID; forgotten when every API server knows.
+    written: Mutex<BTreeMap<String, Instant>>,
 }
 
 /// What a visit found.
@@ -74,7 +76,8 @@ impl<K: Holding> LegalHolds<K> {
         let bindings: Api<PartialObjectMeta<ValidatingAdmissionPolicyBinding>> = Api::all(context.client.clone());
         let news = vec![news::of(policies, which.clone()), news::of(bindings, which)];
         tasks.spawn("hold-watch", news::follow("what is refused for holds", news, all_tx, context.stopped.clone()));
-        let controller = Arc::new(Self { context: context.clone(), roots, active: Mutex::default() });
+        let controller =
+            Arc::new(Self { context: context.clone(), roots, active: Mutex::default(), written: Mutex::default() });
         tasks.spawn(K::CONTROLLER, controller.run(root, all, leadership, install_namespace));
     }
 
@@ -151,21 +154,32 @@ impl<K: Holding> LegalHolds<K> {
             }
             return Ok(Found::Over(hold.until.unwrap_or_default()));
         }
-        let (mut policies, mut pending) = (vec![], false);
+        let (mut policies, mut is_new) = (vec![], false);
         for refusal in refusals(&hold) {
             let name = refusal.policy.name_any();
-            let (outcomes, written) = Live::read(client, &name).await?.put(client, &refusal).await?;
-            let is_new = outcomes.iter().any(|outcome| *outcome != Outcome::Unchanged);
-            if is_new {
+            let outcomes = Live::read(client, &name).await?.put(client, &refusal).await?;
+            if outcomes.iter().any(|outcome| *outcome != Outcome::Unchanged) {
                 tracing::info!(name, hold = %hold, ?outcomes, "admission policy of a hold");
-                self.tell_of_drift(object).await;
+                is_new = true;
             }
-            let since = written.map(|written| clock::now().duration_since(written));
-            let fresh = since.is_some_and(|since| Duration::try_from(since).is_ok_and(|since| since < IN_FORCE_AFTER));
-            pending |= is_new || fresh;
             policies.push(name);
         }
-        Ok(Found::Held { pending, unserved: unserved(client, &hold).await?, policies })
+        if is_new {
+            self.tell_of_drift(object).await;
+        }
+        let pending = self.is_pending(&hold.uid, is_new);
+        let unserved = if told_ready(object) { None } else { unserved(client, &hold).await? };
+        Ok(Found::Held { pending, unserved, policies })
+    }
+
+    /// Whether some API server may not refuse yet. By the time that passes, not by what a clock says.
+    fn is_pending(&self, uid: &str, is_new: bool) -> bool {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_new {
+            written.insert(uid.into(), Instant::now());
+        }
+        written.retain(|_, at| at.elapsed() < IN_FORCE_AFTER);
+        written.contains_key(uid)
     }
 
     /// What was in force for this very spec has been changed or removed by somebody else.
@@ -236,6 +250,12 @@ impl<K: Holding> LegalHolds<K> {
             Some(HoldState::Expired) | None => Next::Change,
         }
     }
+}
+
+/// Whether its status says, of this very spec, that it is ready.
+fn told_ready<K: Holding>(object: &K) -> bool {
+    let told = object.status().filter(|status| status.observed_generation == object.meta().generation);
+    told.is_some_and(|status| is_true(&status.conditions, Type::Ready))
 }
 
 impl<K: Holding> Reconciler for LegalHolds<K> {

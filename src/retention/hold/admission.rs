@@ -202,3 +202,71 @@ fn rule(group: &str, resources: &[&str], operations: &[&str], scope: &str) -> Na
         scope: Some(scope.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::{ClusterLegalHold, LegalHold};
+
+    fn object(kind: &str, uid: &str) -> Value {
+        json!({"apiVersion": "rampart.dev/v1alpha1", "kind": kind,
+               "metadata": {"name": "case-17", "namespace": "shop", "uid": uid},
+               "spec": {"resources": [{"group": "batch", "resource": "jobs"}, {"resource": "configmaps"}],
+                        "selector": {"matchLabels": {"case": "17"}}, "namespaceSelector": {"matchLabels": {"tier": "web"}},
+                        "indefinite": true, "ground": "a secret matter", "caseRef": "C-17"}})
+    }
+
+    fn legal(uid: &str) -> [Refusal; 2] {
+        refusals(&Hold::try_from(&serde_json::from_value::<LegalHold>(object("LegalHold", uid)).unwrap()).unwrap())
+    }
+
+    fn wide() -> [Refusal; 2] {
+        let mut object = object("ClusterLegalHold", "u");
+        object["metadata"].as_object_mut().unwrap().remove("namespace");
+        refusals(&Hold::try_from(&serde_json::from_value::<ClusterLegalHold>(object).unwrap()).unwrap())
+    }
+
+    fn wire(refusal: &Refusal) -> Value {
+        serde_json::to_value(&refusal.policy).unwrap()
+    }
+
+    #[test]
+    fn a_hold_of_a_namespace_reaches_nothing_outside_of_it() {
+        let [objects, namespaces] = legal("u");
+        let constraints = &wire(&objects)["spec"]["matchConstraints"];
+        let own = json!({"matchLabels": {"kubernetes.io/metadata.name": "shop"}});
+        assert_eq!(constraints["namespaceSelector"], own);
+        for rule in constraints["resourceRules"].as_array().unwrap() {
+            // Selectors of namespaces don't keep what stands in none.
+            assert_eq!(rule["scope"], "Namespaced", "{rule}");
+        }
+        assert_eq!(wire(&namespaces)["spec"]["matchConstraints"]["objectSelector"], own);
+        let [objects, _] = wide();
+        let constraints = &wire(&objects)["spec"]["matchConstraints"];
+        assert_eq!(constraints["namespaceSelector"], json!({"matchLabels": {"tier": "web"}}));
+        assert_eq!(constraints["resourceRules"][0]["scope"], "*");
+    }
+
+    #[test]
+    fn both_policies_fail_closed_deny_and_keep_the_matter_to_themselves() {
+        for refusal in legal("u").iter().chain(&wide()) {
+            let policy = wire(refusal);
+            assert_eq!(policy["spec"]["failurePolicy"], "Fail");
+            assert_eq!(refusal.binding.spec.validation_actions, ["Deny"]);
+            assert_eq!(Some(&refusal.binding.spec.policy_name), refusal.policy.metadata.name.as_ref());
+            let text = policy.to_string();
+            assert!(text.contains("LegalHold ") && !text.contains("secret matter") && !text.contains("C-17"), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_of_the_very_hold() {
+        let names = |refusals: [Refusal; 2]| refusals.map(|it| it.policy.metadata.name.unwrap());
+        assert_eq!(names(legal("u")), ["rampart-hold-u", "rampart-hold-u-namespaces"]);
+        assert_ne!(names(legal("u")), names(legal("v")), "one that was made anew");
+        assert_eq!(names(legal("")), names(legal("")), "of a file");
+        assert_ne!(names(legal(""))[0], "rampart-hold-");
+    }
+}

@@ -12,7 +12,7 @@ use rampart_e2e::{fixtures, wait};
 use serde_json::{Value, json};
 
 use super::{held, hold, map, merge, reason, refused, was_refused_to};
-use crate::{Env, Tests};
+use crate::{Env, Tests, floor::type_checked};
 
 pub(super) fn tests(tests: &mut Tests) {
     tests.add("holds::every_way_around_a_hold_is_refused", every_way_around);
@@ -54,7 +54,11 @@ async fn every_way_around(env: Env) -> Result<()> {
     });
     fixtures::apply(&client, &service).await?;
     let kinds = json!({"resources": [{"resource": "configmaps"}, {"resource": "services"}]});
-    held(&client, &hold(&namespace, "case-17", &kinds)).await?;
+    let holds = held(&client, &hold(&namespace, "case-17", &kinds)).await?;
+    let told = holds.get("case-17").await?.data["status"]["admissionPolicies"].clone();
+    for name in told.as_array().into_iter().flatten().filter_map(Value::as_str).chain(["rampart-hold-release"]) {
+        type_checked(&client, name).await?;
+    }
     let by = format!("held by LegalHold {namespace}/case-17: ");
 
     let deleted = format!("{by}it can't be deleted");
@@ -105,7 +109,9 @@ async fn every_way_around(env: Env) -> Result<()> {
     refused("strip the label by its status", by_status, LABELS)?;
 
     collected_as_garbage(&client, &namespace).await?;
-    was_refused_to(plane, GARBAGE_COLLECTOR, "owned").await?;
+    for name in ["owned", "owned-hold"] {
+        was_refused_to(plane, GARBAGE_COLLECTOR, name).await?;
+    }
 
     // All are there as they were; and what a hold is not about is free.
     let live = Api::<ConfigMap>::namespaced(client.clone(), &namespace);
@@ -121,13 +127,16 @@ async fn every_way_around(env: Env) -> Result<()> {
     refused("one that came under the hold", maps.delete("free", &DeleteParams::default()).await, &deleted)
 }
 
-/// A held object whose owner goes.
+/// A held object and a hold whose owner goes.
 async fn collected_as_garbage(client: &Client, namespace: &str) -> Result<()> {
     let owner = fixtures::apply(client, &map(namespace, "owner", "none")).await?;
     let mut owned = map(namespace, "owned", "17");
-    owned["metadata"]["ownerReferences"] =
-        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.uid()}]);
-    fixtures::apply(client, &owned).await?;
+    let mut hold = hold(namespace, "owned-hold", &json!({}));
+    for owned in [&mut owned, &mut hold] {
+        owned["metadata"]["ownerReferences"] =
+            json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.uid()}]);
+        fixtures::apply(client, owned).await?;
+    }
     api(client, namespace).await?.delete("owner", &DeleteParams::default()).await?;
     Ok(())
 }

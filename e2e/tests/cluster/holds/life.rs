@@ -171,7 +171,9 @@ async fn outlive(_: Env) -> Result<()> {
     // Without the operator; and what somebody with rights on admission policies undoes, it puts back.
     let ports = operator.kill()?;
     refuses(&client).await?;
-    let audit = Patch::Merge(json!({"spec": {"validationActions": ["Audit"]}}));
+    let audit = Patch::Merge(
+        json!({"spec": {"validationActions": ["Audit"]}, "metadata": {"labels": {"rampart.dev/owner-name": null}}}),
+    );
     for binding in bindings.list(&of_holds).await?.items {
         bindings.patch(&binding.name_any(), &PatchParams::default(), &audit).await?;
     }

@@ -1,6 +1,7 @@
 //! Legal holds: every way around one that we know of is tried, and refused.
 
 mod attempts;
+mod beyond;
 mod life;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,6 +18,7 @@ use crate::Tests;
 pub(crate) fn tests(tests: &mut Tests) {
     attempts::tests(tests);
     life::tests(tests);
+    beyond::tests(tests);
 }
 
 /// A hold on ConfigMaps of a case, with some of its spec changed.
