@@ -330,8 +330,10 @@ fn what_is_rendered_from_standard_input_is_what_the_operator_applies() {
                         "indefinite": true, "ground": "litigation"}})
     };
     let list = |items: &[Value]| json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
-    let (policies, holds) =
-        (list(&[policy("on", "Enforce"), policy("off", "Disabled")]), list(&[hold("LegalHold"), hold("ClusterLegalHold")]));
+    let (policies, holds) = (
+        list(&[policy("on", "Enforce"), policy("off", "Disabled")]),
+        list(&[hold("LegalHold"), hold("ClusterLegalHold")]),
+    );
     let kinds = |arguments: &[&str], list: &str| -> Vec<String> {
         let output = rampart(arguments, list);
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));

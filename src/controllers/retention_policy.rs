@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Time};
+use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::{Condition, Time}};
 use kube::{Api, Client, ResourceExt as _, runtime::watcher};
 use tokio::sync::{mpsc, watch};
 
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     api::{
         ClusterLegalHold, LegalHold, PlanStatus, PlannedObject, RetentionMode, RetentionPolicy, RetentionPolicyStatus,
-        condition::{Conditions, Type},
+        condition::{Conditions, Type, is_true},
         labels::{RETENTION_ALLOWED, RETENTION_OPT_IN},
     },
     cluster::{
@@ -353,7 +353,12 @@ impl Reconciler for RetentionPolicies {
         if outcome.as_ref().is_ok_and(|plan| plan.as_ref().is_some_and(|plan| plan.breaker.is_some())) {
             self.context.metrics.retention_breaker.inc();
         }
-        status::report(&self.context.client, policy, &status).await?;
+        let wrote = status::report(&self.context.client, policy, &status).await?;
+        let is_held = |conditions: &[Condition]| is_true(conditions, Type::HoldActive);
+        if wrote && is_held(&status.conditions) && !policy.status.as_ref().is_some_and(|it| is_held(&it.conditions)) {
+            let note = "objects that are too old are held: status.conditions names the holds";
+            self.context.events.publish(policy, Reason::normal("SkippedHeld"), note).await;
+        }
         if policy.spec.mode == RetentionMode::Disabled {
             return Ok(Next::Change);
         }

@@ -12,7 +12,7 @@ use crate::{
         labels::{RETENTION_ALLOWED, RETENTION_OPT_IN},
     },
     cluster::retained::item,
-    retention::{Decision, Holds, Item, Mark, Spec, Target, plan},
+    retention::{Decision, Holds, Item, Mark, Protection, Spec, Target, plan},
 };
 
 /// What one RetentionPolicy says of an object.
@@ -72,6 +72,10 @@ fn of(
         Decision::Delete => Mark::of(&planned.item).map(|mark| mark.delete_after),
         _ => None,
     };
+    let hold = match planned.item.protection {
+        Some(Protection::Held(hold)) => Some(hold),
+        _ => None,
+    };
     Some(Retained {
         policy: policy.name_any(),
         mode: spec.mode,
@@ -79,7 +83,7 @@ fn of(
         too_old_from: too_old,
         marked_at,
         delete_after,
-        held_by: held_by(policy, allows),
+        held_by: hold.into_iter().chain(held_by(policy, allows)).collect(),
     })
 }
 

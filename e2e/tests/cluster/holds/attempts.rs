@@ -131,7 +131,7 @@ async fn every_way_around(env: Env) -> Result<()> {
 async fn collected_as_garbage(client: &Client, namespace: &str) -> Result<()> {
     let owner = fixtures::apply(client, &map(namespace, "owner", "none")).await?;
     let mut owned = map(namespace, "owned", "17");
-    let mut hold = hold(namespace, "owned-hold", &json!({}));
+    let mut hold = hold(namespace, "owned-hold", &json!({"selector": {"matchLabels": {"case": "another"}}}));
     for owned in [&mut owned, &mut hold] {
         owned["metadata"]["ownerReferences"] =
             json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.uid()}]);

@@ -1,5 +1,7 @@
 //! The life of a hold: who changes and ends it, when it ends by itself, and what outlives the operator.
 
+use std::process::Command;
+
 use anyhow::{Context as _, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{admissionregistration::v1::ValidatingAdmissionPolicyBinding, core::v1::ConfigMap};
@@ -7,8 +9,12 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
-use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator::kubeconfig, stories, wait};
-use serde_json::json;
+use rampart_e2e::{
+    ControlPlane, Operator, Options, fixtures,
+    operator::{binary, kubeconfig},
+    stories, wait,
+};
+use serde_json::{Value, json};
 
 use super::{held, hold, map, merge, reason, refused, somebody};
 use crate::{Env, Tests, floor::rampart};
@@ -128,6 +134,12 @@ async fn retention_keeps(env: Env) -> Result<()> {
     let live = policies.get("exports").await?;
     let plan = live.data.pointer("/status/plan").context("no plan")?;
     ensure!(plan["held"] == 2 && plan["samples"][0]["decision"] == "kept: held by LegalHold/case-17", "{plan}");
+    let kubeconfig = env.shared().await?.plane.admin_kubeconfig()?;
+    let mut explain = Command::new(binary()?);
+    let explain = explain.args(["explain", "cm/old-0", "-o", "json", "-n", &namespace, "--kubeconfig"]).arg(kubeconfig);
+    let told: Value = serde_json::from_slice(&explain.output()?.stdout)?;
+    ensure!(told["heldBy"][0] == json!({"hold": "LegalHold/case-17", "ground": "litigation", "caseRef": "C-17"}), "{told:#}");
+    ensure!(told["retention"][0]["heldBy"][0] == "LegalHold/case-17", "{told:#}");
     let marked = maps.get("old-0").await?.metadata.annotations.unwrap_or_default();
     ensure!(!marked.contains_key("rampart.dev/retention-mark"), "{marked:?}");
     holds.delete("case-17", &DeleteParams::default()).await?;
