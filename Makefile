@@ -27,6 +27,7 @@ test-judges:
 	RAMPART_ENVOY="$$(e2e/judges/verifier/envoy)" $(CARGO) test -p rampart-e2e --test cluster -- calls::ten --nocapture
 	RAMPART_FAKETIME="$(FAKETIME)" $(CARGO) test -p rampart-e2e --test cluster -- calls::jumps --nocapture
 	RAMPART_FAKETIME="$(FAKETIME)" $(CARGO) test -p rampart-e2e --test cluster -- retention::clock --nocapture
+	RAMPART_FAKETIME="$(FAKETIME)" $(CARGO) test -p rampart-e2e --test cluster -- holds::a_clock --nocapture
 
 ## Network intent on a real node, where Calico enforces: every dial against what `rampart reach` says. Needs root, and
 ## Debian packages that it names if they are missing.

@@ -324,17 +324,28 @@ fn what_is_rendered_from_standard_input_is_what_the_operator_applies() {
                "spec": {"hardening": {"mode": "Enforce", "podSecurity": {"level": "baseline"}},
                         "network": {"mode": mode, "podSelector": {}, "isolate": ["Ingress"]}}})
     };
-    let items = [policy("on", "Enforce"), policy("off", "Disabled")];
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
-    let kinds = |arguments: &[&str]| -> Vec<String> {
-        let output = rampart(arguments, &list);
+    let hold = |kind: &str| {
+        json!({"apiVersion": "rampart.dev/v1alpha1", "kind": kind, "metadata": {"name": "case-17"},
+               "spec": {"resources": [{"resource": "configmaps"}], "selector": {}, "namespaceSelector": {},
+                        "indefinite": true, "ground": "litigation"}})
+    };
+    let list = |items: &[Value]| json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+    let (policies, holds) = (
+        list(&[policy("on", "Enforce"), policy("off", "Disabled")]),
+        list(&[hold("LegalHold"), hold("ClusterLegalHold")]),
+    );
+    let kinds = |arguments: &[&str], list: &str| -> Vec<String> {
+        let output = rampart(arguments, list);
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
         text.lines().filter_map(|line| line.strip_prefix("kind: ")).map(ToOwned::to_owned).collect()
     };
     let floor = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
-    assert_eq!(kinds(&["render", "-"]), [&floor[..], &["NetworkPolicy"]].concat());
-    assert_eq!(kinds(&["render", "--static", "-"]), floor);
+    assert_eq!(kinds(&["render", "-"], &policies), [&floor[..], &["NetworkPolicy"]].concat());
+    assert_eq!(kinds(&["render", "--static", "-"], &policies), floor);
+    for arguments in [&["render", "-"][..], &["render", "--static", "-"]] {
+        assert_eq!(kinds(arguments, &holds), floor.repeat(4), "two for each hold");
+    }
 }
 
 #[test]

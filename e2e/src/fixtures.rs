@@ -107,7 +107,7 @@ pub async fn install(client: &Client, url: &str) -> Result<()> {
         }
     }
     install_crds(client).await?;
-    for file in ["manifests/verifier.yaml", "manifests/retention.yaml"] {
+    for file in ["manifests/verifier.yaml", "manifests/retention.yaml", "manifests/holds.yaml"] {
         for object in documents(&root.join(file))? {
             apply(client, &object).await?;
         }

@@ -5,7 +5,10 @@ use serde::de::DeserializeOwned;
 
 use super::{Answer, Operation, Request};
 use crate::{
-    api::{ApiKey, ClusterSecurityPolicy, Invalid, PolicyException, RetentionPolicy, SecurityPolicy},
+    api::{
+        ApiKey, ClusterLegalHold, ClusterSecurityPolicy, Invalid, LegalHold, PolicyException, RetentionPolicy,
+        SecurityPolicy,
+    },
     hardening::{ClusterWide, Exception},
     keys::{Caps, Spec},
     policy, retention,
@@ -27,6 +30,10 @@ pub(super) fn decide(request: &Request<'_>) -> Answer {
         }
         "RetentionPolicy" => {
             validate(request, object, |policy: &RetentionPolicy| retention::Spec::try_from(policy).map(drop))
+        }
+        "LegalHold" => validate(request, object, |hold: &LegalHold| retention::Hold::try_from(hold).map(drop)),
+        "ClusterLegalHold" => {
+            validate(request, object, |hold: &ClusterLegalHold| retention::Hold::try_from(hold).map(drop))
         }
         _ => Answer::allow(),
     }

@@ -46,9 +46,10 @@ pub fn webhook_configuration(client_config: &Value) -> Value {
         scoped(groups, versions, operations, resources, "Namespaced")
     };
     let both = ["CREATE", "UPDATE"];
-    let own =
-        rule(&[GROUP], &["v1alpha1"], &both, &["securitypolicies", "policyexceptions", "apikeys", "retentionpolicies"]);
-    let cluster_wide = scoped(&[GROUP], &["v1alpha1"], &both, &["clustersecuritypolicies"], "Cluster");
+    let own = ["securitypolicies", "policyexceptions", "apikeys", "retentionpolicies", "legalholds"];
+    let own = rule(&[GROUP], &["v1alpha1"], &both, &own);
+    let cluster_wide = ["clustersecuritypolicies", "clusterlegalholds"];
+    let cluster_wide = scoped(&[GROUP], &["v1alpha1"], &both, &cluster_wide, "Cluster");
     let pods = [
         rule(&[""], &["v1"], &both, &["pods"]),
         rule(&[""], &["v1"], &["UPDATE"], &["pods/ephemeralcontainers", "pods/resize"]),

@@ -49,6 +49,8 @@ pub enum Type {
     ClockSuspect,
     /// Something could not be listed, marked or deleted (RetentionPolicy).
     Degraded,
+    /// Objects that are too old are held (RetentionPolicy).
+    HoldActive,
 }
 
 impl Type {
@@ -76,6 +78,7 @@ impl Type {
             Self::BlastRadiusExceeded => "BlastRadiusExceeded",
             Self::ClockSuspect => "ClockSuspect",
             Self::Degraded => "Degraded",
+            Self::HoldActive => "HoldActive",
         }
     }
 }

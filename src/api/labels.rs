@@ -46,3 +46,5 @@ pub const RECIPROCAL: &str = "reciprocal";
 pub const WEBHOOK: &str = "webhook";
 /// Value of [`PART`]: an admission policy, or its binding, that enforces hardening.
 pub const FLOOR: &str = "floor";
+/// Value of [`PART`]: an admission policy, or its binding, that keeps what is held.
+pub const HOLD: &str = "hold";

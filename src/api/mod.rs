@@ -15,6 +15,8 @@ mod key_life;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
 mod key_record;
 pub mod labels;
+#[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
+mod legal_hold;
 mod network;
 mod network_status;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
@@ -50,6 +52,10 @@ pub use key_life::{
     RotationWindow,
 };
 pub use key_record::{ApiKeyRef, KeyRecord, KeyRecordSpec, Limits, RecordState, Verb};
+pub use legal_hold::{
+    ClusterLegalHold, ClusterLegalHoldSpec, HeldResource, HoldState, HoldTerms, LegalHold, LegalHoldSpec,
+    LegalHoldStatus,
+};
 pub use network::{
     Accepted, ClusterNetwork, Direction, Entity, External, Network, NetworkMode, NetworkRule, Peer, Pods, Port,
     Protocol, Reciprocal, ServicePeer,
@@ -83,5 +89,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         VerifierReport::crd(),
         RetentionPolicy::crd(),
         RetentionReport::crd(),
+        LegalHold::crd(),
+        ClusterLegalHold::crd(),
     ]
 }

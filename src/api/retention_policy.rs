@@ -28,6 +28,7 @@ use super::{DataClass, GoDuration};
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.dataClass"),
     printcolumn(name = "MaxAge", type_ = "string", json_path = ".spec.maxAge"),
     printcolumn(name = "Candidates", type_ = "integer", json_path = ".status.plan.candidates"),
+    printcolumn(name = "Held", type_ = "integer", json_path = ".status.plan.held"),
     printcolumn(name = "WouldDelete", type_ = "integer", json_path = ".status.plan.wouldDelete"),
     printcolumn(name = "NextRun", type_ = "string", json_path = ".status.nextRunTime"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
@@ -330,7 +331,8 @@ pub struct RetentionPolicyStatus {
     /// Last seen value of the annotation `rampart.dev/reconcile-requested-at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-    /// Accepted, Programmed, PlanReady and Ready; BlastRadiusExceeded, ClockSuspect, Degraded and Stalled while true.
+    /// Accepted, Programmed, PlanReady and Ready; BlastRadiusExceeded, HoldActive, ClockSuspect, Degraded and Stalled while
+    /// true.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 16))]
@@ -384,6 +386,9 @@ pub struct PlanStatus {
     pub listed: i64,
     /// Objects that are too old.
     pub candidates: i64,
+    /// Candidates that legal holds keep.
+    #[serde(default)]
+    pub held: i64,
     /// Candidates that nothing protects.
     pub would_delete: i64,
     /// Candidates and objects of unknown age that are kept, each with a reason.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{facts::ClusterFacts, process::Process};
 use crate::{
-    api::GoDuration,
+    api::{ClusterLegalHold, GoDuration, LegalHold},
     cluster::{
         client,
         events::Events,
@@ -24,8 +24,8 @@ use crate::{
         policy_index::PolicyIndex,
     },
     controllers::{
-        ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, Hardened, Networks, PolicyExceptions,
-        RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Selftest, Webhooks,
+        ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, Hardened, LegalHolds, Networks,
+        PolicyExceptions, RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Selftest, Webhooks,
     },
     runtime::{
         metrics::Metrics,
@@ -207,6 +207,8 @@ impl Options {
             usage_interval: self.usage_interval.get().max(Duration::from_secs(1)),
         };
         ApiKeys::spawn(context.clone(), of_keys, keys, leadership.clone(), tasks);
+        LegalHolds::<LegalHold>::spawn(&context, leadership.clone(), namespace(), tasks);
+        LegalHolds::<ClusterLegalHold>::spawn(&context, leadership.clone(), namespace(), tasks);
         let retention = RetentionSettings {
             minimum_grace: self.retention_minimum_grace.get(),
             interval: self.retention_interval.get().max(Duration::from_secs(1)),

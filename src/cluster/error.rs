@@ -51,6 +51,9 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// What is held could not be found out, so anything may be.
+    #[error("legal holds could not be read, so nothing is deleted: {0}")]
+    Holds(Box<Error>),
     /// The operating system gave no randomness.
     #[error("no randomness from the operating system: {0}")]
     Random(#[from] getrandom::Error),
@@ -86,6 +89,7 @@ impl Error {
             Self::Secret { .. } => "SecretError",
             Self::Deadline { .. } => "Deadline",
             Self::Foreign { .. } => "Conflicted",
+            Self::Holds(_) => "HoldsUnknown",
             Self::Random(_) => "NoRandomness",
             Self::Unexpected(_) => "Unexpected",
         }

@@ -6,6 +6,7 @@ pub mod client;
 pub mod error;
 pub mod events;
 pub mod follow;
+pub mod holds;
 pub mod impersonate;
 pub mod key_index;
 pub mod key_jobs;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Error, Result, error::call, pages::each};
 use crate::{
     api::{AgeFrom, AnnotationSays, Propagation, labels::RETENTION_MARK},
-    retention::{Expiry, Item, Mark, Protection, Spec, Target, TargetSpec, annotation},
+    retention::{Expiry, Holds, Item, Mark, Protection, Spec, Target, TargetSpec, annotation},
 };
 
 /// Whole objects of one page: they may be large, and a tenant chooses which are listed.
@@ -54,14 +54,14 @@ pub async fn targets<'a>(
     Ok(Ok(targets))
 }
 
-/// What they hold.
+/// What they list, and which of it is held.
 ///
 /// # Errors
 /// When one can't be listed whole.
-pub async fn listed(targets: &[Retained]) -> Result<Vec<Target>> {
+pub async fn listed(targets: &[Retained], holds: &Holds) -> Result<Vec<Target>> {
     let mut listed = vec![];
     for target in targets {
-        listed.push(target.list().await?);
+        listed.push(target.list(holds).await?);
     }
     Ok(listed)
 }
@@ -71,6 +71,8 @@ pub struct Retained {
     api: Api<DynamicObject>,
     metadata: Api<PartialObjectMeta<DynamicObject>>,
     target: TargetSpec,
+    /// Plural of the kind, by which holds name it.
+    plural: String,
     skip_controlled: bool,
     propagation: Propagation,
 }
@@ -82,20 +84,21 @@ impl Retained {
             api: Api::namespaced_with(client.clone(), &spec.namespace, resource),
             metadata: Api::namespaced_with(client, &spec.namespace, resource),
             target: target.clone(),
+            plural: resource.plural.clone(),
             skip_controlled: spec.skip_controlled,
             propagation: spec.propagation,
         }
     }
 
-    /// Lists all of them, page by page; half a list is an error, never a shorter list.
+    /// Lists all of them, page by page, and which of them are held; half a list is an error, never a shorter list.
     ///
     /// # Errors
     /// When a call fails.
-    pub async fn list(&self) -> Result<Target> {
+    pub async fn list(&self, holds: &Holds) -> Result<Target> {
         let mut target = Target::default();
         let mut keep = |object: &DynamicObject| {
             if self.target.selector.matches(object.labels()) {
-                target.items.push(item(&self.target, self.skip_controlled, object));
+                target.items.push(item(&self.target, (&self.plural, self.skip_controlled), object, holds));
             }
         };
         let kind = &self.target.kind;
@@ -158,9 +161,16 @@ fn changed<T>(result: Result<T>) -> Result<bool> {
 
 /// An object as retention sees it.
 #[must_use]
-pub fn item(target: &TargetSpec, skip_controlled: bool, object: &DynamicObject) -> Item {
+pub fn item(
+    target: &TargetSpec,
+    (plural, skip_controlled): (&str, bool),
+    object: &DynamicObject,
+    holds: &Holds,
+) -> Item {
     let controlled = object.owner_references().iter().any(|owner| owner.controller == Some(true));
-    let protection = if object.metadata.deletion_timestamp.is_some() {
+    let protection = if let Some(hold) = holds.holder(&target.group, plural, object.labels()) {
+        Some(Protection::Held(hold.to_string()))
+    } else if object.metadata.deletion_timestamp.is_some() {
         Some(Protection::BeingDeleted)
     } else {
         (controlled && skip_controlled).then_some(Protection::ControllerOwned)

@@ -7,24 +7,27 @@ use kube::{Client, client::Body};
 use super::{Error, Result, error::call};
 use crate::runtime::clock;
 
-/// How far the operator's clock is ahead of the API server's, at the least; negative where it is behind.
-///
-/// Read from the header `Date` of an answer (RFC 9110, 6.6.1), which has whole seconds.
+/// What time it is for the API server, in whole seconds: the header `Date` of an answer (RFC 9110, section 6.6.1).
 ///
 /// # Errors
 /// When the call fails, or its answer has no date.
-pub async fn skew(client: &Client) -> Result<SignedDuration> {
+pub async fn server_time(client: &Client) -> Result<Timestamp> {
     let doing = || "asking the API server for the time".to_owned();
     let unreadable = |_| Error::Unexpected("a request for /version that can't be made".into());
     let request = Request::get("/version").body(Body::empty()).map_err(unreadable)?;
-    let before = clock::now();
     let answer = call(doing, client.send(request)).await?;
-    let after = clock::now();
     let date = answer.headers().get(DATE).and_then(|date| rfc2822::parse(date.to_str().ok()?).ok());
-    let Some(date) = date else {
-        return Err(Error::Unexpected("the API server's answer has no date".into()));
-    };
-    Ok(apart(before, date.timestamp(), after))
+    date.map(|date| date.timestamp()).ok_or_else(|| Error::Unexpected("the API server's answer has no date".into()))
+}
+
+/// How far the operator's clock is ahead of the API server's, at the least; negative where it is behind.
+///
+/// # Errors
+/// When the API server does not tell the time.
+pub async fn skew(client: &Client) -> Result<SignedDuration> {
+    let before = clock::now();
+    let server = server_time(client).await?;
+    Ok(apart(before, server, clock::now()))
 }
 
 /// The least distance between a second of the server's and the time in which it was told.

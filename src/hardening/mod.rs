@@ -1,6 +1,6 @@
 //! Container hardening: which policies cover a pod, and what they say of it.
 
-mod cel;
+pub(crate) mod cel;
 mod defaults;
 mod directory;
 mod exception;

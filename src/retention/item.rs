@@ -36,8 +36,10 @@ pub enum Expiry {
 }
 
 /// What protects an item, whatever its age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Protection {
+    /// A legal hold keeps it: `LegalHold/case-17`.
+    Held(String),
     /// A controller made it, and would make it anew.
     ControllerOwned,
     /// It is being deleted already.
@@ -51,8 +53,9 @@ pub enum Protection {
 impl Protection {
     /// Stable name, for metrics.
     #[must_use]
-    pub const fn code(self) -> &'static str {
+    pub const fn code(&self) -> &'static str {
         match self {
+            Self::Held(_) => "Held",
             Self::ControllerOwned => "ControllerOwned",
             Self::BeingDeleted => "BeingDeleted",
             Self::Remaining => "Remaining",
@@ -62,12 +65,13 @@ impl Protection {
 
     /// For people.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub fn describe(&self) -> String {
         match self {
-            Self::ControllerOwned => "kept: a controller owns it",
-            Self::BeingDeleted => "kept: it is being deleted already",
-            Self::Remaining => "kept: it is one of the youngest, which stay (safety.minRemaining)",
-            Self::Forever => "kept: its annotation says forever",
+            Self::Held(hold) => format!("kept: held by {hold}"),
+            Self::ControllerOwned => "kept: a controller owns it".into(),
+            Self::BeingDeleted => "kept: it is being deleted already".into(),
+            Self::Remaining => "kept: it is one of the youngest, which stay (safety.minRemaining)".into(),
+            Self::Forever => "kept: its annotation says forever".into(),
         }
     }
 }

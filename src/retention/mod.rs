@@ -1,16 +1,18 @@
 //! Retention: what is too old, what protects it, and what may be deleted now.
 //!
-//! Nothing here knows what an item is: a Kubernetes object today, a row or a file later.
+//! Nothing but [`hold`] knows what an item is: a Kubernetes object today, a row or a file later.
 
 mod acts;
 pub mod annotation;
 pub mod chain;
 pub mod evidence;
+mod hold;
 mod item;
 mod plan;
 mod spec;
 
 pub use acts::{Act, Permit};
+pub use hold::{Hold, HoldKind, Holds, Refusal, refusals};
 pub use item::{Expiry, Item, Mark, Protection};
 pub use plan::{Breaker, Decision, Plan, Planned, Target, plan};
 pub use spec::{Caps, Spec, TargetSpec};

@@ -1,5 +1,7 @@
 //! The plan: a pure function of what is listed, the policy and the time.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Caps, Expiry, Item, Mark, Protection, Spec};
@@ -134,7 +136,7 @@ fn decide(spec: &Spec, item: &Item, target: usize, now: Timestamp) -> Planned {
     let decision = match too_old {
         None => Decision::UnknownAge,
         Some(too_old) if now < too_old => Decision::TooYoung(too_old),
-        Some(_) => match (item.protection.or(forever), &mark, ours) {
+        Some(_) => match (item.protection.clone().or(forever), &mark, ours) {
             (Some(protection), ..) => Decision::Protected(protection),
             (None, Some(_), None) => Decision::MarkedByAnother,
             (None, None, _) => Decision::Mark,
@@ -176,16 +178,17 @@ impl Decision {
 
     /// For people.
     #[must_use]
-    pub fn describe(&self) -> &'static str {
-        match self {
+    pub fn describe(&self) -> String {
+        let said = match self {
+            Self::Protected(protection) => return protection.describe(),
             Self::TooYoung(_) => "kept: it is not too old yet",
             Self::UnknownAge => "kept: its age can't be read",
-            Self::Protected(protection) => protection.as_str(),
             Self::MarkedByAnother => "kept: another policy has marked it",
             Self::Mark => "would be marked, and deleted after the grace period",
             Self::Wait(_) => "is marked, and will be deleted after the grace period",
             Self::Delete => "is marked, and its grace period is over",
-        }
+        };
+        said.into()
     }
 }
 
@@ -193,7 +196,7 @@ impl Planned {
     /// Why it stays although it is too old, or of unknown age: a stable name, for metrics.
     #[must_use]
     pub const fn skipped(&self) -> Option<&'static str> {
-        match self.decision {
+        match &self.decision {
             Decision::UnknownAge => Some("UnknownAge"),
             Decision::Protected(protection) => Some(protection.code()),
             Decision::MarkedByAnother => Some("MarkedByAnother"),
@@ -206,7 +209,7 @@ impl Planned {
     pub fn reason(&self) -> String {
         match (&self.decision, &self.item.expires) {
             (Decision::UnknownAge, Some(Expiry::Unreadable(why))) => format!("{}: {why}", self.decision.describe()),
-            _ => self.decision.describe().into(),
+            _ => self.decision.describe(),
         }
     }
 }
@@ -215,6 +218,18 @@ impl Plan {
     /// Items whose decision ends in a deletion, now or later.
     pub fn would_delete(&self) -> impl Iterator<Item = &Planned> {
         self.items.iter().filter(|planned| planned.decision.deletes())
+    }
+
+    /// How many too old items each hold keeps, by the hold.
+    #[must_use]
+    pub fn held(&self) -> BTreeMap<&str, usize> {
+        let mut held = BTreeMap::new();
+        for planned in &self.items {
+            if let Decision::Protected(Protection::Held(hold)) = &planned.decision {
+                *held.entry(hold.as_str()).or_default() += 1_usize;
+            }
+        }
+        held
     }
 
     /// The next moment at which the plan changes by itself.
@@ -315,6 +330,28 @@ pub(super) mod tests {
         assert_eq!(decision(owned), Decision::Protected(Protection::ControllerOwned));
         assert_eq!(decision(marked("a", "another", 9)), Decision::MarkedByAnother);
         assert_eq!(decision(marked("a", "policy", -1)), Decision::Wait(at(NOW + 3 * HOUR)), "marked in the future");
+    }
+
+    #[test]
+    fn what_is_held_is_kept_unmarked_and_counted_by_its_hold() {
+        let held = |item: Item, by: &str| Item { protection: Some(Protection::Held(by.into())), ..item };
+        let items = vec![
+            held(marked("a", "policy", 9), "LegalHold/one"),
+            held(item("b", 20), "LegalHold/one"),
+            held(item("c", 20), "ClusterLegalHold/two"),
+            held(item("young", 1), "LegalHold/one"),
+            item("d", 20),
+        ];
+        let plan = plan(&spec(100, 100), &[Target { items }], at(NOW));
+        assert_eq!(plan.held(), [("ClusterLegalHold/two", 1), ("LegalHold/one", 2)].into());
+        let would: Vec<&str> = plan.would_delete().map(|planned| planned.item.name.as_str()).collect();
+        let unmarked = plan.items.iter().filter(|planned| planned.unmark).map(|planned| planned.item.name.as_str());
+        assert_eq!(
+            (would, unmarked.collect::<Vec<_>>()),
+            (vec!["d"], vec!["a"]),
+            "its grace begins anew when released"
+        );
+        assert_eq!(plan.items[0].decision.describe(), "kept: held by LegalHold/one");
     }
 
     #[test]

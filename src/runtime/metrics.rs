@@ -173,6 +173,8 @@ pub struct Metrics {
     pub verifier: VerifierMetrics,
     /// Those of RetentionPolicies.
     pub retention: RetentionMetrics,
+    /// Legal holds that are in force.
+    pub holds_active: Family<KindLabel, Gauge>,
 }
 
 fn seconds() -> Histogram {
@@ -215,6 +217,7 @@ impl Default for Metrics {
             keys: KeyMetrics::default(),
             verifier: VerifierMetrics::default(),
             retention: RetentionMetrics::default(),
+            holds_active: Family::default(),
         };
         metrics.registry = Arc::new(metrics.register());
         metrics
@@ -258,6 +261,7 @@ impl Metrics {
         self.keys.register(of);
         self.verifier.register(of);
         self.retention.register(of);
+        of.register("holds_active", "Legal holds that are in force", self.holds_active.clone());
         all
     }
 

@@ -46,6 +46,13 @@ async fn bad_specs_are_refused(env: Env) -> Result<()> {
     let policy = || with(stories::sample_policy(), "/metadata/namespace", json!(namespace));
     let key = || stories::api_key(&namespace);
     let retention = || stories::retention_policy(&namespace, "DryRun");
+    let hold = || {
+        json!({
+            "apiVersion": "rampart.dev/v1alpha1", "kind": "LegalHold",
+            "metadata": {"name": "case-17", "namespace": namespace},
+            "spec": {"resources": [{"resource": "configmaps"}], "selector": {}, "indefinite": true, "ground": "litigation"},
+        })
+    };
     let at = "/spec/network";
     let cases = [
         ("unknown enum", with(policy(), &format!("{at}/mode"), json!("Off")), "spec.network.mode"),
@@ -157,6 +164,31 @@ async fn bad_specs_are_refused(env: Env) -> Result<()> {
             with(retention(), "/spec/targets/0/resources/apiVersion", json!("a/b/c")),
             "is not an API version",
         ),
+        ("a hold of everything", with(hold(), "/spec/resources/0/resource", json!("*")), "spec.resources[0].resource"),
+        ("a hold of pods", with(hold(), "/spec/resources/0/resource", json!("pods")), "pods can't be held"),
+        (
+            "a hold of leases",
+            with(hold(), "/spec/resources/0", json!({"group": "coordination.k8s.io", "resource": "leases"})),
+            "leases can't be held",
+        ),
+        (
+            "a hold with two ends",
+            with(hold(), "/spec/until", json!("2030-01-01T00:00:00Z")),
+            "set either until or indefinite",
+        ),
+        ("a hold without an end", with(hold(), "/spec/indefinite", Value::Null), "set either until or indefinite"),
+        ("a hold that is not meant", with(hold(), "/spec/indefinite", json!(false)), "indefinite is true or absent"),
+        (
+            "a hold of null",
+            with(
+                hold(),
+                "/spec",
+                json!({"resources": [{"resource": "configmaps"}], "selector": {},
+            "until": null, "ground": "litigation"}),
+            ),
+            "set either until or indefinite",
+        ),
+        ("a hold without a ground", with(hold(), "/spec/ground", json!("")), "spec.ground"),
     ];
     for (name, object, wanted) in cases {
         let api = fixtures::api_of(&client, &object).await?;

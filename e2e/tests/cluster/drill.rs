@@ -16,8 +16,8 @@ use kube::{
     api::{DeleteParams, ListParams},
 };
 use rampart::api::{
-    ClusterSecurityPolicy,
-    labels::{FLOOR, PART},
+    ClusterSecurityPolicy, LegalHold,
+    labels::{FLOOR, HOLD, PART},
 };
 use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator, stories, wait};
 use serde_json::{Value, json};
@@ -109,6 +109,12 @@ async fn drill(_: Env) -> Result<()> {
     });
     fixtures::apply(&client, &strict).await?;
     refuses_by_itself(&client).await?;
+    let hold = json!({
+        "apiVersion": "rampart.dev/v1alpha1", "kind": "LegalHold", "metadata": {"name": "case-17", "namespace": "shop"},
+        "spec": {"resources": [{"resource": "configmaps"}], "selector": {}, "indefinite": true, "ground": "litigation"},
+    });
+    fixtures::apply(&client, &hold).await?;
+    stories::ready::<LegalHold>(&client, "shop", "case-17").await?;
     for workload in workloads().as_array().context("a list")? {
         fixtures::apply(&client, workload).await?;
     }
@@ -130,20 +136,23 @@ async fn drill(_: Env) -> Result<()> {
     uninstall(&client, operator).await
 }
 
-/// As the README says it: the policies first, then what was installed.
+/// As the README says it: the policies and holds first, then what was installed.
 async fn uninstall(client: &Client, operator: Operator) -> Result<()> {
     let policies: Api<ClusterSecurityPolicy> = Api::all(client.clone());
     policies.delete("strict", &DeleteParams::default()).await?;
+    let holds: Api<LegalHold> = Api::namespaced(client.clone(), "shop");
+    holds.delete("case-17", &DeleteParams::default()).await?;
     let floor: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     wait::until("admission policies to go", wait::SOON, || async {
-        // The one that ties reports to verifiers was installed, and goes with what was.
-        let left = floor.list(&ListParams::default().labels(&format!("{PART}={FLOOR}"))).await?.items.len();
+        // What ties reports to verifiers, and the end of holds to a verb, was installed, and goes with what was.
+        let made = ListParams::default().labels(&format!("{PART} in ({FLOOR}, {HOLD})"));
+        let left = floor.list(&made).await?.items.len();
         ensure!(left == 0, "{left} are left");
         Ok(())
     })
     .await?;
     operator.stop().await?;
-    for file in ["webhook", "verifier", "retention", "rbac"].map(|file| format!("manifests/{file}.yaml")) {
+    for file in ["webhook", "verifier", "retention", "holds", "rbac"].map(|file| format!("manifests/{file}.yaml")) {
         for object in fixtures::documents(&fixtures::repository().join(file))? {
             let name = object["metadata"]["name"].as_str().context("no name")?.to_owned();
             fixtures::api_of(client, &object).await?.delete(&name, &DeleteParams::default()).await?;

@@ -191,18 +191,22 @@ async fn type_checks_clean(env: Env) -> Result<()> {
 
 /// Waits until the API server's own type checker has looked at every expression, and found nothing.
 pub(crate) async fn checked(client: &Client, floors: &[Floor]) -> Result<()> {
-    let api: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     for floor in floors {
-        let name = floor.policy.metadata.name.clone().unwrap_or_default();
-        wait::until("the policy to be type-checked", wait::SOON, || async {
-            let status = api.get(&name).await?.status.context("no status yet")?;
-            let checked = status.type_checking.context("not checked yet")?;
-            ensure!(checked.expression_warnings.is_none(), "{:#?}", checked.expression_warnings);
-            Ok(())
-        })
-        .await?;
+        type_checked(client, floor.policy.metadata.name.as_deref().unwrap_or_default()).await?;
     }
     Ok(())
+}
+
+/// As [`checked`], for one policy.
+pub(crate) async fn type_checked(client: &Client, name: &str) -> Result<()> {
+    let api: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    wait::until("the policy to be type-checked", wait::SOON, || async {
+        let status = api.get(name).await?.status.context("no status yet")?;
+        let checked = status.type_checking.context("not checked yet")?;
+        ensure!(checked.expression_warnings.is_none(), "{:#?}", checked.expression_warnings);
+        Ok(())
+    })
+    .await
 }
 
 pub(crate) async fn enforced_by(client: &Client, namespace: &str, wanted: &[Enforcer]) -> Result<()> {

@@ -13,6 +13,7 @@ mod explain;
 mod fix;
 mod floor;
 mod harness;
+mod holds;
 mod import;
 mod key_caps;
 mod key_life;
@@ -154,6 +155,7 @@ fn main() -> ExitCode {
     retention::tests(&mut tests);
     retention_reports::tests(&mut tests);
     retention_faults::tests(&mut tests);
+    holds::tests(&mut tests);
     secrecy::tests(&mut tests);
     lifecycle::tests(&mut tests);
     crds_deleted::tests(&mut tests);

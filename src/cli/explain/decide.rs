@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{
     api_key::{Credential, api_key},
     hardening::{Hardening, hardening},
+    holds::{Held, held},
     kinds::{Kind, What},
     known::{Extent, Known},
     namespace::{Namespace, namespace},
@@ -62,6 +63,9 @@ pub(super) struct Explanation {
     /// RetentionPolicies that target it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) retention: Option<Vec<Retained>>,
+    /// Legal holds that keep it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) held_by: Vec<Held>,
     /// What could not be read, and why; what is told is told without it.
     pub(super) unread: Vec<String>,
 }
@@ -89,6 +93,7 @@ pub(super) fn explain(kind: &'static Kind, object: &DynamicObject, known: &Known
         api_key: None,
         namespace: None,
         retention: None,
+        held_by: vec![],
         unread: known.unread.clone(),
     };
     match kind.what {
@@ -101,6 +106,7 @@ pub(super) fn explain(kind: &'static Kind, object: &DynamicObject, known: &Known
     }
     if matches!(kind.what, What::Pod | What::Template | What::Kept) {
         told.retention = Some(retention(known, kind, object, now));
+        told.held_by = held(known, kind, object, now);
     }
     told
 }

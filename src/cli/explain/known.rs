@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::terrain::Inhabitant;
 use crate::{
-    api::{ClusterSecurityPolicy, PolicyException, RetentionPolicy, SecurityPolicy},
+    api::{ClusterLegalHold, ClusterSecurityPolicy, LegalHold, PolicyException, RetentionPolicy, SecurityPolicy},
     cli::check::policies::Read,
     cluster::pause::Pause,
     hardening::Policies,
@@ -27,6 +27,8 @@ pub(super) struct Known {
     pub(super) cluster_policies: Vec<ClusterSecurityPolicy>,
     pub(super) exceptions: Vec<PolicyException>,
     pub(super) retention: Vec<RetentionPolicy>,
+    pub(super) holds: Vec<LegalHold>,
+    pub(super) cluster_holds: Vec<ClusterLegalHold>,
     pub(super) services: BTreeMap<(String, String), Service>,
     pub(super) facts: Facts,
     pub(super) pause: Option<Pause>,

@@ -8,6 +8,7 @@ mod asking;
 mod crowd;
 mod decide;
 mod hardening;
+mod holds;
 mod kinds;
 mod known;
 mod namespace;
@@ -45,7 +46,7 @@ use crate::{cluster::Error, runtime::clock};
 /// Of a pod or of what makes pods: whether policies of hardening would admit it, who reaches it and whom it reaches,
 /// what network intents that are not in force would change for it, and when it goes. Of a policy: whom it is about, what
 /// it does, and what is wrong with it. Of an ApiKey: what it may do, and by whose caps. Of a namespace: what covers it. Of a ConfigMap, PersistentVolumeClaim or Secret:
-/// when it goes; its content is not read.
+/// when it goes, or who holds it; its content is not read.
 ///
 /// It reads with your rights: what you may not read is named, and everything else is told all the same. Exits 2 when
 /// there is no such object, 3 when it can't be read.

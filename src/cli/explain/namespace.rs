@@ -6,6 +6,7 @@ use rampart_reach::{Analysis, Direction};
 use serde::Serialize;
 
 use super::{
+    holds,
     known::{Extent, Known},
     terrain::{Terrain, isolates},
 };
@@ -62,7 +63,7 @@ pub(super) fn namespace(name: &str, known: &Known, terrain: &Terrain<'_>, now: T
     let sees_pods = known.seen.pods != Extent::Nothing;
     let sees_both = sees_pods && known.seen.network_policies != Extent::Nothing;
     let lines = [wide(name, known), known.policies_of(name).map(|it| security(it, terrain)).collect()];
-    let more = [network(name, terrain), exceptions(name, known, now), retention(known)];
+    let more = [network(name, terrain), exceptions(name, known, now), retention(known), holds::lines(known, name, now)];
     Namespace {
         pods: sees_pods.then_some(own.len()),
         open: sees_both.then(|| Open { ingress: open(Direction::Ingress), egress: open(Direction::Egress) }),

@@ -90,6 +90,11 @@ impl Reader {
         if has_pods || matches!(what, What::Namespace | What::Kept) {
             self.list(&mut known.retention, Within::Own).await;
         }
+        // Pods are never held.
+        if matches!(what, What::Template | What::Namespace | What::Kept) {
+            self.list(&mut known.holds, Within::Own).await;
+            self.list(&mut known.cluster_holds, Within::Cluster).await;
+        }
         known.seen.hardening = decides;
         if has_pods {
             let pause = pause::read(&self.client, rampart_namespace).await;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::{ResourceExt as _, api::DynamicObject};
 use serde::Serialize;
 
-use super::{kinds::Kind, known::Known};
+use super::{holds::about, kinds::Kind, known::Known};
 use crate::{
     api::{
         Invalid, RetentionMode, RetentionPolicy,
@@ -12,7 +12,7 @@ use crate::{
         labels::{RETENTION_ALLOWED, RETENTION_OPT_IN},
     },
     cluster::retained::item,
-    retention::{Decision, Item, Mark, Spec, Target, plan},
+    retention::{Decision, Holds, Item, Mark, Protection, Spec, Target, plan},
 };
 
 /// What one RetentionPolicy says of an object.
@@ -39,10 +39,19 @@ pub(super) struct Retained {
 pub(super) fn retention(known: &Known, kind: &Kind, object: &DynamicObject, now: Timestamp) -> Vec<Retained> {
     let allows = known.labels(&object.namespace().unwrap_or_default()).get(RETENTION_OPT_IN).cloned();
     let allows = allows.is_some_and(|value| value == RETENTION_ALLOWED);
-    known.retention.iter().filter_map(|policy| of(policy, kind, object, allows, now)).collect()
+    let namespace = object.namespace().unwrap_or_default();
+    let holds = about(known, &namespace, now).into_iter().map(|(hold, _)| hold);
+    let holds = Holds::of(holds, &namespace, &known.labels(&namespace));
+    known.retention.iter().filter_map(|policy| of(policy, (kind, object), &holds, allows, now)).collect()
 }
 
-fn of(policy: &RetentionPolicy, kind: &Kind, object: &DynamicObject, allows: bool, now: Timestamp) -> Option<Retained> {
+fn of(
+    policy: &RetentionPolicy,
+    (kind, object): (&Kind, &DynamicObject),
+    holds: &Holds,
+    allows: bool,
+    now: Timestamp,
+) -> Option<Retained> {
     let spec = match Spec::try_from(policy) {
         Ok(spec) => spec,
         Err(invalid) => return unreadable(policy, kind, &invalid),
@@ -50,8 +59,9 @@ fn of(policy: &RetentionPolicy, kind: &Kind, object: &DynamicObject, allows: boo
     let is_about = |target: &&crate::retention::TargetSpec| {
         target.group == kind.group() && target.kind == kind.name && target.selector.matches(object.labels())
     };
-    let items: Vec<Item> =
-        spec.targets.iter().filter(is_about).map(|target| item(target, spec.skip_controlled, object)).collect();
+    let plural = kind.resource().plural;
+    let seen = |target| item(target, (&plural, spec.skip_controlled), object, holds);
+    let items: Vec<Item> = spec.targets.iter().filter(is_about).map(seen).collect();
     // One that two targets list is kept if one of them keeps it, as in the plan.
     let targets: Vec<Target> = items.iter().map(|item| Target { items: vec![item.clone()] }).collect();
     let planned = plan(&spec, &targets, now).items.into_iter().next()?;
@@ -61,6 +71,10 @@ fn of(policy: &RetentionPolicy, kind: &Kind, object: &DynamicObject, allows: boo
         Decision::Delete => Mark::of(&planned.item).map(|mark| mark.delete_after),
         _ => None,
     };
+    let hold = match planned.item.protection {
+        Some(Protection::Held(hold)) => Some(hold),
+        _ => None,
+    };
     Some(Retained {
         policy: policy.name_any(),
         mode: spec.mode,
@@ -68,7 +82,7 @@ fn of(policy: &RetentionPolicy, kind: &Kind, object: &DynamicObject, allows: boo
         too_old_from: planned.too_old,
         marked_at,
         delete_after,
-        held_by: held_by(policy, allows),
+        held_by: hold.into_iter().chain(held_by(policy, allows)).collect(),
     })
 }
 

@@ -143,6 +143,40 @@ fn when_a_job_goes_and_what_holds_it() {
 }
 
 #[test]
+fn who_holds_an_object() {
+    let hold = |kind: &str, name: &str, spec: Value| {
+        let mut terms = json!({"resources": [{"resource": "configmaps"}], "selector": {"matchLabels": {"case": "17"}},
+                               "ground": "litigation"});
+        terms.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        json!({"apiVersion": "rampart.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": "shop",
+               "generation": 1}, "spec": terms, "status": {"observedGeneration": 1, "state": "Expired"}})
+    };
+    let until = |until: &str| json!({"until": until, "caseRef": "C-17"});
+    let wide = json!({"indefinite": true, "namespaceSelector": {"matchLabels": {"tier": "web"}}});
+    let known = Known {
+        namespaces: of(&[json!({"name": "shop", "labels": {"tier": "web"}})]),
+        holds: of(&[
+            hold("LegalHold", "goes-on", until("2027-01-01T00:00:00Z")),
+            hold("LegalHold", "over", until("2026-01-01T00:00:00Z")),
+        ]),
+        cluster_holds: of(&[hold("ClusterLegalHold", "wide", wide)]),
+        ..Known::default()
+    };
+    let map = |case: &str| json!({"metadata": {"name": "a", "namespace": "shop", "labels": {"case": case}}});
+    let told = text(&explained("cm/a", &map("17"), &known));
+    let lines: Vec<&str> = told.lines().map(str::trim).filter(|line| line.starts_with("held by ")).collect();
+    let wanted = [
+        "held by LegalHold/goes-on until 2027-01-01T00:00:00Z: litigation, case C-17",
+        "held by ClusterLegalHold/wide until it is released: litigation",
+    ];
+    assert_eq!(lines, wanted, "{told}");
+    assert!(!text(&explained("cm/a", &map("18"), &known)).contains("held by "));
+    let namespace = text(&explained("ns/shop", &json!({"metadata": {"name": "shop"}}), &known));
+    assert!(namespace.contains("LegalHold goes-on: holds configmaps, until 2027-01-01T00:00:00Z"), "{namespace}");
+    assert!(!namespace.contains("over"), "{namespace}");
+}
+
+#[test]
 fn what_could_not_be_read_is_told_and_secrets_are_not() {
     let known = Known { unread: vec!["networkpolicies in shop: forbidden".into()], ..shop() };
     let told = explained("pod/web-7d9f-0", &pod("shop", "web", 0), &known);

@@ -1,5 +1,6 @@
 //! `rampart render`: what the operator would apply for given resources.
 
+mod holds;
 mod network;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
@@ -15,17 +16,17 @@ use super::{
     facts::ClusterFacts,
     source::{self, Found},
 };
-use crate::{hardening::compile, network::World, runtime::clock};
+use crate::{hardening::compile, network::World, retention::refusals, runtime::clock};
 
 pub(super) use self::network::rendered;
 
-/// Prints what the operator would apply for SecurityPolicies, ClusterSecurityPolicies and PolicyExceptions: admission
-/// policies with their bindings, and NetworkPolicies.
+/// Prints what the operator would apply for SecurityPolicies, ClusterSecurityPolicies, PolicyExceptions, LegalHolds and
+/// ClusterLegalHolds: admission policies with their bindings, and NetworkPolicies.
 ///
 /// Namespaces, Pods, workloads, Services and NetworkPolicies among the files are what a cluster would know: names of
 /// ports and Services are resolved by them, and ClusterSecurityPolicies rendered in the Namespaces that they select. What to know of a rendered NetworkPolicy goes to standard error.
 ///
-/// Names of NetworkPolicies end in the UID of their policy in a cluster, which files do not know. Exits 2
+/// Names of NetworkPolicies and of what is refused for holds end in a UID in a cluster, which files do not know. Exits 2
 /// when something can't be read or rendered; everything else is printed all the same.
 #[derive(Debug, Args)]
 pub(super) struct RenderCommand {
@@ -51,8 +52,19 @@ impl RenderCommand {
     pub(super) fn run(self) -> Result<ExitCode> {
         let Found { objects: resources, mut unreadable } = source::read_all(&self.paths);
         let mut world = World::default();
-        let mut asked = vec![];
+        let (mut asked, mut held) = (vec![], vec![]);
         for resource in &resources {
+            match holds::of(&resource.value, &self.namespace) {
+                None => {}
+                Some(Ok(hold)) => {
+                    held.extend(refusals(&hold));
+                    continue;
+                }
+                Some(Err(why)) => {
+                    unreadable.push(resource.unreadable(why));
+                    continue;
+                }
+            }
             let is_namespace = resource.value.get("kind").is_some_and(|kind| kind == "Namespace");
             match world.add(&resource.value, &self.namespace) {
                 Ok(true) if !is_namespace => {}
@@ -63,10 +75,11 @@ impl RenderCommand {
         let (known, more) = policies::of(asked, &self.namespace);
         unreadable.extend(more);
         let mut objects = vec![];
-        for floor in compile(&known.demand(clock::now())) {
-            let (mut policy, mut binding) = (wire(&floor.policy)?, wire(&floor.binding)?);
+        let floors = compile(&known.demand(clock::now())).into_iter().map(|it| (it.policy, it.binding));
+        for (policy, binding) in floors.chain(held.into_iter().map(|it| (it.policy, it.binding))) {
+            let name = format!("{}{STATIC}", policy.name_any());
+            let (mut policy, mut binding) = (wire(&policy)?, wire(&binding)?);
             if self.as_static {
-                let name = format!("{}{STATIC}", floor.policy.name_any());
                 for place in ["/metadata/name", "/spec/policyName"] {
                     for object in [&mut policy, &mut binding] {
                         object.pointer_mut(place).into_iter().for_each(|it| *it = json!(name));

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{RetentionMode, RetentionPolicy},
-    cluster::retained,
+    cluster::{holds::in_namespace, retained},
     retention::{self, Plan, Planned, Spec},
     runtime::clock,
 };
@@ -90,7 +90,9 @@ impl PlanCommand {
             let targets = retained::targets(&client, &client, &spec).await?.map_err(|target| {
                 anyhow!("the API server has no namespaced kind {} in {:?}", target.kind, target.group)
             })?;
-            let plan = retention::plan(&spec, &retained::listed(&targets).await?, clock::now());
+            let now = clock::now();
+            let holds = in_namespace(&client, &spec.namespace, now).await?;
+            let plan = retention::plan(&spec, &retained::listed(&targets, &holds).await?, now);
             let answer = Answer::of(&policy, &spec, &plan);
             let text = match self.output {
                 Output::Text => answer.text(),

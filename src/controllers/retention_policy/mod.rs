@@ -13,22 +13,28 @@ use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api, ResourceExt as _,
+    Api, Client, ResourceExt as _,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{WatchStreamExt as _, reflector::ObjectRef, watcher},
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{Context, Next, Reconciler, Triggers};
+use super::{
+    Context, Next, Reconciler, Triggers,
+    news::{self, News},
+};
 use crate::{
     api::{
-        RetentionMode, RetentionPolicy, RetentionReport,
+        ClusterLegalHold, LegalHold, RetentionMode, RetentionPolicy, RetentionPolicyStatus, RetentionReport,
+        condition::{Type, is_true},
         labels::{OWNER_KIND, OWNER_NAME, RETENTION_ALLOWED, RETENTION_OPT_IN},
     },
     cluster::{
         Error, Result,
         client::PAGE,
         error::{call, found},
+        events::Reason,
+        holds::in_namespace,
         impersonate::Impersonator,
         leader::Leadership,
         retained::{self, Retained},
@@ -97,12 +103,15 @@ impl RetentionPolicies {
                 () = context.stopped.clone().cancelled_owned() => return Ok(()),
             }
             let (wake, one) = mpsc::unbounded_channel();
-            let (_all, all) = watch::channel(0);
+            // What a hold kept is looked at when the hold is released.
+            let (all_tx, all) = watch::channel(0);
+            let holds = news::follow("legal holds", holds(&context.client), all_tx, context.stopped.clone());
             let (root, roots) = super::root::<RetentionPolicy>();
             standing::tell(&context.metrics.retention, roots);
             let approvals = approvals(context.clone(), wake);
-            let (running, ()) = tokio::join!(super::run(controller, context, root, Triggers { one, all }), approvals);
-            running
+            let running = super::run(controller, context, root, Triggers { one, all });
+            tokio::try_join!(running, holds, async { anyhow::Ok(approvals.await) })?;
+            Ok(())
         });
     }
 
@@ -217,10 +226,18 @@ impl RetentionPolicies {
     }
 }
 
-/// What the targets hold, judged now.
-async fn planned(spec: &Spec, targets: &[Retained]) -> Result<Plan> {
-    let listed = retained::listed(targets).await?;
+/// What the targets list, judged now, by the holds that are there now.
+async fn planned(client: &Client, spec: &Spec, targets: &[Retained]) -> Result<Plan> {
+    let holds = in_namespace(client, &spec.namespace, clock::now()).await?;
+    let listed = retained::listed(targets, &holds).await?;
     Ok(plan(spec, &listed, clock::now()))
+}
+
+/// Whatever changes holds.
+fn holds(client: &Client) -> Vec<News> {
+    let (own, wide) = (Api::all(client.clone()), Api::all(client.clone()));
+    let own: News = news::of::<LegalHold>(own, watcher::Config::default());
+    vec![own, news::of::<ClusterLegalHold>(wide, watcher::Config::default())]
 }
 
 /// Wakes a policy when the spec of one of its reports has changed: somebody approved it.
@@ -245,6 +262,10 @@ async fn approvals(context: Context, wake: mpsc::UnboundedSender<ObjectRef<Deser
     }
 }
 
+fn is_held(status: Option<&RetentionPolicyStatus>) -> bool {
+    status.is_some_and(|status| is_true(&status.conditions, Type::HoldActive))
+}
+
 impl Reconciler for RetentionPolicies {
     type Root = RetentionPolicy;
     const NAME: &'static str = "retentionpolicy";
@@ -264,7 +285,11 @@ impl Reconciler for RetentionPolicies {
         };
         let status = status(policy, &outcome);
         let next = status.next_run_time.as_ref().map(|time| time.0);
-        written::report(&self.context.client, policy, &status).await?;
+        let wrote = written::report(&self.context.client, policy, &status).await?;
+        if wrote && is_held(Some(&status)) && !is_held(policy.status.as_ref()) {
+            let note = "objects that are too old are held: status.conditions names the holds";
+            self.context.events.publish(policy, Reason::normal("SkippedHeld"), note).await;
+        }
         Ok(self.next(policy, &outcome, next))
     }
 }

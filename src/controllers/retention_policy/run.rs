@@ -72,15 +72,15 @@ struct Done {
 impl Run<'_> {
     pub(super) async fn carry_out(&self) -> Result<Carried> {
         let mut reports = Reports::read(&self.context.client, self.policy).await?;
-        let mut plan = planned(self.spec, self.targets).await?;
+        let mut plan = planned(&self.context.client, self.spec, self.targets).await?;
         let settled = self.settle(&mut reports, &plan).await?;
         if settled.acted {
-            plan = planned(self.spec, self.targets).await?;
+            plan = planned(&self.context.client, self.spec, self.targets).await?;
         }
         let due = self.is_due();
         let mut done = if due { self.act(&mut reports, &plan).await? } else { Done::default() };
         if done.acted {
-            plan = planned(self.spec, self.targets).await?;
+            plan = planned(&self.context.client, self.spec, self.targets).await?;
         }
         done.denied = done.denied.or(settled.denied);
         let tripped = plan.would_delete().next().is_some() && (plan.breaker.is_some() || self.is_tripped(&reports));

@@ -45,6 +45,7 @@ pub(super) fn status(policy: &RetentionPolicy, outcome: &Outcome) -> RetentionPo
         }
         Ok(Some(carried)) => {
             carry(&mut conditions, policy.spec.mode, carried);
+            hold(&mut conditions, &carried.plan);
             status.plan = Some(plan_status(carried));
             status.next_run_time = next_run(policy, carried).map(Time);
             status.last_run = carried.last_run.clone().or(status.last_run);
@@ -123,6 +124,16 @@ fn carry(conditions: &mut Conditions, mode: RetentionMode, carried: &Carried) {
     }
 }
 
+/// Which holds keep what is too old.
+fn hold(conditions: &mut Conditions, plan: &Plan) {
+    let objects = |count: usize| if count == 1 { "object" } else { "objects" };
+    let told = plan.held().into_iter().map(|(hold, count)| format!("{count} {} held by {hold}", objects(count)));
+    let message = told.collect::<Vec<_>>().join(", ");
+    if !message.is_empty() {
+        conditions.set(Type::HoldActive, true, "Held", message);
+    }
+}
+
 /// Why nothing is deleted, and what can be done about it.
 fn held(carried: &Carried) -> (&'static str, String) {
     let report = carried.report.as_deref().unwrap_or_default();
@@ -167,6 +178,7 @@ fn plan_status(carried: &Carried) -> PlanStatus {
         report: carried.report.clone(),
         listed: count(plan.items.len()),
         candidates: count(candidates().count()),
+        held: count(plan.held().values().sum()),
         would_delete: count(would_delete),
         kept: count(candidates().count() - would_delete + unknown),
         oldest_too_old_since: plan.would_delete().filter_map(|planned| planned.too_old).min().map(Time),

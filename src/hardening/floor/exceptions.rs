@@ -3,13 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use regex::Regex;
 
 use super::form::{Form, Violated};
 use crate::hardening::{
     Exception,
-    cel::{string, strings},
+    cel::{selects, string, strings},
     rules::normal_in_cel,
     value::{Value, covered_in_cel},
 };
@@ -142,7 +141,7 @@ pub(super) fn variables(excepted: &ByNamespace<'_>) -> Vec<(String, String)> {
 
 /// The exception's id where the Pod has not the labels that it is for.
 fn narrowed(namespace: &str, exception: &Exception) -> Option<String> {
-    let selected = selected(&exception.labels)?;
+    let selected = selects(&exception.labels, "variables.labels")?;
     Some(format!("{selected} ? '' : {}", string(&id(namespace, exception))))
 }
 
@@ -167,28 +166,6 @@ fn entry(namespace: &str, exception: &Exception) -> String {
         strings(images),
         values.collect::<String>()
     )
-}
-
-/// Whether the labels of the Pod are selected; `None` where all are.
-fn selected(selector: &LabelSelector) -> Option<String> {
-    let value = |key: &str| format!("variables.labels[?{}]", string(key));
-    let mut all: Vec<String> = vec![];
-    for (key, wanted) in selector.match_labels.iter().flatten() {
-        all.push(format!("{} == optional.of({})", value(key), string(wanted)));
-    }
-    for expression in selector.match_expressions.iter().flatten() {
-        let (has, values) =
-            (format!("{}.hasValue()", value(&expression.key)), strings(expression.values.iter().flatten()));
-        let is_in = format!("({has} && {}.value() in {values})", value(&expression.key));
-        all.push(match expression.operator.as_str() {
-            "In" => is_in,
-            "NotIn" => format!("!{is_in}"),
-            "Exists" => has,
-            "DoesNotExist" => format!("!{has}"),
-            _ => "false".into(),
-        });
-    }
-    (!all.is_empty()).then(|| format!("({})", all.join(" && ")))
 }
 
 /// The form of a rule, about the containers that no exception covers; and its variables, the lists first.

@@ -11,7 +11,7 @@ use self::{
     pods::{hardening, intents, network},
     policies::{api_key, namespace, network_policy, policy},
 };
-use super::{decide::Explanation, retention::Retained};
+use super::{decide::Explanation, holds::Held, retention::Retained};
 
 /// Most rows of one kind; JSON has them all.
 const ROWS: usize = 20;
@@ -44,7 +44,7 @@ pub(super) fn text(told: &Explanation) -> String {
         namespace(&mut page, it);
     }
     if let Some(it) = &told.retention {
-        retention(&mut page, it);
+        retention(&mut page, it, &told.held_by);
     }
     if !told.unread.is_empty() {
         page.section("NOT READ: what is told is told without it");
@@ -57,8 +57,13 @@ fn listed<T: Display>(all: impl IntoIterator<Item = T>) -> String {
     all.into_iter().map(|it| it.to_string()).collect::<Vec<_>>().join(", ")
 }
 
-fn retention(page: &mut Page, told: &[Retained]) {
+fn retention(page: &mut Page, told: &[Retained], held: &[Held]) {
     page.section("RETENTION");
+    for it in held {
+        let until = it.until.map_or_else(|| "until it is released".into(), |until| format!("until {until}"));
+        let case = it.case_ref.iter().map(|case| format!(", case {case}")).collect::<String>();
+        page.line(2, &format!("held by {} {until}: {}{case}", it.hold, it.ground));
+    }
     if told.is_empty() {
         page.line(2, "no RetentionPolicy is about it");
     }

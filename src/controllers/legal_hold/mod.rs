@@ -1,0 +1,290 @@
+//! LegalHold and ClusterLegalHold: keeps the admission policies by which the API server refuses, until the hold ends
+//! or is gone. A pause never touches them.
+
+mod orphans;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use kube::{Api, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
+use tokio::sync::{mpsc, watch};
+
+use self::orphans::Orphans;
+use super::{Context, Next, Reconciler, Roots, Triggers, news, pruning, requested};
+use crate::{
+    api::{
+        HoldState, LegalHoldStatus,
+        condition::{Conditions, Type, is_true},
+    },
+    cluster::{
+        Result,
+        apply::Outcome,
+        events::Reason,
+        holds::{Holding, Live, made_for, unserved},
+        leader::Leadership,
+        server_clock::server_time,
+        status,
+    },
+    retention::{Hold, refusals},
+    runtime::{clock, metrics::KindLabel, tasks::Tasks},
+};
+
+/// After so long every API server enforces what was written: it rebuilds its policies once a second
+/// (`k8s.io/apiserver`, generic/policy_source.go), from watches.
+const IN_FORCE_AFTER: Duration = Duration::from_secs(3);
+/// A kind that is not served may come.
+const AGAIN: Duration = Duration::from_secs(30);
+/// A clock may be set, and a machine may sleep.
+const LOOK_AGAIN: Duration = Duration::from_mins(5);
+
+const ACTIVE: Reason = Reason::normal("HoldActive");
+const EXPIRED: Reason = Reason::normal("HoldExpired");
+const REVERTED: Reason = Reason::warning("DriftReverted");
+
+/// The controller of one kind of hold.
+pub struct LegalHolds<K: Holding> {
+    context: Context,
+    roots: Roots<K>,
+    /// UIDs of those that are in force.
+    active: Mutex<BTreeSet<String>>,
+    /// When what is refused for a hold was written last, by its UID; forgotten when every API server knows.
+    written: Mutex<BTreeMap<String, Instant>>,
+}
+
+/// What a visit found.
+enum Found {
+    /// It can't be read; what was refused for it before still is.
+    Invalid(String),
+    /// It has ended, and nothing is refused for it any more.
+    Over(Timestamp),
+    /// It holds, or will when every API server knows.
+    Held { pending: bool, unserved: Option<String>, policies: Vec<String> },
+}
+
+impl<K: Holding> LegalHolds<K> {
+    /// Adds the controller to the tasks of a process.
+    pub fn spawn(context: &Context, leadership: Leadership, install_namespace: String, tasks: &mut Tasks) {
+        let (root, roots) = super::root::<K>();
+        let (all_tx, all) = watch::channel(0);
+        let which = watcher::Config::default().labels(&made_for(K::KIND));
+        let policies: Api<PartialObjectMeta<ValidatingAdmissionPolicy>> = Api::all(context.client.clone());
+        let bindings: Api<PartialObjectMeta<ValidatingAdmissionPolicyBinding>> = Api::all(context.client.clone());
+        let news = vec![news::of(policies, which.clone()), news::of(bindings, which)];
+        tasks.spawn("hold-watch", news::follow("what is refused for holds", news, all_tx, context.stopped.clone()));
+        let controller =
+            Arc::new(Self { context: context.clone(), roots, active: Mutex::default(), written: Mutex::default() });
+        tasks.spawn(K::CONTROLLER, controller.run(root, all, leadership, install_namespace));
+    }
+
+    async fn run(
+        self: Arc<Self>,
+        root: super::Root<K>,
+        all: watch::Receiver<u64>,
+        mut leadership: Leadership,
+        namespace: String,
+    ) -> anyhow::Result<()> {
+        let (context, roots) = (self.context.clone(), self.roots.clone());
+        tokio::select! {
+            () = leadership.acquired() => {}
+            () = context.stopped.cancelled() => return Ok(()),
+        }
+        let (_one, one) = mpsc::unbounded_channel();
+        let orphanage = Arc::new(Orphans { client: context.client.clone(), roots: roots.clone() });
+        let pruning = async {
+            roots.store.wait_until_ready().await?;
+            let confirmed = leadership.confirmed_prune();
+            pruning::follow(orphanage, context.clone(), namespace, roots.deletions(), confirmed).await
+        };
+        let running = super::run(self.clone(), context.clone(), root, Triggers { one, all });
+        tokio::try_join!(running, pruning, self.forget_deleted())?;
+        Ok(())
+    }
+
+    async fn forget_deleted(&self) -> anyhow::Result<()> {
+        let mut deletions = self.roots.deletions();
+        loop {
+            tokio::select! {
+                changed = deletions.changed() => if changed.is_err() { break },
+                () = self.context.stopped.cancelled() => return Ok(()),
+            }
+            let uids = self.roots.uids();
+            self.count(|active| active.retain(|uid| uids.contains(uid)));
+        }
+        self.context.stopped.cancelled().await;
+        Ok(())
+    }
+
+    fn count(&self, change: impl FnOnce(&mut BTreeSet<String>)) {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut active);
+        let gauge = self.context.metrics.holds_active.get_or_create(&KindLabel { kind: K::KIND.as_str() }).clone();
+        gauge.set(i64::try_from(active.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Whether it has ended, by both clocks: one that was set ahead releases nothing.
+    async fn is_over(&self, hold: &Hold) -> Result<bool> {
+        if !hold.has_ended(clock::now()) {
+            return Ok(false);
+        }
+        let theirs = server_time(&self.context.client).await?;
+        if !hold.has_ended(theirs) {
+            let (kind, name, namespace) = (hold.kind.as_str(), &hold.name, &hold.namespace);
+            tracing::warn!(kind, namespace, name, api_server = %theirs, "a hold goes on: it has ended by our clock alone");
+        }
+        Ok(hold.has_ended(theirs))
+    }
+
+    async fn visit(&self, object: &K) -> Result<Found> {
+        let hold = match object.hold() {
+            Ok(hold) => hold,
+            Err(invalid) => return Ok(Found::Invalid(invalid.to_string())),
+        };
+        let client = &self.context.client;
+        if self.is_over(&hold).await? {
+            for refusal in refusals(&hold) {
+                let name = refusal.policy.name_any();
+                if Live::read(client, &name).await?.remove(client).await? {
+                    tracing::info!(name, hold = %hold, "a hold has ended: admission policy removed");
+                }
+            }
+            return Ok(Found::Over(hold.until.unwrap_or_default()));
+        }
+        let (mut policies, mut is_new) = (vec![], false);
+        for refusal in refusals(&hold) {
+            let name = refusal.policy.name_any();
+            let outcomes = Live::read(client, &name).await?.put(client, &refusal).await?;
+            if outcomes.iter().any(|outcome| *outcome != Outcome::Unchanged) {
+                tracing::info!(name, hold = %hold, ?outcomes, "admission policy of a hold");
+                is_new = true;
+            }
+            policies.push(name);
+        }
+        if is_new {
+            self.tell_of_drift(object).await;
+        }
+        let pending = self.is_pending(&hold.uid, is_new);
+        let unserved = if told_ready(object) { None } else { unserved(client, &hold).await? };
+        Ok(Found::Held { pending, unserved, policies })
+    }
+
+    /// Whether some API server may not refuse yet. By the time that passes, not by what a clock says.
+    fn is_pending(&self, uid: &str, is_new: bool) -> bool {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_new {
+            written.insert(uid.into(), Instant::now());
+        }
+        written.retain(|_, at| at.elapsed() < IN_FORCE_AFTER);
+        written.contains_key(uid)
+    }
+
+    /// What was in force for this very spec has been changed or removed by somebody else.
+    async fn tell_of_drift(&self, object: &K) {
+        let told = object.status().filter(|status| status.observed_generation == object.meta().generation);
+        if told.is_some_and(|status| status.state == Some(HoldState::Active)) {
+            let kind = "ValidatingAdmissionPolicy";
+            self.context.metrics.drift_reverted.get_or_create(&KindLabel { kind }).inc();
+            let note = "what the API server refuses for this hold was changed or removed, and is put back";
+            self.context.events.publish(object, REVERTED, note).await;
+        }
+    }
+
+    fn status(object: &K, found: Found) -> LegalHoldStatus {
+        let mut conditions = Conditions::of_generation(object.meta().generation);
+        let accepted = !matches!(found, Found::Invalid(_));
+        conditions.set(Type::Accepted, accepted, if accepted { "Accepted" } else { "Invalid" }, "");
+        let mut status = LegalHoldStatus {
+            observed_generation: object.meta().generation,
+            last_handled_reconcile_at: requested(object),
+            ..LegalHoldStatus::default()
+        };
+        match found {
+            Found::Invalid(why) => {
+                conditions.set(Type::Accepted, false, "Invalid", why.as_str()).stall("Invalid", &why);
+            }
+            Found::Over(until) => {
+                conditions.stall("Expired", &format!("it ended at {until}: nothing is held by it"));
+                status.state = Some(HoldState::Expired);
+            }
+            Found::Held { pending, unserved, policies } => {
+                status.admission_policies = policies;
+                status.state = Some(if pending { HoldState::Pending } else { HoldState::Active });
+                match unserved {
+                    Some(why) => drop(conditions.stall("UnknownResource", &why)),
+                    None if pending => {
+                        let why = "the API server takes a moment until it refuses";
+                        for (kind, holds) in
+                            [(Type::Programmed, false), (Type::Ready, false), (Type::Reconciling, true)]
+                        {
+                            conditions.set(kind, holds, "AdmissionPolicyPending", why);
+                        }
+                    }
+                    None => {
+                        conditions.set(Type::Programmed, true, "Programmed", "").set(Type::Ready, true, "Active", "");
+                    }
+                }
+            }
+        }
+        let old = object.status().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        status.conditions = conditions.carried_from(old, clock::now());
+        status
+    }
+
+    /// When to look again at a hold that did not change.
+    fn next(object: &K, status: &LegalHoldStatus) -> Next {
+        if status.conditions.iter().any(|it| it.reason == "UnknownResource") {
+            return Next::After(AGAIN);
+        }
+        match status.state {
+            Some(HoldState::Pending) => Next::After(IN_FORCE_AFTER),
+            Some(HoldState::Active) => {
+                let end = object.hold().ok().and_then(|hold| hold.until);
+                let left = end.map(|end| Duration::try_from(end.duration_since(clock::now())).unwrap_or_default());
+                // One that has ended by our clock alone is looked at now and then.
+                left.map_or(Next::Change, |left| Next::After(left.clamp(Duration::from_secs(1), LOOK_AGAIN)))
+            }
+            Some(HoldState::Expired) | None => Next::Change,
+        }
+    }
+}
+
+/// Whether its status says, of this very spec, that it is ready.
+fn told_ready<K: Holding>(object: &K) -> bool {
+    let told = object.status().filter(|status| status.observed_generation == object.meta().generation);
+    told.is_some_and(|status| is_true(&status.conditions, Type::Ready))
+}
+
+impl<K: Holding> Reconciler for LegalHolds<K> {
+    type Root = K;
+    const NAME: &'static str = K::CONTROLLER;
+
+    async fn reconcile(&self, object: &K) -> Result<Next> {
+        if object.meta().deletion_timestamp.is_some() {
+            return Ok(Next::Change);
+        }
+        let wanted = Self::status(object, self.visit(object).await?);
+        let before = object.status().and_then(|status| status.state);
+        let wrote = status::report(&self.context.client, object, &wanted).await?;
+        let uid = object.uid().unwrap_or_default();
+        self.count(|active| match wanted.state {
+            Some(HoldState::Active) => drop(active.insert(uid)),
+            _ => drop(active.remove(&uid)),
+        });
+        if wrote && before != wanted.state {
+            match wanted.state {
+                Some(HoldState::Active) => {
+                    self.context.events.publish(object, ACTIVE, "what it selects can't be deleted or changed").await;
+                }
+                Some(HoldState::Expired) => {
+                    self.context.events.publish(object, EXPIRED, "it has ended: nothing is held by it any more").await;
+                }
+                Some(HoldState::Pending) | None => {}
+            }
+        }
+        Ok(Self::next(object, &wanted))
+    }
+}

@@ -1,0 +1,244 @@
+//! A hold's spec, parsed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use rampart_reach::Selector;
+
+use crate::{
+    GROUP,
+    api::{ClusterLegalHold, HeldResource, HoldTerms, Invalid, LegalHold, selector},
+    hardening::is_system_namespace,
+};
+
+/// The label by which a namespace can always be selected.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// What the cluster itself rewrites, replaces or removes all the time: a hold would stop it, and keep nothing.
+const REFUSED: [(&str, &str); 11] = [
+    ("", "pods"),
+    ("", "namespaces"),
+    ("", "nodes"),
+    ("", "events"),
+    ("events.k8s.io", "events"),
+    ("", "endpoints"),
+    ("discovery.k8s.io", "endpointslices"),
+    ("coordination.k8s.io", "leases"),
+    // Holds are kept by the verb `release`; records of keys are the operator's own.
+    (GROUP, "legalholds"),
+    (GROUP, "clusterlegalholds"),
+    (GROUP, "keyrecords"),
+];
+
+/// Which kind of hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HoldKind {
+    /// In its own namespace.
+    LegalHold,
+    /// In many, and of objects that stand in none.
+    ClusterLegalHold,
+}
+
+/// A hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hold {
+    /// Its kind.
+    pub kind: HoldKind,
+    /// Its namespace; empty for a ClusterLegalHold.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID; empty where it comes from a file.
+    pub uid: String,
+    /// Kinds that are held: group and plural.
+    pub resources: BTreeSet<(String, String)>,
+    /// Which objects, as the API server is told.
+    pub selector: LabelSelector,
+    /// In which namespaces, as the API server is told.
+    pub namespaces: LabelSelector,
+    /// When it ends; `None` for one without an end.
+    pub until: Option<Timestamp>,
+    selected: Selector,
+    selected_namespaces: Selector,
+}
+
+impl TryFrom<&LegalHold> for Hold {
+    type Error = Invalid;
+
+    fn try_from(hold: &LegalHold) -> Result<Self, Invalid> {
+        let namespace = hold.metadata.namespace.clone().unwrap_or_default();
+        if is_system_namespace(&namespace) {
+            let problem =
+                format!("{namespace} is the cluster's or Rampart's own: a hold there could keep it from working");
+            return Err(Invalid::at("metadata.namespace", problem));
+        }
+        let named = [(NAMESPACE_NAME.to_owned(), namespace.clone())].into();
+        let own = LabelSelector { match_labels: Some(named), ..LabelSelector::default() };
+        let mut parsed = parse(HoldKind::LegalHold, &hold.spec.terms, own)?;
+        parsed.namespace = namespace;
+        parsed.name = hold.metadata.name.clone().unwrap_or_default();
+        parsed.uid = hold.metadata.uid.clone().unwrap_or_default();
+        Ok(parsed)
+    }
+}
+
+impl TryFrom<&ClusterLegalHold> for Hold {
+    type Error = Invalid;
+
+    fn try_from(hold: &ClusterLegalHold) -> Result<Self, Invalid> {
+        let namespaces = hold.spec.namespace_selector.clone();
+        let mut parsed = parse(HoldKind::ClusterLegalHold, &hold.spec.terms, namespaces)?;
+        parsed.name = hold.metadata.name.clone().unwrap_or_default();
+        parsed.uid = hold.metadata.uid.clone().unwrap_or_default();
+        Ok(parsed)
+    }
+}
+
+fn parse(kind: HoldKind, terms: &HoldTerms, namespaces: LabelSelector) -> Result<Hold, Invalid> {
+    if terms.resources.is_empty() {
+        return Err(Invalid::at("spec.resources", "name at least one kind"));
+    }
+    for (index, HeldResource { group, resource }) in terms.resources.iter().enumerate() {
+        let at = format!("spec.resources[{index}].resource");
+        if resource.is_empty() || resource.contains(['*', '/']) || group.contains('*') {
+            return Err(Invalid::at(at, "names one kind by its plural, such as `configmaps`: never `*`"));
+        }
+        if REFUSED.contains(&(group, resource)) {
+            let problem = format!("{resource} can't be held: the cluster itself rewrites, replaces or removes them");
+            return Err(Invalid::at(at, problem));
+        }
+    }
+    if terms.until.is_some() == (terms.indefinite == Some(true)) {
+        return Err(Invalid::at("spec", "set either until or indefinite: true"));
+    }
+    if terms.ground.trim().is_empty() {
+        return Err(Invalid::at("spec.ground", "say why it is held"));
+    }
+    Ok(Hold {
+        kind,
+        namespace: String::new(),
+        name: String::new(),
+        uid: String::new(),
+        resources: terms.resources.iter().map(|it| (it.group.clone(), it.resource.clone())).collect(),
+        selected: selector::parse(&terms.selector, "spec.selector")?,
+        selected_namespaces: selector::parse(&namespaces, "spec.namespaceSelector")?,
+        selector: terms.selector.clone(),
+        namespaces,
+        until: terms.until.as_ref().map(|until| until.0),
+    })
+}
+
+impl Hold {
+    /// Whether its end has come.
+    #[must_use]
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+
+    /// Whether it is about a namespace with these labels.
+    #[must_use]
+    pub fn is_about(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        if is_system_namespace(namespace) {
+            return false;
+        }
+        let mut labels = labels.clone();
+        labels.insert(NAMESPACE_NAME.into(), namespace.into());
+        self.selected_namespaces.matches(&labels)
+    }
+
+    /// Whether it holds an object of a kind (its group and plural) with these labels, in a namespace that it is about.
+    #[must_use]
+    pub fn holds(&self, group: &str, resource: &str, labels: &BTreeMap<String, String>) -> bool {
+        let is_of_kind = self.resources.iter().any(|(held, plural)| held == group && plural == resource);
+        is_of_kind && self.selected.matches(labels)
+    }
+}
+
+impl HoldKind {
+    /// The kind's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LegalHold => "LegalHold",
+            Self::ClusterLegalHold => "ClusterLegalHold",
+        }
+    }
+}
+
+impl fmt::Display for Hold {
+    /// As it is called in its own namespace: `LegalHold/case-17`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind.as_str(), self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::retention::Holds;
+
+    fn legal(namespace: &str, spec: &Value) -> Result<Hold, Invalid> {
+        let mut terms = json!({"resources": [{"resource": "configmaps"}], "selector": {"matchLabels": {"case": "17"}},
+                               "indefinite": true, "ground": "litigation"});
+        terms.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let hold = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "LegalHold",
+                          "metadata": {"name": "case-17", "namespace": namespace, "uid": "u"}, "spec": terms});
+        Hold::try_from(&serde_json::from_value::<LegalHold>(hold).unwrap())
+    }
+
+    fn labels(all: &[(&str, &str)]) -> BTreeMap<String, String> {
+        all.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[rstest]
+    #[case(json!({"resources": [{"resource": "*"}]}), "spec.resources[0].resource: names one kind")]
+    #[case(json!({"resources": [{"resource": "configmaps"}, {"resource": "pods"}]}), "spec.resources[1].resource: pods can't")]
+    #[case(json!({"resources": [{"group": "rampart.dev", "resource": "legalholds"}]}), "spec.resources[0].resource: legalholds can't")]
+    #[case(json!({"resources": [{"resource": "deployments/scale"}]}), "spec.resources[0].resource: names one kind")]
+    #[case(json!({"resources": []}), "spec.resources: name at least one kind")]
+    #[case(json!({"until": "2030-01-01T00:00:00Z"}), "spec: set either until or indefinite: true")]
+    #[case(json!({"indefinite": null}), "spec: set either until or indefinite: true")]
+    #[case(json!({"ground": " "}), "spec.ground: say why")]
+    #[case(json!({"selector": {"matchLabels": {"a b": ""}}}), "spec.selector.matchLabels[a b]: ")]
+    fn what_is_no_hold_is_refused_at_its_field(#[case] change: Value, #[case] said: &str) {
+        let refused = legal("shop", &change).unwrap_err().to_string();
+        assert!(refused.starts_with(said), "{refused}");
+    }
+
+    #[test]
+    fn a_hold_is_about_its_own_namespace_and_never_about_the_systems() {
+        let hold = legal("shop", &json!({})).unwrap();
+        assert!(hold.is_about("shop", &BTreeMap::new()) && !hold.is_about("other", &BTreeMap::new()));
+        // Nobody takes a namespace's name by a label.
+        assert!(!hold.is_about("other", &labels(&[("kubernetes.io/metadata.name", "shop")])));
+        assert!(legal("kube-system", &json!({})).unwrap_err().to_string().starts_with("metadata.namespace: "));
+    }
+
+    #[test]
+    fn objects_are_held_by_kind_and_labels() {
+        let hold = legal("shop", &json!({"resources": [{"group": "batch", "resource": "jobs"}]})).unwrap();
+        let held = labels(&[("case", "17"), ("other", "x")]);
+        assert!(hold.holds("batch", "jobs", &held));
+        assert!(!hold.holds("", "jobs", &held) && !hold.holds("batch", "cronjobs", &held));
+        assert!(!hold.holds("batch", "jobs", &labels(&[("case", "18")])));
+        let holds = Holds::of([hold], "shop", &BTreeMap::new());
+        assert_eq!(holds.holder("batch", "jobs", &held).unwrap().to_string(), "LegalHold/case-17");
+        assert_eq!(holds.holder("batch", "jobs", &BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn a_hold_ends_at_its_end_and_not_before() {
+        let until = "2030-01-01T00:00:00Z";
+        let hold = legal("shop", &json!({"until": until, "indefinite": null})).unwrap();
+        let end: Timestamp = until.parse().unwrap();
+        assert!(hold.has_ended(end) && !hold.has_ended(end - jiff::SignedDuration::from_secs(1)));
+        assert!(!legal("shop", &json!({})).unwrap().has_ended(Timestamp::MAX));
+    }
+}
