@@ -71,7 +71,7 @@ fn of(
         Decision::Delete => Mark::of(&planned.item).map(|mark| mark.delete_after),
         _ => None,
     };
-    let hold = match planned.item.protection {
+    let hold = match planned.item.protection.clone() {
         Some(Protection::Held(hold)) => Some(hold),
         _ => None,
     };
