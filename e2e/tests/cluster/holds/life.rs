@@ -138,7 +138,10 @@ async fn retention_keeps(env: Env) -> Result<()> {
     let mut explain = Command::new(binary()?);
     let explain = explain.args(["explain", "cm/old-0", "-o", "json", "-n", &namespace, "--kubeconfig"]).arg(kubeconfig);
     let told: Value = serde_json::from_slice(&explain.output()?.stdout)?;
-    ensure!(told["heldBy"][0] == json!({"hold": "LegalHold/case-17", "ground": "litigation", "caseRef": "C-17"}), "{told:#}");
+    ensure!(
+        told["heldBy"][0] == json!({"hold": "LegalHold/case-17", "ground": "litigation", "caseRef": "C-17"}),
+        "{told:#}"
+    );
     ensure!(told["retention"][0]["heldBy"][0] == "LegalHold/case-17", "{told:#}");
     let marked = maps.get("old-0").await?.metadata.annotations.unwrap_or_default();
     ensure!(!marked.contains_key("rampart.dev/retention-mark"), "{marked:?}");
