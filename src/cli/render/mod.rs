@@ -52,12 +52,12 @@ impl RenderCommand {
     pub(super) fn run(self) -> Result<ExitCode> {
         let Found { objects: resources, mut unreadable } = source::read_all(&self.paths);
         let mut world = World::default();
-        let (mut asked, mut held) = (vec![], vec![]);
+        let (mut asked, mut kept) = (vec![], vec![]);
         for resource in &resources {
             match holds::of(&resource.value, &self.namespace) {
                 None => {}
                 Some(Ok(hold)) => {
-                    held.extend(refusals(&hold));
+                    kept.extend(refusals(&hold));
                     continue;
                 }
                 Some(Err(why)) => {
@@ -76,7 +76,7 @@ impl RenderCommand {
         unreadable.extend(more);
         let mut objects = vec![];
         let floors = compile(&known.demand(clock::now())).into_iter().map(|it| (it.policy, it.binding));
-        for (policy, binding) in floors.chain(held.into_iter().map(|it| (it.policy, it.binding))) {
+        for (policy, binding) in floors.chain(kept.into_iter().map(|it| (it.policy, it.binding))) {
             let name = format!("{}{STATIC}", policy.name_any());
             let (mut policy, mut binding) = (wire(&policy)?, wire(&binding)?);
             if self.as_static {

@@ -266,7 +266,7 @@ impl<K: Holding> Reconciler for LegalHolds<K> {
         if object.meta().deletion_timestamp.is_some() {
             return Ok(Next::Change);
         }
-        let wanted = Self::status(object, self.visit(object).await?);
+        let wanted = Self::status(object, Box::pin(self.visit(object)).await?);
         let before = object.status().and_then(|status| status.state);
         let wrote = status::report(&self.context.client, object, &wanted).await?;
         let uid = object.uid().unwrap_or_default();

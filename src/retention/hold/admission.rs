@@ -62,8 +62,8 @@ fn of_objects(hold: &Hold) -> Refusal {
             rule(group, &[&of_status], &["UPDATE"], scope),
         ]
     });
-    let held = about(hold);
-    let may_not = |what: &str| format!("held by {held}: {what}; who may, releases the hold first (verb release)");
+    let by = about(hold);
+    let may_not = |what: &str| format!("held by {by}: {what}; who may, releases the hold first (verb release)");
     let validations = vec![
         refuse("request.operation != 'DELETE'", may_not("it can't be deleted")),
         refuse_update(&selected(&hold.selector, LABELS), may_not("its labels must stay as the hold selects them")),
@@ -81,15 +81,15 @@ fn of_objects(hold: &Hold) -> Refusal {
 
 /// The namespaces: they stay, with the labels by which they are selected.
 fn of_namespaces(hold: &Hold) -> Refusal {
-    let held = about(hold);
+    let by = about(hold);
     let validations = vec![
         refuse(
             "request.operation != 'DELETE'",
-            format!("the namespace has {held}: it can't be deleted; who may, releases the hold first (verb release)"),
+            format!("the namespace has {by}: it can't be deleted; who may, releases the hold first (verb release)"),
         ),
         refuse_update(
             &selected(&hold.namespaces, LABELS),
-            format!("the namespace has {held}: its labels must stay as the hold selects them"),
+            format!("the namespace has {by}: its labels must stay as the hold selects them"),
         ),
     ];
     let places = Places {

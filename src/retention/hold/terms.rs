@@ -187,10 +187,13 @@ mod tests {
     fn legal(namespace: &str, spec: &Value) -> Result<Hold, Invalid> {
         let mut terms = json!({"resources": [{"resource": "configmaps"}], "selector": {"matchLabels": {"case": "17"}},
                                "indefinite": true, "ground": "litigation"});
-        terms.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        for (key, value) in spec.as_object().into_iter().flatten() {
+            terms[key] = value.clone();
+        }
         let hold = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "LegalHold",
                           "metadata": {"name": "case-17", "namespace": namespace, "uid": "u"}, "spec": terms});
-        Hold::try_from(&serde_json::from_value::<LegalHold>(hold).unwrap())
+        let hold: LegalHold = serde_json::from_value(hold).map_err(|error| Invalid::at("", error.to_string()))?;
+        Hold::try_from(&hold)
     }
 
     fn labels(all: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -224,12 +227,12 @@ mod tests {
     #[test]
     fn objects_are_held_by_kind_and_labels() {
         let hold = legal("shop", &json!({"resources": [{"group": "batch", "resource": "jobs"}]})).unwrap();
-        let held = labels(&[("case", "17"), ("other", "x")]);
-        assert!(hold.holds("batch", "jobs", &held));
-        assert!(!hold.holds("", "jobs", &held) && !hold.holds("batch", "cronjobs", &held));
+        let of_case = labels(&[("case", "17"), ("other", "x")]);
+        assert!(hold.holds("batch", "jobs", &of_case));
+        assert!(!hold.holds("", "jobs", &of_case) && !hold.holds("batch", "cronjobs", &of_case));
         assert!(!hold.holds("batch", "jobs", &labels(&[("case", "18")])));
         let holds = Holds::of([hold], "shop", &BTreeMap::new());
-        assert_eq!(holds.holder("batch", "jobs", &held).unwrap().to_string(), "LegalHold/case-17");
+        assert_eq!(holds.holder("batch", "jobs", &of_case).unwrap().to_string(), "LegalHold/case-17");
         assert_eq!(holds.holder("batch", "jobs", &BTreeMap::new()), None);
     }
 

@@ -130,12 +130,12 @@ async fn every_way_around(env: Env) -> Result<()> {
 /// A held object and a hold whose owner goes.
 async fn collected_as_garbage(client: &Client, namespace: &str) -> Result<()> {
     let owner = fixtures::apply(client, &map(namespace, "owner", "none")).await?;
-    let mut owned = map(namespace, "owned", "17");
+    let mut evidence = map(namespace, "owned", "17");
     let mut hold = hold(namespace, "owned-hold", &json!({"selector": {"matchLabels": {"case": "another"}}}));
-    for owned in [&mut owned, &mut hold] {
-        owned["metadata"]["ownerReferences"] =
+    for object in [&mut evidence, &mut hold] {
+        object["metadata"]["ownerReferences"] =
             json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.uid()}]);
-        fixtures::apply(client, owned).await?;
+        fixtures::apply(client, object).await?;
     }
     api(client, namespace).await?.delete("owner", &DeleteParams::default()).await?;
     Ok(())

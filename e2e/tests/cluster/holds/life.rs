@@ -131,9 +131,14 @@ async fn retention_keeps(env: Env) -> Result<()> {
         Ok(())
     })
     .await?;
-    let live = policies.get("exports").await?;
-    let plan = live.data.pointer("/status/plan").context("no plan")?;
-    ensure!(plan["held"] == 2 && plan["samples"][0]["decision"] == "kept: held by LegalHold/case-17", "{plan}");
+    wait::until("the plan to tell of what is left", wait::SOON, || async {
+        let live = policies.get("exports").await?;
+        let plan = live.data.pointer("/status/plan").context("no plan")?;
+        let samples = plan["samples"].as_array().context("no samples")?;
+        let told = samples.iter().all(|it| it["decision"] == "kept: held by LegalHold/case-17");
+        Ok(ensure!(plan["held"] == 2 && samples.len() == 2 && told, "{plan}"))
+    })
+    .await?;
     let kubeconfig = env.shared().await?.plane.admin_kubeconfig()?;
     let mut explain = Command::new(binary()?);
     let explain = explain.args(["explain", "cm/old-0", "-o", "json", "-n", &namespace, "--kubeconfig"]).arg(kubeconfig);

@@ -61,7 +61,7 @@ fn retention(page: &mut Page, told: &[Retained], held: &[Held]) {
     page.section("RETENTION");
     for it in held {
         let until = it.until.map_or_else(|| "until it is released".into(), |until| format!("until {until}"));
-        let case = it.case_ref.iter().map(|case| format!(", case {case}")).collect::<String>();
+        let case = it.case_ref.as_ref().map(|case| format!(", case {case}")).unwrap_or_default();
         page.line(2, &format!("held by {} {until}: {}{case}", it.hold, it.ground));
     }
     if told.is_empty() {
