@@ -3,6 +3,7 @@
 //! Nothing but [`hold`] knows what an item is: a Kubernetes object today, a row or a file later.
 
 mod acts;
+mod age;
 pub mod annotation;
 pub mod chain;
 pub mod evidence;

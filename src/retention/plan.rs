@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Caps, Expiry, Item, Mark, Protection, Spec};
+use super::{
+    Caps, Expiry, Item, Mark, Protection, Spec,
+    age::{too_old, whole_second},
+};
 
 /// What one target lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -118,12 +121,6 @@ fn granted(spec: &Spec, mark: &Mark) -> Timestamp {
     whole_second(mark.marked_at.checked_add(spec.grace).unwrap_or(Timestamp::MAX).max(mark.delete_after))
 }
 
-/// The second that has begun then, or the next: times on the wire have no parts of one, and nothing goes early.
-fn whole_second(time: Timestamp) -> Timestamp {
-    let second = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
-    Timestamp::from_second(second).unwrap_or(time)
-}
-
 fn is_stale(spec: &Spec, mark: &Mark, now: Timestamp) -> bool {
     granted(spec, mark).checked_add(FORGOTTEN).is_ok_and(|end| end < now)
 }
@@ -149,18 +146,6 @@ fn decide(spec: &Spec, item: &Item, target: usize, now: Timestamp) -> Planned {
     };
     let unmark = ours.is_some() && !decision.deletes();
     Planned { item: item.clone(), target, decision, too_old, unmark }
-}
-
-/// From when on an item is too old: by its own word, but never later than the policy says, nor earlier than that.
-fn too_old(spec: &Spec, item: &Item) -> Option<Timestamp> {
-    let born = item.born?;
-    let most = born.checked_add(spec.max_age).ok()?;
-    let too_old = match &item.expires {
-        None | Some(Expiry::Never) => most,
-        Some(Expiry::Unreadable(_)) => return None,
-        Some(Expiry::At(own)) => most.min(*own).max(born.checked_add(spec.min_age).ok()?),
-    };
-    Some(whole_second(too_old))
 }
 
 impl Decision {
@@ -253,7 +238,7 @@ pub(super) mod tests {
         retention::Permit,
     };
 
-    const HOUR: i64 = 3600;
+    pub(in crate::retention) const HOUR: i64 = 3600;
     pub(in crate::retention) const NOW: i64 = 1_000 * HOUR;
 
     pub(in crate::retention) fn at(second: i64) -> Timestamp {
@@ -306,7 +291,7 @@ pub(super) mod tests {
         Item { mark: Some(mark.to_text()), ..item(name, 20) }
     }
 
-    fn decision(item: Item) -> Decision {
+    pub(in crate::retention) fn decision(item: Item) -> Decision {
         plan(&spec(100, 100), &[Target { items: vec![item] }], at(NOW)).items[0].decision.clone()
     }
 
@@ -376,27 +361,6 @@ pub(super) mod tests {
         ];
         let plan = plan(&spec(100, 100), &two, at(NOW));
         assert_eq!((plan.items.len(), to_delete(&plan)), (1, 0));
-    }
-
-    #[test]
-    fn an_item_goes_by_its_own_word_between_least_and_most() {
-        let spec = Spec { min_age: SignedDuration::from_hours(3), ..spec(100, 100) };
-        let decided = |age: i64, expires: Expiry| {
-            let item = Item { expires: Some(expires), ..item("a", age) };
-            plan(&spec, &[Target { items: vec![item] }], at(NOW)).items[0].decision.clone()
-        };
-        let then = |hours: i64| Expiry::At(at(NOW + hours * HOUR));
-        assert_eq!(decided(5, then(-1)), Decision::Mark);
-        assert_eq!(decided(2, then(-1)), Decision::TooYoung(at(NOW + HOUR)), "below the least");
-        assert_eq!(decided(10, then(100)), Decision::Mark, "beyond the most");
-        assert_eq!(decided(20, Expiry::Never), Decision::Protected(Protection::Forever));
-        assert_eq!(decided(20, Expiry::Unreadable("no".into())), Decision::UnknownAge);
-    }
-
-    #[test]
-    fn times_have_whole_seconds_and_nothing_goes_early() {
-        let born = at(NOW - 10 * HOUR) + SignedDuration::from_millis(1);
-        assert_eq!(decision(Item { born: Some(born), ..item("a", 1) }), Decision::TooYoung(at(NOW + 1)));
     }
 
     #[test]
