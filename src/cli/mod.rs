@@ -16,6 +16,7 @@ mod reach;
 mod render;
 mod server;
 mod source;
+mod uninstall;
 mod verifier;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -63,6 +64,7 @@ enum Command {
     /// API keys.
     #[command(subcommand)]
     Keys(keys::Command),
+    Uninstall(uninstall::UninstallCommand),
     /// Writes the generated files of the repository: crds/ and manifests/webhook.yaml.
     #[command(hide = true)]
     Generate {
@@ -93,6 +95,7 @@ impl Cli {
             Command::Pss(command) => command.run(),
             Command::Import(command) => command.run(),
             Command::Keys(command) => command.run(),
+            Command::Uninstall(command) => command.run(),
             Command::Generate { root, check } => generate::files(&root, check),
         };
         match result {
