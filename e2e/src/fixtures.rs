@@ -110,7 +110,7 @@ pub async fn install(client: &Client, url: &str) -> Result<()> {
                       "metadata": {"name": account["name"], "namespace": account["namespace"]}});
     apply(client, &made).await?;
     for mut object in documents(&root.join("manifests/rbac.yaml"))? {
-        if let Some(subjects) = object["subjects"].as_array_mut() {
+        if let Some(subjects) = object.get_mut("subjects").and_then(Value::as_array_mut) {
             subjects.push(account.clone());
         }
         apply(client, &object).await?;
