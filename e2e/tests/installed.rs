@@ -39,7 +39,6 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-const IMAGE: &str = concat!("rampart.dev/rampart:", env!("CARGO_PKG_VERSION"));
 const PARTS: [&str; 3] = ["controller", "verifier", "webhook"];
 
 fn main() -> ExitCode {
