@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     process::Command,
 };
 
@@ -40,6 +41,68 @@ fn it_lints() -> Result<()> {
 fn what_is_rendered_for_kubectl_is_not_stale() -> Result<()> {
     let found = std::fs::read_to_string(fixtures::repository().join("manifests/install.yaml"))?;
     ensure!(found == Helm::new()?.install_yaml()?, "manifests/install.yaml is stale: run `make generate`");
+    Ok(())
+}
+
+/// What values change of the rendering without any, which `manifests/install.yaml` shows.
+fn changed(values: &[&str]) -> Result<String> {
+    let key = |object: &Value| names(std::slice::from_ref(object)).pop_first().unwrap_or_default();
+    let by_name = |objects: Vec<Value>| objects.into_iter().map(|it| (key(&it), it)).collect::<BTreeMap<_, _>>();
+    let (before, after) = (by_name(render(&[])?), by_name(render(values)?));
+    let mut told = String::new();
+    for name in before.keys().filter(|name| !after.contains_key(*name)) {
+        let _ = writeln!(told, "# gone: {name}");
+    }
+    for object in after.iter().filter(|(name, object)| before.get(*name) != Some(object)).map(|(_, object)| object) {
+        let _ = write!(told, "---\n{}", serde_saphyr::to_string(object)?);
+    }
+    Ok(told)
+}
+
+#[test]
+fn what_values_change_is_what_was_reviewed() -> Result<()> {
+    let sets: [(&str, &[&str]); 3] = [
+        ("least", &["features.apiKeys=false", "features.retention=false", "verifier.enabled=false"]),
+        (
+            "monitored",
+            &[
+                "metrics.podMonitor.enabled=true",
+                "metrics.prometheusRule.enabled=true",
+                "metrics.prometheusRule.labels.release=prometheus",
+                "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring",
+            ],
+        ),
+        (
+            "placed",
+            &[
+                "webhook.hostNetwork=true",
+                "webhook.port=10260",
+                "image.digest=sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                "imagePullSecrets[0].name=registry",
+                "priorityClassName=",
+                "nodeSelector.pool=system",
+                "tolerations[0].key=system",
+                "tolerations[0].operator=Exists",
+                "network.clusterCidrs={10.0.0.0/8,192.168.0.0/16}",
+            ],
+        ),
+    ];
+    for (name, values) in sets {
+        insta::assert_snapshot!(name, changed(values)?);
+    }
+    Ok(())
+}
+
+/// The links in the chart become files of the package.
+#[test]
+fn a_package_renders_the_same() -> Result<()> {
+    let (helm, directory) = (Helm::new()?, tempfile::tempdir()?);
+    let (chart, target) = (chart::directory().display().to_string(), directory.path().display().to_string());
+    helm.run(&["package", &chart, "--destination", &target])?;
+    let packed = format!("{target}/rampart-{}.tgz", env!("CARGO_PKG_VERSION"));
+    let flags = ["--namespace", chart::NAMESPACE, "--kube-version", "1.37.1"];
+    let rendered = helm.run(&[&["template", chart::RELEASE, &packed], &flags[..]].concat())?;
+    ensure!(rendered == helm.template(&[])?, "the package renders something else");
     Ok(())
 }
 
