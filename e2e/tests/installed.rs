@@ -119,6 +119,12 @@ async fn tell(installed: &mut Installed) -> Result<()> {
     let address = verifier.get("rampart-verifier").await?.spec.and_then(|it| it.cluster_ip).context("an address")?;
     installed.values.push(format!("controller.env.RAMPART_SELFTEST_VERIFIER=http://{address}:9002"));
     installed.helm("upgrade", &["--wait", "--timeout=2m"])?;
+    // Who is being replaced leads for some seconds more.
+    wait::until("the replaced pods to go", wait::SOON, || async {
+        let count = pods.list(&ListParams::default()).await?.items.len();
+        Ok(ensure!(count == 2 * PARTS.len(), "{count} are there"))
+    })
+    .await?;
 
     hardening(&client).await?;
     keys(&client, &address).await?;
@@ -196,7 +202,7 @@ async fn keys(client: &Client, address: &str) -> Result<()> {
     ensure!(tested.iter().any(done), "no test of the key has succeeded: {tested:?}");
 
     let secrets: Api<Secret> = Api::namespaced(client.clone(), stories::SHOP);
-    let key = secrets.get("orders-key").await?.data.and_then(|mut data| data.remove("current")).context("no key")?;
+    let key = secrets.get("orders-key").await?.data.and_then(|mut data| data.remove("API_KEY")).context("no key")?;
     let key = String::from_utf8(key.0)?;
     for (key, wanted) in [(key.as_str(), 200), ("shop_live_0000aaaa_wrong", 401)] {
         let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
