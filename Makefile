@@ -40,7 +40,7 @@ test-installed: image
 test-oldest:
 	RAMPART_E2E_KUBERNETES=$$($(CARGO) run --quiet -p rampart-e2e --bin versions -- oldest) $(CARGO) test -p rampart-e2e --test cluster
 
-## The image, as target/image/image.tar and target/image/oci; its digest is printed. The same sources make the same one.
+## The image, as target/image/image.tar and target/image/oci; its digest is printed.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 image:
 	image/build target/image
