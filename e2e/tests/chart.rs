@@ -38,6 +38,16 @@ fn it_lints() -> Result<()> {
 }
 
 #[test]
+fn chart_and_program_have_one_version() -> Result<()> {
+    let chart: Value = serde_saphyr::from_str(&std::fs::read_to_string(chart::directory().join("Chart.yaml"))?)?;
+    let version = env!("CARGO_PKG_VERSION");
+    ensure!(chart["version"] == version && chart["appVersion"] == version, "{chart}");
+    let images = text(&chart, "/annotations/artifacthub.io~1images");
+    ensure!(images.contains(&format!("rampart.dev/rampart:{version}\n")), "{images}");
+    Ok(())
+}
+
+#[test]
 fn what_is_rendered_for_kubectl_is_not_stale() -> Result<()> {
     let found = std::fs::read_to_string(fixtures::repository().join("manifests/install.yaml"))?;
     ensure!(found == Helm::new()?.install_yaml()?, "manifests/install.yaml is stale: run `make generate`");
@@ -244,7 +254,7 @@ fn dangerous_rights_are_where_they_are_needed_and_nowhere_else() -> Result<()> {
     let (all, least) = (granted(&render(&[])?), granted(&render(&off)?));
     let dangerous = |rights: &BTreeSet<String>| -> Vec<String> {
         let is = |right: &&String| {
-            right.contains("*")
+            right.contains('*')
                 || right.contains("/secrets")
                 || right.starts_with("impersonate")
                 || right.starts_with("patch apps/")
@@ -310,7 +320,8 @@ fn every_alert_leads_to_a_section_of_the_runbook() -> Result<()> {
     let sections: BTreeSet<String> =
         runbook.lines().filter_map(|line| line.strip_prefix("## ")).map(str::to_lowercase).collect();
     let mut linked = BTreeSet::new();
-    for rule in rule["spec"]["groups"].as_array().into_iter().flatten().flat_map(|it| it["rules"].as_array()).flatten()
+    for rule in
+        rule["spec"]["groups"].as_array().into_iter().flatten().filter_map(|it| it["rules"].as_array()).flatten()
     {
         let url = text(rule, "/annotations/runbook_url");
         let anchor = url.strip_prefix("https://x/y#").with_context(|| format!("no link: {rule}"))?;

@@ -10,7 +10,7 @@ use k8s_openapi::api::{
     rbac::v1::ClusterRole,
 };
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, ResourceExt,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, ValidationDirective},
 };
 use rampart::api::{ApiKey, RetentionPolicy, SecurityPolicy};
@@ -209,19 +209,21 @@ async fn uninstall(installed: &Installed) -> Result<()> {
     let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     let floor: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     wait::until("what the operator owned to go", wait::SOON, || async {
-        let left: Vec<String> = webhooks.list(&ListParams::default()).await?.iter().map(|it| it.name_any()).collect();
+        let left: Vec<String> =
+            webhooks.list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect();
         ensure!(left.is_empty(), "{left:?}");
-        let left: Vec<String> = floor.list(&ListParams::default()).await?.iter().map(|it| it.name_any()).collect();
+        let left: Vec<String> = floor.list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect();
         Ok(ensure!(left.is_empty(), "{left:?}"))
     })
     .await?;
     let roles: Api<ClusterRole> = Api::all(client.clone());
     let roles = roles.list(&ListParams::default()).await?;
-    let left: Vec<String> = roles.iter().map(|it| it.name_any()).filter(|name| name.starts_with("rampart")).collect();
+    let left: Vec<String> =
+        roles.iter().map(ResourceExt::name_any).filter(|name| name.starts_with("rampart")).collect();
     ensure!(left.is_empty(), "{left:?}");
     let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(client.clone(), chart::NAMESPACE);
     let left: BTreeSet<String> =
-        secrets.list_metadata(&ListParams::default()).await?.iter().map(|it| it.name_any()).collect();
+        secrets.list_metadata(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect();
     ensure!(left == BTreeSet::from(["rampart-adoption".to_owned()]), "{left:?}");
 
     // Policies and keys are there still, and the next installation takes them up again.
