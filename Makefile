@@ -4,7 +4,7 @@ CARGO ?= cargo
 DEMO_EXIT ?=
 export DEMO_EXIT
 
-.PHONY: demo test test-judges test-node test-oldest bench mutants fuzz lint generate
+.PHONY: demo test test-judges test-node test-oldest image bench mutants fuzz lint generate
 
 ## Rampart's main job on a real control plane, step by step. DEMO_EXIT=1 ends it by itself.
 demo:
@@ -29,14 +29,24 @@ test-judges:
 	RAMPART_FAKETIME="$(FAKETIME)" $(CARGO) test -p rampart-e2e --test cluster -- retention::clock --nocapture
 	RAMPART_FAKETIME="$(FAKETIME)" $(CARGO) test -p rampart-e2e --test cluster -- holds::a_clock --nocapture
 
-## Network intent on a real node, where Calico enforces: every dial against what `rampart reach` says. Needs root, and
-## Debian packages that it names if they are missing.
+## Network intent on a real node, where Calico enforces: every dial against what `rampart reach` says; and Rampart's own
+## image there, installed by Helm. Needs root, and Debian packages that it names if they are missing.
 test-node:
 	$(CARGO) test -p rampart-e2e --test node
+	@if [[ $$EUID == 0 ]]; then $(MAKE) --no-print-directory test-installed; fi
+.PHONY: test-installed
+test-installed: image
+	$(CARGO) test -p rampart-e2e --test installed
 
 ## The tests of the real control plane, on the oldest Kubernetes that Rampart supports.
 test-oldest:
 	RAMPART_E2E_KUBERNETES=$$($(CARGO) run --quiet -p rampart-e2e --bin versions -- oldest) $(CARGO) test -p rampart-e2e --test cluster
+
+## The image, as target/image/image.tar and target/image/oci; its digest is printed.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+image:
+	image/build target/image
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(CARGO) run --quiet -p rampart-e2e --bin image -- target/image/rampart target/image
 
 ## Figures; see README.
 bench:
@@ -66,10 +76,12 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@# What `cargo test` leaves out, --all-targets does too.
-	$(CARGO) clippy -p rampart-e2e --test node -- -D warnings
+	$(CARGO) clippy -p rampart-e2e --test node --test installed -- -D warnings
 	$(CARGO) doc --workspace --no-deps --quiet
 	$(CARGO) deny check --hide-inclusion-graph bans licenses sources
 	$(CARGO) run --quiet --bin rampart -- generate . --check
 
 generate:
 	$(CARGO) run --quiet --bin rampart -- generate .
+	@# From the chart, by Helm; that it is not stale is a test (chart::).
+	$(CARGO) run --quiet -p rampart-e2e --bin install

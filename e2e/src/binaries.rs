@@ -121,6 +121,23 @@ pub fn ensure_node(kubernetes: &str) -> Result<NodeBinaries> {
     Ok(NodeBinaries { kubelet, proxy, felix, calico, agent })
 }
 
+/// Helm, likewise.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_helm() -> Result<PathBuf> {
+    let helm = Program {
+        name: "helm",
+        package: "helm.sh/helm/v4/cmd/helm".into(),
+        main: None,
+        module: "helm".into(),
+        ldflags: STRIPPED.into(),
+        cold: Duration::from_secs(260),
+    };
+    let [helm] = built(&Set { title: "Helm".into(), programs: vec![helm] })?;
+    Ok(helm)
+}
+
 fn built<const N: usize>(set: &Set) -> Result<[PathBuf; N]> {
     let cache = cache_dir()?;
     fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;

@@ -101,10 +101,19 @@ pub async fn floors(client: &Client, floors: &[Floor]) -> Result<()> {
 /// When the API server refuses one of them, or the CRDs are not served in time.
 pub async fn install(client: &Client, url: &str) -> Result<()> {
     let root = repository();
-    for file in ["manifests/namespaces.yaml", "manifests/rbac.yaml"] {
-        for object in documents(&root.join(file))? {
-            apply(client, &object).await?;
+    for object in documents(&root.join("manifests/namespaces.yaml"))? {
+        apply(client, &object).await?;
+    }
+    // `rampart run` is controller and webhook in one process, and so may do what either may.
+    let account = json!({"kind": "ServiceAccount", "name": "rampart", "namespace": "rampart-system"});
+    let made = json!({"apiVersion": "v1", "kind": "ServiceAccount",
+                      "metadata": {"name": account["name"], "namespace": account["namespace"]}});
+    apply(client, &made).await?;
+    for mut object in documents(&root.join("manifests/rbac.yaml"))? {
+        if let Some(subjects) = object.get_mut("subjects").and_then(Value::as_array_mut) {
+            subjects.push(account.clone());
         }
+        apply(client, &object).await?;
     }
     install_crds(client).await?;
     for file in ["manifests/verifier.yaml", "manifests/retention.yaml", "manifests/holds.yaml"] {

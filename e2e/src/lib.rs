@@ -7,6 +7,8 @@
 //!   harness left behind;
 //! - [`node`] is a real node beside it, with Calico, where this is root;
 //! - [`operator`] runs Rampart as a process beside it, as its own service account, and [`verifier`] a verifier;
+//! - [`chart`] renders and installs the Helm chart;
+//! - [`image`] packs Rampart's image;
 //! - [`envoy`] is a real Envoy before verifiers, where there is one;
 //! - [`proxy`] sits between the two and injects faults; [`audit`] counts what was written;
 //! - [`null_webhook`] admits whatever it is asked, and [`cores`] pins processes: figures need both;
@@ -14,10 +16,12 @@
 
 pub mod audit;
 pub mod binaries;
+pub mod chart;
 pub mod control_plane;
 pub mod cores;
 pub mod envoy;
 pub mod fixtures;
+pub mod image;
 pub mod judges;
 pub mod leftovers;
 pub mod node;

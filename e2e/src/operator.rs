@@ -87,21 +87,29 @@ fn build() -> Result<PathBuf> {
     Ok(target.join(profile).join("rampart"))
 }
 
-/// Installs Rampart and makes a kubeconfig of its service account.
+/// A kubeconfig of the service account that may do what controller and webhook may.
 ///
 /// `server` is the API server, or a proxy before it.
 ///
 /// # Errors
 /// When the API server refuses something.
 pub async fn kubeconfig(plane: &ControlPlane, server: &str) -> Result<PathBuf> {
+    kubeconfig_of(plane, server, "rampart").await
+}
+
+/// A kubeconfig of a service account of the install namespace.
+///
+/// # Errors
+/// When the API server refuses something.
+pub async fn kubeconfig_of(plane: &ControlPlane, server: &str, account: &str) -> Result<PathBuf> {
     let accounts: Api<ServiceAccount> = Api::namespaced(plane.client(), "rampart-system");
     let request = TokenRequest {
         spec: Some(TokenRequestSpec { expiration_seconds: Some(24 * 3600), ..TokenRequestSpec::default() }),
         ..TokenRequest::default()
     };
-    let token = accounts.create_token_request("rampart", &PostParams::default(), &request).await?;
+    let token = accounts.create_token_request(account, &PostParams::default(), &request).await?;
     let token = token.status.and_then(|status| status.token).context("a token request without a token")?;
-    plane.token_kubeconfig("rampart", server, &token)
+    plane.token_kubeconfig(account, server, &token)
 }
 
 impl Operator {

@@ -17,6 +17,7 @@ mod render;
 mod retention;
 mod server;
 mod source;
+mod uninstall;
 mod verifier;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -67,6 +68,7 @@ enum Command {
     /// What RetentionPolicies would delete, and what they did.
     #[command(subcommand)]
     Retention(retention::Command),
+    Uninstall(uninstall::UninstallCommand),
     /// Writes the generated files of the repository: crds/ and manifests/webhook.yaml.
     #[command(hide = true)]
     Generate {
@@ -98,6 +100,7 @@ impl Cli {
             Command::Import(command) => command.run(),
             Command::Keys(command) => command.run(),
             Command::Retention(command) => command.run(),
+            Command::Uninstall(command) => command.run(),
             Command::Generate { root, check } => generate::files(&root, check),
         };
         match result {

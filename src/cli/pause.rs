@@ -86,6 +86,11 @@ impl Cluster {
     pub(super) async fn client(&self) -> Result<Client> {
         Ok(self.connection.client().await?.0)
     }
+
+    /// Where Rampart is installed.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
 }
 
 impl PauseCommand {

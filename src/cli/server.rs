@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use kube::Client;
 use tokio::sync::watch;
 
@@ -45,6 +45,15 @@ pub struct Parts {
     pub controller: bool,
     /// The webhook.
     pub webhook: bool,
+}
+
+/// What the controller can leave alone: its account needs no rights for it then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Feature {
+    /// ApiKeys.
+    ApiKeys,
+    /// RetentionPolicies.
+    Retention,
 }
 
 /// Flags of the servers; each also reads an environment variable.
@@ -88,6 +97,9 @@ pub struct Options {
     /// Objects of one kind that are reconciled at once.
     #[arg(long, env = "RAMPART_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
+    /// What the controller leaves alone: objects of these kinds are stored, and nothing comes of them.
+    #[arg(long, env = "RAMPART_DISABLE", value_enum, value_delimiter = ',')]
+    disable: Vec<Feature>,
 }
 
 impl Options {
@@ -200,20 +212,31 @@ impl Options {
         let namespace = || self.namespace.clone();
         ClusterSecurityPolicies::spawn(&context, &networks, hardened.clone(), leadership.clone(), namespace(), tasks);
         SecurityPolicies::spawn(&context, &networks, hardened, leadership.clone(), namespace(), tasks);
-        let keys = ApiKeySettings {
+        if self.has(Feature::ApiKeys) {
+            ApiKeys::spawn(context.clone(), of_keys, self.api_keys(), leadership.clone(), tasks);
+        }
+        LegalHolds::<LegalHold>::spawn(&context, leadership.clone(), namespace(), tasks);
+        LegalHolds::<ClusterLegalHold>::spawn(&context, leadership.clone(), namespace(), tasks);
+        if self.has(Feature::Retention) {
+            let retention = RetentionSettings {
+                minimum_grace: self.retention_minimum_grace.get(),
+                interval: self.retention_interval.get().max(Duration::from_secs(1)),
+                protected: self.retention_protected_namespaces.clone(),
+            };
+            RetentionPolicies::spawn(context, impersonator, retention, leadership, tasks);
+        }
+    }
+
+    fn has(&self, feature: Feature) -> bool {
+        !self.disable.contains(&feature)
+    }
+
+    fn api_keys(&self) -> ApiKeySettings {
+        ApiKeySettings {
             install_namespace: self.namespace.clone(),
             keys_namespace: self.process.keys_namespace.clone(),
             selftest: Selftest { image: self.selftest_image.clone(), verifier: self.selftest_verifier.clone() },
             usage_interval: self.usage_interval.get().max(Duration::from_secs(1)),
-        };
-        ApiKeys::spawn(context.clone(), of_keys, keys, leadership.clone(), tasks);
-        LegalHolds::<LegalHold>::spawn(&context, leadership.clone(), namespace(), tasks);
-        LegalHolds::<ClusterLegalHold>::spawn(&context, leadership.clone(), namespace(), tasks);
-        let retention = RetentionSettings {
-            minimum_grace: self.retention_minimum_grace.get(),
-            interval: self.retention_interval.get().max(Duration::from_secs(1)),
-            protected: self.retention_protected_namespaces.clone(),
-        };
-        RetentionPolicies::spawn(context, impersonator, retention, leadership, tasks);
+        }
     }
 }

@@ -30,12 +30,22 @@ pub(super) async fn start(parts: &mut Parts, agent: &Path) -> Result<()> {
     command.arg("--config").arg(&config);
     parts.spawn("containerd", command)?;
 
-    let socket = socket(&dir).display().to_string();
-    let ctr = |args: &[&str]| run("ctr", &[&["--address", &socket, "--namespace", "k8s.io"], args].concat());
-    parts.until("containerd to answer", "containerd", || async { ctr(&["version"]).map(drop) }).await?;
+    parts.until("containerd to answer", "containerd", || async { ctr(&dir, &["version"]) }).await?;
     // The plugin that keeps images for kubelet starts a moment after the socket.
-    let import = || async { ctr(&["images", "import", &archive.display().to_string()]).map(drop) };
-    wait::until("the image to be imported", wait::SOON, import).await
+    wait::until("the image to be imported", wait::SOON, || async { import(&dir, &archive) }).await
+}
+
+/// Takes an image from an archive.
+///
+/// # Errors
+/// When containerd refuses it.
+pub(super) fn import(dir: &Path, archive: &Path) -> Result<()> {
+    ctr(dir, &["images", "import", &archive.display().to_string()])
+}
+
+fn ctr(dir: &Path, args: &[&str]) -> Result<()> {
+    let socket = socket(dir).display().to_string();
+    run("ctr", &[&["--address", &socket, "--namespace", "k8s.io"], args].concat()).map(drop)
 }
 
 fn configuration(dir: &Path) -> String {

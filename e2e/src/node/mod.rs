@@ -89,6 +89,14 @@ impl Node {
         &self.plane
     }
 
+    /// Takes an image from an archive: pods may name it.
+    ///
+    /// # Errors
+    /// When containerd refuses it.
+    pub fn import(&self, archive: &Path) -> Result<()> {
+        containerd::import(&self.parts.dir, archive)
+    }
+
     /// Where pods find the directory of the agents' sockets, on the node.
     #[must_use]
     pub fn agents_dir(&self) -> PathBuf {

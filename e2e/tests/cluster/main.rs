@@ -4,6 +4,7 @@
 mod admission;
 mod bad_input;
 mod calls;
+mod chart;
 mod cluster_policy;
 mod crd_rules;
 mod crds_deleted;
@@ -32,6 +33,7 @@ mod retention;
 mod retention_faults;
 mod retention_reports;
 mod rules;
+mod samples;
 mod scan;
 mod secrecy;
 mod standing;
@@ -161,6 +163,8 @@ fn main() -> ExitCode {
     crds_deleted::tests(&mut tests);
     kills::tests(&mut tests);
     calls::tests(&mut tests);
+    chart::tests(&mut tests);
+    samples::tests(&mut tests);
     let conclusion = libtest_mimic::run(&arguments, tests.trials);
     drop(env);
     conclusion.exit_code()

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// The Secret that all replicas share.
-const SECRET: &str = "rampart-webhook-ca";
+pub const SECRET: &str = "rampart-webhook-ca";
 /// Owns `caBundle` in the webhook configuration, and nothing else.
 const INJECTOR: &str = "rampart-ca-injector";
 /// Everything is looked at again this often, by the wall clock: timers stand still while a machine

@@ -5,5 +5,5 @@ mod authority;
 mod keeper;
 mod server;
 
-pub use keeper::{Keeper, Names};
+pub use keeper::{Keeper, Names, SECRET};
 pub use server::{Leaf, server_config};

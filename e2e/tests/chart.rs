@@ -1,0 +1,365 @@
+//! The chart without a cluster: what it refuses, what it renders, and that nothing rendered is stale.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rampart_e2e::{
+    chart::{self, Helm},
+    fixtures, operator,
+};
+use serde_json::Value;
+
+fn render(values: &[&str]) -> Result<Vec<Value>> {
+    fixtures::parse(&Helm::new()?.template(values)?)
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// `Kind namespace/name` of every object.
+fn names(objects: &[Value]) -> BTreeSet<String> {
+    let name = |object: &Value| {
+        let namespace = text(object, "/metadata/namespace");
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        format!("{} {namespace}{slash}{}", text(object, "/kind"), text(object, "/metadata/name"))
+    };
+    objects.iter().map(name).collect()
+}
+
+#[test]
+fn it_lints() -> Result<()> {
+    let chart = chart::directory().display().to_string();
+    Helm::new()?.run(&["lint", &chart, "--strict", "--namespace", chart::NAMESPACE]).map(drop)
+}
+
+#[test]
+fn chart_and_program_have_one_version() -> Result<()> {
+    let chart: Value = serde_saphyr::from_str(&std::fs::read_to_string(chart::directory().join("Chart.yaml"))?)?;
+    let version = env!("CARGO_PKG_VERSION");
+    ensure!(chart["version"] == version && chart["appVersion"] == version, "{chart}");
+    let images = text(&chart, "/annotations/artifacthub.io~1images");
+    ensure!(images.contains(&format!("rampart.dev/rampart:{version}\n")), "{images}");
+    Ok(())
+}
+
+#[test]
+fn what_is_rendered_for_kubectl_is_not_stale() -> Result<()> {
+    let found = std::fs::read_to_string(fixtures::repository().join("manifests/install.yaml"))?;
+    ensure!(found == Helm::new()?.install_yaml()?, "manifests/install.yaml is stale: run `make generate`");
+    Ok(())
+}
+
+/// What values change of the rendering without any, which `manifests/install.yaml` shows.
+fn changed(values: &[&str]) -> Result<String> {
+    let key = |object: &Value| names(std::slice::from_ref(object)).pop_first().unwrap_or_default();
+    let by_name = |objects: Vec<Value>| objects.into_iter().map(|it| (key(&it), it)).collect::<BTreeMap<_, _>>();
+    let (before, after) = (by_name(render(&[])?), by_name(render(values)?));
+    let mut told = String::new();
+    for name in before.keys().filter(|name| !after.contains_key(*name)) {
+        let _ = writeln!(told, "# gone: {name}");
+    }
+    for object in after.iter().filter(|(name, object)| before.get(*name) != Some(object)).map(|(_, object)| object) {
+        let _ = write!(told, "---\n{}", serde_saphyr::to_string(object)?);
+    }
+    Ok(told)
+}
+
+#[test]
+fn what_values_change_is_what_was_reviewed() -> Result<()> {
+    let sets: [(&str, &[&str]); 3] = [
+        ("least", &["features.apiKeys=false", "features.retention=false", "verifier.enabled=false"]),
+        (
+            "monitored",
+            &[
+                "metrics.podMonitor.enabled=true",
+                "metrics.prometheusRule.enabled=true",
+                "metrics.prometheusRule.labels.release=prometheus",
+                "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring",
+            ],
+        ),
+        (
+            "placed",
+            &[
+                "webhook.hostNetwork=true",
+                "webhook.port=10260",
+                "image.digest=sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                "imagePullSecrets[0].name=registry",
+                "priorityClassName=",
+                "nodeSelector.pool=system",
+                "tolerations[0].key=system",
+                "tolerations[0].operator=Exists",
+                "network.clusterCidrs={10.0.0.0/8,192.168.0.0/16}",
+            ],
+        ),
+    ];
+    for (name, values) in sets {
+        insta::assert_snapshot!(name, changed(values)?);
+    }
+    Ok(())
+}
+
+/// The links in the chart become files of the package.
+#[test]
+fn a_package_renders_the_same() -> Result<()> {
+    let (helm, directory) = (Helm::new()?, tempfile::tempdir()?);
+    let (chart, target) = (chart::directory().display().to_string(), directory.path().display().to_string());
+    helm.run(&["package", &chart, "--destination", &target])?;
+    let packed = format!("{target}/rampart-{}.tgz", env!("CARGO_PKG_VERSION"));
+    let flags = ["--namespace", chart::NAMESPACE, "--kube-version", "1.37.1"];
+    let rendered = helm.run(&[&["template", chart::RELEASE, &packed], &flags[..]].concat())?;
+    ensure!(rendered == helm.template(&[])?, "the package renders something else");
+    Ok(())
+}
+
+/// Values that must be refused, and what the refusal names.
+const REFUSED: &[(&[&str], &str)] = &[
+    (&["controler.replicas=2"], "controler"),
+    (&["controller.replica=2"], "replica"),
+    (&["controller.replicas=0"], "replicas"),
+    (&["controller.replicas=many"], "replicas"),
+    (&["controller.concurrency=0"], "concurrency"),
+    (&["controller.resources.limits.gpus=1"], "gpus"),
+    (&["controller.env.PATH=/tmp"], "PATH"),
+    (&["webhook.port=443"], "port"),
+    (&["webhook.hostNetwork=true"], "10260"),
+    (&["verifier.adminPaths[0]=admin"], "adminPaths"),
+    (&["verifier.sourceHeader=a b"], "sourceHeader"),
+    (&["image.digest=sha256:12"], "digest"),
+    (&["image.pullPolicy=Sometimes"], "pullPolicy"),
+    (&["features.hooks=true"], "hooks"),
+    (&["features.retention=Off"], "retention"),
+    (&["features.apiKeys=false"], "verifier.enabled=false"),
+    (&["network.clusterCidrs[0]=10.0.0.0"], "clusterCidrs"),
+    (&["retention.minimumGrace=1d"], "minimumGrace"),
+    (&["log.format=xml"], "format"),
+    (&["networkPolicy.apiServer.ports[0]=0"], "ports"),
+    (&["networkPolicy.webhookFrom[0].pods=all"], "pods"),
+    (&["metrics.serviceMonitor.interval=soon"], "interval"),
+    (&["metrics.serviceMonitor.enabled=true", "metrics.podMonitor.enabled=true"], "enable one"),
+    (&["metrics.prometheusRule.runbookUrl=runbooks"], "runbookUrl"),
+    (&["tolerations[0].efect=NoSchedule"], "efect"),
+    (&["uninstall.hooks=false"], "hooks"),
+];
+
+#[test]
+fn bad_values_are_refused_and_named() -> Result<()> {
+    let helm = Helm::new()?;
+    for (values, named) in REFUSED {
+        let Err(error) = helm.template(values) else { anyhow::bail!("{values:?} are taken") };
+        ensure!(format!("{error:#}").contains(named), "{values:?}: {error:#}");
+    }
+    Ok(())
+}
+
+#[test]
+fn it_goes_into_its_own_namespace_alone() -> Result<()> {
+    let chart = chart::directory().display().to_string();
+    let refused = Helm::new()?.run(&["template", "rampart", &chart, "--namespace", "default"]);
+    let error = format!("{:#}", refused.err().context("it is taken")?);
+    ensure!(error.contains("rampart-system, not in default"), "{error}");
+    Ok(())
+}
+
+/// Every value that says whether something is there: on, and off.
+#[test]
+fn switches_add_and_take_away() -> Result<()> {
+    let plain = names(&render(&[])?);
+    let switches: &[(&[&str], &[&str], &[&str])] = &[
+        (
+            &["features.apiKeys=false", "verifier.enabled=false"],
+            &[],
+            &[
+                "ClusterRole rampart-controller-api-keys",
+                "ClusterRole rampart-controller-api-key-hooks",
+                "ClusterRole rampart-controller-api-key-restarts",
+                "Role rampart-keys/rampart-controller",
+                "Role rampart-keys/rampart-verifier",
+                "Deployment rampart-system/rampart-verifier",
+                "Service rampart-system/rampart-verifier",
+                "NetworkPolicy rampart-system/rampart-verifier",
+                "ServiceAccount rampart-system/rampart-verifier",
+                "ValidatingAdmissionPolicy rampart-verifier-reports",
+            ],
+        ),
+        (&["features.apiKeyHooks=false"], &[], &["ClusterRole rampart-controller-api-key-hooks"]),
+        (&["features.apiKeyRestarts=false"], &[], &["ClusterRole rampart-controller-api-key-restarts"]),
+        (&["features.retention=false"], &[], &["ClusterRole rampart-controller-retention"]),
+        (&["crds.install=false"], &[], &["CustomResourceDefinition apikeys.rampart.dev"]),
+        (&["uninstall.hook=false"], &[], &["Job rampart-system/rampart-uninstall"]),
+        (&["networkPolicy.enabled=false"], &[], &["NetworkPolicy rampart-system/rampart-controller"]),
+        (&["podDisruptionBudget.enabled=false"], &[], &["PodDisruptionBudget rampart-system/rampart-webhook"]),
+        (&["metrics.podMonitor.enabled=true"], &["PodMonitor rampart-system/rampart"], &[]),
+        (
+            &["metrics.serviceMonitor.enabled=true"],
+            &["ServiceMonitor rampart-system/rampart", "Service rampart-system/rampart-metrics"],
+            &[],
+        ),
+        (&["metrics.prometheusRule.enabled=true"], &["PrometheusRule rampart-system/rampart"], &[]),
+        (&["metrics.dashboard.enabled=true"], &["ConfigMap rampart-system/rampart-dashboard"], &[]),
+    ];
+    for (values, added, taken) in switches {
+        let with = names(&render(values)?);
+        for name in *added {
+            ensure!(!plain.contains(*name) && with.contains(*name), "{values:?}: {name} should be added: {with:?}");
+        }
+        for name in *taken {
+            ensure!(plain.contains(*name) && !with.contains(*name), "{values:?}: {name} should be gone: {with:?}");
+        }
+    }
+    Ok(())
+}
+
+/// What the accounts of an installation may do, by account: `group/resource` and verb.
+fn granted(objects: &[Value]) -> BTreeMap<String, BTreeSet<String>> {
+    let list = |rule: &Value, field: &str| -> Vec<String> {
+        let values = rule[field].as_array().cloned().unwrap_or_default();
+        values.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
+    };
+    let mut granted = BTreeMap::<String, BTreeSet<String>>::new();
+    for binding in objects.iter().filter(|it| text(it, "/kind").ends_with("Binding")) {
+        let (kind, name) = (text(binding, "/roleRef/kind"), text(binding, "/roleRef/name"));
+        let namespace = text(binding, "/metadata/namespace");
+        let is_meant = |it: &&Value| {
+            text(it, "/kind") == kind
+                && text(it, "/metadata/name") == name
+                && (kind == "ClusterRole" || text(it, "/metadata/namespace") == namespace)
+        };
+        let Some(role) = objects.iter().find(is_meant) else { continue };
+        for rule in role["rules"].as_array().into_iter().flatten() {
+            for (group, resource) in list(rule, "apiGroups")
+                .iter()
+                .flat_map(|group| list(rule, "resources").into_iter().map(move |resource| (group.clone(), resource)))
+            {
+                let rights = granted.entry(text(binding, "/subjects/0/name").to_owned()).or_default();
+                let narrow = if rule["resourceNames"].is_array() { " by name" } else { "" };
+                let place = if namespace.is_empty() { "everywhere" } else { namespace };
+                rights.extend(
+                    list(rule, "verbs").iter().map(|verb| format!("{verb} {group}/{resource}{narrow} in {place}")),
+                );
+            }
+        }
+    }
+    granted
+}
+
+/// What each account could be abused for is a list that somebody reads: it does not grow by accident.
+#[test]
+fn dangerous_rights_are_where_they_are_needed_and_nowhere_else() -> Result<()> {
+    let off = ["features.apiKeys=false", "features.retention=false", "verifier.enabled=false"];
+    let (all, least) = (granted(&render(&[])?), granted(&render(&off)?));
+    let dangerous = |rights: &BTreeSet<String>| -> Vec<String> {
+        let is = |right: &&String| {
+            right.contains('*')
+                || right.contains("/secrets")
+                || right.starts_with("impersonate")
+                || right.starts_with("patch apps/")
+                || right.starts_with("create batch/")
+        };
+        rights.iter().filter(is).cloned().collect()
+    };
+    ensure!(dangerous(&least["rampart-controller"]).is_empty(), "{least:#?}");
+    let everywhere = dangerous(&all["rampart-controller"]);
+    ensure!(
+        everywhere
+            == [
+                "create /secrets in everywhere",
+                "create batch/jobs in everywhere",
+                "delete /secrets in everywhere",
+                "get /secrets in everywhere",
+                "impersonate /serviceaccounts in everywhere",
+                "list /secrets in everywhere",
+                "patch apps/daemonsets in everywhere",
+                "patch apps/deployments in everywhere",
+                "patch apps/statefulsets in everywhere",
+                "update /secrets in everywhere",
+                "watch /secrets in everywhere",
+            ],
+        "{everywhere:#?}"
+    );
+    let webhook = dangerous(&all["rampart-webhook"]);
+    ensure!(webhook.iter().all(|right| right.ends_with("in rampart-system")), "{webhook:#?}");
+    let verifier: Vec<&String> = all["rampart-verifier"].iter().collect();
+    ensure!(
+        verifier
+            == [
+                "create rampart.dev/verifierreports in rampart-keys",
+                "list rampart.dev/keyrecords in rampart-keys",
+                "patch rampart.dev/verifierreports in rampart-keys",
+                "watch rampart.dev/keyrecords in rampart-keys",
+            ],
+        "{verifier:#?}"
+    );
+    Ok(())
+}
+
+/// Rampart asks of itself what it asks of others, in the strictest pack and the standard.
+#[test]
+fn its_own_pods_pass_its_own_policy() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("chart.yaml");
+    std::fs::write(&file, Helm::new()?.template(&[])?)?;
+    let checked = Command::new(operator::binary()?).args(["check", "--level", "restricted"]).arg(&file).output()?;
+    let told = String::from_utf8_lossy(&checked.stdout);
+    ensure!(checked.status.success(), "{told}\n{}", String::from_utf8_lossy(&checked.stderr));
+    let judged = told.lines().last().unwrap_or_default();
+    ensure!(judged.starts_with("7 allowed, 0 denied"), "three Deployments, a Job and three NetworkPolicies: {told}");
+    Ok(())
+}
+
+/// Every alert has a runbook.
+#[test]
+fn every_alert_leads_to_a_section_of_the_runbook() -> Result<()> {
+    let objects = render(&["metrics.prometheusRule.enabled=true", "metrics.prometheusRule.runbookUrl=https://x/y#"])?;
+    let rule = objects.iter().find(|it| text(it, "/kind") == "PrometheusRule").context("no rule")?;
+    let runbook = std::fs::read_to_string(fixtures::repository().join("docs/runbooks/alerts.md"))?;
+    let sections: BTreeSet<String> =
+        runbook.lines().filter_map(|line| line.strip_prefix("## ")).map(str::to_lowercase).collect();
+    let mut linked = BTreeSet::new();
+    for rule in
+        rule["spec"]["groups"].as_array().into_iter().flatten().filter_map(|it| it["rules"].as_array()).flatten()
+    {
+        let url = text(rule, "/annotations/runbook_url");
+        let anchor = url.strip_prefix("https://x/y#").with_context(|| format!("no link: {rule}"))?;
+        ensure!(sections.contains(anchor), "docs/runbooks/alerts.md has no section {anchor}");
+        linked.insert(anchor.to_owned());
+    }
+    ensure!(linked == sections, "sections without an alert: {:?}", sections.difference(&linked));
+    Ok(())
+}
+
+/// The names of metrics in a text: words that begin like ours.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let words = text.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
+    let begin = ["rampart_", "controller_runtime_", "leader_election_", "rest_client_", "pod_security_"];
+    words.filter(|word| begin.iter().any(|it| word.starts_with(it))).map(ToOwned::to_owned).collect()
+}
+
+/// A metric that nothing was counted of yet is not served: the names that are registered decide.
+#[test]
+fn every_metric_of_alerts_and_dashboard_is_registered() -> Result<()> {
+    let mut registered = BTreeSet::new();
+    for file in ["metrics.rs", "key_metrics.rs", "verifier_metrics.rs"] {
+        let source = std::fs::read_to_string(fixtures::repository().join("src/runtime").join(file))?;
+        for call in [".register(", "gauge("] {
+            let names =
+                source.split(call).skip(1).filter_map(|after| after.trim_start().strip_prefix('"')?.split('"').next());
+            registered.extend(names.map(ToOwned::to_owned));
+        }
+    }
+    let bare = |name: &str| {
+        let name = ["controller_runtime_", "rampart_"].iter().find_map(|it| name.strip_prefix(it)).unwrap_or(name);
+        let ends = ["_total", "_bucket", "_sum", "_count"];
+        ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned()
+    };
+    let files = chart::directory().join("files");
+    let mut asked = metrics_in(&std::fs::read_to_string(files.join("alerts.yaml"))?);
+    asked.extend(metrics_in(&std::fs::read_to_string(files.join("dashboard.json"))?));
+    let unknown: Vec<&String> = asked.iter().filter(|name| !registered.contains(&bare(name))).collect();
+    ensure!(asked.len() > 20 && unknown.is_empty(), "{unknown:?} of {} are not among {registered:?}", asked.len());
+    Ok(())
+}

@@ -1,0 +1,307 @@
+//! Rampart as its users have it: the image on a real node, installed by Helm; webhook and verifier behind Services. One
+//! story, from nothing to nothing. Needs root, and `target/image/image.tar` (`make image`).
+
+use std::{
+    collections::BTreeSet,
+    fmt::Debug,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::{
+    admissionregistration::v1::{
+        MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+        ValidatingWebhookConfiguration,
+    },
+    apps::v1::Deployment,
+    batch::v1::Job,
+    core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
+    rbac::v1::{ClusterRole, ClusterRoleBinding},
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, PostParams},
+};
+use libtest_mimic::{Arguments, Trial};
+use rampart::api::{ApiKey, SecurityPolicy};
+use rampart_e2e::{
+    Node,
+    chart::{self, Helm},
+    fixtures,
+    node::{machine, remains},
+    stories, wait,
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+const PARTS: [&str; 3] = ["controller", "verifier", "webhook"];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    if !arguments.list && !machine::is_root() {
+        println!("skipped: the real node needs root");
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let story = Trial::test("installed::by_helm_on_a_real_node_and_gone_again", move || {
+        runtime.block_on(story()).map_err(|error| format!("{error:#}").into())
+    });
+    let conclusion = libtest_mimic::run(&arguments, vec![story]);
+    if arguments.list {
+        return conclusion.exit_code();
+    }
+    match remains::found() {
+        Ok(found) if found.is_empty() => conclusion.exit_code(),
+        found => {
+            println!("the node left something behind: {found:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Installed {
+    node: Node,
+    helm: Helm,
+    chart: String,
+    /// What this node needs said, and what is found out on the way.
+    values: Vec<String>,
+}
+
+impl Installed {
+    fn client(&self) -> Client {
+        self.node.plane().client()
+    }
+
+    fn helm(&self, command: &str, flags: &[&str]) -> Result<String> {
+        let values: Vec<&str> = self.values.iter().flat_map(|value| ["--set", value.as_str()]).collect();
+        let place = [command, chart::RELEASE, &self.chart, "--namespace", chart::NAMESPACE];
+        self.helm.run(&[&place[..], &values, flags].concat())
+    }
+}
+
+async fn story() -> Result<()> {
+    let archive: PathBuf = fixtures::repository().join("target/image/image.tar");
+    ensure!(archive.exists(), "{} is missing: make image", archive.display());
+    let node = Node::start().await?;
+    node.import(&archive)?;
+    let server = node.plane().server().to_owned();
+    let port = server.rsplit(':').next().context("the API server's port")?;
+    let mut installed = Installed {
+        helm: Helm::of_cluster(&node.plane().admin_kubeconfig()?)?,
+        chart: chart::directory().display().to_string(),
+        values: vec!["image.pullPolicy=Never".into(), format!("networkPolicy.apiServer.ports={{{port}}}")],
+        node,
+    };
+    let result = tell(&mut installed).await;
+    result.with_context(|| installed.node.log_tail("kubelet"))
+}
+
+async fn tell(installed: &mut Installed) -> Result<()> {
+    let client = installed.client();
+    let pods: Api<Pod> = Api::namespaced(client.clone(), chart::NAMESPACE);
+    let began = Instant::now();
+    if let Err(error) = installed.helm("install", &["--create-namespace", "--wait", "--timeout=2m"]) {
+        let pods = pods.list(&ListParams::default()).await?.items;
+        let statuses: Vec<_> = pods.iter().map(|pod| (pod.name_any(), pod.status.clone())).collect();
+        return Err(error).with_context(|| format!("{statuses:?}"));
+    }
+    println!("helm install until every pod is ready: {:.1} s", began.elapsed().as_secs_f64());
+    two_of_each(&client).await?;
+    starts_fast(&pods).await?;
+
+    // Names are not resolved on this node: the test of a key is told the verifier's address.
+    let verifier: Api<Service> = Api::namespaced(client.clone(), chart::NAMESPACE);
+    let address = verifier.get("rampart-verifier").await?.spec.and_then(|it| it.cluster_ip).context("an address")?;
+    installed.values.push(format!("controller.env.RAMPART_SELFTEST_VERIFIER=http://{address}:9002"));
+    installed.helm("upgrade", &["--wait", "--timeout=2m"])?;
+    // Who is being replaced leads for some seconds more.
+    wait::until("the replaced pods to go", wait::SOON, || async {
+        let count = pods.list(&ListParams::default()).await?.items.len();
+        Ok(ensure!(count == 2 * PARTS.len(), "{count} are there"))
+    })
+    .await?;
+
+    hardening(&client).await?;
+    keys(&client, &address).await?;
+    upgrade(installed).await?;
+    floor(&client).await?;
+    uninstall(installed).await
+}
+
+async fn two_of_each(client: &Client) -> Result<()> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), chart::NAMESPACE);
+    for part in PARTS {
+        let status = deployments.get(&format!("rampart-{part}")).await?.status.unwrap_or_default();
+        ensure!(status.ready_replicas == Some(2), "{part}: {status:?}");
+    }
+    Ok(())
+}
+
+/// From the start of a container to its readiness, as the kubelet saw it: to a second.
+async fn starts_fast(pods: &Api<Pod>) -> Result<()> {
+    for pod in pods.list(&ListParams::default()).await? {
+        let status = pod.status.clone().unwrap_or_default();
+        let container = status.container_statuses.unwrap_or_default();
+        let started = container.first().and_then(|it| it.state.as_ref()?.running.as_ref()?.started_at.clone());
+        let ready = status.conditions.unwrap_or_default().into_iter().find(|it| it.type_ == "ContainersReady");
+        let (Some(started), Some(ready)) = (started, ready.and_then(|it| it.last_transition_time)) else { continue };
+        println!("{}: ready {} s after its start", pod.name_any(), ready.0.duration_since(started.0).as_secs());
+    }
+    Ok(())
+}
+
+/// The webhook answers through its Service, and the API server trusts it.
+async fn hardening(client: &Client) -> Result<()> {
+    fixtures::namespace(client, stories::SHOP, json!({})).await?;
+    fixtures::ready_for_pods(client, stories::SHOP).await?;
+    let mut policy = stories::hardening_policy(stories::SHOP, "Enforce");
+    policy["spec"]["hardening"]["admissionPolicy"] = json!("None");
+    fixtures::apply(client, &policy).await?;
+    stories::ready::<SecurityPolicy>(client, stories::SHOP, "hardened").await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), stories::SHOP);
+    let (dry, root) = (PostParams { dry_run: true, ..PostParams::default() }, stories::root_pod()?);
+    wait::until("the webhook to refuse", wait::SOON, || async {
+        let Err(error) = pods.create(&dry, &root).await else { anyhow::bail!("a root pod was admitted") };
+        let told = error.to_string();
+        Ok(ensure!(told.contains("admission webhook") && told.contains("runAsUser=0"), "{told}"))
+    })
+    .await?;
+    pods.create(&dry, &stories::good_pod()?).await?;
+    Ok(())
+}
+
+/// And the API server by itself.
+async fn floor(client: &Client) -> Result<()> {
+    fixtures::apply(client, &stories::hardening_policy(stories::SHOP, "Enforce")).await?;
+    let floor: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+    let ours = ListParams::default().labels("rampart.dev/part=floor");
+    wait::until("an admission policy", wait::SOON, || async {
+        Ok(ensure!(!floor.list(&ours).await?.items.is_empty(), "there is none"))
+    })
+    .await
+}
+
+/// A key is issued, tested by a Job of the image, and admitted by the verifier behind its Service.
+async fn keys(client: &Client, address: &str) -> Result<()> {
+    fixtures::apply(client, &stories::api_key(stories::SHOP)).await?;
+    let keys: Api<ApiKey> = Api::namespaced(client.clone(), stories::SHOP);
+    wait::until("the key to be ready", Duration::from_mins(1), || async {
+        let live = serde_json::to_value(keys.get("orders").await?)?;
+        let ready = stories::condition(&live, "Ready").unwrap_or_default();
+        Ok(ensure!(ready["status"] == "True", "{ready}: {}", live["status"]))
+    })
+    .await?;
+    let jobs: Api<Job> = Api::namespaced(client.clone(), stories::SHOP);
+    let tested = jobs.list(&ListParams::default()).await?.items;
+    let done = |job: &Job| job.status.as_ref().and_then(|it| it.succeeded) == Some(1);
+    ensure!(tested.iter().any(done), "no test of the key has succeeded: {tested:?}");
+
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), stories::SHOP);
+    let key = secrets.get("orders-key").await?.data.and_then(|mut data| data.remove("API_KEY")).context("no key")?;
+    let key = String::from_utf8(key.0)?;
+    for (key, wanted) in [(key.as_str(), 200), ("shop_live_0000aaaa_wrong", 401)] {
+        let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+            .build_http::<http_body_util::Empty<hyper::body::Bytes>>();
+        let request = http::Request::get(format!("http://{address}:9002/check/orders"))
+            .header("x-api-key", key)
+            .header("x-rampart-audience", "orders-api")
+            .body(http_body_util::Empty::new())?;
+        let answer = tokio::time::timeout(Duration::from_secs(5), http.request(request)).await??;
+        ensure!(answer.status().as_u16() == wanted, "the verifier says {} instead of {wanted}", answer.status());
+    }
+    Ok(())
+}
+
+/// Asks for pods until told to stop: how often, and what was answered wrongly.
+async fn ask(pods: Api<Pod>, stop: CancellationToken) -> Result<(usize, Vec<String>)> {
+    let (root, good) = (stories::root_pod()?, stories::good_pod()?);
+    let (mut asked, mut wrong) = (0, vec![]);
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    while !stop.is_cancelled() {
+        for (pod, admitted) in [(&root, false), (&good, true)] {
+            let answer = pods.create(&dry, pod).await;
+            asked += 1;
+            if answer.is_ok() != admitted {
+                wrong.push(format!("{answer:?}"));
+            }
+        }
+    }
+    Ok((asked, wrong))
+}
+
+/// Every pod is replaced while pods are asked for: none is admitted that must not be, and none is refused that may be.
+async fn upgrade(installed: &Installed) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(installed.client(), stories::SHOP);
+    // The webhook alone refuses here, and no pod is made without its word.
+    let stop = CancellationToken::new();
+    let asking = tokio::spawn(ask(pods, stop.clone()));
+    let flags = ["--set=podAnnotations.rolled=again", "--wait", "--timeout=3m"];
+    let rolled = tokio::task::block_in_place(|| installed.helm("upgrade", &flags));
+    stop.cancel();
+    let (asked, wrong) = asking.await??;
+    rolled?;
+    println!("rolling upgrade: {asked} pods asked for meanwhile, {} wrong answers", wrong.len());
+    ensure!(asked > 20 && wrong.is_empty(), "{asked}: {wrong:?}");
+    two_of_each(&installed.client()).await
+}
+
+/// Names of objects that begin like ours.
+async fn ours<K>(api: Api<K>) -> Result<Vec<String>>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let all = api.list_metadata(&ListParams::default()).await?;
+    let names = all.iter().map(|it| format!("{} {}", K::kind(&()), it.name_any()));
+    Ok(names.filter(|name| name.contains("rampart")).collect())
+}
+
+/// Everything goes that was installed or made for Rampart itself, by Helm and by the Job of the chart.
+async fn uninstall(installed: &Installed) -> Result<()> {
+    let client = installed.client();
+    installed.helm.run(&["uninstall", "rampart", "--namespace", chart::NAMESPACE, "--wait", "--timeout=3m"])?;
+    let all = || async {
+        let (of, here) = (|| client.clone(), chart::NAMESPACE);
+        anyhow::Ok(
+            [
+                ours::<ValidatingWebhookConfiguration>(Api::all(of())).await?,
+                ours::<MutatingWebhookConfiguration>(Api::all(of())).await?,
+                ours::<ValidatingAdmissionPolicy>(Api::all(of())).await?,
+                ours::<ValidatingAdmissionPolicyBinding>(Api::all(of())).await?,
+                ours::<ClusterRole>(Api::all(of())).await?,
+                ours::<ClusterRoleBinding>(Api::all(of())).await?,
+                ours::<Deployment>(Api::namespaced(of(), here)).await?,
+                ours::<Service>(Api::namespaced(of(), here)).await?,
+                ours::<Pod>(Api::namespaced(of(), here)).await?,
+                ours::<Job>(Api::namespaced(of(), here)).await?,
+                ours::<ServiceAccount>(Api::namespaced(of(), here)).await?,
+                ours::<ConfigMap>(Api::namespaced(of(), here)).await?,
+                ours::<NetworkPolicy>(Api::namespaced(of(), here)).await?,
+                ours::<PodDisruptionBudget>(Api::namespaced(of(), here)).await?,
+                ours::<Secret>(Api::namespaced(of(), here)).await?,
+            ]
+            .concat(),
+        )
+    };
+    let kept = BTreeSet::from(["Secret rampart-adoption".to_owned()]);
+    wait::until("what was installed to go", Duration::from_mins(1), || async {
+        let left: BTreeSet<String> = all().await?.into_iter().collect();
+        Ok(ensure!(left == kept, "{left:?}"))
+    })
+    .await?;
+    // Nothing refuses pods any more; policies and keys are there, and so is what consumers mount.
+    let pods: Api<Pod> = Api::namespaced(client.clone(), stories::SHOP);
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let root = stories::root_pod()?;
+    wait::until("a root pod to be admitted", wait::SOON, || async { Ok(pods.create(&dry, &root).await.map(drop)?) })
+        .await?;
+    let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), stories::SHOP);
+    policies.get("hardened").await?;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), stories::SHOP);
+    secrets.get("orders-key").await?;
+    Ok(())
+}

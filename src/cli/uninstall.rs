@@ -1,0 +1,78 @@
+//! `rampart uninstall`: takes away what the operator made for itself.
+
+use std::{fmt::Debug, process::ExitCode};
+
+use anyhow::Result;
+use clap::Args;
+use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    coordination::v1::Lease,
+    core::v1::Secret,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::{DeleteParams, ListParams},
+};
+use serde::de::DeserializeOwned;
+
+use super::pause::{Cluster, block_on};
+use crate::{
+    api::labels::{FLOOR, PART},
+    cluster::{
+        error::{call, found, secret_call},
+        leader::LEASE,
+        pause,
+    },
+    serve::tls,
+};
+
+/// The last step of uninstalling, once the operator is gone: takes away the admission policies by which pods are
+/// refused, the Lease, the pause and the webhook's CA. Rampart's kinds and what they stand for stay: policies, keys
+/// and their Secrets, NetworkPolicies.
+#[derive(Debug, Args)]
+pub(super) struct UninstallCommand {
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
+impl UninstallCommand {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        block_on(async {
+            let (client, namespace) = (self.cluster.client().await?, self.cluster.namespace());
+            // Bindings first: a policy without one refuses nothing.
+            let bindings = remove_floor::<ValidatingAdmissionPolicyBinding>(&client).await?;
+            let policies = remove_floor::<ValidatingAdmissionPolicy>(&client).await?;
+            remove::<Lease>(Api::namespaced(client.clone(), namespace), LEASE).await?;
+            pause::remove(&client, namespace, None).await?;
+            let secrets: Api<Secret> = Api::namespaced(client, namespace);
+            let params = DeleteParams::default();
+            let doing = || format!("deleting Secret {}", tls::SECRET);
+            found(secret_call(doing, secrets.delete(tls::SECRET, &params)).await)?;
+            eprintln!("{policies} admission policies and {bindings} bindings removed: nothing of Rampart refuses pods");
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+/// Removes what refuses pods of this kind; how many.
+async fn remove_floor<K>(client: &Client) -> Result<usize>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let (api, kind): (Api<K>, _) = (Api::all(client.clone()), K::kind(&()));
+    let ours = ListParams::default().labels(&format!("{PART}={FLOOR}"));
+    let all = call(|| format!("listing {kind}s"), api.list_metadata(&ours)).await?.items;
+    for object in &all {
+        remove(api.clone(), &object.name_any()).await?;
+    }
+    Ok(all.len())
+}
+
+async fn remove<K>(api: Api<K>, name: &str) -> Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let doing = || format!("deleting {} {name}", K::kind(&()));
+    found(call(doing, api.delete(name, &DeleteParams::default())).await)?;
+    Ok(())
+}
