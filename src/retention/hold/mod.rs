@@ -25,9 +25,4 @@ impl Holds {
     pub fn holder(&self, group: &str, resource: &str, labels: &BTreeMap<String, String>) -> Option<&Hold> {
         self.0.iter().find(|hold| hold.holds(group, resource, labels))
     }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Hold> {
-        self.0.iter()
-    }
 }
