@@ -72,7 +72,21 @@ impl Installed {
         }
         let process = Operator::start_part(part, self.plane.dir(), &kubeconfig, ports, flags)?;
         process.ready().await?;
+        if part == "webhook" {
+            self.webhook_answers().await?;
+        }
         Ok(process)
+    }
+
+    /// Waits until the API server has heard where the webhook is.
+    async fn webhook_answers(&self) -> Result<()> {
+        let policy = stories::hardening_policy("default", "Warn");
+        let api = fixtures::api_of(&self.client, &policy).await?;
+        let params = PatchParams { dry_run: true, ..PatchParams::apply("test").force() };
+        wait::until("the API server to reach the webhook", wait::SOON, || async {
+            Ok(api.patch("hardened", &params, &Patch::Apply(&policy)).await.map(drop)?)
+        })
+        .await
     }
 
     /// The webhook is no pod here.
@@ -91,7 +105,9 @@ impl Installed {
         let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let mut live = api.get("rampart").await?;
         for webhook in live.webhooks.iter_mut().flatten() {
+            let trusted = webhook.client_config.ca_bundle.take();
             webhook.client_config = serde_json::from_value(client_config.clone())?;
+            webhook.client_config.ca_bundle = trusted;
         }
         api.replace("rampart", &PostParams::default(), &live).await?;
         Ok(())
@@ -119,7 +135,7 @@ async fn it_installs_works_upgrades_and_goes(_: Env) -> Result<()> {
     let ports = controller.kill()?;
     let controller = installed.start("controller", ports, &["--disable=api-keys,retention"]).await?;
     installed.call_webhook_at(&webhook.webhook_url()).await?;
-    webhook.ready().await?;
+    installed.webhook_answers().await?;
     fixtures::apply(&installed.client, &stories::hardening_policy("shop", "Warn")).await?;
     stories::ready::<SecurityPolicy>(&installed.client, "shop", "hardened").await?;
     fixtures::apply(&installed.client, &stories::hardening_policy("shop", "Enforce")).await?;
