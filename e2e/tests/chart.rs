@@ -343,7 +343,7 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
 #[test]
 fn every_metric_of_alerts_and_dashboard_is_registered() -> Result<()> {
     let mut registered = BTreeSet::new();
-    for file in ["metrics.rs", "key_metrics.rs", "verifier_metrics.rs"] {
+    for file in ["metrics.rs", "key_metrics.rs", "retention_metrics.rs", "verifier_metrics.rs"] {
         let source = std::fs::read_to_string(fixtures::repository().join("src/runtime").join(file))?;
         for call in [".register(", "gauge("] {
             let names =
