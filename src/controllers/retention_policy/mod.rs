@@ -9,7 +9,7 @@ mod status;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -110,7 +110,7 @@ impl RetentionPolicies {
             standing::tell(&context.metrics.retention, roots);
             let approvals = approvals(context.clone(), wake);
             let running = super::run(controller, context, root, Triggers { one, all });
-            tokio::try_join!(running, holds, async { anyhow::Ok(approvals.await) })?;
+            tokio::try_join!(running, holds, approvals.map(anyhow::Ok))?;
             Ok(())
         });
     }
