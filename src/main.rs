@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use rampart::cli::Cli;
 use tikv_jemallocator::Jemalloc;
 
@@ -13,5 +12,5 @@ fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return ExitCode::from(3);
     }
-    Cli::parse().run()
+    Cli::from_args().run()
 }

@@ -433,3 +433,20 @@ fn the_pattern_is_published_in_the_forms_of_scanners() {
     let trufflehog: Value = serde_saphyr::from_str(&pattern("trufflehog")).unwrap();
     assert_eq!(trufflehog["detectors"][0]["regex"]["key"], format!("(\\b{bare}\\b)"));
 }
+
+#[test]
+fn completion_knows_every_command_and_a_plugin_says_whose_it_is() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = rampart(&["completion", shell], "");
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{shell}");
+        assert!(["check", "retention", "explain"].iter().all(|it| script.contains(it)), "{shell}: {script}");
+    }
+    assert_eq!(rampart(&["completion", "cobol"], "").status.code(), Some(2));
+    let dir = TempDir::new().unwrap();
+    let plugin = dir.path().join("kubectl-rampart");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_rampart"), &plugin).unwrap();
+    let output = Command::new(&plugin).args(["keys", "list", "--help"]).output().unwrap();
+    let usage = String::from_utf8(output.stdout).unwrap();
+    assert!(usage.contains("Usage: kubectl rampart keys list"), "{usage}");
+}

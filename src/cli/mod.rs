@@ -3,6 +3,7 @@
 //! Exit codes: 0 nothing to report; 1 violations or differences; 2 bad input or usage; 3 internal error.
 
 mod check;
+mod completion;
 mod cores;
 mod explain;
 mod facts;
@@ -20,9 +21,12 @@ mod source;
 mod uninstall;
 mod verifier;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// Something was found.
 const FOUND: u8 = 1;
@@ -69,6 +73,7 @@ enum Command {
     #[command(subcommand)]
     Retention(retention::Command),
     Uninstall(uninstall::UninstallCommand),
+    Completion(completion::Completion),
     /// Writes the generated files of the repository: crds/ and manifests/webhook.yaml.
     #[command(hide = true)]
     Generate {
@@ -81,6 +86,17 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads the arguments of the process, and ends it if they are none. Named `kubectl-rampart`, it is kubectl's
+    /// plug-in, and says so in its usage.
+    #[must_use]
+    pub fn from_args() -> Self {
+        let name = std::env::args_os().next();
+        let is_plugin = name.is_some_and(|name| Path::new(&name).file_stem().is_some_and(|it| it == "kubectl-rampart"));
+        let command = Self::command();
+        let command = if is_plugin { command.bin_name("kubectl rampart") } else { command };
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
     /// Carries the command out.
     #[must_use]
     pub fn run(self) -> ExitCode {
@@ -101,6 +117,7 @@ impl Cli {
             Command::Keys(command) => command.run(),
             Command::Retention(command) => command.run(),
             Command::Uninstall(command) => command.run(),
+            Command::Completion(command) => command.run(),
             Command::Generate { root, check } => generate::files(&root, check),
         };
         match result {

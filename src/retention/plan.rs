@@ -1,7 +1,5 @@
 //! The plan: a pure function of what is listed, the policy and the time.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
@@ -205,18 +203,6 @@ impl Plan {
         self.items.iter().filter(|planned| planned.decision.deletes())
     }
 
-    /// How many too old items each hold keeps, by the hold.
-    #[must_use]
-    pub fn held(&self) -> BTreeMap<&str, usize> {
-        let mut held = BTreeMap::new();
-        for planned in &self.items {
-            if let Decision::Protected(Protection::Held(hold)) = &planned.decision {
-                *held.entry(hold.as_str()).or_default() += 1_usize;
-            }
-        }
-        held
-    }
-
     /// The next moment at which the plan changes by itself.
     #[must_use]
     pub fn next_moment(&self) -> Option<Timestamp> {
@@ -315,28 +301,6 @@ pub(super) mod tests {
         assert_eq!(decision(owned), Decision::Protected(Protection::ControllerOwned));
         assert_eq!(decision(marked("a", "another", 9)), Decision::MarkedByAnother);
         assert_eq!(decision(marked("a", "policy", -1)), Decision::Wait(at(NOW + 3 * HOUR)), "marked in the future");
-    }
-
-    #[test]
-    fn what_is_held_is_kept_unmarked_and_counted_by_its_hold() {
-        let held = |item: Item, by: &str| Item { protection: Some(Protection::Held(by.into())), ..item };
-        let items = vec![
-            held(marked("a", "policy", 9), "LegalHold/one"),
-            held(item("b", 20), "LegalHold/one"),
-            held(item("c", 20), "ClusterLegalHold/two"),
-            held(item("young", 1), "LegalHold/one"),
-            item("d", 20),
-        ];
-        let plan = plan(&spec(100, 100), &[Target { items }], at(NOW));
-        assert_eq!(plan.held(), [("ClusterLegalHold/two", 1), ("LegalHold/one", 2)].into());
-        let would: Vec<&str> = plan.would_delete().map(|planned| planned.item.name.as_str()).collect();
-        let unmarked = plan.items.iter().filter(|planned| planned.unmark).map(|planned| planned.item.name.as_str());
-        assert_eq!(
-            (would, unmarked.collect::<Vec<_>>()),
-            (vec!["d"], vec!["a"]),
-            "its grace begins anew when released"
-        );
-        assert_eq!(plan.items[0].decision.describe(), "kept: held by LegalHold/one");
     }
 
     #[test]

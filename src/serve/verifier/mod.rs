@@ -5,6 +5,8 @@
 
 mod grpc;
 mod http;
+#[cfg(test)]
+mod tests;
 
 use std::{
     net::IpAddr,

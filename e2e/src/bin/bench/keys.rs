@@ -17,7 +17,7 @@ use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator::USER, sto
 use serde_json::{Value, json};
 
 use super::{
-    figure,
+    figure, number_of,
     process::settled_memory,
     stage::{Stage, all_ready, each, silence, writes},
 };
@@ -27,10 +27,6 @@ const NAMESPACES: usize = 100;
 const GROUP: &str = "operator";
 /// How often the operator writes the status of a key that it issues.
 const STATUSES: usize = 3;
-
-fn number_of(name: &str, otherwise: usize) -> usize {
-    std::env::var(name).ok().and_then(|it| it.parse().ok()).unwrap_or(otherwise)
-}
 
 /// Runs the operator beside one client on a real control plane.
 pub(super) async fn bench() -> Result<bool> {

@@ -1,5 +1,5 @@
 //! `make bench`: figures, each beside its limit. Arguments choose among them: `pss`, `reach`, `check`, `webhook`,
-//! `verify`, `floor`, `keys`, `policies`.
+//! `verify`, `floor`, `keys`, `retention`, `policies`.
 
 mod check;
 mod floor;
@@ -10,6 +10,7 @@ mod policies;
 mod process;
 mod pss;
 mod reach;
+mod retention;
 mod stage;
 mod verify;
 mod webhook;
@@ -68,10 +69,18 @@ async fn bench() -> Result<bool> {
     if wanted("keys") {
         good &= keys::bench().await?;
     }
+    if wanted("retention") {
+        good &= retention::bench().await?;
+    }
     if wanted("policies") {
         good &= policies::bench().await?;
     }
     Ok(good)
+}
+
+/// A number from the environment, for a bench that is to be shorter.
+fn number_of(name: &str, otherwise: usize) -> usize {
+    std::env::var(name).ok().and_then(|it| it.parse().ok()).unwrap_or(otherwise)
 }
 
 /// Prints a figure beside its limit, and says whether it holds.
