@@ -143,6 +143,11 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static> Root
         self.store.get(&ObjectRef::new(name).within(namespace)).is_some()
     }
 
+    /// Waits until all have been listed once. `false`: their watch ended before, as it does when the process stops.
+    pub async fn were_listed(&self) -> bool {
+        self.store.wait_until_ready().await.is_ok()
+    }
+
     /// Changes its value whenever one was deleted, or all were listed anew.
     #[must_use]
     pub fn deletions(&self) -> watch::Receiver<u64> {

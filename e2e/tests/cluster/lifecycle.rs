@@ -53,7 +53,11 @@ async fn leadership(_: Env) -> Result<()> {
     .await?;
 
     let status = first.stop().await?;
-    ensure!(status.success(), "a clean end is {status}");
+    ensure!(
+        status.success(),
+        "a clean end is {status}: {}",
+        rampart_e2e::control_plane::log_tail(plane.dir(), "rampart")
+    );
     wait::until("the second to lead", wait::SOON, || async { Ok(ensure!(leads(&second).await?)) }).await?;
 
     // Somebody else takes the Lease, however that came: who lost it must not go on.

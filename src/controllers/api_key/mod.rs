@@ -144,7 +144,9 @@ impl ApiKeys {
             roots: roots.clone(),
         });
         let pruning = async {
-            roots.store.wait_until_ready().await?;
+            if !roots.were_listed().await {
+                return Ok(());
+            }
             let confirmed = leadership.confirmed_prune();
             let namespace = settings.install_namespace.clone();
             pruning::follow(orphanage, context.clone(), namespace, roots.deletions(), confirmed).await

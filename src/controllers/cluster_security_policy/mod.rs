@@ -69,7 +69,9 @@ impl ClusterSecurityPolicies {
         let counted = super::wake_all(scan, &all_tx, &stopped);
         let orphanage = Arc::new(Orphans { networks: self.networks.clone(), roots: roots.clone() });
         let pruning = async {
-            roots.store.wait_until_ready().await?;
+            if !roots.were_listed().await {
+                return Ok(());
+            }
             let confirmed = leadership.confirmed_prune();
             pruning::follow(orphanage, context.clone(), namespace, roots.deletions(), confirmed).await
         };

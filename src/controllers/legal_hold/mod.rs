@@ -96,7 +96,9 @@ impl<K: Holding> LegalHolds<K> {
         let (_one, one) = mpsc::unbounded_channel();
         let orphanage = Arc::new(Orphans { client: context.client.clone(), roots: roots.clone() });
         let pruning = async {
-            roots.store.wait_until_ready().await?;
+            if !roots.were_listed().await {
+                return Ok(());
+            }
             let confirmed = leadership.confirmed_prune();
             pruning::follow(orphanage, context.clone(), namespace, roots.deletions(), confirmed).await
         };

@@ -89,7 +89,9 @@ impl SecurityPolicies {
         }
         let orphanage = Arc::new(Orphans { networks: self.networks.clone(), roots: roots.clone() });
         let pruning = async {
-            roots.store.wait_until_ready().await?;
+            if !roots.were_listed().await {
+                return Ok(());
+            }
             let confirmed = leadership.confirmed_prune();
             pruning::follow(orphanage, self.context.clone(), namespace, roots.deletions(), confirmed).await
         };
