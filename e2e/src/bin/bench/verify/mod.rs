@@ -73,7 +73,6 @@ fn filled(keys: u32) -> Result<Verifier> {
         let spec: KeyRecordSpec = serde_json::from_value(record(nth))?;
         changes.apply(&id(nth), &spec)?;
     }
-    let verifier = Verifier::new(vec![]);
     changes.commit();
     Ok(verifier)
 }
