@@ -20,6 +20,7 @@ pub mod chart;
 pub mod control_plane;
 pub mod cores;
 pub mod envoy;
+pub mod faketime;
 pub mod fixtures;
 pub mod image;
 pub mod judges;

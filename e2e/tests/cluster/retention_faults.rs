@@ -1,7 +1,5 @@
 //! Retention when something is wrong: what can't be read is kept, and so is everything under a wrong clock.
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -10,7 +8,7 @@ use kube::{
 };
 use rampart::api::RetentionPolicy;
 use rampart_e2e::{
-    ControlPlane, Operator, Options, fixtures,
+    ControlPlane, Operator, Options, faketime, fixtures,
     operator::{Ports, kubeconfig},
     proxy::{Proxy, ReadFault},
     stories, wait,
@@ -80,50 +78,34 @@ async fn degraded(client: &Client, namespace: &str) -> Result<()> {
 }
 
 async fn clock_suspect(_: Env) -> Result<()> {
-    let Some(library) = std::env::var_os("RAMPART_FAKETIME") else {
-        println!("skipped: RAMPART_FAKETIME does not name a libfaketime (make test-judges)");
-        return Ok(());
-    };
+    let Some(library) = faketime::library() else { return Ok(()) };
     let plane = ControlPlane::start(&Options { controllers: false, ..Options::default() }).await?;
     let (client, ports) = (plane.client(), Ports::claim()?);
     fixtures::install(&client, &ports.webhook_url()).await?;
     let kubeconfig = kubeconfig(&plane, plane.server()).await?;
-    let clock: PathBuf = plane.dir().join("clock");
-    let set = |offset: &str| {
-        // Renamed into place: half a file is no time.
-        let new = clock.with_extension("new");
-        std::fs::write(&new, offset)?;
-        std::fs::rename(&new, &clock)
-    };
-    set("+400d")?;
-    let (library, file) = (library.to_string_lossy().into_owned(), clock.display().to_string());
-    let environment = [
-        ("LD_PRELOAD", library.as_str()),
-        ("FAKETIME_TIMESTAMP_FILE", &file),
-        ("FAKETIME_NO_CACHE", "1"),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-    ];
+    let clock = library.clock(plane.dir(), "+400d")?;
     // The webhook has a clock of its own: certificates of a year from now would be refused.
     let webhook = Operator::start_part("webhook", plane.dir(), &kubeconfig, ports, &[])?;
     webhook.ready().await?;
-    let operator = Operator::start_with("controller", plane.dir(), &kubeconfig, Ports::claim()?, &FLAGS, &environment)?;
+    let operator =
+        Operator::start_with("controller", plane.dir(), &kubeconfig, Ports::claim()?, &FLAGS, &clock.environment())?;
     operator.ready().await?;
     // Old by either clock, and by the wrong one alone; both would go.
     let maps = namespace_of(&client, "wrong").await?;
-    for (clock, told) in [("+400d", "ahead of"), ("-400d", "behind")] {
-        set(clock)?;
+    for (offset, told) in [("+400d", "ahead of"), ("-400d", "behind")] {
+        clock.set(offset)?;
         let message = reason(&client, "wrong", "ClockSuspect", "ClockSuspect").await?;
         let message = if message.contains(told) { message } else { again(&client, told).await? };
         ensure!(message.contains("nothing is marked or deleted"), "{message}");
-        ensure!((left(&maps).await?.len(), marks(&maps).await?) == (6, 0), "{clock}: something was marked or went");
+        ensure!((left(&maps).await?.len(), marks(&maps).await?) == (6, 0), "{offset}: something was marked or went");
     }
     // Right again: what is old goes, and no more.
-    set("+0s")?;
+    clock.set("+0s")?;
     wait::until("the two to go", wait::SOON, || async { Ok(ensure!(left(&maps).await?.len() == 4)) }).await?;
     // In the middle of a grace period.
     let api: Api<RetentionPolicy> = Api::namespaced(client.clone(), "wrong");
     let older = json!({"spec": {"maxAge": "1s"}});
-    set("+400d")?;
+    clock.set("+400d")?;
     api.patch("exports", &PatchParams::default(), &Patch::Merge(&older)).await?;
     again(&client, "ahead of").await?;
     ensure!(left(&maps).await?.len() == 4, "something went");

@@ -1,6 +1,6 @@
 //! Consumers call while the operator is killed, contended for, given a wrong clock, refused its writes, and restored.
 
-use std::{collections::BTreeMap, future::Future, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{batch::v1::Job, coordination::v1::Lease, core::v1::Secret};
@@ -9,7 +9,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use rampart::api::KeyRecord;
-use rampart_e2e::{Operator, fixtures, operator::Ports, wait};
+use rampart_e2e::{Operator, faketime, fixtures, operator::Ports, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -265,47 +265,30 @@ async fn status_of(story: &Story<'_>, key: &str) -> Result<i64> {
 }
 
 async fn jumps_of_the_clock(env: Env) -> Result<()> {
-    let Some(library) = std::env::var_os("RAMPART_FAKETIME") else {
-        println!("skipped: RAMPART_FAKETIME does not name a libfaketime (make test-judges)");
-        return Ok(());
-    };
+    let Some(library) = faketime::library() else { return Ok(()) };
     let (mut story, operator) = Story::begin(&env, Place::Rough).await?;
     let stage = story.stage;
-    let clock: PathBuf = stage.plane.dir().join("clock");
-    let set = |offset: &str| {
-        // Renamed into place: half a file is no time.
-        let new = clock.with_extension("new");
-        std::fs::write(&new, offset)?;
-        std::fs::rename(&new, &clock)
-    };
-    set("+0s")?;
-    let (library, file) = (library.to_string_lossy().into_owned(), clock.display().to_string());
-    let environment = [
-        ("LD_PRELOAD", library.as_str()),
-        ("FAKETIME_TIMESTAMP_FILE", &file),
-        ("FAKETIME_NO_CACHE", "1"),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-    ];
-    let operator = stage.controllers(operator.kill()?, &[], &environment)?;
+    let clock = library.clock(stage.plane.dir(), "+0s")?;
+    let operator = stage.controllers(operator.kill()?, &[], &clock.environment())?;
     operator.ready().await?;
     story.rotate().await?;
-    set("+24h")?;
+    clock.set("+24h")?;
     story.rotate().await?;
     // An hour back in the middle of a rotation, whose version is then older than the request for it.
     let n = story.request().await?;
     let (client, namespace) = (story.client.clone(), story.namespace.clone());
     status(&client, &namespace, "the rotation to begin", |it| it.next_version == Some(n)).await?;
-    set("+23h")?;
+    clock.set("+23h")?;
     story.done(n).await?;
     let after = status(&client, &namespace, "it to be done", |it| it.current_version == Some(n)).await?;
     ensure!(after.next_rotation_time.is_none(), "it is to be rotated twice for one request: {after:?}");
     // Right again: what was made lies in the future, and so does the request that comes after it.
-    set("+0s")?;
+    clock.set("+0s")?;
     let n = story.request().await?;
     let status =
         status(&story.client, &story.namespace, "the request to be seen", |it| it.next_rotation_time.is_some());
     ensure!(status.await?.current_version == Some(n - 1), "a rotation came before its time");
-    set("+25h")?;
+    clock.set("+25h")?;
     let look = json!({"metadata": {"annotations": {"rampart.dev/reconcile-requested-at": "now"}}});
     story.keys().patch("orders", &PatchParams::default(), &Patch::Merge(look)).await?;
     story.done(n).await?;

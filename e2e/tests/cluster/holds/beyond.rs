@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::DeleteParams;
-use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator, wait};
+use rampart_e2e::{ControlPlane, Operator, Options, faketime, fixtures, operator, wait};
 use serde_json::json;
 
 use super::{held, hold, map, merge, refused};
@@ -44,10 +44,7 @@ async fn static_holds(_: Env) -> Result<()> {
 }
 
 async fn ahead(_: Env) -> Result<()> {
-    let Some(library) = std::env::var_os("RAMPART_FAKETIME") else {
-        println!("skipped: RAMPART_FAKETIME does not name a libfaketime (make test-judges)");
-        return Ok(());
-    };
+    let Some(library) = faketime::library() else { return Ok(()) };
     let plane = ControlPlane::start(&Options::default()).await?;
     let client = plane.client();
     let operator = Operator::install(&plane, &[]).await?;
@@ -58,9 +55,8 @@ async fn ahead(_: Env) -> Result<()> {
 
     let ports = operator.kill()?;
     let kubeconfig = operator::kubeconfig(&plane, plane.server()).await?;
-    let library = library.to_string_lossy().into_owned();
-    let environment = [("LD_PRELOAD", library.as_str()), ("FAKETIME", "+400d"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
-    let operator = Operator::start_with("run", plane.dir(), &kubeconfig, ports, &[], &environment)?;
+    let clock = library.clock(plane.dir(), "+400d")?;
+    let operator = Operator::start_with("run", plane.dir(), &kubeconfig, ports, &[], &clock.environment())?;
     operator.ready().await?;
     wait::until("the operator to tell that its clock is wrong", wait::SOON, || async {
         ensure!(operator.log()?.contains("it has ended by our clock alone"), "it does not");
