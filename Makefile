@@ -71,12 +71,13 @@ fuzz:
 	$(CARGO) +nightly fuzz run --sanitizer none --codegen-units 16 $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 	-max_total_time=$(FUZZ_SECONDS) -dict=fuzz/$$target.dict -max_len=16384 -timeout=10 -print_final_stats=1; done
 
-## Formatting, lints, dependencies, generated files.
+## Formatting, lints, rooms, dependencies, generated files.
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@# What `cargo test` leaves out, --all-targets does too.
 	$(CARGO) clippy -p rampart-e2e --test node --test installed -- -D warnings
+	$(CARGO) test --quiet -p rampart --test rooms
 	$(CARGO) doc --workspace --no-deps --quiet
 	$(CARGO) deny check --hide-inclusion-graph bans licenses sources
 	$(CARGO) run --quiet --bin rampart -- generate . --check

@@ -5,26 +5,27 @@ mod events;
 mod orphans;
 mod usage;
 mod waiting;
+mod watches;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, future};
+use futures::future;
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Secret};
 use kube::{
-    Api, Resource, ResourceExt as _,
+    Api, ResourceExt as _,
     core::{DeserializeGuard, PartialObjectMeta},
-    runtime::{WatchStreamExt as _, reflector::ObjectRef, watcher},
+    runtime::{reflector::ObjectRef, watcher},
 };
 use tokio::sync::{mpsc, watch};
 
-use self::{events::Herald, orphans::Orphans, waiting::Waiting};
+use self::{events::Herald, orphans::Orphans, waiting::Waiting, watches::wake};
 use super::{Context, Next, Reconciler, Roots, Triggers, pruning, requested};
 use crate::{
     api::{
         ApiKey, ApiKeyStatus, KeyRecord, VersionState,
         condition::{Conditions, Type, is_true},
-        labels::{MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE},
+        labels::{MANAGED_BY, MANAGER, OWNER_KIND},
     },
     cluster::{
         Error, Result,
@@ -387,36 +388,5 @@ impl Reconciler for ApiKeys {
             }
         }
         Err(Error::Unexpected(format!("{name} did not come to rest in {STEPS} steps")))
-    }
-}
-
-/// Wakes the ApiKey that an object was made for, whenever the object changes.
-async fn wake<K>(
-    api: Api<K>,
-    config: watcher::Config,
-    note: impl Fn(&watcher::Event<K>),
-    (one, all): (mpsc::UnboundedSender<ObjectRef<DeserializeGuard<ApiKey>>>, watch::Sender<u64>),
-) where
-    K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
-{
-    let stream = watcher(api, config).default_backoff();
-    let mut stream = std::pin::pin!(stream);
-    while let Some(event) = stream.next().await {
-        if let Ok(event) = &event {
-            note(event);
-        }
-        match event {
-            Ok(watcher::Event::Apply(object) | watcher::Event::Delete(object)) => {
-                let labels = object.labels();
-                let namespace = labels.get(OWNER_NAMESPACE).cloned().or_else(|| object.namespace()).unwrap_or_default();
-                if let Some(name) = labels.get(OWNER_NAME) {
-                    let _ = one.send(ObjectRef::new(name).within(&namespace));
-                }
-            }
-            // What was deleted while nobody watched brought no event of its own.
-            Ok(watcher::Event::InitDone) => all.send_modify(|count| *count += 1),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "a watch failed and is being restarted"),
-        }
     }
 }
