@@ -34,6 +34,8 @@ pub const RETENTION_ALLOWED: &str = "allowed";
 pub const RETENTION_MARK: &str = "rampart.dev/retention-mark";
 /// On a RetentionReport: when it may go, RFC 3339, as its spec says; for who reads metadata alone.
 pub const REPORT_EXPIRES_AT: &str = "rampart.dev/report-expires-at";
+/// On a RetentionReport: it has been rolled up, with so many runs before it.
+pub const ROLLED_UP: &str = "rampart.dev/rolled-up";
 /// On any of our resources: a new value asks for a reconcile now.
 pub const RECONCILE_REQUESTED_AT: &str = "rampart.dev/reconcile-requested-at";
 /// On Rampart's Lease: how many objects of which kind may be pruned although the prune brake holds.

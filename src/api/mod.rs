@@ -69,9 +69,9 @@ pub use retention_policy::{
     RetentionMode, RetentionPolicy, RetentionPolicySpec, RetentionPolicyStatus, RunStatus, Safety, Target,
 };
 pub use retention_report::{
-    Approval, ApprovedItem, ApprovedPlan, BreakerRecord, ItemResult, MOST_ITEMS, Outcome, PreviousRun, RecordCounts,
-    RecordDecision, RecordItem, ReportPolicy, ReportType, RetentionRecord, RetentionReport, RetentionReportSpec,
-    RetentionReportStatus,
+    Approval, ApprovedItem, ApprovedPlan, BreakerRecord, ItemResult, KeptRecord, MOST_ITEMS, Outcome, PreviousRun,
+    RecordCounts, RecordDecision, RecordItem, ReportPolicy, ReportType, RetentionRecord, RetentionReport,
+    RetentionReportSpec, RetentionReportStatus, RolledRun,
 };
 pub use rules::Rules;
 pub use security_policy::{SecurityPolicy, SecurityPolicySpec, SecurityPolicyStatus};

@@ -249,7 +249,7 @@ pub struct Safety {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub min_remaining: i32,
-    /// Most objects that are deleted between two lists; each batch has a report of its own.
+    /// Most objects of one report. Between two, the policy, its holds and the namespace's consent are read anew.
     #[serde(default = "thousand")]
     #[schemars(range(min = 1, max = 1000))]
     pub batch_size: i32,

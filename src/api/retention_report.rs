@@ -46,6 +46,24 @@ pub struct RetentionReportSpec {
     /// retentionreports may write it; `rampart retention approve` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
+    /// Runs before this one, oldest first, whose reports were rolled up into it: as they were written, and as much
+    /// evidence as they were. Rampart alone writes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub earlier: Vec<RolledRun>,
+}
+
+/// A run whose report was rolled up into a later one.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RolledRun {
+    /// Name that its report had.
+    #[schemars(length(max = 253))]
+    pub report: String,
+    /// What was about to be done.
+    pub record: RetentionRecord,
+    /// What came of it.
+    pub status: RetentionReportStatus,
 }
 
 /// What was planned, or was about to be done.
@@ -84,7 +102,11 @@ pub struct RetentionRecord {
     pub breaker: Option<BreakerRecord>,
     /// How many there are of what.
     pub counts: RecordCounts,
-    /// What is done, and then what is too old and kept, oldest first; at most 1,000.
+    /// What is kept, as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptRecord>,
+    /// What is done, and then what is too old and kept, oldest first; at most 1,000. A run names what is kept only if
+    /// that is not the same, for the same reasons, as an earlier run named: see `kept`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub items: Vec<RecordItem>,
@@ -154,6 +176,22 @@ pub struct BreakerRecord {
     pub allowed: i64,
 }
 
+/// What is kept, as a whole.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptRecord {
+    /// `sha256:` and the SHA-256 of all items that are kept, as JSON with sorted keys and no white space, in
+    /// hexadecimal.
+    #[schemars(length(max = 71))]
+    pub digest: String,
+    /// Number of the run that names them: this one, or an earlier one.
+    pub named_in: i64,
+    /// When that run's report was written.
+    pub named_at: Time,
+    /// How many of them it names.
+    pub named: i64,
+}
+
 /// How many there are of what.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -166,7 +204,7 @@ pub struct RecordCounts {
     pub delete: i64,
     /// Items that are too old, or of unknown age, and kept.
     pub kept: i64,
-    /// Items of these that are not named below.
+    /// Items of these that no report names.
     pub not_named: i64,
 }
 

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{
         PreviousRun, ReportType, RetentionPolicy, RetentionRecord, RetentionReport, RetentionReportStatus,
-        labels::{OWNER_UID, REPORT_EXPIRES_AT},
+        labels::{OWNER_UID, REPORT_EXPIRES_AT, ROLLED_UP},
     },
     retention::evidence::spec_of,
 };
@@ -196,6 +196,29 @@ fn name(owner: &Owner, kind: ReportType, number: i64) -> String {
 }
 
 fn number(owner: &Owner, kind: ReportType, name: &str) -> Option<i64> {
-    let prefix = format!("{}-{}-{}-", owner.name, owner.short_uid(), infix(kind));
-    name.strip_prefix(&prefix)?.parse().ok().filter(|number| *number > 0)
+    let (policy, number) = split(kind, name)?;
+    (policy == format!("{}-{}", owner.name, owner.short_uid())).then_some(number)
+}
+
+/// What the name of a run's report says: its policy, by name and short UID, and the run's number.
+#[must_use]
+pub fn run_named(name: &str) -> Option<(&str, i64)> {
+    split(ReportType::Run, name)
+}
+
+fn split(kind: ReportType, name: &str) -> Option<(&str, i64)> {
+    let (policy, number) = name.rsplit_once(&format!("-{}-", infix(kind)))?;
+    Some((policy, number.parse().ok().filter(|number| *number > 0)?))
+}
+
+/// Writes what was rolled up into a report, over the very object that was seen.
+///
+/// # Errors
+/// When the call fails, or somebody changed the report meanwhile.
+pub async fn write_rolled_up(api: &Api<RetentionReport>, report: &RetentionReport) -> Result<RetentionReport> {
+    let (name, mut report) = (report.name_any(), report.clone());
+    let runs = report.spec.earlier.len() + 1;
+    report.labels_mut().insert(ROLLED_UP.into(), runs.to_string());
+    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    call(|| format!("rolling up RetentionReport {name}"), api.replace(&name, &params, &report)).await
 }

@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::evidence::{digest, digest_of_results};
+use super::{
+    evidence::{digest, digest_of_results},
+    rollup::unrolled,
+};
 use crate::api::{ReportType, RetentionReport, RunStatus};
 
 /// Runs that hang together.
@@ -35,6 +38,7 @@ pub struct Broken {
 /// The first report that was changed, or that is missing before its time.
 pub fn verify(reports: &[RetentionReport], last: Option<&RunStatus>, now: Timestamp) -> Result<Verified, Broken> {
     let mut verified = Verified::default();
+    let reports = &unrolled(reports);
     for report in reports {
         as_written(report)?;
     }
@@ -143,7 +147,7 @@ fn ends_with(last: &RunStatus, found: Option<&RetentionReport>, now: Timestamp) 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::{
         api::{Approval, ApprovedPlan, ItemResult, Outcome, PreviousRun},
@@ -165,7 +169,7 @@ mod tests {
             digest: finished(before).unwrap().into(),
             expires_at: before.spec.record.expires_at.clone(),
         });
-        let header = Header { kind, number, made_at, previous, approved: None, tripped: false };
+        let header = Header { kind, number, made_at, previous, approved: None, tripped: false, kept: None };
         let acts = if kind == ReportType::Run { plan.acts(&spec, &Permit::Caps) } else { vec![] };
         let mut report =
             RetentionReport::new(&format!("{kind:?}-{number}"), spec_of(record(&spec, header, &plan, &acts)));
@@ -176,7 +180,7 @@ mod tests {
         report
     }
 
-    fn runs(count: i64) -> Vec<RetentionReport> {
+    pub(in crate::retention) fn runs(count: i64) -> Vec<RetentionReport> {
         let mut runs: Vec<RetentionReport> = vec![];
         for number in 1..=count {
             runs.push(report(number, ReportType::Run, runs.last()));

@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Act, Mark, Plan, Planned, Spec};
+use super::{Act, Mark, Plan, Planned, Spec, kept};
 use crate::api::{
-    Approval, ApprovedItem, ApprovedPlan, BreakerRecord, ItemResult, MOST_ITEMS, Outcome, PreviousRun, RecordCounts,
-    RecordDecision, RecordItem, ReportPolicy, ReportType, RetentionRecord, RetentionReport, RetentionReportSpec,
-    RetentionReportStatus,
+    Approval, ApprovedItem, ApprovedPlan, BreakerRecord, ItemResult, KeptRecord, MOST_ITEMS, Outcome, PreviousRun,
+    RecordCounts, RecordDecision, RecordItem, ReportPolicy, ReportType, RetentionRecord, RetentionReport,
+    RetentionReportSpec, RetentionReportStatus,
 };
 
 /// `sha256:` and the digest of a value as JSON with sorted keys and no white space (`jq -cjS`), in hexadecimal.
@@ -48,6 +48,8 @@ pub struct Header {
     pub approved: Option<ApprovedPlan>,
     /// Whether the caps were exceeded before, and nothing was approved since.
     pub tripped: bool,
+    /// What the run before says of what is kept.
+    pub kept: Option<KeptRecord>,
 }
 
 /// What a report says: what is done, and then what is too old and stays.
@@ -58,11 +60,16 @@ pub fn record(spec: &Spec, header: Header, plan: &Plan, acts: &[Act<'_>]) -> Ret
     let goes = plan.items.iter().filter(|it| is_plan && it.decision.deletes());
     let kept = plan.items.iter().filter(|it| it.skipped().is_some() && !done.contains(it.item.uid.as_str()));
     let acts = acts.iter().map(|act| (act.planned, act.decision));
-    let all: Vec<(&Planned, RecordDecision)> = acts
-        .chain(goes.map(|it| (it, RecordDecision::Delete)))
-        .chain(kept.map(|it| (it, RecordDecision::Keep)))
-        .collect();
-    let count = |wanted| all.iter().filter(|(_, decision)| *decision == wanted).count();
+    let all = acts.chain(goes.map(|it| (it, RecordDecision::Delete)));
+    let mut items: Vec<RecordItem> = all.map(|(planned, decision)| item(planned, decision)).collect();
+    let count = |wanted| number(items.iter().filter(|it| it.decision == wanted).count());
+    let (mark, unmark, delete) =
+        (count(RecordDecision::Mark), count(RecordDecision::Unmark), count(RecordDecision::Delete));
+    let kept = kept.map(|it| item(it, RecordDecision::Keep)).collect();
+    let (not_fit, room) = (items.len().saturating_sub(MOST_ITEMS), MOST_ITEMS.saturating_sub(items.len()));
+    let kept = kept::tell(kept, &header, room);
+    items.truncate(MOST_ITEMS);
+    items.extend(kept.named);
     let tripped = header.tripped && plan.would_delete().next().is_some();
     RetentionRecord {
         kind: header.kind,
@@ -93,13 +100,14 @@ pub fn record(spec: &Spec, header: Header, plan: &Plan, acts: &[Act<'_>]) -> Ret
             allowed: plan.breaker.map_or_else(|| number(spec.caps.count), |breaker| number(breaker.allowed)),
         }),
         counts: RecordCounts {
-            mark: number(count(RecordDecision::Mark)),
-            unmark: number(count(RecordDecision::Unmark)),
-            delete: number(count(RecordDecision::Delete)),
-            kept: number(count(RecordDecision::Keep)),
-            not_named: number(all.len().saturating_sub(MOST_ITEMS)),
+            mark,
+            unmark,
+            delete,
+            kept: number(kept.count),
+            not_named: number(not_fit.saturating_add(kept.unnamed)),
         },
-        items: all.iter().take(MOST_ITEMS).map(|(planned, decision)| item(planned, *decision)).collect(),
+        kept: kept.record,
+        items,
     }
 }
 
@@ -120,14 +128,14 @@ fn item(planned: &Planned, decision: RecordDecision) -> RecordItem {
     }
 }
 
-fn number(count: usize) -> i64 {
+pub(super) fn number(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// The spec of a report.
 #[must_use]
 pub fn spec_of(record: RetentionRecord) -> RetentionReportSpec {
-    RetentionReportSpec { digest: digest(&record), record, approval: None }
+    RetentionReportSpec { digest: digest(&record), record, approval: None, earlier: vec![] }
 }
 
 /// Whether two plans say the same, whenever they were made: then the older one stands.
@@ -222,7 +230,7 @@ mod tests {
     };
 
     fn header(kind: ReportType) -> Header {
-        Header { kind, number: 1, made_at: at(NOW), previous: None, approved: None, tripped: false }
+        Header { kind, number: 1, made_at: at(NOW), previous: None, approved: None, tripped: false, kept: None }
     }
 
     fn planned(items: Vec<Item>) -> Plan {

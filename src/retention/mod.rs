@@ -9,7 +9,9 @@ pub mod chain;
 pub mod evidence;
 mod hold;
 mod item;
+mod kept;
 mod plan;
+pub mod rollup;
 mod spec;
 
 pub use acts::{Act, Permit};

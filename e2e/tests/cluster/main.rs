@@ -30,6 +30,7 @@ mod psa;
 mod psa_live;
 mod render;
 mod retention;
+mod retention_batches;
 mod retention_faults;
 mod retention_reports;
 mod rules;
@@ -156,6 +157,7 @@ fn main() -> ExitCode {
     key_life::tests(&mut tests);
     retention::tests(&mut tests);
     retention_reports::tests(&mut tests);
+    retention_batches::tests(&mut tests);
     retention_faults::tests(&mut tests);
     holds::tests(&mut tests);
     secrecy::tests(&mut tests);

@@ -42,7 +42,7 @@ pub(crate) fn tests(tests: &mut Tests) {
 }
 
 /// Exit code, and what is printed and said.
-fn retention(kubeconfig: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+pub(crate) fn retention(kubeconfig: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
     let mut command = Command::new(operator::binary()?);
     let command = command.arg("retention").args(arguments).arg("--kubeconfig").arg(kubeconfig).stdin(Stdio::null());
     let output = command.output()?;
@@ -50,7 +50,7 @@ fn retention(kubeconfig: &Path, arguments: &[&str]) -> Result<(Option<i32>, Stri
 }
 
 /// A client that acts as somebody else.
-async fn acting_as(env: &Env, user: &str) -> Result<Client> {
+pub(crate) async fn acting_as(env: &Env, user: &str) -> Result<Client> {
     let kubeconfig = Kubeconfig::read_from(env.shared().await?.plane.admin_kubeconfig()?)?;
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     config.auth_info.impersonate = Some(user.into());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
+use super::rollup::roll_up;
 use crate::{
     api::{
         RetentionReport,
@@ -28,7 +29,7 @@ const MOST_SKEW: SignedDuration = SignedDuration::from_mins(2);
 /// Rounds of the policies' interval between two looks.
 const ROUNDS: u32 = 6;
 
-/// Removes reports whose time is over, until the process stops.
+/// Removes reports whose time is over, and rolls up those that are old, until the process stops.
 pub(super) async fn run(context: Context, interval: Duration, mut leadership: Leadership) -> anyhow::Result<()> {
     tokio::select! {
         () = leadership.acquired() => {}
@@ -43,6 +44,9 @@ pub(super) async fn run(context: Context, interval: Duration, mut leadership: Le
         }
         if let Err(error) = remove_expired(&context).await {
             tracing::warn!(reason = error.reason(), %error, "reports whose time is over could not be removed");
+        }
+        if let Err(error) = roll_up(&context).await {
+            tracing::warn!(reason = error.reason(), %error, "reports could not be rolled up");
         }
     }
 }

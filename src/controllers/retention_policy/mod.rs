@@ -3,9 +3,11 @@
 //! Nothing is marked or deleted that a report has not named before.
 
 mod expiry;
+mod rollup;
 mod run;
 mod standing;
 mod status;
+mod sweep;
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,14 +36,13 @@ use crate::{
         client::PAGE,
         error::{call, found},
         events::Reason,
-        holds::in_namespace,
         impersonate::Impersonator,
         leader::Leadership,
         retained::{self, Retained},
         server_clock::skew,
         status as written,
     },
-    retention::{Plan, Spec, plan},
+    retention::Spec,
     runtime::{clock, tasks::Tasks},
 };
 use run::{Carried, Run};
@@ -161,12 +162,6 @@ impl RetentionPolicies {
         Ok(Err(Refused::later("ClockSuspect", message)))
     }
 
-    async fn opted_in(&self, namespace: &str) -> Result<bool> {
-        let api: Api<Namespace> = Api::all(self.context.client.clone());
-        let namespace = call(|| format!("reading namespace {namespace}"), api.get(namespace)).await?;
-        Ok(namespace.labels().get(RETENTION_OPT_IN).is_some_and(|value| value == RETENTION_ALLOWED))
-    }
-
     async fn outcome(&self, policy: &RetentionPolicy) -> Result<Outcome> {
         let mut spec = match self.accepted(policy) {
             Ok(spec) => spec,
@@ -178,7 +173,9 @@ impl RetentionPolicies {
         if let Err(refused) = self.clock(&spec).await? {
             return Ok(Err(refused));
         }
-        let opted_in = spec.mode == RetentionMode::DryRun || !spec.opt_in || self.opted_in(&spec.namespace).await?;
+        let opted_in = spec.mode == RetentionMode::DryRun
+            || !spec.opt_in
+            || opted_in(&self.context.client, &spec.namespace).await?;
         if !opted_in {
             spec.mode = RetentionMode::DryRun;
         }
@@ -206,7 +203,7 @@ impl RetentionPolicies {
 
     fn next(&self, policy: &RetentionPolicy, outcome: &Outcome, next_run: Option<Timestamp>) -> Next {
         let interval = self.settings.interval;
-        let soonest = (interval / 10).max(Duration::from_millis(200));
+        let soonest = (interval / 2).max(Duration::from_millis(200));
         let (again, more) = match outcome {
             Err(refused) => (refused.accepted, false),
             Ok(None) => return Next::Change,
@@ -226,11 +223,11 @@ impl RetentionPolicies {
     }
 }
 
-/// What the targets list, judged now, by the holds that are there now.
-async fn planned(client: &Client, spec: &Spec, targets: &[Retained]) -> Result<Plan> {
-    let holds = in_namespace(client, &spec.namespace, clock::now()).await?;
-    let listed = retained::listed(targets, &holds).await?;
-    Ok(plan(spec, &listed, clock::now()))
+/// Whether a namespace agrees that something in it is deleted.
+async fn opted_in(client: &Client, namespace: &str) -> Result<bool> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespace = call(|| format!("reading namespace {namespace}"), namespaces.get(namespace)).await?;
+    Ok(namespace.labels().get(RETENTION_OPT_IN).is_some_and(|value| value == RETENTION_ALLOWED))
 }
 
 /// Whatever changes holds.

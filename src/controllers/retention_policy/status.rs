@@ -6,10 +6,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::{
     Outcome, Refused,
     run::{Brake, Carried},
+    sweep::Failed,
 };
 use crate::{
     api::{
-        PlanStatus, PlannedObject, RetentionMode, RetentionPolicy, RetentionPolicyStatus,
+        PlanStatus, PlannedObject, RetentionMode, RetentionPolicy, RetentionPolicyStatus, RunStatus,
         condition::{Conditions, Type},
     },
     cluster::Error,
@@ -105,10 +106,10 @@ fn carry(conditions: &mut Conditions, mode: RetentionMode, carried: &Carried) {
         RetentionMode::Enforce => "Enforced",
     };
     conditions.set(Type::Programmed, true, reason, "").set(Type::Ready, true, reason, "");
-    let failed = carried.last_run.as_ref().filter(|run| run.failed > 0);
-    if let Some(run) = failed {
-        let message =
-            format!("{} objects could not be marked or deleted: see RetentionReport {}", run.failed, run.report);
+    let of_run = |run: &RunStatus| Failed { report: run.report.clone(), count: run.failed };
+    let failed = carried.failed.clone().or_else(|| carried.last_run.as_ref().map(of_run));
+    if let Some(Failed { report, count }) = failed.filter(|failed| failed.count > 0) {
+        let message = format!("{count} objects could not be marked or deleted: see RetentionReport {report}");
         conditions.set(Type::Degraded, true, "Failed", message.as_str());
         conditions.set(Type::Programmed, false, "Failed", message.as_str());
         conditions.set(Type::Ready, false, "Failed", message);

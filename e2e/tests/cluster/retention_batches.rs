@@ -1,0 +1,156 @@
+//! Many small runs: what stops them, and what becomes of their reports.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use rampart::api::{RetentionPolicy, RetentionReport, labels::ROLLED_UP};
+use rampart_e2e::{fixtures, stories, wait};
+use serde_json::{Value, json};
+
+use crate::{
+    Env, Tests,
+    retention::{left, looked_again, set_up},
+    retention_reports::{acting_as, retention},
+};
+
+pub(crate) fn tests(tests: &mut Tests) {
+    tests.add("retention::reports_of_small_runs_are_rolled_up_and_stay_evidence", small_runs_are_rolled_up);
+    tests.add("retention::who_suspends_a_policy_stops_the_sweep_that_is_under_way", a_sweep_is_stopped);
+    tests.add("retention::what_can_not_be_deleted_keeps_nothing_else_from_its_turn", failures_starve_nobody);
+}
+
+/// A policy that deletes whatever is too old, a little at a time.
+fn policy(namespace: &str, batch: usize) -> Value {
+    let mut policy = stories::retention_policy(namespace, "Enforce");
+    policy["spec"]["safety"]["maxDeletionsPerRun"] = json!(1000);
+    policy["spec"]["safety"]["maxPercentPerRun"] = json!(100);
+    policy["spec"]["safety"]["batchSize"] = json!(batch);
+    policy
+}
+
+async fn all_gone(maps: &Api<ConfigMap>) -> Result<()> {
+    wait::until("all that is too old to go", wait::SOON, || async {
+        let left = left(maps).await?;
+        Ok(ensure!(left.is_empty(), "{} are left", left.len()))
+    })
+    .await
+}
+
+async fn small_runs_are_rolled_up(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let kubeconfig = env.shared().await?.plane.admin_kubeconfig()?;
+    let maps = set_up(&client, &namespace, 35, 0).await?;
+    fixtures::apply(&client, &policy(&namespace, 1)).await?;
+    all_gone(&maps).await?;
+    // A run for each mark, and one for each deletion.
+    let whole = || async {
+        let (code, out, err) = retention(&kubeconfig, &["verify", "exports", "-n", &namespace])?;
+        let wanted = "runs 1 to 70 are whole, 35 objects were deleted";
+        Ok(ensure!(code == Some(0) && out.contains(wanted), "{code:?} {out}{err}"))
+    };
+    let reports: Api<RetentionReport> = Api::namespaced(client.clone(), &namespace);
+    wait::until("the old reports to be rolled up", wait::SOON, || async {
+        let all = reports.list_metadata(&ListParams::default()).await?.items;
+        let rolled_up = all.iter().filter(|it| it.labels().contains_key(ROLLED_UP)).count();
+        Ok(ensure!(all.len() <= 35 && rolled_up >= 1, "{} reports, {rolled_up} rolled up", all.len()))
+    })
+    .await?;
+    wait::until("the chain to be whole", wait::SOON, whole).await?;
+    let rolled_up = reports.list(&ListParams::default().labels(ROLLED_UP)).await?.items;
+    let [report] = rolled_up.as_slice() else { anyhow::bail!("{} were rolled up", rolled_up.len()) };
+    ensure!(report.spec.earlier.len() >= 30, "{} runs", report.spec.earlier.len());
+    ensure!(report.spec.earlier[0].record.number == 1, "{}", report.spec.earlier[0].record.number);
+    // Nobody takes a run out of it: not by right, and not unseen.
+    let mut fewer = report.spec.earlier.clone();
+    fewer.remove(1);
+    let without = json!({"spec": {"earlier": fewer}});
+    let patch = |client: Client| {
+        let (without, namespace, name) = (&without, &namespace, report.name_any());
+        async move {
+            let api: Api<RetentionReport> = Api::namespaced(client, namespace);
+            api.patch(&name, &PatchParams::default(), &Patch::Merge(without)).await
+        }
+    };
+    let refused = patch(client.clone()).await.map(drop);
+    let said = refused.err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(said.contains("rolled up by Rampart alone"), "{said}");
+    patch(acting_as(&env, rampart_e2e::operator::USER).await?).await?;
+    let (code, out, _) = retention(&kubeconfig, &["verify", "exports", "-n", &namespace])?;
+    ensure!(code == Some(1) && out.contains("broken at exports-") && out.contains("-run-2: it is missing"), "{out}");
+    Ok(())
+}
+
+async fn a_sweep_is_stopped(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let maps = set_up(&client, &namespace, 150, 0).await?;
+    fixtures::apply(&client, &policy(&namespace, 1)).await?;
+    wait::until("the sweep to begin", wait::SOON, || async {
+        let left = left(&maps).await?.len();
+        Ok(ensure!(left < 150, "{left} are left"))
+    })
+    .await?;
+    let policies: Api<RetentionPolicy> = Api::namespaced(client.clone(), &namespace);
+    let suspend = |yes: bool| json!({"spec": {"suspend": yes}});
+    policies.patch("exports", &PatchParams::default(), &Patch::Merge(&suspend(true))).await?;
+    let then = left(&maps).await?.len();
+    // One policy is looked at by one visit at a time: another one of it says that this one has ended.
+    let dry = json!({"spec": {"suspend": false, "mode": "DryRun"}});
+    policies.patch("exports", &PatchParams::default(), &Patch::Merge(&dry)).await?;
+    looked_again(&policies).await?;
+    let now = left(&maps).await?.len();
+    ensure!(now > 0 && now + 2 >= then, "{then} were left, and now {now}: a batch is one object");
+    // And goes on when it may.
+    fixtures::apply(&client, &policy(&namespace, 1000)).await?;
+    all_gone(&maps).await
+}
+
+async fn failures_starve_nobody(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let maps = set_up(&client, &namespace, 12, 0).await?;
+    // The API server itself refuses to delete the oldest, whoever asks.
+    let name = format!("keeps-{namespace}");
+    let refuses = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {
+                "resourceRules": [{
+                    "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["DELETE"],
+                }],
+            },
+            "validations": [{
+                "expression": "!(oldObject.metadata.name in ['old-0', 'old-1', 'old-2', 'old-3'])",
+                "message": "not these",
+            }],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {
+            "policyName": name, "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}},
+        },
+    });
+    fixtures::apply(&client, &refuses).await?;
+    fixtures::apply(&client, &binding).await?;
+    wait::until("the refusal to be in force", wait::SOON, || async {
+        let dry = DeleteParams { dry_run: true, ..DeleteParams::default() };
+        Ok(ensure!(maps.delete("old-0", &dry).await.is_err(), "not yet"))
+    })
+    .await?;
+    fixtures::apply(&client, &policy(&namespace, 2)).await?;
+    wait::until("all others to go", wait::SOON, || async {
+        let left = left(&maps).await?;
+        Ok(ensure!(left == ["old-0", "old-1", "old-2", "old-3"], "{left:?}"))
+    })
+    .await?;
+    let said = crate::retention::reason(&client, &namespace, "Degraded", "Failed").await?;
+    ensure!(said.contains("objects could not be marked or deleted: see RetentionReport exports-"), "{said}");
+    let bindings = fixtures::api_of(&client, &binding).await?;
+    bindings.delete(&name, &DeleteParams::default()).await?;
+    all_gone(&maps).await
+}

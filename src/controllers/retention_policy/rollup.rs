@@ -1,0 +1,165 @@
+//! Reports of runs are rolled up: a policy that deletes a little now and then leaves few objects.
+
+use std::collections::BTreeMap;
+
+use kube::{Api, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
+
+use crate::{
+    api::{
+        RetentionReport, RolledRun,
+        labels::{OWNER_KIND, ROLLED_UP},
+    },
+    cluster::{
+        Result,
+        error::{call, found},
+        pages::each,
+        retention_reports::{remove, run_named, write_rolled_up},
+    },
+    controllers::Context,
+    retention::rollup::{rolled, unrolled},
+};
+
+/// The latest runs of a policy keep reports of their own, for people to look at; and so does the last, which may not
+/// have ended.
+const ALONE: usize = 20;
+/// Fewer than these are not worth the writes.
+const LEAST: usize = 10;
+
+/// The report of a run, by what its metadata says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    number: i64,
+    name: String,
+    rolled_up: bool,
+}
+
+/// Rolls up what has become old.
+pub(super) async fn roll_up(context: &Context) -> Result<()> {
+    for ((namespace, _), runs) in found_runs(context).await? {
+        let api: Api<RetentionReport> = Api::namespaced(context.client.clone(), &namespace);
+        for run in of_policy(&api, &old(runs)).await? {
+            tracing::info!(
+                namespace,
+                report = run.name_any(),
+                runs = run.spec.earlier.len() + 1,
+                "reports were rolled up"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The reports of runs, by namespace and policy.
+async fn found_runs(context: &Context) -> Result<BTreeMap<(String, String), Vec<Found>>> {
+    let all: Api<PartialObjectMeta<RetentionReport>> = Api::all(context.client.clone());
+    let ours = ListParams::default().labels(&format!("{OWNER_KIND}=RetentionPolicy"));
+    let mut policies: BTreeMap<(String, String), Vec<Found>> = BTreeMap::new();
+    each(&all, ours, "RetentionReports", |report| {
+        let (name, namespace) = (report.name_any(), report.namespace().unwrap_or_default());
+        if let Some((policy, number)) = run_named(&name) {
+            let rolled_up = report.labels().contains_key(ROLLED_UP);
+            let key = (namespace, policy.to_owned());
+            policies.entry(key).or_default().push(Found { number, name: name.clone(), rolled_up });
+        }
+    })
+    .await?;
+    Ok(policies)
+}
+
+/// Those of one policy that are old, oldest first; none where it is not worth the writes.
+fn old(mut runs: Vec<Found>) -> Vec<Found> {
+    runs.sort();
+    runs.truncate(runs.len().saturating_sub(ALONE));
+    if runs.iter().filter(|run| !run.rolled_up).count() < LEAST { vec![] } else { runs }
+}
+
+/// Goes on from the last that was rolled up, and tells of the reports that it has written.
+async fn of_policy(api: &Api<RetentionReport>, runs: &[Found]) -> Result<Vec<RetentionReport>> {
+    let begin = runs.iter().rposition(|run| run.rolled_up).unwrap_or_default();
+    let (before, rest) = runs.split_at(begin);
+    let (mut written, mut last): (_, Option<Fold>) = (vec![], None);
+    for run in rest {
+        let Some(report) = read(api, &run.name).await? else { continue };
+        let Some(fold) = last.take() else {
+            left_over(api, &report, before).await?;
+            last = Some(Fold { report, absorbed: vec![] });
+            continue;
+        };
+        last = Some(if let Some(earlier) = rolled(&fold.report, &report) {
+            fold.into_next(report, earlier)
+        } else {
+            written.extend(fold.write(api).await?);
+            Fold { report, absorbed: vec![] }
+        });
+    }
+    if let Some(fold) = last {
+        written.extend(fold.write(api).await?);
+    }
+    Ok(written)
+}
+
+async fn read(api: &Api<RetentionReport>, name: &str) -> Result<Option<RetentionReport>> {
+    found(call(|| format!("reading RetentionReport {name}"), api.get(name)).await)
+}
+
+/// Removes what was rolled up into `report` and is still there: the operator ended in between.
+async fn left_over(api: &Api<RetentionReport>, report: &RetentionReport, before: &[Found]) -> Result<()> {
+    let rolled_up: Vec<&str> = report.spec.earlier.iter().map(|run| run.report.as_str()).collect();
+    for run in before.iter().filter(|run| rolled_up.contains(&run.name.as_str())) {
+        let Some(old) = read(api, &run.name).await? else { continue };
+        // Of each run that it tells of, nothing is lost with it.
+        let count = unrolled(std::slice::from_ref(report)).len();
+        if unrolled(&[report.clone(), old.clone()]).len() == count {
+            remove(api, &old).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A report, and those that were rolled up into it and not removed yet.
+struct Fold {
+    report: RetentionReport,
+    absorbed: Vec<RetentionReport>,
+}
+
+impl Fold {
+    fn into_next(self, mut next: RetentionReport, earlier: Vec<RolledRun>) -> Self {
+        let mut absorbed = self.absorbed;
+        absorbed.push(self.report);
+        next.spec.earlier = earlier;
+        Self { report: next, absorbed }
+    }
+
+    /// Writes it, and only then removes what is in it; `None` where there is nothing to write.
+    async fn write(self, api: &Api<RetentionReport>) -> Result<Option<RetentionReport>> {
+        if self.absorbed.is_empty() && self.report.labels().contains_key(ROLLED_UP) {
+            return Ok(None);
+        }
+        let written = write_rolled_up(api, &self.report).await?;
+        for report in &self.absorbed {
+            remove(api, report).await?;
+        }
+        Ok((!self.absorbed.is_empty()).then_some(written))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(count: i64, rolled_up: i64) -> Vec<Found> {
+        (1..=count)
+            .rev()
+            .map(|number| Found { number, name: format!("run-{number}"), rolled_up: number <= rolled_up })
+            .collect()
+    }
+
+    #[test]
+    fn the_latest_stay_alone_and_a_few_are_not_worth_it() {
+        assert_eq!(old(runs(29, 0)).len(), 0);
+        let old_ones = old(runs(30, 0));
+        assert_eq!((old_ones.len(), old_ones[0].number, old_ones[9].number), (10, 1, 10));
+        assert_eq!(old(runs(39, 10)).len(), 0, "nine are new");
+        assert_eq!(old(runs(40, 10)).len(), 20);
+    }
+}

@@ -1,0 +1,247 @@
+//! What a visit does about its plan: batch by batch, each under a report that was written before.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
+use kube::{Api, ResourceExt};
+
+use super::{
+    opted_in,
+    run::{Run, Seen, whole_second},
+};
+use crate::{
+    api::{
+        ApprovedPlan, ItemResult, MOST_ITEMS, Outcome, RecordDecision, RecordItem, ReportType, RetentionPolicy,
+        RetentionReport,
+    },
+    cluster::{Error, Result, error::call, events::Reason, holds::in_namespace, retention_reports::Reports},
+    retention::{Act, Mark, Permit, Plan, evidence},
+    runtime::clock,
+};
+
+/// Marks and deletions under way at once.
+const AT_ONCE: usize = 16;
+
+/// Longest message of a result.
+const LONGEST_MESSAGE: usize = 500;
+
+/// After this long, whatever is left is listed anew.
+const LONGEST: Duration = Duration::from_mins(1);
+
+/// Where something could not be done.
+#[derive(Debug, Clone)]
+pub(super) struct Failed {
+    /// Name of the report.
+    pub(super) report: String,
+    /// Items.
+    pub(super) count: i64,
+}
+
+/// What came of it.
+#[derive(Default)]
+pub(super) struct Done {
+    /// Whether anything has changed.
+    pub(super) acted: bool,
+    pub(super) failed: Option<Failed>,
+    /// What the service account may not, in the API server's words.
+    pub(super) denied: Option<String>,
+    /// Whether more can be done at once.
+    pub(super) more: bool,
+}
+
+impl Run<'_> {
+    /// Does what can be done now, oldest first.
+    pub(super) async fn sweep(&self, reports: &mut Reports, seen: &Seen) -> Result<Done> {
+        let plan = &seen.plan;
+        let approved = reports.plan.as_ref().and_then(|plan| self.approved(plan));
+        let permit = plan.permit(approved.clone(), self.is_tripped(reports));
+        let mut acts = plan.acts(self.spec, &permit);
+        if let Some(approved) = &approved
+            && !plan.would_delete().any(|it| approved.contains(&it.item.uid))
+        {
+            // Nothing of it is left: an approval is for now, and not for whatever comes to match again.
+            self.discard_plan(reports).await?;
+        }
+        let last = reports.last.clone();
+        let failed = last.as_ref().map(evidence::pending).unwrap_or_default();
+        let failed: BTreeMap<&str, RecordDecision> =
+            failed.iter().map(|item| (item.uid.as_str(), item.decision)).collect();
+        let has_failed = |act: &Act| failed.get(act.planned.item.uid.as_str()) == Some(&act.decision);
+        // What failed before, and nothing else, is tried again under the report that named it.
+        if let Some(last) = last.as_ref().filter(|_| acts.iter().all(has_failed)) {
+            return if acts.is_empty() { Ok(Done::default()) } else { self.resume(reports, last, plan, &acts).await };
+        }
+        self.count_skipped(plan);
+        // It keeps nothing else from its turn.
+        acts.sort_by_cached_key(has_failed);
+        if matches!(permit, Permit::Approved(_)) {
+            let batch = acts.get(..MOST_ITEMS).unwrap_or(&acts);
+            return self.batch(reports, plan, batch).await;
+        }
+        let (began, mut done) = (Instant::now(), Done::default());
+        for (nth, batch) in acts.chunks(self.spec.batch).enumerate() {
+            // Listed some batches ago is as good as now: whatever has changed since keeps what it is about.
+            if nth > 0 && (began.elapsed() > LONGEST || !self.still_holds(seen).await?) {
+                done.more = done.acted;
+                break;
+            }
+            let this = self.batch(reports, plan, batch).await?;
+            done.acted |= this.acted;
+            done.failed = done.failed.or(this.failed);
+            done.denied = done.denied.or(this.denied);
+            // Who may not delete one may not delete the next.
+            if done.denied.is_some() && !this.acted {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Whether everything is as it was planned by: the policy, the holds, and that the namespace agrees.
+    async fn still_holds(&self, seen: &Seen) -> Result<bool> {
+        let (client, spec) = (&self.context.client, self.spec);
+        if self.context.stopped.is_cancelled() {
+            return Ok(false);
+        }
+        let policies: Api<RetentionPolicy> = Api::namespaced(client.clone(), &spec.namespace);
+        let policy =
+            call(|| format!("reading RetentionPolicy {}", spec.name), policies.get_metadata_opt(&spec.name)).await?;
+        let same = policy.is_some_and(|it| {
+            (it.metadata.generation, it.uid()) == (Some(spec.generation), Some(spec.uid.clone()))
+                && it.metadata.deletion_timestamp.is_none()
+        });
+        Ok(same
+            && (!spec.opt_in || opted_in(client, &spec.namespace).await?)
+            && in_namespace(client, &spec.namespace, clock::now()).await? == seen.holds)
+    }
+
+    /// Does some of it, in one run with one report.
+    async fn batch(&self, reports: &mut Reports, plan: &Plan, acts: &[Act<'_>]) -> Result<Done> {
+        let approved = reports.plan.as_ref().filter(|plan| self.approved(plan).is_some());
+        let executes = acts.iter().any(|act| act.decision == RecordDecision::Delete);
+        let carried_out = approved.filter(|_| executes).map(|plan| ApprovedPlan {
+            report: plan.name_any(),
+            digest: plan.spec.approval.as_ref().map(|approval| approval.digest.clone()).unwrap_or_default(),
+        });
+        let record = evidence::record(self.spec, self.header(reports, ReportType::Run, carried_out), plan, acts);
+        let report = reports.write(record).await?;
+        let done = self.perform(reports, &report, acts, vec![]).await?;
+        self.close_carried_out(reports).await?;
+        Ok(done)
+    }
+
+    /// Goes on with a run: what it named and can still be done is done, and the rest of it is told as it is found.
+    pub(super) async fn resume(
+        &self,
+        reports: &mut Reports,
+        report: &RetentionReport,
+        plan: &Plan,
+        acts: &[Act<'_>],
+    ) -> Result<Done> {
+        let pending = evidence::pending(report);
+        let acts: Vec<Act> =
+            acts.iter().filter(|act| pending.iter().any(|item| is_about(act, item))).copied().collect();
+        let left = pending.iter().filter(|item| !acts.iter().any(|act| is_about(act, item)));
+        let found = |uid: &str| plan.items.iter().find(|planned| planned.item.uid == uid);
+        let told = left.map(|item| evidence::settle(item, found(&item.uid))).collect();
+        self.perform(reports, report, &acts, told).await
+    }
+
+    async fn perform(
+        &self,
+        reports: &mut Reports,
+        report: &RetentionReport,
+        acts: &[Act<'_>],
+        mut results: Vec<ItemResult>,
+    ) -> Result<Done> {
+        let mut tries = vec![];
+        for act in acts {
+            tries.push(self.one(*act));
+        }
+        let done: Vec<(ItemResult, Option<Error>)> = stream::iter(tries).buffer_unordered(AT_ONCE).collect().await;
+        let denied = done.iter().filter_map(|(_, error)| error.as_ref()).find(|error| error.code() == Some(403));
+        let denied = denied.map(|error| error.refusal().map_or_else(|| error.to_string(), Into::into));
+        let new: Vec<ItemResult> = done.into_iter().map(|(result, _)| result).collect();
+        self.tell(&new).await;
+        let changed = new.iter().any(|it| it.result != Outcome::Failed);
+        results.extend(new);
+        let status = evidence::results(report, results, whole_second());
+        let finished = reports.finish(report, status).await?;
+        if let Some(status) = finished.status.as_ref().filter(|status| report.status.as_ref() != Some(status)) {
+            tracing::info!(
+                namespace = self.spec.namespace,
+                policy = self.spec.name,
+                report = finished.name_any(),
+                deleted = status.deleted,
+                marked = status.marked,
+                unmarked = status.unmarked,
+                failed = status.failed,
+                digest = status.digest,
+                "a retention run was recorded"
+            );
+        }
+        let count = finished.status.as_ref().map(|status| status.failed).unwrap_or_default();
+        let failed = (count > 0).then(|| Failed { report: finished.name_any(), count });
+        reports.last = Some(finished);
+        Ok(Done { acted: changed, failed, denied, more: false })
+    }
+
+    /// Does one thing, about exactly the item that was judged.
+    async fn one(&self, act: Act<'_>) -> (ItemResult, Option<Error>) {
+        let item = &act.planned.item;
+        let told = |result, message: String| ItemResult { uid: item.uid.clone(), result, message };
+        let Some(target) = self.targets.get(act.planned.target) else {
+            return (told(Outcome::Failed, "it is of no target".into()), None);
+        };
+        let now = whole_second();
+        let (done, tried) = match act.decision {
+            RecordDecision::Delete => (Outcome::Deleted, target.delete(item).await),
+            RecordDecision::Mark => {
+                let mark = Mark {
+                    policy_uid: self.spec.uid.clone(),
+                    marked_at: now,
+                    delete_after: now.checked_add(self.spec.grace).unwrap_or(Timestamp::MAX),
+                    uid: item.uid.clone(),
+                };
+                (Outcome::Marked, target.mark(item, Some(&mark)).await)
+            }
+            RecordDecision::Unmark | RecordDecision::Keep => (Outcome::Unmarked, target.mark(item, None).await),
+        };
+        match tried {
+            Ok(true) => (told(done, String::new()), None),
+            Ok(false) => (told(Outcome::Kept, "it changed, or went, since it was listed".into()), None),
+            Err(error) => {
+                let said = error.refusal().map_or_else(|| error.to_string(), Into::into);
+                (told(Outcome::Failed, said.chars().take(LONGEST_MESSAGE).collect()), Some(error))
+            }
+        }
+    }
+
+    /// Events and metrics of what was done.
+    async fn tell(&self, results: &[ItemResult]) {
+        let kinds = [(Outcome::Deleted, "Deleted"), (Outcome::Marked, "Marked"), (Outcome::Unmarked, "Unmarked")];
+        for (outcome, reason) in kinds {
+            let count = results.iter().filter(|it| it.result == outcome).count();
+            if count == 0 {
+                continue;
+            }
+            if outcome == Outcome::Deleted {
+                self.context.metrics.retention.deleted.inc_by(count.try_into().unwrap_or_default());
+            }
+            let note = match outcome {
+                Outcome::Deleted => format!("{count} objects were deleted"),
+                Outcome::Marked => format!("{count} objects were marked for deletion"),
+                _ => format!("{count} objects lost their mark"),
+            };
+            self.context.events.publish(self.policy, Reason::normal(reason), &note).await;
+        }
+    }
+}
+
+fn is_about(act: &Act<'_>, item: &RecordItem) -> bool {
+    act.planned.item.uid == item.uid && act.decision == item.decision
+}

@@ -1,0 +1,114 @@
+//! What is kept: named once, and told of by its digest for as long as it stays the same.
+
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::evidence::{Header, digest, number};
+use crate::api::{KeptRecord, RecordItem, ReportType};
+
+/// It is named again after this long: reports go by age, and one that names it is to be there.
+const NAMED_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// What a report tells of it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Kept {
+    /// How many there are.
+    pub(super) count: usize,
+    pub(super) named: Vec<RecordItem>,
+    /// How many of them no report names.
+    pub(super) unnamed: usize,
+    pub(super) record: Option<KeptRecord>,
+}
+
+/// Names it, as far as there is room, unless a run before has named the same.
+pub(super) fn tell(mut items: Vec<RecordItem>, header: &Header, room: usize) -> Kept {
+    let (count, fits) = (items.len(), items.len().min(room));
+    if header.kind == ReportType::Plan || items.is_empty() {
+        items.truncate(fits);
+        return Kept { count, named: items, unnamed: count - fits, record: None };
+    }
+    let digest = digest(&items);
+    let known = header.kept.as_ref().filter(|known| {
+        let is_fresh = known.named_at.0.checked_add(NAMED_FOR).is_ok_and(|end| header.made_at < end);
+        known.digest == digest && known.named >= number(fits) && is_fresh
+    });
+    if let Some(known) = known {
+        let named = usize::try_from(known.named).unwrap_or_default();
+        return Kept { count, named: vec![], unnamed: count.saturating_sub(named), record: Some(known.clone()) };
+    }
+    items.truncate(fits);
+    let record =
+        KeptRecord { digest, named_in: header.number, named_at: Time(header.made_at), named: number(items.len()) };
+    Kept { count, named: items, unnamed: count - fits, record: Some(record) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::RecordDecision,
+        retention::plan::tests::{NOW, at},
+    };
+
+    const DAY: i64 = 24 * 3600;
+
+    fn items(count: usize) -> Vec<RecordItem> {
+        let item = |nth: usize| RecordItem {
+            kind: "Job".into(),
+            name: format!("job-{nth}"),
+            uid: format!("uid-{nth}"),
+            decision: RecordDecision::Keep,
+            reason: "kept: a LegalHold holds it".into(),
+            too_old_since: None,
+        };
+        (0..count).map(item).collect()
+    }
+
+    fn header(number: i64, made_at: i64, kept: Option<KeptRecord>) -> Header {
+        let (previous, approved) = (None, None);
+        Header { kind: ReportType::Run, number, made_at: at(made_at), previous, approved, tripped: false, kept }
+    }
+
+    #[test]
+    fn it_is_named_once_and_then_told_by_its_digest() {
+        let first = tell(items(3), &header(7, NOW, None), 1000);
+        assert_eq!((first.named.len(), first.unnamed), (3, 0));
+        let then = tell(items(3), &header(8, NOW + 60, first.record.clone()), 1000);
+        assert_eq!((then.count, then.named.len(), then.unnamed), (3, 0, 0));
+        assert_eq!(then.record.unwrap().named_in, 7);
+    }
+
+    #[test]
+    fn another_set_or_another_reason_is_named_anew() {
+        let known = tell(items(3), &header(7, NOW, None), 1000).record;
+        assert_eq!(tell(items(4), &header(8, NOW, known.clone()), 1000).named.len(), 4);
+        let mut other = items(3);
+        other[1].reason = "kept: its age can't be read".into();
+        let told = tell(other, &header(8, NOW, known), 1000);
+        assert_eq!((told.named.len(), told.record.unwrap().named_in), (3, 8));
+    }
+
+    #[test]
+    fn it_is_named_again_while_the_report_that_named_it_is_there() {
+        let known = tell(items(3), &header(7, NOW, None), 1000).record;
+        assert_eq!(tell(items(3), &header(8, NOW + 30 * DAY - 1, known.clone()), 1000).named.len(), 0);
+        assert_eq!(tell(items(3), &header(8, NOW + 30 * DAY, known), 1000).named.len(), 3);
+    }
+
+    #[test]
+    fn who_had_no_room_leaves_it_to_the_next() {
+        let full = tell(items(3), &header(7, NOW, None), 0);
+        assert_eq!((full.named.len(), full.unnamed), (0, 3));
+        let then = tell(items(3), &header(8, NOW, full.record), 2);
+        assert_eq!((then.named.len(), then.unnamed), (2, 1));
+        let no_better = tell(items(3), &header(9, NOW, then.record), 1);
+        assert_eq!((no_better.named.len(), no_better.unnamed), (0, 1), "run 8 names two of them");
+    }
+
+    #[test]
+    fn a_plan_names_it_each_time() {
+        let known = tell(items(3), &header(7, NOW, None), 1000).record;
+        let told = tell(items(3), &Header { kind: ReportType::Plan, ..header(1, NOW, known) }, 1000);
+        assert_eq!((told.named.len(), told.record), (3, None));
+    }
+}
