@@ -14,6 +14,8 @@ mod retention;
 mod tests;
 mod violations;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use rampart_reach::Namespace;
 use serde::Serialize;
@@ -150,8 +152,14 @@ fn together(lists: &[&[String]]) -> Vec<String> {
 /// The report of what was read, as of `now`.
 #[must_use]
 pub fn report(world: &World, now: Timestamp) -> Report {
-    let policies = policies::read(world, now);
+    let mut policies = policies::read(world, now);
     let namespaces = posture::namespaces(world, &policies);
+    // Without their labels, a policy or hold of the cluster may be about any.
+    let is_about = |covers: &dyn Fn(&str, &BTreeMap<String, String>) -> bool| {
+        let is_known = world.only.is_some() && world.namespaces.unread.is_empty();
+        !is_known || namespaces.iter().any(|(name, labels)| covers(name, labels))
+    };
+    policies.all.retain(|policy| is_about(&|name, labels| policy.covers(name, labels)));
     let hardening: [&[String]; 3] = [&world.namespaces.unread, &world.cluster_policies.unread, &world.policies.unread];
     let security: [&[String]; 2] = [&world.cluster_policies.unread, &world.policies.unread];
     let holds: [&[String]; 2] = [&world.holds.unread, &world.cluster_holds.unread];
@@ -163,7 +171,7 @@ pub fn report(world: &World, now: Timestamp) -> Report {
         of_controls.iter().copied().chain([world.exceptions.unread.as_slice()]).chain(holds).collect();
     let keys = keys::keys(&world.keys.items, now);
     let classes = retention::classes(&world.retention.items);
-    let (violations, more) = violations::by_rule(&policies.all);
+    let (violations, more) = violations::by_rule(&policies.all, world.only.as_deref());
     Report {
         schema_version: SCHEMA_VERSION,
         generated_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
@@ -185,7 +193,7 @@ pub fn report(world: &World, now: Timestamp) -> Report {
         ),
         keys: Section::new(keys, &[&world.keys.unread], vec![]),
         retention: Section::new(classes, &[&world.retention.unread], vec![]),
-        holds: Section::new(retention::holds(world), &holds, vec![]),
+        holds: Section::new(retention::holds(world, is_about), &holds, vec![]),
         network: Section::new(network::exposure(&policies.all), &security, policies.notes),
     }
 }

@@ -96,13 +96,12 @@ pub struct Policy {
 /// Names and labels of the namespaces that the report is about: those that were listed, and those of objects.
 pub(super) fn namespaces(world: &World, policies: &Policies) -> BTreeMap<String, BTreeMap<String, String>> {
     let listed = world.namespaces.items.iter().map(|it| (it.name.clone(), it.labels.clone()));
-    let of_objects = world
-        .keys
-        .items
-        .iter()
-        .filter_map(|it| it.metadata.namespace.clone())
-        .chain(world.retention.items.iter().filter_map(|it| it.metadata.namespace.clone()))
-        .chain(policies.all.iter().filter_map(|it| it.namespace.clone()));
+    let keys = world.keys.items.iter().filter_map(|it| it.metadata.namespace.clone());
+    let retention = world.retention.items.iter().filter_map(|it| it.metadata.namespace.clone());
+    let own = policies.all.iter().filter_map(|it| it.namespace.clone());
+    // That there is none of the name is known where namespaces were read.
+    let only = world.only.clone().filter(|_| !world.namespaces.unread.is_empty());
+    let of_objects = keys.chain(retention).chain(own).chain(only);
     let mut all: BTreeMap<String, BTreeMap<String, String>> = of_objects.map(|name| (name, BTreeMap::new())).collect();
     all.extend(listed);
     for (name, labels) in &mut all {

@@ -9,9 +9,13 @@ use serde::Serialize;
 
 use super::{World, policies::ready};
 use crate::{
-    api::{DataClass, GoDuration, HoldState, HoldTerms, LegalHoldStatus, RetentionMode, RetentionPolicy},
+    api::{
+        ClusterLegalHold, DataClass, GoDuration, HoldState, HoldTerms, LegalHoldStatus, RetentionMode, RetentionPolicy,
+    },
     retention::Spec,
 };
+
+type Labels = BTreeMap<String, String>;
 
 /// RetentionPolicies of a class of data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -134,9 +138,14 @@ fn retention(policy: &RetentionPolicy) -> Retention {
     }
 }
 
-/// Holds of both kinds, those of the cluster first.
-pub(super) fn holds(world: &World) -> Vec<Hold> {
-    let wide = world.cluster_holds.items.iter();
+/// Holds of both kinds, those of the cluster first, where `is_about` says that they are about what is reported.
+pub(super) fn holds(world: &World, is_about: impl Fn(&dyn Fn(&str, &Labels) -> bool) -> bool) -> Vec<Hold> {
+    // One that can't be read may be about any.
+    let is_here = |it: &&ClusterLegalHold| match crate::retention::Hold::try_from(*it) {
+        Ok(hold) => is_about(&|name, labels| hold.is_about(name, labels)),
+        Err(_) => true,
+    };
+    let wide = world.cluster_holds.items.iter().filter(is_here);
     let wide = wide.map(|it| hold("ClusterLegalHold", &it.metadata, &it.spec.terms, it.status.as_ref()));
     let own = world.holds.items.iter();
     let own = own.map(|it| hold("LegalHold", &it.metadata, &it.spec.terms, it.status.as_ref()));

@@ -181,6 +181,42 @@ fn a_workload_counts_once_for_a_rule_and_the_rest_is_counted() {
     );
 }
 
+#[test]
+fn of_one_namespace_what_is_about_others_is_left_out() {
+    let wide = |name: &str, team: &str| -> ClusterSecurityPolicy {
+        let sample = |namespace: &str| json!({"namespace": namespace, "kind": "Pod", "name": "a", "pods": 1, "rules": ["pss/x"], "message": "m"});
+        of(&json!({"metadata": {"name": name, "generation": 1},
+            "spec": {"namespaceSelector": {"matchLabels": {"team": team}},
+                     "hardening": {"mode": "Audit", "podSecurity": {"level": "baseline"}},
+                     "network": {"mode": "Enforce", "podSelector": {}, "isolate": ["Ingress"]}},
+            "status": {"observedGeneration": 1, "hardening": {"samples": [sample("shop"), sample("books")]}}}))
+    };
+    let hold = |name: &str, team: &str| -> ClusterLegalHold {
+        of(&json!({"metadata": {"name": name}, "spec": {"namespaceSelector": {"matchLabels": {"team": team}},
+            "resources": [{"resource": "configmaps"}], "selector": {}, "indefinite": true, "ground": "g"}}))
+    };
+    let mut world = World {
+        only: Some("shop".into()),
+        namespaces: Listed { items: vec![namespace("shop", &[("team", "a")])], unread: vec![] },
+        cluster_policies: Listed { items: vec![wide("of-a", "a"), wide("of-b", "b")], unread: vec![] },
+        cluster_holds: Listed { items: vec![hold("of-a", "a"), hold("of-b", "b")], unread: vec![] },
+        ..World::default()
+    };
+    let names = |report: &Report| {
+        let holds: Vec<String> = report.holds.items.iter().map(|it| it.name.clone()).collect();
+        (report.network.items.iter().map(|it| it.name.clone()).collect::<Vec<_>>(), holds)
+    };
+    let of_a = || vec!["of-a".to_owned()];
+    let told_of_it = told(&world);
+    assert_eq!(names(&told_of_it), (of_a(), of_a()));
+    assert_eq!(told_of_it.violations.items[0].pods, 1, "books is another");
+    assert_eq!(told_of_it.posture.items.len(), 1);
+    // Whose labels are not known, any may be about.
+    world.namespaces = Listed { items: vec![], unread: vec!["namespaces: forbidden".into()] };
+    let told = told(&world);
+    assert_eq!((names(&told).0.len(), names(&told).1.len(), told.posture.items.len()), (2, 2, 1));
+}
+
 fn exception(name: &str, ends: &str, status: &Value) -> PolicyException {
     of(&json!({"metadata": {"name": name, "namespace": "shop", "generation": 1}, "status": status,
         "spec": {"policies": [{"kind": "SecurityPolicy", "name": "web"}], "rules": ["pss/privileged"], "images": ["a"],

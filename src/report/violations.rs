@@ -43,14 +43,17 @@ struct Found {
     policies: BTreeSet<String>,
 }
 
-/// Every rule, that with the most pods first; and what statuses count and do not name.
-pub(super) fn by_rule(policies: &[Read]) -> (Vec<Violation>, Vec<String>) {
+/// Every rule, that with the most pods first; and what statuses count and do not name. Of one namespace, or of all.
+pub(super) fn by_rule(policies: &[Read], only: Option<&str>) -> (Vec<Violation>, Vec<String>) {
     let (mut rules, mut notes): (BTreeMap<&str, Found>, _) = (BTreeMap::new(), vec![]);
     for policy in policies {
         let Some(status) = &policy.hardening else { continue };
         let policy_name = format!("{} {}", policy.kind, policy.full_name());
         for sample in &status.samples {
             let namespace = sample.namespace.clone().or_else(|| policy.namespace.clone()).unwrap_or_default();
+            if only.is_some_and(|only| only != namespace) {
+                continue;
+            }
             for rule in &sample.rules {
                 let found = rules.entry(rule).or_default();
                 found.policies.insert(policy_name.clone());

@@ -90,7 +90,8 @@ impl ReportCommand {
     fn of_files(&self) -> (World, ExitCode) {
         let (world, unreadable, others) = files::world(&self.paths, self.namespace.clone());
         if others > 0 {
-            eprintln!("rampart: {others} objects are of kinds that a report does not tell of");
+            let they = if others == 1 { "object is of a kind" } else { "objects are of kinds" };
+            eprintln!("rampart: {others} {they} that a report does not tell of");
         }
         (world, source::complain(&unreadable))
     }

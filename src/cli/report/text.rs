@@ -7,7 +7,7 @@ use super::{
 use crate::report::Report;
 
 /// Columns of a cell, unless one of its words is longer.
-const CELL: usize = 30;
+const CELL: usize = 34;
 
 pub(super) fn text(report: &Report) -> String {
     let Page { title, generated_at, facts, unread, sheets } = page(report);

@@ -7,7 +7,7 @@ pub(super) fn controls(report: &Report) -> Sheet {
     let all = &report.controls.items;
     let states = Table::new(
         "Controls",
-        &["Control", "In force", "In part, or observed", "Asked for, not in force"],
+        &["Control", "What it asks", "In force", "In part, or observed", "Asked for, not in force"],
         all.iter().map(control).collect(),
     );
     let tables = [states].into_iter().chain(FRAMEWORKS.map(|framework| of_framework(framework, all))).collect();
@@ -19,15 +19,12 @@ pub(super) fn controls(report: &Report) -> Sheet {
 }
 
 fn control(it: &Control) -> Vec<Cell> {
-    let names = |names: &[String]| match names.len() {
-        0 => "-".into(),
-        count => format!("{count}: {}", listed(names)),
-    };
     vec![
+        Cell::plain(it.id),
         Cell::plain(it.title),
         force(it),
-        Cell::plain(names(&it.partial)),
-        Cell::new(if it.asked.is_empty() { Tone::Plain } else { Tone::Bad }, names(&it.asked)),
+        Cell::plain(listed(&it.partial)),
+        Cell::new(if it.asked.is_empty() { Tone::Plain } else { Tone::Bad }, listed(&it.asked)),
     ]
 }
 
@@ -48,17 +45,18 @@ fn of_framework(framework: Framework, all: &[Control]) -> Table {
         let rows = of.map(|it| {
             let relation = match it.relation {
                 Relation::Supports => "supports",
-                Relation::Context => "is part of",
+                Relation::Context => "is about",
             };
             vec![
                 Cell::plain(it.requirements.join(", ")),
-                Cell::plain(format!("{} ({relation})", control.title)),
-                Cell::plain(format!("in force in {} of {} namespaces", control.in_force.len(), control.namespaces)),
+                Cell::plain(control.id),
+                Cell::plain(relation),
+                Cell::plain(format!("{} of {} namespaces", control.in_force.len(), control.namespaces)),
                 Cell::plain(listed(it.sources.iter().map(|source: &Source| source.name()))),
             ]
         });
         rows.collect::<Vec<_>>()
     };
     let rows = all.iter().flat_map(row).collect();
-    Table::new(framework, &["Requirement", "Control", "Where", "Source"], rows)
+    Table::new(framework, &["Requirement", "Control", "Relation", "In force in", "Source"], rows)
 }

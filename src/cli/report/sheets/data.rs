@@ -44,7 +44,7 @@ pub(super) fn keys(report: &Report) -> Sheet {
         })
     });
     let tables = vec![
-        Table::new("Keys by age", &["Age of the version in use", "Keys"], bands.map(band).collect()),
+        Table::new("How many are how old", &["Age of the version in use", "Keys"], bands.map(band).collect()),
         Table::new(
             "Keys, the oldest first",
             &["Key", "State", "Age", "Next rotation", "Expires", "Last used", "May do", "Status"],

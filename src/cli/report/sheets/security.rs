@@ -164,8 +164,8 @@ pub(super) fn network(report: &Report) -> Sheet {
         Table::new("What to know", &["Policy", "What", "Which"], findings.collect()),
     ];
     Sheet::new("network", "Network exposure", &report.network, tables).says(
-        "Network intents of policies, whether they are in force, and what they leave open. `rampart reach` and \
-         `rampart explain` tell who reaches whom.",
+        "Network intents of policies, whether they are in force, and what they leave open. Who reaches whom is told \
+         by rampart reach and rampart explain.",
         "No policy has a network intent: what reaches what is not limited by Rampart.",
     )
 }
