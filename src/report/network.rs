@@ -81,7 +81,10 @@ fn told(policy: &Read, intent: &Intent) -> Exposure {
         isolated: status.isolated,
         open_to_all: rules(intent, |peer| matches!(peer, Peer::Any).then(String::new)),
         addresses: rules(intent, |peer| match peer {
-            Peer::External { cidrs, .. } => Some(cidrs.iter().map(|it| format!(" {it}")).collect()),
+            Peer::External { cidrs, .. } => {
+                let cidrs: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
+                Some(format!(" {}", cidrs.join(" ")))
+            }
             _ => None,
         }),
         preview: status.preview.map(|it| Preview { newly_denied: it.newly_denied, newly_allowed: it.newly_allowed }),

@@ -44,7 +44,6 @@ pub(super) struct Read {
     pub(super) forbids_token: bool,
     pub(super) intent: Option<Intent>,
     pub(super) network_mode: NetworkMode,
-    pub(super) caps_keys: bool,
     /// Of a ClusterSecurityPolicy: the namespaces.
     wide: Option<ClusterWide>,
     /// Whether the status is about the spec as it is.
@@ -103,7 +102,6 @@ fn of_namespace(policy: &SecurityPolicy) -> Result<Read, String> {
         forbids_token: forbids_token(spec.hardening.as_ref()),
         intent,
         network_mode: spec.network.as_ref().map_or(NetworkMode::Disabled, |network| network.mode),
-        caps_keys: false,
         wide: None,
         is_current: status.observed_generation.is_some() && status.observed_generation == policy.metadata.generation,
         conditions: status.conditions,
@@ -127,7 +125,6 @@ fn of_cluster(policy: &ClusterSecurityPolicy) -> Result<Read, String> {
         forbids_token: forbids_token(spec.hardening.as_ref()),
         intent: wide.network.as_deref().cloned(),
         network_mode: wide.network_mode,
-        caps_keys: wide.key_caps.is_some(),
         wide: Some(wide),
         is_current: status.observed_generation.is_some() && status.observed_generation == policy.metadata.generation,
         conditions: status.conditions,
@@ -163,6 +160,11 @@ impl Read {
             Some(wide) => wide.covers(namespace, labels),
             None => self.namespace.as_deref() == Some(namespace),
         }
+    }
+
+    /// Whether it caps what ApiKeys may ask for.
+    pub(super) fn caps_keys(&self) -> bool {
+        self.wide.as_ref().is_some_and(|wide| wide.key_caps.is_some())
     }
 
     /// What it asks of the pods of a namespace that it is about.

@@ -150,7 +150,7 @@ fn line(policy: &Read, namespace: &str, labels: &BTreeMap<String, String>, is_pa
         hardening: policy.asked().map(|asked| hardened(asked, policy, is_paused)),
         network: policy.isolates(namespace, labels).map(|_| policy.network_mode),
         data_class: policy.data_class,
-        caps_keys: policy.caps_keys,
+        caps_keys: policy.caps_keys(),
         suspended: policy.suspended,
         ready,
         reason,

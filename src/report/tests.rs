@@ -3,7 +3,12 @@ use rstest::rstest;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{
+    ExceptionStanding::{Active, Expired, NotPermitted, Unseen},
+    KeyStanding::{InUse, Overdue, Revoked, Suspended},
+    *,
+};
+use crate::api::DataClass::{self, Internal, Restricted};
 
 const NOW: &str = "2026-11-27T00:00:00Z";
 
@@ -234,11 +239,10 @@ fn exceptions_end_by_the_clock_and_the_next_to_end_is_first() {
     ];
     let told = exceptions::exceptions(&all, now());
     let told: Vec<(&str, ExceptionStanding)> = told.iter().map(|it| (it.name.as_str(), it.state)).collect();
-    use ExceptionStanding::{Active, Expired, NotPermitted, Unseen};
     assert_eq!(told, [("soon", NotPermitted), ("late", Active), ("new", Unseen), ("gone", Expired)]);
 }
 
-fn key(name: &str, created: &str, due: Value, more: &Value) -> ApiKey {
+fn key(name: &str, created: &str, due: &Value, more: &Value) -> ApiKey {
     let mut spec = json!({"owner": {"customerId": "shop"}, "audiences": ["a"], "role": "Viewer", "prefix": "shop",
                           "secret": {"name": name}});
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -252,15 +256,14 @@ fn key(name: &str, created: &str, due: Value, more: &Value) -> ApiKey {
 fn keys_stand_by_age_and_late_ones_are_named() {
     let later = json!("2026-12-27T00:00:00Z");
     let all = [
-        key("young", "2026-11-20T00:00:00Z", later.clone(), &json!({})),
-        key("late", "2026-08-01T00:00:00Z", json!("2026-11-26T22:59:59Z"), &json!({})),
-        key("at-it", "2026-08-02T00:00:00Z", json!("2026-11-26T23:30:00Z"), &json!({})),
-        key("dead", "2025-01-01T00:00:00Z", later.clone(), &json!({"revocation": {"reason": "Leaked"}})),
-        key("held", "2026-10-01T00:00:00Z", later, &json!({"suspended": true})),
+        key("young", "2026-11-20T00:00:00Z", &later, &json!({})),
+        key("late", "2026-08-01T00:00:00Z", &json!("2026-11-26T22:59:59Z"), &json!({})),
+        key("at-it", "2026-08-02T00:00:00Z", &json!("2026-11-26T23:30:00Z"), &json!({})),
+        key("dead", "2025-01-01T00:00:00Z", &later, &json!({"revocation": {"reason": "Leaked"}})),
+        key("held", "2026-10-01T00:00:00Z", &later, &json!({"suspended": true})),
     ];
     let told = keys::keys(&all, now());
     let standings: Vec<(&str, KeyStanding)> = told.iter().map(|it| (it.name.as_str(), it.state)).collect();
-    use KeyStanding::{InUse, Overdue, Revoked, Suspended};
     let wanted = [("dead", Revoked), ("late", Overdue), ("at-it", InUse), ("held", Suspended), ("young", InUse)];
     assert_eq!(standings, wanted);
     assert_eq!(told[4].age_days, Some(7));
@@ -273,7 +276,7 @@ fn keys_stand_by_age_and_late_ones_are_named() {
 #[test]
 fn a_key_in_json_has_nothing_but_what_its_status_shows() {
     let world = World {
-        keys: Listed { items: vec![key("k", NOW, json!(null), &json!({}))], unread: vec![] },
+        keys: Listed { items: vec![key("k", NOW, &json!(null), &json!({}))], unread: vec![] },
         ..World::default()
     };
     let told = serde_json::to_value(told(&world)).unwrap();
@@ -296,8 +299,7 @@ fn retention_is_told_by_class_and_what_has_no_effect_is_not_in_force() {
         policy("default", json!(null), "Enforce"),
     ];
     let told = told(&World { retention: Listed { items, unread: vec![] }, ..World::default() });
-    let classes: Vec<Option<crate::api::DataClass>> = told.retention.items.iter().map(|it| it.class).collect();
-    use crate::api::DataClass::{Internal, Restricted};
+    let classes: Vec<Option<DataClass>> = told.retention.items.iter().map(|it| it.class).collect();
     assert_eq!(classes, [Some(Restricted), Some(Internal), None]);
     let broken = &told.retention.items[2].policies[0];
     assert!(!broken.ready && broken.reason.contains("protected") && broken.max_age.is_none(), "{broken:?}");

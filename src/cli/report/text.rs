@@ -18,7 +18,9 @@ pub(super) fn text(report: &Report) -> String {
     }
     if !unread.is_empty() {
         lines.section("NOT READ: what is told is told without it");
-        unread.iter().for_each(|it| lines.line(2, &format!("could not read {it}")));
+        for it in &unread {
+            lines.line(2, &format!("could not read {it}"));
+        }
     }
     for it in &sheets {
         sheet(&mut lines, it);
@@ -29,8 +31,12 @@ pub(super) fn text(report: &Report) -> String {
 fn sheet(lines: &mut Lines, sheet: &Sheet) {
     lines.section(&sheet.title.to_uppercase());
     lines.line(2, sheet.intro);
-    sheet.unread.iter().for_each(|it| lines.line(2, &format!("There may be more: could not read {it}")));
-    sheet.notes.iter().for_each(|it| lines.line(2, &format!("Note: {it}")));
+    for it in &sheet.unread {
+        lines.line(2, &format!("There may be more: could not read {it}"));
+    }
+    for it in &sheet.notes {
+        lines.line(2, &format!("Note: {it}"));
+    }
     if sheet.tables.is_empty() && sheet.unread.is_empty() {
         lines.line(2, sheet.empty);
     }

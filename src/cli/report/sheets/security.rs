@@ -1,10 +1,15 @@
 //! Policies, violations, exceptions and networks.
 
+use std::collections::BTreeMap;
+
 use super::{Cell, Sheet, Table, Tone, listed, moment, or_dash, ready, state};
 use crate::{
     api::{HardeningMode, NetworkMode},
-    report::{ExceptionStanding, Exposure, Hardened, Isolation, Policy, Posture, Report, State},
+    report::{ExceptionStanding, Exposure, Hardened, Isolation, Policy, Posture, Report, State, Workload},
 };
+
+/// Workloads that stand in the table.
+const WORKLOADS: usize = 20;
 
 pub(super) fn posture(report: &Report) -> Sheet {
     let namespaces: Vec<Vec<Cell>> = report.posture.items.iter().map(namespace).collect();
@@ -88,8 +93,7 @@ fn policy(namespace: &str, it: &Policy) -> Vec<Cell> {
 }
 
 pub(super) fn violations(report: &Report) -> Sheet {
-    let rules = report.violations.items.iter();
-    let rows = rules.clone().map(|it| {
+    let rows = report.violations.items.iter().map(|it| {
         vec![
             Cell::plain(&it.rule),
             Cell::new(Tone::Bad, it.pods),
@@ -97,20 +101,32 @@ pub(super) fn violations(report: &Report) -> Sheet {
             Cell::plain(listed(&it.policies)),
         ]
     });
-    let workloads = rules.flat_map(|rule| {
-        rule.workloads.iter().take(super::NAMES).map(move |it| {
-            let name = format!("{}/{} {}", it.namespace, it.name, it.kind);
-            vec![Cell::plain(&rule.rule), Cell::plain(name), Cell::plain(it.pods), Cell::plain(&it.message)]
-        })
-    });
+    let workloads = workloads(report);
+    let (all, shown) = (workloads.len(), workloads.into_iter().take(WORKLOADS).collect::<Vec<_>>());
+    let caption = format!("Workloads: {} of {all}", shown.len());
     let tables = vec![
         Table::new("Rules", &["Rule", "Pods", "Workloads", "Asked by"], rows.collect()),
-        Table::new("Samples", &["Rule", "Workload", "Pods", "What is wrong with it"], workloads.collect()),
+        Table::new(caption, &["Workload", "Pods", "Rules", "What is wrong with it"], shown),
     ];
     Sheet::new("violations", "Violations by rule", &report.violations, tables).says(
         "Pods that are there and violate a policy, as statuses name them: 20 workloads a policy at the most. JSON has all.",
         "No status names a pod that violates a policy.",
     )
+}
+
+/// Workloads that violate, each once for what is wrong with it.
+fn workloads(report: &Report) -> Vec<Vec<Cell>> {
+    let mut all: BTreeMap<&Workload, Vec<&str>> = BTreeMap::new();
+    for rule in &report.violations.items {
+        for workload in &rule.workloads {
+            all.entry(workload).or_default().push(&rule.rule);
+        }
+    }
+    let row = |(it, rules): (&Workload, Vec<&str>)| {
+        let name = format!("{}/{} {}", it.namespace, it.name, it.kind);
+        vec![Cell::plain(name), Cell::plain(it.pods), Cell::plain(listed(rules)), Cell::plain(&it.message)]
+    };
+    all.into_iter().map(row).collect()
 }
 
 pub(super) fn exceptions(report: &Report) -> Sheet {
