@@ -1,7 +1,6 @@
 //! Exceptions, and when they end.
 
 use jiff::Timestamp;
-use kube::ResourceExt as _;
 use serde::Serialize;
 
 use crate::api::{ExceptionState, PolicyException};
@@ -65,8 +64,8 @@ fn exception(exception: &PolicyException, now: Timestamp) -> Exception {
         None => ExceptionStanding::Unseen,
     };
     Exception {
-        namespace: exception.namespace().unwrap_or_default(),
-        name: exception.name_any(),
+        namespace: exception.metadata.namespace.clone().unwrap_or_default(),
+        name: exception.metadata.name.clone().unwrap_or_default(),
         policies: spec.policies.iter().map(|it| format!("{:?} {}", it.kind, it.name)).collect(),
         rules: spec.rules.clone(),
         images: spec.images.clone(),

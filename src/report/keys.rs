@@ -1,7 +1,6 @@
 //! Keys by age. Names, ids and dates alone: there is no key in an ApiKey.
 
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt as _;
 use serde::Serialize;
 
 use super::policies::ready;
@@ -96,8 +95,8 @@ fn key(key: &ApiKey, now: Timestamp) -> Key {
     let is_current = status.observed_generation == key.metadata.generation;
     let (ready, reason) = ready(&status.conditions, is_current);
     Key {
-        namespace: key.namespace().unwrap_or_default(),
-        name: key.name_any(),
+        namespace: key.metadata.namespace.clone().unwrap_or_default(),
+        name: key.metadata.name.clone().unwrap_or_default(),
         owner: spec.owner.customer_id.clone(),
         grants: spec.role.iter().chain(&spec.permissions).cloned().collect(),
         prefix: spec.prefix.clone(),

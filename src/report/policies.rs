@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::ResourceExt as _;
 use serde::Serialize;
 
 use super::{Pause, World};
@@ -87,7 +86,8 @@ pub(super) fn read(world: &World, now: Timestamp) -> Policies {
 }
 
 fn of_namespace(policy: &SecurityPolicy) -> Result<Read, String> {
-    let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
+    let (namespace, name) =
+        (policy.metadata.namespace.clone().unwrap_or_default(), policy.metadata.name.clone().unwrap_or_default());
     let broken = |why| format!("SecurityPolicy {namespace}/{name} has no effect: {why}");
     let (requirement, intent) = policy::parse(policy).map_err(|error| broken(error.to_string()))?;
     let (spec, status) = (&policy.spec, policy.status.clone().unwrap_or_default());
@@ -111,7 +111,7 @@ fn of_namespace(policy: &SecurityPolicy) -> Result<Read, String> {
 }
 
 fn of_cluster(policy: &ClusterSecurityPolicy) -> Result<Read, String> {
-    let name = policy.name_any();
+    let name = policy.metadata.name.clone().unwrap_or_default();
     let wide = ClusterWide::try_from(policy)
         .map_err(|error| format!("ClusterSecurityPolicy {name} has no effect: {error}"))?;
     let (spec, status) = (&policy.spec, policy.status.clone().unwrap_or_default());

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt as _;
 use serde::Serialize;
 
 use super::{World, policies::ready};
@@ -120,8 +119,8 @@ fn retention(policy: &RetentionPolicy) -> Retention {
     let is_current = status.observed_generation == policy.metadata.generation;
     let (parsed, (ready, reason)) = (Spec::try_from(policy), ready(&status.conditions, is_current));
     Retention {
-        namespace: policy.namespace().unwrap_or_default(),
-        name: policy.name_any(),
+        namespace: policy.metadata.namespace.clone().unwrap_or_default(),
+        name: policy.metadata.name.clone().unwrap_or_default(),
         mode: policy.spec.mode,
         max_age: parsed
             .as_ref()

@@ -14,19 +14,26 @@ fn told() -> Report {
     report(&world, now)
 }
 
+/// Beside those of the other tests: `src` holds nothing that is long.
+fn snapshot(name: &str, told: &str) {
+    insta::with_settings!({snapshot_path => "../../../tests/snapshots", prepend_module_to_snapshot => false}, {
+        insta::assert_snapshot!(name, told);
+    });
+}
+
 #[test]
 fn as_text() {
-    insta::assert_snapshot!(text(&told()));
+    snapshot("report_as_text", &text(&told()));
 }
 
 #[test]
 fn as_json() {
-    insta::assert_snapshot!(serde_json::to_string_pretty(&told()).unwrap());
+    snapshot("report_as_json", &serde_json::to_string_pretty(&told()).unwrap());
 }
 
 #[test]
 fn as_html() {
-    insta::assert_snapshot!(html(&told()));
+    snapshot("report_as_html", &html(&told()));
 }
 
 /// What the words of a cluster are told as.
