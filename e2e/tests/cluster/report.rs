@@ -47,7 +47,7 @@ fn objects(namespace: &str) -> Result<Vec<Value>> {
         "network": {"mode": "Enforce", "podSelector": {}, "isolate": ["Ingress"]}});
     let exception = json!({"policies": [{"kind": "SecurityPolicy", "name": "web"}], "rules": ["pss/runAsNonRoot"],
         "images": ["registry.example.com/agent"], "reason": "until <b>it</b> is rewritten",
-        "expiresAt": (Timestamp::now() + Duration::from_secs(86_400)).to_string()});
+        "expiresAt": (Timestamp::now() + Duration::from_hours(24)).to_string()});
     let hold = json!({"resources": [{"resource": "configmaps"}], "selector": {"matchLabels": {"case": "17"}},
                       "indefinite": true, "ground": "litigation", "caseRef": "C-17"});
     let mut all = stories::retention_fixtures(namespace, 1, 1)?;
