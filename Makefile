@@ -16,11 +16,12 @@ test:
 	$(CARGO) test --workspace
 	@echo "skipped: none of the tests; make test-judges (judges from PyPI), make test-node (a real node with Calico: root), make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
 
-## Judges that need more than Rust and Go: Python, packages from PyPI, nginx, and libfaketime.
+## Judges that need more than Rust and Go: Python, packages from PyPI, nginx, Chromium, and libfaketime.
 FAKETIME ?= $(firstword $(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/faketime/libfaketimeMT.so.1))
 test-judges:
 	$(CARGO) build --quiet --workspace
 	e2e/judges/junit/run target/debug/rampart
+	e2e/judges/report/run target/debug/rampart
 	e2e/judges/reach/run target/debug/rampart
 	e2e/judges/verifier/run target/debug/rampart
 	@[[ -n "$(FAKETIME)" ]] || { echo "libfaketime is missing: apt-get install libfaketime" >&2; exit 2; }

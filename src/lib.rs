@@ -7,7 +7,7 @@
 //! Decide, pure, no client, clock, randomness or environment: [`policy`] (a SecurityPolicy, parsed
 //! whole), [`hardening`] (what policies say of a pod), [`network`] (intent to NetworkPolicies),
 //! [`keys`] (format and rotation), [`retention`] (plans and rails), [`admission`] (a review to its
-//! answer).
+//! answer), [`report`] (the posture of a cluster).
 //!
 //! Act, the only rooms that touch the world: [`cluster`] (every read and write of the API server),
 //! [`controllers`] (a file a kind: observe, decide, apply, report), [`serve`] (webhook, certificates,
@@ -28,6 +28,7 @@ pub mod hardening;
 pub mod keys;
 pub mod network;
 pub mod policy;
+pub mod report;
 pub mod retention;
 #[allow(clippy::disallowed_types, reason = "an acting room")]
 pub mod runtime;

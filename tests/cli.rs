@@ -450,3 +450,27 @@ fn completion_knows_every_command_and_a_plugin_says_whose_it_is() {
     let usage = String::from_utf8(output.stdout).unwrap();
     assert!(usage.contains("Usage: kubectl rampart keys list"), "{usage}");
 }
+
+#[test]
+fn a_report_of_files_names_what_it_could_not_read() {
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/report.yaml");
+    let report = |arguments: &[&str], input: &str| {
+        let output = rampart(&[&["report"], arguments].concat(), input);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let (code, out, err) = report(&[fixture, "-o", "json"], "");
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &told["schemaVersion"], err.as_str()), (0, &json!(1), ""));
+    let (code, out, _) = report(&[fixture, "-n", "books"], "");
+    assert!(code == 0 && out.contains("books/importer") && !out.contains("shop/orders"), "{code} {out}");
+    let (code, html, _) = report(&[fixture, "-o", "html"], "");
+    assert!(code == 0 && html.starts_with("<!DOCTYPE html>") && html.ends_with("</html>\n"), "{code} {html}");
+    let (code, out, err) =
+        report(&["-"], &format!("{GOOD}---\napiVersion: rampart.dev/v1alpha1\nkind: ApiKey\nspec: 1\n"));
+    assert!(code == 2 && out.contains("There are no keys"), "{code} {out}");
+    assert!(err.contains("1 object is of a kind that a report does not tell of"), "{err}");
+    assert!(err.contains("<stdin>:11: "), "the line is named: {err}");
+    assert_eq!(report(&["/no/such/file"], "").0, 2);
+    assert_eq!(report(&["-o", "pdf"], "").0, 2, "usage");
+}

@@ -10,11 +10,14 @@ mod facts;
 mod generate;
 mod import;
 mod keys;
+mod page;
 mod pause;
 mod process;
 mod pss;
 mod reach;
+mod reader;
 mod render;
+mod report;
 mod retention;
 mod server;
 mod source;
@@ -72,6 +75,7 @@ enum Command {
     /// What RetentionPolicies would delete, and what they did.
     #[command(subcommand)]
     Retention(retention::Command),
+    Report(report::ReportCommand),
     Uninstall(uninstall::UninstallCommand),
     Completion(completion::Completion),
     /// Writes the generated files of the repository: crds/ and manifests/webhook.yaml.
@@ -116,6 +120,7 @@ impl Cli {
             Command::Import(command) => command.run(),
             Command::Keys(command) => command.run(),
             Command::Retention(command) => command.run(),
+            Command::Report(command) => command.run(),
             Command::Uninstall(command) => command.run(),
             Command::Completion(command) => command.run(),
             Command::Generate { root, check } => generate::files(&root, check),

@@ -141,7 +141,13 @@ async fn tells_what_is_decided(env: Env) -> Result<()> {
 }
 
 /// A kubeconfig of a service account that may read some resources of its namespace.
-async fn reader(env: &Env, client: &Client, namespace: &str, name: &str, rules: &Value) -> Result<std::path::PathBuf> {
+pub(crate) async fn reader(
+    env: &Env,
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    rules: &Value,
+) -> Result<std::path::PathBuf> {
     let metadata = json!({"name": name, "namespace": namespace});
     for object in [
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),

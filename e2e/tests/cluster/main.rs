@@ -29,6 +29,7 @@ mod preview_network;
 mod psa;
 mod psa_live;
 mod render;
+mod report;
 mod retention;
 mod retention_batches;
 mod retention_faults;
@@ -139,6 +140,7 @@ fn main() -> ExitCode {
     rules::tests(&mut tests);
     import::tests(&mut tests);
     render::tests(&mut tests);
+    report::tests(&mut tests);
     preview::tests(&mut tests);
     preview_network::tests(&mut tests);
     explain::tests(&mut tests);

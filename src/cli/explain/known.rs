@@ -8,6 +8,7 @@ use rampart_reach::Namespace;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+pub(super) use super::super::reader::Extent;
 use super::terrain::Inhabitant;
 use crate::{
     api::{ClusterLegalHold, ClusterSecurityPolicy, LegalHold, PolicyException, RetentionPolicy, SecurityPolicy},
@@ -45,28 +46,6 @@ pub(super) struct Seen {
     pub(super) network_policies: Extent,
     /// Policies, exceptions and labels by which hardening decides.
     pub(super) hardening: Extent,
-}
-
-/// How much of a kind was seen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Extent {
-    /// Nothing.
-    Nothing,
-    /// Of the object's namespace.
-    Own,
-    /// Everything that was asked for.
-    #[default]
-    Whole,
-}
-
-impl Extent {
-    /// For what is asked of the object's namespace alone.
-    pub(super) const fn in_its_namespace(self) -> Self {
-        match self {
-            Self::Nothing => Self::Nothing,
-            Self::Own | Self::Whole => Self::Whole,
-        }
-    }
 }
 
 impl Known {

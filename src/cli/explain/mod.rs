@@ -32,12 +32,12 @@ use clap::{Args, ValueEnum};
 use self::{
     decide::{Explanation, explain},
     kinds::Asked,
-    read::Reader,
 };
 use super::{
     BAD_INPUT,
     facts::ClusterFacts,
     pause::{Connection, block_on},
+    reader::Reader,
 };
 use crate::{cluster::Error, runtime::clock};
 

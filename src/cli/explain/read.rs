@@ -1,48 +1,26 @@
 //! Reads the cluster, with the rights of who asks. What may not be read is told, and the rest is read all the same.
 
-use std::fmt::Debug;
-
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    api::{ApiResource, DynamicObject, ListParams, PartialObjectMeta},
+    Api, ResourceExt as _,
+    api::{ApiResource, DynamicObject, PartialObjectMeta},
 };
-use rampart_reach::Namespace;
-use serde::de::DeserializeOwned;
 
 use super::{
+    super::reader::{Extent, Reader, Within, why},
     asking::{asking, needs},
     kinds::{Asked, What},
-    known::{Extent, Known},
+    known::Known,
     terrain::Inhabitant,
 };
 use crate::{
     cluster::{
-        Error, Result,
+        Result,
         error::{call, found},
-        pages, pause,
+        pause,
     },
     controllers::cluster_facts,
     network::{Facts, Service},
 };
-
-/// Reads for one question.
-pub(super) struct Reader {
-    pub(super) client: Client,
-    /// Namespace of the object; the object's own name, where it is a namespace.
-    pub(super) namespace: String,
-    pub(super) unread: Vec<String>,
-}
-
-/// Objects of which namespaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Within {
-    /// All, or the object's own where no more may be read.
-    All,
-    /// The object's own.
-    Own,
-    /// They stand in none.
-    Cluster,
-}
 
 impl Reader {
     /// The object that is asked about, with no more of it than is needed.
@@ -131,83 +109,8 @@ impl Reader {
         }
     }
 
-    /// Namespaces with their labels; the object's own, where no more may be read.
-    async fn namespaces(&mut self, all: &mut Vec<Namespace>) -> Extent {
-        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Namespace>(&());
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-        let named = |it: &DynamicObject| Namespace { name: it.name_any(), labels: it.labels().clone() };
-        let read = pages::each(&api, ListParams::default(), "namespaces", |it: DynamicObject| all.push(named(&it)));
-        let Err(error) = read.await else { return Extent::Whole };
-        let own = found(call(|| format!("reading namespace {}", self.namespace), api.get(&self.namespace)).await);
-        let told = format!("namespaces: {}", why(&error));
-        all.clear();
-        let Ok(own) = own else {
-            self.unread.push(told);
-            return Extent::Nothing;
-        };
-        all.extend(own.iter().map(named));
-        self.unread.push(format!("{told}; told is {} alone", self.namespace));
-        Extent::Own
-    }
-
     async fn pods(&mut self, pods: &mut Vec<Inhabitant>) -> Extent {
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
         self.each(&resource, Within::All, |pod| pods.extend(Inhabitant::of(&pod))).await
-    }
-
-    /// Objects of a kind. One that has not the shape of its kind is told as unread.
-    async fn list<K>(&mut self, all: &mut Vec<K>, within: Within) -> Extent
-    where
-        K: Resource<DynamicType = ()> + DeserializeOwned + Debug,
-    {
-        let mut broken = vec![];
-        let take = |object: DynamicObject| {
-            let name = object.metadata.namespace.iter().chain(&object.metadata.name).cloned().collect::<Vec<_>>();
-            match object.try_parse::<K>() {
-                Ok(object) => all.push(object),
-                Err(error) => broken.push(format!("{} {}: {error}", K::kind(&()), name.join("/"))),
-            }
-        };
-        let extent = self.each(&ApiResource::erase::<K>(&()), within, take).await;
-        self.unread.extend(broken);
-        extent
-    }
-
-    async fn each(&mut self, resource: &ApiResource, within: Within, mut take: impl FnMut(DynamicObject)) -> Extent {
-        let plural = &resource.plural;
-        let own: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, resource);
-        let all: Api<DynamicObject> = Api::all_with(self.client.clone(), resource);
-        let (asked, place) = match within {
-            Within::Own => (&own, format!(" in {}", self.namespace)),
-            Within::All => (&all, " of all namespaces".into()),
-            Within::Cluster => (&all, String::new()),
-        };
-        let Err(error) = pages::each(asked, ListParams::default(), plural, &mut take).await else {
-            return Extent::Whole;
-        };
-        let told = format!("{plural}{place}: {}", why(&error));
-        if within != Within::All || error.code() != Some(403) {
-            self.unread.push(told);
-            return Extent::Nothing;
-        }
-        match pages::each(&own, ListParams::default(), plural, &mut take).await {
-            Ok(()) => {
-                self.unread.push(format!("{told}; told are those in {}", self.namespace));
-                Extent::Own
-            }
-            Err(error) => {
-                self.unread.push(format!("{plural} in {}: {}", self.namespace, why(&error)));
-                Extent::Nothing
-            }
-        }
-    }
-}
-
-/// Why something could not be read, shortly.
-fn why(error: &Error) -> String {
-    match error.code() {
-        Some(403) => "forbidden".into(),
-        Some(404) => "the API server does not know them (is Rampart installed?)".into(),
-        _ => error.to_string(),
     }
 }

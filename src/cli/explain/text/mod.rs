@@ -1,17 +1,15 @@
 //! What is told, as text.
 
-mod page;
 mod pods;
 mod policies;
 
 use std::fmt::Display;
 
 use self::{
-    page::Page,
     pods::{hardening, intents, network},
     policies::{api_key, namespace, network_policy, policy},
 };
-use super::{decide::Explanation, holds::Held, retention::Retained};
+use super::{super::page::Page, decide::Explanation, holds::Held, retention::Retained};
 
 /// Most rows of one kind; JSON has them all.
 const ROWS: usize = 20;

@@ -1,6 +1,6 @@
 //! Pods: whether they are admitted, and whom they talk to.
 
-use super::{ROWS, listed, page::Page};
+use super::{Page, ROWS, listed};
 use crate::{
     api::HardeningMode,
     cli::explain::{

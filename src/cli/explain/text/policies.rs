@@ -1,6 +1,6 @@
 //! Policies and namespaces.
 
-use super::{ROWS, listed, page::Page};
+use super::{Page, ROWS, listed};
 use crate::{
     api::{HardeningMode, Isolated},
     cli::explain::{

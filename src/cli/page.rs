@@ -33,6 +33,12 @@ impl Page {
         self.text.push('\n');
     }
 
+    /// A line that is as wide as it is.
+    pub(super) fn as_is(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.text.push('\n');
+    }
+
     /// A section, after an empty line.
     pub(super) fn section(&mut self, title: &str) {
         self.text.push('\n');

@@ -1,0 +1,98 @@
+//! `rampart report`: the posture of a cluster, and the controls that it supports.
+//!
+//! [`read`] asks the cluster, with the rights of who asks, and [`files`] reads what somebody else asked;
+//! [`crate::report`] makes one value of it, which is the JSON; [`sheets`] lays it out in tables, and [`text`] and [`html`] print those.
+
+mod files;
+mod html;
+mod read;
+mod sheets;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use super::{
+    pause::{Connection, block_on},
+    reader::Reader,
+    source,
+};
+use crate::{
+    report::{World, report},
+    runtime::clock,
+};
+
+/// Tells the posture of a cluster: policies by namespace, violations by rule, exceptions and keys with their end dates,
+/// retention and legal holds, network exposure, and the controls with the requirements that each supports.
+///
+/// It reads Rampart's own kinds and the names of namespaces, with your rights: what you may not read is named, and
+/// everything else is told all the same. Pods are told as the operator last counted them. Exits 0 whatever it tells, 2 when
+/// a file can't be read, and 3 when nothing of a cluster can.
+#[derive(Debug, Args)]
+pub(super) struct ReportCommand {
+    /// Files or directories with objects, as `kubectl get -o yaml` prints them, or `-`; without any, the cluster is asked.
+    paths: Vec<PathBuf>,
+    /// Tell of one namespace alone.
+    #[arg(long, short)]
+    namespace: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+    /// How to tell it.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+    /// Namespace that Rampart is installed in.
+    #[arg(long, env = "RAMPART_NAMESPACE", default_value = "rampart-system")]
+    rampart_namespace: String,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Output {
+    /// For people; lists are cut.
+    #[default]
+    Text,
+    /// Everything. The shape has `schemaVersion` 1.
+    Json,
+    /// The text as one page, which needs nothing else: no script, no picture, no network.
+    Html,
+}
+
+impl ReportCommand {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let (world, code) =
+            if self.paths.is_empty() { (block_on(self.of_cluster())?, ExitCode::SUCCESS) } else { self.of_files() };
+        let told = report(&world, clock::now());
+        let printed = match self.output {
+            Output::Json => serde_json::to_string_pretty(&told)? + "\n",
+            Output::Text => text::text(&told),
+            Output::Html => html::html(&told),
+        };
+        let mut out = std::io::stdout().lock();
+        out.write_all(printed.as_bytes())?;
+        out.flush()?;
+        Ok(code)
+    }
+
+    async fn of_cluster(&self) -> Result<World> {
+        let (client, own) = self.connection.client().await?;
+        let namespace = self.namespace.clone().unwrap_or(own);
+        let reader = Reader { client, namespace, unread: vec![] };
+        let (world, seen) = read::world(reader, self.namespace.clone(), &self.rampart_namespace).await;
+        if seen == read::Seen::Nothing {
+            bail!("nothing could be read: {}", report(&world, clock::now()).unread.join("; "));
+        }
+        Ok(world)
+    }
+
+    fn of_files(&self) -> (World, ExitCode) {
+        let (world, unreadable, others) = files::world(&self.paths, self.namespace.clone());
+        if others > 0 {
+            let they = if others == 1 { "object is of a kind" } else { "objects are of kinds" };
+            eprintln!("rampart: {others} {they} that a report does not tell of");
+        }
+        (world, source::complain(&unreadable))
+    }
+}

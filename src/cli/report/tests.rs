@@ -1,0 +1,96 @@
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::{files, html::html, text::text};
+use crate::report::{Report, report};
+
+/// What tests/fixtures/report.yaml is told as, the day after its youngest time.
+fn told() -> Report {
+    let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/report.yaml");
+    let (world, unreadable, others) = files::world(&[fixture], None);
+    assert!(unreadable.is_empty() && others == 0, "{unreadable:?}");
+    let now: Timestamp = "2026-11-27T00:00:00Z".parse().unwrap();
+    report(&world, now)
+}
+
+/// Beside those of the other tests: `src` holds nothing that is long.
+fn snapshot(name: &str, told: &str) {
+    insta::with_settings!({snapshot_path => "../../../tests/snapshots", prepend_module_to_snapshot => false}, {
+        insta::assert_snapshot!(name, told);
+    });
+}
+
+#[test]
+fn as_text() {
+    snapshot("report_as_text", &text(&told()));
+}
+
+#[test]
+fn as_json() {
+    snapshot("report_as_json", &serde_json::to_string_pretty(&told()).unwrap());
+}
+
+#[test]
+fn as_html() {
+    snapshot("report_as_html", &html(&told()));
+}
+
+/// What the words of a cluster are told as.
+fn with_reason(reason: &str) -> [String; 2] {
+    let mut told = told();
+    told.exceptions.items[0].reason = reason.into();
+    [text(&told), html(&told)]
+}
+
+#[test]
+fn words_of_a_cluster_are_never_markup() {
+    let hostile = "<script>alert(1)</script><img src=x onerror=\"a\"> &lt; 'q' \"><b>";
+    let [_, html] = with_reason(hostile);
+    let escaped =
+        "&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=&quot;a&quot;&gt; &amp;lt; 'q' &quot;&gt;&lt;b&gt;";
+    assert!(html.contains(escaped), "{html}");
+    // Neither those of the test nor those of the fixture.
+    for tag in ["<script", "<img", "<svg", "<b>", "<link", "<iframe", "url(", "@import"] {
+        assert!(!html.contains(tag), "{tag}");
+    }
+    let links: Vec<&str> = html.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(links.len() > 8 && links.iter().all(|link| link.starts_with('#')), "{links:?}");
+}
+
+#[test]
+fn words_of_a_cluster_steer_no_terminal_and_turn_no_order() {
+    for told in with_reason("a\u{1b}[31mred\u{7}\u{202e}txt.exe\u{2066}\r\nb") {
+        assert!(told.contains("a\u{fffd}[31mred\u{fffd}\u{fffd}txt.exe\u{fffd}\u{fffd} b"), "{told}");
+        assert!(!told.contains(['\u{1b}', '\u{7}', '\u{202e}', '\u{2066}', '\r']));
+    }
+}
+
+/// Whether a requirement is met is for an assessor to say.
+#[test]
+fn nothing_is_called_compliant() {
+    let told = told();
+    let json = serde_json::to_string(&told).unwrap();
+    for told in [text(&told), html(&told), json] {
+        let lower = told.to_lowercase();
+        let others = lower.replace("complianceascode", "");
+        assert!(!others.contains("complian"), "{told}");
+        assert!(lower.contains("supports"), "{told}");
+    }
+}
+
+#[test]
+fn what_was_not_read_is_told_where_it_is_missed() {
+    let mut told = told();
+    told.keys.items.clear();
+    told.keys.unread = vec!["apikeys of all namespaces: forbidden".into()];
+    told.unread = told.keys.unread.clone();
+    for told in [text(&told), html(&told)] {
+        assert_eq!(
+            told.matches("could not read apikeys of all namespaces: forbidden").count(),
+            if told.starts_with('<') { 1 } else { 2 },
+            "{told}"
+        );
+        assert!(!told.contains("There are no keys"), "{told}");
+    }
+}
