@@ -4,10 +4,10 @@ use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use rampart::api::{RetentionPolicy, RetentionReport, labels::ROLLED_UP};
-use rampart_e2e::{fixtures, stories, wait};
+use rampart_e2e::{fixtures, operator::USER, stories, wait};
 use serde_json::{Value, json};
 
 use crate::{
@@ -64,20 +64,19 @@ async fn small_runs_are_rolled_up(env: Env) -> Result<()> {
     ensure!(report.spec.earlier.len() >= 30, "{} runs", report.spec.earlier.len());
     ensure!(report.spec.earlier[0].record.number == 1, "{}", report.spec.earlier[0].record.number);
     // Nobody takes a run out of it: not by right, and not unseen.
-    let mut fewer = report.spec.earlier.clone();
-    fewer.remove(1);
-    let without = json!({"spec": {"earlier": fewer}});
-    let patch = |client: Client| {
-        let (without, namespace, name) = (&without, &namespace, report.name_any());
+    let mut without = report.clone();
+    without.spec.earlier.remove(1);
+    let write = |client: Client| {
+        let (without, namespace) = (&without, &namespace);
         async move {
             let api: Api<RetentionReport> = Api::namespaced(client, namespace);
-            api.patch(&name, &PatchParams::default(), &Patch::Merge(without)).await
+            api.replace(&without.name_any(), &PostParams::default(), without).await
         }
     };
-    let refused = patch(client.clone()).await.map(drop);
+    let refused = write(client.clone()).await.map(drop);
     let said = refused.err().map(|error| error.to_string()).unwrap_or_default();
     ensure!(said.contains("rolled up by Rampart alone"), "{said}");
-    patch(acting_as(&env, rampart_e2e::operator::USER).await?).await?;
+    write(acting_as(&env, USER).await?).await?;
     let (code, out, _) = retention(&kubeconfig, &["verify", "exports", "-n", &namespace])?;
     ensure!(code == Some(1) && out.contains("broken at exports-") && out.contains("-run-2: it is missing"), "{out}");
     Ok(())
