@@ -16,7 +16,8 @@ test:
 	$(CARGO) test --workspace
 	@echo "skipped: none of the tests; make test-judges (judges from PyPI), make test-node (a real node with Calico: root), make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
 
-## Judges that need more than Rust and Go: Python, packages from PyPI, nginx, Chromium, and libfaketime.
+## Judges that need more than Rust and Go (Python, packages from PyPI, nginx, Chromium, libfaketime), or minutes to build
+## (Argo CD).
 FAKETIME ?= $(firstword $(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/faketime/libfaketimeMT.so.1))
 test-judges:
 	$(CARGO) build --quiet --workspace
@@ -26,6 +27,7 @@ test-judges:
 	e2e/judges/verifier/run target/debug/rampart
 	@[[ -n "$(FAKETIME)" ]] || { echo "libfaketime is missing: apt-get install libfaketime" >&2; exit 2; }
 	RAMPART_ENVOY="$$(e2e/judges/verifier/envoy)" $(CARGO) test -p rampart-e2e --test cluster -- calls::ten --nocapture
+	RAMPART_GITOPS_JUDGES=1 $(CARGO) test -p rampart-e2e --test cluster -- gitops:: --nocapture
 	RAMPART_FAKETIME="$(FAKETIME)" $(CARGO) test -p rampart-e2e --test cluster -- calls::jumps --nocapture
 	RAMPART_FAKETIME="$(FAKETIME)" $(CARGO) test -p rampart-e2e --test cluster -- retention::clock --nocapture
 	RAMPART_FAKETIME="$(FAKETIME)" $(CARGO) test -p rampart-e2e --test cluster -- holds::a_clock --nocapture

@@ -73,16 +73,18 @@ impl Helm {
         self.run(&args)
     }
 
-    /// What `manifests/install.yaml` must be: the namespaces, and the chart without hooks, which nobody would run.
+    /// What `manifests/install.yaml` must be: the install namespace, which Helm makes, and the chart without hooks, which
+    /// nobody would run. Nothing twice, which kustomize, and so Flux, refuses.
     ///
     /// # Errors
     /// When Helm refuses.
     pub fn install_yaml(&self) -> Result<String> {
         let namespaces = fs::read_to_string(fixtures::repository().join("manifests/namespaces.yaml"))?;
+        let install = namespaces.split("---\n").next().unwrap_or_default();
         let rendered = self.template(&["uninstall.hook=false"])?;
         Ok(format!(
             "# Rampart without Helm: kubectl apply --server-side -f install.yaml (docs/install.md).\n\
-             # Rendered from charts/rampart by `make generate`; do not edit.\n{namespaces}{rendered}"
+             # Rendered from charts/rampart by `make generate`; do not edit.\n{install}{rendered}"
         ))
     }
 }

@@ -65,6 +65,22 @@ pub fn network() -> Result<PathBuf> {
     build("network", &[])
 }
 
+/// Health and differences as Argo CD sees them.
+///
+/// # Errors
+/// When Go is missing or the build fails.
+pub fn argocd() -> Result<PathBuf> {
+    build("argocd", &[])
+}
+
+/// Health as kstatus and Flux see it.
+///
+/// # Errors
+/// When Go is missing or the build fails.
+pub fn flux() -> Result<PathBuf> {
+    build("flux", &[])
+}
+
 /// Where the reference evaluator's module is unpacked: its fixtures are there.
 ///
 /// # Errors

@@ -51,6 +51,12 @@ fn chart_and_program_have_one_version() -> Result<()> {
 fn what_is_rendered_for_kubectl_is_not_stale() -> Result<()> {
     let found = std::fs::read_to_string(fixtures::repository().join("manifests/install.yaml"))?;
     ensure!(found == Helm::new()?.install_yaml()?, "manifests/install.yaml is stale: run `make generate`");
+    let objects = fixtures::parse(&found)?;
+    ensure!(names(&objects).len() == objects.len(), "manifests/install.yaml has something twice");
+    ensure!(
+        names(&objects).contains("Namespace rampart-system"),
+        "manifests/install.yaml makes no namespace for itself"
+    );
     Ok(())
 }
 

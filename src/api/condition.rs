@@ -145,6 +145,14 @@ impl Conditions {
     }
 }
 
+/// The conditions of a resource that is suspended: what was last true of it, each of the generation that it names. No
+/// work goes on.
+#[must_use]
+pub fn suspended(mut last: Vec<Condition>) -> Vec<Condition> {
+    last.retain(|condition| condition.type_ != Type::Reconciling.as_str());
+    last
+}
+
 /// Whether a list says that a condition is true.
 #[must_use]
 pub fn is_true(list: &[Condition], kind: Type) -> bool {
@@ -178,6 +186,17 @@ mod tests {
     fn a_visit_that_finds_nothing_new_changes_nothing() {
         let first = ready(true, "Done", &[], 10);
         assert_eq!(ready(true, "Done", &first, 99), first);
+    }
+
+    #[test]
+    fn what_is_suspended_does_not_reconcile_and_keeps_what_was_true() {
+        let mut set = Conditions::of_generation(Some(1));
+        set.set(Type::Ready, true, "Ready", "").set(Type::Reconciling, true, "Rotating", "");
+        let last = suspended(set.carried_from(&[], at(0)));
+        assert_eq!(
+            last.iter().map(|it| (it.type_.as_str(), it.observed_generation)).collect::<Vec<_>>(),
+            [("Ready", Some(1))]
+        );
     }
 
     #[test]

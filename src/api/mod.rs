@@ -30,8 +30,11 @@ pub mod selector;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
 mod verifier_report;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps,
+};
 use kube::CustomResourceExt as _;
+use serde_json::json;
 
 pub use api_key::{
     ApiKey, ApiKeySpec, ApiKeyStatus, ConsumerSecret, ConsumerStatus, Counted, DeletionPolicy, Owner, SecretKeys,
@@ -80,7 +83,7 @@ pub use verifier_report::{AddressBlock, KeyUse, VerifierReport, VerifierReportSp
 /// Every custom resource definition, in the order in which they are written to `crds/`.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![
+    let mut crds = vec![
         SecurityPolicy::crd(),
         ClusterSecurityPolicy::crd(),
         PolicyException::crd(),
@@ -91,5 +94,58 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         RetentionReport::crd(),
         LegalHold::crd(),
         ClusterLegalHold::crd(),
-    ]
+    ];
+    for status in crds.iter_mut().filter_map(status_of).filter(|status| holds_conditions(status)) {
+        status.default = Some(JSON(unvisited()));
+    }
+    crds
+}
+
+/// Whether objects of a kind tell of themselves in conditions.
+#[must_use]
+pub fn has_conditions(crd: &CustomResourceDefinition) -> bool {
+    status_of(&mut crd.clone()).is_some_and(|status| holds_conditions(status))
+}
+
+fn holds_conditions(status: &JSONSchemaProps) -> bool {
+    status.properties.as_ref().is_some_and(|fields| fields.contains_key("conditions"))
+}
+
+fn status_of(crd: &mut CustomResourceDefinition) -> Option<&mut JSONSchemaProps> {
+    let schema = crd.spec.versions.first_mut()?.schema.as_mut()?.open_api_v3_schema.as_mut()?;
+    schema.properties.as_mut()?.get_mut("status")
+}
+
+/// The status of an object before the controller's first visit: without it kstatus, and so Flux, would take what was
+/// just made for done. As Gateway API has it.
+fn unvisited() -> serde_json::Value {
+    json!({"conditions": [{
+        "type": condition::Type::Ready.as_str(), "status": "Unknown", "reason": "Pending",
+        "message": "Waiting for Rampart", "lastTransitionTime": "1970-01-01T00:00:00Z",
+    }]})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_just_made_is_not_taken_for_done() {
+        let mut told = vec![];
+        for mut crd in crds().into_iter().filter(has_conditions) {
+            let default = status_of(&mut crd).and_then(|status| status.default.clone());
+            assert_eq!(default, Some(JSON(unvisited())), "{}", crd.spec.names.kind);
+            told.push(crd.spec.names.kind);
+        }
+        let wanted = [
+            "SecurityPolicy",
+            "ClusterSecurityPolicy",
+            "PolicyException",
+            "ApiKey",
+            "RetentionPolicy",
+            "LegalHold",
+            "ClusterLegalHold",
+        ];
+        assert_eq!(told, wanted);
+    }
 }

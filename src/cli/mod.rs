@@ -8,6 +8,7 @@ mod cores;
 mod explain;
 mod facts;
 mod generate;
+mod gitops;
 mod import;
 mod keys;
 mod page;

@@ -13,6 +13,7 @@ mod exceptions;
 mod explain;
 mod fix;
 mod floor;
+mod gitops;
 mod harness;
 mod holds;
 mod import;
@@ -169,6 +170,7 @@ fn main() -> ExitCode {
     calls::tests(&mut tests);
     chart::tests(&mut tests);
     samples::tests(&mut tests);
+    gitops::tests(&mut tests);
     let conclusion = libtest_mimic::run(&arguments, tests.trials);
     drop(env);
     conclusion.exit_code()

@@ -99,6 +99,11 @@ async fn a_foreign_object_is_never_overwritten(env: Env) -> Result<()> {
     foreign.metadata.name = Some(format!("rampart-web-{}", &uid[..8]));
     foreign.spec = Some(serde_json::from_value(json!({"podSelector": {"matchLabels": {"mine": "yes"}}}))?);
     let foreign = api.create(&PostParams::default(), &foreign).await?;
+    wait::until("the suspended policy to be seen", wait::SOON, || async {
+        let seen = policies.get("web").await?.status.and_then(|status| status.observed_generation);
+        Ok(ensure!(seen == Some(1), "its status is about generation {seen:?}"))
+    })
+    .await?;
     let resume = Patch::Merge(json!({"spec": {"suspend": null}}));
     policies.patch("web", &PatchParams::default(), &resume).await?;
     let refused = wait::until("the conflict to be said", wait::SOON, || async {

@@ -21,7 +21,7 @@ const INTERNAL: [&str; 3] = ["KeyRecord", "VerifierReport", "RetentionReport"];
 const FIRST: [&str; 2] = ["Namespace", "ClusterSecurityPolicy"];
 
 /// Every object of a directory, by file.
-fn objects(directory: &str) -> Result<Vec<(String, Value)>> {
+pub(crate) fn objects(directory: &str) -> Result<Vec<(String, Value)>> {
     let mut objects = vec![];
     for entry in fs::read_dir(fixtures::repository().join("manifests").join(directory))? {
         let path = entry?.path();

@@ -24,7 +24,7 @@ use super::{Context, Next, Reconciler, Roots, Triggers, pruning, requested};
 use crate::{
     api::{
         ApiKey, ApiKeyStatus, KeyRecord, VersionState,
-        condition::{Conditions, Type, is_true},
+        condition::{Conditions, Type, is_true, suspended},
         labels::{MANAGED_BY, MANAGER, OWNER_KIND},
     },
     cluster::{
@@ -361,7 +361,14 @@ impl Reconciler for ApiKeys {
         };
         // Who revokes a key that is not reconciled means it all the same.
         let stopped = key.spec.suspend == Some(true) && key.spec.revocation.is_none();
-        if key.metadata.deletion_timestamp.is_some() || stopped {
+        if key.metadata.deletion_timestamp.is_some() {
+            return Ok(Next::Change);
+        }
+        if stopped {
+            let mut status = key.status.clone().unwrap_or_default();
+            status.observed_generation = key.metadata.generation;
+            status.conditions = suspended(status.conditions);
+            status::remember(&self.context.client, &key, &status).await?;
             return Ok(Next::Change);
         }
         let caps = self.policies.key_caps(&self.context.client, &namespace).await?;

@@ -20,7 +20,10 @@ use super::{
     scan::{hardening_status, wake_changed},
 };
 use crate::{
-    api::{HardeningMode, HardeningStatus, SecurityPolicy, SecurityPolicyStatus, condition::Conditions},
+    api::{
+        HardeningMode, HardeningStatus, SecurityPolicy, SecurityPolicyStatus,
+        condition::{Conditions, suspended},
+    },
     cluster::{Result, leader::Leadership, owner::Owner, status},
     hardening::{Requirement, is_system_namespace},
     runtime::{clock, tasks::Tasks},
@@ -163,7 +166,14 @@ impl Reconciler for SecurityPolicies {
     const NAME: &'static str = "securitypolicy";
 
     async fn reconcile(&self, policy: &SecurityPolicy) -> Result<Next> {
-        if policy.metadata.deletion_timestamp.is_some() || policy.spec.suspend == Some(true) {
+        if policy.metadata.deletion_timestamp.is_some() {
+            return Ok(Next::Change);
+        }
+        if policy.spec.suspend == Some(true) {
+            let mut status = policy.status.clone().unwrap_or_default();
+            status.observed_generation = policy.metadata.generation;
+            status.conditions = suspended(status.conditions);
+            status::report(&self.context.client, policy, &status).await?;
             return Ok(Next::Change);
         }
         let owner = Owner::of(policy)?;
