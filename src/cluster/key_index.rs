@@ -45,6 +45,8 @@ impl Following {
     /// # Errors
     /// None: a failing watch is restarted.
     pub async fn run(self, client: Client, namespace: String, stopped: CancellationToken) -> anyhow::Result<()> {
+        // An increase is seen only of what was 0 before.
+        drop(self.metrics.invalid_objects.get_or_create(&KindLabel { kind: "KeyRecord" }));
         let records = Api::<Record>::namespaced(client, &namespace);
         let stream = watcher(records, watcher::Config::default().page_size(PAGE)).default_backoff();
         let mut stream = std::pin::pin!(stream);
@@ -110,9 +112,12 @@ impl Following {
                 state.changes.remove(&record.name_any());
                 state.changed = true;
             }
-            Err(error) => tracing::warn!(%error, "the watch of KeyRecords failed and is being restarted"),
+            Err(error) => {
+                tracing::warn!(%error, "the watch of KeyRecords failed and is being restarted");
+                return;
+            }
         }
-        self.metrics.verifier.heard.set(clock::now().as_second());
+        self.metrics.verifier.heard.set(clock::now());
     }
 
     fn apply(&self, state: &mut State, record: &Record) {
