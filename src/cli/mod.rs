@@ -14,6 +14,7 @@ mod pause;
 mod process;
 mod pss;
 mod reach;
+mod reference;
 mod render;
 mod retention;
 mod server;
@@ -74,7 +75,7 @@ enum Command {
     Retention(retention::Command),
     Uninstall(uninstall::UninstallCommand),
     Completion(completion::Completion),
-    /// Writes the generated files of the repository: crds/ and manifests/webhook.yaml.
+    /// Writes the generated files of the repository: crds/, manifests/webhook.yaml and docs/reference/.
     #[command(hide = true)]
     Generate {
         /// Root of the repository.
