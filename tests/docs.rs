@@ -51,7 +51,8 @@ fn anchors(text: &str) -> BTreeSet<String> {
 
 /// The targets of the links of a page.
 fn links(text: &str) -> Vec<String> {
-    let prose = prose(text);
+    // Code may look like a link.
+    let prose: String = prose(text).split('`').step_by(2).collect();
     let targets = prose.split("](").skip(1).filter_map(|after| after.split(')').next().map(ToOwned::to_owned));
     targets.collect()
 }

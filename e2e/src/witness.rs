@@ -62,7 +62,7 @@ pub(crate) fn take(directory: &Path) {
     for file in files.filter(is_log) {
         let Ok(text) = fs::read_to_string(file) else { continue };
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for asked in text.lines().filter_map(asked) {
+        for asked in text.lines().flat_map(asked) {
             *seen.entry(asked).or_default() += 1;
         }
     }
@@ -75,6 +75,8 @@ struct Event {
     user: User,
     impersonated_user: Option<User>,
     object_ref: Option<ObjectRef>,
+    #[serde(default)]
+    response_status: ResponseStatus,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
 }
@@ -94,8 +96,24 @@ struct ObjectRef {
     name: String,
 }
 
-fn asked(line: &str) -> Option<Asked> {
-    let event: Event = serde_json::from_str(line).ok()?;
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ResponseStatus {
+    code: u16,
+}
+
+/// What a line says was asked for.
+fn asked(line: &str) -> Vec<Asked> {
+    // The last one may be half written.
+    let Ok(event) = serde_json::from_str::<Event>(line) else { return vec![] };
+    // Applying what is not there takes the right to create it.
+    let is_creation = event.verb == "patch" && event.response_status.code == 201;
+    let asked = of(event);
+    let created = asked.clone().filter(|_| is_creation).map(|asked| Asked { verb: "create".into(), ..asked });
+    asked.into_iter().chain(created).collect()
+}
+
+fn of(event: Event) -> Option<Asked> {
     let account = event.user.username.strip_prefix(PREFIX)?.to_owned();
     if let Some(as_whom) = event.impersonated_user {
         // What the other may is the other's affair.
@@ -136,11 +154,24 @@ mod tests {
             )
         };
         let controller = "system:serviceaccount:rampart-system:rampart-controller";
-        let own = asked(&line(controller, r#""annotations": {"authorization.k8s.io/decision": "forbid"},"#)).unwrap();
+        let own = asked(&line(controller, r#""annotations": {"authorization.k8s.io/decision": "forbid"},"#)).remove(0);
         assert_eq!((own.verb.as_str(), own.resource.as_str(), own.forbidden), ("delete", "jobs", true));
         let other = r#""impersonatedUser": {"username": "system:serviceaccount:shop:cleaner"},"#;
-        let other = asked(&line(controller, other)).unwrap();
+        let other = asked(&line(controller, other)).remove(0);
         assert_eq!((other.verb.as_str(), other.name.as_str(), other.forbidden), ("impersonate", "cleaner", false));
-        assert_eq!(asked(&line("system:admin", "")), None);
+        assert_eq!(asked(&line("system:admin", "")), []);
+    }
+
+    #[test]
+    fn applying_what_is_not_there_is_creating_it() {
+        let line = |code: u16| {
+            format!(
+                r#"{{"verb": "patch", "user": {{"username": "system:serviceaccount:rampart-system:rampart-verifier"}},
+                "objectRef": {{"resource": "verifierreports"}}, "responseStatus": {{"code": {code}}}}}"#
+            )
+        };
+        let verbs = |code| asked(&line(code)).into_iter().map(|asked| asked.verb).collect::<Vec<_>>();
+        assert_eq!(verbs(200), ["patch"]);
+        assert_eq!(verbs(201), ["patch", "create"]);
     }
 }

@@ -152,3 +152,23 @@ impl State {
         self.revision = self.revision.max(revision.unwrap_or_default());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::readiness::Readiness;
+
+    #[test]
+    fn that_a_watch_failed_is_not_hearing_of_the_api_server() {
+        let (verifier, metrics) = (Arc::new(Verifier::new(vec![])), Metrics::default());
+        let mut state = State { changes: verifier.changes(), listing: None, revision: 0, changed: false };
+        let (revision, _) = watch::channel(None);
+        let synced = Readiness::default().gate("key-records");
+        let following = Following { verifier, revision, synced, metrics: metrics.clone() };
+        let is_heard = || metrics.text().unwrap().contains("rampart_apikey_index_heard_timestamp_seconds ");
+        following.take(&mut state, Err(watcher::Error::NoResourceVersion));
+        assert!(!is_heard(), "a call that failed");
+        following.take(&mut state, Ok(watcher::Event::Init));
+        assert!(is_heard(), "a list that begins");
+    }
+}

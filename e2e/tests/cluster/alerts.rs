@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use rampart::runtime::metrics::Metrics;
 use rampart_e2e::{
+    Verifier,
     alerts::{Promtool, rules, standing_still},
     chart,
 };
@@ -65,6 +66,13 @@ pub(crate) fn what_is_asked_is_served(served: &[(&str, String)]) -> Result<()> {
         ensure!(serving == [of], "{name} is served by {serving:?}");
     }
     Ok(())
+}
+
+/// When a verifier last heard of the API server, Unix seconds.
+pub(crate) async fn heard(verifier: &Verifier) -> Result<i64> {
+    let (_, metrics) = verifier.admin("/metrics").await?;
+    let value = metrics.lines().find_map(|line| line.strip_prefix("rampart_apikey_index_heard_timestamp_seconds "));
+    Ok(value.context("it does not say when it heard")?.parse()?)
 }
 
 /// No alert fires, however long an installation stays as it is.

@@ -125,6 +125,11 @@ async fn it_installs_works_upgrades_and_goes(_: Env) -> Result<()> {
         nothing_was_forbidden(&process.admin("/metrics").await?.1)?;
     }
     nothing_was_forbidden(&verifier.admin("/metrics").await?.1)?;
+    let heard = alerts::heard(&verifier).await?;
+    wait::until("the verifier to hear of the API server while no key changes", wait::SOON, || async {
+        Ok(ensure!(alerts::heard(&verifier).await? > heard))
+    })
+    .await?;
     let mut served = vec![];
     for (pod, process) in [("controller", &controller), ("webhook", &webhook)] {
         served.push((pod, process.admin("/metrics").await?.1));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams, ValidationDirective};
-use rampart_e2e::fixtures;
+use rampart_e2e::{ControlPlane, Operator, Options, fixtures};
 use serde_json::{Value, json};
 
 use crate::{Env, Tests};
@@ -37,8 +37,11 @@ fn examples(page: &Path) -> Result<Vec<Value>> {
     Ok(objects)
 }
 
-async fn every_example_is_taken(env: Env) -> Result<()> {
-    let (client, namespace) = env.namespace().await?;
+async fn every_example_is_taken(_: Env) -> Result<()> {
+    // Of its own, for namespaces with the names of the pages.
+    let plane = ControlPlane::start(&Options { controllers: false, ..Options::default() }).await?;
+    let _operator = Operator::install(&plane, &[]).await?;
+    let client = plane.client();
     let params = PatchParams {
         dry_run: true,
         field_validation: Some(ValidationDirective::Strict),
@@ -48,10 +51,10 @@ async fn every_example_is_taken(env: Env) -> Result<()> {
     let root = fixtures::repository();
     for page in [pages(&root.join("docs"))?, pages(&root.join("README.md"))?].concat() {
         for mut example in examples(&page)? {
-            // The namespaces of the pages are not there, and their days pass.
-            if !example["metadata"]["namespace"].is_null() {
-                example["metadata"]["namespace"] = json!(namespace);
+            if let Some(namespace) = example["metadata"]["namespace"].as_str() {
+                fixtures::namespace(&client, namespace, json!({})).await?;
             }
+            // Its day passes.
             if example["kind"] == "PolicyException" {
                 let end = Timestamp::now().checked_add(SignedDuration::from_hours(240))?;
                 example["spec"]["expiresAt"] = json!(Timestamp::from_second(end.as_second())?.to_string());
