@@ -90,7 +90,11 @@ impl Following {
 
     fn take(&self, state: &mut State, event: watcher::Result<watcher::Event<Record>>) {
         match event {
-            Ok(watcher::Event::Init) => state.listing = Some(HashSet::new()),
+            Ok(watcher::Event::Init) => {
+                state.listing = Some(HashSet::new());
+                // It is about to ask.
+                return;
+            }
             Ok(watcher::Event::InitApply(record)) => {
                 if let Some(listing) = &mut state.listing {
                     listing.insert(record.name_any());
@@ -166,9 +170,11 @@ mod tests {
         let synced = Readiness::default().gate("key-records");
         let following = Following { verifier, revision, synced, metrics: metrics.clone() };
         let is_heard = || metrics.text().unwrap().contains("rampart_apikey_index_heard_timestamp_seconds ");
-        following.take(&mut state, Err(watcher::Error::NoResourceVersion));
-        assert!(!is_heard(), "a call that failed");
-        following.take(&mut state, Ok(watcher::Event::Init));
-        assert!(is_heard(), "a list that begins");
+        for nothing_heard in [Ok(watcher::Event::Init), Err(watcher::Error::NoResourceVersion)] {
+            following.take(&mut state, nothing_heard);
+            assert!(!is_heard());
+        }
+        following.take(&mut state, Ok(watcher::Event::InitDone));
+        assert!(is_heard(), "a list that was answered");
     }
 }
