@@ -16,8 +16,8 @@ test:
 	$(CARGO) test --workspace
 	@echo "skipped: none of the tests; make test-judges (judges from PyPI), make test-node (a real node with Calico: root), make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
 
-## Judges that need more than Rust and Go (Python, packages from PyPI, nginx, Chromium, libfaketime), or minutes to build
-## (Argo CD).
+## Judges that need more than Rust and Go (Python, packages from PyPI, nginx, Chromium, promtool, libfaketime), or
+## minutes to build (Argo CD).
 FAKETIME ?= $(firstword $(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/faketime/libfaketimeMT.so.1))
 test-judges:
 	$(CARGO) build --quiet --workspace
@@ -25,6 +25,7 @@ test-judges:
 	e2e/judges/report/run target/debug/rampart
 	e2e/judges/reach/run target/debug/rampart
 	e2e/judges/verifier/run target/debug/rampart
+	CARGO="$(CARGO)" e2e/judges/alerts/run
 	@[[ -n "$(FAKETIME)" ]] || { echo "libfaketime is missing: apt-get install libfaketime" >&2; exit 2; }
 	RAMPART_ENVOY="$$(e2e/judges/verifier/envoy)" $(CARGO) test -p rampart-e2e --test cluster -- calls::ten --nocapture
 	RAMPART_GITOPS_JUDGES=1 $(CARGO) test -p rampart-e2e --test cluster -- gitops:: --nocapture
@@ -79,7 +80,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@# What `cargo test` leaves out, --all-targets does too.
-	$(CARGO) clippy -p rampart-e2e --test node --test installed -- -D warnings
+	$(CARGO) clippy -p rampart-e2e --test node --test installed --test alerts -- -D warnings
 	$(CARGO) test --quiet -p rampart --test rooms
 	$(CARGO) doc --workspace --no-deps --quiet
 	$(CARGO) deny check --hide-inclusion-graph bans licenses sources

@@ -4,8 +4,11 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
-/// The audit log of an instance; reads are not in it.
+use crate::witness;
+
+/// The audit log of an instance; of reads, at most those that [`crate::witness`] gathers are in it.
 #[derive(Debug, Clone)]
 pub struct AuditLog {
     path: PathBuf,
@@ -58,6 +61,17 @@ pub struct ResponseStatus {
     pub code: u16,
 }
 
+/// The audit policy of an instance: writes, by whomever; reads only where they are gathered.
+pub(crate) fn policy() -> Value {
+    let mut rules = witness::audit_rules();
+    rules.extend([
+        json!({"level": "None", "verbs": ["get", "list", "watch"]}),
+        json!({"level": "None", "userGroups": ["system:nodes"]}),
+        json!({"level": "Metadata"}),
+    ]);
+    json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules})
+}
+
 impl AuditLog {
     pub(crate) fn at(path: PathBuf) -> Self {
         Self { path }
@@ -78,6 +92,7 @@ impl AuditLog {
     pub fn writes_of(&self, user: &str) -> Result<Vec<Event>> {
         let accepted = |event: &Event| {
             event.stage == "ResponseComplete"
+                && !["get", "list", "watch"].contains(&event.verb.as_str())
                 && event.user.username == user
                 && (200..300).contains(&event.response_status.code)
         };

@@ -19,12 +19,12 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    audit::AuditLog,
+    audit::{self, AuditLog},
     binaries::{self, Binaries, DEFAULT_KUBERNETES},
     leftovers,
     pki::{Authority, ClientCertificate},
     ports::Port,
-    wait,
+    wait, witness,
 };
 
 /// What an instance consists of.
@@ -66,10 +66,6 @@ pub struct ControlPlane {
     admin: ClientCertificate,
     client: Client,
 }
-
-const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
- "rules": [{"level": "None", "verbs": ["get", "list", "watch"]},
-           {"level": "None", "userGroups": ["system:nodes"]}, {"level": "Metadata"}]}"#;
 
 const STAGES: &str = include_str!("../controlplane/kwok/stages.yaml");
 
@@ -194,7 +190,7 @@ impl ControlPlane {
         options: &Options,
     ) -> Result<()> {
         let policy = self.dir.join("audit-policy.json");
-        fs::write(&policy, AUDIT_POLICY)?;
+        fs::write(&policy, audit::policy().to_string())?;
         let file = |name: &str| self.dir.join(name).display().to_string();
         let mut command = Command::new(&binaries.apiserver);
         command
@@ -214,7 +210,8 @@ impl ControlPlane {
             .arg(format!("--proxy-client-cert-file={}", file("front-proxy.crt")))
             .arg(format!("--proxy-client-key-file={}", file("front-proxy.key")))
             .arg(format!("--audit-policy-file={}", policy.display()))
-            .arg(format!("--audit-log-path={}", file("audit.log")));
+            .arg(format!("--audit-log-path={}", file("audit.log")))
+            .args(["--audit-log-maxsize=100", "--audit-log-maxbackup=1"]);
         if options.node.is_some() {
             self.authority.client("kubelet-client", "rampart-e2e-kubelet-client", Some("system:masters"))?;
             command
@@ -340,6 +337,7 @@ impl Drop for ControlPlane {
             let _ = child.kill();
             let _ = child.wait();
         }
+        witness::take(&self.dir);
         if std::env::var_os("RAMPART_E2E_KEEP").is_none() {
             leftovers::remove(&self.dir);
         }

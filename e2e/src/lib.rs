@@ -7,13 +7,15 @@
 //!   harness left behind;
 //! - [`node`] is a real node beside it, with Calico, where this is root;
 //! - [`operator`] runs Rampart as a process beside it, as its own service account, and [`verifier`] a verifier;
-//! - [`chart`] renders and installs the Helm chart;
+//! - [`chart`] renders and installs the Helm chart, and [`alerts`] has promtool judge its alerts;
 //! - [`image`] packs Rampart's image;
 //! - [`envoy`] is a real Envoy before verifiers, where there is one;
-//! - [`proxy`] sits between the two and injects faults; [`audit`] counts what was written;
+//! - [`proxy`] sits between the two and injects faults; [`audit`] counts what was written, and [`witness`] what
+//!   Rampart's accounts asked for in a whole run;
 //! - [`null_webhook`] admits whatever it is asked, and [`cores`] pins processes: figures need both;
 //! - [`wait`] waits for a condition with a deadline, which is the only way a test waits.
 
+pub mod alerts;
 pub mod audit;
 pub mod binaries;
 pub mod chart;
@@ -36,6 +38,7 @@ pub mod stories;
 pub mod table;
 pub mod verifier;
 pub mod wait;
+pub mod witness;
 
 pub use control_plane::{ControlPlane, Options};
 pub use envoy::Envoy;

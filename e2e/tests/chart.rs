@@ -337,35 +337,3 @@ fn every_alert_leads_to_a_section_of_the_runbook() -> Result<()> {
     ensure!(linked == sections, "sections without an alert: {:?}", sections.difference(&linked));
     Ok(())
 }
-
-/// The names of metrics in a text: words that begin like ours.
-fn metrics_in(text: &str) -> BTreeSet<String> {
-    let words = text.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
-    let begin = ["rampart_", "controller_runtime_", "leader_election_", "rest_client_", "pod_security_"];
-    words.filter(|word| begin.iter().any(|it| word.starts_with(it))).map(ToOwned::to_owned).collect()
-}
-
-/// A metric that nothing was counted of yet is not served: the names that are registered decide.
-#[test]
-fn every_metric_of_alerts_and_dashboard_is_registered() -> Result<()> {
-    let mut registered = BTreeSet::new();
-    for file in ["metrics.rs", "key_metrics.rs", "retention_metrics.rs", "verifier_metrics.rs"] {
-        let source = std::fs::read_to_string(fixtures::repository().join("src/runtime").join(file))?;
-        for call in [".register(", "gauge("] {
-            let names =
-                source.split(call).skip(1).filter_map(|after| after.trim_start().strip_prefix('"')?.split('"').next());
-            registered.extend(names.map(ToOwned::to_owned));
-        }
-    }
-    let bare = |name: &str| {
-        let name = ["controller_runtime_", "rampart_"].iter().find_map(|it| name.strip_prefix(it)).unwrap_or(name);
-        let ends = ["_total", "_bucket", "_sum", "_count"];
-        ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned()
-    };
-    let files = chart::directory().join("files");
-    let mut asked = metrics_in(&std::fs::read_to_string(files.join("alerts.yaml"))?);
-    asked.extend(metrics_in(&std::fs::read_to_string(files.join("dashboard.json"))?));
-    let unknown: Vec<&String> = asked.iter().filter(|name| !registered.contains(&bare(name))).collect();
-    ensure!(asked.len() > 20 && unknown.is_empty(), "{unknown:?} of {} are not among {registered:?}", asked.len());
-    Ok(())
-}

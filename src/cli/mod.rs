@@ -17,6 +17,7 @@ mod process;
 mod pss;
 mod reach;
 mod reader;
+mod reference;
 mod render;
 mod report;
 mod retention;
@@ -79,7 +80,7 @@ enum Command {
     Report(report::ReportCommand),
     Uninstall(uninstall::UninstallCommand),
     Completion(completion::Completion),
-    /// Writes the generated files of the repository: crds/ and manifests/webhook.yaml.
+    /// Writes the generated files of the repository: crds/, manifests/webhook.yaml and docs/reference/.
     #[command(hide = true)]
     Generate {
         /// Root of the repository.

@@ -45,6 +45,8 @@ impl Following {
     /// # Errors
     /// None: a failing watch is restarted.
     pub async fn run(self, client: Client, namespace: String, stopped: CancellationToken) -> anyhow::Result<()> {
+        // An increase is seen only of what was 0 before.
+        drop(self.metrics.invalid_objects.get_or_create(&KindLabel { kind: "KeyRecord" }));
         let records = Api::<Record>::namespaced(client, &namespace);
         let stream = watcher(records, watcher::Config::default().page_size(PAGE)).default_backoff();
         let mut stream = std::pin::pin!(stream);
@@ -88,7 +90,11 @@ impl Following {
 
     fn take(&self, state: &mut State, event: watcher::Result<watcher::Event<Record>>) {
         match event {
-            Ok(watcher::Event::Init) => state.listing = Some(HashSet::new()),
+            Ok(watcher::Event::Init) => {
+                state.listing = Some(HashSet::new());
+                // It is about to ask.
+                return;
+            }
             Ok(watcher::Event::InitApply(record)) => {
                 if let Some(listing) = &mut state.listing {
                     listing.insert(record.name_any());
@@ -110,9 +116,12 @@ impl Following {
                 state.changes.remove(&record.name_any());
                 state.changed = true;
             }
-            Err(error) => tracing::warn!(%error, "the watch of KeyRecords failed and is being restarted"),
+            Err(error) => {
+                tracing::warn!(%error, "the watch of KeyRecords failed and is being restarted");
+                return;
+            }
         }
-        self.metrics.verifier.heard.set(clock::now().as_second());
+        self.metrics.verifier.heard.set(clock::now());
     }
 
     fn apply(&self, state: &mut State, record: &Record) {
@@ -145,5 +154,27 @@ impl State {
     fn seen(&mut self, record: &Record) {
         let revision = record.resource_version().and_then(|revision| revision.parse().ok());
         self.revision = self.revision.max(revision.unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::readiness::Readiness;
+
+    #[test]
+    fn that_a_watch_failed_is_not_hearing_of_the_api_server() {
+        let (verifier, metrics) = (Arc::new(Verifier::new(vec![])), Metrics::default());
+        let mut state = State { changes: verifier.changes(), listing: None, revision: 0, changed: false };
+        let (revision, _) = watch::channel(None);
+        let synced = Readiness::default().gate("key-records");
+        let following = Following { verifier, revision, synced, metrics: metrics.clone() };
+        let is_heard = || metrics.text().unwrap().contains("rampart_apikey_index_heard_timestamp_seconds ");
+        for nothing_heard in [Ok(watcher::Event::Init), Err(watcher::Error::NoResourceVersion)] {
+            following.take(&mut state, nothing_heard);
+            assert!(!is_heard());
+        }
+        following.take(&mut state, Ok(watcher::Event::InitDone));
+        assert!(is_heard(), "a list that was answered");
     }
 }

@@ -133,6 +133,10 @@ impl PolicyIndex {
         metrics: Metrics,
         stopped: CancellationToken,
     ) -> anyhow::Result<()> {
+        // An increase is seen only of what was 0 before.
+        for kind in ["securitypolicy", "clustersecuritypolicy", "policyexception"] {
+            drop(metrics.invalid_objects.get_or_create(&KindLabel { kind }));
+        }
         let listed: [watch::Sender<bool>; 4] = std::array::from_fn(|_| watch::Sender::new(false));
         let all_listed = async {
             for listed in &listed {

@@ -15,7 +15,7 @@ use super::{Result, error::call};
 use crate::{
     api::{AddressBlock, KeyUse, VerifierReport, VerifierReportSpec},
     keys::verify::Verifier,
-    runtime::clock,
+    runtime::{clock, metrics::Moment},
 };
 
 /// A verifier is waited for while it renewed its report within 60 s.
@@ -38,6 +38,8 @@ pub struct Reporting {
     pub name: String,
     /// Namespace of KeyRecords.
     pub namespace: String,
+    /// When the API server was last heard of: while no key changes, this is the only answer that it gives.
+    pub heard: Moment,
 }
 
 impl Reporting {
@@ -58,8 +60,9 @@ impl Reporting {
             let revision = self.revision.borrow_and_update().unwrap_or_default();
             let stopping = stopped.is_cancelled();
             let written = self.write(&api, self.report(started, revision, stopping, clock::now())).await;
-            if let Err(error) = &written {
-                tracing::warn!(%error, "the report of this verifier could not be written");
+            match &written {
+                Ok(()) => self.heard.set(clock::now()),
+                Err(error) => tracing::warn!(%error, "the report of this verifier could not be written"),
             }
             if stopping {
                 return Ok(());

@@ -199,6 +199,9 @@ pub async fn run<R: Reconciler>(
 ) -> anyhow::Result<()> {
     let label = ControllerLabel { controller: R::NAME };
     context.metrics.max_concurrent.get_or_create(&label).set(context.concurrency.into());
+    // An increase is seen only of what was 0 before.
+    drop(context.metrics.reconcile_panics.get_or_create(&label));
+    drop(context.metrics.invalid_objects.get_or_create(&KindLabel { kind: R::NAME }));
     let gate = context.readiness.gate(R::NAME);
     let Root { writer, deleted } = root;
     let reader = writer.as_reader();

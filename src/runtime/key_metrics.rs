@@ -9,10 +9,9 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
     metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
-    registry::Registry,
 };
 
-use super::clock;
+use super::{clock, metric_names::Names};
 
 /// Labels of an ApiKey.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -103,13 +102,18 @@ pub struct KeyMetrics {
 impl Default for KeyMetrics {
     fn default() -> Self {
         let seconds = Histogram::new([0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0]);
-        Self { rotations: Family::default(), seconds, standings: ApiKeyStandings::default() }
+        let rotations = Family::<RotationLabels, Counter>::default();
+        // An increase is seen only of what was 0 before.
+        for step in ["test", "hook"] {
+            drop(rotations.get_or_create(&RotationLabels { result: "failed", step }));
+        }
+        Self { rotations, seconds, standings: ApiKeyStandings::default() }
     }
 }
 
 impl KeyMetrics {
     /// Names them in a registry, under the prefix that it has.
-    pub(super) fn register(&self, of: &mut Registry) {
+    pub(super) fn register(&self, of: &mut Names<'_>) {
         of.register(
             "apikey_rotation",
             "Key rotations by outcome, and the step that they came to",

@@ -15,6 +15,7 @@ use prometheus_client::{
 
 use rampart_pss::Version;
 
+use super::metric_names::{Names, described};
 use crate::{
     admission::{Answer, Fixed, Operation, Request, Target},
     api::{HardeningMode, PodCounts},
@@ -23,6 +24,8 @@ use crate::{
 
 pub use super::{
     key_metrics::{ApiKeyLabels, ApiKeyStanding, KeyMetrics},
+    metric_names::Described,
+    moment::Moment,
     retention_metrics::{PolicyLabels, RetentionMetrics, RetentionStanding},
     verifier_metrics::VerifierMetrics,
 };
@@ -147,8 +150,8 @@ pub struct Metrics {
     pub rest_requests: Family<RestLabels, Counter>,
     /// Whether this process leads.
     pub leader: Family<LeaseLabel, Gauge>,
-    /// When the webhook's certificate ends, Unix seconds.
-    pub certificate_expiry: Gauge,
+    /// When the webhook's certificate ends.
+    pub certificate_expiry: Moment,
     /// Objects that were found changed and put back.
     pub drift_reverted: Family<KindLabel, Counter>,
     /// Seconds of working out what a network intent changes and breaks.
@@ -204,7 +207,7 @@ impl Default for Metrics {
             evaluations: Family::default(),
             rest_requests: Family::default(),
             leader: Family::default(),
-            certificate_expiry: Gauge::default(),
+            certificate_expiry: Moment::default(),
             drift_reverted: Family::default(),
             network_analysis_seconds: Histogram::new(exponential_buckets(0.000_1, 4.0, 8)),
             network_rendered: Counter::default(),
@@ -219,15 +222,15 @@ impl Default for Metrics {
             retention: RetentionMetrics::default(),
             holds_active: Family::default(),
         };
-        metrics.registry = Arc::new(metrics.register());
+        metrics.registry = Arc::new(metrics.register().0);
         metrics
     }
 }
 
 impl Metrics {
-    fn register(&self) -> Registry {
-        let mut all = Registry::default();
-        let of = all.sub_registry_with_prefix("controller_runtime");
+    fn register(&self) -> (Registry, Vec<Described>) {
+        let (mut all, mut told) = (Registry::default(), vec![]);
+        let mut of = Names::of(&mut all, "controller_runtime", &mut told);
         of.register("reconcile", "Reconciles by outcome", self.reconciles.clone());
         of.register("reconcile_errors", "Failed reconciles by reason", self.reconcile_errors.clone());
         of.register("reconcile_panics", "Reconciles that panicked", self.reconcile_panics.clone());
@@ -240,10 +243,11 @@ impl Metrics {
         of.register("webhook_latency_seconds", "Duration of webhook requests", self.webhook_seconds.clone());
         of.register("webhook_requests_in_flight", "Webhook requests under way", self.webhook_in_flight.clone());
         of.register("webhook_panics", "Webhook requests that panicked", self.webhook_panics.clone());
-        all.register("pod_security_evaluations", "Decisions about pods", self.evaluations.clone());
-        all.register("rest_client_requests", "Requests to the API server", self.rest_requests.clone());
-        all.register("leader_election_master_status", "1 while this process leads", self.leader.clone());
-        let of = all.sub_registry_with_prefix("rampart");
+        let mut of = Names::of(&mut all, "", &mut told);
+        of.register("pod_security_evaluations", "Decisions about pods", self.evaluations.clone());
+        of.register("rest_client_requests", "Requests to the API server", self.rest_requests.clone());
+        of.register("leader_election_master_status", "1 while this process leads", self.leader.clone());
+        let mut of = Names::of(&mut all, "rampart", &mut told);
         let expiry = self.certificate_expiry.clone();
         of.register("webhook_certificate_expiration_timestamp_seconds", "End of the webhook's certificate", expiry);
         of.register("drift_reverted", "Objects that were put back", self.drift_reverted.clone());
@@ -258,11 +262,11 @@ impl Metrics {
         of.register("invalid_objects", "Objects that could not be read", self.invalid_objects.clone());
         of.register("pods", "Unfinished pods that policies cover, by the worst verdict", self.pods.clone());
         of.register("pod_fixes", "Pods that were to be fixed, by outcome", self.fixes.clone());
-        self.keys.register(of);
-        self.verifier.register(of);
-        self.retention.register(of);
+        self.keys.register(&mut of);
+        self.verifier.register(&mut of);
+        self.retention.register(&mut of);
         of.register("holds_active", "Legal holds that are in force", self.holds_active.clone());
-        all
+        (all, told)
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -273,6 +277,14 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+
+    /// Every metric that any process may serve, by name.
+    ///
+    /// # Errors
+    /// As [`Self::text`].
+    pub fn names(&self) -> Result<Vec<Described>, std::fmt::Error> {
+        Ok(described(&self.text()?, self.register().1))
     }
 }
 

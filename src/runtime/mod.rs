@@ -3,7 +3,9 @@
 pub mod clock;
 mod key_metrics;
 pub mod logs;
+mod metric_names;
 pub mod metrics;
+mod moment;
 pub mod random;
 pub mod readiness;
 pub mod redact;

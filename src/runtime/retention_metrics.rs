@@ -9,10 +9,9 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
     metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge},
-    registry::Registry,
 };
 
-use super::clock;
+use super::{clock, metric_names::Names};
 
 /// Labels of a RetentionPolicy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -96,7 +95,7 @@ pub struct RetentionMetrics {
 
 impl RetentionMetrics {
     /// Names them in a registry, under the prefix that it has.
-    pub(super) fn register(&self, of: &mut Registry) {
+    pub(super) fn register(&self, of: &mut Names<'_>) {
         of.register("retention_deleted", "Objects that retention deleted", self.deleted.clone());
         of.register(
             "retention_skipped",

@@ -8,10 +8,9 @@ use prometheus_client::{
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
-    registry::Registry,
 };
 
-use super::metrics::ResultLabel;
+use super::{metric_names::Names, metrics::ResultLabel, moment::Moment};
 use crate::keys::verify::{Refusal, WINDOWS};
 
 /// Label of a window of rates.
@@ -38,8 +37,8 @@ pub struct VerifierMetrics {
     pub blocks: Counter,
     /// Keys that are known.
     pub keys: Gauge,
-    /// When the API server was last heard of, Unix seconds.
-    pub heard: Gauge,
+    /// When the API server was last heard of.
+    pub heard: Moment,
 }
 
 impl Default for VerifierMetrics {
@@ -54,14 +53,14 @@ impl Default for VerifierMetrics {
             limited: Family::default(),
             blocks: Counter::default(),
             keys: Gauge::default(),
-            heard: Gauge::default(),
+            heard: Moment::default(),
         }
     }
 }
 
 impl VerifierMetrics {
     /// Names them in a registry, under the prefix that it has.
-    pub(super) fn register(&self, of: &mut Registry) {
+    pub(super) fn register(&self, of: &mut Names<'_>) {
         of.register("apikey_verify", "Questions to the verifier by what came of them", self.verified.clone());
         of.register("apikey_verify_duration_seconds", "Time from a question to its answer", self.seconds.clone());
         of.register("apikey_deprecated_requests", "Admitted calls with a replaced key", self.deprecated.clone());

@@ -23,7 +23,7 @@ use rampart_e2e::{
 };
 use serde_json::{Value, json};
 
-use crate::{Env, Tests, floor::refused};
+use crate::{Env, Tests, alerts, floor::refused};
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("chart::it_installs_works_upgrades_and_goes", it_installs_works_upgrades_and_goes);
@@ -125,6 +125,18 @@ async fn it_installs_works_upgrades_and_goes(_: Env) -> Result<()> {
         nothing_was_forbidden(&process.admin("/metrics").await?.1)?;
     }
     nothing_was_forbidden(&verifier.admin("/metrics").await?.1)?;
+    let heard = alerts::heard(&verifier).await?;
+    wait::until("the verifier to hear of the API server while no key changes", wait::SOON, || async {
+        Ok(ensure!(alerts::heard(&verifier).await? > heard))
+    })
+    .await?;
+    let mut served = vec![];
+    for (pod, process) in [("controller", &controller), ("webhook", &webhook)] {
+        served.push((pod, process.admin("/metrics").await?.1));
+    }
+    served.push(("verifier", verifier.admin("/metrics").await?.1));
+    alerts::what_is_asked_is_served(&served)?;
+    alerts::a_healthy_installation_alerts_of_nothing(&served)?;
     a_second_installation_is_refused(&installed)?;
     drop(verifier);
 

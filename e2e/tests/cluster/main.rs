@@ -2,12 +2,14 @@
 //! outlives them all and is gone when they are done.
 
 mod admission;
+mod alerts;
 mod bad_input;
 mod calls;
 mod chart;
 mod cluster_policy;
 mod crd_rules;
 mod crds_deleted;
+mod docs;
 mod drill;
 mod exceptions;
 mod explain;
@@ -35,6 +37,7 @@ mod retention;
 mod retention_batches;
 mod retention_faults;
 mod retention_reports;
+mod rights;
 mod rules;
 mod samples;
 mod scan;
@@ -56,7 +59,7 @@ use std::{
 use anyhow::Result;
 use kube::Client;
 use libtest_mimic::{Arguments, Trial};
-use rampart_e2e::{ControlPlane, Operator, Options, fixtures};
+use rampart_e2e::{ControlPlane, Operator, Options, fixtures, witness};
 use serde_json::json;
 use tokio::{runtime::Runtime, sync::OnceCell};
 
@@ -127,6 +130,10 @@ impl Tests {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
+    let is_whole = rights::is_whole(&arguments);
+    if is_whole {
+        witness::begin();
+    }
     let runtime = Arc::new(Runtime::new().expect("a runtime"));
     let env = Env { shared: Arc::default(), calls: Arc::default(), namespaces: Arc::default() };
     let mut tests = Tests { runtime, env: env.clone(), trials: vec![] };
@@ -171,7 +178,10 @@ fn main() -> ExitCode {
     chart::tests(&mut tests);
     samples::tests(&mut tests);
     gitops::tests(&mut tests);
-    let conclusion = libtest_mimic::run(&arguments, tests.trials);
-    drop(env);
-    conclusion.exit_code()
+    docs::tests(&mut tests);
+    let Tests { trials, env: of_tests, runtime: _runtime } = tests;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // Every instance ends, so that all of what was asked is known.
+    drop((env, of_tests));
+    if rights::hold(is_whole, &conclusion) { conclusion.exit_code() } else { ExitCode::FAILURE }
 }

@@ -158,7 +158,7 @@ impl Keeper {
             let (certificate, key) = signing.sign(names, now)?;
             self.leaf.serve(&certificate, &key)?;
             let until = ends(&certificate);
-            self.metrics.certificate_expiry.set(until.as_second());
+            self.metrics.certificate_expiry.set(until);
             tracing::info!(%until, "a new certificate is served");
             *served = Some(Served { by: signing.certificate.clone(), until });
             self.certificate.open();

@@ -1,0 +1,152 @@
+//! The rights of `manifests/rbac.yaml` and `manifests/verifier.yaml` against what the whole run asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use libtest_mimic::{Arguments, Conclusion};
+use rampart_e2e::{
+    fixtures,
+    witness::{self, Asked},
+};
+use serde_json::Value;
+
+const NAME: &str = "rights::every_right_is_used_and_none_is_missed";
+
+/// Whether a finding fails the run. Not before the findings of one whole run were looked at: each is then a right to take
+/// away, or a line of [`UNUSED`] or [`PROVOKED`].
+const FAILS: bool = false;
+
+/// Rights that no run uses, and why they are there all the same.
+const UNUSED: &[(&str, &str)] = &[];
+
+/// What is refused because a test takes the right away.
+const PROVOKED: &[(&str, &str)] = &[];
+
+/// One verb on one resource, as a role grants it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Right {
+    /// Of `controller`, `webhook` or `verifier`.
+    component: String,
+    verb: String,
+    group: String,
+    resource: String,
+    /// Where; empty for everywhere.
+    namespace: String,
+    /// Which alone; empty for all.
+    names: Vec<String>,
+}
+
+impl Right {
+    fn text(&self) -> String {
+        let (group, names) = (if self.group.is_empty() { "core" } else { &self.group }, self.names.join(", "));
+        let which = if names.is_empty() { String::new() } else { format!(" {names}") };
+        let place = if self.namespace.is_empty() { String::new() } else { format!(" in {}", self.namespace) };
+        format!("{}: {} {group}/{}{which}{place}", self.component, self.verb, self.resource)
+    }
+
+    /// Whether this is the right, or one of the rights, by which something was done.
+    fn covers(&self, asked: &Asked) -> bool {
+        let is_of = match asked.account.as_str() {
+            "rampart" => self.component != "verifier",
+            account => account.strip_prefix("rampart-") == Some(&self.component),
+        };
+        let is_there = self.namespace.is_empty() || self.namespace == asked.namespace;
+        let is_named = self.names.is_empty() || self.names.contains(&asked.name);
+        !asked.forbidden
+            && is_of
+            && is_there
+            && is_named
+            && (&self.verb, &self.group, &self.resource) == (&asked.verb, &asked.group, &asked.resource)
+    }
+}
+
+/// Every right of a component, as its bindings give it.
+fn granted(objects: &[Value]) -> Result<BTreeSet<Right>> {
+    let list = |rule: &Value, field: &str| -> Vec<String> {
+        let values = rule[field].as_array().into_iter().flatten();
+        values.filter_map(Value::as_str).map(ToOwned::to_owned).collect()
+    };
+    let mut rights = BTreeSet::new();
+    for binding in objects.iter().filter(|it| it["kind"] == "RoleBinding" || it["kind"] == "ClusterRoleBinding") {
+        let account = binding["subjects"][0]["name"].as_str().context("a binding of nobody")?;
+        let component = account.strip_prefix("rampart-").context("a foreign account")?;
+        let place = binding["metadata"]["namespace"].as_str().unwrap_or_default();
+        let is_meant = |it: &&Value| {
+            let same_place = it["metadata"]["namespace"].as_str().unwrap_or_default() == place;
+            let is_wide = binding["roleRef"]["kind"] == "ClusterRole";
+            it["kind"] == binding["roleRef"]["kind"]
+                && it["metadata"]["name"] == binding["roleRef"]["name"]
+                && (is_wide || same_place)
+        };
+        let role = objects.iter().find(is_meant).with_context(|| format!("no role for {binding}"))?;
+        for rule in role["rules"].as_array().into_iter().flatten() {
+            for group in list(rule, "apiGroups") {
+                for resource in list(rule, "resources") {
+                    rights.extend(list(rule, "verbs").into_iter().map(|verb| Right {
+                        component: component.into(),
+                        verb,
+                        group: group.clone(),
+                        resource: resource.clone(),
+                        namespace: place.into(),
+                        names: list(rule, "resourceNames"),
+                    }));
+                }
+            }
+        }
+    }
+    Ok(rights)
+}
+
+/// Rights that were not used, and what was refused that no test provoked.
+fn findings(rights: &BTreeSet<Right>, seen: &BTreeMap<Asked, usize>) -> Vec<String> {
+    let unused: BTreeSet<String> =
+        rights.iter().filter(|right| !seen.keys().any(|asked| right.covers(asked))).map(Right::text).collect();
+    let excused: BTreeSet<String> = UNUSED.iter().map(|(right, _)| (*right).to_owned()).collect();
+    let idle = unused.difference(&excused).map(|right| format!("granted, and never used: {right}"));
+    let stale = excused.difference(&unused).map(|right| format!("said to be unused, and used or not granted: {right}"));
+    let refused = seen.iter().filter(|(asked, _)| asked.forbidden).map(|(it, count)| {
+        format!("{}: {} {}/{} {}/{}, {count} times", it.account, it.verb, it.group, it.resource, it.namespace, it.name)
+    });
+    let refused = refused.filter(|refused| !PROVOKED.iter().any(|(provoked, _)| refused.starts_with(provoked)));
+    let refused = refused.map(|refused| format!("refused, and no test provoked it: {refused}"));
+    idle.chain(stale).chain(refused).collect()
+}
+
+/// Whether this is the whole run.
+pub(crate) fn is_whole(arguments: &Arguments) -> bool {
+    arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.ignored && !arguments.list
+}
+
+/// The rights as the manifests grant them.
+fn of_manifests() -> Result<BTreeSet<Right>> {
+    let files = ["manifests/rbac.yaml", "manifests/verifier.yaml"].map(|file| fixtures::repository().join(file));
+    let objects = files.iter().map(|file| fixtures::documents(file)).collect::<Result<Vec<_>>>()?;
+    granted(&objects.concat())
+}
+
+/// The last test, when every instance has ended; `true` if it holds.
+pub(crate) fn hold(is_whole: bool, conclusion: &Conclusion) -> bool {
+    let rights = match of_manifests() {
+        Ok(rights) => rights,
+        Err(error) => {
+            println!("{NAME} ... FAILED\n{error:#}");
+            return false;
+        }
+    };
+    if !is_whole || conclusion.has_failed() {
+        println!("skipped: {NAME} ({} rights; only after a whole run that passed)", rights.len());
+        return true;
+    }
+    let seen = witness::seen();
+    let (findings, asked) = (findings(&rights, &seen), seen.values().sum::<usize>());
+    for finding in &findings {
+        println!("{finding}");
+    }
+    let verdict = match (findings.is_empty(), FAILS) {
+        (true, _) => "ok",
+        (false, true) => "FAILED",
+        (false, false) => "told, not judged",
+    };
+    println!("{NAME} ... {verdict} ({} rights, {asked} requests, {} findings)", rights.len(), findings.len());
+    findings.is_empty() || !FAILS
+}
