@@ -24,11 +24,12 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Context, Next, Reconciler, Triggers,
     news::{self, News},
+    requested,
 };
 use crate::{
     api::{
         ClusterLegalHold, LegalHold, RetentionMode, RetentionPolicy, RetentionPolicyStatus, RetentionReport,
-        condition::{Type, is_true},
+        condition::{Type, is_true, suspended},
         labels::{OWNER_KIND, OWNER_NAME, RETENTION_ALLOWED, RETENTION_OPT_IN},
     },
     cluster::{
@@ -273,7 +274,15 @@ impl Reconciler for RetentionPolicies {
         let api: Api<RetentionPolicy> = Api::namespaced(self.context.client.clone(), &namespace);
         let live = found(call(|| format!("reading RetentionPolicy {name}"), api.get(&name)).await)?;
         let Some(policy) = &live else { return Ok(Next::Change) };
-        if policy.metadata.deletion_timestamp.is_some() || policy.spec.suspend == Some(true) {
+        if policy.metadata.deletion_timestamp.is_some() {
+            return Ok(Next::Change);
+        }
+        if policy.spec.suspend == Some(true) {
+            let mut status = policy.status.clone().unwrap_or_default();
+            status.observed_generation = policy.metadata.generation;
+            status.last_handled_reconcile_at = requested(policy);
+            status.conditions = suspended(status.conditions);
+            written::report(&self.context.client, policy, &status).await?;
             return Ok(Next::Change);
         }
         let outcome = match self.outcome(policy).await {

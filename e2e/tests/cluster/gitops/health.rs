@@ -106,8 +106,7 @@ impl Stage {
 
     /// What was well stays so, and waits.
     pub(super) async fn suspended(&self) -> Result<()> {
-        // A RetentionPolicy that is suspended does not tell that it has seen so.
-        let kinds = ["SecurityPolicy", "ClusterSecurityPolicy", "ApiKey"];
+        let kinds = ["SecurityPolicy", "ClusterSecurityPolicy", "ApiKey", "RetentionPolicy"];
         let objects = kinds.into_iter().map(|kind| self.sample(kind)).collect::<Result<Vec<_>>>()?;
         for object in &objects {
             self.patch(object, &json!({"spec": {"suspend": true}})).await?;
