@@ -228,7 +228,15 @@ pub async fn run<R: Reconciler>(
     let one = stream::unfold(triggers.one, |mut one| async move { Some((one.recv().await?, one)) });
     let all = stream::unfold(triggers.all, |mut all| async move { Some((all.changed().await.ok()?, all)) });
     let config = controller::Config::default().concurrency(context.concurrency);
-    Controller::for_stream(stream, reader)
+    let (stopped, store) = (context.stopped.clone(), reader.clone());
+    // Before all are listed nothing is reconciled, so nothing has to be finished.
+    let stopped_before_listed = async move {
+        stopped.cancelled().await;
+        if matches!(store.wait_until_ready().now_or_never(), Some(Ok(()))) {
+            std::future::pending::<()>().await;
+        }
+    };
+    let running = Controller::for_stream(stream, reader)
         .with_config(config)
         .reconcile_on(one)
         .reconcile_all_on(all)
@@ -242,8 +250,11 @@ pub async fn run<R: Reconciler>(
             if let Err(controller::Error::QueueError(error)) = result {
                 tracing::warn!(controller = R::NAME, %error, "the watch failed and is being restarted");
             }
-        })
-        .await;
+        });
+    tokio::select! {
+        () = running => {}
+        () = stopped_before_listed => {}
+    }
     Ok(())
 }
 
