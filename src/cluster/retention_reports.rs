@@ -1,5 +1,6 @@
 //! Reports of retention: found, written once, and removed.
 
+use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ListParams, PostParams},
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     api::{
         PreviousRun, ReportType, RetentionPolicy, RetentionRecord, RetentionReport, RetentionReportStatus,
-        labels::{OWNER_UID, REPORT_EXPIRES_AT, ROLLED_UP},
+        labels::{OWNER_KIND, OWNER_UID, REPORT_EXPIRES_AT, ROLLED_UP},
     },
     retention::evidence::spec_of,
 };
@@ -80,8 +81,7 @@ impl Reports {
     }
 
     async fn get(&self, kind: ReportType, number: i64) -> Result<Option<RetentionReport>> {
-        let name = name(&self.owner, kind, number);
-        found(call(|| format!("reading RetentionReport {name}"), self.api.get(&name)).await)
+        read(&self.api, &name(&self.owner, kind, number)).await
     }
 
     /// Number of the next report.
@@ -158,6 +158,47 @@ impl Reports {
     pub async fn remove(&self, report: &RetentionReport) -> Result<()> {
         remove(&self.api, report).await
     }
+}
+
+/// A report, by what its metadata says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// When its time is over, by an annotation that anybody may write.
+    pub expires_at: Option<Timestamp>,
+    /// Whether other runs were rolled up into it.
+    pub rolled_up: bool,
+}
+
+/// All reports there are, whether their policy is still there or not.
+///
+/// # Errors
+/// When a call fails.
+pub async fn list(client: &Client) -> Result<Vec<Listed>> {
+    let all: Api<PartialObjectMeta<RetentionReport>> = Api::all(client.clone());
+    let ours = ListParams::default().labels(&format!("{OWNER_KIND}=RetentionPolicy"));
+    let mut reports = vec![];
+    each(&all, ours, "RetentionReports", |report| {
+        reports.push(Listed {
+            namespace: report.namespace().unwrap_or_default(),
+            name: report.name_any(),
+            expires_at: report.annotations().get(REPORT_EXPIRES_AT).and_then(|text| text.parse().ok()),
+            rolled_up: report.labels().contains_key(ROLLED_UP),
+        });
+    })
+    .await?;
+    Ok(reports)
+}
+
+/// Reads a report; `None` where it is gone.
+///
+/// # Errors
+/// When the call fails.
+pub async fn read(api: &Api<RetentionReport>, name: &str) -> Result<Option<RetentionReport>> {
+    found(call(|| format!("reading RetentionReport {name}"), api.get(name)).await)
 }
 
 /// Removes a report exactly as it was seen. One that is gone already is fine.

@@ -1,17 +1,17 @@
 //! Removing what was made for an owner that is gone, unless the prune brake holds.
 
-use std::sync::Arc;
+use std::{fmt::Debug, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Api,
+    Api, Resource,
     api::{Patch, PatchParams},
 };
 use tokio::sync::watch;
 
-use super::Context;
+use super::{Context, Roots};
 use crate::{
     api::labels::CONFIRM_PRUNE,
     cluster::{
@@ -25,6 +25,8 @@ use crate::{
 
 /// One kind whose orphans are pruned.
 pub(super) trait Orphanage: Send + Sync + 'static {
+    /// What the owners are.
+    type Owner: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static;
     /// What an orphan is.
     type Orphan: Send + Sync;
     /// The owners' kind.
@@ -32,6 +34,8 @@ pub(super) trait Orphanage: Send + Sync + 'static {
     /// Name of the owners' CRD.
     const CRD: &'static str;
 
+    /// The owners there are now.
+    fn owners(&self) -> &Roots<Self::Owner>;
     /// The orphans there are now, and how many objects there are in all.
     fn orphans(&self) -> impl Future<Output = Result<(Vec<Self::Orphan>, usize)>> + Send;
     /// Metadata of an orphan.
@@ -42,14 +46,17 @@ pub(super) trait Orphanage: Send + Sync + 'static {
     fn remove(&self, orphan: &Self::Orphan) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Prunes whenever an owner was deleted or somebody confirmed, until the process stops.
+/// Prunes whenever an owner was deleted or somebody confirmed, until the process stops; not before all owners are known.
 pub(super) async fn follow<O: Orphanage>(
     orphanage: Arc<O>,
     context: Context,
     install_namespace: String,
-    mut deletions: watch::Receiver<u64>,
     mut confirmed: watch::Receiver<Confirmation>,
 ) -> anyhow::Result<()> {
+    if !orphanage.owners().were_listed().await {
+        return Ok(());
+    }
+    let mut deletions = orphanage.owners().deletions();
     let mut backoff = super::Backoff::default();
     let key = (String::new(), O::OWNER.to_owned());
     loop {

@@ -144,14 +144,8 @@ impl ApiKeys {
             keys_namespace: settings.keys_namespace.clone(),
             roots: roots.clone(),
         });
-        let pruning = async {
-            if !roots.were_listed().await {
-                return Ok(());
-            }
-            let confirmed = leadership.confirmed_prune();
-            let namespace = settings.install_namespace.clone();
-            pruning::follow(orphanage, context.clone(), namespace, roots.deletions(), confirmed).await
-        };
+        let confirmed = leadership.confirmed_prune();
+        let pruning = pruning::follow(orphanage, context.clone(), settings.install_namespace.clone(), confirmed);
         let (index, woken) = (policies.clone(), one.clone());
         let caps = caps::follow(&index, &roots, &woken, &stopped);
         let made = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER}"));

@@ -33,9 +33,14 @@ pub(super) enum Orphan {
 }
 
 impl Orphanage for Orphans {
+    type Owner = ApiKey;
     type Orphan = Orphan;
     const OWNER: &'static str = OWNER;
     const CRD: &'static str = "apikeys.rampart.dev";
+
+    fn owners(&self) -> &Roots<ApiKey> {
+        &self.roots
+    }
 
     async fn orphans(&self) -> Result<(Vec<Orphan>, usize)> {
         let labelled = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER}"));

@@ -68,13 +68,8 @@ impl ClusterSecurityPolicies {
         let refloored = super::wake_all(in_force, &all_tx, &stopped);
         let counted = super::wake_all(scan, &all_tx, &stopped);
         let orphanage = Arc::new(Orphans { networks: self.networks.clone(), roots: roots.clone() });
-        let pruning = async {
-            if !roots.were_listed().await {
-                return Ok(());
-            }
-            let confirmed = leadership.confirmed_prune();
-            pruning::follow(orphanage, context.clone(), namespace, roots.deletions(), confirmed).await
-        };
+        let confirmed = leadership.confirmed_prune();
+        let pruning = pruning::follow(orphanage, context.clone(), namespace, confirmed);
         let running = super::run(self.clone(), context.clone(), root, Triggers { one, all });
         tokio::try_join!(running, refloored, counted, pruning, self.forget_deleted(&roots))?;
         Ok(())

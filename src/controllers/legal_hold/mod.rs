@@ -95,13 +95,8 @@ impl<K: Holding> LegalHolds<K> {
         }
         let (_one, one) = mpsc::unbounded_channel();
         let orphanage = Arc::new(Orphans { client: context.client.clone(), roots: roots.clone() });
-        let pruning = async {
-            if !roots.were_listed().await {
-                return Ok(());
-            }
-            let confirmed = leadership.confirmed_prune();
-            pruning::follow(orphanage, context.clone(), namespace, roots.deletions(), confirmed).await
-        };
+        let confirmed = leadership.confirmed_prune();
+        let pruning = pruning::follow(orphanage, context.clone(), namespace, confirmed);
         let running = super::run(self.clone(), context.clone(), root, Triggers { one, all });
         tokio::try_join!(running, pruning, self.forget_deleted())?;
         Ok(())

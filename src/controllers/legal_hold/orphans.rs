@@ -36,9 +36,14 @@ fn is_lost<K: Holding>(metadata: &ObjectMeta, roots: &Roots<K>) -> bool {
 }
 
 impl<K: Holding> Orphanage for Orphans<K> {
+    type Owner = K;
     type Orphan = Orphan;
     const OWNER: &'static str = K::KIND.as_str();
     const CRD: &'static str = K::CRD;
+
+    fn owners(&self) -> &Roots<K> {
+        &self.roots
+    }
 
     async fn orphans(&self) -> Result<(Vec<Orphan>, usize)> {
         let mut made_for: BTreeMap<String, Orphan> = BTreeMap::new();

@@ -39,9 +39,14 @@ pub(in super::super) struct Orphans<K: Owning> {
 }
 
 impl<K: Owning> Orphanage for Orphans<K> {
+    type Owner = K;
     type Orphan = Arc<Live>;
     const OWNER: &'static str = K::KIND;
     const CRD: &'static str = K::CRD;
+
+    fn owners(&self) -> &Roots<K> {
+        &self.roots
+    }
 
     async fn orphans(&self) -> Result<(Vec<Arc<Live>>, usize)> {
         let owners = self.roots.uids();

@@ -2,21 +2,16 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use kube::{Api, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
+use jiff::SignedDuration;
+use kube::Api;
 
 use super::rollup::roll_up;
 use crate::{
-    api::{
-        RetentionReport,
-        labels::{OWNER_KIND, REPORT_EXPIRES_AT},
-    },
+    api::RetentionReport,
     cluster::{
         Result,
-        error::{call, found},
         leader::Leadership,
-        pages::each,
-        retention_reports::remove,
+        retention_reports::{Listed, list, read, remove},
         server_clock::skew,
     },
     controllers::Context,
@@ -42,36 +37,34 @@ pub(super) async fn run(context: Context, interval: Duration, mut leadership: Le
             _ = look.tick() => {}
             () = context.stopped.cancelled() => return Ok(()),
         }
-        if let Err(error) = remove_expired(&context).await {
+        let reports = match list(&context.client).await {
+            Ok(reports) => reports,
+            Err(error) => {
+                tracing::warn!(reason = error.reason(), %error, "reports could not be listed");
+                continue;
+            }
+        };
+        if let Err(error) = remove_expired(&context, &reports).await {
             tracing::warn!(reason = error.reason(), %error, "reports whose time is over could not be removed");
         }
-        if let Err(error) = roll_up(&context).await {
+        if let Err(error) = roll_up(&context, &reports).await {
             tracing::warn!(reason = error.reason(), %error, "reports could not be rolled up");
         }
     }
 }
 
-async fn remove_expired(context: &Context) -> Result<()> {
+async fn remove_expired(context: &Context, reports: &[Listed]) -> Result<()> {
     if skew(&context.client).await?.abs() > MOST_SKEW {
         return Ok(());
     }
     let now = clock::now();
-    let all: Api<PartialObjectMeta<RetentionReport>> = Api::all(context.client.clone());
-    let mut old = vec![];
-    let ours = ListParams::default().labels(&format!("{OWNER_KIND}=RetentionPolicy"));
-    each(&all, ours, "RetentionReports", |it| {
-        let expires_at = it.annotations().get(REPORT_EXPIRES_AT).and_then(|text| text.parse::<Timestamp>().ok());
-        old.extend(
-            expires_at.filter(|at| *at <= now).map(|at| (at, it.namespace().unwrap_or_default(), it.name_any())),
-        );
-    })
-    .await?;
-    old.sort();
-    for (_, namespace, name) in old {
-        let api: Api<RetentionReport> = Api::namespaced(context.client.clone(), &namespace);
+    let mut old: Vec<&Listed> = reports.iter().filter(|it| it.expires_at.is_some_and(|at| at <= now)).collect();
+    old.sort_by_key(|it| it.expires_at);
+    for Listed { namespace, name, .. } in old {
+        let api: Api<RetentionReport> = Api::namespaced(context.client.clone(), namespace);
         // An annotation is anybody's: what counts is what was written once.
-        let report = found(call(|| format!("reading RetentionReport {name}"), api.get(&name)).await)?;
-        if let Some(report) = report.filter(|report| report.spec.record.expires_at.0 <= now) {
+        let report = read(&api, name).await?.filter(|report| report.spec.record.expires_at.0 <= now);
+        if let Some(report) = report {
             remove(&api, &report).await?;
             tracing::info!(namespace, report = name, "a report was removed, since its time is over");
         }

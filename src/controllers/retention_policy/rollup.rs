@@ -2,18 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use kube::{Api, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
+use kube::{Api, ResourceExt as _};
 
 use crate::{
-    api::{
-        RetentionReport, RolledRun,
-        labels::{OWNER_KIND, ROLLED_UP},
-    },
+    api::{RetentionReport, RolledRun, labels::ROLLED_UP},
     cluster::{
         Result,
-        error::{call, found},
-        pages::each,
-        retention_reports::{remove, run_named, write_rolled_up},
+        retention_reports::{Listed, read, remove, run_named, write_rolled_up},
     },
     controllers::Context,
     retention::rollup::{rolled, unrolled},
@@ -34,9 +29,9 @@ struct Found {
 }
 
 /// Rolls up what has become old.
-pub(super) async fn roll_up(context: &Context) -> Result<()> {
-    for ((namespace, _), runs) in found_runs(context).await? {
-        let api: Api<RetentionReport> = Api::namespaced(context.client.clone(), &namespace);
+pub(super) async fn roll_up(context: &Context, reports: &[Listed]) -> Result<()> {
+    for ((namespace, _), runs) in runs_of(reports) {
+        let api: Api<RetentionReport> = Api::namespaced(context.client.clone(), namespace);
         for run in of_policy(&api, &old(runs)).await? {
             tracing::info!(
                 namespace,
@@ -50,20 +45,15 @@ pub(super) async fn roll_up(context: &Context) -> Result<()> {
 }
 
 /// The reports of runs, by namespace and policy.
-async fn found_runs(context: &Context) -> Result<BTreeMap<(String, String), Vec<Found>>> {
-    let all: Api<PartialObjectMeta<RetentionReport>> = Api::all(context.client.clone());
-    let ours = ListParams::default().labels(&format!("{OWNER_KIND}=RetentionPolicy"));
-    let mut policies: BTreeMap<(String, String), Vec<Found>> = BTreeMap::new();
-    each(&all, ours, "RetentionReports", |report| {
-        let (name, namespace) = (report.name_any(), report.namespace().unwrap_or_default());
-        if let Some((policy, number)) = run_named(&name) {
-            let rolled_up = report.labels().contains_key(ROLLED_UP);
-            let key = (namespace, policy.to_owned());
-            policies.entry(key).or_default().push(Found { number, name: name.clone(), rolled_up });
+fn runs_of(reports: &[Listed]) -> BTreeMap<(&str, &str), Vec<Found>> {
+    let mut policies: BTreeMap<(&str, &str), Vec<Found>> = BTreeMap::new();
+    for report in reports {
+        if let Some((policy, number)) = run_named(&report.name) {
+            let run = Found { number, name: report.name.clone(), rolled_up: report.rolled_up };
+            policies.entry((&report.namespace, policy)).or_default().push(run);
         }
-    })
-    .await?;
-    Ok(policies)
+    }
+    policies
 }
 
 /// Those of one policy that are old, oldest first; none where it is not worth the writes.
@@ -96,10 +86,6 @@ async fn of_policy(api: &Api<RetentionReport>, runs: &[Found]) -> Result<Vec<Ret
         written.extend(fold.write(api).await?);
     }
     Ok(written)
-}
-
-async fn read(api: &Api<RetentionReport>, name: &str) -> Result<Option<RetentionReport>> {
-    found(call(|| format!("reading RetentionReport {name}"), api.get(name)).await)
 }
 
 /// Removes what was rolled up into `report` and is still there: the operator ended in between.

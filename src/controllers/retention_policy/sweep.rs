@@ -19,7 +19,7 @@ use crate::{
         RetentionReport,
     },
     cluster::{Error, Result, error::call, events::Reason, holds::in_namespace, retention_reports::Reports},
-    retention::{Act, Mark, Permit, Plan, evidence},
+    retention::{Act, Mark, Permit, Plan, Planned, evidence},
     runtime::clock,
 };
 
@@ -67,10 +67,8 @@ impl Run<'_> {
             self.discard_plan(reports).await?;
         }
         let last = reports.last.clone();
-        let failed = last.as_ref().map(evidence::pending).unwrap_or_default();
-        let failed: BTreeMap<&str, RecordDecision> =
-            failed.iter().map(|item| (item.uid.as_str(), item.decision)).collect();
-        let has_failed = |act: &Act| failed.get(act.planned.item.uid.as_str()) == Some(&act.decision);
+        let failed: Decided = last.iter().flat_map(evidence::pending).map(decided).collect();
+        let has_failed = |act: &Act| is_among(&failed, to_do(act));
         // What failed before, and nothing else, is tried again under the report that named it.
         if let Some(last) = last.as_ref().filter(|_| acts.iter().all(has_failed)) {
             return if acts.is_empty() { Ok(Done::default()) } else { self.resume(reports, last, plan, &acts).await };
@@ -143,11 +141,12 @@ impl Run<'_> {
         acts: &[Act<'_>],
     ) -> Result<Done> {
         let pending = evidence::pending(report);
-        let acts: Vec<Act> =
-            acts.iter().filter(|act| pending.iter().any(|item| is_about(act, item))).copied().collect();
-        let left = pending.iter().filter(|item| !acts.iter().any(|act| is_about(act, item)));
-        let found = |uid: &str| plan.items.iter().find(|planned| planned.item.uid == uid);
-        let told = left.map(|item| evidence::settle(item, found(&item.uid))).collect();
+        let named: Decided = pending.iter().copied().map(decided).collect();
+        let can_be: Decided = acts.iter().map(to_do).collect();
+        let acts: Vec<Act> = acts.iter().filter(|act| is_among(&named, to_do(act))).copied().collect();
+        let left = pending.iter().filter(|item| !is_among(&can_be, decided(item)));
+        let found: BTreeMap<&str, &Planned> = plan.items.iter().map(|it| (it.item.uid.as_str(), it)).collect();
+        let told = left.map(|item| evidence::settle(item, found.get(item.uid.as_str()).copied())).collect();
         self.perform(reports, report, &acts, told).await
     }
 
@@ -242,6 +241,17 @@ impl Run<'_> {
     }
 }
 
-fn is_about(act: &Act<'_>, item: &RecordItem) -> bool {
-    act.planned.item.uid == item.uid && act.decision == item.decision
+/// What is decided about items, by UID.
+type Decided<'a> = BTreeMap<&'a str, RecordDecision>;
+
+fn decided(item: &RecordItem) -> (&str, RecordDecision) {
+    (&item.uid, item.decision)
+}
+
+fn to_do<'a>(act: &Act<'a>) -> (&'a str, RecordDecision) {
+    (&act.planned.item.uid, act.decision)
+}
+
+fn is_among(decided: &Decided<'_>, (uid, decision): (&str, RecordDecision)) -> bool {
+    decided.get(uid) == Some(&decision)
 }

@@ -91,13 +91,8 @@ impl SecurityPolicies {
             () = stopped.cancelled() => return Ok(()),
         }
         let orphanage = Arc::new(Orphans { networks: self.networks.clone(), roots: roots.clone() });
-        let pruning = async {
-            if !roots.were_listed().await {
-                return Ok(());
-            }
-            let confirmed = leadership.confirmed_prune();
-            pruning::follow(orphanage, self.context.clone(), namespace, roots.deletions(), confirmed).await
-        };
+        let confirmed = leadership.confirmed_prune();
+        let pruning = pruning::follow(orphanage, self.context.clone(), namespace, confirmed);
         let refacting = super::wake_all(self.networks.facts.clone(), &all, &stopped);
         let clamping = super::wake_all(self.networks.policies.wide_changes(), &all, &stopped);
         let running = super::run(self.clone(), self.context.clone(), root, triggers);
