@@ -18,6 +18,8 @@ const PROFILES: [&str; 2] = ["apparmor.", "seccomp."];
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kept {
     json: Box<str>,
+    /// Its UID.
+    pub uid: String,
     /// Its controller.
     pub controller: Option<Controller>,
 }
@@ -43,7 +45,8 @@ impl Kept {
         let owner = owners.into_iter().find(|owner| owner.controller == Some(true));
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         let controller = owner.and_then(|owner| Controller::of(namespace, owner));
-        Some(Self { json: kept.to_string().into(), controller })
+        let uid = metadata.uid.clone().unwrap_or_default();
+        Some(Self { json: kept.to_string().into(), uid, controller })
     }
 
     /// The pod as it is judged, with what rules look at where they are asked.
