@@ -48,6 +48,9 @@ pub struct Seen {
     version: Option<String>,
     /// Of its content.
     pub digest: u64,
+    /// Whether it refers to the workload that it is of. Who deletes a workload and spares its pods takes that away
+    /// (`--cascade=orphan`).
+    pub is_owned: bool,
     /// Whether it is of a CronJob.
     pub of_cron_job: bool,
 }
@@ -66,10 +69,12 @@ impl Digests {
     /// What is kept of a Report that was read.
     #[must_use]
     pub fn seen(&self, report: &DynamicObject) -> Seen {
+        let workload = OpenReport::uid_in(report.metadata.name.as_deref().unwrap_or_default());
         Seen {
             uid: report.uid(),
             version: report.resource_version(),
             digest: self.of(&report.data),
+            is_owned: report.owner_references().iter().any(|owner| Some(owner.uid.as_str()) == workload),
             of_cron_job: report.labels().get(OWNER_KIND).is_some_and(|kind| kind == "CronJob"),
         }
     }

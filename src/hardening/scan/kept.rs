@@ -20,6 +20,8 @@ pub struct Kept {
     json: Box<str>,
     /// Its UID.
     pub uid: String,
+    /// Whether it is being deleted.
+    pub ending: bool,
     /// Its controller.
     pub controller: Option<Controller>,
 }
@@ -46,7 +48,7 @@ impl Kept {
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         let controller = owner.and_then(|owner| Controller::of(namespace, owner));
         let uid = metadata.uid.clone().unwrap_or_default();
-        Some(Self { json: kept.to_string().into(), uid, controller })
+        Some(Self { json: kept.to_string().into(), uid, ending: metadata.deletion_timestamp.is_some(), controller })
     }
 
     /// The pod as it is judged, with what rules look at where they are asked.

@@ -68,7 +68,8 @@ impl Scan {
 impl Namespace {
     fn open_reports(&self, namespace: &str, owners: &Owners) -> Vec<OpenReport> {
         let mut workloads: BTreeMap<Workload, BTreeMap<Wrong<'_>, &str>> = BTreeMap::new();
-        for (name, pod) in self.pods.iter().filter(|(_, pod)| pod.violates()) {
+        // One that is being deleted may outlive its workload for a moment, and would be told by itself.
+        for (name, pod) in self.pods.iter().filter(|(_, pod)| pod.violates() && !pod.kept.ending) {
             let wrong = workloads.entry(shown(name, pod, owners)).or_default();
             for (policy, found) in pod.found.iter().enumerate() {
                 for (what, text) in all_wrong(policy, found) {

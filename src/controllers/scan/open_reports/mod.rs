@@ -55,7 +55,7 @@ pub(super) struct OpenReports {
 pub(super) struct Known {
     /// Those of ours that are there; `None` until they have been listed, and while the API server has no such kind.
     live: Option<BTreeMap<Key, Seen>>,
-    /// UIDs of the workloads whose Reports went since the scan last asked.
+    /// UIDs of the workloads that may have gone since the scan last asked, since their Reports have.
     gone: BTreeSet<String>,
     /// Those that could not be written or removed, and when to try again.
     failed: BTreeMap<Key, Instant>,
@@ -98,7 +98,7 @@ impl OpenReports {
         self.known.subscribe()
     }
 
-    /// UIDs of workloads whose Reports went since this was last asked.
+    /// UIDs of the workloads that may have gone since this was last asked.
     pub(super) fn gone(&self) -> BTreeSet<String> {
         let mut gone = BTreeSet::new();
         self.known.send_if_modified(|known| {
@@ -150,7 +150,7 @@ fn plan(
         let seen = stale.remove(&key);
         let digest = digests.of(&report.content);
         let kept_as = known.kept_as.get(&key).filter(|(written, _)| *written == digest).map(|(_, kept)| *kept);
-        if seen.is_some_and(|seen| seen.digest == kept_as.unwrap_or(digest)) {
+        if seen.is_some_and(|seen| seen.is_owned && seen.digest == kept_as.unwrap_or(digest)) {
             plan.kept += 1;
         } else {
             plan.add(known, now, &key, || Change::Write(report, seen.cloned()));

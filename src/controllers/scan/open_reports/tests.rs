@@ -14,8 +14,9 @@ fn key(name: &str) -> Key {
 }
 
 fn seen(digests: &Digests, content: &Value) -> Seen {
+    let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "x-uid"});
     let object = json!({"apiVersion": "openreports.io/v1alpha1", "kind": "Report",
-                        "metadata": {"name": "x", "uid": "u", "resourceVersion": "1"}});
+                        "metadata": {"name": "rampart-x-uid", "uid": "u", "ownerReferences": [owner]}});
     let mut object: kube::api::DynamicObject = serde_json::from_value(object).unwrap();
     object.data = content.clone();
     digests.seen(&object)
@@ -102,4 +103,13 @@ fn the_report_of_a_cron_job_stays_between_its_runs() {
     assert_eq!((left(true, 0), left(false, 1), left(false, 60)), ((0, 1), (0, 1), (0, 1)));
     assert_eq!((left(true, 61), left(false, 62), left(false, 121)), ((0, 1), (0, 1), (0, 1)), "it ran again");
     assert_eq!(left(false, 122), (1, 0));
+}
+
+#[test]
+fn a_report_that_lost_its_owner_is_written_anew() {
+    let (digests, now) = (Digests::default(), Instant::now());
+    let mut known = known(&digests, &[("a", "a")]);
+    known.live.iter_mut().flat_map(|live| live.values_mut()).for_each(|seen| seen.is_owned = false);
+    let plan = plan([report("a", "a")].into_iter(), &known, &digests, (&mut BTreeMap::new(), now));
+    assert_eq!(told(&plan), ["replace rampart-a-uid"]);
 }

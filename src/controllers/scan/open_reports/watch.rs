@@ -1,5 +1,7 @@
 //! Which Reports of ours are there, while the API server has such a kind.
 
+use std::collections::BTreeMap;
+
 use futures::StreamExt as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
@@ -13,9 +15,9 @@ use tokio::sync::watch as channel;
 use super::Known;
 use crate::{
     cluster::{
-        follow::follow_those,
+        follow::{Key, follow_those},
         leader::Leadership,
-        open_reports::{CRD, Digests, ours, resource},
+        open_reports::{CRD, Digests, Seen, ours, resource},
     },
     controllers::{Context, news},
     hardening::OpenReport,
@@ -90,16 +92,7 @@ async fn follow_reports(
             ("Report", watcher::Config::default().labels(&ours())),
             |report, _| Some(digests.seen(report)),
             |all, changed| {
-                known.send_modify(|known| match changed.zip(known.live.as_mut()) {
-                    Some((key, live)) => match all.get(key) {
-                        Some(seen) => drop(live.insert(key.clone(), seen.clone())),
-                        None => {
-                            live.remove(key);
-                            known.gone.extend(OpenReport::uid_in(&key.1).map(ToOwned::to_owned));
-                        }
-                    },
-                    None => known.live = Some(all.clone()),
-                });
+                known.send_modify(|known| note(known, all, changed));
             },
             &listed,
         );
@@ -108,5 +101,20 @@ async fn follow_reports(
             gone = served.wait_for(|served| *served != Some(true)) => if gone.is_err() { return },
         }
         known.send_modify(|known| known.live = None);
+    }
+}
+
+fn note(known: &mut Known, all: &BTreeMap<Key, Seen>, changed: Option<&Key>) {
+    let Some((key, live)) = changed.zip(known.live.as_mut()) else {
+        known.live = Some(all.clone());
+        return;
+    };
+    let seen = all.get(key).cloned();
+    if seen.as_ref().is_none_or(|seen| !seen.is_owned) {
+        known.gone.extend(OpenReport::uid_in(&key.1).map(ToOwned::to_owned));
+    }
+    match seen {
+        Some(seen) => drop(live.insert(key.clone(), seen)),
+        None => drop(live.remove(key)),
     }
 }
