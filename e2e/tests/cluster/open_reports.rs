@@ -26,7 +26,7 @@ pub(crate) fn tests(tests: &mut Tests) {
 const SHOP: &str = stories::SHOP;
 const LATER: &str = "later";
 /// Something is written every ten seconds at the most, and owners are collected as garbage in between.
-const WRITTEN: Duration = Duration::from_secs(60);
+const WRITTEN: Duration = Duration::from_mins(1);
 
 struct Stage {
     plane: ControlPlane,

@@ -4,10 +4,14 @@
 use std::collections::BTreeMap;
 
 use rampart_pss::Level;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Broken, Found, Namespace, Owners, Scan, Workload, report::shown};
-use crate::hardening::{Covering, Requirement};
+use crate::{
+    api::HardeningMode,
+    hardening::{Covering, Requirement},
+};
 
 /// Results of a Report; its summary counts the others, too.
 const RESULTS: usize = 50;
@@ -119,7 +123,7 @@ impl Severity {
 fn content(namespace: &str, workload: &Workload, wrong: &BTreeMap<Wrong<'_>, &str>, policies: &[Covering]) -> Value {
     let Workload { api_version, kind, name, uid } = workload;
     let errors = wrong.keys().filter(|wrong| wrong.rule.is_none()).count();
-    let results: Vec<Value> = wrong
+    let results: Vec<ReportResult<'_>> = wrong
         .iter()
         .filter_map(|(wrong, text)| Some(result(wrong, text, policies.get(wrong.policy)?)))
         .take(RESULTS)
@@ -133,27 +137,45 @@ fn content(namespace: &str, workload: &Workload, wrong: &BTreeMap<Wrong<'_>, &st
     })
 }
 
-fn result(wrong: &Wrong<'_>, text: &str, Covering { origin, requirement, .. }: &Covering) -> Value {
-    let Requirement { mode, level, version, .. } = requirement;
-    let policy = origin.named().map(|(kind, name)| format!("{kind}/{name}"));
-    let mut result = json!({
-        "policy": policy.unwrap_or_default(),
-        "severity": wrong.severity.as_str(),
-        "result": if wrong.rule.is_some() { "fail" } else { "error" },
-        "scored": true,
-        "message": text,
-        "properties": {"mode": format!("{mode:?}")},
-    });
-    if let Some(rule) = wrong.rule {
-        result["rule"] = rule.into();
-        result["category"] = match wrong.level {
-            Some(Level::Restricted) => "Pod Security Standards (Restricted)".into(),
-            Some(_) => "Pod Security Standards (Baseline)".into(),
-            None => "Hardening".into(),
-        };
-        if wrong.level.is_some() {
-            result["properties"]["standard"] = format!("{level}:{version}").into();
-        }
+/// As OpenReports spells it.
+#[derive(Debug, Serialize)]
+struct ReportResult<'s> {
+    policy: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'s str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    category: Option<&'static str>,
+    severity: &'static str,
+    result: &'static str,
+    scored: bool,
+    message: &'s str,
+    properties: Properties,
+}
+
+#[derive(Debug, Serialize)]
+struct Properties {
+    mode: HardeningMode,
+    /// Of which level and version the check is asked, where it is of the standards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standard: Option<String>,
+}
+
+fn result<'s>(wrong: &Wrong<'s>, message: &'s str, policy: &Covering) -> ReportResult<'s> {
+    let Requirement { mode, level, version, .. } = &policy.requirement;
+    let named = policy.origin.named().map(|(kind, name)| format!("{kind}/{name}"));
+    let category = match wrong.level {
+        Some(Level::Restricted) => "Pod Security Standards (Restricted)",
+        Some(_) => "Pod Security Standards (Baseline)",
+        None => "Hardening",
+    };
+    ReportResult {
+        policy: named.unwrap_or_default(),
+        rule: wrong.rule,
+        category: wrong.rule.map(|_| category),
+        severity: wrong.severity.as_str(),
+        result: if wrong.rule.is_some() { "fail" } else { "error" },
+        scored: true,
+        message,
+        properties: Properties { mode: *mode, standard: wrong.level.map(|_| format!("{level}:{version}")) },
     }
-    result
 }

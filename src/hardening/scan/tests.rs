@@ -236,8 +236,9 @@ fn a_report_is_of_a_workload_that_violates_and_says_the_same_while_the_same_is_w
         scan.put("n", name, pod(&good(), Some("one")), &all, at(4));
     }
     assert_eq!(reports(&scan, &of_web(&scan)), before);
-    let ending = pod(&bad(), Some("two")).map(|kept| Kept { ending: true, ..kept });
-    scan.put("n", "web-2-a", ending, &all, at(4));
+    let mut ending = pod(&bad(), Some("two")).unwrap();
+    ending.ending = true;
+    scan.put("n", "web-2-a", Some(ending), &all, at(4));
     assert_eq!(reports(&scan, &of_web(&scan)), []);
 }
 
