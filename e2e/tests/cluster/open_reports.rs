@@ -1,10 +1,10 @@
 //! Reports of OpenReports, by the CRDs that its authors publish: one for each workload that violates, written when
 //! something else is wrong and at no other time, and gone with its reason.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod, rbac::v1::ClusterRoleBinding};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
@@ -12,7 +12,7 @@ use kube::{
 use rampart::api::SecurityPolicy;
 use rampart_e2e::{
     ControlPlane, Operator, Options, binaries, fixtures,
-    operator::{USER, kubeconfig},
+    operator::{USER, binary, kubeconfig},
     stories, wait,
 };
 use serde_json::{Value, json};
@@ -259,6 +259,27 @@ async fn goes_with_the_switch(stage: Stage) -> Result<()> {
     let operator = Operator::start(plane.dir(), &config, operator.kill()?, &[])?;
     operator.ready().await?;
     are_of(&client, SHOP, &[]).await?;
+
+    // Without the right, as the chart has it, somebody else must; at the latest who uninstalls.
+    let roles: Api<ClusterRoleBinding> = Api::all(client.clone());
+    roles.delete("rampart-controller-open-reports", &DeleteParams::default()).await?;
+    let metadata = json!({"name": "left", "namespace": LATER, "labels": {"app.kubernetes.io/managed-by": "rampart"}});
+    let left = json!({"apiVersion": "openreports.io/v1alpha1", "kind": "Report", "metadata": metadata,
+                      "source": "rampart", "scope": {"kind": "Pod", "name": "left"}});
+    fixtures::apply(&client, &left).await?;
+    let operator = Operator::start(plane.dir(), &config, operator.kill()?, &[])?;
+    let hint = "kubectl delete reports.openreports.io -A -l app.kubernetes.io/managed-by=rampart";
+    wait::until("the hint", wait::SOON, || async {
+        Ok(ensure!(operator.log()?.contains(hint), "{}", operator.log_tail()))
+    })
+    .await?;
+    are_of(&client, LATER, &["Pod left"]).await?;
+    drop(operator);
+    let kubeconfig = plane.admin_kubeconfig()?;
+    let told = Command::new(binary()?).args(["uninstall", "--kubeconfig"]).arg(&kubeconfig).output()?;
+    ensure!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    ensure!(String::from_utf8_lossy(&told.stderr).contains("1 Reports removed"), "{told:?}");
+    are_of(&client, LATER, &[]).await?;
     let theirs = api(&client, LATER).await?.get("theirs").await?;
     ensure!(theirs.data == json!({"source": "other"}), "{:#}", theirs.data);
     Ok(())
