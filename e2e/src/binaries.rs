@@ -156,12 +156,24 @@ fn built<const N: usize>(set: &Set) -> Result<[PathBuf; N]> {
 /// # Errors
 /// When Go can't get the module, or the file can't be read.
 pub fn calico_file(name: &str) -> Result<String> {
-    let module = sources_dir().join("calico");
-    let mut download = Program::go(&module);
-    download.args(["mod", "download", "-json", "github.com/projectcalico/calico"]);
+    module_file("calico", "github.com/projectcalico/calico", name)
+}
+
+/// The CRDs of OpenReports, as their authors publish them.
+///
+/// # Errors
+/// As [`calico_file`].
+pub fn open_reports_crds() -> Result<String> {
+    module_file("openreports", "github.com/openreports/reports-api", "config/install.yaml")
+}
+
+/// A file of a module that `go.mod` below `e2e/controlplane/PLACE` requires.
+fn module_file(place: &str, module: &str, name: &str) -> Result<String> {
+    let mut download = Program::go(&sources_dir().join(place));
+    download.args(["mod", "download", "-json", module]);
     let told = download.output().context("running `go`: Go 1.26 or newer must be installed")?;
     if !told.status.success() {
-        bail!("go mod download of Calico: {}", tail(&String::from_utf8_lossy(&told.stderr)));
+        bail!("go mod download {module}: {}", tail(&String::from_utf8_lossy(&told.stderr)));
     }
     let told: serde_json::Value = serde_json::from_slice(&told.stdout)?;
     let dir = told["Dir"].as_str().context("go mod download told no directory")?;

@@ -77,8 +77,9 @@ fn changed(values: &[&str]) -> Result<String> {
 
 #[test]
 fn what_values_change_is_what_was_reviewed() -> Result<()> {
-    let sets: [(&str, &[&str]); 3] = [
+    let sets: [(&str, &[&str]); 4] = [
         ("least", &["features.apiKeys=false", "features.retention=false", "verifier.enabled=false"]),
+        ("reported", &["features.openReports=true"]),
         (
             "monitored",
             &[
@@ -139,6 +140,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["image.pullPolicy=Sometimes"], "pullPolicy"),
     (&["features.hooks=true"], "hooks"),
     (&["features.retention=Off"], "retention"),
+    (&["features.openReports=openreports"], "openReports"),
     (&["features.apiKeys=false"], "verifier.enabled=false"),
     (&["network.clusterCidrs[0]=10.0.0.0"], "clusterCidrs"),
     (&["retention.minimumGrace=1d"], "minimumGrace"),
@@ -195,6 +197,11 @@ fn switches_add_and_take_away() -> Result<()> {
         (&["features.apiKeyHooks=false"], &[], &["ClusterRole rampart-controller-api-key-hooks"]),
         (&["features.apiKeyRestarts=false"], &[], &["ClusterRole rampart-controller-api-key-restarts"]),
         (&["features.retention=false"], &[], &["ClusterRole rampart-controller-retention"]),
+        (
+            &["features.openReports=true"],
+            &["ClusterRole rampart-controller-open-reports", "ClusterRoleBinding rampart-controller-open-reports"],
+            &[],
+        ),
         (&["crds.install=false"], &[], &["CustomResourceDefinition apikeys.rampart.dev"]),
         (&["uninstall.hook=false"], &[], &["Job rampart-system/rampart-uninstall"]),
         (&["networkPolicy.enabled=false"], &[], &["NetworkPolicy rampart-system/rampart-controller"]),

@@ -56,6 +56,14 @@ pub enum Feature {
     Retention,
 }
 
+/// Where violations are told besides in statuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Reports {
+    /// In Reports of openreports.io, one for each workload that violates; its CRDs must be there.
+    #[value(name = "openreports")]
+    OpenReports,
+}
+
 /// Flags of the servers; each also reads an environment variable.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
@@ -100,6 +108,9 @@ pub struct Options {
     /// What the controller leaves alone: objects of these kinds are stored, and nothing comes of them.
     #[arg(long, env = "RAMPART_DISABLE", value_enum, value_delimiter = ',')]
     disable: Vec<Feature>,
+    /// Where violations are told besides in statuses. Without this flag, what was written there before is removed.
+    #[arg(long, env = "RAMPART_REPORTS", value_enum)]
+    reports: Option<Reports>,
 }
 
 impl Options {
@@ -203,7 +214,8 @@ impl Options {
         let given = self.facts.known();
         let (known, index) = (policies.0.clone(), (policies.0.clone(), policies.2.clone()));
         let of_keys = index.clone();
-        let (scan, residents) = Scanner::spawn(&context, index.clone(), leadership.clone(), tasks);
+        let reports = self.reports == Some(Reports::OpenReports);
+        let (scan, residents) = Scanner::spawn(&context, index.clone(), leadership.clone(), reports, tasks);
         PolicyExceptions::spawn(&context, index, scan.clone(), leadership.clone(), tasks);
         Webhooks::spawn(&context, policies.clone(), leadership.clone(), tasks);
         let in_force = Floors::spawn(&context, policies, leadership.clone(), self.namespace.clone(), tasks);

@@ -21,13 +21,13 @@ use crate::{
     cluster::{
         error::{call, found, secret_call},
         leader::LEASE,
-        pause,
+        open_reports, pause,
     },
     serve::tls,
 };
 
 /// The last step of uninstalling, once the operator is gone: takes away the admission policies by which pods are
-/// refused, the Lease, the pause and the webhook's CA. Rampart's kinds and what they stand for stay: policies, keys
+/// refused, Reports (openreports.io), the Lease, the pause and the webhook's CA. Rampart's kinds and what they stand for stay: policies, keys
 /// and their Secrets, NetworkPolicies.
 #[derive(Debug, Args)]
 pub(super) struct UninstallCommand {
@@ -42,6 +42,11 @@ impl UninstallCommand {
             // Bindings first: a policy without one refuses nothing.
             let bindings = remove_floor::<ValidatingAdmissionPolicyBinding>(&client).await?;
             let policies = remove_floor::<ValidatingAdmissionPolicy>(&client).await?;
+            let reports = match open_reports::remove_all(&client).await {
+                // No such kind; or no such right, which the chart's Job has where the feature is on.
+                Err(error) if matches!(error.code(), Some(403 | 404)) => 0,
+                other => other?,
+            };
             remove::<Lease>(Api::namespaced(client.clone(), namespace), LEASE).await?;
             pause::remove(&client, namespace, None).await?;
             let secrets: Api<Secret> = Api::namespaced(client, namespace);
@@ -49,6 +54,9 @@ impl UninstallCommand {
             let doing = || format!("deleting Secret {}", tls::SECRET);
             found(secret_call(doing, secrets.delete(tls::SECRET, &params)).await)?;
             eprintln!("{policies} admission policies and {bindings} bindings removed: nothing of Rampart refuses pods");
+            if reports > 0 {
+                eprintln!("{reports} Reports removed");
+            }
             Ok(ExitCode::SUCCESS)
         })
     }

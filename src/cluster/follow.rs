@@ -26,7 +26,21 @@ pub async fn follow<K, V>(
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
     V: PartialEq,
 {
-    let stream = watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff();
+    follow_those(api, (&K::kind(&()), watcher::Config::default()), read, changed, listed).await;
+}
+
+/// As [`follow`], of those of a kind that a configuration selects.
+pub async fn follow_those<K, V>(
+    api: Api<K>,
+    (kind, which): (&str, watcher::Config),
+    read: impl Fn(&K, Option<&V>) -> Option<V>,
+    changed: impl Fn(&BTreeMap<Key, V>, Option<&Key>),
+    listed: &watch::Sender<bool>,
+) where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    V: PartialEq,
+{
+    let stream = watcher(api, which.page_size(PAGE)).default_backoff();
     let mut stream = std::pin::pin!(stream);
     let (mut all, mut listing) = (BTreeMap::new(), BTreeMap::new());
     while let Some(event) = stream.next().await {
@@ -63,12 +77,11 @@ pub async fn follow<K, V>(
             }
             Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
                 // No such kind: nothing is asked, and what was asked before stays until it is back.
-                tracing::warn!(kind = %K::kind(&()), "the API server does not serve this kind: is its CRD installed?");
+                tracing::warn!(kind, "the API server does not serve this kind: is its CRD installed?");
                 listed.send_replace(true);
             }
             Err(error) => {
-                let kind = K::kind(&());
-                tracing::warn!(%kind, %error, "a watch failed and is being restarted");
+                tracing::warn!(kind, %error, "a watch failed and is being restarted");
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use jiff::Timestamp;
-use rampart_pss::{Pod, Violation, aggregate, explain, explain_except, reasons};
+use rampart_pss::{Level, Pod, Violation, aggregate, explain, explain_except, reasons};
 
 use super::{Covered, Exception, Requirement, RuleViolation, RulesPod, rule_of_check};
 use crate::api::HardeningMode;
@@ -48,6 +48,17 @@ pub struct Finding<'p> {
     pub violations: Vec<Violation>,
     /// Rules that it violates.
     pub rules: Vec<RuleViolation>,
+}
+
+/// A rule that a pod violates.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Broken {
+    /// Id of the rule, as exceptions name it.
+    pub rule: String,
+    /// The level that brings it, where it is of the standards.
+    pub level: Option<Level>,
+    /// Where and how.
+    pub what: String,
 }
 
 /// A pod as it is judged.
@@ -123,6 +134,22 @@ impl Finding<'_> {
             .chain(self.rules.iter().map(|violation| violation.about.rule()))
             .collect::<Vec<_>>()
             .join(", ")
+    }
+
+    /// What is wrong, rule by rule, each in its part of [`Self::what`].
+    #[must_use]
+    pub fn broken(&self) -> Vec<Broken> {
+        let of_standard = |violation: &Violation| Broken {
+            rule: rule_of_check(violation.check),
+            level: Some(violation.level),
+            what: aggregate(std::slice::from_ref(violation)),
+        };
+        let of_rule = |violation: &RuleViolation| Broken {
+            rule: violation.about.rule(),
+            level: None,
+            what: violation.to_string(),
+        };
+        self.violations.iter().map(of_standard).chain(self.rules.iter().map(of_rule)).collect()
     }
 
     /// Ids of the rules that are violated.
@@ -227,7 +254,7 @@ fn fixes(finding: &Finding<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rampart_pss::{Level, Version};
+    use rampart_pss::Version;
     use rstest::rstest;
 
     use super::*;

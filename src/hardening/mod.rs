@@ -19,11 +19,11 @@ pub use defaults::{default_pod, default_template};
 pub use exception::{Covered, Exception, Permission};
 pub use fix::{Mend, mend};
 pub use floor::{Floor, Place, SELECTOR, compile, extent};
-pub use judge::{Covering, Enforcement, Finding, Origin, Seen, Subject, Verdict, ask_rules, findings, judge};
+pub use judge::{Broken, Covering, Enforcement, Finding, Origin, Seen, Subject, Verdict, ask_rules, findings, judge};
 pub use policies::{FLOORS, Policies};
 pub use requirement::{Requirement, Standard};
 pub use rules::{About, Pod as RulesPod, RULES, Rules, Violation as RuleViolation, Whose, reference};
-pub use scan::{Controller, ControllerKind, Counted, Kept, Owners, Report, Scan, Workload};
+pub use scan::{Controller, ControllerKind, Counted, Kept, OpenReport, Owners, Report, Scan, Workload};
 pub use scope::{ClusterWide, Demand, Exceptions, SYSTEM_NAMESPACES, is_system_namespace};
 
 /// The id among all rules of a check of the Pod Security Standards: `pss/ID`.

@@ -168,6 +168,8 @@ pub struct Metrics {
     pub invalid_objects: Family<KindLabel, Counter>,
     /// Pods that policies cover, by the worst that any of them says.
     pub pods: Family<ResultLabel, Gauge>,
+    /// Reports (OpenReports) of workloads that violate, and those that are still to be written or removed.
+    pub open_reports: Family<ResultLabel, Gauge>,
     /// Pods that were to be fixed, by outcome, once for each policy that asks.
     pub fixes: Family<ResultLabel, Counter>,
     /// Those of ApiKeys.
@@ -216,6 +218,7 @@ impl Default for Metrics {
             prune_held: Family::default(),
             invalid_objects: Family::default(),
             pods: Family::default(),
+            open_reports: Family::default(),
             fixes: Family::default(),
             keys: KeyMetrics::default(),
             verifier: VerifierMetrics::default(),
@@ -261,6 +264,12 @@ impl Metrics {
         of.register("prune_held", "Orphans that the prune brake holds", self.prune_held.clone());
         of.register("invalid_objects", "Objects that could not be read", self.invalid_objects.clone());
         of.register("pods", "Unfinished pods that policies cover, by the worst verdict", self.pods.clone());
+        let reports = self.open_reports.clone();
+        of.register(
+            "open_reports",
+            "Reports of workloads that violate, kept and still to be written or removed",
+            reports,
+        );
         of.register("pod_fixes", "Pods that were to be fixed, by outcome", self.fixes.clone());
         self.keys.register(&mut of);
         self.verifier.register(&mut of);

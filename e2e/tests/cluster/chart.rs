@@ -31,7 +31,12 @@ pub(crate) fn tests(tests: &mut Tests) {
 
 /// Everything that can be on, on; and the opposite. prometheus-operator's kinds are not in this API server.
 const SHAPES: [&[&str]; 3] = [
-    &["metrics.dashboard.enabled=true", "network.clusterCidrs={10.0.0.0/8}", "verifier.adminPaths={/admin}"],
+    &[
+        "metrics.dashboard.enabled=true",
+        "network.clusterCidrs={10.0.0.0/8}",
+        "verifier.adminPaths={/admin}",
+        "features.openReports=true",
+    ],
     &["webhook.hostNetwork=true", "webhook.port=10260", "networkPolicy.apiServer.cidrs={10.0.0.1/32}"],
     &[
         "features.apiKeys=false",

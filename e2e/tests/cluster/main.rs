@@ -27,6 +27,7 @@ mod kills;
 mod least;
 mod lifecycle;
 mod network;
+mod open_reports;
 mod preview;
 mod preview_network;
 mod psa;
@@ -154,6 +155,7 @@ fn main() -> ExitCode {
     explain::tests(&mut tests);
     drill::tests(&mut tests);
     scan::tests(&mut tests);
+    open_reports::tests(&mut tests);
     exceptions::tests(&mut tests);
     fix::tests(&mut tests);
     webhooks::tests(&mut tests);

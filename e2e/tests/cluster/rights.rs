@@ -41,6 +41,7 @@ const UNUSED: &[(&str, &str)] = &[
 
 /// What is refused because a test takes the right away.
 const PROVOKED: &[(&str, &str)] = &[
+    ("rampart: list openreports.io/reports", "open_reports::"),
     ("rampart-verifier: list /secrets", "verifier::"),
     ("rampart-verifier: list rampart.dev/apikeys", "verifier::"),
     ("rampart-verifier: patch rampart.dev/keyrecords", "verifier::"),

@@ -1,5 +1,6 @@
 //! The background scan: follows pods and policies, and tells statuses how pods fare.
 
+mod open_reports;
 mod owners;
 
 use std::{
@@ -23,6 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::open_reports::OpenReports;
 use super::{Context, Residents, Roots};
 use crate::{
     api::{Enforcer, HardeningStatus, SecurityPolicy},
@@ -57,6 +59,8 @@ pub struct Scanner {
     listed: bool,
     known: watch::Sender<Known>,
     told: Told,
+    /// Where violations are told in Reports, too.
+    reports: Option<OpenReports>,
 }
 
 /// When each object was last told other counts.
@@ -68,17 +72,23 @@ struct Told {
 }
 
 impl Scanner {
-    /// Adds the scan to the tasks of a process; the answer follows what is counted.
+    /// Adds the scan to the tasks of a process; the answer follows what is counted. Violations are told in statuses,
+    /// and in Reports where these are asked for.
     pub fn spawn(
         context: &Context,
         (index, synced): (PolicyIndex, Gate),
         leadership: Leadership,
+        reports: bool,
         tasks: &mut Tasks,
     ) -> (watch::Receiver<Known>, Residents) {
         let (known, follow) = watch::channel(None);
         let residents = Residents::new(index.clone());
         let (scan, owners, listing, told) = (Scan::default(), Owners::new(), BTreeSet::new(), Told::default());
         let of_scan = residents.clone();
+        if !reports {
+            tasks.spawn("open-reports", open_reports::clear(context.clone(), leadership.clone()));
+        }
+        let reports = reports.then(|| OpenReports::spawn(context, leadership.clone(), tasks));
         let scanner = Self {
             context: context.clone(),
             index,
@@ -89,6 +99,7 @@ impl Scanner {
             listed: false,
             known,
             told,
+            reports,
         };
         tasks.spawn("scan", scanner.run(synced, leadership));
         (follow, residents)
@@ -104,6 +115,7 @@ impl Scanner {
         let api: Api<DynamicObject> = Api::all_with(self.context.client.clone(), &ApiResource::erase::<Pod>(&()));
         let pods = watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff();
         let mut pods = std::pin::pin!(pods);
+        let mut reports = self.reports.as_ref().map(OpenReports::news);
         self.cover();
         let (mut count_at, mut counted): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
@@ -116,6 +128,7 @@ impl Scanner {
                 result = changes.changed() => { self.cover(); result.is_err() }
                 result = labels.changed() => { self.cover(); result.is_err() }
                 () = tokio::time::sleep(end) => { self.cover(); false }
+                () = told(&mut reports) => false,
                 () = due(count_at) => {
                     count_at = self.publish().await.then(|| Instant::now() + HOLD);
                     counted = Some(Instant::now());
@@ -176,7 +189,13 @@ impl Scanner {
 
     /// Counts, and tells. Returns whether something is left to be told later.
     async fn publish(&mut self) -> bool {
-        let unread = owners::follow(&self.context.client, &self.scan.controllers(), &mut self.owners).await;
+        let proven = self.reports.is_some();
+        if let Some(reports) = &self.reports {
+            // With their workloads, perhaps.
+            let gone = reports.gone();
+            self.owners.retain(|_, owner| owner.as_ref().is_none_or(|owner| !gone.contains(&owner.uid)));
+        }
+        let unread = owners::follow(&self.context.client, &self.scan.controllers(), &mut self.owners, proven).await;
         // The webhook and the Lease have threads of their own meanwhile.
         let mut report = block_in_place(|| self.scan.report(&self.owners));
         self.context.metrics.count_pods(report.pods);
@@ -189,6 +208,9 @@ impl Scanner {
             *known = Some(Arc::new(report));
             differs
         });
+        // Before owners are read their pods would have Reports of their own.
+        let reports = self.reports.as_mut().filter(|_| !unread);
+        held |= reports.is_some_and(|it| block_in_place(|| it.keep(self.scan.open_reports(&self.owners))));
         held || unread
     }
 }
@@ -212,6 +234,17 @@ fn hold<K: Ord + Clone, V: PartialEq + Clone>(
         }
     }
     held
+}
+
+/// Waits until something else is known of Reports, where these are asked for.
+async fn told(news: &mut Option<watch::Receiver<open_reports::Known>>) {
+    let is_news = match news {
+        Some(news) => news.changed().await.is_ok(),
+        None => false,
+    };
+    if !is_news {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn due(at: Option<Instant>) {

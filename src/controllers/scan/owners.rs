@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{
     api::{
-        apps::v1::{DaemonSet, ReplicaSet, StatefulSet},
-        batch::v1::Job,
+        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        batch::v1::{CronJob, Job},
         core::v1::ReplicationController,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -31,10 +31,13 @@ const AT_ONCE: usize = 8;
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Reads what is new of `wanted`, and forgets the rest. Returns whether something is left for the next time.
-pub(super) async fn follow(client: &Client, wanted: &BTreeSet<Controller>, owners: &mut Owners) -> bool {
+///
+/// Where owners are `proven`, so is what they say stands above them: what refers to an owner that is not there is
+/// collected as garbage.
+pub(super) async fn follow(client: &Client, wanted: &BTreeSet<Controller>, owners: &mut Owners, proven: bool) -> bool {
     owners.retain(|controller, _| wanted.contains(controller));
     let new: Vec<&Controller> = wanted.iter().filter(|it| !owners.contains_key(*it)).collect();
-    let reads = new.into_iter().map(|it| async move { (it.clone(), workload(client, it).await) });
+    let reads = new.into_iter().map(|it| async move { (it.clone(), workload(client, it, proven).await) });
     let mut reads = std::pin::pin!(stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(AT_ONCE));
     let (deadline, mut unread) = (Instant::now() + DEADLINE, None);
     loop {
@@ -69,18 +72,29 @@ fn resource(kind: ControllerKind) -> ApiResource {
 }
 
 /// The workload on top: a Deployment of a ReplicaSet, a CronJob of a Job, or the controller itself.
-async fn workload(client: &Client, controller: &Controller) -> Result<Option<Workload>> {
+async fn workload(client: &Client, controller: &Controller, proven: bool) -> Result<Option<Workload>> {
     let Controller { namespace, kind, name, uid } = controller;
     let resource = resource(*kind);
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-    let doing = || format!("reading {} {namespace}/{name}", resource.kind);
-    let live = found(call(doing, api.get_metadata(name)).await)?.map(|live| live.metadata);
-    Ok(live.filter(|live| live.uid.as_ref() == Some(uid)).map(|live| top(&live, controller, &resource)))
+    let live = live(client, namespace, &resource, name).await?.filter(|live| live.uid.as_ref() == Some(uid));
+    let Some(live) = live else { return Ok(None) };
+    let owner = live.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let (api_version, kind) = (resource.api_version, resource.kind);
+    let own = Workload { api_version, kind, name: name.clone(), uid: uid.clone() };
+    let Some(above) = owner.and_then(Workload::above) else { return Ok(Some(own)) };
+    Ok(Some(if !proven || is_there(client, namespace, &above).await? { above } else { own }))
 }
 
-fn top(live: &ObjectMeta, controller: &Controller, resource: &ApiResource) -> Workload {
-    let owner = live.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-    owner
-        .and_then(Workload::above)
-        .unwrap_or_else(|| Workload { kind: resource.kind.clone(), name: controller.name.clone() })
+async fn is_there(client: &Client, namespace: &str, above: &Workload) -> Result<bool> {
+    let resource = match above.kind.as_str() {
+        "CronJob" => ApiResource::erase::<CronJob>(&()),
+        _ => ApiResource::erase::<Deployment>(&()),
+    };
+    let live = live(client, namespace, &resource, &above.name).await?;
+    Ok(live.is_some_and(|live| live.uid.as_ref() == Some(&above.uid)))
+}
+
+async fn live(client: &Client, namespace: &str, resource: &ApiResource, name: &str) -> Result<Option<ObjectMeta>> {
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
+    let doing = || format!("reading {} {namespace}/{name}", resource.kind);
+    Ok(found(call(doing, api.get_metadata(name)).await)?.map(|live| live.metadata))
 }

@@ -18,6 +18,10 @@ const PROFILES: [&str; 2] = ["apparmor.", "seccomp."];
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kept {
     json: Box<str>,
+    /// Its UID.
+    pub uid: String,
+    /// Whether it is being deleted.
+    pub ending: bool,
     /// Its controller.
     pub controller: Option<Controller>,
 }
@@ -43,7 +47,8 @@ impl Kept {
         let owner = owners.into_iter().find(|owner| owner.controller == Some(true));
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         let controller = owner.and_then(|owner| Controller::of(namespace, owner));
-        Some(Self { json: kept.to_string().into(), controller })
+        let uid = metadata.uid.clone().unwrap_or_default();
+        Some(Self { json: kept.to_string().into(), uid, ending: metadata.deletion_timestamp.is_some(), controller })
     }
 
     /// The pod as it is judged, with what rules look at where they are asked.

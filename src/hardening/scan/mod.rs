@@ -2,6 +2,7 @@
 //! change costs one verdict.
 
 mod kept;
+mod open_report;
 mod owner;
 mod report;
 
@@ -14,10 +15,11 @@ use jiff::Timestamp;
 
 pub use self::{
     kept::Kept,
+    open_report::OpenReport,
     owner::{Controller, ControllerKind, Owners, Workload},
     report::{Counted, Report},
 };
-use super::{Covering, Policies, ask_rules, judge::finding};
+use super::{Broken, Covering, Policies, ask_rules, judge::finding};
 
 /// Every pod, and what is found.
 #[derive(Debug, Default)]
@@ -56,12 +58,13 @@ enum Found {
     /// It violates what exceptions cover.
     Exempt,
     Violating {
-        rules: Vec<String>,
+        /// None of a pod that can't be read.
+        broken: Vec<Broken>,
         message: String,
     },
 }
 
-/// Longest message of a sample, in characters.
+/// Longest message of a sample, and of a result, in characters.
 const MESSAGE: usize = 512;
 
 impl Scan {
@@ -153,7 +156,7 @@ fn judged(kept: &Kept, covering: &[Covering], now: Timestamp) -> (Vec<Found>, BT
         Err(error) => {
             // The API server admits no such pod.
             let message = format!("the pod can't be read: {error}");
-            vec![Found::Violating { rules: vec![], message }; covering.len()]
+            vec![Found::Violating { broken: vec![], message }; covering.len()]
         }
     };
     (found, relying)
@@ -196,11 +199,15 @@ impl Found {
     }
 
     fn violating(finding: &super::Finding<'_>) -> Self {
-        let message = finding.what();
-        let cut = message.char_indices().nth(MESSAGE).map_or(message.len(), |(cut, _)| cut);
-        let message = message.get(..cut).unwrap_or_default().to_owned();
-        Self::Violating { rules: finding.rule_ids(), message }
+        let cut_off = |broken: Broken| Broken { what: cut(broken.what), ..broken };
+        Self::Violating { broken: finding.broken().into_iter().map(cut_off).collect(), message: cut(finding.what()) }
     }
+}
+
+fn cut(mut message: String) -> String {
+    let end = message.char_indices().nth(MESSAGE).map_or(message.len(), |(end, _)| end);
+    message.truncate(end);
+    message
 }
 
 #[cfg(test)]

@@ -33,12 +33,16 @@ pub struct Controller {
 }
 
 /// A workload that owns pods.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Workload {
+    /// Its group and version.
+    pub api_version: String,
     /// Its kind.
     pub kind: String,
     /// Its name.
     pub name: String,
+    /// Its UID.
+    pub uid: String,
 }
 
 /// The workloads of controllers; `None` for a controller that is not there, whatever a pod says.
@@ -69,7 +73,8 @@ impl Workload {
             (owner.api_version.as_str(), owner.kind.as_str()),
             ("apps/v1", "Deployment") | ("batch/v1", "CronJob")
         );
-        (known && is_name(&owner.name)).then(|| Self { kind: owner.kind.clone(), name: owner.name.clone() })
+        let OwnerReference { api_version, kind, name, uid, .. } = owner.clone();
+        (known && is_name(&owner.name)).then_some(Self { api_version, kind, name, uid })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Controller, Found, Owners, Scan, Scanned};
+use super::{Controller, Found, Owners, Scan, Scanned, Workload};
 use crate::{
     api::{PodCounts, Sample},
     hardening::Origin,
@@ -61,7 +61,7 @@ impl Scan {
                     let found = pod.found(index);
                     count(counts, found);
                     if let Found::Violating { .. } = found {
-                        let (kind, name) = shown(name, pod, owners);
+                        let Workload { kind, name, .. } = shown(name, pod, owners);
                         let pods = groups.entry((namespace, kind, name, found)).or_default();
                         *pods = pods.saturating_add(1);
                     }
@@ -114,17 +114,23 @@ fn add(all: &mut PodCounts, more: PodCounts) {
 }
 
 /// The workload that a pod is shown under: by itself, unless its controller is there.
-fn shown(name: &str, pod: &Scanned, owners: &Owners) -> (String, String) {
+pub(super) fn shown(name: &str, pod: &Scanned, owners: &Owners) -> Workload {
     let owner = pod.kept.controller.as_ref().and_then(|controller| owners.get(controller)?.as_ref());
-    owner.map_or_else(|| ("Pod".into(), name.into()), |owner| (owner.kind.clone(), owner.name.clone()))
+    owner.cloned().unwrap_or_else(|| Workload {
+        api_version: "v1".into(),
+        kind: "Pod".into(),
+        name: name.into(),
+        uid: pod.kept.uid.clone(),
+    })
 }
 
 fn samples(groups: Groups<'_>, with_namespace: bool) -> (Vec<Sample>, u32) {
     let more = u32::try_from(groups.len().saturating_sub(SAMPLES)).unwrap_or(u32::MAX);
     let sample = |((namespace, kind, name, found), pods): ((&str, String, String, &Found), u32)| {
-        let Found::Violating { rules, message } = found else { return Sample::default() };
+        let Found::Violating { broken, message } = found else { return Sample::default() };
+        let rules = broken.iter().map(|broken| broken.rule.clone()).collect();
         let namespace = with_namespace.then(|| namespace.to_owned());
-        Sample { namespace, kind, name, rules: rules.clone(), message: message.clone(), pods }
+        Sample { namespace, kind, name, rules, message: message.clone(), pods }
     };
     (groups.into_iter().take(SAMPLES).map(sample).collect(), more)
 }

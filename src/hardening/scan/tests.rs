@@ -155,7 +155,7 @@ fn pods_fold_into_a_workload_that_is_there_and_only_where_they_violate_alike() {
     ] {
         scan.put("n", name, pod(&spec, Some(owner)), &all, at(1));
     }
-    let web = Workload { kind: "Deployment".into(), name: "web".into() };
+    let web = web();
     let read = |controller: Controller| {
         let workload = (controller.uid == "real").then(|| web.clone());
         (controller, workload)
@@ -188,4 +188,117 @@ fn a_list_forgets_what_is_gone() {
     scan.put("n", "gone", pod(&bad(), None), &all, at(1));
     scan.retain(&[("n".to_owned(), "here".to_owned())].into());
     assert_eq!(own(&scan.report(&Owners::new())).pods, counts(1, 0, 1, 0));
+}
+
+fn web() -> Workload {
+    Workload { api_version: "apps/v1".into(), kind: "Deployment".into(), name: "web".into(), uid: "web-uid".into() }
+}
+
+/// Every controller that is asked for is the Deployment's.
+fn of_web(scan: &Scan) -> Owners {
+    scan.controllers().into_iter().map(|controller| (controller, Some(web()))).collect()
+}
+
+fn reports(scan: &Scan, owners: &Owners) -> Vec<OpenReport> {
+    scan.open_reports(owners).collect()
+}
+
+#[test]
+fn a_report_is_of_a_workload_that_violates_and_says_the_same_while_the_same_is_wrong() {
+    let mut scan = Scan::default();
+    let all = policies("baseline", &[], vec![]);
+    scan.cover(&all, at(1));
+    scan.put("n", "good", pod(&good(), None), &all, at(1));
+    scan.put("n", "web-1-a", pod(&bad(), Some("one")), &all, at(1));
+    let report = json!({
+        "source": "rampart",
+        "scope": {"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "n", "name": "web", "uid": "web-uid"},
+        "configuration": {"limits": {"maxResults": 50, "statusFilter": ["fail", "error"]}},
+        "summary": {"pass": 0, "fail": 1, "warn": 0, "error": 0, "skip": 0},
+        "results": [{
+            "policy": "SecurityPolicy/own", "rule": "pss/hostNamespaces",
+            "category": "Pod Security Standards (Baseline)", "severity": "high", "result": "fail", "scored": true,
+            "message": "host namespaces (hostNetwork=true)",
+            "properties": {"mode": "Audit", "standard": "baseline:latest"},
+        }],
+    });
+    let before = reports(&scan, &of_web(&scan));
+    assert_eq!(before.iter().map(|it| &it.content).collect::<Vec<_>>(), [&report]);
+    assert_eq!((before[0].name().as_str(), before[0].namespace.as_str()), ("rampart-web-uid", "n"));
+
+    // More pods, another ReplicaSet, later.
+    scan.put("n", "web-1-b", pod(&bad(), Some("one")), &all, at(2));
+    scan.put("n", "web-2-a", pod(&bad(), Some("two")), &all, at(2));
+    scan.cover(&all, at(3));
+    assert_eq!(reports(&scan, &of_web(&scan)), before);
+
+    for name in ["web-1-a", "web-1-b"] {
+        scan.put("n", name, pod(&good(), Some("one")), &all, at(4));
+    }
+    assert_eq!(reports(&scan, &of_web(&scan)), before);
+    let mut ending = pod(&bad(), Some("two")).unwrap();
+    ending.ending = true;
+    scan.put("n", "web-2-a", Some(ending), &all, at(4));
+    assert_eq!(reports(&scan, &of_web(&scan)), []);
+}
+
+#[test]
+fn the_gravest_is_told_first_and_what_exceptions_cover_not_at_all() {
+    let mut scan = Scan::default();
+    let all = policies("restricted", &[("a", "b")], vec![exception("net", "pss/hostNamespaces", 10)]);
+    scan.cover(&all, at(1));
+    scan.put("n", "bad", pod(&bad(), None), &all, at(1));
+    let told = |scan: &Scan| -> Vec<(String, String, String)> {
+        let content = reports(scan, &Owners::new()).remove(0).content;
+        let text = |it: &Value, field: &str| it[field].as_str().unwrap_or_default().to_owned();
+        let results = content["results"].as_array().unwrap();
+        results.iter().map(|it| (text(it, "severity"), text(it, "policy"), text(it, "rule"))).collect()
+    };
+    let (first, rest) = (told(&scan)[0].clone(), told(&scan)[1..].to_vec());
+    let wide = ("high".to_owned(), "ClusterSecurityPolicy/wide".to_owned(), "pss/hostNamespaces".to_owned());
+    assert_eq!(first, wide, "the exception is from the other policy");
+    assert!(!rest.is_empty() && rest.iter().all(|(severity, ..)| severity == "medium"), "{rest:?}");
+    assert!(rest.iter().all(|(.., rule)| rule != "pss/hostNamespaces"));
+
+    scan.cover(&all, at(10));
+    assert_eq!(told(&scan)[1].2, "pss/hostNamespaces", "the exception has ended");
+}
+
+#[test]
+fn a_report_holds_fifty_results_and_counts_all() {
+    let mut all = policies("restricted", &[], vec![]);
+    let mut own: Vec<Covering> = all.own["n"].to_vec();
+    for number in 0..20 {
+        own.push(Covering { origin: Origin::SecurityPolicy(format!("p{number:02}")), ..own[0].clone() });
+    }
+    all.own = Arc::new([("n".to_owned(), own.into())].into());
+    let mut scan = Scan::default();
+    scan.cover(&all, at(1));
+    scan.put("n", "bad", pod(&bad(), None), &all, at(1));
+    let content = reports(&scan, &Owners::new()).remove(0).content;
+    let results = content["results"].as_array().unwrap();
+    assert_eq!(results.len(), 50);
+    assert_eq!(content["summary"]["fail"].as_u64(), Some(21 * 5), "hostNamespaces and four of restricted: {content}");
+    assert!(results[..21].iter().all(|it| it["severity"] == "high") && results[21]["severity"] == "medium");
+    assert!(content.to_string().len() < 20_000, "{} bytes", content.to_string().len());
+}
+
+#[test]
+fn a_pod_that_cannot_be_read_is_an_error_and_long_words_are_cut() {
+    let mut scan = Scan::default();
+    let all = policies("baseline", &[], vec![]);
+    scan.cover(&all, at(1));
+    scan.put("n", "odd", pod(&json!({"containers": 1}), None), &all, at(1));
+    let content = reports(&scan, &Owners::new()).remove(0).content;
+    assert_eq!((&content["summary"]["fail"], &content["summary"]["error"]), (&json!(0), &json!(1)));
+    assert_eq!((&content["results"][0]["result"], &content["results"][0]["rule"]), (&json!("error"), &Value::Null));
+
+    let container = |number: usize| {
+        json!({"name": format!("{}-{number}", "c".repeat(60)), "image": "x",
+               "securityContext": {"privileged": true}})
+    };
+    let many: Vec<Value> = (0..100).map(container).collect();
+    scan.put("n", "odd", pod(&json!({"containers": many}), None), &all, at(1));
+    let content = reports(&scan, &Owners::new()).remove(0).content;
+    assert_eq!(content["results"][0]["message"].as_str().unwrap().chars().count(), 512);
 }
