@@ -79,15 +79,7 @@ fn changed(values: &[&str]) -> Result<String> {
 fn what_values_change_is_what_was_reviewed() -> Result<()> {
     let sets: [(&str, &[&str]); 3] = [
         ("least", &["features.apiKeys=false", "features.retention=false", "verifier.enabled=false"]),
-        (
-            "monitored",
-            &[
-                "metrics.podMonitor.enabled=true",
-                "metrics.prometheusRule.enabled=true",
-                "metrics.prometheusRule.labels.release=prometheus",
-                "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring",
-            ],
-        ),
+        ("monitored", chart::MONITORED[0]),
         (
             "placed",
             &[
