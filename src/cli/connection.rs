@@ -31,7 +31,7 @@ pub(super) struct Cluster {
 
 impl Connection {
     pub(super) async fn config(&self) -> Result<Config> {
-        Ok(client::config(self.kubeconfig.as_deref(), self.context.as_deref()).await?)
+        client::config(self.kubeconfig.as_deref(), self.context.as_deref()).await
     }
 
     /// A client, and the namespace that the kubeconfig's context names.

@@ -115,9 +115,9 @@ impl Check {
         let (files, missing) = source::files(&self.paths);
         report.unreadable.extend(missing);
         let progress = Progress::of("judging", files.len());
-        let judged = cores::share(&files, |_, files| judge_share(files, &judges, &self.namespace, &progress))?;
+        let parts = cores::share(&files, |_, files| judge_share(files, &judges, &self.namespace, &progress))?;
         drop(progress);
-        for part in judged {
+        for part in parts {
             report.outcomes.extend(part.outcomes);
             report.unreadable.extend(part.unreadable);
             report.networks.extend(part.networks);

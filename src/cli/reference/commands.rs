@@ -36,7 +36,7 @@ fn section(text: &mut String, above: &str, command: &Command) {
     let about = command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default();
     let _ = write!(text, "\n## {name}\n\n{}\n", paragraphs(&about));
     let _ = write!(text, "\n```\n{}\n```\n", command.clone().bin_name(&name).render_usage().to_string().trim());
-    let args: Vec<&Arg> = command.get_arguments().filter(is_told).collect();
+    let args: Vec<&Arg> = command.get_arguments().filter(|arg| is_told(arg)).collect();
     if args.is_empty() {
         return;
     }
@@ -47,7 +47,7 @@ fn section(text: &mut String, above: &str, command: &Command) {
 }
 
 /// Those that every command has are told once.
-fn is_told(arg: &&Arg) -> bool {
+fn is_told(arg: &Arg) -> bool {
     !arg.is_hide_set() && !arg.is_global_set() && arg.get_id() != "help"
 }
 

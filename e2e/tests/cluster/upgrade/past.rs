@@ -127,7 +127,7 @@ impl Past {
     /// that the owners have here. Returns kinds and names.
     pub(super) async fn restore(self, client: &Client) -> Result<Vec<(String, String, String)>> {
         let since = Timestamp::now().duration_since(self.recorded_at);
-        let (mut uids, mut names) = (Vec::<(String, String)>::new(), vec![]);
+        let (mut uids, mut restored) = (Vec::<(String, String)>::new(), vec![]);
         for Recorded { manager, applied, mut object } in self.objects {
             moved(&mut object, since);
             let text = uids.iter().fold(object.to_string(), |text, (old, new)| text.replace(old, new));
@@ -155,9 +155,9 @@ impl Past {
             uids.extend([(old.clone(), new.clone()), (short(&old), short(&new))]);
             let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
             let kind = format!("{} {}", text(&object["apiVersion"]), text(&object["kind"]));
-            names.push((kind, named.namespace().unwrap_or_default(), name));
+            restored.push((kind, named.namespace().unwrap_or_default(), name));
         }
-        Ok(names)
+        Ok(restored)
     }
 }
 
