@@ -46,7 +46,7 @@ async fn keeps_what_was_there(_: Env) -> Result<()> {
     refused(&client, SHOP, true).await.context("while no operator runs")?;
     same(&before, &live(&client, before.keys()).await?)?;
     let present = crds(&client).await?;
-    ensure!(kinds.iter().all(|kind| present.contains(&kind)), "a kind was made anew: {kinds:?}, {present:?}");
+    ensure!(kinds.iter().all(|kind| present.contains(kind)), "a kind was made anew: {kinds:?}, {present:?}");
     ensure!(present.len() > kinds.len(), "the past chart has every kind: take an older one");
 
     let webhook = installed.start("webhook", Ports::claim()?, &[]).await?;

@@ -168,7 +168,9 @@ fn moved(value: &mut Value, by: SignedDuration) {
             let moved = text.parse::<Timestamp>().ok().and_then(|time| time.checked_add(by).ok());
             // As Kubernetes writes them: whole seconds.
             let whole = moved.and_then(|time| Timestamp::from_second(time.as_second()).ok());
-            whole.into_iter().for_each(|time| *text = time.to_string());
+            if let Some(time) = whole {
+                *text = time.to_string();
+            }
         }
         Value::Array(values) => values.iter_mut().for_each(|it| moved(it, by)),
         Value::Object(fields) => fields.values_mut().for_each(|it| moved(it, by)),
