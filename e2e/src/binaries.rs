@@ -138,6 +138,23 @@ pub fn ensure_helm() -> Result<PathBuf> {
     Ok(helm)
 }
 
+/// kubeconform, likewise.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_kubeconform() -> Result<PathBuf> {
+    let kubeconform = Program {
+        name: "kubeconform",
+        package: "github.com/yannh/kubeconform/cmd/kubeconform".into(),
+        main: None,
+        module: "kubeconform".into(),
+        ldflags: STRIPPED.into(),
+        cold: Duration::from_secs(20),
+    };
+    let [kubeconform] = built(&Set { title: "kubeconform".into(), programs: vec![kubeconform] })?;
+    Ok(kubeconform)
+}
+
 fn built<const N: usize>(set: &Set) -> Result<[PathBuf; N]> {
     let cache = cache_dir()?;
     fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
@@ -169,16 +186,49 @@ pub fn open_reports_crds() -> Result<String> {
 
 /// A file of a module that `go.mod` below `e2e/controlplane/PLACE` requires.
 fn module_file(place: &str, module: &str, name: &str) -> Result<String> {
-    let mut download = Program::go(&sources_dir().join(place));
+    read(&unpacked(&downloaded(&sources_dir().join(place), module)?)?.join(name))
+}
+
+/// Where the source of a Kubernetes version is unpacked.
+///
+/// # Errors
+/// When Go can't get the module, or the version has none below `e2e/controlplane/kubernetes`.
+pub fn kubernetes_source(version: &str) -> Result<PathBuf> {
+    let module = sources_dir().join("kubernetes").join(format!("v{version}"));
+    unpacked(&downloaded(&module, "k8s.io/kubernetes")?)
+}
+
+/// A file of a module of which nothing is built here, named with its version and its hash, as in `go.sum`.
+///
+/// # Errors
+/// When Go can't get the module, it is another, or the file can't be read.
+pub fn foreign_file(module: &str, hash: &str, name: &str) -> Result<String> {
+    // In no module: nothing else of what it needs is asked for.
+    let told = downloaded(tempfile::tempdir()?.path(), module)?;
+    if told["Sum"] != hash {
+        bail!("{module} is {}, not {hash}", told["Sum"]);
+    }
+    read(&unpacked(&told)?.join(name))
+}
+
+/// What Go tells of a module that it has got.
+fn downloaded(dir: &Path, module: &str) -> Result<serde_json::Value> {
+    let mut download = Program::go(dir);
     download.args(["mod", "download", "-json", module]);
     let told = download.output().context("running `go`: Go 1.26 or newer must be installed")?;
     if !told.status.success() {
-        bail!("go mod download {module}: {}", tail(&String::from_utf8_lossy(&told.stderr)));
+        let why = [told.stderr, told.stdout].concat();
+        bail!("go mod download {module}: {}", tail(&String::from_utf8_lossy(&why)));
     }
-    let told: serde_json::Value = serde_json::from_slice(&told.stdout)?;
-    let dir = told["Dir"].as_str().context("go mod download told no directory")?;
-    let path = Path::new(dir).join(name);
-    fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    Ok(serde_json::from_slice(&told.stdout)?)
+}
+
+fn unpacked(told: &serde_json::Value) -> Result<PathBuf> {
+    Ok(told["Dir"].as_str().context("go mod download told no directory")?.into())
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
 }
 
 fn build_missing(set: &Set, paths: &[PathBuf]) -> Result<()> {

@@ -15,6 +15,37 @@ pub const NAMESPACE: &str = "rampart-system";
 /// Name of the release, here and in the docs.
 pub const RELEASE: &str = "rampart";
 
+/// Everything that can be on, on; and the opposite; but for kinds that not every API server has.
+pub const SHAPES: [&[&str]; 3] = [
+    &[
+        "metrics.dashboard.enabled=true",
+        "network.clusterCidrs={10.0.0.0/8}",
+        "verifier.adminPaths={/admin}",
+        "features.openReports=true",
+    ],
+    &["webhook.hostNetwork=true", "webhook.port=10260", "networkPolicy.apiServer.cidrs={10.0.0.1/32}"],
+    &[
+        "features.apiKeys=false",
+        "features.retention=false",
+        "verifier.enabled=false",
+        "networkPolicy.enabled=false",
+        "podDisruptionBudget.enabled=false",
+        "topologySpread.enabled=false",
+        "priorityClassName=",
+    ],
+];
+
+/// With kinds of prometheus-operator.
+pub const MONITORED: [&[&str]; 2] = [
+    &[
+        "metrics.podMonitor.enabled=true",
+        "metrics.prometheusRule.enabled=true",
+        "metrics.prometheusRule.labels.release=prometheus",
+        "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring",
+    ],
+    &["metrics.serviceMonitor.enabled=true", "metrics.dashboard.enabled=true"],
+];
+
 /// Helm, with no configuration of the user's.
 pub struct Helm {
     program: PathBuf,

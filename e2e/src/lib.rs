@@ -8,6 +8,7 @@
 //! - [`node`] is a real node beside it, with Calico, where this is root;
 //! - [`operator`] runs Rampart as a process beside it, as its own service account, and [`verifier`] a verifier;
 //! - [`chart`] renders and installs the Helm chart, and [`alerts`] has promtool judge its alerts;
+//! - [`conform`] has kubeconform judge manifests, by [`schemas`] of the API server's own;
 //! - [`image`] packs Rampart's image;
 //! - [`envoy`] is a real Envoy before verifiers, where there is one;
 //! - [`proxy`] sits between the two and injects faults; [`audit`] counts what was written, and [`witness`] what
@@ -19,6 +20,7 @@ pub mod alerts;
 pub mod audit;
 pub mod binaries;
 pub mod chart;
+pub mod conform;
 pub mod control_plane;
 pub mod cores;
 pub mod envoy;
@@ -34,6 +36,7 @@ pub mod pki;
 pub mod pods;
 pub mod ports;
 pub mod proxy;
+pub mod schemas;
 pub mod stories;
 pub mod table;
 pub mod verifier;

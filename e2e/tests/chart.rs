@@ -80,15 +80,7 @@ fn what_values_change_is_what_was_reviewed() -> Result<()> {
     let sets: [(&str, &[&str]); 4] = [
         ("least", &["features.apiKeys=false", "features.retention=false", "verifier.enabled=false"]),
         ("reported", &["features.openReports=true"]),
-        (
-            "monitored",
-            &[
-                "metrics.podMonitor.enabled=true",
-                "metrics.prometheusRule.enabled=true",
-                "metrics.prometheusRule.labels.release=prometheus",
-                "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring",
-            ],
-        ),
+        ("monitored", chart::MONITORED[0]),
         (
             "placed",
             &[

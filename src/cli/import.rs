@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt as _, api::ListParams};
 use serde::Deserialize as _;
 
 use super::{
-    pause::{Cluster, block_on},
+    connection::{Cluster, block_on},
     source::{self, Found, Object, Unreadable},
 };
 use crate::{cluster::error::call, hardening::psa_labels};

@@ -4,6 +4,7 @@
 
 mod check;
 mod completion;
+mod connection;
 mod cores;
 mod explain;
 mod facts;
@@ -11,6 +12,7 @@ mod generate;
 mod gitops;
 mod import;
 mod keys;
+mod output;
 mod page;
 mod pause;
 mod process;
@@ -23,6 +25,7 @@ mod report;
 mod retention;
 mod server;
 mod source;
+mod terminal;
 mod uninstall;
 mod verifier;
 
@@ -46,6 +49,9 @@ const BROKEN: u8 = 3;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// When text is coloured.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    color: terminal::Color,
 }
 
 #[derive(Debug, Subcommand)]
@@ -106,6 +112,7 @@ impl Cli {
     /// Carries the command out.
     #[must_use]
     pub fn run(self) -> ExitCode {
+        self.color.apply();
         let result = match self.command {
             Command::Run(options) => options.run(server::Parts { controller: true, webhook: true }),
             Command::Controller(options) => options.run(server::Parts { controller: true, webhook: false }),

@@ -1,5 +1,7 @@
 //! Lines of text for a terminal, wrapped.
 
+use super::terminal::{Paint, Tone};
+
 /// Columns of a line.
 const WIDTH: usize = 100;
 
@@ -7,30 +9,47 @@ const WIDTH: usize = 100;
 #[derive(Debug, Default)]
 pub(super) struct Page {
     text: String,
+    paint: Paint,
 }
 
 impl Page {
+    pub(super) fn new(paint: Paint) -> Self {
+        Self { text: String::new(), paint }
+    }
+
     /// A line; what is too long goes on in the next, two columns further in.
     pub(super) fn line(&mut self, indent: usize, text: &str) {
-        let mut column = 0_usize;
+        self.toned(indent, Tone::Plain, text);
+    }
+
+    /// A line that is good or bad, likewise.
+    pub(super) fn toned(&mut self, indent: usize, tone: Tone, text: &str) {
+        let paint = self.paint;
+        self.wrapped(indent, text, |line| paint.tone(tone, line));
+    }
+
+    fn wrapped(&mut self, indent: usize, text: &str, painted: impl Fn(&str) -> String) {
+        let hanging = indent.saturating_add(2);
+        let (mut column, mut margin, mut line) = (indent, indent, String::new());
         for word in text.split_whitespace() {
             let length = word.chars().count();
-            if column == 0 {
-                self.text.push_str(&" ".repeat(indent));
-                column = indent;
-            } else if column.saturating_add(length) >= WIDTH {
-                let hanging = indent.saturating_add(2);
-                self.text.push('\n');
-                self.text.push_str(&" ".repeat(hanging));
-                column = hanging;
-            } else {
-                self.text.push(' ');
+            if !line.is_empty() && column.saturating_add(length) >= WIDTH {
+                self.push(margin, &painted(&line));
+                line.clear();
+                (column, margin) = (hanging, hanging);
+            } else if !line.is_empty() {
+                line.push(' ');
                 column = column.saturating_add(1);
             }
-            self.text.push_str(word);
+            line.push_str(word);
             column = column.saturating_add(length);
         }
-        self.text.push('\n');
+        if line.is_empty() { self.as_is("") } else { self.push(margin, &painted(&line)) }
+    }
+
+    fn push(&mut self, margin: usize, line: &str) {
+        self.text.push_str(&" ".repeat(margin));
+        self.as_is(line);
     }
 
     /// A line that is as wide as it is.
@@ -39,10 +58,27 @@ impl Page {
         self.text.push('\n');
     }
 
+    /// What the page is about.
+    pub(super) fn title(&mut self, title: &str) {
+        let paint = self.paint;
+        self.wrapped(0, title, |line| paint.head(line));
+    }
+
     /// A section, after an empty line.
     pub(super) fn section(&mut self, title: &str) {
+        self.section_toned(Tone::Plain, title);
+    }
+
+    /// A section that is good or bad as a whole.
+    pub(super) fn section_toned(&mut self, tone: Tone, title: &str) {
         self.text.push('\n');
-        self.line(0, title);
+        let paint = self.paint;
+        self.wrapped(0, title, |line| paint.head(paint.tone(tone, line)));
+    }
+
+    /// With what colours it.
+    pub(super) const fn paint(&self) -> Paint {
+        self.paint
     }
 
     pub(super) fn into_text(self) -> String {
@@ -62,5 +98,19 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines.iter().all(|line| line.len() <= WIDTH) && lines.len() == 3, "{text}");
         assert!(lines[0].starts_with("  word") && lines[1].starts_with("    word"), "{text}");
+    }
+
+    #[test]
+    fn colours_change_no_line() {
+        let told = |mut page: Page| {
+            page.section_toned(Tone::Bad, &"TITLE ".repeat(30));
+            page.toned(2, Tone::Good, &"word ".repeat(40));
+            page.line(4, "");
+            page.into_text()
+        };
+        let (plain, painted) = (told(Page::default()), told(Page::new(Paint::colors())));
+        let stripped = anstream::adapter::strip_str(&painted).to_string();
+        assert_ne!(plain, painted);
+        assert_eq!(plain, stripped);
     }
 }

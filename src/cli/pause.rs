@@ -1,6 +1,6 @@
 //! `rampart pause` and `rampart resume`: break-glass.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::Args;
@@ -12,7 +12,10 @@ use kube::{
 };
 use serde_json::json;
 
-use super::BAD_INPUT;
+use super::{
+    BAD_INPUT,
+    connection::{Cluster, block_on},
+};
 use crate::{
     admission::ENFORCE_CONFIGURATION,
     api::{
@@ -20,36 +23,14 @@ use crate::{
         labels::{FLOOR, PART},
     },
     cluster::{
-        client,
         error::{call, found},
         pause::{Pause, remove, set},
     },
-    runtime::{clock, metrics::Metrics},
+    runtime::clock,
 };
 
 /// Longer is no emergency but a change of policy.
 const LONGEST: Duration = Duration::from_hours(24);
-
-/// How to reach a cluster.
-#[derive(Debug, Args)]
-pub(super) struct Connection {
-    /// Kubeconfig; without it, the files that KUBECONFIG lists, `~/.kube/config`, or the pod's service account.
-    #[arg(long)]
-    kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig.
-    #[arg(long)]
-    context: Option<String>,
-}
-
-/// Which cluster.
-#[derive(Debug, Args)]
-pub(super) struct Cluster {
-    #[command(flatten)]
-    connection: Connection,
-    /// Namespace that Rampart is installed in.
-    #[arg(long, env = "RAMPART_NAMESPACE", default_value = "rampart-system")]
-    namespace: String,
-}
 
 /// Suspends what refuses pods, for a while: hardening is audited only. Webhook and admission policies
 /// go back to refusing by themselves when the time is over and the operator runs. Works without the
@@ -73,26 +54,6 @@ pub(super) struct ResumeCommand {
     cluster: Cluster,
 }
 
-impl Connection {
-    /// A client, and the namespace that the kubeconfig's context names.
-    pub(super) async fn client(&self) -> Result<(Client, String)> {
-        let config = client::config(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
-        let namespace = config.default_namespace.clone();
-        Ok((client::client(config, &Metrics::default())?, namespace))
-    }
-}
-
-impl Cluster {
-    pub(super) async fn client(&self) -> Result<Client> {
-        Ok(self.connection.client().await?.0)
-    }
-
-    /// Where Rampart is installed.
-    pub(super) fn namespace(&self) -> &str {
-        &self.namespace
-    }
-}
-
 impl PauseCommand {
     pub(super) fn run(self) -> Result<ExitCode> {
         let length = self.length.get();
@@ -104,7 +65,7 @@ impl PauseCommand {
         let pause = Pause { until, reason: self.reason.clone() };
         block_on(async {
             let client = self.cluster.client().await?;
-            set(&client, &self.cluster.namespace, &pause).await?;
+            set(&client, self.cluster.namespace(), &pause).await?;
             let bindings = set_actions(&client, "Audit").await?;
             stop_waiting(&client).await?;
             eprintln!("hardening is audited only until {until}, by {bindings} admission policies and the webhook");
@@ -118,16 +79,12 @@ impl ResumeCommand {
     pub(super) fn run(self) -> Result<ExitCode> {
         block_on(async {
             let client = self.cluster.client().await?;
-            remove(&client, &self.cluster.namespace, None).await?;
+            remove(&client, self.cluster.namespace(), None).await?;
             let bindings = set_actions(&client, "Deny").await?;
             eprintln!("hardening is enforced again, by {bindings} admission policies and the webhook");
             Ok(ExitCode::SUCCESS)
         })
     }
-}
-
-pub(super) fn block_on<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(task)
 }
 
 /// Takes away what makes pods wait for the webhook; the operator makes it anew when the pause is over.

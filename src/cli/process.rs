@@ -1,10 +1,11 @@
 //! Flags that every server has; each also reads an environment variable.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::net::SocketAddr;
 
 use anyhow::Result;
 use clap::Args;
 
+use super::connection::Connection;
 use crate::{
     api::GoDuration,
     runtime::{
@@ -19,12 +20,8 @@ use crate::{
 /// Flags that every server has.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Process {
-    /// Kubeconfig; without it, KUBECONFIG or the pod's service account.
-    #[arg(long, env = "RAMPART_KUBECONFIG")]
-    pub(super) kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig.
-    #[arg(long, env = "RAMPART_CONTEXT")]
-    pub(super) context: Option<String>,
+    #[command(flatten)]
+    pub(super) connection: Connection,
     /// Namespace of KeyRecords.
     #[arg(long, env = "RAMPART_KEYS_NAMESPACE", default_value = "rampart-keys")]
     pub(super) keys_namespace: String,

@@ -9,6 +9,7 @@ use kube::{
 use rampart_reach::Namespace;
 use serde::de::DeserializeOwned;
 
+use super::terminal::Progress;
 use crate::cluster::{
     Error,
     error::{call, found},
@@ -21,6 +22,7 @@ pub(super) struct Reader {
     /// Namespace of the object; the object's own name, where it is a namespace.
     pub(super) namespace: String,
     pub(super) unread: Vec<String>,
+    pub(super) progress: Progress,
 }
 
 /// Objects of which namespaces.
@@ -59,6 +61,7 @@ impl Extent {
 impl Reader {
     /// Namespaces with their labels; the object's own, where no more may be read.
     pub(super) async fn namespaces(&mut self, all: &mut Vec<Namespace>) -> Extent {
+        self.progress.says("reading namespaces");
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Namespace>(&());
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
         let named = |it: &DynamicObject| Namespace { name: it.name_any(), labels: it.labels().clone() };
@@ -101,6 +104,7 @@ impl Reader {
         mut take: impl FnMut(DynamicObject),
     ) -> Extent {
         let plural = &resource.plural;
+        self.progress.says(&format!("reading {plural}"));
         let own: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, resource);
         let all: Api<DynamicObject> = Api::all_with(self.client.clone(), resource);
         let (asked, place) = match within {

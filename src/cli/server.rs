@@ -125,7 +125,7 @@ impl Options {
         let lease = self.lease_duration.get();
         ensure!(lease >= Duration::from_secs(1), "--lease-duration must be at least 1s");
         let (metrics, readiness) = (Metrics::default(), Readiness::default());
-        let config = client::config(self.process.kubeconfig.as_deref(), self.process.context.as_deref()).await?;
+        let config = self.process.connection.config().await?;
         let client = client::client(config.clone(), &metrics)?;
         let (mut tasks, started) = self.process.tasks(&readiness, &metrics);
         let stopped = tasks.stopped();

@@ -15,7 +15,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::pause::{Cluster, block_on};
+use super::connection::{Cluster, block_on};
 use crate::{
     api::labels::{FLOOR, PART},
     cluster::{

@@ -86,7 +86,7 @@ impl VerifierOptions {
         readiness: &Readiness,
         tasks: &mut Tasks,
     ) -> Result<()> {
-        let config = client::config(self.process.kubeconfig.as_deref(), self.process.context.as_deref()).await?;
+        let config = self.process.connection.config().await?;
         let client = client::client(config, metrics)?;
         let (revision, revisions) = watch::channel(None);
         let following = Following {

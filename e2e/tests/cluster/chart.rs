@@ -29,48 +29,35 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("chart::it_installs_works_upgrades_and_goes", it_installs_works_upgrades_and_goes);
 }
 
-/// Everything that can be on, on; and the opposite. prometheus-operator's kinds are not in this API server.
-const SHAPES: [&[&str]; 3] = [
-    &[
-        "metrics.dashboard.enabled=true",
-        "network.clusterCidrs={10.0.0.0/8}",
-        "verifier.adminPaths={/admin}",
-        "features.openReports=true",
-    ],
-    &["webhook.hostNetwork=true", "webhook.port=10260", "networkPolicy.apiServer.cidrs={10.0.0.1/32}"],
-    &[
-        "features.apiKeys=false",
-        "features.retention=false",
-        "verifier.enabled=false",
-        "networkPolicy.enabled=false",
-        "podDisruptionBudget.enabled=false",
-        "topologySpread.enabled=false",
-        "priorityClassName=",
-    ],
-];
-
-struct Installed {
-    plane: ControlPlane,
-    helm: Helm,
-    client: Client,
-    chart: String,
+pub(crate) struct Installed {
+    pub(crate) plane: ControlPlane,
+    pub(crate) helm: Helm,
+    pub(crate) client: Client,
+    /// Path of the chart.
+    pub(crate) chart: String,
 }
 
 impl Installed {
     async fn new() -> Result<Self> {
+        Self::of(chart::directory().display().to_string()).await
+    }
+
+    /// Another chart than the present one.
+    pub(crate) async fn of(chart: String) -> Result<Self> {
         let plane = ControlPlane::start(&Options::default()).await?;
         let helm = Helm::of_cluster(&plane.admin_kubeconfig()?)?;
-        let this = Self { client: plane.client(), plane, helm, chart: chart::directory().display().to_string() };
+        let this = Self { client: plane.client(), plane, helm, chart };
         this.helm(&["install", "rampart"], &["--create-namespace", "--wait", "--timeout=3m"])?;
         Ok(this)
     }
 
-    fn helm(&self, command: &[&str], flags: &[&str]) -> Result<String> {
+    /// Helm with the chart, in the install namespace.
+    pub(crate) fn helm(&self, command: &[&str], flags: &[&str]) -> Result<String> {
         self.helm.run(&[command, &[&self.chart, "--namespace", chart::NAMESPACE], flags].concat())
     }
 
     /// A process of the chart, as its account; ready when this returns.
-    async fn start(&self, part: &str, ports: Ports, flags: &[&str]) -> Result<Operator> {
+    pub(crate) async fn start(&self, part: &str, ports: Ports, flags: &[&str]) -> Result<Operator> {
         let kubeconfig = kubeconfig_of(&self.plane, self.plane.server(), &format!("rampart-{part}")).await?;
         if part == "webhook" {
             self.call_webhook_at(&ports.webhook_url()).await?;
@@ -84,7 +71,7 @@ impl Installed {
     }
 
     /// Waits until the API server has heard where the webhook is.
-    async fn webhook_answers(&self) -> Result<()> {
+    pub(crate) async fn webhook_answers(&self) -> Result<()> {
         let policy = stories::hardening_policy("default", "Warn");
         let api = fixtures::api_of(&self.client, &policy).await?;
         let params = PatchParams { dry_run: true, ..PatchParams::apply("test").force() };
@@ -100,7 +87,7 @@ impl Installed {
     }
 
     /// As the chart has it.
-    async fn call_webhook_by_service(&self) -> Result<()> {
+    pub(crate) async fn call_webhook_by_service(&self) -> Result<()> {
         let service =
             json!({"name": "rampart-webhook", "namespace": chart::NAMESPACE, "path": "/validate", "port": 443});
         self.call_webhook(&json!({"service": service})).await
@@ -177,7 +164,7 @@ async fn every_shape_is_valid(installed: &Installed) -> Result<()> {
         field_validation: Some(ValidationDirective::Strict),
         ..PatchParams::apply(helm).force()
     };
-    for values in SHAPES {
+    for values in chart::SHAPES {
         for object in fixtures::parse(&installed.helm.template(values)?)? {
             let name = object["metadata"]["name"].as_str().context("no name")?;
             let api: Api<DynamicObject> = fixtures::api_of(&installed.client, &object).await?;
@@ -211,7 +198,7 @@ async fn stories(client: &Client, namespace: &str) -> Result<()> {
 }
 
 /// No call was refused for want of a right.
-fn nothing_was_forbidden(metrics: &str) -> Result<()> {
+pub(crate) fn nothing_was_forbidden(metrics: &str) -> Result<()> {
     let calls: Vec<&str> = metrics.lines().filter(|line| line.starts_with("rest_client_requests_total{")).collect();
     ensure!(!calls.is_empty(), "no calls are counted");
     let forbidden: Vec<_> = calls.into_iter().filter(|line| line.contains("code=\"403\"")).collect();

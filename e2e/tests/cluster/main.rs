@@ -44,6 +44,7 @@ mod samples;
 mod scan;
 mod secrecy;
 mod standing;
+mod upgrade;
 mod verifier;
 mod ways;
 mod webhooks;
@@ -178,6 +179,7 @@ fn main() -> ExitCode {
     kills::tests(&mut tests);
     calls::tests(&mut tests);
     chart::tests(&mut tests);
+    upgrade::tests(&mut tests);
     samples::tests(&mut tests);
     gitops::tests(&mut tests);
     docs::tests(&mut tests);

@@ -27,6 +27,7 @@ use self::{
 use super::{
     BAD_INPUT, FOUND, cores,
     source::{self, Found, Object, Unreadable},
+    terminal::{Paint, Progress},
 };
 use crate::{
     api::{AdmissionPolicy, Fix, HardeningMode},
@@ -113,7 +114,10 @@ impl Check {
         let (judges, mut report) = self.judges();
         let (files, missing) = source::files(&self.paths);
         report.unreadable.extend(missing);
-        for part in cores::share(&files, |_, files| judge_share(files, &judges, &self.namespace))? {
+        let progress = Progress::of("judging", files.len());
+        let parts = cores::share(&files, |_, files| judge_share(files, &judges, &self.namespace, &progress))?;
+        drop(progress);
+        for part in parts {
             report.outcomes.extend(part.outcomes);
             report.unreadable.extend(part.unreadable);
             report.networks.extend(part.networks);
@@ -164,16 +168,16 @@ impl Check {
 
     fn write(&self, report: &Report) -> anyhow::Result<()> {
         let Some(path) = &self.output_file else {
-            return self.output.write(report, &mut std::io::stdout().lock());
+            return self.output.write(report, &mut std::io::stdout().lock(), Paint::stdout());
         };
         let file = File::create(path).with_context(|| format!("writing {}", path.display()))?;
         let mut file = std::io::BufWriter::new(file);
-        self.output.write(report, &mut file)?;
+        self.output.write(report, &mut file, Paint::default())?;
         file.flush().with_context(|| format!("writing {}", path.display()))
     }
 }
 
-fn judge_share(files: &[impl AsRef<Path>], judges: &Judges, namespace: &str) -> Report {
+fn judge_share(files: &[impl AsRef<Path>], judges: &Judges, namespace: &str, progress: &Progress) -> Report {
     let mut report = Report::default();
     for file in files {
         let Found { objects, unreadable } = source::read(file.as_ref());
@@ -198,6 +202,7 @@ fn judge_share(files: &[impl AsRef<Path>], judges: &Judges, namespace: &str) -> 
                 }
             }
         }
+        progress.step();
     }
     report
 }

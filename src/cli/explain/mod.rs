@@ -27,7 +27,7 @@ mod text;
 use std::{io::Write as _, process::ExitCode};
 
 use anyhow::{Result, anyhow};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use self::{
     decide::{Explanation, explain},
@@ -35,9 +35,11 @@ use self::{
 };
 use super::{
     BAD_INPUT,
+    connection::{Connection, block_on},
     facts::ClusterFacts,
-    pause::{Connection, block_on},
+    output::Output,
     reader::Reader,
+    terminal::{Paint, Progress},
 };
 use crate::{cluster::Error, runtime::clock};
 
@@ -61,7 +63,7 @@ pub(super) struct ExplainCommand {
     #[command(flatten)]
     connection: Connection,
     /// How to tell it.
-    #[arg(long, short, default_value = "text")]
+    #[arg(long, short, value_enum, default_value_t)]
     output: Output,
     /// Namespace that Rampart is installed in.
     #[arg(long, env = "RAMPART_NAMESPACE", default_value = "rampart-system")]
@@ -70,20 +72,13 @@ pub(super) struct ExplainCommand {
     facts: ClusterFacts,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
-    Text,
-    /// The shape has `schemaVersion` 1.
-    Json,
-}
-
 impl ExplainCommand {
     pub(super) fn run(self) -> Result<ExitCode> {
         let Some(told) = block_on(self.told())? else { return Ok(ExitCode::from(BAD_INPUT)) };
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         match self.output {
             Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?,
-            Output::Text => out.write_all(text::text(&told).as_bytes())?,
+            Output::Text => out.write_all(text::text(&told, Paint::stdout()).as_bytes())?,
         }
         out.flush()?;
         Ok(ExitCode::SUCCESS)
@@ -95,7 +90,7 @@ impl ExplainCommand {
         let Asked { kind, name } = &self.object;
         let namespace = self.namespace.clone().unwrap_or(own);
         let namespace = if kind.what == kinds::What::Namespace { name.clone() } else { namespace };
-        let reader = Reader { client, namespace, unread: vec![] };
+        let reader = Reader { client, namespace, unread: vec![], progress: Progress::open("reading the cluster") };
         let Some(object) = reader.object(&self.object).await.map_err(shortly)? else {
             let place =
                 if kind.is_namespaced() { format!(" in namespace {}", reader.namespace) } else { String::new() };

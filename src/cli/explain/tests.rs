@@ -3,7 +3,13 @@ use kube::api::{ApiResource, DynamicObject};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{decide, kinds, known::Known, terrain::Inhabitant, text::text};
+use super::{decide, kinds, known::Known, terrain::Inhabitant};
+use crate::cli::terminal::Paint;
+
+/// As it is where it is piped.
+fn text(told: &decide::Explanation) -> String {
+    super::text::text(told, Paint::default())
+}
 
 fn of<K: DeserializeOwned>(objects: &[Value]) -> Vec<K> {
     objects.iter().map(|object| serde_json::from_value(object.clone()).unwrap()).collect()

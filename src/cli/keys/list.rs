@@ -1,19 +1,24 @@
 //! `rampart keys list`: versions, never material.
 
-use std::{fmt::Write as _, io::Write as _, process::ExitCode};
+use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, ResourceExt as _, api::ListParams};
 use serde::Serialize;
 
 use super::{
-    super::{BAD_INPUT, pause::block_on},
+    super::{
+        BAD_INPUT,
+        connection::block_on,
+        output::Output,
+        terminal::{Paint, Tone},
+    },
     place::{Place, shortly},
 };
 use crate::{
-    api::{ApiKey, ConsumerStatus, VerifierCounts, VersionStatus, condition::Type},
+    api::{ApiKey, ConsumerStatus, VerifierCounts, VersionState, VersionStatus, condition::Type},
     cluster::error::call,
 };
 
@@ -32,15 +37,6 @@ pub(in crate::cli) struct List {
     /// How to tell it.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Output {
-    /// For people.
-    #[default]
-    Text,
-    /// The shape has `schemaVersion` 1.
-    Json,
 }
 
 #[derive(Serialize)]
@@ -89,7 +85,9 @@ impl List {
             Output::Json => {
                 writeln!(out, "{}", serde_json::to_string_pretty(&Answer { schema_version: 1, keys: rows })?)?;
             }
-            Output::Text => out.write_all(rows.iter().map(text).collect::<Vec<_>>().join("\n").as_bytes())?,
+            Output::Text => out.write_all(
+                rows.iter().map(|row| text(row, Paint::stdout())).collect::<Vec<_>>().join("\n").as_bytes(),
+            )?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -135,26 +133,29 @@ fn row(key: ApiKey) -> Row {
     }
 }
 
-fn text(row: &Row) -> String {
-    let mut out = String::new();
+fn text(row: &Row, paint: Paint) -> String {
+    let mut lines = vec![];
     let may = row.role.clone().unwrap_or_else(|| row.permissions.join(", "));
     let time = |time: Option<&Time>| time.map_or_else(|| "-".into(), |time| time.0.to_string());
-    line(&mut out, &format!("{}/{}: {may} of {} at {}", row.namespace, row.name, row.owner, row.audiences.join(", ")));
+    let title = format!("{}/{}: {may} of {} at {}", row.namespace, row.name, row.owner, row.audiences.join(", "));
+    lines.push(paint.head(plain(&title)));
+    let mut line = |tone: Tone, text: &str| lines.push(paint.tone(tone, plain(text)));
     let why = if row.message.is_empty() { String::new() } else { format!(": {}", row.message) };
-    line(&mut out, &format!("  {} ({}){why}", if row.ready { "ready" } else { "not ready" }, row.reason));
+    let (tone, ready) = if row.ready { (Tone::Good, "ready") } else { (Tone::Bad, "not ready") };
+    line(tone, &format!("  {ready} ({}){why}", row.reason));
     if let Some(reason) = &row.revoked {
-        line(&mut out, &format!("  revoked: {reason}"));
+        line(Tone::Bad, &format!("  revoked: {reason}"));
     }
     if row.suspended {
-        line(&mut out, "  suspended: verifiers refuse every version");
+        line(Tone::Warn, "  suspended: verifiers refuse every version");
     }
     let used = format!("last used {}, {} times", time(row.last_used.as_ref()), row.uses);
     let verifiers = row.verifiers.as_ref().map(|it| format!("; {} of {} verifiers have it", it.up_to_date, it.desired));
     let next = time(row.next_rotation_time.as_ref());
-    line(&mut out, &format!("  next rotation {next}; {used}{}", verifiers.unwrap_or_default()));
+    line(Tone::Plain, &format!("  next rotation {next}; {used}{}", verifiers.unwrap_or_default()));
     let head = ["N", "ID", "STATE", "CREATED", "EXPIRES", "DESTROYED-AT", "REPLACED-BY"].map(ToOwned::to_owned);
     let version = |it: &VersionStatus| {
-        [
+        let cells = [
             it.n.to_string(),
             it.id.clone(),
             format!("{:?}", it.state),
@@ -162,27 +163,38 @@ fn text(row: &Row) -> String {
             it.expires_at.0.to_string(),
             time(it.destroy_at.as_ref()),
             it.replaced_by.clone().unwrap_or_else(|| "-".into()),
-        ]
+        ];
+        (tone_of(it.state), cells)
     };
-    let table: Vec<[String; 7]> = std::iter::once(head).chain(row.versions.iter().map(version)).collect();
-    let width = |column: usize| table.iter().filter_map(|cells| cells.get(column)).map(String::len).max().unwrap_or(0);
-    for cells in table.iter().filter(|_| !row.versions.is_empty()) {
+    let table: Vec<(Tone, [String; 7])> =
+        std::iter::once((Tone::Plain, head)).chain(row.versions.iter().map(version)).collect();
+    let cells = |column: usize| table.iter().filter_map(move |(_, cells)| cells.get(column));
+    let width = |column: usize| cells(column).map(String::len).max().unwrap_or(0);
+    for (tone, cells) in table.iter().filter(|_| !row.versions.is_empty()) {
         let padded = cells.iter().enumerate().map(|(column, cell)| format!("{cell:width$}", width = width(column)));
-        line(&mut out, &format!("  {}", padded.collect::<Vec<_>>().join("  ").trim_end()));
+        line(*tone, &format!("  {}", padded.collect::<Vec<_>>().join("  ").trim_end()));
     }
     for consumer in &row.consumers {
         let version = consumer.version.map_or_else(|| "no version".into(), |n| format!("version {n}"));
-        let ready = if consumer.ready { "" } else { ", not all of its pods" };
+        let (tone, ready) = if consumer.ready { (Tone::Plain, "") } else { (Tone::Warn, ", not all of its pods") };
         let why = consumer.message.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        line(&mut out, &format!("  {} runs {version}{ready}{why}", consumer.workload));
+        line(tone, &format!("  {} runs {version}{ready}{why}", consumer.workload));
     }
-    out
+    lines.join("\n") + "\n"
 }
 
-/// A line, without what would steer a terminal.
-fn line(out: &mut String, text: &str) {
-    let plain: String = text.chars().filter(|character| !character.is_control()).collect();
-    let _ = writeln!(out, "{plain}");
+const fn tone_of(state: VersionState) -> Tone {
+    match state {
+        VersionState::Current => Tone::Good,
+        VersionState::Pending | VersionState::Deprecated => Tone::Warn,
+        VersionState::Revoked => Tone::Bad,
+        VersionState::Destroyed => Tone::Plain,
+    }
+}
+
+/// A text without what would steer a terminal.
+fn plain(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).collect()
 }
 
 #[cfg(test)]
@@ -209,7 +221,10 @@ mod tests {
                                 "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
         }))
         .unwrap();
-        let told = text(&row(key));
+        let row = row(key);
+        let (told, painted) = (text(&row, Paint::default()), text(&row, Paint::colors()));
+        assert_eq!(anstream::adapter::strip_str(&painted).to_string(), told);
+        assert!(painted.contains("\u{1b}[32m  10  4567efgh  Current"), "{painted}");
         assert_eq!(
             told,
             "shop/orders: Viewer of acme at orders-api\n  ready (Ready)\n  revoked: Leaked [31m\n  \

@@ -1,7 +1,5 @@
 //! Which ApiKey is meant, and how it is read and changed.
 
-use std::io::IsTerminal as _;
-
 use anyhow::{Result, anyhow};
 use clap::Args;
 use kube::{
@@ -10,7 +8,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::super::pause::Connection;
+use super::super::connection::Connection;
 use crate::{
     api::ApiKey,
     cluster::{
@@ -92,12 +90,4 @@ pub(super) fn shortly(error: Error) -> anyhow::Error {
         Some(said) => anyhow!("{said}"),
         None => error.into(),
     }
-}
-
-/// Says how far it is, to people who look.
-pub(super) fn progress(last: &mut String, now: String) {
-    if *last != now && std::io::stderr().is_terminal() {
-        eprintln!("{now}");
-    }
-    *last = now;
 }

@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    super::{BAD_INPUT, pause::block_on},
+    super::{BAD_INPUT, connection::block_on},
     place::Place,
     wait::{Look, refused, state, until},
 };

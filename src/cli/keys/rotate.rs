@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::{
-    super::{BAD_INPUT, pause::block_on},
+    super::{BAD_INPUT, connection::block_on},
     place::Place,
     wait::{Look, refused, state, until},
 };

@@ -6,8 +6,8 @@ use anyhow::Result;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    super::FOUND,
-    place::{Key, progress},
+    super::{FOUND, terminal::Progress},
+    place::Key,
 };
 use crate::api::{ApiKey, ApiKeyStatus, condition::Type};
 
@@ -27,26 +27,24 @@ pub(super) enum Look {
 
 /// Looks until it is so, it can't be any more, or the time is over.
 pub(super) async fn until(key: &Key, timeout: Duration, look: impl Fn(&ApiKey) -> Look) -> Result<ExitCode> {
-    let (deadline, mut last) = (Instant::now() + timeout, String::new());
-    loop {
+    let deadline = Instant::now() + timeout;
+    let progress = Progress::open("waiting for the operator");
+    let (said, code) = loop {
         let Some(live) = key.read().await? else { return Ok(ExitCode::from(FOUND)) };
         match look(&live) {
-            Look::Done(said) => {
-                eprintln!("{said}");
-                return Ok(ExitCode::SUCCESS);
-            }
-            Look::Failed(said) => {
-                eprintln!("rampart: {said}");
-                return Ok(ExitCode::from(FOUND));
-            }
+            Look::Done(said) => break (said, ExitCode::SUCCESS),
+            Look::Failed(said) => break (format!("rampart: {said}"), ExitCode::from(FOUND)),
             Look::Waiting(said) if Instant::now() >= deadline => {
-                eprintln!("rampart: not done in time, and no longer waited for: {said}");
-                return Ok(ExitCode::from(FOUND));
+                let told = format!("rampart: not done in time, and no longer waited for: {said}");
+                break (told, ExitCode::from(FOUND));
             }
-            Look::Waiting(said) => progress(&mut last, said),
+            Look::Waiting(said) => progress.says(&said),
         }
         sleep(PAUSE).await;
-    }
+    };
+    drop(progress);
+    eprintln!("{said}");
+    Ok(code)
 }
 
 /// What keeps the operator from going on with the spec of this generation, if it said so.

@@ -9,6 +9,8 @@ use std::{
 use rampart_reach::{Analysis, End, Index, Policy, Protocol, Verdict};
 use serde::Serialize;
 
+use crate::cli::terminal::{Paint, Tone};
+
 /// A connection.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -118,7 +120,7 @@ fn end(index: &Index, named: &str) -> Result<Vec<(String, End)>, String> {
 }
 
 /// A table for people.
-pub(super) fn table(cells: &[Cell], out: &mut impl Write) -> io::Result<()> {
+pub(super) fn table(cells: &[Cell], out: &mut impl Write, paint: Paint) -> io::Result<()> {
     let port = |cell: &Cell| match cell.end_port {
         Some(end) => format!("{}-{end}/{}", cell.port, cell.protocol),
         None => format!("{}/{}", cell.port, cell.protocol),
@@ -132,9 +134,16 @@ pub(super) fn table(cells: &[Cell], out: &mut impl Write) -> io::Result<()> {
     let rows: Vec<[String; 5]> = std::iter::once(header).chain(rows).collect();
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|it| it.chars().count()).max();
     let widths: Vec<usize> = (0..5).map(|column| width(column).unwrap_or_default()).collect();
-    for [from, to, port, allowed, by] in &rows {
-        let [first, second, third, fourth] = [0, 1, 2, 3].map(|column| widths.get(column).copied().unwrap_or_default());
-        writeln!(out, "{from:first$}  {to:second$}  {port:third$}  {allowed:fourth$}  {by}")?;
+    let [first, second, third, fourth] = [0, 1, 2, 3].map(|column| widths.get(column).copied().unwrap_or_default());
+    for (nth, [from, to, port, allowed, by]) in rows.iter().enumerate() {
+        let tone = match (nth, allowed.as_str()) {
+            (0, _) => Tone::Plain,
+            (_, "allowed") => Tone::Good,
+            _ => Tone::Bad,
+        };
+        let allowed = paint.cell(tone, allowed, fourth);
+        let line = format!("{from:first$}  {to:second$}  {port:third$}  {allowed}  {by}");
+        writeln!(out, "{}", if nth == 0 { paint.head(line) } else { line })?;
     }
     Ok(())
 }

@@ -14,8 +14,10 @@ use self::cells::{Asked, Cell};
 use super::{
     BAD_INPUT, cores,
     facts::ClusterFacts,
+    output::Output,
     render::rendered,
     source::{self, Found},
+    terminal::Paint,
 };
 use crate::network::World;
 
@@ -43,7 +45,7 @@ pub(super) struct ReachCommand {
     #[arg(long, value_parser = port)]
     port: Option<(Protocol, u16)>,
     /// How to tell it.
-    #[arg(long, short, default_value = "text")]
+    #[arg(long, short, value_enum, default_value_t)]
     output: Output,
     /// Whether an ipBlock is about pods, too: network plug-ins differ.
     #[arg(long, default_value = "external")]
@@ -53,12 +55,6 @@ pub(super) struct ReachCommand {
     input: Option<Input>,
     #[command(flatten)]
     facts: ClusterFacts,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -128,7 +124,7 @@ impl ReachCommand {
                 serde_json::to_writer(&mut out, &serde_json::json!({"schemaVersion": 1, "cells": cells}))?;
                 writeln!(out)?;
             }
-            Output::Text => cells::table(cells, &mut out)?,
+            Output::Text => cells::table(cells, &mut out, Paint::stdout())?,
         }
         Ok(out.flush()?)
     }

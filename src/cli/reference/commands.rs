@@ -9,7 +9,10 @@ use crate::cli::Cli;
 
 const HEAD: &str = "# The command line\n\n\
      `rampart help COMMAND` says the same. Named `kubectl-rampart` on the PATH it is kubectl's plug-in (`kubectl rampart`). \
-     Exit codes: 0 nothing to report, 1 something was found, 2 bad input or usage, 3 an internal error.\n";
+     Exit codes: 0 nothing to report, 1 something was found, 2 bad input or usage, 3 an internal error.\n\n\
+     Every command takes `--color auto|always|never`. `auto` colours text on a terminal, unless NO_COLOR is set or TERM is \
+     `dumb`; CLICOLOR_FORCE does it elsewhere, too. No colour says what the text does not. On a terminal, standard error shows \
+     how far long work is.\n";
 
 /// The page.
 pub(super) fn page() -> String {
@@ -33,7 +36,7 @@ fn section(text: &mut String, above: &str, command: &Command) {
     let about = command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default();
     let _ = write!(text, "\n## {name}\n\n{}\n", paragraphs(&about));
     let _ = write!(text, "\n```\n{}\n```\n", command.clone().bin_name(&name).render_usage().to_string().trim());
-    let args: Vec<&Arg> = command.get_arguments().filter(|arg| !arg.is_hide_set() && arg.get_id() != "help").collect();
+    let args: Vec<&Arg> = command.get_arguments().filter(|arg| is_told(arg)).collect();
     if args.is_empty() {
         return;
     }
@@ -41,6 +44,11 @@ fn section(text: &mut String, above: &str, command: &Command) {
     for arg in args {
         let _ = writeln!(text, "{}", row(arg));
     }
+}
+
+/// Those that every command has are told once.
+fn is_told(arg: &Arg) -> bool {
+    !arg.is_hide_set() && !arg.is_global_set() && arg.get_id() != "help"
 }
 
 fn row(arg: &Arg) -> String {

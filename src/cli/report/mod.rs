@@ -17,9 +17,10 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::{
-    pause::{Connection, block_on},
+    connection::{Connection, block_on},
     reader::Reader,
     source,
+    terminal::{Paint, Progress},
 };
 use crate::{
     report::{World, report},
@@ -67,7 +68,7 @@ impl ReportCommand {
         let told = report(&world, clock::now());
         let printed = match self.output {
             Output::Json => serde_json::to_string_pretty(&told)? + "\n",
-            Output::Text => text::text(&told),
+            Output::Text => text::text(&told, Paint::stdout()),
             Output::Html => html::html(&told),
         };
         let mut out = std::io::stdout().lock();
@@ -79,7 +80,7 @@ impl ReportCommand {
     async fn of_cluster(&self) -> Result<World> {
         let (client, own) = self.connection.client().await?;
         let namespace = self.namespace.clone().unwrap_or(own);
-        let reader = Reader { client, namespace, unread: vec![] };
+        let reader = Reader { client, namespace, unread: vec![], progress: Progress::open("reading the cluster") };
         let (world, seen) = read::world(reader, self.namespace.clone(), &self.rampart_namespace).await;
         if seen == read::Seen::Nothing {
             bail!("nothing could be read: {}", report(&world, clock::now()).unread.join("; "));

@@ -2,8 +2,16 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use super::{files, html::html, text::text};
-use crate::report::{Report, report};
+use super::{files, html::html};
+use crate::{
+    cli::terminal::Paint,
+    report::{Report, report},
+};
+
+/// As it is where it is piped.
+fn text(report: &Report) -> String {
+    super::text::text(report, Paint::default())
+}
 
 /// What tests/fixtures/report.yaml is told as, the day after its youngest time.
 fn told() -> Report {
@@ -24,6 +32,13 @@ fn snapshot(name: &str, told: &str) {
 #[test]
 fn as_text() {
     snapshot("report_as_text", &text(&told()));
+}
+
+#[test]
+fn colours_change_no_text() {
+    let painted = super::text::text(&told(), Paint::colors());
+    assert!(painted.contains("\u{1b}[31moverdue for"), "{painted}");
+    assert_eq!(anstream::adapter::strip_str(&painted).to_string(), text(&told()));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    super::{BAD_INPUT, pause::block_on},
+    super::{BAD_INPUT, connection::block_on},
     Place,
 };
 use crate::{

@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use kube::{Api, Client};
 
-use super::pause::Connection;
+use super::connection::Connection;
 use crate::{
     api::RetentionPolicy,
     cluster::error::{call, found},

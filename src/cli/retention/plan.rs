@@ -3,12 +3,17 @@
 use std::{fmt::Write as _, io::Write as _, process::ExitCode};
 
 use anyhow::{Result, anyhow};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
 use super::{
-    super::{BAD_INPUT, FOUND, pause::block_on},
+    super::{
+        BAD_INPUT, FOUND,
+        connection::block_on,
+        output::Output,
+        terminal::{Paint, Progress, Tone},
+    },
     Place,
 };
 use crate::{
@@ -29,15 +34,6 @@ pub(in crate::cli) struct PlanCommand {
     /// How to tell it.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Output {
-    /// For people.
-    #[default]
-    Text,
-    /// The shape has `schemaVersion` 1.
-    Json,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,11 +87,13 @@ impl PlanCommand {
                 anyhow!("the API server has no namespaced kind {} in {:?}", target.kind, target.group)
             })?;
             let now = clock::now();
+            let progress = Progress::open(format!("listing what RetentionPolicy {namespace}/{} is about", spec.name));
             let holds = in_namespace(&client, &spec.namespace, now).await?;
             let plan = retention::plan(&spec, &retained::listed(&targets, &holds).await?, now);
+            drop(progress);
             let answer = Answer::of(&policy, &spec, &plan);
             let text = match self.output {
-                Output::Text => answer.text(),
+                Output::Text => answer.text(Paint::stdout()),
                 Output::Json => serde_json::to_string_pretty(&answer)? + "\n",
             };
             std::io::stdout().lock().write_all(text.as_bytes())?;
@@ -124,19 +122,21 @@ impl Answer {
         }
     }
 
-    fn text(&self) -> String {
+    fn text(&self, paint: Paint) -> String {
         let Self { namespace, policy, mode, listed, would_delete, kept, .. } = self;
-        let mut text = format!(
-            "RetentionPolicy {namespace}/{policy} ({mode:?}): of {listed} objects {would_delete} would be deleted, {kept} are too old and kept\n"
-        );
+        let mut text = paint.head(format!(
+            "RetentionPolicy {namespace}/{policy} ({mode:?}): of {listed} objects {would_delete} would be deleted, {kept} are too old and kept"
+        )) + "\n";
         let width = |of: fn(&Row) -> &str| self.items.iter().map(|row| of(row).len()).max().unwrap_or_default();
         let (kinds, names) = (width(|row| &row.kind), width(|row| &row.name));
         for row in &self.items {
             let since = row.too_old_since.as_ref().map_or_else(|| "-".into(), |time| time.0.to_string());
-            let _ = writeln!(text, "  {:kinds$}  {:names$}  {since:20}  {}", row.kind, row.name, row.decision);
+            let decision = paint.tone(if row.would_delete { Tone::Bad } else { Tone::Good }, &row.decision);
+            let _ = writeln!(text, "  {:kinds$}  {:names$}  {since:20}  {decision}", row.kind, row.name);
         }
         if let Some(allowed) = self.allowed {
-            let _ = write!(text, "The caps allow {allowed}: nothing is deleted until the set is approved");
+            let stopped = format!("The caps allow {allowed}: nothing is deleted until the set is approved");
+            text.push_str(&paint.tone(Tone::Warn, stopped));
             let _ = match &self.report {
                 Some(report) => writeln!(text, " (rampart retention approve {policy} -n {namespace}: {report})"),
                 None => writeln!(text, "; the operator has made no plan of it yet"),

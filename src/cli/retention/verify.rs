@@ -7,7 +7,7 @@ use clap::Args;
 use kube::{Api, ResourceExt, api::ListParams};
 
 use super::{
-    super::{BAD_INPUT, FOUND, pause::block_on},
+    super::{BAD_INPUT, FOUND, connection::block_on},
     Place,
 };
 use crate::{

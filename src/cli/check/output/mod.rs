@@ -11,6 +11,7 @@ use std::io::Write;
 use clap::ValueEnum;
 
 use super::Report;
+use crate::cli::terminal::Paint;
 
 /// Form of the answer.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -29,9 +30,10 @@ pub(super) enum Format {
 }
 
 impl Format {
-    pub(super) fn write(self, report: &Report, out: &mut impl Write) -> anyhow::Result<()> {
+    /// Text alone is coloured.
+    pub(super) fn write(self, report: &Report, out: &mut impl Write, paint: Paint) -> anyhow::Result<()> {
         match self {
-            Self::Text => text::write(report, out)?,
+            Self::Text => text::write(report, out, paint)?,
             Self::Json => json::write(report, out)?,
             Self::Sarif => sarif::write(report, out)?,
             Self::Junit => junit::write(report, out)?,

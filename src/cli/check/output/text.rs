@@ -2,23 +2,28 @@
 
 use std::io::{Result, Write};
 
-use crate::cli::check::{Report, verdict::Severity};
+use crate::cli::{
+    check::{Report, verdict::Severity},
+    terminal::{Paint, Tone},
+};
 
-pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
+pub(super) fn write(report: &Report, out: &mut impl Write, paint: Paint) -> Result<()> {
     for outcome in report.outcomes.iter().filter(|outcome| !outcome.violations.is_empty()) {
-        let verdict = if outcome.allowed { "admitted" } else { "denied" };
-        let (file, line) = (&outcome.file, outcome.line);
-        writeln!(out, "{file}:{line}: {} {}/{}: {verdict}", outcome.kind, outcome.namespace, outcome.name)?;
+        let (tone, verdict) = if outcome.allowed { (Tone::Good, "admitted") } else { (Tone::Bad, "denied") };
+        let object = format!("{} {}/{}", outcome.kind, outcome.namespace, outcome.name);
+        let place = paint.head(format!("{}:{}: {object}", outcome.file, outcome.line));
+        writeln!(out, "{place}: {}", paint.tone(tone, verdict))?;
         for row in &outcome.violations {
-            let severity = match row.severity {
-                Severity::Error => "",
-                Severity::Warning => "warning: ",
-                Severity::Note if row.rule.starts_with("network/") => "note: ",
-                Severity::Note => "audit: ",
+            let (tone, severity) = match row.severity {
+                Severity::Error => (Tone::Bad, ""),
+                Severity::Warning => (Tone::Warn, "warning: "),
+                Severity::Note if row.rule.starts_with("network/") => (Tone::Plain, "note: "),
+                Severity::Note => (Tone::Plain, "audit: "),
             };
+            let rule = paint.tone(tone, format!("{severity}{}", row.rule));
             let policy = row.policy.as_ref().map(|policy| format!(" [{policy}]")).unwrap_or_default();
-            writeln!(out, "  {severity}{}: {} ({}){policy}", row.rule, row.reason, row.detail)?;
-            writeln!(out, "    at {}", row.path)?;
+            writeln!(out, "  {rule}: {} ({}){policy}", row.reason, row.detail)?;
+            writeln!(out, "    {}", paint.aside(format!("at {}", row.path)))?;
         }
     }
     for (rule, on) in report.open() {
@@ -26,5 +31,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
     }
     let denied = report.denied();
     let allowed = report.outcomes.len().saturating_sub(denied);
-    writeln!(out, "{allowed} allowed, {denied} denied, {} without pods", report.skipped)
+    let tone = if denied == 0 { Tone::Good } else { Tone::Bad };
+    let denials = paint.tone(tone, format!("{denied} denied"));
+    writeln!(out, "{allowed} allowed, {denials}, {} without pods", report.skipped)
 }

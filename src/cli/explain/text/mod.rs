@@ -9,16 +9,24 @@ use self::{
     pods::{hardening, intents, network},
     policies::{api_key, namespace, network_policy, policy},
 };
-use super::{super::page::Page, decide::Explanation, holds::Held, retention::Retained};
+use super::{
+    super::{
+        page::Page,
+        terminal::{Paint, Tone},
+    },
+    decide::Explanation,
+    holds::Held,
+    retention::Retained,
+};
 
 /// Most rows of one kind; JSON has them all.
 const ROWS: usize = 20;
 
 /// Everything, as text.
-pub(super) fn text(told: &Explanation) -> String {
-    let mut page = Page::default();
+pub(super) fn text(told: &Explanation, paint: Paint) -> String {
+    let mut page = Page::new(paint);
     let name = told.object.namespace.iter().chain([&told.object.name]).cloned().collect::<Vec<_>>().join("/");
-    page.line(0, &format!("{} {name}", told.object.kind));
+    page.title(&format!("{} {name}", told.object.kind));
     for note in &told.notes {
         page.line(2, note);
     }
@@ -45,7 +53,7 @@ pub(super) fn text(told: &Explanation) -> String {
         retention(&mut page, it, &told.held_by);
     }
     if !told.unread.is_empty() {
-        page.section("NOT READ: what is told is told without it");
+        page.section_toned(Tone::Warn, "NOT READ: what is told is told without it");
         told.unread.iter().for_each(|it| page.line(2, &format!("could not read {it}")));
     }
     page.into_text()

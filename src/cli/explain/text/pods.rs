@@ -1,6 +1,6 @@
 //! Pods: whether they are admitted, and whom they talk to.
 
-use super::{Page, ROWS, listed};
+use super::{Page, ROWS, Tone, listed};
 use crate::{
     api::HardeningMode,
     cli::explain::{
@@ -15,17 +15,17 @@ use crate::{
 const OTHERS: usize = 5;
 
 pub(super) fn hardening(page: &mut Page, told: &Hardening, is_pod: bool) {
-    let verdict = match (told.policies.is_empty(), told.admitted) {
-        (true, _) => "no policy covers it",
-        (false, true) if is_pod => "made now, it would be admitted",
-        (false, false) if is_pod => "made now, it would be refused",
-        (false, true) => "its pods would be admitted",
-        (false, false) => "its pods would be refused",
+    let (tone, verdict) = match (told.policies.is_empty(), told.admitted) {
+        (true, _) => (Tone::Plain, "no policy covers it"),
+        (false, true) if is_pod => (Tone::Good, "made now, it would be admitted"),
+        (false, false) if is_pod => (Tone::Bad, "made now, it would be refused"),
+        (false, true) => (Tone::Good, "its pods would be admitted"),
+        (false, false) => (Tone::Bad, "its pods would be refused"),
     };
     let open = if told.complete { "" } else { ", as far as could be read" };
-    page.section(&format!("HARDENING: {verdict}{open}"));
+    page.section_toned(tone, &format!("HARDENING: {verdict}{open}"));
     if let Some(until) = told.paused_until {
-        page.line(2, &format!("hardening is paused until {until}: nothing is refused before"));
+        page.toned(2, Tone::Warn, &format!("hardening is paused until {until}: nothing is refused before"));
     }
     told.notes.iter().for_each(|note| page.line(2, note));
     // Policies that say the same are told together.
@@ -38,20 +38,20 @@ pub(super) fn hardening(page: &mut Page, told: &Hardening, is_pod: bool) {
 fn decided(page: &mut Page, alike: &[Decided]) {
     let Some(told @ Decided { mode, standard, .. }) = alike.first() else { return };
     let policies = listed(alike.iter().map(|it| &it.policy));
-    let decision = match (told.decision, mode) {
-        (_, HardeningMode::Disabled) => "asks nothing",
-        (Decision::Met, _) => "met",
-        (Decision::Excepted, _) => "met, but for what exceptions cover",
-        (Decision::Violated, HardeningMode::Enforce) => "violated: refused",
-        (Decision::Violated, HardeningMode::Warn) => "violated: warned of",
-        (Decision::Violated, _) => "violated: audited",
+    let (tone, decision) = match (told.decision, mode) {
+        (_, HardeningMode::Disabled) => (Tone::Plain, "asks nothing"),
+        (Decision::Met, _) => (Tone::Good, "met"),
+        (Decision::Excepted, _) => (Tone::Warn, "met, but for what exceptions cover"),
+        (Decision::Violated, HardeningMode::Enforce) => (Tone::Bad, "violated: refused"),
+        (Decision::Violated, HardeningMode::Warn) => (Tone::Warn, "violated: warned of"),
+        (Decision::Violated, _) => (Tone::Warn, "violated: audited"),
     };
     let by = match (mode, told.enforced_by.as_slice()) {
         (HardeningMode::Enforce, []) => "; nothing refuses by it, its status says".into(),
         (HardeningMode::Enforce, by) => format!(" (by {})", listed(by.iter().map(|it| format!("{it:?}")))),
         _ => String::new(),
     };
-    page.line(2, &format!("{policies}, {mode:?} {standard}: {decision}{by}"));
+    page.toned(2, tone, &format!("{policies}, {mode:?} {standard}: {decision}{by}"));
     told.violations.iter().for_each(|it| page.line(4, &format!("{}: {}", it.rule, it.detail)));
 }
 
@@ -126,15 +126,15 @@ fn pending(page: &mut Page, told: &Pending, own: Option<&str>) {
     if told.newly_denied.is_empty() && told.newly_allowed.is_empty() && told.why.is_empty() {
         page.line(2, "it would change nothing for it");
     }
-    changes(page, ("would be denied", "not allowed "), &told.newly_denied, own);
-    changes(page, ("would be allowed", ""), &told.newly_allowed, own);
+    changes(page, (Tone::Bad, "would be denied", "not allowed "), &told.newly_denied, own);
+    changes(page, (Tone::Good, "would be allowed", ""), &told.newly_allowed, own);
 }
 
-fn changes(page: &mut Page, (what, by): (&str, &str), Both { ingress, egress }: &Both, own: Option<&str>) {
+fn changes(page: &mut Page, (tone, what, by): (Tone, &str, &str), Both { ingress, egress }: &Both, own: Option<&str>) {
     if ingress.is_empty() && egress.is_empty() {
         return;
     }
-    page.line(2, &format!("{what}:"));
+    page.toned(2, tone, &format!("{what}:"));
     rows(page, 4, "from", by, (ingress, own));
     rows(page, 4, "to", by, (egress, own));
 }

@@ -1,6 +1,6 @@
 //! Policies and namespaces.
 
-use super::{Page, ROWS, listed};
+use super::{Page, ROWS, Tone, listed};
 use crate::{
     api::{HardeningMode, Isolated},
     cli::explain::{
@@ -8,15 +8,13 @@ use crate::{
         crowd::Crowd,
         namespace::{Namespace, Open, count, rampart_level},
         network_policy::Written,
-        policy::{Asked, Intended, Policy},
+        policy::{Asked, Intended, Policy, Told},
     },
 };
 
 pub(super) fn policy(page: &mut Page, told: &Policy) {
     told.notes.iter().for_each(|note| page.line(2, note));
-    for it in &told.conditions {
-        page.line(2, &format!("{}={}, {}: {}", it.kind, it.status, it.reason, it.message));
-    }
+    conditions(page, &told.conditions);
     if let Some(namespaces) = &told.namespaces {
         let named = namespaces.iter().take(ROWS).map(String::as_str);
         let more = namespaces.len().checked_sub(ROWS).filter(|more| *more > 0).map(|more| format!("and {more} more"));
@@ -38,11 +36,16 @@ pub(super) fn policy(page: &mut Page, told: &Policy) {
     }
 }
 
+/// Those that tell of trouble.
+fn conditions(page: &mut Page, told: &[Told]) {
+    for it in told {
+        page.toned(2, Tone::Warn, &format!("{}={}, {}: {}", it.kind, it.status, it.reason, it.message));
+    }
+}
+
 pub(super) fn api_key(page: &mut Page, told: &Credential) {
     told.notes.iter().for_each(|note| page.line(2, note));
-    for it in &told.conditions {
-        page.line(2, &format!("{}={}, {}: {}", it.kind, it.status, it.reason, it.message));
-    }
+    conditions(page, &told.conditions);
     page.line(2, &format!("of {}, for {}", told.owner, listed(&told.audiences)));
     let by = if told.capped_by.is_empty() { "the defaults".into() } else { listed(&told.capped_by) };
     page.line(2, &format!("capped by {by}"));

@@ -9,6 +9,7 @@ use std::fmt::Display;
 
 use jiff::Timestamp;
 
+pub(super) use super::super::terminal::Tone;
 use crate::report::{ExceptionStanding, HoldStanding, KeyStanding, Report, Section, State};
 
 /// Names that stand in one cell.
@@ -51,15 +52,6 @@ pub(super) struct Table {
 pub(super) struct Cell {
     pub(super) text: String,
     pub(super) tone: Tone,
-}
-
-/// Whether something is good. Never told by colour alone: the text says it, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tone {
-    Plain,
-    Good,
-    Warn,
-    Bad,
 }
 
 impl Cell {
