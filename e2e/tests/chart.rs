@@ -93,6 +93,7 @@ fn what_values_change_is_what_was_reviewed() -> Result<()> {
                 "tolerations[0].key=system",
                 "tolerations[0].operator=Exists",
                 "network.clusterCidrs={10.0.0.0/8,192.168.0.0/16}",
+                "retention.protectedNamespaces={billing,audit}",
             ],
         ),
     ];
@@ -136,6 +137,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["features.apiKeys=false"], "verifier.enabled=false"),
     (&["network.clusterCidrs[0]=10.0.0.0"], "clusterCidrs"),
     (&["retention.minimumGrace=1d"], "minimumGrace"),
+    (&["retention.protectedNamespaces[0]=*"], "protectedNamespaces"),
     (&["log.format=xml"], "format"),
     (&["networkPolicy.apiServer.ports[0]=0"], "ports"),
     (&["networkPolicy.webhookFrom[0].pods=all"], "pods"),

@@ -99,7 +99,7 @@ pub struct Options {
     /// How often a RetentionPolicy lists its objects at the least.
     #[arg(long, env = "RAMPART_RETENTION_INTERVAL", default_value = "10m")]
     retention_interval: GoDuration,
-    /// Namespaces in which no RetentionPolicy deletes anything, besides those of the system and `default`.
+    /// Namespaces in which no RetentionPolicy deletes anything, besides those of the system, `default` and Rampart's own.
     #[arg(long, env = "RAMPART_RETENTION_PROTECTED_NAMESPACES", value_delimiter = ',')]
     retention_protected_namespaces: Vec<String>,
     /// Objects of one kind that are reconciled at once.
@@ -125,7 +125,9 @@ impl Options {
         let lease = self.lease_duration.get();
         ensure!(lease >= Duration::from_secs(1), "--lease-duration must be at least 1s");
         let (metrics, readiness) = (Metrics::default(), Readiness::default());
-        let config = self.process.connection.config().await?;
+        let mut config = self.process.connection.config().await?;
+        // Beside the API server the wire is wider than its cores are many.
+        config.disable_compression = true;
         let client = client::client(config.clone(), &metrics)?;
         let (mut tasks, started) = self.process.tasks(&readiness, &metrics);
         let stopped = tasks.stopped();
@@ -230,10 +232,11 @@ impl Options {
         LegalHolds::<LegalHold>::spawn(&context, leadership.clone(), namespace(), tasks);
         LegalHolds::<ClusterLegalHold>::spawn(&context, leadership.clone(), namespace(), tasks);
         if self.has(Feature::Retention) {
+            let ours = [self.namespace.clone(), self.process.keys_namespace.clone()];
             let retention = RetentionSettings {
                 minimum_grace: self.retention_minimum_grace.get(),
                 interval: self.retention_interval.get().max(Duration::from_secs(1)),
-                protected: self.retention_protected_namespaces.clone(),
+                protected: self.retention_protected_namespaces.iter().cloned().chain(ours).collect(),
             };
             RetentionPolicies::spawn(context, impersonator, retention, leadership, tasks);
         }

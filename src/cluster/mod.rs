@@ -13,6 +13,7 @@ pub mod key_jobs;
 pub mod key_records;
 pub mod key_store;
 pub mod leader;
+mod metadata_list;
 pub mod open_reports;
 pub mod owner;
 pub mod pages;

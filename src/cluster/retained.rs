@@ -10,7 +10,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{Error, Result, error::call, pages::each};
+use super::{Error, Result, error::call, metadata_list, pages::each};
 use crate::{
     api::{AgeFrom, AnnotationSays, Propagation, labels::RETENTION_MARK},
     retention::{Expiry, Holds, Item, Mark, Protection, Spec, Target, TargetSpec, annotation},
@@ -18,8 +18,6 @@ use crate::{
 
 /// Whole objects of one page: they may be large, and a tenant chooses which are listed.
 const WHOLE: u32 = 50;
-/// Objects of one page, of which only metadata is read.
-const METADATA: u32 = 500;
 
 /// Finds out how the API server calls a kind.
 ///
@@ -109,7 +107,7 @@ impl Retained {
             let bare = |object: PartialObjectMeta<DynamicObject>| {
                 keep(&DynamicObject { types: None, metadata: object.metadata, data: Value::Null });
             };
-            each(&self.metadata, ListParams::default().limit(METADATA), kind, bare).await?;
+            metadata_list::each(&self.metadata, kind, bare).await?;
         }
         Ok(target)
     }

@@ -38,6 +38,7 @@ mod retention;
 mod retention_batches;
 mod retention_faults;
 mod retention_reports;
+mod retention_told;
 mod rights;
 mod rules;
 mod samples;
@@ -86,7 +87,12 @@ impl Env {
         self.shared
             .get_or_try_init(|| async {
                 let plane = ControlPlane::start(&Options::default()).await?;
-                let flags = ["--retention-minimum-grace=1s", "--retention-interval=2s", "--usage-interval=1s"];
+                let flags = [
+                    "--retention-minimum-grace=1s",
+                    "--retention-interval=2s",
+                    "--retention-protected-namespaces=billing",
+                    "--usage-interval=1s",
+                ];
                 let operator = Operator::install(&plane, &flags).await?;
                 Ok(Shared { plane, operator })
             })
@@ -169,6 +175,7 @@ fn main() -> ExitCode {
     keys_cli::tests(&mut tests);
     key_life::tests(&mut tests);
     retention::tests(&mut tests);
+    retention_told::tests(&mut tests);
     retention_reports::tests(&mut tests);
     retention_batches::tests(&mut tests);
     retention_faults::tests(&mut tests);

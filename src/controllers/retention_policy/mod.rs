@@ -124,7 +124,7 @@ impl RetentionPolicies {
         if self.settings.protected.contains(&spec.namespace) {
             let namespace = &spec.namespace;
             return Err(invalid(format!(
-                "metadata.namespace: {namespace} is protected (the operator's --retention-protected-namespaces)"
+                "metadata.namespace: {namespace} is protected (Rampart's own, or by the operator's --retention-protected-namespaces)"
             )));
         }
         let least = SignedDuration::try_from(self.settings.minimum_grace).unwrap_or_default();
