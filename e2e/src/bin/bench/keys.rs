@@ -92,10 +92,9 @@ async fn end_jobs(client: Client) -> Result<()> {
                 "startTime": now, "completionTime": now, "succeeded": 1,
                 "conditions": [condition("SuccessCriteriaMet"), condition("Complete")],
             });
-            let ended =
-                api.patch_status(&job.name_any(), &PatchParams::default(), &Patch::Merge(json!({"status": status})));
-            // Gone meanwhile.
-            drop(ended.await);
+            let (name, params) = (job.name_any(), PatchParams::default());
+            // It may be gone meanwhile.
+            drop(api.patch_status(&name, &params, &Patch::Merge(json!({"status": status}))).await);
             Ok(())
         }
     })
