@@ -28,7 +28,7 @@ const NAMESPACES: usize = 100;
 /// Whose ApiKeys the operator looks after.
 const GROUP: &str = "operator";
 /// How often the operator writes the status of a key that it issues.
-const STATUSES: usize = 3;
+const STATUSES: usize = 2;
 
 /// Runs the operator beside one client on a real control plane.
 pub(super) async fn bench() -> Result<bool> {
