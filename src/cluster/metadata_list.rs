@@ -15,7 +15,7 @@ use serde::de::{
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::{Result, error::call};
+use super::{Result, error::call, pages};
 
 /// Objects of one page.
 const PAGE: u32 = 2000;
@@ -33,14 +33,12 @@ type Metadata = PartialObjectMeta<DynamicObject>;
 /// # Errors
 /// When a page can't be read whole; `each` has been told of what came before.
 pub async fn each(api: &Api<Metadata>, what: &str, mut each: impl FnMut(Metadata)) -> Result<()> {
-    let mut params = ListParams::default().limit(PAGE);
-    loop {
+    let mut next = Some(ListParams::default().limit(PAGE));
+    while let Some(params) = next {
         let page = call(|| format!("listing {what}"), page(api, &params, &mut each)).await?;
-        match page.continue_.filter(|more| !more.is_empty()) {
-            Some(more) => params = params.continue_token(&more),
-            None => return Ok(()),
-        }
+        next = pages::after(params, page);
     }
+    Ok(())
 }
 
 async fn page(api: &Api<Metadata>, params: &ListParams, each: &mut impl FnMut(Metadata)) -> kube::Result<ListMeta> {

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::{Api, api::ListParams};
 use serde::de::DeserializeOwned;
 
@@ -16,13 +17,16 @@ where
     K: Clone + Debug + DeserializeOwned,
 {
     // Pages of another size are for who knows what is in them.
-    let mut params = if params.limit.is_some() { params } else { params.limit(PAGE) };
-    loop {
+    let mut next = Some(if params.limit.is_some() { params } else { params.limit(PAGE) });
+    while let Some(params) = next {
         let page = call(|| format!("listing {what}"), api.list(&params)).await?;
         page.items.into_iter().for_each(&mut each);
-        match page.metadata.continue_.filter(|more| !more.is_empty()) {
-            Some(more) => params = params.continue_token(&more),
-            None => return Ok(()),
-        }
+        next = after(params, page.metadata);
     }
+    Ok(())
+}
+
+/// What to ask for after a page, by what it says of itself; `None` where it was the last.
+pub(super) fn after(params: ListParams, page: ListMeta) -> Option<ListParams> {
+    page.continue_.filter(|more| !more.is_empty()).map(|more| params.continue_token(&more))
 }

@@ -2,14 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use futures::StreamExt as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{
-    Api, Client,
-    api::DynamicObject,
-    core::PartialObjectMeta,
-    runtime::{WatchStreamExt as _, watcher},
-};
+use kube::{Api, Client, api::DynamicObject, core::PartialObjectMeta, runtime::watcher};
 use tokio::sync::watch as channel;
 
 use super::Known;
@@ -44,28 +38,15 @@ pub(super) async fn follow(
 /// Follows whether the API server has the kind.
 async fn follow_crd(client: &Client, served: &channel::Sender<Option<bool>>) {
     let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
-    let mut events = std::pin::pin!(watcher(api, news::named(CRD)).default_backoff());
-    let is_there = |crd: &PartialObjectMeta<CustomResourceDefinition>| crd.metadata.deletion_timestamp.is_none();
-    let mut listed = false;
-    while let Some(event) = events.next().await {
-        let now = match event {
-            Ok(watcher::Event::Init) => {
-                listed = false;
-                continue;
+    follow_those(
+        api,
+        ("CustomResourceDefinition", news::named(CRD)),
+        |crd, _| crd.metadata.deletion_timestamp.is_none().then_some(()),
+        |all, _| {
+            let now = !all.is_empty();
+            if !served.send_if_modified(|served| served.replace(now) != Some(now)) {
+                return;
             }
-            Ok(watcher::Event::InitApply(crd)) => {
-                listed = is_there(&crd);
-                continue;
-            }
-            Ok(watcher::Event::InitDone) => listed,
-            Ok(watcher::Event::Apply(crd)) => is_there(&crd),
-            Ok(watcher::Event::Delete(_)) => false,
-            Err(error) => {
-                tracing::warn!(%error, "the watch of the definition of Reports failed and is being restarted");
-                continue;
-            }
-        };
-        if served.send_if_modified(|served| served.replace(now) != Some(now)) {
             if now {
                 tracing::info!(crd = CRD, "violations are told in Reports");
             } else {
@@ -74,8 +55,10 @@ async fn follow_crd(client: &Client, served: &channel::Sender<Option<bool>>) {
                     "violations can't be told in Reports: install the CRDs of openreports.io, or turn them off"
                 );
             }
-        }
-    }
+        },
+        &channel::Sender::new(false),
+    )
+    .await;
 }
 
 async fn follow_reports(
