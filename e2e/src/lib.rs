@@ -29,6 +29,7 @@ pub mod fixtures;
 pub mod image;
 pub mod judges;
 pub mod leftovers;
+pub mod metrics;
 pub mod node;
 pub mod null_webhook;
 pub mod operator;

@@ -9,6 +9,7 @@ use rampart_e2e::{
     Verifier,
     alerts::{Promtool, rules, standing_still},
     chart,
+    metrics::value_of,
 };
 use serde_json::{Value, json};
 
@@ -71,8 +72,7 @@ pub(crate) fn what_is_asked_is_served(served: &[(&str, String)]) -> Result<()> {
 /// When a verifier last heard of the API server, Unix seconds.
 pub(crate) async fn heard(verifier: &Verifier) -> Result<i64> {
     let (_, metrics) = verifier.admin("/metrics").await?;
-    let value = metrics.lines().find_map(|line| line.strip_prefix("rampart_apikey_index_heard_timestamp_seconds "));
-    Ok(value.context("it does not say when it heard")?.parse()?)
+    value_of(&metrics, "rampart_apikey_index_heard_timestamp_seconds").context("it does not say when it heard")
 }
 
 /// No alert fires, however long an installation stays as it is.

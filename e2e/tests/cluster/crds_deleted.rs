@@ -15,7 +15,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use rampart::api::{ApiKey, SecurityPolicy};
-use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator::kubeconfig, stories, wait};
+use rampart_e2e::{ControlPlane, Operator, Options, fixtures, metrics::value_of, operator::kubeconfig, stories, wait};
 use serde_json::json;
 
 use crate::{Env, Tests};
@@ -31,10 +31,8 @@ const BACK: Duration = Duration::from_secs(90);
 
 async fn held(operator: &Operator) -> Result<[i64; 3]> {
     let (_, text) = operator.admin("/metrics").await?;
-    Ok(["SecurityPolicy", "ApiKey", "ValidatingAdmissionPolicy"].map(|kind| {
-        let prefix = format!("rampart_prune_held{{kind=\"{kind}\"}} ");
-        text.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok()).unwrap_or_default()
-    }))
+    Ok(["SecurityPolicy", "ApiKey", "ValidatingAdmissionPolicy"]
+        .map(|kind| value_of(&text, &format!("rampart_prune_held{{kind=\"{kind}\"}}")).unwrap_or_default()))
 }
 
 async fn nothing_goes_until_confirmed(_: Env) -> Result<()> {

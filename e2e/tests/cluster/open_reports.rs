@@ -12,6 +12,7 @@ use kube::{
 use rampart::api::SecurityPolicy;
 use rampart_e2e::{
     ControlPlane, Operator, Options, binaries, fixtures,
+    metrics::value_of,
     operator::{USER, binary, kubeconfig},
     stories, wait,
 };
@@ -103,10 +104,10 @@ async fn selected(client: &Client, pods: u32) -> Result<()> {
 
 impl Stage {
     async fn counted(&self, result: &str, wanted: i64) -> Result<()> {
-        let prefix = format!("rampart_open_reports{{result=\"{result}\"}} ");
+        let series = format!("rampart_open_reports{{result=\"{result}\"}}");
         wait::until(&format!("{wanted} Reports {result}"), WRITTEN, || async {
             let (_, text) = self.operator.admin("/metrics").await?;
-            let found: Option<i64> = text.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok());
+            let found = value_of(&text, &series);
             Ok(ensure!(found == Some(wanted), "{found:?}"))
         })
         .await

@@ -9,7 +9,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use rampart::api::{RetentionPolicy, labels::RETENTION_MARK};
-use rampart_e2e::{fixtures, stories, wait};
+use rampart_e2e::{fixtures, metrics::value_of, stories, wait};
 use serde_json::{Value, json};
 
 use crate::{
@@ -25,8 +25,7 @@ pub(crate) fn tests(tests: &mut Tests) {
 /// A metric of the shared operator.
 async fn metric(env: &Env, series: &str) -> Result<f64> {
     let (_, metrics) = env.shared().await?.operator.admin("/metrics").await?;
-    let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    value.with_context(|| format!("{series} is not served"))?.parse().context(series.to_owned())
+    value_of(&metrics, series).with_context(|| format!("{series} is not served"))
 }
 
 /// Waits until the policy's metrics are these: candidates, and whether the caps hold.

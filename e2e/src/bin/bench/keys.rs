@@ -14,7 +14,10 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt as _, watcher},
 };
-use rampart::api::{ApiKey, KeyRecord, condition};
+use rampart::{
+    api::{ApiKey, KeyRecord, condition},
+    keys::{Caps, JobStep, KeyJob, Spec, selftest_job},
+};
 use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator::USER, stories, wait};
 use serde_json::{Value, json};
 
@@ -102,13 +105,19 @@ async fn end_jobs(client: Client) -> Result<()> {
     Ok(())
 }
 
+/// An ApiKey, suspended.
+fn api_key(group: &str, nth: usize) -> Value {
+    let mut key = stories::api_key(&namespace(group, nth));
+    key["metadata"]["name"] = json!(name(nth));
+    key["spec"]["secret"]["name"] = json!(format!("{}-current", name(nth)));
+    key["spec"]["suspend"] = json!(true);
+    key
+}
+
 /// Makes the ApiKeys of a group, suspended, so that nobody acts on them yet.
 async fn create(client: &Client, group: &str, keys: usize) -> Result<()> {
     each(keys, |nth| async move {
-        let mut key = stories::api_key(&namespace(group, nth));
-        key["metadata"]["name"] = json!(name(nth));
-        key["spec"]["secret"]["name"] = json!(format!("{}-current", name(nth)));
-        key["spec"]["suspend"] = json!(true);
+        let key = api_key(group, nth);
         let api: Api<ApiKey> = Api::namespaced(client.clone(), &namespace(group, nth));
         api.patch(&name(nth), &PatchParams::apply("bench"), &Patch::Apply(&key)).await?;
         Ok(())
@@ -126,18 +135,12 @@ fn secret(name: &str, entries: &[(&str, usize)]) -> Result<Secret> {
     }))?)
 }
 
-/// A Job as large as the operator's.
-fn job(name: &str) -> Value {
-    json!({"metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "bench", "rampart.dev/owner-kind": "ApiKey"}},
-        "spec": {"backoffLimit": 0, "activeDeadlineSeconds": 300, "ttlSecondsAfterFinished": 3600, "template": {"spec": {
-            "restartPolicy": "Never", "automountServiceAccountToken": false,
-            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [{"name": "selftest", "image": "rampart", "args": ["keys", "selftest", "--dir", "/key"],
-                "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
-                    "capabilities": {"drop": ["ALL"]}},
-                "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
-                "volumeMounts": [{"name": "key", "mountPath": "/key", "readOnly": true}]}],
-            "volumes": [{"name": "key", "secret": {"secretName": "key"}}]}}}})
+/// The Job that the operator makes.
+fn job(group: &str, nth: usize, id: &str) -> Result<Job> {
+    let key = api_key(group, nth);
+    let spec = Spec::parse(&serde_json::from_value(key)?, &Caps::default())?;
+    let job = KeyJob { step: JobStep::Test, n: 1, id: id.into(), attempt: 0 };
+    Ok(selftest_job(&spec, &job, ("rampart", None), [("app.kubernetes.io/managed-by".into(), "bench".into())].into()))
 }
 
 /// What one client needs for the writes that the operator makes.
@@ -176,7 +179,7 @@ async fn write(peer: &Client, group: &str, keys: usize) -> Result<Duration> {
         let id = format!("{}{nth:07}", &group[..1]);
         records.create(&post, &serde_json::from_value(record(nth, &id))?).await?;
         let jobs: Api<Job> = Api::namespaced(peer.clone(), &namespace);
-        jobs.create(&post, &serde_json::from_value(job(&format!("{}-v1-{id}-test", name(nth))))?).await?;
+        jobs.create(&post, &job(group, nth, &id)?).await?;
         let consumer = format!("{}-current", name(nth));
         secrets.create(&post, &secret(&consumer, &[("API_KEY", 69), ("API_KEY_ID", 8)])?).await?;
         let owners: Api<ApiKey> = Api::namespaced(peer.clone(), &namespace);
