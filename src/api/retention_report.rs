@@ -293,7 +293,8 @@ pub struct RetentionReportStatus {
     /// Items that could not be marked or deleted; the next run tries again.
     #[serde(default)]
     pub failed: i64,
-    /// What came of each item that something was to be done about.
+    /// What came otherwise than it was decided. An item of a finished run that was to be deleted, marked or unmarked, and
+    /// is not here, was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub results: Vec<ItemResult>,
@@ -320,7 +321,7 @@ pub struct ItemResult {
 }
 
 /// What came of an item.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// It is marked.
     Marked,

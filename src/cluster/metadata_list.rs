@@ -1,24 +1,26 @@
 //! Lists of metadata, object by object as they arrive: a page is never held whole, so that it may be large whatever
 //! its objects carry. Large pages are worth it: each costs the API server as much as it has objects left to count.
 
-use std::{fmt, io, result::Result as StdResult};
+use std::{collections::BTreeMap, fmt, io, result::Result as StdResult};
 
 use futures::AsyncReadExt as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta, OwnerReference, Time};
 use kube::{
-    Api,
     api::{DynamicObject, ListParams},
     core::{PartialObjectMeta, Request},
 };
-use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+use serde::{
+    Deserialize,
+    de::{
+        self, DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+    },
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{Result, error::call, pages};
 
 /// Objects of one page.
-const PAGE: u32 = 2000;
+const PAGE: u32 = 10_000;
 /// Bytes that are read at once.
 const CHUNK: usize = 64 * 1024;
 /// Chunks that may wait to be parsed.
@@ -26,13 +28,52 @@ const CHUNKS: usize = 4;
 /// Objects that may wait to be told of.
 const OBJECTS: usize = 256;
 
-type Metadata = PartialObjectMeta<DynamicObject>;
+/// An object of a list.
+#[derive(Deserialize)]
+struct Object {
+    metadata: Metadata,
+}
 
-/// Tells `each` of the metadata of every object of a list.
+/// Metadata without what nobody asks for: fields and their managers are most of it, and dear to read.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    owner_references: Option<Vec<OwnerReference>>,
+}
+
+impl From<Object> for ObjectMeta {
+    fn from(Object { metadata }: Object) -> Self {
+        Self {
+            name: metadata.name,
+            namespace: metadata.namespace,
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            creation_timestamp: metadata.creation_timestamp,
+            deletion_timestamp: metadata.deletion_timestamp,
+            labels: metadata.labels,
+            annotations: metadata.annotations,
+            owner_references: metadata.owner_references,
+            ..Self::default()
+        }
+    }
+}
+
+/// Metadata as the API server gives it for any object.
+type Api = kube::Api<PartialObjectMeta<DynamicObject>>;
+
+/// Tells `each` of the metadata of every object of a list: identity, times, labels, annotations and owners.
 ///
 /// # Errors
 /// When a page can't be read whole; `each` has been told of what came before.
-pub async fn each(api: &Api<Metadata>, what: &str, mut each: impl FnMut(Metadata)) -> Result<()> {
+pub async fn each(api: &Api, what: &str, mut each: impl FnMut(ObjectMeta)) -> Result<()> {
     let mut next = Some(ListParams::default().limit(PAGE));
     while let Some(params) = next {
         let page = call(|| format!("listing {what}"), page(api, &params, &mut each)).await?;
@@ -41,11 +82,11 @@ pub async fn each(api: &Api<Metadata>, what: &str, mut each: impl FnMut(Metadata
     Ok(())
 }
 
-async fn page(api: &Api<Metadata>, params: &ListParams, each: &mut impl FnMut(Metadata)) -> kube::Result<ListMeta> {
+async fn page(api: &Api, params: &ListParams, each: &mut impl FnMut(ObjectMeta)) -> kube::Result<ListMeta> {
     let request = Request::new(api.resource_url()).list_metadata(params).map_err(kube::Error::BuildRequest)?;
     let mut body = Box::pin(api.clone().into_client().request_stream(request).await?);
     let (bytes, arrived) = channel(CHUNKS);
-    let (found, mut objects) = channel(OBJECTS);
+    let (found, mut objects) = channel::<Object>(OBJECTS);
     // It ends with this future: what it reads from and writes to is closed then.
     let parsing =
         tokio::task::spawn_blocking(move || parse(Arrived { chunks: arrived, now: io::Cursor::default() }, &found));
@@ -62,7 +103,7 @@ async fn page(api: &Api<Metadata>, params: &ListParams, each: &mut impl FnMut(Me
     };
     let telling = async {
         while let Some(object) = objects.recv().await {
-            each(object);
+            each(object.into());
         }
     };
     let (read, (), parsed): (io::Result<()>, _, _) = tokio::join!(reading, telling, parsing);
@@ -158,12 +199,12 @@ mod tests {
 
     fn names(text: &[u8], size: usize) -> (serde_json::Result<ListMeta>, Vec<String>) {
         let (bytes, chunks) = channel(1000);
-        let (found, mut objects) = channel::<Metadata>(10);
+        let (found, mut objects) = channel::<Object>(10);
         text.chunks(size).for_each(|chunk| bytes.try_send(chunk.to_vec()).unwrap());
         drop(bytes);
         let list = parse(Arrived { chunks, now: io::Cursor::default() }, &found);
         drop(found);
-        let names = std::iter::from_fn(|| objects.try_recv().ok()).filter_map(|it| it.metadata.name).collect();
+        let names = std::iter::from_fn(|| objects.try_recv().ok()).filter_map(|it: Object| it.metadata.name).collect();
         (list, names)
     }
 

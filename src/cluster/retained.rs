@@ -104,9 +104,7 @@ impl Retained {
             each(&self.api, ListParams::default().limit(WHOLE), kind, |object| keep(&object)).await?;
         } else {
             // What an object holds stays where it is.
-            let bare = |object: PartialObjectMeta<DynamicObject>| {
-                keep(&DynamicObject { types: None, metadata: object.metadata, data: Value::Null });
-            };
+            let bare = |metadata| keep(&DynamicObject { types: None, metadata, data: Value::Null });
             metadata_list::each(&self.metadata, kind, bare).await?;
         }
         Ok(target)

@@ -172,13 +172,38 @@ pub fn approved(plan: &RetentionReport) -> Option<BTreeSet<String>> {
     Some(approval.items.iter().filter(|item| named.contains(item)).map(|item| item.uid.clone()).collect())
 }
 
-/// What came of each item that something was to be done about, and is not settled yet.
+/// What came of each item that a run was to do something about; `None` where that was not written.
+pub fn outcomes(report: &RetentionReport) -> impl Iterator<Item = (&RecordItem, Option<Outcome>)> {
+    let results = report.status.iter().flat_map(|status| &status.results);
+    let named: BTreeMap<&str, Outcome> = results.map(|it| (it.uid.as_str(), it.result)).collect();
+    report.spec.record.items.iter().filter_map(move |item| {
+        let as_decided = as_decided(item.decision)?;
+        let outcome = named.get(item.uid.as_str()).copied().unwrap_or(as_decided);
+        Some((item, is_finished(report).then_some(outcome)))
+    })
+}
+
+/// The outcome that needs no words; `None` where nothing was to be done.
+const fn as_decided(decision: RecordDecision) -> Option<Outcome> {
+    match decision {
+        RecordDecision::Delete => Some(Outcome::Deleted),
+        RecordDecision::Mark => Some(Outcome::Marked),
+        RecordDecision::Unmark => Some(Outcome::Unmarked),
+        RecordDecision::Keep => None,
+    }
+}
+
+/// Only what came of all items is written.
+fn is_finished(report: &RetentionReport) -> bool {
+    let is_run = report.spec.record.kind == ReportType::Run;
+    is_run && report.status.as_ref().is_some_and(|status| status.finished_at.is_some())
+}
+
+/// The items that something was to be done about, and that are not settled yet.
 #[must_use]
 pub fn pending(report: &RetentionReport) -> Vec<&RecordItem> {
-    let results = report.status.iter().flat_map(|status| &status.results);
-    let settled: BTreeSet<&str> = results.filter(|it| it.result != Outcome::Failed).map(|it| it.uid.as_str()).collect();
-    let items = report.spec.record.items.iter().filter(|item| item.decision != RecordDecision::Keep);
-    items.filter(|item| !settled.contains(item.uid.as_str())).collect()
+    let open = |outcome| matches!(outcome, None | Some(Outcome::Failed));
+    outcomes(report).filter(|(_, outcome)| open(*outcome)).map(|(item, _)| item).collect()
 }
 
 /// What came of an item that a run was to do something about, and that was not heard of: by what is there now.
@@ -197,17 +222,27 @@ pub fn settle(item: &RecordItem, found: Option<&Planned>) -> ItemResult {
     }
 }
 
-/// The status of a report, from the results that were there and those that are new.
+/// The status of a report, from the results that were there and those that are new. What was to be done and is in
+/// neither was not done.
 #[must_use]
 pub fn results(report: &RetentionReport, new: Vec<ItemResult>, now: Timestamp) -> RetentionReportStatus {
     let old = report.status.clone().unwrap_or_default();
-    let mut by_uid: BTreeMap<String, ItemResult> = old.results.iter().map(|it| (it.uid.clone(), it.clone())).collect();
-    by_uid.extend(new.into_iter().map(|it| (it.uid.clone(), it)));
-    let items = &report.spec.record.items;
-    let results: Vec<ItemResult> = items.iter().filter_map(|item| by_uid.remove(&item.uid)).collect();
+    let named = old.results.iter().cloned().chain(new);
+    let mut by_uid: BTreeMap<String, ItemResult> = named.map(|it| (it.uid.clone(), it)).collect();
+    let (mut done, mut results): (BTreeMap<Outcome, i64>, Vec<ItemResult>) = Default::default();
+    for (item, written) in outcomes(report).filter(|_| report.spec.record.kind == ReportType::Run) {
+        let result = by_uid.remove(&item.uid).unwrap_or_else(|| match written {
+            Some(result) => ItemResult { uid: item.uid.clone(), result, message: String::new() },
+            None => ItemResult { uid: item.uid.clone(), result: Outcome::Failed, message: "it was not tried".into() },
+        });
+        *done.entry(result.result).or_default() += 1;
+        if Some(result.result) != as_decided(item.decision) {
+            results.push(result);
+        }
+    }
+    let count = |outcome| done.get(&outcome).copied().unwrap_or_default();
     // The same results again are no news.
     let at = old.finished_at.filter(|_| results == old.results).unwrap_or(Time(now));
-    let count = |wanted| number(results.iter().filter(|it| it.result == wanted).count());
     let mut status = RetentionReportStatus {
         finished_at: Some(at),
         marked: count(Outcome::Marked),
@@ -332,6 +367,25 @@ mod tests {
         assert_eq!(settled(RecordDecision::Mark, vec![marked("a", "policy", 1)]), Outcome::Marked);
         assert_eq!(settled(RecordDecision::Mark, vec![young.clone()]), Outcome::Kept);
         assert_eq!(settled(RecordDecision::Unmark, vec![young]), Outcome::Unmarked);
+    }
+
+    #[test]
+    fn results_name_what_came_otherwise_and_counts_are_of_all() {
+        let plan = planned(["a", "b", "c", "d"].map(|name| marked(name, "policy", 9)).into());
+        let spec = spec(100, 100);
+        let record = record(&spec, header(ReportType::Run), &plan, &plan.acts(&spec, &Permit::Caps));
+        let mut report = RetentionReport::new("r", spec_of(record));
+        let told = |name: &str, result| ItemResult { uid: format!("uid-{name}"), result, message: String::new() };
+        let heard = vec![told("a", Outcome::Deleted), told("b", Outcome::Kept), told("c", Outcome::Gone)];
+        report.status = Some(results(&report, heard, at(NOW)));
+        let status = report.status.as_ref().unwrap();
+        assert_eq!((status.deleted, status.failed), (1, 1));
+        let named: Vec<_> = status.results.iter().map(|it| it.uid.as_str()).collect();
+        assert_eq!(named, ["uid-b", "uid-c", "uid-d"]);
+        let all: Vec<_> = outcomes(&report).map(|(item, outcome)| (item.name.as_str(), outcome.unwrap())).collect();
+        let [kept, gone, failed] = [Outcome::Kept, Outcome::Gone, Outcome::Failed];
+        assert_eq!(all, [("a", Outcome::Deleted), ("b", kept), ("c", gone), ("d", failed)]);
+        assert_eq!(pending(&report).len(), 1, "what nobody tried is still to do");
     }
 
     #[test]

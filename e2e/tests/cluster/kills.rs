@@ -14,7 +14,10 @@ use kube::{
 };
 use rampart::{
     api::{ApiKey, KeyRecord, Outcome, RecordState, RetentionPolicy, RetentionReport, SecurityPolicy, VersionState},
-    retention::{chain::verify, evidence::to_approve},
+    retention::{
+        chain::verify,
+        evidence::{outcomes, to_approve},
+    },
 };
 use rampart_e2e::{
     ControlPlane, Operator, Options, fixtures,
@@ -207,9 +210,9 @@ impl Story {
                 let last = policy.status.and_then(|status| status.last_run);
                 let verified = verify(&reports, last.as_ref(), jiff::Timestamp::now());
                 let verified = verified.map(|it| it.unfinished).map_err(|it| format!("{}: {}", it.report, it.problem));
-                let results = reports.iter().filter_map(|it| it.status.as_ref()).flat_map(|it| &it.results);
+                let results = reports.iter().flat_map(outcomes).filter_map(|(_, outcome)| outcome);
                 // Of a deletion whose answer was lost, the evidence says so.
-                let went = results.filter(|it| matches!(it.result, Outcome::Deleted | Outcome::Gone)).count();
+                let went = results.filter(|it| matches!(it, Outcome::Deleted | Outcome::Gone)).count();
                 Ok(json!({"left": left, "conditions": shown, "evidence": verified, "went": went}))
             }
         }

@@ -429,9 +429,8 @@ async fn random_interleavings(env: Env) -> Result<()> {
         ensure!(live.as_ref().and_then(ResourceExt::uid).as_ref() == Some(uid), "{name} went (seed {seed})");
     }
     let runs = reports(&client, &namespace, ReportType::Run).await?;
-    let results: Vec<_> =
-        runs.iter().filter_map(|run| run.status.as_ref()).flat_map(|status| &status.results).collect();
-    let count = |outcome| results.iter().filter(|it| it.result == outcome).count();
+    let results: Vec<_> = runs.iter().flat_map(rampart::retention::evidence::outcomes).collect();
+    let count = |wanted| results.iter().filter(|(_, outcome)| *outcome == Some(wanted)).count();
     println!(
         "seed {seed}: {} stay, {} deleted, {} kept, {} unmarked, in {} runs",
         stay.len(),
@@ -441,7 +440,7 @@ async fn random_interleavings(env: Env) -> Result<()> {
         runs.len()
     );
     let deleted: std::collections::BTreeSet<_> =
-        results.iter().filter(|it| it.result == Outcome::Deleted).map(|it| &it.uid).collect();
+        results.iter().filter(|(_, outcome)| *outcome == Some(Outcome::Deleted)).map(|(item, _)| &item.uid).collect();
     ensure!(!stay.values().any(|uid| deleted.contains(uid)), "the evidence names what stays");
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future, stream};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
 
@@ -78,16 +78,19 @@ impl Run<'_> {
         acts.sort_by_cached_key(has_failed);
         if matches!(permit, Permit::Approved(_)) {
             let batch = acts.get(..MOST_ITEMS).unwrap_or(&acts);
-            return self.batch(reports, plan, batch).await;
+            let report = self.begin(reports, plan, batch).await?;
+            let done = self.end(reports, &report, self.try_all(batch).await, vec![]).await?;
+            self.close_carried_out(reports).await?;
+            return Ok(done);
         }
         let (began, mut done) = (Instant::now(), Done::default());
-        for (nth, batch) in acts.chunks(self.spec.batch).enumerate() {
-            // Listed some batches ago is as good as now: whatever has changed since keeps what it is about.
-            if nth > 0 && (began.elapsed() > LONGEST || !self.still_holds(seen).await?) {
-                done.more = done.acted;
-                break;
-            }
-            let this = self.batch(reports, plan, batch).await?;
+        let mut batches = acts.chunks(self.spec.batch).peekable();
+        while let Some(batch) = batches.next() {
+            let report = self.begin(reports, plan, batch).await?;
+            let tried = self.try_all(batch).await;
+            let end = Box::pin(self.end(reports, &report, tried, vec![]));
+            let (this, goes_on) = future::join(end, self.still_holds(seen, began)).await;
+            let this = this?;
             done.acted |= this.acted;
             done.failed = done.failed.or(this.failed);
             done.denied = done.denied.or(this.denied);
@@ -95,14 +98,19 @@ impl Run<'_> {
             if done.denied.is_some() && !this.acted {
                 break;
             }
+            if batches.peek().is_some() && !goes_on? {
+                done.more = done.acted;
+                break;
+            }
         }
         Ok(done)
     }
 
-    /// Whether everything is as it was planned by: the policy, the holds, and that the namespace agrees.
-    async fn still_holds(&self, seen: &Seen) -> Result<bool> {
+    /// Whether everything is as it was planned by: the policy, the holds, and that the namespace agrees. Listed some
+    /// batches ago is as good as now: whatever has changed since keeps what it is about.
+    async fn still_holds(&self, seen: &Seen, began: Instant) -> Result<bool> {
         let (client, spec) = (&self.context.client, self.spec);
-        if self.context.stopped.is_cancelled() {
+        if self.context.stopped.is_cancelled() || began.elapsed() > LONGEST {
             return Ok(false);
         }
         let policies: Api<RetentionPolicy> = Api::namespaced(client.clone(), &spec.namespace);
@@ -117,8 +125,8 @@ impl Run<'_> {
             && in_namespace(client, &spec.namespace, clock::now()).await? == seen.holds)
     }
 
-    /// Does some of it, in one run with one report.
-    async fn batch(&self, reports: &mut Reports, plan: &Plan, acts: &[Act<'_>]) -> Result<Done> {
+    /// Writes what is about to be done.
+    async fn begin(&self, reports: &mut Reports, plan: &Plan, acts: &[Act<'_>]) -> Result<RetentionReport> {
         let approved = reports.plan.as_ref().filter(|plan| self.approved(plan).is_some());
         let executes = acts.iter().any(|act| act.decision == RecordDecision::Delete);
         let carried_out = approved.filter(|_| executes).map(|plan| ApprovedPlan {
@@ -126,10 +134,7 @@ impl Run<'_> {
             digest: plan.spec.approval.as_ref().map(|approval| approval.digest.clone()).unwrap_or_default(),
         });
         let record = evidence::record(self.spec, self.header(reports, ReportType::Run, carried_out), plan, acts);
-        let report = reports.write(record).await?;
-        let done = self.perform(reports, &report, acts, vec![]).await?;
-        self.close_carried_out(reports).await?;
-        Ok(done)
+        reports.write(record).await
     }
 
     /// Goes on with a run: what it named and can still be done is done, and the rest of it is told as it is found.
@@ -147,29 +152,33 @@ impl Run<'_> {
         let left = pending.iter().filter(|item| !is_among(&can_be, decided(item)));
         let found: BTreeMap<&str, &Planned> = plan.items.iter().map(|it| (it.item.uid.as_str(), it)).collect();
         let told = left.map(|item| evidence::settle(item, found.get(item.uid.as_str()).copied())).collect();
-        self.perform(reports, report, &acts, told).await
+        self.end(reports, report, self.try_all(&acts).await, told).await
     }
 
-    async fn perform(
-        &self,
-        reports: &mut Reports,
-        report: &RetentionReport,
-        acts: &[Act<'_>],
-        mut results: Vec<ItemResult>,
-    ) -> Result<Done> {
+    async fn try_all(&self, acts: &[Act<'_>]) -> Vec<Tried> {
         let mut tries = vec![];
         for act in acts {
             tries.push(self.one(*act));
         }
-        let done: Vec<(ItemResult, Option<Error>)> = stream::iter(tries).buffer_unordered(AT_ONCE).collect().await;
-        let denied = done.iter().filter_map(|(_, error)| error.as_ref()).find(|error| error.code() == Some(403));
+        stream::iter(tries).buffer_unordered(AT_ONCE).collect().await
+    }
+
+    /// Writes and tells what came of it.
+    async fn end(
+        &self,
+        reports: &mut Reports,
+        report: &RetentionReport,
+        tried: Vec<Tried>,
+        mut results: Vec<ItemResult>,
+    ) -> Result<Done> {
+        let denied = tried.iter().filter_map(|(_, error)| error.as_ref()).find(|error| error.code() == Some(403));
         let denied = denied.map(|error| error.refusal().map_or_else(|| error.to_string(), Into::into));
-        let new: Vec<ItemResult> = done.into_iter().map(|(result, _)| result).collect();
-        self.tell(&new).await;
+        let new: Vec<ItemResult> = tried.into_iter().map(|(result, _)| result).collect();
         let changed = new.iter().any(|it| it.result != Outcome::Failed);
-        results.extend(new);
+        results.extend(new.iter().cloned());
         let status = evidence::results(report, results, whole_second());
-        let finished = reports.finish(report, status).await?;
+        let (finished, ()) = future::join(reports.finish(report, status), self.tell(&new)).await;
+        let finished = finished?;
         if let Some(status) = finished.status.as_ref().filter(|status| report.status.as_ref() != Some(status)) {
             tracing::info!(
                 namespace = self.spec.namespace,
@@ -190,7 +199,7 @@ impl Run<'_> {
     }
 
     /// Does one thing, about exactly the item that was judged.
-    async fn one(&self, act: Act<'_>) -> (ItemResult, Option<Error>) {
+    async fn one(&self, act: Act<'_>) -> Tried {
         let item = &act.planned.item;
         let told = |result, message: String| ItemResult { uid: item.uid.clone(), result, message };
         let Some(target) = self.targets.get(act.planned.target) else {
@@ -240,6 +249,9 @@ impl Run<'_> {
         }
     }
 }
+
+/// What came of one item, and the error where it failed.
+type Tried = (ItemResult, Option<Error>);
 
 /// What is decided about items, by UID.
 type Decided<'a> = BTreeMap<&'a str, RecordDecision>;
