@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ApiResource, DeleteParams, DynamicObject, ListParams, PostParams, Preconditions},
-    core::{GroupVersionKind, PartialObjectMeta},
+    core::GroupVersionKind,
 };
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ use super::{
     Error, Result,
     error::{call, found},
     follow::Key,
-    pages::each,
+    metadata_list,
 };
 use crate::{
     api::labels::{MANAGED_BY, MANAGER, OWNER_KIND, OWNER_UID},
@@ -130,12 +130,12 @@ pub async fn remove(client: &Client, key: &Key, seen: &Seen) -> Result<()> {
 /// # Errors
 /// When a call fails: 404 where the API server has no such kind.
 pub async fn remove_all(client: &Client) -> Result<usize> {
-    let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client.clone(), &resource());
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource());
     let mut reports = vec![];
-    each(&api, ListParams::default().labels(&ours()), "Reports", |report| reports.push(report)).await?;
+    metadata_list::each(&api, ListParams::default().labels(&ours()), "Reports", |report| reports.push(report)).await?;
     for report in &reports {
-        let key = (report.namespace().unwrap_or_default(), report.name_any());
-        let seen = Preconditions { uid: report.uid(), resource_version: report.resource_version() };
+        let key = (report.namespace.clone().unwrap_or_default(), report.name.clone().unwrap_or_default());
+        let seen = Preconditions { uid: report.uid.clone(), resource_version: report.resource_version.clone() };
         remove_if(client, &key, seen).await?;
     }
     Ok(reports.len())

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy},
-    core::{GroupVersionKind, PartialObjectMeta},
+    core::GroupVersionKind,
     discovery::{self, Scope},
 };
 use serde_json::{Value, json};
@@ -67,7 +67,6 @@ pub async fn listed(targets: &[Retained], holds: &Holds) -> Result<Vec<Target>> 
 /// The objects of one target.
 pub struct Retained {
     api: Api<DynamicObject>,
-    metadata: Api<PartialObjectMeta<DynamicObject>>,
     target: TargetSpec,
     /// Plural of the kind, by which holds name it.
     plural: String,
@@ -79,8 +78,7 @@ impl Retained {
     /// Objects of a kind in the policy's namespace, seen with the rights of `client`.
     fn new(client: Client, spec: &Spec, resource: &ApiResource, target: &TargetSpec) -> Self {
         Self {
-            api: Api::namespaced_with(client.clone(), &spec.namespace, resource),
-            metadata: Api::namespaced_with(client, &spec.namespace, resource),
+            api: Api::namespaced_with(client, &spec.namespace, resource),
             target: target.clone(),
             plural: resource.plural.clone(),
             skip_controlled: spec.skip_controlled,
@@ -105,7 +103,7 @@ impl Retained {
         } else {
             // What an object holds stays where it is.
             let bare = |metadata| keep(&DynamicObject { types: None, metadata, data: Value::Null });
-            metadata_list::each(&self.metadata, kind, bare).await?;
+            metadata_list::each(&self.api, ListParams::default(), kind, bare).await?;
         }
         Ok(target)
     }

@@ -4,15 +4,14 @@ use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ListParams, PostParams},
-    core::PartialObjectMeta,
 };
 
 use super::{
     Result,
     apply::exactly,
     error::{call, found},
+    metadata_list,
     owner::Owner,
-    pages::each,
     status,
 };
 use crate::{
@@ -52,9 +51,8 @@ impl Reports {
         let api: Api<RetentionReport> = Api::namespaced(client.clone(), &owner.namespace);
         let ours = ListParams::default().labels(&format!("{OWNER_UID}={}", owner.uid));
         let (mut runs, mut plans) = (vec![], vec![]);
-        let metadata: Api<PartialObjectMeta<RetentionReport>> = Api::namespaced(client.clone(), &owner.namespace);
-        each(&metadata, ours, "RetentionReports", |report| {
-            let name = report.name_any();
+        metadata_list::each(&api, ours, "RetentionReports", |report| {
+            let name = report.name.unwrap_or_default();
             runs.extend(number(&owner, ReportType::Run, &name));
             plans.extend(number(&owner, ReportType::Plan, &name));
         })
@@ -178,15 +176,16 @@ pub struct Listed {
 /// # Errors
 /// When a call fails.
 pub async fn list(client: &Client) -> Result<Vec<Listed>> {
-    let all: Api<PartialObjectMeta<RetentionReport>> = Api::all(client.clone());
+    let all: Api<RetentionReport> = Api::all(client.clone());
     let ours = ListParams::default().labels(&format!("{OWNER_KIND}=RetentionPolicy"));
     let mut reports = vec![];
-    each(&all, ours, "RetentionReports", |report| {
+    metadata_list::each(&all, ours, "RetentionReports", |report| {
+        let (labels, annotations) = (report.labels.unwrap_or_default(), report.annotations.unwrap_or_default());
         reports.push(Listed {
-            namespace: report.namespace().unwrap_or_default(),
-            name: report.name_any(),
-            expires_at: report.annotations().get(REPORT_EXPIRES_AT).and_then(|text| text.parse().ok()),
-            rolled_up: report.labels().contains_key(ROLLED_UP),
+            namespace: report.namespace.unwrap_or_default(),
+            name: report.name.unwrap_or_default(),
+            expires_at: annotations.get(REPORT_EXPIRES_AT).and_then(|text| text.parse().ok()),
+            rolled_up: labels.contains_key(ROLLED_UP),
         });
     })
     .await?;

@@ -78,7 +78,7 @@ impl Run<'_> {
             seen = self.look().await?;
         }
         let due = self.is_due();
-        let done = if due { self.sweep(&mut reports, &seen).await? } else { Done::default() };
+        let done = if due { Box::pin(self.sweep(&mut reports, &seen)).await? } else { Done::default() };
         if done.acted {
             seen = self.look().await?;
         }

@@ -88,7 +88,7 @@ impl Run<'_> {
         while let Some(batch) = batches.next() {
             let report = self.begin(reports, plan, batch).await?;
             let tried = self.try_all(batch).await;
-            let end = Box::pin(self.end(reports, &report, tried, vec![]));
+            let end = self.end(reports, &report, tried, vec![]);
             let (this, goes_on) = future::join(end, self.still_holds(seen, began)).await;
             let this = this?;
             done.acted |= this.acted;

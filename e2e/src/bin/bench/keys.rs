@@ -18,13 +18,17 @@ use rampart::{
     api::{ApiKey, KeyRecord, condition},
     keys::{Caps, JobStep, KeyJob, Spec, selftest_job},
 };
-use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator::USER, stories, wait};
+use rampart_e2e::{
+    ControlPlane, Operator, Options, fixtures,
+    operator::{Ports, USER},
+    stories,
+};
 use serde_json::{Value, json};
 
 use super::{
     figure, number_of,
     process::settled_memory,
-    stage::{Stage, all_ready, each, silence, writes},
+    stage::{Stage, all_ready, each, silence, start, writes},
 };
 
 const NAMESPACES: usize = 100;
@@ -46,15 +50,14 @@ pub(super) async fn bench() -> Result<bool> {
             fixtures::namespace(&client, &format!("{group}-{nth}"), json!({"group": group})).await?;
         }
     }
-    create(&client, "before", keys).await?;
-    let first = write(&stage.peer, "before", keys).await?;
-    remove(&client, "before").await?;
+    // Neither sees what the other does.
+    let ports = silence(&client, stage.operator).await?;
+    let first = write(&client, &stage.peer, "before", keys).await?;
     create(&client, GROUP, keys).await?;
-    let (operated, operator) = operate(&stage.plane, &stage.kubeconfig, stage.operator, keys).await?;
-    stage.operator = operator;
-    create(&client, "after", keys).await?;
-    let last = write(&stage.peer, "after", keys).await?;
-    remove(&client, "after").await?;
+    let (operated, operator) = operate(&stage.plane, &stage.kubeconfig, ports, keys).await?;
+    let ports = silence(&client, operator).await?;
+    let last = write(&client, &stage.peer, "after", keys).await?;
+    stage.operator = start(&stage.plane, &stage.kubeconfig, ports, &[]).await?;
     let mean = f64::midpoint(first.as_secs_f64(), last.as_secs_f64());
     println!(
         "{keys} ApiKeys: operator {:.1} s; one client {:.1} s before and {:.1} s after",
@@ -105,16 +108,14 @@ async fn end_jobs(client: Client) -> Result<()> {
     Ok(())
 }
 
-/// An ApiKey, suspended.
 fn api_key(group: &str, nth: usize) -> Value {
     let mut key = stories::api_key(&namespace(group, nth));
     key["metadata"]["name"] = json!(name(nth));
     key["spec"]["secret"]["name"] = json!(format!("{}-current", name(nth)));
-    key["spec"]["suspend"] = json!(true);
     key
 }
 
-/// Makes the ApiKeys of a group, suspended, so that nobody acts on them yet.
+/// Makes the ApiKeys of a group.
 async fn create(client: &Client, group: &str, keys: usize) -> Result<()> {
     each(keys, |nth| async move {
         let key = api_key(group, nth);
@@ -143,10 +144,11 @@ fn job(group: &str, nth: usize, id: &str) -> Result<Job> {
     Ok(selftest_job(&spec, &job, ("rampart", None), [("app.kubernetes.io/managed-by".into(), "bench".into())].into()))
 }
 
-/// What one client needs for the writes that the operator makes.
-async fn write(peer: &Client, group: &str, keys: usize) -> Result<Duration> {
+/// What one client needs for the writes that the operator makes. Nothing is left of them.
+async fn write(client: &Client, peer: &Client, group: &str, keys: usize) -> Result<Duration> {
+    create(client, group, keys).await?;
     let condition = |kind: &str| {
-        json!({"type": kind, "status": "True", "reason": kind, "message": "", "observedGeneration": 2,
+        json!({"type": kind, "status": "True", "reason": kind, "message": "", "observedGeneration": 1,
                "lastTransitionTime": "2026-01-01T00:00:00Z"})
     };
     let conditions = ["Accepted", "Ready", "VerifiersSynced", "Programmed"].map(condition);
@@ -162,7 +164,7 @@ async fn write(peer: &Client, group: &str, keys: usize) -> Result<Duration> {
     };
     let status = |nth: usize, step: usize| -> Value {
         json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": name(nth)},
-            "status": {"observedGeneration": 2, "conditions": conditions, "currentVersion": step,
+            "status": {"observedGeneration": 1, "conditions": conditions, "currentVersion": step,
                 "versions": [{"id": format!("{nth:08}"), "n": 1, "state": "Current",
                     "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2027-01-01T00:00:00Z"}]}})
     };
@@ -189,30 +191,14 @@ async fn write(peer: &Client, group: &str, keys: usize) -> Result<Duration> {
         Ok(())
     })
     .await?;
-    Ok(began.elapsed())
+    let took = began.elapsed();
+    remove(client, group).await?;
+    Ok(took)
 }
 
 /// What the operator needs, from the start of its process, for keys that are asked for.
-async fn operate(
-    plane: &ControlPlane,
-    kubeconfig: &Path,
-    operator: Operator,
-    keys: usize,
-) -> Result<(Duration, Operator)> {
+async fn operate(plane: &ControlPlane, kubeconfig: &Path, ports: Ports, keys: usize) -> Result<(Duration, Operator)> {
     let client = plane.client();
-    let ports = silence(&client, operator).await?;
-    let url = ports.webhook_url();
-    each(keys, |nth| {
-        let api: Api<ApiKey> = Api::namespaced(client.clone(), &namespace(GROUP, nth));
-        async move {
-            wait::until("an ApiKey to be resumed", wait::SOON, || async {
-                let resume = Patch::Merge(json!({"spec": {"suspend": null}}));
-                Ok(api.patch(&name(nth), &PatchParams::default(), &resume).await.map(drop)?)
-            })
-            .await
-        }
-    })
-    .await?;
     let before = plane.audit().counts_of(USER)?;
     let began = Instant::now();
     let operator = Operator::start(plane.dir(), kubeconfig, ports, &[])?;
@@ -226,8 +212,6 @@ async fn operate(
             println!("  the operator: {what} {count}");
         }
     }
-    fixtures::install(&client, &url).await?;
-    operator.ready().await?;
     Ok((took, operator))
 }
 

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{
     figure,
     process::settled_memory,
-    stage::{Stage, all_ready, each, silence, writes},
+    stage::{Stage, all_ready, each, silence, start, writes},
 };
 
 const POLICIES: usize = 1000;
@@ -44,17 +44,20 @@ pub(super) async fn bench() -> Result<bool> {
     Ok(few_namespaces().await? & many_namespaces().await?)
 }
 
-/// The operator against one client with the same rights, the same writes, the same concurrency.
+/// The operator against one client with the same rights, the same writes, the same concurrency; neither sees what the
+/// other does.
 async fn compare(mut stage: Stage, namespaces: usize, limit: f64) -> Result<(Stage, bool)> {
     let client = stage.plane.client();
     let [before, group, after] = ["before", "operator", "after"].map(|name| Group::of(name, namespaces));
-    create(&client, before).await?;
-    let first = write(&stage.peer, before).await?;
+    let ports = silence(&client, stage.operator).await?;
+    let first = write(&client, &stage.peer, before).await?;
     create(&client, group).await?;
-    let (operated, operator) = operate(&stage.plane, &stage.kubeconfig, stage.operator, group).await?;
-    stage.operator = operator;
-    create(&client, after).await?;
-    let last = write(&stage.peer, after).await?;
+    let began = Instant::now();
+    let operator = Operator::start(stage.plane.dir(), &stage.kubeconfig, ports, &FLAGS)?;
+    all_ready(&client, &format!("{}-", group.name), POLICIES, is_ready).await?;
+    let operated = began.elapsed();
+    let ports = silence(&client, operator).await?;
+    let last = write(&client, &stage.peer, after).await?;
     let mean = f64::midpoint(first.as_secs_f64(), last.as_secs_f64());
     println!(
         "{POLICIES} policies in {namespaces} namespaces: operator {:.2} s; one client {:.2} s before and {:.2} s after",
@@ -63,7 +66,13 @@ async fn compare(mut stage: Stage, namespaces: usize, limit: f64) -> Result<(Sta
         last.as_secs_f64()
     );
     let what = format!("operator against one client, {namespaces} namespaces");
-    Ok((stage, figure(&what, operated.as_secs_f64() / mean, limit, "times")))
+    let good = figure(&what, operated.as_secs_f64() / mean, limit, "times");
+    stage.operator = start(&stage.plane, &stage.kubeconfig, ports, &FLAGS).await?;
+    Ok((stage, good))
+}
+
+fn is_ready(policy: &SecurityPolicy) -> bool {
+    policy.status.as_ref().is_some_and(|it| condition::is_true(&it.conditions, condition::Type::Ready))
 }
 
 async fn many_namespaces() -> Result<bool> {
@@ -79,12 +88,7 @@ async fn few_namespaces() -> Result<bool> {
     let (Stage { plane, operator, .. }, holds) = compare(stage, namespaces, 1.5).await?;
     good &= holds;
     let client = plane.client();
-
-    // Only the operator's thousand are left for memory and rest.
-    for group in ["before", "after"] {
-        remove(&client, Group::of(group, namespaces)).await?;
-    }
-    good &= figure("resident memory", settled_memory(operator.pid()).await?, 64.0, "MiB");
+    good &= figure("resident memory with as many policies", settled_memory(operator.pid()).await?, 64.0, "MiB");
     good &= pod_comes(&plane, &client, Group::of("operator", namespaces)).await?;
 
     let minutes = std::env::var("BENCH_REST_MINUTES").ok().and_then(|it| it.parse().ok()).unwrap_or(10);
@@ -136,23 +140,23 @@ fn policy(group: Group, nth: usize) -> serde_json::Value {
     policy
 }
 
-/// Makes the policies of a group, suspended, so that nobody acts on them yet.
+/// Makes the policies of a group.
 async fn create(client: &Client, group: Group) -> Result<()> {
     for nth in 0..group.namespaces {
         fixtures::namespace(client, &group.namespace(nth), json!({"group": group.name})).await?;
     }
     each(POLICIES, |nth| async move {
-        let mut policy = policy(group, nth);
-        policy["spec"]["suspend"] = json!(true);
         let api: Api<SecurityPolicy> = Api::namespaced(client.clone(), &group.namespace(nth));
-        api.patch(&name(nth), &PatchParams::apply("bench"), &Patch::Apply(&policy)).await?;
+        api.patch(&name(nth), &PatchParams::apply("bench"), &Patch::Apply(&policy(group, nth))).await?;
         Ok(())
     })
     .await
 }
 
-/// What one client needs for the writes that the operator makes: a NetworkPolicy and a status each.
-async fn write(peer: &Client, group: Group) -> Result<Duration> {
+/// What one client needs for the writes that the operator makes: a NetworkPolicy and a status each. Nothing is left of
+/// them.
+async fn write(client: &Client, peer: &Client, group: Group) -> Result<Duration> {
+    create(client, group).await?;
     // What is written is what the operator writes, taken from an operator's own result of the same spec.
     let spec = json!({
         "podSelector": {"matchLabels": {"app": "x"}}, "policyTypes": ["Ingress", "Egress"],
@@ -170,7 +174,7 @@ async fn write(peer: &Client, group: Group) -> Result<Duration> {
         ],
     });
     let condition = |kind: &str| {
-        json!({"type": kind, "status": "True", "reason": kind, "message": "", "observedGeneration": 2,
+        json!({"type": kind, "status": "True", "reason": kind, "message": "", "observedGeneration": 1,
                "lastTransitionTime": "2026-01-01T00:00:00Z"})
     };
     let types = ["Accepted", "Programmed", "Ready", "Rendered", "Analyzed", "EnforcerDetected"];
@@ -190,55 +194,25 @@ async fn write(peer: &Client, group: Group) -> Result<Duration> {
         let owners: Api<SecurityPolicy> = Api::namespaced(peer.clone(), &namespace);
         let object = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
             "metadata": {"name": name},
-            "status": {"observedGeneration": 2, "conditions": conditions, "network": {
+            "status": {"observedGeneration": 1, "conditions": conditions, "network": {
                 "rendered": [rendered], "selectedPods": 0, "isolated": {"ingress": 0, "egress": 0}}}});
         owners.patch_status(&name, params, &Patch::Apply(&object)).await?;
         Ok(())
     })
     .await?;
-    Ok(began.elapsed())
-}
-
-/// What the operator needs, from the start of its process, for policies that are there.
-async fn operate(
-    plane: &ControlPlane,
-    kubeconfig: &std::path::Path,
-    operator: Operator,
-    group: Group,
-) -> Result<(Duration, Operator)> {
-    let client = plane.client();
-    let ports = silence(&client, operator).await?;
-    let url = ports.webhook_url();
-    each(POLICIES, |nth| {
-        let api: Api<SecurityPolicy> = Api::namespaced(client.clone(), &group.namespace(nth));
-        async move {
-            wait::until("a policy to be resumed", wait::SOON, || async {
-                let resume = Patch::Merge(json!({"spec": {"suspend": null}}));
-                Ok(api.patch(&name(nth), &PatchParams::default(), &resume).await.map(drop)?)
-            })
-            .await
-        }
-    })
-    .await?;
-    let began = Instant::now();
-    let operator = Operator::start(plane.dir(), kubeconfig, ports, &FLAGS)?;
-    let ready = |policy: &SecurityPolicy| {
-        policy.status.as_ref().is_some_and(|it| condition::is_true(&it.conditions, condition::Type::Ready))
-    };
-    all_ready(&client, &format!("{}-", group.name), POLICIES, ready).await?;
     let took = began.elapsed();
-    fixtures::install(&client, &url).await?;
-    operator.ready().await?;
-    Ok((took, operator))
+    remove(client, group).await?;
+    Ok(took)
 }
 
 /// Removes a group's policies, and the NetworkPolicies that the peer made for them.
 async fn remove(client: &Client, group: Group) -> Result<()> {
-    for nth in 0..group.namespaces {
+    each(group.namespaces, |nth| async move {
         let (params, all) = (DeleteParams::default(), ListParams::default());
         let namespace = group.namespace(nth);
         Api::<SecurityPolicy>::namespaced(client.clone(), &namespace).delete_collection(&params, &all).await?;
         Api::<NetworkPolicy>::namespaced(client.clone(), &namespace).delete_collection(&params, &all).await?;
-    }
-    Ok(())
+        Ok(())
+    })
+    .await
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     fmt::Debug,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -91,6 +91,15 @@ pub(crate) async fn silence(client: &Client, operator: Operator) -> Result<Ports
     let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     webhooks.delete("rampart", &DeleteParams::default()).await?;
     Ok(ports)
+}
+
+/// An operator again, and its webhook.
+pub(crate) async fn start(plane: &ControlPlane, kubeconfig: &Path, ports: Ports, flags: &[&str]) -> Result<Operator> {
+    let url = ports.webhook_url();
+    let operator = Operator::start(plane.dir(), kubeconfig, ports, flags)?;
+    fixtures::install(&plane.client(), &url).await?;
+    operator.ready().await?;
+    Ok(operator)
 }
 
 /// So many things at once, as the operator does them too.
