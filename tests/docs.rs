@@ -71,7 +71,8 @@ fn every_link_leads_to_a_file_and_a_section_that_are_there() {
             let is_section =
                 anchor.is_empty() || fs::read_to_string(&target).is_ok_and(|text| anchors(&text).contains(anchor));
             // The book holds what is in docs/ (`make docs`).
-            let leaves_the_book = page.starts_with(&docs) && !target.canonicalize().is_ok_and(|it| it.starts_with(&docs));
+            let leaves_the_book =
+                page.starts_with(&docs) && !target.canonicalize().is_ok_and(|it| it.starts_with(&docs));
             if !is_there || !is_section || leaves_the_book {
                 broken.push(format!("{}: {link}", page.display()));
             }

@@ -294,7 +294,8 @@ fn dangerous_rights_are_where_they_are_needed_and_nowhere_else() -> Result<()> {
     };
     ensure!(dangerous(&least["rampart-controller"]).is_empty(), "{least:#?}");
     // Holds are left: of admission policies and webhooks of others, all that is needed for these, and no more.
-    let of_holds = |right: &String| !right.contains("/pods") && !right.contains("networking") && !right.contains("webhook");
+    let of_holds =
+        |right: &String| !right.contains("/pods") && !right.contains("networking") && !right.contains("webhook");
     ensure!(bare["rampart-controller"].iter().all(of_holds), "{bare:#?}");
     ensure!(bare["rampart-webhook"].iter().all(|right| !right.contains("/pods")), "{bare:#?}");
     let everywhere = dangerous(&all["rampart-controller"]);

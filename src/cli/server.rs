@@ -25,8 +25,8 @@ use crate::{
     },
     controllers::{
         ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, Hardened, LegalHolds, Networks,
-        PolicyExceptions, Residents, RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Selftest, Telling,
-        Webhooks,
+        PolicyExceptions, Residents, RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Selftest,
+        Telling, Webhooks,
     },
     runtime::{
         metrics::Metrics,
@@ -130,7 +130,10 @@ impl Options {
     async fn serve(self, parts: Parts) -> Result<()> {
         let lease = self.lease_duration.get();
         ensure!(lease >= Duration::from_secs(1), "--lease-duration must be at least 1s");
-        ensure!(self.reports.is_none() || self.has(Feature::Hardening), "--reports tells of what --disable=hardening leaves alone");
+        ensure!(
+            self.reports.is_none() || self.has(Feature::Hardening),
+            "--reports tells of what --disable=hardening leaves alone"
+        );
         let (metrics, readiness) = (Metrics::default(), Readiness::default());
         let mut config = self.process.connection.config().await?;
         // Beside the API server the wire is wider than its cores are many.

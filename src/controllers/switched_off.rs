@@ -47,7 +47,8 @@ mod tests {
         assert_eq!(told((audit, true), (preview, true)), None);
         assert_eq!(told((None, false), (Some(NetworkMode::Disabled), false)), None);
         assert_eq!(told((Some(HardeningMode::Disabled), false), (None, false)), None);
-        let named = |told: Option<String>| ["spec.hardening", "spec.network"].map(|it| told.as_ref().unwrap().contains(it));
+        let named =
+            |told: Option<String>| ["spec.hardening", "spec.network"].map(|it| told.as_ref().unwrap().contains(it));
         assert_eq!(named(told((audit, false), (preview, true))), [true, false]);
         assert_eq!(named(told((audit, true), (preview, false))), [false, true]);
         assert_eq!(named(told((audit, false), (preview, false))), [true, true]);

@@ -179,7 +179,8 @@ impl Parts {
 
     /// Kills a program.
     fn end(&mut self, name: &str) -> Result<()> {
-        let at = self.children.iter().position(|(it, _)| *it == name).with_context(|| format!("{name} does not run"))?;
+        let at =
+            self.children.iter().position(|(it, _)| *it == name).with_context(|| format!("{name} does not run"))?;
         let (_, mut child) = self.children.remove(at);
         child.kill()?;
         child.wait()?;

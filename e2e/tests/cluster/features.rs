@@ -74,7 +74,10 @@ async fn says_off(client: &Client, namespace: &str, name: &str, what: &[&str]) -
         let live = serde_json::to_value(policies.get(name).await?)?;
         let ready = stories::condition(&live, "Ready").unwrap_or_default();
         let stalled = stories::condition(&live, "Stalled").unwrap_or_default();
-        ensure!(ready["status"] == "False" && ready["reason"] == "FeatureDisabled" && stalled["status"] == "True", "{live}");
+        ensure!(
+            ready["status"] == "False" && ready["reason"] == "FeatureDisabled" && stalled["status"] == "True",
+            "{live}"
+        );
         let message = ready["message"].as_str().unwrap_or_default();
         Ok(ensure!(what.iter().all(|what| message.contains(what)), "{message}"))
     })

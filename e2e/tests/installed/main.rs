@@ -157,8 +157,7 @@ async fn two_of_each(client: &Client) -> Result<()> {
 
 /// From the start of each process to its first 200 of `/readyz`.
 fn starts_fast(when: &str, took: &BTreeMap<String, Duration>, processes: usize) -> Result<()> {
-    let told: Vec<String> =
-        took.iter().map(|(pod, time)| format!("{pod} {:.2} s", time.as_secs_f64())).collect();
+    let told: Vec<String> = took.iter().map(|(pod, time)| format!("{pod} {:.2} s", time.as_secs_f64())).collect();
     println!("{when}, from the start of a process to its first 200 of /readyz: {}", told.join(", "));
     ensure!(took.len() >= processes, "of {processes} processes only these were seen to be ready: {told:?}");
     let slow: Vec<&String> = took.iter().filter(|(_, time)| **time >= READY_WITHIN).map(|(pod, _)| pod).collect();

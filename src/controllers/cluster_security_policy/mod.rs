@@ -97,7 +97,10 @@ impl ClusterSecurityPolicies {
         let mut conditions = Conditions::of_generation(policy.metadata.generation);
         let network = tell_network(policy, network, &mut conditions);
         let name = policy.metadata.name.as_deref().unwrap_or_default();
-        let hardens = asked.filter(|_| self.hardened.is_on).map(|asked| &asked.requirement).filter(|it| it.mode != HardeningMode::Disabled);
+        let hardens = asked
+            .filter(|_| self.hardened.is_on)
+            .map(|asked| &asked.requirement)
+            .filter(|it| it.mode != HardeningMode::Disabled);
         let hardening = hardens.map(|asked| self.hardening(policy, name, asked, &mut conditions));
         let parts = switched_off::Parts {
             hardening: (policy.spec.hardening.as_ref().map(|hardening| hardening.mode), self.hardened.is_on),
