@@ -34,8 +34,7 @@ pub(crate) fn tests(tests: &mut Tests) {
 }
 
 const SHOP: &str = stories::SHOP;
-/// A Viewer has a tenth of 100 calls a minute.
-const BETWEEN_CALLS: Duration = Duration::from_secs(8);
+const BETWEEN_CALLS: Duration = Duration::from_millis(500);
 
 async fn keeps_what_was_there(_: Env) -> Result<()> {
     let mut installed = Installed::of(past::chart()).await?;
@@ -80,7 +79,7 @@ async fn keeps_what_was_there(_: Env) -> Result<()> {
     decided(&client).await.context("after the way back")?;
     stop.cancel();
     let (asked, wrong) = calling.await?;
-    ensure!(asked > 2 && wrong.is_empty(), "of {asked} calls with the key these were answered wrongly: {wrong:?}");
+    ensure!(asked > 10 && wrong.is_empty(), "of {asked} calls with the key these were answered wrongly: {wrong:?}");
     Ok(())
 }
 
@@ -109,13 +108,14 @@ async fn key(client: &Client) -> Result<String> {
     Ok(String::from_utf8(key.0)?)
 }
 
-/// Calls with a key until told to stop: how often, and what was not admitted.
+/// Calls with a key until told to stop: how often, and where it was not taken for what it is. That it calls too often (a
+/// Viewer has ten calls a minute) is said of keys that are admitted alone.
 async fn call(verifier: Arc<Verifier>, key: String, stop: CancellationToken) -> (usize, Vec<String>) {
     let (mut asked, mut wrong) = (0, vec![]);
     while !stop.is_cancelled() {
         let answer = verifier.ask(&key).await;
         asked += 1;
-        if !matches!(answer, Ok(200)) {
+        if !matches!(answer, Ok(200 | 429)) {
             wrong.push(format!("{answer:?}"));
         }
         tokio::time::sleep(BETWEEN_CALLS).await;
