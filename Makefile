@@ -4,7 +4,7 @@ CARGO ?= cargo
 DEMO_EXIT ?=
 export DEMO_EXIT
 
-.PHONY: demo test test-judges test-node test-oldest image bench mutants fuzz lint generate
+.PHONY: demo test test-judges test-node test-oldest image docs bench mutants fuzz lint generate
 
 ## Rampart's main job on a real control plane, step by step. DEMO_EXIT=1 ends it by itself.
 demo:
@@ -26,6 +26,7 @@ test-judges:
 	e2e/judges/reach/run target/debug/rampart
 	e2e/judges/verifier/run target/debug/rampart
 	CARGO="$(CARGO)" e2e/judges/alerts/run
+	e2e/judges/book/run
 	@[[ -n "$(FAKETIME)" ]] || { echo "libfaketime is missing: apt-get install libfaketime" >&2; exit 2; }
 	RAMPART_ENVOY="$$(e2e/judges/verifier/envoy)" $(CARGO) test -p rampart-e2e --test cluster -- calls::ten --nocapture
 	RAMPART_GITOPS_JUDGES=1 $(CARGO) test -p rampart-e2e --test cluster -- gitops:: --nocapture
@@ -51,6 +52,10 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 image:
 	image/build target/image
 	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(CARGO) run --quiet -p rampart-e2e --bin image -- target/image/rampart target/image
+
+## The pages of docs/ as a book, target/book, with every link followed. Needs Python; mdBook is fetched from PyPI.
+docs:
+	e2e/judges/book/run
 
 ## Figures; see README.
 bench:

@@ -27,6 +27,8 @@ pub const SHAPES: [&[&str]; 3] = [
     &[
         "features.apiKeys=false",
         "features.retention=false",
+        "features.hardening=false",
+        "features.network=false",
         "verifier.enabled=false",
         "networkPolicy.enabled=false",
         "podDisruptionBudget.enabled=false",

@@ -77,8 +77,10 @@ fn changed(values: &[&str]) -> Result<String> {
 
 #[test]
 fn what_values_change_is_what_was_reviewed() -> Result<()> {
-    let sets: [(&str, &[&str]); 4] = [
+    let sets: [(&str, &[&str]); 6] = [
         ("least", &["features.apiKeys=false", "features.retention=false", "verifier.enabled=false"]),
+        ("unhardened", &["features.hardening=false"]),
+        ("unnetworked", &["features.network=false"]),
         ("reported", &["features.openReports=true"]),
         ("monitored", chart::MONITORED[0]),
         (
@@ -134,6 +136,9 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["features.hooks=true"], "hooks"),
     (&["features.retention=Off"], "retention"),
     (&["features.openReports=openreports"], "openReports"),
+    (&["features.hardening=Disabled"], "hardening"),
+    (&["features.network=0"], "network"),
+    (&["features.openReports=true", "features.hardening=false"], "openReports=false"),
     (&["features.apiKeys=false"], "verifier.enabled=false"),
     (&["network.clusterCidrs[0]=10.0.0.0"], "clusterCidrs"),
     (&["retention.minimumGrace=1d"], "minimumGrace"),
@@ -192,6 +197,16 @@ fn switches_add_and_take_away() -> Result<()> {
         (&["features.apiKeyRestarts=false"], &[], &["ClusterRole rampart-controller-api-key-restarts"]),
         (&["features.retention=false"], &[], &["ClusterRole rampart-controller-retention"]),
         (
+            &["features.hardening=false"],
+            &[],
+            &["ClusterRole rampart-controller-hardening", "ClusterRole rampart-webhook-hardening"],
+        ),
+        (
+            &["features.network=false"],
+            &[],
+            &["ClusterRole rampart-controller-network", "Role default/rampart-api-server"],
+        ),
+        (
             &["features.openReports=true"],
             &["ClusterRole rampart-controller-open-reports", "ClusterRoleBinding rampart-controller-open-reports"],
             &[],
@@ -219,6 +234,13 @@ fn switches_add_and_take_away() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `helm upgrade --reuse-values` from a chart without these values says nothing of them.
+#[test]
+fn values_of_an_older_chart_switch_nothing_off() -> Result<()> {
+    let silent = render(&["features.hardening=null", "features.network=null"])?;
+    Ok(ensure!(silent == render(&[])?, "what is not said is off"))
 }
 
 /// What the accounts of an installation may do, by account: `group/resource` and verb.
@@ -258,7 +280,8 @@ fn granted(objects: &[Value]) -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn dangerous_rights_are_where_they_are_needed_and_nowhere_else() -> Result<()> {
     let off = ["features.apiKeys=false", "features.retention=false", "verifier.enabled=false"];
-    let (all, least) = (granted(&render(&[])?), granted(&render(&off)?));
+    let bare = [&off[..], &["features.hardening=false", "features.network=false"]].concat();
+    let (all, least, bare) = (granted(&render(&[])?), granted(&render(&off)?), granted(&render(&bare)?));
     let dangerous = |rights: &BTreeSet<String>| -> Vec<String> {
         let is = |right: &&String| {
             right.contains('*')
@@ -270,6 +293,11 @@ fn dangerous_rights_are_where_they_are_needed_and_nowhere_else() -> Result<()> {
         rights.iter().filter(is).cloned().collect()
     };
     ensure!(dangerous(&least["rampart-controller"]).is_empty(), "{least:#?}");
+    // Holds are left: of admission policies and webhooks of others, all that is needed for these, and no more.
+    let of_holds =
+        |right: &String| !right.contains("/pods") && !right.contains("networking") && !right.contains("webhook");
+    ensure!(bare["rampart-controller"].iter().all(of_holds), "{bare:#?}");
+    ensure!(bare["rampart-webhook"].iter().all(|right| !right.contains("/pods")), "{bare:#?}");
     let everywhere = dangerous(&all["rampart-controller"]);
     ensure!(
         everywhere

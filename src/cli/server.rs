@@ -19,13 +19,14 @@ use crate::{
         client,
         events::Events,
         impersonate::Impersonator,
-        leader::{Election, elect, release},
+        leader::{Election, Leadership, elect, release},
         pause::{Pauses, follow},
         policy_index::PolicyIndex,
     },
     controllers::{
         ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, Hardened, LegalHolds, Networks,
-        PolicyExceptions, RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Selftest, Webhooks,
+        PolicyExceptions, Residents, RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Selftest,
+        Telling, Webhooks,
     },
     runtime::{
         metrics::Metrics,
@@ -47,9 +48,13 @@ pub struct Parts {
     pub webhook: bool,
 }
 
-/// What the controller can leave alone: its account needs no rights for it then.
+/// What the servers can leave alone: their accounts need no rights for it then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Feature {
+    /// Hardening of pods: the webhook judges none.
+    Hardening,
+    /// Network intent.
+    Network,
     /// ApiKeys.
     ApiKeys,
     /// RetentionPolicies.
@@ -105,7 +110,8 @@ pub struct Options {
     /// Objects of one kind that are reconciled at once.
     #[arg(long, env = "RAMPART_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
-    /// What the controller leaves alone: objects of these kinds are stored, and nothing comes of them.
+    /// What is left alone: objects of these kinds are stored, and nothing comes of them; of policies it is these parts of
+    /// the spec. What was made before stays.
     #[arg(long, env = "RAMPART_DISABLE", value_enum, value_delimiter = ',')]
     disable: Vec<Feature>,
     /// Where violations are told besides in statuses. Without this flag, what was written there before is removed.
@@ -124,6 +130,10 @@ impl Options {
     async fn serve(self, parts: Parts) -> Result<()> {
         let lease = self.lease_duration.get();
         ensure!(lease >= Duration::from_secs(1), "--lease-duration must be at least 1s");
+        ensure!(
+            self.reports.is_none() || self.has(Feature::Hardening),
+            "--reports tells of what --disable=hardening leaves alone"
+        );
         let (metrics, readiness) = (Metrics::default(), Readiness::default());
         let mut config = self.process.connection.config().await?;
         // Beside the API server the wire is wider than its cores are many.
@@ -190,7 +200,8 @@ impl Options {
             bundle: readiness.gate("webhook-ca-bundle"),
         };
         tasks.spawn("webhook-certificates", keeper.run(stopped.clone()));
-        let shared = webhook::Shared { client: client.clone(), policies, pauses, metrics: metrics.clone() };
+        let hardens = self.has(Feature::Hardening);
+        let shared = webhook::Shared { client: client.clone(), policies, pauses, hardens, metrics: metrics.clone() };
         tasks.spawn("webhook", webhook::serve(self.webhook_address, server_config(leaf)?, shared, stopped));
         Ok(())
     }
@@ -213,16 +224,8 @@ impl Options {
         };
         let (leadership, electing) = elect(election, context.client.clone(), context.metrics.clone(), tasks.stopped());
         tasks.spawn("leader-election", electing);
-        let given = self.facts.known();
-        let (known, index) = (policies.0.clone(), (policies.0.clone(), policies.2.clone()));
-        let of_keys = index.clone();
-        let reports = self.reports == Some(Reports::OpenReports);
-        let (scan, residents) = Scanner::spawn(&context, index.clone(), leadership.clone(), reports, tasks);
-        PolicyExceptions::spawn(&context, index, scan.clone(), leadership.clone(), tasks);
-        Webhooks::spawn(&context, policies.clone(), leadership.clone(), tasks);
-        let in_force = Floors::spawn(&context, policies, leadership.clone(), self.namespace.clone(), tasks);
-        let hardened = Hardened { in_force, scan };
-        let networks = Networks::spawn(&context, given, (residents, known), tasks);
+        let of_keys = (policies.0.clone(), policies.2.clone());
+        let (hardened, networks) = self.hardening_and_network(&context, policies, &leadership, tasks);
         let namespace = || self.namespace.clone();
         ClusterSecurityPolicies::spawn(&context, &networks, hardened.clone(), leadership.clone(), namespace(), tasks);
         SecurityPolicies::spawn(&context, &networks, hardened, leadership.clone(), namespace(), tasks);
@@ -240,6 +243,41 @@ impl Options {
             };
             RetentionPolicies::spawn(context, impersonator, retention, leadership, tasks);
         }
+    }
+
+    /// What SecurityPolicies are reconciled with.
+    fn hardening_and_network(
+        &self,
+        context: &Context,
+        policies: (PolicyIndex, Pauses, Gate),
+        leadership: &Leadership,
+        tasks: &mut Tasks,
+    ) -> (Hardened, Networks) {
+        let (known, index) = (policies.0.clone(), (policies.0.clone(), policies.2.clone()));
+        let (hardens, isolates) = (self.has(Feature::Hardening), self.has(Feature::Network));
+        let telling = match self.reports {
+            _ if !hardens => Telling::Nothing,
+            None => Telling::Statuses,
+            Some(Reports::OpenReports) => Telling::Reports,
+        };
+        if !hardens && !isolates {
+            return (Hardened::off(), Networks::off(context, Residents::new(known.clone()), known));
+        }
+        let (scan, residents) = Scanner::spawn(context, index.clone(), leadership.clone(), telling, tasks);
+        let hardened = if hardens {
+            PolicyExceptions::spawn(context, index, scan.clone(), leadership.clone(), tasks);
+            Webhooks::spawn(context, policies.clone(), leadership.clone(), tasks);
+            let in_force = Floors::spawn(context, policies, leadership.clone(), self.namespace.clone(), tasks);
+            Hardened { is_on: true, in_force, scan }
+        } else {
+            Hardened::off()
+        };
+        let networks = if isolates {
+            Networks::spawn(context, self.facts.known(), (residents, known), tasks)
+        } else {
+            Networks::off(context, residents, known)
+        };
+        (hardened, networks)
     }
 
     fn has(&self, feature: Feature) -> bool {

@@ -18,6 +18,7 @@ mod retention_policy;
 mod scan;
 mod security_policy;
 mod surroundings;
+mod switched_off;
 mod webhooks;
 
 use std::{
@@ -53,7 +54,7 @@ pub use network::Networks;
 pub use policy_exception::PolicyExceptions;
 pub use residents::Residents;
 pub use retention_policy::{RetentionPolicies, Settings as RetentionSettings};
-pub use scan::Scanner;
+pub use scan::{Scanner, Telling};
 pub use security_policy::SecurityPolicies;
 pub use webhooks::Webhooks;
 
@@ -89,10 +90,20 @@ pub struct Context {
 /// What statuses tell of hardening besides what the policy says.
 #[derive(Clone)]
 pub struct Hardened {
+    /// Whether anything comes of what policies say of it.
+    pub is_on: bool,
     /// What refuses pods.
     pub in_force: watch::Receiver<floor::InForce>,
     /// How pods fare.
     pub scan: watch::Receiver<scan::Known>,
+}
+
+impl Hardened {
+    /// Where nothing comes of it, and nothing is known.
+    #[must_use]
+    pub fn off() -> Self {
+        Self { is_on: false, in_force: watch::channel(floor::InForce::default()).1, scan: watch::channel(None).1 }
+    }
 }
 
 /// When to look at an object again that did not change.

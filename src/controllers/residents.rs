@@ -38,7 +38,8 @@ struct State {
 
 impl Residents {
     /// Nobody yet; labels of namespaces are the index's.
-    pub(super) fn new(namespaces: PolicyIndex) -> Self {
+    #[must_use]
+    pub fn new(namespaces: PolicyIndex) -> Self {
         Self { namespaces, state: Arc::default(), changes: watch::Sender::new(0), listed: watch::Sender::new(false) }
     }
 

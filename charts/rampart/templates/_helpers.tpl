@@ -29,6 +29,9 @@ app.kubernetes.io/component: {{ . }}
 {{- $root := index . 0 }}{{ $feature := index . 1 -}}
 {{- if eq $feature "" -}}
 true
+{{- else if has $feature (list "hardening" "network") -}}
+{{- /* `helm upgrade --reuse-values` from a chart without this value says nothing of it, and must switch nothing off. */ -}}
+{{- if ne (toString (index $root.Values.features $feature)) "false" -}}true{{- end -}}
 {{- else if eq $feature "verifier" -}}
 {{- if $root.Values.verifier.enabled -}}true{{- end -}}
 {{- else if hasPrefix "apiKey" $feature -}}

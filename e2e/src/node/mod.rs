@@ -3,6 +3,7 @@
 //!
 //! - [`machine`] says what is needed; [`network`] makes the interfaces; [`remains`] clears it all from the kernel;
 //! - [`containerd`], [`kubelet`], [`proxy`] and [`calico`] start a program each; [`image`] is what runs in pods;
+//! - [`startups`] measures how fast what runs in pods is ready;
 //! - [`agents`] dial from inside of pods, and from outside of the cluster.
 
 pub mod agents;
@@ -14,6 +15,7 @@ pub mod machine;
 pub mod network;
 mod proxy;
 pub mod remains;
+pub mod startups;
 
 use std::{
     cell::RefCell,
@@ -24,11 +26,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     ControlPlane, Options,
-    binaries::{self, DEFAULT_KUBERNETES},
+    binaries::{self, DEFAULT_KUBERNETES, NodeBinaries},
     control_plane::{self, log_tail},
     leftovers,
     ports::Port,
@@ -45,6 +47,7 @@ pub const OUTSIDE_PORTS: [(u16, &str); 3] = [(80, "TCP"), (443, "TCP"), (53, "UD
 pub struct Node {
     parts: Parts,
     plane: ControlPlane,
+    programs: NodeBinaries,
     _claim: machine::Claim,
 }
 
@@ -67,11 +70,33 @@ impl Node {
         kubelet::start(&mut parts, &plane, &programs.kubelet).await?;
         calico::start(&mut parts, &plane, &programs.felix).await?;
         proxy::start(&mut parts, &plane, &programs.proxy).await?;
-        let node = Self { parts, plane, _claim: claim };
-        node.start_outside(&programs.agent).await
+        let node = Self { parts, plane, programs, _claim: claim };
+        node.start_outside().await
     }
 
-    async fn start_outside(mut self, agent: &Path) -> Result<Self> {
+    /// Ends kubelet, containerd and every container, as a machine does that loses its power; the control plane goes on, and
+    /// so do kube-proxy and Calico.
+    ///
+    /// # Errors
+    /// When one of the two does not run.
+    pub fn lose_power(&mut self) -> Result<()> {
+        self.parts.end("kubelet")?;
+        self.parts.end("containerd")?;
+        remains::end_containers(&self.parts.dir);
+        Ok(())
+    }
+
+    /// Starts containerd and kubelet again, with what is on the disk.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn regain_power(&mut self) -> Result<()> {
+        containerd::start(&mut self.parts, &self.programs.agent).await?;
+        kubelet::start(&mut self.parts, &self.plane, &self.programs.kubelet).await
+    }
+
+    async fn start_outside(mut self) -> Result<Self> {
+        let agent = self.programs.agent.clone();
         let mut command = Command::new("ip");
         command.args(["netns", "exec", network::OUTSIDE_NAMESPACE]).arg(agent).arg("serve");
         command.arg(self.socket("outside"));
@@ -150,6 +175,16 @@ impl Parts {
         let number = port.number();
         self.ports.push(port);
         Ok(number)
+    }
+
+    /// Kills a program.
+    fn end(&mut self, name: &str) -> Result<()> {
+        let at =
+            self.children.iter().position(|(it, _)| *it == name).with_context(|| format!("{name} does not run"))?;
+        let (_, mut child) = self.children.remove(at);
+        child.kill()?;
+        child.wait()?;
+        Ok(())
     }
 
     fn spawn(&mut self, name: &'static str, command: Command) -> Result<()> {

@@ -35,11 +35,7 @@ pub(crate) fn clear(dir: &Path, killed: &[Identity]) -> bool {
         return true;
     }
     until(|| !killed.iter().any(|it| it.alive()));
-    let containers = containers(dir);
-    for process in &containers {
-        process.kill();
-    }
-    until(|| !containers.iter().any(|it| it.alive()));
+    end_containers(dir);
     remove_outside(dir);
     until(|| {
         for mount in mounts(dir).iter().rev() {
@@ -57,6 +53,15 @@ pub(crate) fn clear(dir: &Path, killed: &[Identity]) -> bool {
     }
     machine::forward_as_before(dir);
     mounts(dir).is_empty()
+}
+
+/// Ends all that containerd started, once it has been killed itself.
+pub(super) fn end_containers(dir: &Path) {
+    let containers = containers(dir);
+    for process in &containers {
+        process.kill();
+    }
+    until(|| !containers.iter().any(|it| it.alive()));
 }
 
 /// What there is of a node on this machine: links, mounts, cgroups, rules and sets of the kernel. Nothing, where none

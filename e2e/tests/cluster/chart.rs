@@ -38,7 +38,7 @@ pub(crate) struct Installed {
 }
 
 impl Installed {
-    async fn new() -> Result<Self> {
+    pub(crate) async fn new() -> Result<Self> {
         Self::of(chart::directory().display().to_string()).await
     }
 

@@ -13,6 +13,7 @@ mod docs;
 mod drill;
 mod exceptions;
 mod explain;
+mod features;
 mod fix;
 mod floor;
 mod gitops;
@@ -186,6 +187,7 @@ fn main() -> ExitCode {
     kills::tests(&mut tests);
     calls::tests(&mut tests);
     chart::tests(&mut tests);
+    features::tests(&mut tests);
     upgrade::tests(&mut tests);
     samples::tests(&mut tests);
     gitops::tests(&mut tests);

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use self::network::{Network, tell_network};
 use super::{
     Context, Hardened, Networks, Next, Reconciler, Roots, Triggers, floor, network::Orphans, pruning, requested,
-    scan::hardening_status,
+    scan::hardening_status, switched_off,
 };
 use crate::{
     api::{ClusterSecurityPolicy, ClusterSecurityPolicyStatus, HardeningMode, HardeningStatus, condition::Conditions},
@@ -53,7 +53,7 @@ impl ClusterSecurityPolicies {
         namespace: String,
     ) -> anyhow::Result<()> {
         let (context, stopped) = (self.context.clone(), self.context.stopped.clone());
-        let Hardened { in_force, scan } = self.hardened.clone();
+        let Hardened { in_force, scan, .. } = self.hardened.clone();
         let known = async {
             leadership.acquired().await;
             self.networks.was_listed().await;
@@ -97,8 +97,16 @@ impl ClusterSecurityPolicies {
         let mut conditions = Conditions::of_generation(policy.metadata.generation);
         let network = tell_network(policy, network, &mut conditions);
         let name = policy.metadata.name.as_deref().unwrap_or_default();
-        let hardens = asked.map(|asked| &asked.requirement).filter(|it| it.mode != HardeningMode::Disabled);
+        let hardens = asked
+            .filter(|_| self.hardened.is_on)
+            .map(|asked| &asked.requirement)
+            .filter(|it| it.mode != HardeningMode::Disabled);
         let hardening = hardens.map(|asked| self.hardening(policy, name, asked, &mut conditions));
+        let parts = switched_off::Parts {
+            hardening: (policy.spec.hardening.as_ref().map(|hardening| hardening.mode), self.hardened.is_on),
+            network: (policy.spec.network.as_ref().map(|network| network.mode), self.networks.is_on),
+        };
+        switched_off::tell(&parts, &mut conditions);
         let old = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         ClusterSecurityPolicyStatus {
             observed_generation: policy.metadata.generation,

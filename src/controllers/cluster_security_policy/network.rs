@@ -66,6 +66,9 @@ impl ClusterSecurityPolicies {
         if policy.spec.suspend == Some(true) {
             return Ok(Network::Suspended);
         }
+        if !self.networks.is_on {
+            return Ok(Network::Absent);
+        }
         let owner = Owner::of(policy)?;
         let before = before(policy);
         let of = |namespace: String| Owner { namespace, ..owner.clone() };

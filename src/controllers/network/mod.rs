@@ -35,6 +35,8 @@ type Listener = Box<dyn Fn(News<'_>) + Send + Sync>;
 /// The network of the cluster, as it is followed. Cheap to clone.
 #[derive(Clone)]
 pub struct Networks {
+    /// Whether anything comes of what policies say of it. If not, nothing is followed.
+    pub(super) is_on: bool,
     context: Context,
     index: NetworkIndex,
     /// Policies that cover namespaces, and the labels of those.
@@ -47,7 +49,7 @@ pub struct Networks {
     pub(super) surroundings: watch::Receiver<Arc<Surroundings>>,
     ledger: Ledger,
     listeners: Arc<RwLock<Vec<Listener>>>,
-    synced: Arc<[Gate; 3]>,
+    synced: Arc<[Gate]>,
 }
 
 /// The cluster at one moment.
@@ -98,16 +100,24 @@ impl Networks {
         tasks.spawn("networkpolicies", index.clone().follow(client(), index_synced, tell, stopped()));
         tasks.spawn("cluster-facts", cluster_facts::follow(client(), given, facts_tx, facts_synced, stopped()));
         tasks.spawn("surroundings", surroundings::watch(client(), around_tx, around_synced, stopped()));
+        let off = Self::off(context, residents, policies);
+        Self { is_on: true, index, facts, surroundings, listeners, synced: Arc::new(synced), ..off }
+    }
+
+    /// Where nothing comes of network intent, and nothing of the network is followed.
+    #[must_use]
+    pub fn off(context: &Context, residents: Residents, policies: PolicyIndex) -> Self {
         Self {
+            is_on: false,
             context: context.clone(),
-            index,
+            index: NetworkIndex::default(),
             policies,
-            facts,
+            facts: watch::channel(Facts::default()).1,
             residents,
-            surroundings,
+            surroundings: watch::channel(Arc::default()).1,
             ledger: Ledger::new(context.metrics.clone()),
-            listeners,
-            synced: Arc::new(synced),
+            listeners: Arc::default(),
+            synced: Arc::default(),
         }
     }
 
@@ -123,6 +133,9 @@ impl Networks {
 
     /// Waits until everything has been listed: half a view of the cluster would render too wide, and prune too little.
     pub(super) async fn was_listed(&self) {
+        if !self.is_on {
+            return;
+        }
         for gate in &*self.synced {
             gate.was_opened().await;
         }

@@ -43,6 +43,17 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// A clock may be set, and a machine may sleep.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
+/// Where it is told how pods fare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Telling {
+    /// Nowhere: pods are followed for network intent alone.
+    Nothing,
+    /// In statuses.
+    Statuses,
+    /// In Reports (openreports.io), too.
+    Reports,
+}
+
 /// What was last counted; `None` until all pods have been seen.
 pub type Known = Option<Arc<Report>>;
 
@@ -59,6 +70,8 @@ pub struct Scanner {
     listed: bool,
     known: watch::Sender<Known>,
     told: Told,
+    /// Whether violations are told at all.
+    tells: bool,
     /// Where violations are told in Reports, too.
     reports: Option<OpenReports>,
 }
@@ -72,23 +85,22 @@ struct Told {
 }
 
 impl Scanner {
-    /// Adds the scan to the tasks of a process; the answer follows what is counted. Violations are told in statuses,
-    /// and in Reports where these are asked for.
+    /// Adds the scan to the tasks of a process; the answer follows what is counted.
     pub fn spawn(
         context: &Context,
         (index, synced): (PolicyIndex, Gate),
         leadership: Leadership,
-        reports: bool,
+        telling: Telling,
         tasks: &mut Tasks,
     ) -> (watch::Receiver<Known>, Residents) {
         let (known, follow) = watch::channel(None);
         let residents = Residents::new(index.clone());
         let (scan, owners, listing, told) = (Scan::default(), Owners::new(), BTreeSet::new(), Told::default());
         let of_scan = residents.clone();
-        if !reports {
+        if telling == Telling::Statuses {
             tasks.spawn("open-reports", open_reports::clear(context.clone(), leadership.clone()));
         }
-        let reports = reports.then(|| OpenReports::spawn(context, leadership.clone(), tasks));
+        let reports = (telling == Telling::Reports).then(|| OpenReports::spawn(context, leadership.clone(), tasks));
         let scanner = Self {
             context: context.clone(),
             index,
@@ -99,6 +111,7 @@ impl Scanner {
             listed: false,
             known,
             told,
+            tells: telling != Telling::Nothing,
             reports,
         };
         tasks.spawn("scan", scanner.run(synced, leadership));
@@ -140,7 +153,7 @@ impl Scanner {
                 stopped.cancelled().await;
                 return Ok(());
             }
-            if self.listed {
+            if self.listed && self.tells {
                 let soon = Instant::now() + SETTLE;
                 let at = counted.map_or(soon, |counted| soon.max(counted + COUNT));
                 count_at = Some(count_at.map_or(at, |before| before.min(at)));
@@ -183,6 +196,9 @@ impl Scanner {
     fn put(&mut self, pod: DynamicObject) {
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         self.residents.put((namespace.clone(), name.clone()), Resident::of(&pod.metadata, &pod.data));
+        if !self.tells {
+            return;
+        }
         let kept = Kept::of(&pod.metadata, pod.data);
         self.scan.put(&namespace, &name, kept, &self.index.known(), clock::now());
     }

@@ -18,6 +18,7 @@ use super::{
     network::Orphans,
     pruning, requested,
     scan::{hardening_status, wake_changed},
+    switched_off,
 };
 use crate::{
     api::{
@@ -65,7 +66,7 @@ impl SecurityPolicies {
             one: one_tx.clone(),
             hardened: hardened.clone(),
         });
-        let Hardened { in_force, scan } = hardened;
+        let Hardened { in_force, scan, .. } = hardened;
         let stopped = || context.stopped.clone();
         tasks.spawn("scan-status", wake_changed(scan, roots.clone(), one_tx.clone(), stopped()));
         let for_pods = wake_for_pods(networks.clone(), isolating, (roots.clone(), one_tx.clone()), stopped());
@@ -119,6 +120,9 @@ impl SecurityPolicies {
 
     /// What is true of hardening, and what refuses the pods that the policy refuses, if it refuses any.
     fn hardening(&self, policy: &SecurityPolicy, owner: &Owner) -> (Option<HardeningStatus>, Option<Enforcers>) {
+        if !self.hardened.is_on {
+            return (None, None);
+        }
         let requirement = policy.spec.hardening.as_ref().and_then(|it| Requirement::try_from(it).ok());
         let judges = |it: &Requirement| it.mode != HardeningMode::Disabled && !is_system_namespace(&owner.namespace);
         let Some(requirement) = requirement.filter(judges) else { return (None, None) };
@@ -136,6 +140,7 @@ impl SecurityPolicies {
     }
 
     fn status(
+        &self,
         policy: &SecurityPolicy,
         network: Network,
         (hardening, enforcers): (Option<HardeningStatus>, Option<Enforcers>),
@@ -145,6 +150,11 @@ impl SecurityPolicies {
         if let Some(enforcers) = &enforcers {
             enforcers.tell(&mut conditions);
         }
+        let parts = switched_off::Parts {
+            hardening: (policy.spec.hardening.as_ref().map(|hardening| hardening.mode), self.hardened.is_on),
+            network: (policy.spec.network.as_ref().map(|network| network.mode), self.networks.is_on),
+        };
+        switched_off::tell(&parts, &mut conditions);
         let old = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         SecurityPolicyStatus {
             observed_generation: policy.metadata.generation,
@@ -173,7 +183,7 @@ impl Reconciler for SecurityPolicies {
         }
         let owner = Owner::of(policy)?;
         let network = self.network(policy, &owner).await?;
-        let wanted = Self::status(policy, network, self.hardening(policy, &owner));
+        let wanted = self.status(policy, network, self.hardening(policy, &owner));
         status::report(&self.context.client, policy, &wanted).await?;
         Ok(Next::Change)
     }

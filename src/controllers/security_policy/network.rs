@@ -52,6 +52,9 @@ impl SecurityPolicies {
             Err(error @ Refused::NotPermitted(_)) => return refused("NotPermitted", error.to_string()),
             Err(Refused::Invalid(invalid)) => return refused("Invalid", invalid.to_string()),
         };
+        if !self.networks.is_on {
+            return Ok(Network::Absent);
+        }
         self.wake_accepting(policy, owner);
         let Some((intent, spec)) = intent.zip(policy.spec.network.as_ref()) else {
             self.networks.remove_stale(&self.networks.nothing(owner.clone())).await?;

@@ -2,20 +2,21 @@
 
 mod past;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::{
-    api::admissionregistration::v1::ValidatingWebhookConfiguration,
+    api::{admissionregistration::v1::ValidatingWebhookConfiguration, apps::v1::Deployment, core::v1::Secret},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ListParams, PostParams},
 };
-use rampart::api::{ApiKey, RetentionPolicy, SecurityPolicy};
-use rampart_e2e::{chart, fixtures, operator::Ports, stories};
+use rampart::api::{ApiKey, PolicyException, RetentionPolicy, SecurityPolicy};
+use rampart_e2e::{Verifier, chart, fixtures, operator::Ports, stories};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use self::past::Past;
 use crate::{
@@ -33,17 +34,23 @@ pub(crate) fn tests(tests: &mut Tests) {
 }
 
 const SHOP: &str = stories::SHOP;
+const BETWEEN_CALLS: Duration = Duration::from_millis(500);
 
 async fn keeps_what_was_there(_: Env) -> Result<()> {
     let mut installed = Installed::of(past::chart()).await?;
     let client = installed.client.clone();
     let before = restored(&client).await.context("restoring the past")?;
     let kinds = crds(&client).await?;
-    refused(&client, SHOP, true).await.context("with what the past operator had left")?;
+    // The verifier of the present: that of the past is not kept.
+    let verifier = Arc::new(Verifier::start(&installed.plane, installed.plane.server(), "rampart-verifier-1").await?);
+    decided(&client).await.context("with what the past operator had left")?;
+    let stop = CancellationToken::new();
+    let calling = tokio::spawn(call(Arc::clone(&verifier), key(&client).await?, stop.clone()));
 
     installed.chart = chart::directory().display().to_string();
     installed.helm(&["upgrade", "rampart"], &["--reuse-values", "--wait", "--timeout=3m"])?;
-    refused(&client, SHOP, true).await.context("while no operator runs")?;
+    everything_is_on(&client).await?;
+    decided(&client).await.context("while no operator runs")?;
     same(&before, &live(&client, before.keys()).await?)?;
     let present = crds(&client).await?;
     ensure!(kinds.iter().all(|kind| present.contains(kind)), "a kind was made anew: {kinds:?}, {present:?}");
@@ -55,8 +62,10 @@ async fn keeps_what_was_there(_: Env) -> Result<()> {
     stories::ready::<SecurityPolicy>(&client, stories::WEB, "web").await?;
     stories::ready::<RetentionPolicy>(&client, SHOP, "exports").await?;
     stories::ready::<ApiKey>(&client, SHOP, "orders").await?;
+    stories::ready::<PolicyException>(&client, SHOP, "agent").await?;
+    past::ready_of_cluster(&client).await?;
     same(&before, &live(&client, before.keys()).await?).with_context(|| controller.log_tail())?;
-    refused(&client, SHOP, true).await?;
+    decided(&client).await?;
     for process in [&webhook, &controller] {
         nothing_was_forbidden(&process.admin("/metrics").await?.1)?;
     }
@@ -67,7 +76,51 @@ async fn keeps_what_was_there(_: Env) -> Result<()> {
     installed.helm.run(&["rollback", "rampart", "--namespace", chart::NAMESPACE, "--wait", "--timeout=3m"])?;
     same(&before, &live(&client, before.keys()).await?).context("after the way back")?;
     ensure!(crds(&client).await? == present, "the way back takes kinds away, and all objects of them");
-    refused(&client, SHOP, true).await
+    decided(&client).await.context("after the way back")?;
+    stop.cancel();
+    let (asked, wrong) = calling.await?;
+    ensure!(asked > 10 && wrong.is_empty(), "of {asked} calls with the key these were answered wrongly: {wrong:?}");
+    Ok(())
+}
+
+/// The API server decides as it did: by SecurityPolicy, ClusterSecurityPolicy and PolicyException.
+async fn decided(client: &Client) -> Result<()> {
+    refused(client, SHOP, true).await?;
+    past::answered(client, SHOP, &past::agent()?, 201).await?;
+    // The ClusterSecurityPolicy alone covers this one, and nobody is excepted there.
+    past::answered(client, stories::WEB, &past::agent()?, 403).await
+}
+
+/// What switches something off would be told to the controller.
+async fn everything_is_on(client: &Client) -> Result<()> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), chart::NAMESPACE);
+    for part in ["controller", "webhook"] {
+        let live = serde_json::to_string(&deployments.get(&format!("rampart-{part}")).await?.spec)?;
+        ensure!(!live.contains("RAMPART_DISABLE"), "{part}: {live}");
+    }
+    Ok(())
+}
+
+/// The key that consumers mount.
+async fn key(client: &Client) -> Result<String> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SHOP);
+    let key = secrets.get("orders-key").await?.data.and_then(|mut data| data.remove("API_KEY")).context("no key")?;
+    Ok(String::from_utf8(key.0)?)
+}
+
+/// Calls with a key until told to stop: how often, and where it was not taken for what it is. That it calls too often (a
+/// Viewer has ten calls a minute) is said of keys that are admitted alone.
+async fn call(verifier: Arc<Verifier>, key: String, stop: CancellationToken) -> (usize, Vec<String>) {
+    let (mut asked, mut wrong) = (0, vec![]);
+    while !stop.is_cancelled() {
+        let answer = verifier.ask(&key).await;
+        asked += 1;
+        if !matches!(answer, Ok(200 | 429)) {
+            wrong.push(format!("{answer:?}"));
+        }
+        tokio::time::sleep(BETWEEN_CALLS).await;
+    }
+    (asked, wrong)
 }
 
 /// What must outlive an upgrade, by kind and name.

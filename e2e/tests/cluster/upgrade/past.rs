@@ -8,16 +8,27 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
-use rampart::api::{ApiKey, RetentionPolicy, SecurityPolicy};
-use rampart_e2e::{fixtures, operator::Ports, stories};
+use rampart::api::{ApiKey, ClusterSecurityPolicy, RetentionPolicy, SecurityPolicy};
+use rampart_e2e::{fixtures, operator::Ports, stories, wait};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{chart::Installed, floor::refused};
+use crate::{
+    admission::post,
+    chart::Installed,
+    floor::{path, refused},
+};
+
+const PLATFORM: &str = "platform";
+const EXCEPTION: &str = "agent";
+/// Length of a time as Kubernetes writes it: whole seconds.
+const TIME: usize = "2026-11-27T00:00:00Z".len();
 
 /// What is recorded: apiVersion, kind, and which of them. Owners go before what is made for them.
-const RECORDED: [(&str, &str, &str); 8] = [
+const RECORDED: [(&str, &str, &str); 10] = [
     ("rampart.dev/v1alpha1", "SecurityPolicy", ""),
+    ("rampart.dev/v1alpha1", "ClusterSecurityPolicy", ""),
+    ("rampart.dev/v1alpha1", "PolicyException", ""),
     ("rampart.dev/v1alpha1", "ApiKey", ""),
     ("rampart.dev/v1alpha1", "RetentionPolicy", ""),
     ("v1", "Secret", "app.kubernetes.io/managed-by=rampart"),
@@ -56,13 +67,55 @@ pub(super) fn chart() -> String {
 /// What others make: namespaces, an account that retention acts as, workloads.
 pub(super) async fn stage(client: &Client) -> Result<()> {
     for namespace in [stories::SHOP, stories::WEB] {
-        fixtures::namespace(client, namespace, json!({"rampart.dev/retention": "allowed"})).await?;
+        fixtures::namespace(client, namespace, json!({"rampart.dev/retention": "allowed", "tier": "web"})).await?;
         fixtures::ready_for_pods(client, namespace).await?;
     }
     for object in stories::retention_fixtures(stories::SHOP, 0, 2)?.into_iter().chain(stories::sample_workloads()) {
         fixtures::apply(client, &object).await?;
     }
     Ok(())
+}
+
+/// The least of all namespaces with this label, and who may be excepted.
+fn cluster_policy() -> Value {
+    json!({
+        "apiVersion": "rampart.dev/v1alpha1", "kind": "ClusterSecurityPolicy", "metadata": {"name": PLATFORM},
+        "spec": {
+            "namespaceSelector": {"matchLabels": {"tier": "web"}},
+            "hardening": {"mode": "Enforce", "podSecurity": {"level": "baseline"}},
+            "exceptions": {"namespaces": [stories::SHOP], "maxDuration": "720h"},
+        },
+    })
+}
+
+/// What excepts [`agent`].
+fn exception() -> Result<Value> {
+    let end = Timestamp::now().checked_add(SignedDuration::from_hours(700))?;
+    Ok(json!({
+        "apiVersion": "rampart.dev/v1alpha1", "kind": "PolicyException",
+        "metadata": {"name": EXCEPTION, "namespace": stories::SHOP},
+        "spec": {
+            "policies": [{"kind": "ClusterSecurityPolicy", "name": PLATFORM}, {"kind": "SecurityPolicy", "name": "hardened"}],
+            "rules": ["pss/hostPathVolumes", "pss/restrictedVolumes"], "images": ["registry.example.com/app"],
+            "reason": "the log agent reads the node's logs", "expiresAt": Timestamp::from_second(end.as_second())?.to_string(),
+        },
+    }))
+}
+
+/// A good pod that reads the node's logs.
+pub(super) fn agent() -> Result<Value> {
+    let mut pod = serde_json::to_value(stories::good_pod()?)?;
+    pod["spec"]["volumes"] = json!([{"name": "logs", "hostPath": {"path": "/var/log"}}]);
+    Ok(pod)
+}
+
+/// Waits until a pod is answered so, in a dry run.
+pub(super) async fn answered(client: &Client, namespace: &str, pod: &Value, wanted: u16) -> Result<()> {
+    wait::until(&format!("a pod in {namespace} to be answered with {wanted}"), wait::SOON, || async {
+        let (code, body, _) = post(client, &path(namespace), pod).await?;
+        Ok(ensure!(code == wanted, "{code}: {body}"))
+    })
+    .await
 }
 
 /// Writes e2e/upgrade/objects.json; the program is that of the past (`RAMPART_BIN`).
@@ -74,7 +127,8 @@ pub(super) async fn record() -> Result<()> {
     let controller = installed.start("controller", Ports::claim()?, &["--retention-minimum-grace=1s"]).await?;
     stage(client).await?;
     let (policy, key) = (stories::hardening_policy(stories::SHOP, "Enforce"), stories::api_key(stories::SHOP));
-    for object in [policy, key, stories::retention_policy(stories::SHOP, "Enforce"), stories::sample_policy()] {
+    let retention = stories::retention_policy(stories::SHOP, "Enforce");
+    for object in [policy, key, retention, stories::sample_policy(), cluster_policy(), exception()?] {
         fixtures::apply(client, &object).await?;
     }
     stories::ready::<SecurityPolicy>(client, stories::SHOP, "hardened").await?;
@@ -82,6 +136,9 @@ pub(super) async fn record() -> Result<()> {
     stories::ready::<RetentionPolicy>(client, stories::SHOP, "exports").await?;
     stories::ready::<ApiKey>(client, stories::SHOP, "orders").await?;
     refused(client, stories::SHOP, true).await?;
+    ready_of_cluster(client).await?;
+    answered(client, stories::SHOP, &agent()?, 201).await?;
+    answered(client, stories::WEB, &agent()?, 403).await?;
     controller.stop().await?;
     webhook.stop().await?;
     let mut objects = vec![];
@@ -105,6 +162,18 @@ pub(super) async fn record() -> Result<()> {
     let past = Past { recorded_at: Timestamp::now(), objects };
     fs::write(directory().join("objects.json"), serde_json::to_string_pretty(&past)? + "\n")?;
     Ok(())
+}
+
+/// Waits until the ClusterSecurityPolicy is Ready for its newest spec.
+pub(super) async fn ready_of_cluster(client: &Client) -> Result<()> {
+    let policies: Api<ClusterSecurityPolicy> = Api::all(client.clone());
+    wait::until("the ClusterSecurityPolicy to be Ready", wait::SOON, || async {
+        let live = serde_json::to_value(policies.get(PLATFORM).await?)?;
+        let ready = stories::condition(&live, "Ready").unwrap_or_default();
+        let is_current = live["status"]["observedGeneration"] == live["metadata"]["generation"];
+        Ok(ensure!(is_current && ready["status"] == "True", "{}", live["status"]))
+    })
+    .await
 }
 
 async fn everywhere(client: &Client, api_version: &str, kind: &str) -> Result<Api<DynamicObject>> {
@@ -164,16 +233,28 @@ impl Past {
 /// Moves every time in an object.
 fn moved(value: &mut Value, by: SignedDuration) {
     match value {
-        Value::String(text) => {
-            let moved = text.parse::<Timestamp>().ok().and_then(|time| time.checked_add(by).ok());
-            // As Kubernetes writes them: whole seconds.
-            let whole = moved.and_then(|time| Timestamp::from_second(time.as_second()).ok());
-            if let Some(time) = whole {
-                *text = time.to_string();
-            }
-        }
+        Value::String(text) => *text = moved_text(text, by),
         Value::Array(values) => values.iter_mut().for_each(|it| moved(it, by)),
         Value::Object(fields) => fields.values_mut().for_each(|it| moved(it, by)),
         _ => {}
     }
+}
+
+/// A time, or a text with times in it, such as the expression of an admission policy.
+fn moved_text(text: &str, by: SignedDuration) -> String {
+    let moved = |time: &str| {
+        let moved = time.parse::<Timestamp>().ok()?.checked_add(by).ok()?;
+        Some(Timestamp::from_second(moved.as_second()).ok()?.to_string())
+    };
+    if let Some(time) = moved(text) {
+        return time;
+    }
+    let (mut all, mut rest) = (String::new(), text);
+    while let Some(next) = rest.chars().next() {
+        let time = rest.get(..TIME).filter(|time| time.ends_with('Z')).and_then(moved);
+        let length = if time.is_some() { TIME } else { next.len_utf8() };
+        all += &time.unwrap_or_else(|| next.to_string());
+        rest = &rest[length..];
+    }
+    all
 }

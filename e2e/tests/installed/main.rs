@@ -1,8 +1,10 @@
 //! Rampart as its users have it: the image on a real node, installed by Helm; webhook and verifier behind Services. One
 //! story, from nothing to nothing. Needs root, and `target/image/image.tar` (`make image`).
 
+mod newcomer;
+
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     path::PathBuf,
     process::ExitCode,
@@ -32,13 +34,17 @@ use rampart_e2e::{
     Node,
     chart::{self, Helm},
     fixtures,
-    node::{machine, remains},
+    node::{machine, remains, startups::Startups},
     stories, wait,
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use self::newcomer::Journey;
+
+/// From the start of a process to its first 200 of `/readyz`, where processes are replaced one after another.
+const READY_WITHIN: Duration = Duration::from_secs(1);
 const PARTS: [&str; 3] = ["controller", "verifier", "webhook"];
 
 fn main() -> ExitCode {
@@ -104,15 +110,16 @@ async fn story() -> Result<()> {
 async fn tell(installed: &mut Installed) -> Result<()> {
     let client = installed.client();
     let pods: Api<Pod> = Api::namespaced(client.clone(), chart::NAMESPACE);
-    let began = Instant::now();
+    let (mut journey, startups, began) = (Journey::default(), Startups::watch()?, Instant::now());
     if let Err(error) = installed.helm("install", &["--create-namespace", "--wait", "--timeout=2m"]) {
         let pods = pods.list(&ListParams::default()).await?.items;
         let statuses: Vec<_> = pods.iter().map(|pod| (pod.name_any(), pod.status.clone())).collect();
         return Err(error).with_context(|| format!("{statuses:?}"));
     }
-    println!("helm install until every pod is ready: {:.1} s", began.elapsed().as_secs_f64());
+    journey.took("`helm install`, until every pod is Ready", began);
     two_of_each(&client).await?;
-    starts_fast(&pods).await?;
+    started("installed", &startups.took())?;
+    journey.with_kubectl(&client, &installed.node.plane().admin_kubeconfig()?).await?;
 
     // Names are not resolved on this node: the test of a key is told the verifier's address.
     let verifier: Api<Service> = Api::namespaced(client.clone(), chart::NAMESPACE);
@@ -129,8 +136,14 @@ async fn tell(installed: &mut Installed) -> Result<()> {
     hardening(&client).await?;
     keys(&client, &address).await?;
     upgrade(installed).await?;
+    power_is_lost(installed).await?;
+    keys(&client, &address).await.context("after the node came back")?;
     floor(&client).await?;
-    uninstall(installed).await
+    let began = Instant::now();
+    uninstall(installed).await?;
+    journey.took("`helm uninstall`, until nothing refuses pods any more", began);
+    journey.tell();
+    Ok(())
 }
 
 async fn two_of_each(client: &Client) -> Result<()> {
@@ -142,17 +155,11 @@ async fn two_of_each(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// From the start of a container to its readiness, as the kubelet saw it: to a second.
-async fn starts_fast(pods: &Api<Pod>) -> Result<()> {
-    for pod in pods.list(&ListParams::default()).await? {
-        let status = pod.status.clone().unwrap_or_default();
-        let container = status.container_statuses.unwrap_or_default();
-        let started = container.first().and_then(|it| it.state.as_ref()?.running.as_ref()?.started_at.clone());
-        let ready = status.conditions.unwrap_or_default().into_iter().find(|it| it.type_ == "ContainersReady");
-        let (Some(started), Some(ready)) = (started, ready.and_then(|it| it.last_transition_time)) else { continue };
-        println!("{}: ready {} s after its start", pod.name_any(), ready.0.duration_since(started.0).as_secs());
-    }
-    Ok(())
+/// Tells how long each process took from its start to its first 200 of `/readyz`.
+fn started(when: &str, took: &BTreeMap<String, Duration>) -> Result<()> {
+    let told: Vec<String> = took.iter().map(|(pod, time)| format!("{pod} {:.2} s", time.as_secs_f64())).collect();
+    println!("{when}, from the start of a process to its first 200 of /readyz: {}", told.join(", "));
+    Ok(ensure!(took.len() >= 2 * PARTS.len(), "only these processes were seen to be ready: {told:?}"))
 }
 
 /// The webhook answers through its Service, and the API server trusts it.
@@ -207,12 +214,15 @@ async fn keys(client: &Client, address: &str) -> Result<()> {
     for (key, wanted) in [(key.as_str(), 200), ("shop_live_0000aaaa_wrong", 401)] {
         let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
             .build_http::<http_body_util::Empty<hyper::body::Bytes>>();
-        let request = http::Request::get(format!("http://{address}:9002/check/orders"))
-            .header("x-api-key", key)
-            .header("x-rampart-audience", "orders-api")
-            .body(http_body_util::Empty::new())?;
-        let answer = tokio::time::timeout(Duration::from_secs(5), http.request(request)).await??;
-        ensure!(answer.status().as_u16() == wanted, "the verifier says {} instead of {wanted}", answer.status());
+        wait::until("the verifier's answer", wait::SOON, || async {
+            let request = http::Request::get(format!("http://{address}:9002/check/orders"))
+                .header("x-api-key", key)
+                .header("x-rampart-audience", "orders-api")
+                .body(http_body_util::Empty::new())?;
+            let answer = tokio::time::timeout(Duration::from_secs(5), http.request(request)).await??;
+            Ok(ensure!(answer.status().as_u16() == wanted, "the verifier says {} instead of {wanted}", answer.status()))
+        })
+        .await?;
     }
     Ok(())
 }
@@ -236,7 +246,7 @@ async fn ask(pods: Api<Pod>, stop: CancellationToken) -> Result<(usize, Vec<Stri
 
 /// Every pod is replaced while pods are asked for: none is admitted that must not be, and none is refused that may be.
 async fn upgrade(installed: &Installed) -> Result<()> {
-    let pods: Api<Pod> = Api::namespaced(installed.client(), stories::SHOP);
+    let (pods, startups) = (Api::<Pod>::namespaced(installed.client(), stories::SHOP), Startups::watch()?);
     // The webhook alone refuses here, and no pod is made without its word.
     let stop = CancellationToken::new();
     let asking = tokio::spawn(ask(pods, stop.clone()));
@@ -247,7 +257,61 @@ async fn upgrade(installed: &Installed) -> Result<()> {
     rolled?;
     println!("rolling upgrade: {asked} pods asked for meanwhile, {} wrong answers", wrong.len());
     ensure!(asked > 20 && wrong.is_empty(), "{asked}: {wrong:?}");
+    let took = startups.took();
+    started("replaced", &took)?;
+    let slow: Vec<&String> = took.iter().filter(|(_, time)| **time >= READY_WITHIN).map(|(pod, _)| pod).collect();
+    ensure!(slow.is_empty(), "not ready within {READY_WITHIN:?}: {slow:?}");
     two_of_each(&installed.client()).await
+}
+
+/// How often each container of Rampart's was started again, and whether it is ready.
+async fn starts(client: &Client) -> Result<BTreeMap<String, (i32, bool)>> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), chart::NAMESPACE);
+    let mut starts = BTreeMap::new();
+    for pod in pods.list(&ListParams::default()).await? {
+        let statuses = pod.status.iter().flat_map(|it| it.container_statuses.iter().flatten());
+        starts.extend(statuses.map(|it| (pod.name_any(), (it.restart_count, it.ready))));
+    }
+    Ok(starts)
+}
+
+/// The node loses its power: while nobody judges, nothing is let through; when it is back, Rampart is, too, by itself.
+async fn power_is_lost(installed: &mut Installed) -> Result<()> {
+    let client = installed.client();
+    // Those that were replaced are going still.
+    wait::until("the replaced pods to go", wait::SOON, || async {
+        let count = starts(&client).await?.len();
+        Ok(ensure!(count == 2 * PARTS.len(), "{count} are there"))
+    })
+    .await?;
+    let before = starts(&client).await?;
+    installed.node.lose_power()?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), stories::SHOP);
+    let (dry, root) = (PostParams { dry_run: true, ..PostParams::default() }, stories::root_pod()?);
+    let Err(error) = pods.create(&dry, &root).await else { anyhow::bail!("a root pod was admitted by nobody") };
+    ensure!(error.to_string().contains("failed calling webhook"), "{error}");
+
+    let (startups, began) = (Startups::watch()?, Instant::now());
+    installed.node.regain_power().await?;
+    wait::until("every process to run again", Duration::from_mins(3), || async {
+        let now = starts(&client).await?;
+        let is_back = |(pod, (count, _)): (&String, &(i32, bool))| now.get(pod).is_some_and(|it| it.1 && it.0 > *count);
+        Ok(ensure!(before.iter().all(is_back), "before {before:?}, now {now:?}"))
+    })
+    .await?;
+    println!("the node lost its power: Rampart runs again {:.1} s after it is back", began.elapsed().as_secs_f64());
+    wait::until("the webhook to refuse", wait::SOON, || async {
+        let Err(error) = pods.create(&dry, &root).await else { anyhow::bail!("a root pod was admitted") };
+        let told = error.to_string();
+        Ok(ensure!(told.contains("admission webhook") && told.contains("runAsUser=0"), "{told}"))
+    })
+    .await?;
+    wait::until("a good pod to be admitted", wait::SOON, || async {
+        Ok(pods.create(&dry, &stories::good_pod()?).await.map(drop)?)
+    })
+    .await?;
+    started("after the loss of power", &startups.took())?;
+    two_of_each(&client).await
 }
 
 /// Names of objects that begin like ours.
