@@ -129,6 +129,8 @@ impl WorkloadSeen {
     }
 }
 
+const BY_HAND: &str = "are new, and its updateStrategy leaves the rest to you";
+
 /// What a Deployment's roll-out waits for, as `kubectl rollout status` tells it.
 #[must_use]
 pub fn of_deployment(it: &Deployment) -> Option<String> {
@@ -169,7 +171,7 @@ pub fn of_stateful_set(it: &StatefulSet) -> Option<String> {
     // Pods below the partition, and with OnDelete all of them, wait for somebody's hand.
     let by_hand = strategy.type_.as_deref() == Some("OnDelete")
         || strategy.rolling_update.as_ref().is_some_and(|rolling| rolling.partition.unwrap_or_default() > 0);
-    pods(updated, wanted, if by_hand { "are new, and its updateStrategy leaves the rest to you" } else { "are new" })
+    pods(updated, wanted, if by_hand { BY_HAND } else { "are new" })
         .or_else(|| pods(count(status.available_replicas), wanted, "are available"))
 }
 
@@ -181,7 +183,9 @@ pub fn of_daemon_set(it: &DaemonSet) -> Option<String> {
         return Some("its controller has not seen the change".into());
     }
     let wanted = status.desired_number_scheduled;
-    pods(status.updated_number_scheduled.unwrap_or_default(), wanted, "are new")
+    let by_hand = it.spec.update_strategy.as_ref().and_then(|strategy| strategy.type_.as_deref()) == Some("OnDelete");
+    let updated = status.updated_number_scheduled.unwrap_or_default();
+    pods(updated, wanted, if by_hand { BY_HAND } else { "are new" })
         .or_else(|| pods(status.number_available.unwrap_or_default(), wanted, "are available"))
 }
 
@@ -217,5 +221,46 @@ mod tests {
         assert_eq!(seen(3, 4, 3), "1 old pods are left");
         assert_eq!(seen(3, 3, 2), "2 of 3 pods are available");
         assert_eq!(seen(3, 3, 3), "");
+    }
+
+    #[test]
+    fn a_stateful_set_waits_for_pods_below_its_partition_and_says_so() {
+        let wait = |strategy: serde_json::Value, updated: i32, available: i32| {
+            let it = serde_json::from_value(serde_json::json!({
+                "metadata": {"generation": 2},
+                "spec": {"replicas": 3, "selector": {}, "template": {}, "updateStrategy": strategy},
+                "status": {"observedGeneration": 2, "replicas": 3, "updatedReplicas": updated,
+                           "availableReplicas": available},
+            }));
+            of_stateful_set(&it.unwrap()).unwrap_or_default()
+        };
+        let rolling = serde_json::json!({"type": "RollingUpdate"});
+        assert_eq!(wait(rolling.clone(), 1, 3), "1 of 3 pods are new");
+        assert_eq!(wait(rolling.clone(), 3, 2), "2 of 3 pods are available");
+        assert_eq!(wait(rolling, 3, 3), "");
+        for by_hand in [
+            serde_json::json!({"type": "OnDelete"}),
+            serde_json::json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}),
+        ] {
+            assert_eq!(wait(by_hand, 1, 3), format!("1 of 3 pods {BY_HAND}"));
+        }
+    }
+
+    #[test]
+    fn a_daemon_set_waits_for_every_node() {
+        let wait = |strategy: &str, updated: i32, available: i32| {
+            let it = serde_json::from_value(serde_json::json!({
+                "metadata": {"generation": 2},
+                "spec": {"selector": {}, "template": {}, "updateStrategy": {"type": strategy}},
+                "status": {"observedGeneration": 2, "currentNumberScheduled": 3, "desiredNumberScheduled": 3,
+                           "numberMisscheduled": 0, "numberReady": 3, "updatedNumberScheduled": updated,
+                           "numberAvailable": available},
+            }));
+            of_daemon_set(&it.unwrap()).unwrap_or_default()
+        };
+        assert_eq!(wait("RollingUpdate", 1, 3), "1 of 3 pods are new");
+        assert_eq!(wait("RollingUpdate", 3, 2), "2 of 3 pods are available");
+        assert_eq!(wait("RollingUpdate", 3, 3), "");
+        assert_eq!(wait("OnDelete", 1, 3), format!("1 of 3 pods {BY_HAND}"));
     }
 }

@@ -20,6 +20,7 @@ mod harness;
 mod holds;
 mod import;
 mod key_caps;
+mod key_consumers;
 mod key_life;
 mod keys;
 mod keys_cli;
@@ -174,6 +175,7 @@ fn main() -> ExitCode {
     key_caps::tests(&mut tests);
     keys_cli::tests(&mut tests);
     key_life::tests(&mut tests);
+    key_consumers::tests(&mut tests);
     retention::tests(&mut tests);
     retention_told::tests(&mut tests);
     retention_reports::tests(&mut tests);
