@@ -205,9 +205,8 @@ impl ApiKeys {
         let store = self.store(spec);
         match step {
             Step::Remember(status) => {
-                let before = seen.status.clone();
                 self.report(key, spec, seen, (**status).clone(), step).await?;
-                self.herald().remembered(key, &before, status).await;
+                self.herald().remembered(key, spec, seen, status).await;
             }
             Step::CreateSecret { n } => store.create_secret(*n).await?,
             Step::CreateRecord { n, standing } => {

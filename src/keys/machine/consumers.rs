@@ -8,9 +8,10 @@ use crate::keys::{
 };
 
 impl Machine<'_> {
-    /// The key that consumers may fall back to: the newest deprecated one whose Secret is there.
+    /// The key that consumers may fall back to: the newest deprecated one whose Secret is there. One whose end waits for
+    /// a hook is still admitted.
     pub(super) fn previous(&self) -> Option<i64> {
-        let live = self.deprecated().filter(|version| !self.is_ending(version));
+        let live = self.deprecated().filter(|version| !self.is_tombstone(&version.id));
         live.map(|version| version.n).filter(|n| self.secret(*n).is_some()).max()
     }
 
