@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use key_world::{HOUR, World, id_of, issued, rotated};
 use rampart::{
     api::{ApiKeyStatus, RecordState, VersionState},
-    keys::{ConsumerSeen, Refusal, Step, Workload},
+    keys::{ConsumerSeen, Neighbour, Refusal, Step, Workload},
 };
 use serde_json::json;
 
@@ -99,6 +99,48 @@ fn restarts_for_nothing_when_the_operator_starts() {
     world.workload.as_mut().unwrap().opted_in = false;
     world.workload.as_mut().unwrap().version = None;
     assert_eq!(world.told(), ["Rest"], "who did not agree is not restarted");
+}
+
+/// Another key that restarts the workload, too, with these fields of its status.
+fn neighbour(world: &World, status: &serde_json::Value) -> Neighbour {
+    let key = json!({
+        "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "other", "namespace": "n"},
+        "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "prefix": "ab",
+                 "secret": {"name": "o"}, "restartTargets": [{"kind": "Deployment", "name": "web"}]},
+        "status": status,
+    });
+    Neighbour::of(&serde_json::from_value(key).unwrap(), world.now()).unwrap()
+}
+
+#[test]
+fn many_keys_and_many_restarts() {
+    let version = |n: i64, state: &str| {
+        json!({"n": n, "id": format!("o{n}"), "state": state, "createdAt": "2027-01-01T00:00:00Z",
+               "expiresAt": "2028-01-01T00:00:00Z"})
+    };
+    let mut world = issued();
+    world.workload = Some(web(Some(format!("1-{}", id_of(&world, 1)))));
+    let coming = neighbour(&world, &json!({"versions": [version(3, "Current")], "nextVersion": 4}));
+    world.seen.neighbours = vec![coming];
+    world.hours(1).request();
+    assert!(!world.told().contains(&"Restart".to_owned()), "another key is about to restart it, too");
+    assert_eq!(world.current(), 2);
+    let versions = [version(3, "Deprecated"), version(4, "Current")];
+    world.seen.neighbours = vec![neighbour(&world, &json!({"versions": versions}))];
+    let others = [("rampart.dev/key-version-other".to_owned(), "4-o4".to_owned())].into();
+    let wanted = format!("2-{}", id_of(&world, 2));
+    assert!(
+        matches!(world.decided(), Step::Restart { version, others: with, .. } if version == wanted && with == others)
+    );
+    assert_eq!(world.told(), ["Restart", "Rest"]);
+
+    // One that does not come is not waited for long.
+    world.hours(1).request();
+    let versions = [version(4, "Current")];
+    world.seen.neighbours = vec![neighbour(&world, &json!({"versions": versions, "nextVersion": 5}))];
+    assert!(!world.told().contains(&"Restart".to_owned()));
+    world.now += 5 * 60;
+    assert_eq!(world.told(), ["Restart", "Rest"]);
 }
 
 #[test]

@@ -6,7 +6,6 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::Spec;
 use crate::api::{ConsumerStatus, RestartTarget, labels::RESTART_ON_ROTATION};
 
 /// A workload that a spec names.
@@ -66,16 +65,16 @@ pub fn version_value(n: i64, id: &str) -> String {
     format!("{n}-{id}")
 }
 
-/// Annotation of the pod template that says which version of a key the pods run.
+/// The number of a version that stands on a pod template.
 #[must_use]
-pub fn version_annotation(spec: &Spec) -> String {
-    format!("{}-{}", crate::api::labels::KEY_VERSION, spec.name)
+pub fn version_number(value: &str) -> Option<i64> {
+    value.split('-').next()?.parse().ok()
 }
 
-/// Field manager of that annotation: one an ApiKey, or applying one would take the others' back.
+/// Annotation of the pod template that says which version of a key, by the name of its ApiKey, the pods run.
 #[must_use]
-pub fn manager(spec: &Spec) -> String {
-    format!("rampart-restart.{}", spec.name)
+pub fn version_annotation(key: &str) -> String {
+    format!("{}-{key}", crate::api::labels::KEY_VERSION)
 }
 
 impl WorkloadSeen {
@@ -122,7 +121,7 @@ impl WorkloadSeen {
         };
         ConsumerStatus {
             workload: format!("{:?}/{}", self.target.kind, self.target.name),
-            version: version.and_then(|version| version.split('-').next()).and_then(|n| n.parse().ok()),
+            version: version.and_then(|version| version_number(version)),
             ready: progress == Progress::Updated,
             message,
         }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{
-    apps::v1::ControllerRevision,
+    apps::v1::{ControllerRevision, Deployment},
     core::v1::{Pod, Secret},
 };
 use kube::{
@@ -15,13 +15,15 @@ use serde_json::{Value, json};
 
 use crate::{
     Env, Tests,
-    key_life::{condition, look, merge, request},
+    key_hooks::{Pods, hook},
+    key_life::{condition, deployment, look, merge, request},
     keys::{records, status, text},
 };
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("key_consumers::stateful_and_daemon_sets_are_restarted_once_a_version", sets_are_restarted_once);
     tests.add("key_consumers::a_roll_out_that_is_late_is_told_and_the_old_key_stays", late_roll_out_is_told);
+    tests.add("key_consumers::keys_that_change_together_restart_a_workload_once", restarted_once_for_both);
 }
 
 /// Kind, name, and how many pods it has: a DaemonSet one on each of the two simulated nodes.
@@ -160,5 +162,75 @@ async fn late_roll_out_is_told(env: Env) -> Result<()> {
         // Made, restarted for each of two versions, and changed twice by this test.
         ensure!(generation(&client, &namespace, kind, name).await? == 5, "{name} was restarted again");
     }
+    Ok(())
+}
+
+/// Waits until a key says that `web` runs its version `n`.
+async fn web_runs(client: &Client, namespace: &str, key: &str, n: i64) -> Result<ApiKeyStatus> {
+    let keys: Api<ApiKey> = Api::namespaced(client.clone(), namespace);
+    wait::until(&format!("web to run version {n} of {key}"), wait::SOON, || async {
+        let status = keys.get(key).await?.status.unwrap_or_default();
+        let runs = status.consumers.iter().any(|web| web.ready && web.version == Some(n));
+        ensure!(runs && status.current_version == Some(n) && status.next_version.is_none(), "{status:?}");
+        Ok(status)
+    })
+    .await
+}
+
+async fn restarted_once_for_both(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    fixtures::apply(&client, &deployment(&namespace, "web", true)).await?;
+    hook(&client, &namespace, Pods::Succeed).await?;
+    for name in ["orders", "billing"] {
+        let mut key = stories::api_key(&namespace);
+        (key["metadata"]["name"], key["spec"]["secret"]["name"]) = (json!(name), json!(format!("{name}-key")));
+        key["spec"]["restartTargets"] = json!([{"kind": "Deployment", "name": "web"}]);
+        if name == "billing" {
+            key["spec"]["hooks"] = json!({"test": {"cronJobName": "hook"}});
+        }
+        fixtures::apply(&client, &key).await?;
+    }
+    web_runs(&client, &namespace, "orders", 1).await?;
+    web_runs(&client, &namespace, "billing", 1).await?;
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
+    let before = deployments.get("web").await?.metadata.generation.context("a generation")?;
+
+    // The test of one takes until this test ends it; the other is handed out meanwhile.
+    hook(&client, &namespace, Pods::Hang { seconds: 600 }).await?;
+    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
+    let ask = Patch::Merge(json!({"spec": {"rotation": {"requestedAt": now.to_string()}}}));
+    let keys: Api<ApiKey> = Api::namespaced(client.clone(), &namespace);
+    keys.patch("billing", &PatchParams::default(), &ask).await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let testing = wait::until("the test to run", wait::SOON, || async {
+        let all = pods.list(&ListParams::default().labels("simulate=hang")).await?.items;
+        let runs = |pod: &&Pod| pod.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Running");
+        Ok(all.iter().find(runs).context("no running pod")?.name_any())
+    })
+    .await?;
+    request(&client, &namespace).await?;
+    let waits = |it: &ApiKeyStatus| {
+        let web = it.consumers.first();
+        it.current_version == Some(2) && web.is_some_and(|web| !web.ready && web.version == Some(1))
+    };
+    status(&client, &namespace, "orders to wait for the restart", waits).await?;
+    condition(&client, &namespace, "ConsumersUpdated", ("False", "RollingOut")).await?;
+
+    let done = Patch::Merge(json!({"status": {"phase": "Succeeded"}}));
+    pods.patch_status(&testing, &PatchParams::default(), &done).await?;
+    let annotations = || async {
+        let web = deployments.get("web").await?;
+        let annotations = web.spec.template.metadata.and_then(|metadata| metadata.annotations).unwrap_or_default();
+        anyhow::Ok((web.metadata.generation, annotations))
+    };
+    for name in ["orders", "billing"] {
+        let after = web_runs(&client, &namespace, name, 2).await?;
+        let id = &after.versions.last().context("a version")?.id;
+        let (_, annotations) = annotations().await?;
+        let version = annotations.get(&format!("rampart.dev/key-version-{name}"));
+        ensure!(version == Some(&format!("2-{id}")), "{annotations:?}");
+    }
+    let (generation, _) = annotations().await?;
+    ensure!(generation == Some(before + 1), "generation {generation:?}, and {before} before both changed");
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use super::Machine;
 use crate::keys::{
-    rollout::{Progress, version_value},
+    coalesce::with_others,
+    rollout::{Progress, WorkloadSeen, version_value},
     seen::ConsumerSeen,
     step::Step,
 };
@@ -37,8 +38,11 @@ impl Machine<'_> {
     pub(super) fn restart(&self) -> Option<Step> {
         let current = self.current().filter(|_| !self.spec.suspended)?;
         let version = version_value(current.n, &current.id);
-        let behind = self.seen.workloads.iter().find(|workload| workload.is_behind(&version))?;
-        Some(Step::Restart { target: behind.target.clone(), version })
+        let mut behind = self.seen.workloads.iter().filter(|workload| workload.is_behind(&version));
+        let (target, others) = behind.find_map(|WorkloadSeen { target, .. }| {
+            Some((target.clone(), with_others(self.spec, current, &self.seen.neighbours, target, self.now)?))
+        })?;
+        Some(Step::Restart { target, version, others })
     }
 
     /// Whether some workload is still on its way to the current version.
