@@ -67,12 +67,11 @@ impl Desk {
                     self.metrics.deprecated.inc();
                 }
                 let (key, owner) = (admission.id, admission.owner.as_str());
-                match self.audit_sample.filter(|one_of| before.is_multiple_of(one_of.get())) {
-                    Some(one_of) => {
-                        let role = &*admission.access.role;
-                        tracing::info!(target: "rampart::audit", one_of, %key, owner, role, source, audience, method, "admitted");
-                    }
-                    None => tracing::debug!(target: "rampart::audit", %key, owner, audience, "admitted"),
+                if let Some(one_of) = self.audit_sample.filter(|one_of| before.is_multiple_of(one_of.get())) {
+                    let role = &*admission.access.role;
+                    tracing::info!(target: "rampart::audit", one_of, %key, owner, role, source, audience, method, "admitted");
+                } else {
+                    tracing::debug!(target: "rampart::audit", %key, owner, audience, "admitted");
                 }
             }
             Verdict::Refused(refusal) => {
