@@ -5,34 +5,15 @@
 mod key_world;
 
 use jiff::SignedDuration;
-use key_world::{HOUR, World};
+use key_world::{HOUR, World, id_of, issued, rotated};
 use rampart::{
     api::{ApiKeyStatus, RecordState, VersionState},
-    keys::{ConsumerSeen, JobSeen, JobStep, Refusal, Step, Workload},
+    keys::{ConsumerSeen, Neighbour, Refusal, Step, Workload},
 };
 use serde_json::json;
 
-fn issued() -> World {
-    let mut world = World::default();
-    world.told();
-    world
-}
-
-/// With version 2 current, and version 1 on its way out.
-fn rotated() -> World {
-    let mut world = issued();
-    world.hours(1).request();
-    world.told();
-    assert_eq!((world.current(), world.versions(VersionState::Deprecated)), (2, vec![1]));
-    world
-}
-
 fn web(version: Option<String>) -> Workload {
     Workload { opted_in: true, version, restarted_at: None, waits_for: None }
-}
-
-fn id_of(world: &World, n: i64) -> String {
-    world.seen.status.versions.iter().find(|version| version.n == n).unwrap().id.clone()
 }
 
 fn state_of(world: &World, n: i64) -> RecordState {
@@ -120,6 +101,48 @@ fn restarts_for_nothing_when_the_operator_starts() {
     assert_eq!(world.told(), ["Rest"], "who did not agree is not restarted");
 }
 
+/// Another key that restarts the workload, too, with these fields of its status.
+fn neighbour(world: &World, status: &serde_json::Value) -> Neighbour {
+    let key = json!({
+        "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "other", "namespace": "n"},
+        "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "prefix": "ab",
+                 "secret": {"name": "o"}, "restartTargets": [{"kind": "Deployment", "name": "web"}]},
+        "status": status,
+    });
+    Neighbour::of(&serde_json::from_value(key).unwrap(), world.now()).unwrap()
+}
+
+#[test]
+fn many_keys_and_many_restarts() {
+    let version = |n: i64, state: &str| {
+        json!({"n": n, "id": format!("o{n}"), "state": state, "createdAt": "2027-01-01T00:00:00Z",
+               "expiresAt": "2028-01-01T00:00:00Z"})
+    };
+    let mut world = issued();
+    world.workload = Some(web(Some(format!("1-{}", id_of(&world, 1)))));
+    let coming = neighbour(&world, &json!({"versions": [version(3, "Current")], "nextVersion": 4}));
+    world.seen.neighbours = vec![coming];
+    world.hours(1).request();
+    assert!(!world.told().contains(&"Restart".to_owned()), "another key is about to restart it, too");
+    assert_eq!(world.current(), 2);
+    let versions = [version(3, "Deprecated"), version(4, "Current")];
+    world.seen.neighbours = vec![neighbour(&world, &json!({"versions": versions}))];
+    let others = [("rampart.dev/key-version-other".to_owned(), "4-o4".to_owned())].into();
+    let wanted = format!("2-{}", id_of(&world, 2));
+    assert!(
+        matches!(world.decided(), Step::Restart { version, others: with, .. } if version == wanted && with == others)
+    );
+    assert_eq!(world.told(), ["Restart", "Rest"]);
+
+    // One that does not come is not waited for long.
+    world.hours(1).request();
+    let versions = [version(4, "Current")];
+    world.seen.neighbours = vec![neighbour(&world, &json!({"versions": versions, "nextVersion": 5}))];
+    assert!(!world.told().contains(&"Restart".to_owned()));
+    world.now += 5 * 60;
+    assert_eq!(world.told(), ["Restart", "Rest"]);
+}
+
 #[test]
 fn two_write_one_secret() {
     let mut world = issued();
@@ -186,26 +209,6 @@ fn a_request_is_carried_out_once_although_the_clock_goes_back_meanwhile() {
 }
 
 #[test]
-fn two_jobs_for_one_step() {
-    let mut world =
-        World::of(&json!({"hooks": {"preRotate": {"cronJobName": "h"}, "postPromote": {"cronJobName": "h"}},
-                                      "rotation": {"interval": "24h", "overlap": "6h"}}));
-    world.jobs_hang = true;
-    // Whoever looks again finds the Job: the model refuses a second one of a name.
-    for _ in 0..3 {
-        assert_eq!(world.told().last().unwrap(), "AwaitJob");
-    }
-    assert_eq!(world.started.len(), 1);
-    for done in ["k-v1-pre", "k-v1-id1-test", "k-v1-id1-post"] {
-        *world.jobs.get_mut(done).unwrap() = JobSeen::Succeeded;
-        world.told();
-    }
-    let steps: Vec<JobStep> = world.started.iter().map(|job| job.step).collect();
-    assert_eq!(steps, [JobStep::PreRotate, JobStep::Test, JobStep::PostPromote]);
-    assert_eq!(world.seen.status.next_version, None);
-}
-
-#[test]
 fn a_failed_test_is_repeated_later_and_later() {
     let mut world = issued();
     world.test_fails = true;
@@ -220,40 +223,6 @@ fn a_failed_test_is_repeated_later_and_later() {
         assert_eq!((world.current(), status.next_version), (1, Some(2)));
         world.hours(pause);
     }
-}
-
-#[test]
-fn a_failing_hook_after_the_promotion_keeps_nothing_from_the_next_rotation() {
-    let mut world = issued();
-    world.spec["hooks"] = json!({"postPromote": {"cronJobName": "h"}});
-    world.hooks_fail = true;
-    world.hours(1).request();
-    world.told();
-    assert_eq!(
-        (world.current(), world.seen.status.next_version, world.seen.status.failed_attempts),
-        (2, Some(2), Some(1))
-    );
-    world.hours(1).request();
-    world.told();
-    assert_eq!((world.current(), world.seen.status.next_version), (3, Some(3)));
-}
-
-#[test]
-fn a_failing_hook_before_the_end_puts_it_off_to_the_expiry() {
-    let mut world = rotated();
-    world.spec["hooks"] = json!({"destroy": {"cronJobName": "h"}});
-    world.hooks_fail = true;
-    world.hours(6);
-    world.told();
-    assert_eq!(world.versions(VersionState::Deprecated), [1]);
-    assert_eq!(world.seen.records[&id_of(&world, 1)].standing.destroy_at, None, "verifiers admit it until it is gone");
-    for _ in 0..12 {
-        world.hours(8);
-        world.told();
-    }
-    assert!(!world.versions(VersionState::Deprecated).contains(&1), "an expiry waits for nobody");
-    let tries = world.started.iter().filter(|job| job.step == JobStep::Destroy && job.n == 1).count();
-    assert!((3..12).contains(&tries), "{tries}");
 }
 
 #[test]

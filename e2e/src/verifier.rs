@@ -1,6 +1,7 @@
 //! The verifier, as a process beside the control plane, with the rights of its own pod.
 
 use std::{
+    path::PathBuf,
     process::Child,
     time::{Duration, Instant},
 };
@@ -30,6 +31,7 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 pub struct Verifier {
     child: Child,
     name: String,
+    log: PathBuf,
     http: Port,
     grpc: Port,
     admin: Port,
@@ -57,7 +59,8 @@ impl Verifier {
             .arg(format!("--admin-address=127.0.0.1:{}", admin.number()));
         let child = control_plane::spawn(plane.dir(), name, command)?;
         let client = Http::builder(TokioExecutor::new()).build_http();
-        let verifier = Self { child, name: name.into(), http, grpc, admin, client };
+        let log = plane.dir().join(format!("{name}.log"));
+        let verifier = Self { child, name: name.into(), log, http, grpc, admin, client };
         wait::until("the verifier to be ready", wait::SOON, || async {
             let (code, body) = verifier.get(verifier.admin.number(), "/readyz", HeaderMap::new()).await?;
             if code == 200 { Ok(()) } else { bail!("{body}") }
@@ -76,6 +79,14 @@ impl Verifier {
         headers.insert("x-api-key", key.parse()?);
         headers.insert("x-rampart-audience", "orders-api".parse()?);
         Ok(self.get(self.http.number(), "/check/orders", headers).await?.0)
+    }
+
+    /// What it logged.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.log)?)
     }
 
     /// A page of the admin port.

@@ -131,6 +131,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["webhook.hostNetwork=true"], "10260"),
     (&["verifier.adminPaths[0]=admin"], "adminPaths"),
     (&["verifier.sourceHeader=a b"], "sourceHeader"),
+    (&["verifier.auditSample=-1"], "auditSample"),
     (&["image.digest=sha256:12"], "digest"),
     (&["image.pullPolicy=Sometimes"], "pullPolicy"),
     (&["features.hooks=true"], "hooks"),

@@ -43,6 +43,9 @@ pub struct VerifierOptions {
     /// name. (HTTP alone: Envoy states it over gRPC.)
     #[arg(long, env = "RAMPART_SOURCE_HEADER", default_value = "x-rampart-source")]
     source_header: HeaderName,
+    /// Of so many admitted calls one leaves an audit record; 0 for none. Refused ones leave one each.
+    #[arg(long, env = "RAMPART_AUDIT_SAMPLE", default_value_t = 1000)]
+    audit_sample: u64,
     /// Serves from KeyRecords in this file, one a line as JSON, instead of a cluster.
     #[arg(long, env = "RAMPART_INDEX")]
     index: Option<PathBuf>,
@@ -70,7 +73,8 @@ impl VerifierOptions {
             }
             None => self.follow(&verifier, &metrics, &readiness, &mut tasks).await?,
         }
-        let desk = Desk { verifier, metrics: metrics.verifier.clone() };
+        let audit_sample = NonZero::new(self.audit_sample);
+        let desk = Desk { verifier, metrics: metrics.verifier.clone(), audit_sample };
         let stopped = tasks.stopped();
         let (grpc, http) = (readiness.gate("grpc"), readiness.gate("http"));
         tasks.spawn("grpc", serve_grpc(self.grpc_address, desk.clone(), grpc, stopped.clone()));

@@ -130,6 +130,7 @@ impl KeyStore<'_> {
             uses: self.verifiers.uses(|id| records.contains_key(id)),
             verifiers: self.verifiers.live(),
             workloads: restarted,
+            neighbours: vec![],
             status,
             secrets,
             records,

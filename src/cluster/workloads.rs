@@ -1,5 +1,7 @@
 //! Workloads that are restarted when a key has changed.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::{
     Api, Client, Resource,
@@ -15,10 +17,15 @@ use super::{
 use crate::{
     api::{RestartKind, RestartTarget, labels::RESTART_ON_ROTATION},
     keys::{
-        Spec, Workload, WorkloadSeen,
-        rollout::{manager, of_daemon_set, of_deployment, of_stateful_set, version_annotation},
+        Spec, Workload, WorkloadSeen, coalesce,
+        rollout::{of_daemon_set, of_deployment, of_stateful_set, version_annotation},
     },
 };
+
+/// Field manager of the annotations by which workloads are restarted: one for all keys, which share restarts.
+const RESTARTS: &str = "rampart-restart";
+/// A workload that rolls out changes often.
+const TRIES: usize = 5;
 
 /// Reads a workload that a spec names.
 ///
@@ -58,22 +65,26 @@ where
         return Ok(None);
     };
     let annotation = |metadata: &kube::api::ObjectMeta, name: &str| metadata.annotations.as_ref()?.get(name).cloned();
-    let ours = manager(spec);
-    let entries = it.meta().managed_fields.iter().flatten();
-    let restarted_at = entries.filter(|it| it.manager.as_deref() == Some(&ours)).filter_map(|it| it.time.clone()).max();
+    let ours = it.meta().managed_fields.iter().flatten().filter(|it| it.manager.as_deref() == Some(RESTARTS));
+    let restarted_at = ours.filter_map(|it| it.time.clone()).max();
     Ok(Some(Workload {
         opted_in: annotation(it.meta(), RESTART_ON_ROTATION).is_some_and(|value| value == "true"),
-        version: template(&it).and_then(|metadata| annotation(metadata, &version_annotation(spec))),
+        version: template(&it).and_then(|metadata| annotation(metadata, &version_annotation(&spec.name))),
         restarted_at: restarted_at.map(|time| time.0),
         waits_for: waits_for(&it),
     }))
 }
 
-/// Asks a workload to start its pods anew.
+/// Asks a workload to start its pods anew, for a version and what comes with it of other keys.
 ///
 /// # Errors
-/// When the call fails; that the workload is gone is not an error.
-pub async fn restart(client: &Client, spec: &Spec, target: &RestartTarget, version: &str) -> Result<()> {
+/// When a call fails; that the workload is gone is not an error.
+pub async fn restart(
+    client: &Client,
+    spec: &Spec,
+    target: &RestartTarget,
+    (version, others): (&str, &BTreeMap<String, String>),
+) -> Result<()> {
     let resource = match target.kind {
         RestartKind::Deployment => ApiResource::erase::<Deployment>(&()),
         RestartKind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
@@ -82,13 +93,24 @@ pub async fn restart(client: &Client, spec: &Spec, target: &RestartTarget, versi
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &spec.namespace, &resource);
     let name = &target.name;
     let doing = || format!("restarting {:?} {name}", target.kind);
-    // Applying would make what is not there.
-    let Some(live) = found(call(doing, api.get_metadata(name)).await)? else { return Ok(()) };
-    let patch = json!({
-        "apiVersion": resource.api_version, "kind": resource.kind,
-        "metadata": {"name": name, "uid": live.metadata.uid},
-        "spec": {"template": {"metadata": {"annotations": {version_annotation(spec): version}}}},
-    });
-    let params = PatchParams::apply(&manager(spec)).force();
-    found(call(doing, api.patch(name, &params, &Patch::Apply(&patch))).await).map(drop)
+    let own = (version_annotation(&spec.name), version.to_owned());
+    let mut tries = 0;
+    loop {
+        // Applying would make what is not there.
+        let Some(live) = found(call(doing, api.get(name)).await)? else { return Ok(()) };
+        let stands = live.data.pointer("/spec/template/metadata/annotations").cloned().unwrap_or_default();
+        let stands: BTreeMap<String, String> = serde_json::from_value(stands).unwrap_or_default();
+        let patch = json!({
+            "apiVersion": resource.api_version, "kind": resource.kind,
+            // Only what was read: another key may be restarting it.
+            "metadata": {"name": name, "uid": live.metadata.uid, "resourceVersion": live.metadata.resource_version},
+            "spec": {"template": {"metadata": {"annotations": coalesce::annotations(&stands, own.clone(), others)}}},
+        });
+        let params = PatchParams::apply(RESTARTS).force();
+        tries += 1;
+        match call(doing, api.patch(name, &params, &Patch::Apply(&patch))).await {
+            Err(error) if error.code() == Some(409) && tries < TRIES => {}
+            result => return found(result).map(drop),
+        }
+    }
 }

@@ -119,22 +119,24 @@ pub fn hook_of(spec: &Spec, step: JobStep) -> Option<&Hook> {
     }
 }
 
+/// The Job that the version under way comes to next, given the id of its key where it has one.
+#[must_use]
+pub fn job_under_way(status: &ApiKeyStatus, pending: Option<&str>) -> Option<KeyJob> {
+    let n = status.next_version?;
+    let promoted = status.versions.iter().find(|version| version.n == n);
+    let (step, id) = match (promoted, pending) {
+        (Some(version), _) => (JobStep::PostPromote, version.id.as_str()),
+        (None, Some(id)) => (JobStep::Test, id),
+        (None, None) => (JobStep::PreRotate, ""),
+    };
+    Some(KeyJob { step, n, id: id.into(), attempt: status.failed_attempts.unwrap_or_default().into() })
+}
+
 /// The Jobs that the machine may ask about, given the id of the version that is being made.
 #[must_use]
 pub fn jobs_that_matter(spec: &Spec, status: &ApiKeyStatus, pending: Option<&str>) -> Vec<KeyJob> {
-    let mut jobs = vec![];
-    let attempt = i64::from(status.failed_attempts.unwrap_or_default());
-    if let Some(n) = status.next_version {
-        let made = status.versions.iter().find(|version| version.n == n);
-        let (step, id) = match (made, pending) {
-            (Some(version), _) => (JobStep::PostPromote, version.id.as_str()),
-            (None, Some(id)) => (JobStep::Test, id),
-            (None, None) => (JobStep::PreRotate, ""),
-        };
-        if step == JobStep::Test || hook_of(spec, step).is_some() {
-            jobs.push(KeyJob { step, n, id: id.into(), attempt });
-        }
-    }
+    let is_run = |job: &KeyJob| job.step == JobStep::Test || hook_of(spec, job.step).is_some();
+    let mut jobs: Vec<KeyJob> = job_under_way(status, pending).filter(is_run).into_iter().collect();
     if spec.hooks.destroy.is_some() {
         let leaving = status.versions.iter().filter(|version| version.state == VersionState::Deprecated);
         jobs.extend(leaving.filter_map(|version| {

@@ -2,6 +2,7 @@
 
 pub mod adoption;
 mod caps;
+pub mod coalesce;
 pub mod format;
 mod grant;
 mod hook_job;
@@ -21,12 +22,13 @@ pub mod verify;
 mod windows;
 
 pub use caps::Caps;
+pub use coalesce::Neighbour;
 pub use grant::{DEFAULT_RATE, Grant, Role};
 pub use hook_job::{HOOK_MOUNT, check_hook, hook_job};
-pub use jobs::{HookProblem, JobSeen, JobStep, KeyJob, hook_of, jobs_that_matter};
-pub use machine::{decide, next_moment};
+pub use jobs::{HookProblem, JobSeen, JobStep, KeyJob, hook_of, job_under_way, jobs_that_matter};
+pub use machine::{decide, next_moment, restarts};
 pub use policy_caps::PolicyCaps;
-pub use report::{EndsSoon, IDLE, conditions, count};
+pub use report::{EndsSoon, IDLE, conditions, count, failed_job};
 pub use rollout::{Workload, WorkloadSeen};
 pub use seen::{ConsumerSeen, Observed, RecordSeen, SecretSeen, Standing, VerifierSeen};
 pub use selftest_job::selftest_job;

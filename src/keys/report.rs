@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    JobStep, Spec, fold,
+    JobStep, KeyJob, Spec, fold, job_under_way,
     rollout::{Progress, version_value},
     seen::Observed,
     step::Step,
@@ -117,9 +117,14 @@ pub fn conditions(
             "the current version ends soon, and nothing replaces it before",
         );
     }
-    let rotating = rotating(status, step);
+    let is_stuck = matches!(step, Step::Stuck { job, .. } if job.step != JobStep::Destroy);
+    let failed = failed_job(seen, status, now).filter(|_| !is_stuck);
+    let rotating = match &failed {
+        Some(job) => Some(put_off(spec, status, job)),
+        None => rotating(status, step),
+    };
     if let Some((reason, message)) = &rotating {
-        conditions.set(Type::Rotating, true, reason, message.as_str());
+        conditions.set(Type::Rotating, failed.is_none(), reason, message.as_str());
         conditions.set(Type::Reconciling, true, reason, message.as_str());
     }
     if let (None, Step::Stuck { job, problem }) = (&rotating, step) {
@@ -199,19 +204,35 @@ fn consumers(conditions: &mut Conditions, seen: &Observed, status: &ApiKeyStatus
     conditions.set(Type::ConsumersUpdated, progress == Progress::Updated, progress.reason(), message);
 }
 
+/// The Job that failed last, while it waits to be repeated.
+#[must_use]
+pub fn failed_job(seen: &Observed, status: &ApiKeyStatus, now: Timestamp) -> Option<KeyJob> {
+    status.retry_at.as_ref().filter(|at| now < at.0)?;
+    let pending = status.next_version.and_then(|n| seen.secrets.get(&n)).map(|secret| secret.id.as_str());
+    let next = job_under_way(status, pending)?;
+    Some(KeyJob { attempt: next.attempt - 1, ..next })
+}
+
+fn put_off(spec: &Spec, status: &ApiKeyStatus, job: &KeyJob) -> (&'static str, String) {
+    let (reason, what) = match job.step {
+        JobStep::Test => ("TestFailed", "the test of"),
+        JobStep::PreRotate => ("HookFailed", "the hook before"),
+        JobStep::PostPromote => ("HookFailed", "the hook after the promotion of"),
+        JobStep::Destroy => ("HookFailed", "the hook before the end of"),
+    };
+    let at = status.retry_at.as_ref().map(|at| at.0.to_string()).unwrap_or_default();
+    (reason, format!("{what} version {} failed (Job {}), and is repeated at {at}", job.n, job.name(spec)))
+}
+
 fn rotating(status: &ApiKeyStatus, step: &Step) -> Option<(&'static str, String)> {
     let n = status.next_version?;
     let promoted = status.versions.iter().any(|version| version.n == n);
-    Some(match (step, &status.retry_at) {
-        (Step::Stuck { job, problem }, _) if job.step != JobStep::Destroy => (problem.reason(), problem.to_string()),
-        (Step::AwaitVerifiers { .. }, _) => {
+    Some(match step {
+        Step::Stuck { job, problem } if job.step != JobStep::Destroy => (problem.reason(), problem.to_string()),
+        Step::AwaitVerifiers { .. } => {
             ("AwaitingVerifiers", format!("version {n} waits until every verifier knows it"))
         }
-        (_, Some(at)) if promoted => {
-            ("HookFailed", format!("the hook of version {n} failed, and is repeated at {}", at.0))
-        }
-        (_, Some(at)) => ("TestFailed", format!("the test of version {n} failed, and is repeated at {}", at.0)),
-        (Step::AwaitJob(job), None) => match job.step {
+        Step::AwaitJob(job) => match job.step {
             JobStep::Test => ("Testing", format!("version {n} is being tested")),
             JobStep::PreRotate => ("PreRotateHook", format!("the hook before version {n} runs")),
             JobStep::PostPromote => ("PostPromoteHook", format!("the hook after the promotion of version {n} runs")),

@@ -6,7 +6,6 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::Spec;
 use crate::api::{ConsumerStatus, RestartTarget, labels::RESTART_ON_ROTATION};
 
 /// A workload that a spec names.
@@ -66,16 +65,16 @@ pub fn version_value(n: i64, id: &str) -> String {
     format!("{n}-{id}")
 }
 
-/// Annotation of the pod template that says which version of a key the pods run.
+/// The number of a version that stands on a pod template.
 #[must_use]
-pub fn version_annotation(spec: &Spec) -> String {
-    format!("{}-{}", crate::api::labels::KEY_VERSION, spec.name)
+pub fn version_number(value: &str) -> Option<i64> {
+    value.split('-').next()?.parse().ok()
 }
 
-/// Field manager of that annotation: one an ApiKey, or applying one would take the others' back.
+/// Annotation of the pod template that says which version of a key, by the name of its ApiKey, the pods run.
 #[must_use]
-pub fn manager(spec: &Spec) -> String {
-    format!("rampart-restart.{}", spec.name)
+pub fn version_annotation(key: &str) -> String {
+    format!("{}-{key}", crate::api::labels::KEY_VERSION)
 }
 
 impl WorkloadSeen {
@@ -122,12 +121,14 @@ impl WorkloadSeen {
         };
         ConsumerStatus {
             workload: format!("{:?}/{}", self.target.kind, self.target.name),
-            version: version.and_then(|version| version.split('-').next()).and_then(|n| n.parse().ok()),
+            version: version.and_then(|version| version_number(version)),
             ready: progress == Progress::Updated,
             message,
         }
     }
 }
+
+const BY_HAND: &str = "are new, and its updateStrategy leaves the rest to you";
 
 /// What a Deployment's roll-out waits for, as `kubectl rollout status` tells it.
 #[must_use]
@@ -169,7 +170,7 @@ pub fn of_stateful_set(it: &StatefulSet) -> Option<String> {
     // Pods below the partition, and with OnDelete all of them, wait for somebody's hand.
     let by_hand = strategy.type_.as_deref() == Some("OnDelete")
         || strategy.rolling_update.as_ref().is_some_and(|rolling| rolling.partition.unwrap_or_default() > 0);
-    pods(updated, wanted, if by_hand { "are new, and its updateStrategy leaves the rest to you" } else { "are new" })
+    pods(updated, wanted, if by_hand { BY_HAND } else { "are new" })
         .or_else(|| pods(count(status.available_replicas), wanted, "are available"))
 }
 
@@ -181,7 +182,9 @@ pub fn of_daemon_set(it: &DaemonSet) -> Option<String> {
         return Some("its controller has not seen the change".into());
     }
     let wanted = status.desired_number_scheduled;
-    pods(status.updated_number_scheduled.unwrap_or_default(), wanted, "are new")
+    let by_hand = it.spec.update_strategy.as_ref().and_then(|strategy| strategy.type_.as_deref()) == Some("OnDelete");
+    let updated = status.updated_number_scheduled.unwrap_or_default();
+    pods(updated, wanted, if by_hand { BY_HAND } else { "are new" })
         .or_else(|| pods(status.number_available.unwrap_or_default(), wanted, "are available"))
 }
 
@@ -217,5 +220,46 @@ mod tests {
         assert_eq!(seen(3, 4, 3), "1 old pods are left");
         assert_eq!(seen(3, 3, 2), "2 of 3 pods are available");
         assert_eq!(seen(3, 3, 3), "");
+    }
+
+    #[test]
+    fn a_stateful_set_waits_for_pods_below_its_partition_and_says_so() {
+        let wait = |strategy: serde_json::Value, updated: i32, available: i32| {
+            let it = serde_json::from_value(serde_json::json!({
+                "metadata": {"generation": 2},
+                "spec": {"replicas": 3, "selector": {}, "template": {}, "updateStrategy": strategy},
+                "status": {"observedGeneration": 2, "replicas": 3, "updatedReplicas": updated,
+                           "availableReplicas": available},
+            }));
+            of_stateful_set(&it.unwrap()).unwrap_or_default()
+        };
+        let rolling = serde_json::json!({"type": "RollingUpdate"});
+        assert_eq!(wait(rolling.clone(), 1, 3), "1 of 3 pods are new");
+        assert_eq!(wait(rolling.clone(), 3, 2), "2 of 3 pods are available");
+        assert_eq!(wait(rolling, 3, 3), "");
+        for by_hand in [
+            serde_json::json!({"type": "OnDelete"}),
+            serde_json::json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}),
+        ] {
+            assert_eq!(wait(by_hand, 1, 3), format!("1 of 3 pods {BY_HAND}"));
+        }
+    }
+
+    #[test]
+    fn a_daemon_set_waits_for_every_node() {
+        let wait = |strategy: &str, updated: i32, available: i32| {
+            let it = serde_json::from_value(serde_json::json!({
+                "metadata": {"generation": 2},
+                "spec": {"selector": {}, "template": {}, "updateStrategy": {"type": strategy}},
+                "status": {"observedGeneration": 2, "currentNumberScheduled": 3, "desiredNumberScheduled": 3,
+                           "numberMisscheduled": 0, "numberReady": 3, "updatedNumberScheduled": updated,
+                           "numberAvailable": available},
+            }));
+            of_daemon_set(&it.unwrap()).unwrap_or_default()
+        };
+        assert_eq!(wait("RollingUpdate", 1, 3), "1 of 3 pods are new");
+        assert_eq!(wait("RollingUpdate", 3, 2), "2 of 3 pods are available");
+        assert_eq!(wait("RollingUpdate", 3, 3), "");
+        assert_eq!(wait("OnDelete", 1, 3), format!("1 of 3 pods {BY_HAND}"));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Grant, jobs::JobSeen, rollout::WorkloadSeen, usage::Use};
+use super::{Grant, coalesce::Neighbour, jobs::JobSeen, rollout::WorkloadSeen, usage::Use};
 use crate::api::{ApiKeyStatus, RecordState, VerifierCounts};
 
 /// What is there.
@@ -22,6 +22,8 @@ pub struct Observed {
     pub jobs: BTreeMap<String, JobSeen>,
     /// Workloads that are restarted when the key has changed, in the order of the spec.
     pub workloads: Vec<WorkloadSeen>,
+    /// Other ApiKeys that restart them, while some workload is to be restarted; as last heard of them.
+    pub neighbours: Vec<Neighbour>,
     /// Verifiers that are waited for.
     pub verifiers: Vec<VerifierSeen>,
     /// When keys of this ApiKey were used last, by id, as far as verifiers told.

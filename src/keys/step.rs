@@ -1,5 +1,7 @@
 //! What the rotation machine decides.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use thiserror::Error;
 
@@ -55,6 +57,8 @@ pub enum Step {
         target: RestartTarget,
         /// The version that its pods are to run, as it stands on its pod template.
         version: String,
+        /// Annotations of other keys that come with it.
+        others: BTreeMap<String, String>,
     },
     /// Bring the record of a key up to date.
     UpdateRecord {

@@ -325,3 +325,23 @@ impl World {
         self.seen.status.next_rotation_time.as_ref().map(|at| at.0.duration_since(self.now()))
     }
 }
+
+/// With version 1 in use.
+pub fn issued() -> World {
+    let mut world = World::default();
+    world.told();
+    world
+}
+
+/// With version 2 current, and version 1 on its way out.
+pub fn rotated() -> World {
+    let mut world = issued();
+    world.hours(1).request();
+    world.told();
+    assert_eq!((world.current(), world.versions(VersionState::Deprecated)), (2, vec![1]));
+    world
+}
+
+pub fn id_of(world: &World, n: i64) -> String {
+    world.seen.status.versions.iter().find(|version| version.n == n).unwrap().id.clone()
+}

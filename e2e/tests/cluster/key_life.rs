@@ -31,18 +31,25 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("key_life::hooks_are_jobs_of_suspended_cron_jobs", hooks_are_jobs);
 }
 
-async fn merge(client: &Client, namespace: &str, patch: Value) -> Result<ApiKey> {
+pub(crate) async fn merge(client: &Client, namespace: &str, patch: Value) -> Result<ApiKey> {
     let keys: Api<ApiKey> = Api::namespaced(client.clone(), namespace);
     Ok(keys.patch("orders", &PatchParams::default(), &Patch::Merge(patch)).await?)
 }
 
-async fn request(client: &Client, namespace: &str) -> Result<()> {
+pub(crate) async fn request(client: &Client, namespace: &str) -> Result<()> {
     let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
     merge(client, namespace, json!({"spec": {"rotation": {"requestedAt": now.to_string()}}})).await.map(drop)
 }
 
+/// Has the operator look again, at what it does not watch.
+pub(crate) async fn look(client: &Client, namespace: &str) -> Result<()> {
+    let now = jiff::Timestamp::now().to_string();
+    let annotation = json!({"metadata": {"annotations": {"rampart.dev/reconcile-requested-at": now}}});
+    merge(client, namespace, annotation).await.map(drop)
+}
+
 /// Waits for a condition of the key `orders`: its status and its reason.
-async fn condition(client: &Client, namespace: &str, kind: &str, wanted: (&str, &str)) -> Result<()> {
+pub(crate) async fn condition(client: &Client, namespace: &str, kind: &str, wanted: (&str, &str)) -> Result<()> {
     let keys: Api<ApiKey> = Api::namespaced(client.clone(), namespace);
     wait::until(&format!("{kind} to be {wanted:?}"), wait::SOON, || async {
         let live = serde_json::to_value(keys.get("orders").await?)?;
@@ -274,7 +281,7 @@ async fn verifiers_are_waited_for(_: Env) -> Result<()> {
     condition(&client, namespace, "VerifiersSynced", ("False", "NoVerifiers")).await
 }
 
-fn deployment(namespace: &str, name: &str, opted_in: bool) -> Value {
+pub(crate) fn deployment(namespace: &str, name: &str, opted_in: bool) -> Value {
     let annotations = if opted_in { json!({"rampart.dev/restart-on-rotation": "true"}) } else { json!({}) };
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
@@ -344,16 +351,12 @@ async fn hooks_are_jobs(env: Env) -> Result<()> {
     key["spec"]["hooks"] = json!({"preRotate": hook, "test": hook, "postPromote": hook, "destroy": hook});
     key["spec"]["rotation"] = json!({"policy": "Manual", "overlap": "1s"});
     fixtures::apply(&client, &key).await?;
-    let look = |value: &'static str| {
-        let annotation = json!({"metadata": {"annotations": {"rampart.dev/reconcile-requested-at": value}}});
-        merge(&client, &namespace, annotation)
-    };
     condition(&client, &namespace, "Rotating", ("True", "HookNotFound")).await?;
     fixtures::apply(&client, &cron("no", true)).await?;
-    look("1").await?;
+    look(&client, &namespace).await?;
     condition(&client, &namespace, "Rotating", ("True", "HookNotPermitted")).await?;
     fixtures::apply(&client, &cron("true", true)).await?;
-    look("2").await?;
+    look(&client, &namespace).await?;
     stories::ready::<ApiKey>(&client, &namespace, "orders").await?;
     status(&client, &namespace, "the last hook to have run", |it| it.next_version.is_none()).await?;
     request(&client, &namespace).await?;

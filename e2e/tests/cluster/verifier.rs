@@ -9,9 +9,12 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use rampart::api::{ApiKey, KeyRecord, VerifierReport};
+use rampart::{
+    api::{ApiKey, KeyRecord, VerifierReport},
+    keys::format::ApiKeyText,
+};
 use rampart_e2e::{Verifier, control_plane, fixtures, operator::binary, proxy::Proxy, stories, verifier::token, wait};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{Env, Tests};
 
@@ -20,6 +23,7 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("verifier::it_serves_on_while_the_api_server_is_away", serves_on);
     tests.add("verifier::it_may_read_records_and_write_its_own_report_alone", may_do_no_more);
     tests.add("verifier::its_report_tells_the_use_of_keys", report_tells_use);
+    tests.add("verifier::refusals_and_a_sample_of_admitted_calls_are_recorded_and_no_key", calls_are_recorded);
     tests.add("verifier::the_test_of_a_new_version_asks_it", test_asks_it);
 }
 
@@ -166,6 +170,38 @@ async fn report_tells_use(env: Env) -> Result<()> {
     let metrics = env.shared().await?.operator.admin("/metrics").await?.1;
     let ready = format!("rampart_apikey_ready_status{{namespace=\"{namespace}\",name=\"orders\"}} 1");
     ensure!(metrics.contains(&ready) && metrics.contains("rampart_apikey_expiration_timestamp_seconds{"), "{metrics}");
+    Ok(())
+}
+
+async fn calls_are_recorded(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let plane = &env.shared().await?.plane;
+    let verifier = Verifier::start(plane, plane.server(), &format!("{namespace}-verifier")).await?;
+    let (key, id) = issued(&client, &namespace).await?;
+    let unknown = ApiKeyText::new("shop_live", &id, &[1; 32]);
+    for (key, answer) in [(&*key, 200), (&*key, 200), (unknown.expose(), 401), ("junk", 401), (&*key, 200)] {
+        ensure!(verifier.ask(key).await? == answer);
+    }
+    let log = verifier.log()?;
+    let lines = log.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let audit = lines.iter().filter(|line| line["target"] == "rampart::audit").map(|line| {
+        let mut line = line.clone();
+        let fields = line.as_object_mut().context("an object")?;
+        fields.remove("timestamp").context("a time")?;
+        anyhow::Ok(line)
+    });
+    let refused = |reason: &str| {
+        json!({"level": "INFO", "target": "rampart::audit", "message": "refused", "reason": reason,
+               "audience": "orders-api", "method": "GET"})
+    };
+    let admitted = json!({"level": "INFO", "target": "rampart::audit", "message": "admitted", "one_of": 1000, "key": id,
+                          "owner": namespace, "role": "Editor", "audience": "orders-api", "method": "GET"});
+    let audit = audit.collect::<Result<Vec<_>>>()?;
+    ensure!(audit == [admitted, refused("unknown"), refused("malformed")], "{audit:#?}");
+    for key in [ApiKeyText::parse(&key)?, unknown] {
+        let body = key.expose().rsplit('_').next().context("a body")?;
+        ensure!(!log.contains(body) && !log.contains(&key.digest()), "key material in the log");
+    }
     Ok(())
 }
 

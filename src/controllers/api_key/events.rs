@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use crate::{
     api::{ApiKey, ApiKeyStatus, VersionState, VersionStatus, condition::Type},
     cluster::events::{Events, Reason},
-    keys::{EndsSoon, JobStep, Observed, Step, deprecated_in_use},
+    keys::{EndsSoon, JobStep, Observed, Spec, Step, deprecated_in_use, failed_job},
     runtime::{clock, metrics::KeyMetrics},
 };
 
@@ -22,7 +22,8 @@ impl Herald<'_> {
     }
 
     /// Tells what a status brought.
-    pub(super) async fn remembered(&self, key: &ApiKey, before: &ApiKeyStatus, after: &ApiKeyStatus) {
+    pub(super) async fn remembered(&self, key: &ApiKey, spec: &Spec, seen: &Observed, after: &ApiKeyStatus) {
+        let before = &seen.status;
         let is_rotation = before.current_version.is_some();
         if let Some(n) = after.next_version.filter(|n| is_rotation && before.next_version.is_none() && !has(after, *n))
         {
@@ -34,6 +35,7 @@ impl Herald<'_> {
             if let Some((_, end)) = put_off.filter(|(old, new)| old.0 < new.0) {
                 let note =
                     format!("the hook before the end of version {} failed, and is repeated at {}", version.n, end.0);
+                self.metrics.count("failed", "hook");
                 self.events.publish(key, Reason::warning("RotationFailed"), &note).await;
             }
             let old = known.map(|version| version.state);
@@ -54,13 +56,19 @@ impl Herald<'_> {
                 self.normal(key, "RotationCompleted", &format!("version {n} has replaced the one before it")).await;
             }
         }
-        if after.failed_attempts > before.failed_attempts {
-            let (step, note) = match before.next_version {
-                Some(n) if has(before, n) => ("hook", "the hook after the promotion failed; the new version is in use"),
-                _ => ("test", "the test of the new version, or a hook, failed; the current one stays"),
+        if after.failed_attempts > before.failed_attempts
+            && let Some(job) = failed_job(seen, after, clock::now())
+        {
+            let (step, what) = match job.step {
+                JobStep::Test => ("test", "the test of the new version failed; the current one stays"),
+                JobStep::PostPromote => ("hook", "the hook after the promotion failed; the new version is in use"),
+                JobStep::PreRotate | JobStep::Destroy => {
+                    ("hook", "the hook before the new version failed; the current one stays")
+                }
             };
             self.metrics.count("failed", step);
-            self.events.publish(key, Reason::warning("RotationFailed"), note).await;
+            let note = format!("{what}: see Job {}", job.name(spec));
+            self.events.publish(key, Reason::warning("RotationFailed"), &note).await;
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod caps;
 mod events;
+mod neighbours;
 mod orphans;
 mod usage;
 mod waiting;
@@ -19,7 +20,7 @@ use kube::{
 };
 use tokio::sync::{mpsc, watch};
 
-use self::{events::Herald, orphans::Orphans, waiting::Waiting, watches::wake};
+use self::{events::Herald, neighbours::neighbours, orphans::Orphans, waiting::Waiting, watches::wake};
 use super::{Context, Next, Reconciler, Roots, Triggers, pruning, requested};
 use crate::{
     api::{
@@ -39,7 +40,7 @@ use crate::{
         verifiers::Verifiers,
         workloads,
     },
-    keys::{Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide, is_issue, next_moment},
+    keys::{Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide, is_issue, next_moment, restarts},
     runtime::{
         clock,
         metrics::{ApiKeyLabels, ApiKeyStanding},
@@ -91,6 +92,8 @@ pub struct ApiKeys {
     waiting: Arc<Waiting>,
     /// What ApiKeys of each namespace may ask for.
     policies: PolicyIndex,
+    /// All ApiKeys, as last seen.
+    roots: Roots<ApiKey>,
 }
 
 impl ApiKeys {
@@ -172,6 +175,7 @@ impl ApiKeys {
             settings: settings.clone(),
             adoption,
             policies,
+            roots: roots.clone(),
             verifiers: verifiers.clone(),
             record_names: record_names.clone(),
             waiting: waiting.clone(),
@@ -205,9 +209,8 @@ impl ApiKeys {
         let store = self.store(spec);
         match step {
             Step::Remember(status) => {
-                let before = seen.status.clone();
                 self.report(key, spec, seen, (**status).clone(), step).await?;
-                self.herald().remembered(key, &before, status).await;
+                self.herald().remembered(key, spec, seen, status).await;
             }
             Step::CreateSecret { n } => store.create_secret(*n).await?,
             Step::CreateRecord { n, standing } => {
@@ -220,8 +223,8 @@ impl ApiKeys {
                 store.start_job(job, &self.settings.selftest.image, verifier).await?;
             }
             Step::WriteConsumer { current, previous } => store.write_consumer(*current, *previous).await?,
-            Step::Restart { target, version } => {
-                workloads::restart(&self.context.client, spec, target, version).await?;
+            Step::Restart { target, version, others } => {
+                workloads::restart(&self.context.client, spec, target, (version, others)).await?;
             }
             Step::UpdateRecord { id, standing } => store.update_record(id, standing).await?,
             Step::EndRecord { .. } => self.end(spec, seen, step).await?,
@@ -372,8 +375,11 @@ impl Reconciler for ApiKeys {
             Err(invalid) => return self.refuse(&key, "Invalid", &invalid.to_string()).await,
         };
         for _ in 0..STEPS {
-            let seen = self.store(&spec).observe(key.status.clone().unwrap_or_default()).await?;
+            let mut seen = self.store(&spec).observe(key.status.clone().unwrap_or_default()).await?;
             let spec = spec.as_of(&seen, clock::now());
+            if restarts(&spec, &seen, clock::now()) {
+                seen.neighbours = neighbours(&self.roots, &spec);
+            }
             let step = decide(&spec, &seen, clock::now());
             if let Some(beyond) = &beyond
                 && (is_issue(&step, &seen)

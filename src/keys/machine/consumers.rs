@@ -2,15 +2,17 @@
 
 use super::Machine;
 use crate::keys::{
-    rollout::{Progress, version_value},
+    coalesce::with_others,
+    rollout::{Progress, WorkloadSeen, version_value},
     seen::ConsumerSeen,
     step::Step,
 };
 
 impl Machine<'_> {
-    /// The key that consumers may fall back to: the newest deprecated one whose Secret is there.
+    /// The key that consumers may fall back to: the newest deprecated one whose Secret is there. One whose end waits for
+    /// a hook is still admitted.
     pub(super) fn previous(&self) -> Option<i64> {
-        let live = self.deprecated().filter(|version| !self.is_ending(version));
+        let live = self.deprecated().filter(|version| !self.is_tombstone(&version.id));
         live.map(|version| version.n).filter(|n| self.secret(*n).is_some()).max()
     }
 
@@ -36,8 +38,11 @@ impl Machine<'_> {
     pub(super) fn restart(&self) -> Option<Step> {
         let current = self.current().filter(|_| !self.spec.suspended)?;
         let version = version_value(current.n, &current.id);
-        let behind = self.seen.workloads.iter().find(|workload| workload.is_behind(&version))?;
-        Some(Step::Restart { target: behind.target.clone(), version })
+        let mut behind = self.seen.workloads.iter().filter(|workload| workload.is_behind(&version));
+        let (target, others) = behind.find_map(|WorkloadSeen { target, .. }| {
+            Some((target.clone(), with_others(self.spec, current, &self.seen.neighbours, target, self.now)?))
+        })?;
+        Some(Step::Restart { target, version, others })
     }
 
     /// Whether some workload is still on its way to the current version.

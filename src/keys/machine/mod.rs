@@ -64,6 +64,12 @@ pub fn next_moment(spec: &Spec, seen: &Observed, now: Timestamp) -> Option<Times
     Machine { spec, seen, now }.next_moment()
 }
 
+/// Whether some workload is to be restarted.
+#[must_use]
+pub fn restarts(spec: &Spec, seen: &Observed, now: Timestamp) -> bool {
+    Machine { spec, seen, now }.restart().is_some()
+}
+
 struct Machine<'a> {
     spec: &'a Spec,
     seen: &'a Observed,

@@ -10,6 +10,7 @@ mod tests;
 
 use std::{
     net::IpAddr,
+    num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Instant,
@@ -33,6 +34,8 @@ pub struct Desk {
     pub verifier: Arc<Verifier>,
     /// Metrics.
     pub metrics: VerifierMetrics,
+    /// Of so many admitted calls one leaves an audit record; none does without it.
+    pub audit_sample: Option<NonZero<u64>>,
 }
 
 impl Desk {
@@ -53,22 +56,28 @@ impl Desk {
         said
     }
 
-    /// Metrics, and an audit record of every refusal; never what was presented.
+    /// Metrics, and an audit record of every refusal and of some admitted calls; never what was presented.
     fn tell(&self, request: &Request<'_>, verdict: &Verdict, guesses: Option<usize>) {
-        let audience = request.route.audience;
+        let (audience, method) = (request.route.audience, request.method);
+        let source = request.source.map(tracing::field::display);
         match verdict {
             Verdict::Admitted(admission) => {
-                self.metrics.admitted.inc();
+                let before = self.metrics.admitted.inc();
                 if admission.sunset.is_some() {
                     self.metrics.deprecated.inc();
                 }
-                tracing::debug!(target: "rampart::audit", key = %admission.id, owner = admission.owner.as_str(), audience, "admitted");
+                let (key, owner) = (admission.id, admission.owner.as_str());
+                if let Some(one_of) = self.audit_sample.filter(|one_of| before.is_multiple_of(one_of.get())) {
+                    let role = &*admission.access.role;
+                    tracing::info!(target: "rampart::audit", one_of, %key, owner, role, source, audience, method, "admitted");
+                } else {
+                    tracing::debug!(target: "rampart::audit", %key, owner, audience, "admitted");
+                }
             }
             Verdict::Refused(refusal) => {
                 self.metrics.refused(refusal);
                 let (reason, key) = (refusal.reason(), refusal.key().map(tracing::field::display));
-                let source = request.source.map(tracing::field::display);
-                tracing::info!(target: "rampart::audit", reason, key, source, audience, method = request.method, "refused");
+                tracing::info!(target: "rampart::audit", reason, key, source, audience, method, "refused");
             }
             Verdict::Misrouted => {
                 self.metrics.count("misrouted");
@@ -76,7 +85,7 @@ impl Desk {
             }
             Verdict::Unavailable => self.metrics.count("unavailable"),
         }
-        if let (Some(failures), Some(source)) = (guesses, request.source.map(tracing::field::display)) {
+        if let (Some(failures), Some(source)) = (guesses, source) {
             self.metrics.blocks.inc();
             let severity = "critical";
             tracing::warn!(target: "rampart::audit", source, failures, severity, "brute force: the address is shut out for an hour");

@@ -41,16 +41,58 @@ fn desk() -> Desk {
     let mut changes = verifier.changes();
     changes.apply(ID, &record).unwrap();
     changes.commit();
-    Desk { verifier: Arc::new(verifier), metrics: VerifierMetrics::default() }
+    Desk { verifier: Arc::new(verifier), metrics: VerifierMetrics::default(), audit_sample: None }
+}
+
+/// A call with a key, from an address.
+fn call(key: &ApiKeyText) -> Request<'_> {
+    let mut credentials = Credentials::default();
+    credentials.header("x-api-key", key.expose().as_bytes());
+    let route = Route { audience: Some("orders-api"), permission: None, customer: None };
+    Request { credentials, method: "GET", path: "/orders", route, source: Some(Ipv4Addr::new(192, 0, 2, 7).into()) }
+}
+
+/// What the log says of ten admitted calls and two refused ones.
+fn logged(audit_sample: Option<NonZero<u64>>) -> Vec<String> {
+    let desk = Desk { audit_sample, ..desk() };
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::new(log.reopen().unwrap())).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let [good, bad] = [key(), other()];
+        for _ in 0..10 {
+            assert_eq!(desk.answer(&call(&good), Form::Plain, |answer| answer.status), 200);
+        }
+        for _ in 0..2 {
+            assert_eq!(desk.answer(&call(&bad), Form::Plain, |answer| answer.status), 401);
+        }
+    });
+    let text = std::fs::read_to_string(log.path()).unwrap();
+    for key in [key(), other()] {
+        let body = key.expose().rsplit('_').next().unwrap().to_owned();
+        assert!(!text.contains(&body) && !text.contains(&key.digest()), "key material in {text}");
+    }
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn one_of_so_many_admitted_calls_is_recorded_and_every_refusal() {
+    for (one_of, wanted) in [(0, 0), (1, 10), (4, 3), (10, 1), (1000, 1)] {
+        let lines = logged(NonZero::new(one_of));
+        let admitted: Vec<&String> = lines.iter().filter(|line| line.contains(" admitted")).collect();
+        assert_eq!(admitted.len(), wanted, "one of {one_of}: {lines:#?}");
+        for line in admitted {
+            let source = "source=192.0.2.7 audience=\"orders-api\" method=\"GET\"";
+            let said = format!("one_of={one_of} key={ID} owner=\"shop\" role=\"Viewer\" {source}");
+            assert!(line.contains("rampart::audit") && line.contains(&said), "{line}");
+        }
+        assert_eq!(lines.iter().filter(|line| line.contains(" refused")).count(), 2, "{lines:#?}");
+    }
 }
 
 #[test]
 fn what_panics_has_not_admitted() {
     let (desk, key) = (desk(), key());
-    let mut credentials = Credentials::default();
-    credentials.header("x-api-key", key.expose().as_bytes());
-    let route = Route { audience: Some("orders-api"), permission: None, customer: None };
-    let request = Request { credentials, method: "GET", path: "/orders", route, source: None };
+    let request = call(&key);
     assert_eq!(desk.answer(&request, Form::Plain, |answer| answer.status), 200);
     let broken = |answer: Answer<'_>| {
         assert_ne!(answer.status, 200, "what puts it into words breaks");
