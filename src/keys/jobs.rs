@@ -119,6 +119,12 @@ pub fn hook_of(spec: &Spec, step: JobStep) -> Option<&Hook> {
     }
 }
 
+/// Whether there is a Job at a step: a hook, or the built-in test, which knows keys of our own alone.
+#[must_use]
+pub fn has_job(spec: &Spec, step: JobStep) -> bool {
+    hook_of(spec, step).is_some() || (step == JobStep::Test && spec.imported.is_none())
+}
+
 /// The Jobs that the machine may ask about, given the id of the version that is being made.
 #[must_use]
 pub fn jobs_that_matter(spec: &Spec, status: &ApiKeyStatus, pending: Option<&str>) -> Vec<KeyJob> {
@@ -131,7 +137,7 @@ pub fn jobs_that_matter(spec: &Spec, status: &ApiKeyStatus, pending: Option<&str
             (None, Some(id)) => (JobStep::Test, id),
             (None, None) => (JobStep::PreRotate, ""),
         };
-        if step == JobStep::Test || hook_of(spec, step).is_some() {
+        if has_job(spec, step) {
             jobs.push(KeyJob { step, n, id: id.into(), attempt });
         }
     }

@@ -19,6 +19,7 @@ mod gitops;
 mod harness;
 mod holds;
 mod import;
+mod imported;
 mod key_caps;
 mod key_life;
 mod keys;
@@ -174,6 +175,7 @@ fn main() -> ExitCode {
     key_caps::tests(&mut tests);
     keys_cli::tests(&mut tests);
     key_life::tests(&mut tests);
+    imported::tests(&mut tests);
     retention::tests(&mut tests);
     retention_told::tests(&mut tests);
     retention_reports::tests(&mut tests);
