@@ -162,7 +162,7 @@ async fn token_is_taken(env: Env) -> Result<()> {
     ensure!(records(&client, &namespace).await?.is_empty(), "verifiers were told of a token of another system");
     let said = issued.status.context("a status")?;
     ensure!(said.verifiers.is_none() && said.versions.len() == 1, "{said:?}");
-    ensure!(text(&consumer, "API_KEY_ID").as_deref() == Some(&said.versions[0].id));
+    ensure!(text(&consumer, "API_KEY_ID").as_ref() == Some(&said.versions[0].id));
     let life = said.versions[0].expires_at.0.duration_since(said.versions[0].created_at.0);
     ensure!(life == jiff::SignedDuration::from_hours(2160), "it ends after {life}");
     tokens_are_secret(&env, &client, &namespace, &[FIRST]).await
