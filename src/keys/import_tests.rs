@@ -7,6 +7,7 @@ use crate::{
     keys::{Caps, Spec, adoption::AdoptionKey},
 };
 
+#[allow(clippy::unwrap_in_result, reason = "a test")]
 fn parse(more: &Value) -> Result<Spec, String> {
     let mut spec = json!({
         "owner": {"customerId": "shop"}, "audiences": ["api.github.com"], "ttl": "8760h", "secret": {"name": "s"},
@@ -20,7 +21,7 @@ fn parse(more: &Value) -> Result<Spec, String> {
     Spec::parse(&key, &Caps::default()).map_err(|invalid| invalid.to_string())
 }
 
-fn import(format: Value) -> Import {
+fn import(format: &Value) -> Import {
     let from = json!({"secretRef": {"name": "github", "key": "token"}, "format": format});
     parse(&json!({"source": {"imported": from}})).unwrap().imported.unwrap()
 }
@@ -71,7 +72,7 @@ fn an_imported_token_is_granted_nothing_here_and_is_never_idle() {
 #[case(json!(null), "correct horse", "TokenWeak")]
 #[case(json!("hunter[0-9]"), "hunter2", "TokenWeak")]
 fn what_a_token_must_be_like(#[case] format: Value, #[case] token: &str, #[case] wanted: &str) {
-    let import = import(format);
+    let import = import(&format);
     let said = match import.read(token.as_bytes()) {
         Ok(read) => {
             assert_eq!((read.expose(), format!("{read:?}").as_str()), (token, "TokenText"), "and it is never printed");
@@ -91,8 +92,8 @@ fn what_a_token_must_be_like(#[case] format: Value, #[case] token: &str, #[case]
 #[test]
 fn longer_than_any_token() {
     let long = TOKEN.repeat(300);
-    assert!(matches!(import(json!(null)).read(long.as_bytes()), Err(Fault::Malformed(how)) if how.contains("8192")));
-    assert!(matches!(import(json!(null)).read(&[0xff; 40]), Err(Fault::Malformed(_))));
+    assert!(matches!(import(&json!(null)).read(long.as_bytes()), Err(Fault::Malformed(how)) if how.contains("8192")));
+    assert!(matches!(import(&json!(null)).read(&[0xff; 40]), Err(Fault::Malformed(_))));
 }
 
 #[test]
