@@ -65,6 +65,7 @@ fn consumers(world: &World) -> (Option<String>, Option<String>) {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "as the consumer Secret tells it")]
 fn digest(token: &str) -> Option<String> {
     Some(format!("digest-{token}"))
 }

@@ -409,9 +409,9 @@ async fn bad_specs_are_refused(env: Env) -> Result<()> {
         let (parent, last) = field.rsplit_once('/').context("a pointer")?;
         let parent = bad.pointer_mut(&format!("/spec{parent}")).and_then(Value::as_object_mut).context("a parent")?;
         if value.is_null() {
-            drop(parent.remove(last))
+            drop(parent.remove(last));
         } else {
-            drop(parent.insert(last.to_owned(), value))
+            drop(parent.insert(last.to_owned(), value));
         }
         let params = PatchParams { dry_run: true, ..PatchParams::apply("user") };
         let api = fixtures::api_of(&client, &bad).await?;
