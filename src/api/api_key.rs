@@ -6,7 +6,13 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{GoDuration, Hooks, RateLimit, RestartTarget, Revocation, Rotation};
+use super::{
+    GoDuration, Hooks, Imported, KeySource, RateLimit, RestartTarget, Revocation, Rotation,
+    key_source::{
+        END_MESSAGE, END_RULE, GRANT_RULE, ONE_SOURCE_MESSAGE, ONE_SOURCE_RULE, OWN_SECRET_MESSAGE, OWN_SECRET_RULE,
+        PREFIX_MESSAGE, PREFIX_RULE, SUPPLY_MESSAGE, SUPPLY_RULE, UNVERIFIED_MESSAGE, UNVERIFIED_RULE,
+    },
+};
 
 /// An ApiKey is a credential that Rampart issues into a Secret of this namespace, rotates while the old
 /// one stays valid, and destroys when its time is over.
@@ -46,8 +52,13 @@ use super::{GoDuration, Hooks, RateLimit, RestartTarget, Revocation, Rotation};
         .message("rotation.overlap must be shorter than ttl"),
     validation = Rule::new("self.rotation.policy != 'Disabled' || has(self.ttl)")
         .message("a key that is never rotated needs a ttl: say how long it may live"),
-    validation = Rule::new("has(self.role) != (has(self.permissions) && self.permissions.size() > 0)")
-        .message("set role or permissions, and not both"),
+    validation = Rule::new(GRANT_RULE).message("set role or permissions, and not both"),
+    validation = Rule::new(PREFIX_RULE).message(PREFIX_MESSAGE),
+    validation = Rule::new(ONE_SOURCE_RULE).message(ONE_SOURCE_MESSAGE),
+    validation = Rule::new(UNVERIFIED_RULE).message(UNVERIFIED_MESSAGE),
+    validation = Rule::new(END_RULE).message(END_MESSAGE),
+    validation = Rule::new(SUPPLY_RULE).message(SUPPLY_MESSAGE),
+    validation = Rule::new(OWN_SECRET_RULE).message(OWN_SECRET_MESSAGE),
     validation = Rule::new("!has(oldSelf.revocation) || has(self.revocation)")
         .message("a revocation can't be taken back: make another ApiKey")
 )]
@@ -77,7 +88,12 @@ pub struct ApiKeySpec {
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub permissions: Vec<String>,
-    /// First part of every key, by which people and scanners recognise it. Immutable.
+    /// Where versions come from; Rampart makes them unless given. Generated can't become imported, nor the reverse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<KeySource>,
+    /// First part of every key that Rampart makes, by which people and scanners recognise it; required for those.
+    /// Immutable.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 21), regex(pattern = r"^[a-z][a-z0-9]{1,15}(_(live|test))?$"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("prefix is immutable: make another ApiKey"))]
     pub prefix: String,
@@ -342,6 +358,14 @@ pub enum VersionState {
     Revoked,
     /// Gone.
     Destroyed,
+}
+
+impl ApiKeySpec {
+    /// Where tokens of another system come from, if that is where the key does.
+    #[must_use]
+    pub fn imported(&self) -> Option<&Imported> {
+        self.source.as_ref()?.imported.as_ref()
+    }
 }
 
 impl VersionStatus {

@@ -26,6 +26,8 @@ pub const KEY_MAC: &str = "rampart.dev/key-mac";
 pub const RESTART_ON_ROTATION: &str = "rampart.dev/restart-on-rotation";
 /// On a suspended CronJob: `true` lets ApiKeys run it as a hook.
 pub const KEY_HOOK: &str = "rampart.dev/key-hook";
+/// On a Secret of the user's own: `true` lets ApiKeys of its namespace import tokens from it.
+pub const IMPORT: &str = "rampart.dev/import";
 /// On a namespace: `allowed` lets RetentionPolicies delete in it.
 pub const RETENTION_OPT_IN: &str = "rampart.dev/retention";
 /// Value of [`RETENTION_OPT_IN`].

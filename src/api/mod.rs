@@ -14,6 +14,7 @@ mod key_caps;
 mod key_life;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
 mod key_record;
+mod key_source;
 pub mod labels;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
 mod legal_hold;
@@ -55,6 +56,7 @@ pub use key_life::{
     RotationWindow,
 };
 pub use key_record::{ApiKeyRef, KeyRecord, KeyRecordSpec, Limits, RecordState, Verb};
+pub use key_source::{Generated, Imported, KeySource, TokenRef};
 pub use legal_hold::{
     ClusterLegalHold, ClusterLegalHoldSpec, HeldResource, HoldState, HoldTerms, LegalHold, LegalHoldSpec,
     LegalHoldStatus,

@@ -35,8 +35,12 @@ impl KeyStore<'_> {
         ids.retain(|id| KeyId::parse(id).is_some());
         let records = self.records();
         let read = ids.iter().map(async |id| found(call(|| format!("reading KeyRecord {id}"), records.get(id)).await));
-        let ours =
-            |record: &KeyRecord| record.spec.api_key.namespace == *namespace && record.spec.api_key.name == *name;
+        // The tombstone of a token is that of all who have it.
+        let ours = |record: &KeyRecord| {
+            let of = &record.spec.api_key;
+            let is_token = self.spec.imported.is_some() && record.spec.state.is_tombstone();
+            of.namespace == *namespace && (of.name == *name || is_token)
+        };
         let read = try_join_all(read).await?.into_iter().flatten().filter(ours);
         Ok(read.map(|record| (record.name_any(), seen(&record))).collect())
     }
@@ -87,6 +91,9 @@ impl KeyStore<'_> {
         replaced_by: Option<String>,
         expires_at: jiff::Timestamp,
     ) -> Result<()> {
+        if self.spec.imported.is_some() {
+            self.refuse_foreign_record(id).await?;
+        }
         if end_record(&self.records(), id, state, replaced_by.clone()).await? {
             return Ok(());
         }

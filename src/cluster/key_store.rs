@@ -28,7 +28,7 @@ use crate::{
     keys::{
         ConsumerSeen, Observed, SecretSeen, Spec,
         adoption::{AdoptionKey, Binding},
-        format::{ApiKeyText, id_from},
+        format::{ApiKeyText, digest_of, id_from},
         jobs_that_matter,
     },
     runtime::{clock, random},
@@ -75,14 +75,8 @@ fn text<'a>(secret: &'a Secret, entry: &str) -> Option<&'a str> {
     secret.data.as_ref()?.get(entry).and_then(|bytes| std::str::from_utf8(&bytes.0).ok())
 }
 
-fn digest(secret: &Secret, entry: &str) -> Option<String> {
-    // What is no key of ours has no digest, and so is never taken for the right one.
-    Some(text(secret, entry).and_then(|key| ApiKeyText::parse(key).ok()).map_or_else(String::new, |key| key.digest()))
-        .filter(|_| secret.data.as_ref().is_some_and(|data| data.contains_key(entry)))
-}
-
 impl KeyStore<'_> {
-    fn secrets(&self) -> Api<Secret> {
+    pub(super) fn secrets(&self) -> Api<Secret> {
         Api::namespaced(self.client.clone(), &self.spec.namespace)
     }
 
@@ -96,6 +90,16 @@ impl KeyStore<'_> {
         let mut labels = self.labels();
         labels.extend([(KEY_VERSION.to_owned(), n.to_string()), (KEY_ID.to_owned(), id.to_owned())]);
         labels
+    }
+
+    fn digest(&self, secret: &Secret, entry: &str) -> Option<String> {
+        let bytes = secret.data.as_ref()?.get(entry)?;
+        if self.spec.imported.is_some() {
+            return Some(digest_of(&bytes.0));
+        }
+        // What is no key of ours has no digest, and so is never taken for the right one.
+        let key = text(secret, entry).and_then(|key| ApiKeyText::parse(key).ok());
+        Some(key.map_or_else(String::new, |key| key.digest()))
     }
 
     /// Reads everything that the machine decides by, from the API server and not from a cache.
@@ -124,7 +128,9 @@ impl KeyStore<'_> {
         for target in spec.restart_targets.iter().filter(|_| status.current_version.is_some()) {
             restarted.push(workloads::observe(self.client, spec, target).await?);
         }
+        let supplied = self.supplied(&status, &secrets).await?;
         Ok(Observed {
+            supplied,
             consumer: self.consumer_seen(self.consumer().await?.as_ref()),
             last_used: self.verifiers.last_used(records.keys()),
             uses: self.verifiers.uses(|id| records.contains_key(id)),
@@ -145,7 +151,7 @@ impl KeyStore<'_> {
             return None;
         }
         let id = text(secret, ID_ENTRY).unwrap_or_default().to_owned();
-        let digest = digest(secret, KEY_ENTRY).unwrap_or_default();
+        let digest = self.digest(secret, KEY_ENTRY).unwrap_or_default();
         let created = secret.annotations().get(KEY_CREATED_AT).and_then(|time| time.parse().ok());
         let created_at = created.or(secret.creation_timestamp().map(|time| time.0)).unwrap_or(Timestamp::UNIX_EPOCH);
         let binding = Binding { spec: self.spec, version: n, id: &id, digest: &digest };
@@ -168,25 +174,34 @@ impl KeyStore<'_> {
         }
         let entries = &self.spec.entries;
         ConsumerSeen::Ours {
-            current: digest(secret, &entries.current),
-            previous: digest(secret, &entries.previous),
+            current: self.digest(secret, &entries.current),
+            previous: self.digest(secret, &entries.previous),
             id: text(secret, &entries.id).map(Into::into),
         }
     }
 
-    /// Makes the Secret of version `n`, with a new key. If somebody was faster, theirs stands.
+    /// Makes the Secret of version `n`, with a new key, or the token that the user supplies. If somebody was faster,
+    /// theirs stands.
     ///
     /// # Errors
     /// When a call fails, or the operating system has no randomness.
     pub async fn create_secret(&self, n: i64) -> Result<()> {
+        if let Some(import) = &self.spec.imported {
+            // Gone, or changed for the worse since it was looked at: the next look tells.
+            let Ok((token, text)) = self.offered(import).await? else { return Ok(()) };
+            return self.write_version(n, &token.id, (text.expose(), &token.digest)).await;
+        }
         let id = self.fresh_id().await?;
         let key = ApiKeyText::new(&self.spec.prefix, &id, &*random::bytes::<32>()?);
-        let digest = key.digest();
-        let mac = self.adoption.mac(&Binding { spec: self.spec, version: n, id: &id, digest: &digest });
-        let data = [(KEY_ENTRY, key.expose()), (ID_ENTRY, &id), (DIGEST_ENTRY, &digest)]
+        self.write_version(n, &id, (key.expose(), &key.digest())).await
+    }
+
+    async fn write_version(&self, n: i64, id: &str, (key, digest): (&str, &str)) -> Result<()> {
+        let mac = self.adoption.mac(&Binding { spec: self.spec, version: n, id, digest });
+        let data = [(KEY_ENTRY, key), (ID_ENTRY, id), (DIGEST_ENTRY, digest)]
             .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
         let name = self.spec.secret_name(n);
-        let mut secret = opaque(&name, self.version_labels(n, &id), data.into());
+        let mut secret = opaque(&name, self.version_labels(n, id), data.into());
         let now = Timestamp::from_second(clock::now().as_second()).unwrap_or_default();
         secret.metadata.annotations =
             Some([(KEY_CREATED_AT.to_owned(), now.to_string()), (KEY_MAC.to_owned(), mac)].into());

@@ -8,6 +8,7 @@ pub mod events;
 pub mod follow;
 pub mod holds;
 pub mod impersonate;
+mod key_import;
 pub mod key_index;
 pub mod key_jobs;
 pub mod key_records;

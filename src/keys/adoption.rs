@@ -4,7 +4,7 @@
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use super::Spec;
+use super::{Spec, format::id_from};
 
 /// What a version of a key is bound to.
 #[derive(Debug, Clone, Copy)]
@@ -47,17 +47,35 @@ impl AdoptionKey {
         self.over(binding).is_some_and(|mac| mac.verify_slice(&bytes).is_ok())
     }
 
+    /// The public id of an imported token: the same whenever it is offered in a namespace, so that one that has ended
+    /// there is known by its tombstone. Without the MAC key nobody can tell a token's id, or try tokens by it.
+    #[must_use]
+    pub fn token_id(&self, namespace: &str, digest: &str) -> String {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return String::new() };
+        // No binding of a version begins with a length of zero.
+        for part in ["", "imported", namespace, digest] {
+            update(&mut mac, part);
+        }
+        let bytes = mac.finalize().into_bytes();
+        let start = bytes.first_chunk::<8>().copied().unwrap_or_default();
+        id_from(&start)
+    }
+
     fn over(&self, binding: &Binding<'_>) -> Option<Hmac<Sha256>> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
         let version = binding.version.to_string();
         let spec = binding.spec;
         let fixed = [&spec.namespace, &spec.name, &spec.owner.customer_id, &version];
         let parts = fixed.into_iter().map(String::as_str).chain([binding.id, binding.digest]);
-        // Lengths before the parts, so that no two bindings read the same.
         for part in parts.chain(spec.audiences.iter().map(String::as_str)) {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part.as_bytes());
+            update(&mut mac, part);
         }
         Some(mac)
     }
+}
+
+/// The length before the part, so that no two lists of them read the same.
+fn update(mac: &mut Hmac<Sha256>, part: &str) {
+    mac.update(&(part.len() as u64).to_be_bytes());
+    mac.update(part.as_bytes());
 }

@@ -86,8 +86,14 @@ impl ApiKeyText {
     /// What verifiers know of the key: `sha256:` and the digest in hex.
     #[must_use]
     pub fn digest(&self) -> String {
-        format!("sha256:{}", hex::encode(Sha256::digest(self.expose().as_bytes())))
+        digest_of(self.expose().as_bytes())
     }
+}
+
+/// What is known of a key where it is not: `sha256:` and its digest in hex.
+#[must_use]
+pub fn digest_of(key: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(key)))
 }
 
 /// The public id of what may be a key: the lengths and the checksum are right. Who looks the key up needs no more; the rest

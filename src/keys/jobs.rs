@@ -132,10 +132,16 @@ pub fn job_under_way(status: &ApiKeyStatus, pending: Option<&str>) -> Option<Key
     Some(KeyJob { step, n, id: id.into(), attempt: status.failed_attempts.unwrap_or_default().into() })
 }
 
+/// Whether there is a Job at a step: a hook, or the built-in test, which knows keys of our own alone.
+#[must_use]
+pub fn has_job(spec: &Spec, step: JobStep) -> bool {
+    hook_of(spec, step).is_some() || (step == JobStep::Test && spec.imported.is_none())
+}
+
 /// The Jobs that the machine may ask about, given the id of the version that is being made.
 #[must_use]
 pub fn jobs_that_matter(spec: &Spec, status: &ApiKeyStatus, pending: Option<&str>) -> Vec<KeyJob> {
-    let is_run = |job: &KeyJob| job.step == JobStep::Test || hook_of(spec, job.step).is_some();
+    let is_run = |job: &KeyJob| has_job(spec, job.step);
     let mut jobs: Vec<KeyJob> = job_under_way(status, pending).filter(is_run).into_iter().collect();
     if spec.hooks.destroy.is_some() {
         let leaving = status.versions.iter().filter(|version| version.state == VersionState::Deprecated);

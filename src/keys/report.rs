@@ -3,7 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    JobStep, KeyJob, Spec, fold, job_under_way,
+    JobStep, KeyJob, Spec, fold,
+    import::asked,
+    job_under_way,
     rollout::{Progress, version_value},
     seen::Observed,
     step::Step,
@@ -65,7 +67,9 @@ impl EndsSoon {
     #[must_use]
     pub fn of(spec: &Spec, status: &ApiKeyStatus, now: Timestamp) -> Option<Self> {
         let current = status.versions.iter().find(|version| version.state == VersionState::Current)?;
-        let in_time = status.next_rotation_time.as_ref().is_some_and(|at| at.0 < current.expires_at.0);
+        // Nobody but the user replaces an imported token.
+        let in_time =
+            spec.imported.is_none() && status.next_rotation_time.as_ref().is_some_and(|at| at.0 < current.expires_at.0);
         let on_its_way = status.next_version.is_some_and(|n| n != current.n) && status.failed_attempts.is_none();
         if in_time || on_its_way {
             return None;
@@ -77,7 +81,7 @@ impl EndsSoon {
 /// Puts into a status what was counted.
 pub fn count(spec: &Spec, seen: &Observed, status: &mut ApiKeyStatus, now: Timestamp) {
     status.usage = fold(status.usage.as_ref(), &seen.uses);
-    status.verifiers = (!seen.records.is_empty()).then(|| seen.verifier_counts());
+    status.verifiers = (spec.imported.is_none() && !seen.records.is_empty()).then(|| seen.verifier_counts());
     let current = status.versions.iter().find(|version| version.state == VersionState::Current);
     status.consumers = current.filter(|_| spec.revoked.is_none()).map_or_else(Vec::new, |current| {
         let version = version_value(current.n, &current.id);
@@ -103,7 +107,9 @@ pub fn conditions(
         return conditions;
     }
     conditions.set(Type::Accepted, true, "Accepted", "");
-    verifiers(&mut conditions, seen, step);
+    if spec.imported.is_none() {
+        verifiers(&mut conditions, seen, step);
+    }
     if let Some(reason) = &spec.revoked {
         revoked(&mut conditions, status, reason);
         return conditions;
@@ -131,6 +137,10 @@ pub fn conditions(
         let message = format!("version {} stays until it expires: {problem}", job.n);
         conditions.set(Type::Rotating, false, problem.reason(), message);
     }
+    let asked = asked(spec, seen, status, now).filter(|_| rotating.is_none());
+    if let Some((reason, message)) = &asked {
+        conditions.set(Type::Rotating, false, reason, message.as_str());
+    }
     let has_current = status.versions.iter().any(|version| version.state == VersionState::Current);
     let (reason, message) = if spec.idle { (IDLE, UNUSED) } else { ("Suspended", SUSPENDED) };
     match (&rotating, has_current) {
@@ -144,8 +154,8 @@ pub fn conditions(
         }
         (None, false) if spec.suspended => drop(conditions.set(Type::Programmed, false, reason, message)),
         (None, false) => {
-            let message = "the last version has ended, and neither rotation.policy nor hardExpiry lets another be made";
-            conditions.stall("Expired", message);
+            let (reason, message) = asked.unwrap_or_else(|| ("Expired", ENDED.into()));
+            conditions.stall(reason, &message);
         }
     }
     if spec.suspended {
@@ -158,6 +168,7 @@ pub fn conditions(
 pub const IDLE: &str = "Idle";
 const UNUSED: &str = "verifiers refuse every version, because none was used for as long as a ClusterSecurityPolicy allows \
                       (spec.apiKeys.suspendIdleAfter): ask for a rotation to revive it";
+const ENDED: &str = "the last version has ended, and neither rotation.policy nor hardExpiry lets another be made";
 const SUSPENDED: &str = "verifiers refuse every version until spec.suspended is taken out";
 
 fn revoked(conditions: &mut Conditions, status: &ApiKeyStatus, reason: &str) {

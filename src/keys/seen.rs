@@ -4,7 +4,14 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Grant, coalesce::Neighbour, jobs::JobSeen, rollout::WorkloadSeen, usage::Use};
+use super::{
+    Grant,
+    coalesce::Neighbour,
+    import::{Token, TokenProblem},
+    jobs::JobSeen,
+    rollout::WorkloadSeen,
+    usage::Use,
+};
 use crate::api::{ApiKeyStatus, RecordState, VerifierCounts};
 
 /// What is there.
@@ -18,6 +25,8 @@ pub struct Observed {
     pub records: BTreeMap<String, RecordSeen>,
     /// The consumer Secret.
     pub consumer: ConsumerSeen,
+    /// Of an imported key: the token that the user supplies, or why none can be taken.
+    pub supplied: Option<Result<Token, TokenProblem>>,
     /// Jobs of this ApiKey that matter now, by name.
     pub jobs: BTreeMap<String, JobSeen>,
     /// Workloads that are restarted when the key has changed, in the order of the spec.

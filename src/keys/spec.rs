@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Observed, Step, caps::Caps, grant::Grant, usage::idle_since, windows::Windows};
+use super::{Observed, Step, caps::Caps, grant::Grant, import::Import, usage::idle_since, windows::Windows};
 use crate::api::{
     ApiKey, DeletionPolicy, GoDuration, Hooks, Invalid, Owner, RestartTarget, RetireWhen, RotationPolicy, SecretKeys,
 };
@@ -22,7 +22,9 @@ pub struct Spec {
     pub audiences: Vec<String>,
     /// What it may do; none while it asks for more than it may, and then it keeps what it had.
     pub grant: Option<Grant>,
-    /// First part of the key.
+    /// Where tokens of another system come from, if that is where versions do; else they are made here.
+    pub imported: Option<Import>,
+    /// First part of a key that is made.
     pub prefix: String,
     /// How long a version lives.
     pub ttl: SignedDuration,
@@ -104,6 +106,7 @@ impl Spec {
             // Whatever else it asks for: a key that is revoked ends.
             return Ok(Self::of_revoked(key, &revocation.reason));
         }
+        let imported = Import::parse(spec)?;
         if spec.rotation.policy == RotationPolicy::Disabled && spec.ttl.is_none() {
             return Err(Invalid::at("spec.ttl", "a key that is never rotated needs a ttl: say how long it may live"));
         }
@@ -133,12 +136,14 @@ impl Spec {
             hard_expiry: spec.hard_expiry.as_ref().and_then(|time| second(time.0)),
             suspended: spec.suspended == Some(true),
             idle: false,
-            suspend_idle_after: caps.and_then(|caps| caps.suspend_idle_after),
+            // Nobody sees an imported token used.
+            suspend_idle_after: caps.and_then(|caps| caps.suspend_idle_after).filter(|_| imported.is_none()),
             revoked: None,
             restart_targets: spec.restart_targets.clone(),
             hooks: spec.hooks.clone().unwrap_or_default(),
             consumer: spec.secret.name.clone(),
             entries: spec.secret.keys.clone(),
+            imported,
             retained: spec.secret.deletion_policy == DeletionPolicy::Retain,
             namespace,
             name,
@@ -171,6 +176,7 @@ impl Spec {
             owner: spec.owner.clone(),
             audiences,
             grant: Some(Grant::nothing()),
+            imported: spec.imported().map(Import::of_revoked),
             prefix: spec.prefix.clone(),
             ttl: SignedDuration::ZERO,
             hard_expiry: None,

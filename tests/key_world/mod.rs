@@ -15,8 +15,8 @@ use jiff::{SignedDuration, Timestamp};
 use rampart::{
     api::{ApiKey, RecordState, RestartTarget, VersionState},
     keys::{
-        Caps, ConsumerSeen, JobSeen, JobStep, KeyJob, Observed, RecordSeen, SecretSeen, Spec, Step, VerifierSeen,
-        Workload, WorkloadSeen, decide,
+        Caps, ConsumerSeen, Fault, JobSeen, JobStep, KeyJob, Observed, RecordSeen, SecretSeen, Spec, Step, Token,
+        VerifierSeen, Workload, WorkloadSeen, decide,
     },
 };
 use serde_json::{Value, json};
@@ -70,7 +70,9 @@ impl World {
     pub fn of(more: &Value) -> Self {
         let mut spec = json!({"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "prefix": "ab",
                               "ttl": "100h", "secret": {"name": "s"}});
-        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let fields = spec.as_object_mut().unwrap();
+        fields.extend(more.as_object().unwrap().clone());
+        fields.retain(|_, value| !value.is_null());
         Self {
             seen: Observed::default(),
             now: 0,
@@ -111,6 +113,15 @@ impl World {
     /// Asks for a rotation now.
     pub fn request(&mut self) {
         self.spec["rotation"]["requestedAt"] = self.now().to_string().into();
+    }
+
+    pub fn is_imported(&self) -> bool {
+        self.spec.get("source").is_some_and(|source| source.get("imported").is_some())
+    }
+
+    /// The user puts this token into their Secret.
+    pub fn supply(&mut self, token: &str) {
+        self.seen.supplied = Some(Ok(Token { id: format!("id-{token}"), digest: format!("digest-{token}") }));
     }
 
     pub fn is_revoked(&self) -> bool {
@@ -158,8 +169,20 @@ impl World {
         self.steps.iter().map(|step| step.split([' ', '(']).next().unwrap().to_owned()).collect()
     }
 
+    /// What a look at the user's Secret tells: a token that has ended is refused, unless status tells of it.
+    fn look_at_supply(&mut self) {
+        let Some(Ok(token)) = &self.seen.supplied else { return };
+        let status = &self.seen.status;
+        let pending = status.next_version.and_then(|n| self.seen.secrets.get(&n)).map(|secret| &secret.id);
+        let known = status.versions.iter().any(|version| version.id == token.id) || pending == Some(&token.id);
+        if self.dead.contains(&token.id) && !known {
+            self.seen.supplied = Some(Err(self.parsed().imported.unwrap().problem(Fault::Ended)));
+        }
+    }
+
     /// What the machine decides, without its being done.
     pub fn decided(&mut self) -> Step {
+        self.look_at_supply();
         if self.verifiers_follow {
             self.sync_verifiers();
         }
@@ -202,11 +225,17 @@ impl World {
             Step::CreateSecret { n } => {
                 assert!(!self.is_revoked(), "a revoked key is issued");
                 self.made += 1;
-                let (id, digest) = (format!("id{}", self.made), format!("digest{}", self.made));
+                let (mut id, mut digest) = (format!("id{}", self.made), format!("digest{}", self.made));
+                if self.is_imported() {
+                    let Some(Ok(token)) = &self.seen.supplied else { panic!("a token is taken that is not there") };
+                    assert!(!self.dead.contains(&token.id), "a dead token comes back");
+                    (id, digest) = (token.id.clone(), token.digest.clone());
+                }
                 let secret = SecretSeen { id, created_at: self.now(), digest, proven: true };
                 assert!(self.seen.secrets.insert(n, secret).is_none(), "version {n} was made twice");
             }
             Step::CreateRecord { n, standing } => {
+                assert!(!self.is_imported(), "verifiers are told of a token of another system");
                 let secret = self.seen.secrets[&n].clone();
                 let record = RecordSeen { standing: *standing, digest: Some(secret.digest), revision: self.write() };
                 assert!(!self.dead.contains(&secret.id), "a dead id comes back");
@@ -281,7 +310,8 @@ impl World {
             assert!(!self.dead.contains(&secret.id), "consumers get a key that has ended: {:#?}", self.steps);
             self.check_handed_out(&secret.digest);
             if n == self.seen.status.next_version && n != self.seen.status.current_version {
-                let lacks = self.verifiers.iter().any(|verifier| !verifier.admits.contains(&secret.digest));
+                let lacks = !self.is_imported()
+                    && self.verifiers.iter().any(|verifier| !verifier.admits.contains(&secret.digest));
                 assert!(!lacks, "consumers get a key that a live verifier lacks: {:#?}", self.steps);
             }
         }
@@ -312,7 +342,8 @@ impl World {
             _ => [None, None],
         };
         let known = self.seen.records.values().any(|record| record.digest.as_ref() == Some(digest));
-        assert!(known || had.contains(&Some(digest)), "consumers get a key that no record knows: {:#?}", self.steps);
+        let is_told = known || self.is_imported();
+        assert!(is_told || had.contains(&Some(digest)), "consumers get a key that no record knows: {:#?}", self.steps);
     }
 
     pub fn hours(&mut self, hours: i64) -> &mut Self {

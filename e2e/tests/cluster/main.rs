@@ -20,6 +20,7 @@ mod gitops;
 mod harness;
 mod holds;
 mod import;
+mod imported;
 mod key_caps;
 mod key_consumers;
 mod key_hooks;
@@ -179,6 +180,7 @@ fn main() -> ExitCode {
     key_life::tests(&mut tests);
     key_consumers::tests(&mut tests);
     key_hooks::tests(&mut tests);
+    imported::tests(&mut tests);
     retention::tests(&mut tests);
     retention_told::tests(&mut tests);
     retention_reports::tests(&mut tests);

@@ -68,7 +68,7 @@ pub(super) fn api_key(key: &ApiKey, known: &Known) -> Credential {
     match Spec::tolerate(key, &caps) {
         Ok((spec, None)) => {
             let granted = |Grant { role, verbs, permissions, limits }| Granted { role, verbs, permissions, limits };
-            told.grant = spec.grant.map(granted);
+            told.grant = spec.grant.filter(|_| spec.imported.is_none()).map(granted);
         }
         Ok((_, Some(beyond))) => {
             told.notes.push(format!("no new version is issued: {beyond}; versions that live stay valid"));
@@ -90,6 +90,13 @@ fn notes(key: &ApiKey) -> Vec<String> {
     }
     if let Some(revocation) = &spec.revocation {
         notes.push(format!("it is revoked, for ever: {}", revocation.reason));
+    }
+    if let Some(imported) = spec.imported() {
+        let from = &imported.secret_ref;
+        notes.push(format!(
+            "its token is imported from entry {} of Secret {}: you put successors there, and no verifier knows it",
+            from.key, from.name
+        ));
     }
     if spec.suspended == Some(true) {
         notes.push("it is suspended: verifiers refuse every version".into());

@@ -18,7 +18,7 @@ use super::{
     place::{Place, shortly},
 };
 use crate::{
-    api::{ApiKey, ConsumerStatus, VerifierCounts, VersionState, VersionStatus, condition::Type},
+    api::{ApiKey, ConsumerStatus, TokenRef, VerifierCounts, VersionState, VersionStatus, condition::Type},
     cluster::error::call,
 };
 
@@ -58,7 +58,10 @@ struct Row {
     role: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     permissions: Vec<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
     prefix: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    imported_from: Option<TokenRef>,
     suspended: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked: Option<String>,
@@ -114,6 +117,7 @@ fn row(key: ApiKey) -> Row {
     Row {
         namespace,
         name,
+        imported_from: spec.imported().map(|it| it.secret_ref.clone()),
         owner: spec.owner.customer_id,
         audiences: spec.audiences,
         role: spec.role,
@@ -135,7 +139,11 @@ fn row(key: ApiKey) -> Row {
 
 fn text(row: &Row, paint: Paint) -> String {
     let mut lines = vec![];
-    let may = row.role.clone().unwrap_or_else(|| row.permissions.join(", "));
+    let may = match (&row.imported_from, &row.role) {
+        (Some(from), _) => format!("imported from Secret {}", from.name),
+        (None, Some(role)) => role.clone(),
+        (None, None) => row.permissions.join(", "),
+    };
     let time = |time: Option<&Time>| time.map_or_else(|| "-".into(), |time| time.0.to_string());
     let title = format!("{}/{}: {may} of {} at {}", row.namespace, row.name, row.owner, row.audiences.join(", "));
     lines.push(paint.head(plain(&title)));

@@ -48,6 +48,10 @@ impl Rotate {
             let Some((before, after)) = key.change(asked).await? else { return Ok(ExitCode::from(BAD_INPUT)) };
             let at = after.spec.rotation.requested_at.as_ref().map(|at| at.0).unwrap_or_default();
             eprintln!("a rotation of {}/{} is asked for as of {at}", key.namespace, key.name);
+            if let Some(imported) = after.spec.imported() {
+                let from = &imported.secret_ref;
+                eprintln!("its token is imported: put the successor into entry {} of Secret {}", from.key, from.name);
+            }
             if !self.wait {
                 return Ok(ExitCode::SUCCESS);
             }

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use crate::{
     api::{ApiKey, ApiKeyStatus, VersionState, VersionStatus, condition::Type},
     cluster::events::{Events, Reason},
-    keys::{EndsSoon, JobStep, Observed, Spec, Step, deprecated_in_use, failed_job},
+    keys::{EndsSoon, JobStep, Observed, ROTATION_DUE, Spec, Step, deprecated_in_use, failed_job, has_job},
     runtime::{clock, metrics::KeyMetrics},
 };
 
@@ -104,15 +104,17 @@ impl Herald<'_> {
     }
 
     /// Tells what a step did that no status shows.
-    pub(super) async fn taken(&self, key: &ApiKey, seen: &Observed, step: &Step) {
+    pub(super) async fn taken(&self, key: &ApiKey, spec: &Spec, seen: &Observed, step: &Step) {
         let next = seen.status.next_version;
         match step {
-            Step::StartJob(job) if job.step == JobStep::Test && job.attempt == 0 => {
+            Step::StartJob(job) if job.step == JobStep::Test && job.attempt == 0 && spec.imported.is_none() => {
                 let verifiers = seen.verifiers.len();
                 let note = format!("version {} with id {} is in force at {verifiers} verifiers", job.n, job.id);
                 self.normal(key, "KeyDistributed", &note).await;
             }
-            Step::WriteConsumer { current: Some(n), .. } if next == Some(*n) && !has(&seen.status, *n) => {
+            Step::WriteConsumer { current: Some(n), .. }
+                if next == Some(*n) && !has(&seen.status, *n) && has_job(spec, JobStep::Test) =>
+            {
                 self.normal(key, "RotationTested", &format!("version {n} passed its test")).await;
             }
             _ => {}
@@ -128,6 +130,25 @@ impl Herald<'_> {
                 format!("version {n} with id {id} was replaced and is still used, last at {last}; it ends at {end}");
             self.events.publish(key, Reason::warning("DeprecatedKeyInUse"), &note).await;
         }
+    }
+
+    /// Tells what the user of an imported key is asked to do: once, since the condition remembers it.
+    pub(super) async fn asked(&self, key: &ApiKey, before: &[Condition], after: &ApiKeyStatus) {
+        let refused = |list: &[Condition]| {
+            let rotating = list.iter().find(|it| it.type_ == Type::Rotating.as_str() && it.status == "False")?;
+            Some((rotating.reason.clone(), rotating.message.clone()))
+        };
+        let (now, earlier) = (refused(&after.conditions), refused(before));
+        let Some((reason, message)) = now.filter(|(reason, _)| earlier.is_none_or(|(before, _)| before != *reason))
+        else {
+            return;
+        };
+        // Of hooks that can't be run other events tell.
+        if key.spec.imported().is_none() || reason.starts_with("Hook") {
+            return;
+        }
+        let name = if reason == ROTATION_DUE { ROTATION_DUE } else { "TokenRefused" };
+        self.events.publish(key, Reason::warning(name), &message).await;
     }
 
     /// Tells that the version in use ends soon: once at each threshold, since the condition remembers the last.

@@ -2,6 +2,7 @@
 
 mod caps;
 mod events;
+mod import;
 mod neighbours;
 mod orphans;
 mod usage;
@@ -164,6 +165,7 @@ impl ApiKeys {
                 following,
                 waiting.wake(verifiers.clone(), one.clone()),
                 usage::follow(verifiers.clone(), &roots, &used, settings.usage_interval),
+                import::follow(client.clone(), &roots, &used),
                 wake(secrets, made.clone(), |_| {}, (one.clone(), all.clone())),
                 wake(records, made.clone(), |event| noted.note(event), (one.clone(), all.clone())),
                 wake(Api::<Job>::all(client), made, |_| {}, (one, all)),
@@ -238,7 +240,7 @@ impl ApiKeys {
                 return Ok(Some(self.next(key, spec, seen, step)));
             }
         }
-        self.herald().taken(key, seen, step).await;
+        self.herald().taken(key, spec, seen, step).await;
         Ok(None)
     }
 
@@ -269,6 +271,10 @@ impl ApiKeys {
             Step::AwaitJob(_) => pauses.push(JOB_CHECK),
             Step::Stuck { .. } | Step::Refuse(_) => pauses.push(REFUSAL_CHECK),
             _ => {}
+        }
+        // Only a Secret whose owner agreed is watched.
+        if matches!(seen.supplied, Some(Err(_))) {
+            pauses.push(REFUSAL_CHECK);
         }
         let status = key.status.clone().unwrap_or_default();
         let lags = status.verifiers.as_ref().is_some_and(|counts| counts.up_to_date < counts.desired);
@@ -304,6 +310,7 @@ impl ApiKeys {
         status.conditions = told.carried_from(&old, now);
         key.metadata.resource_version = status::remember(&self.context.client, key, &status).await?;
         self.herald().ends_soon(key, &old, &status).await;
+        self.herald().asked(key, &old, &status).await;
         self.herald().in_use(key, &status, seen).await;
         key.status = Some(status);
         Ok(())

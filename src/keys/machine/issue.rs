@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{MOST_LIVE, Machine, retry_pause};
 use crate::{
     api::{ApiKeyStatus, RecordState, VersionState, VersionStatus},
-    keys::{JobSeen, JobStep, KeyJob, schedule::due_at, seen::SecretSeen, step::Step},
+    keys::{JobSeen, JobStep, KeyJob, has_job, schedule::due_at, seen::SecretSeen, step::Step},
 };
 
 impl Machine<'_> {
@@ -19,8 +19,9 @@ impl Machine<'_> {
         let pending = status.next_version.and_then(|n| self.seen.secrets.get(&n).map(|secret| (n, secret)));
         // Consumers have it: that is written down, whatever else is asked for.
         let in_use = |secret: &SecretSeen| {
-            let known = self.seen.records.contains_key(&secret.id) && !self.is_tombstone(&secret.id);
-            secret.proven && known && self.consumer_id() == Some(&secret.id)
+            // No record tells of an imported token.
+            let known = self.is_imported() || self.seen.records.contains_key(&secret.id);
+            secret.proven && known && !self.is_tombstone(&secret.id) && self.consumer_id() == Some(&secret.id)
         };
         if let Some((n, secret)) = pending.filter(|(_, secret)| in_use(secret)) {
             return Some(self.promoted(n, secret));
@@ -32,6 +33,9 @@ impl Machine<'_> {
             return None;
         }
         let Some(n) = status.next_version else { return self.begin() };
+        if let Some(step) = self.reconsider(pending.map(|(_, secret)| secret)) {
+            return Some(step);
+        }
         let Some((_, secret)) = pending else { return Some(self.make(n)) };
         if !secret.proven {
             return Some(self.unproven(n));
@@ -39,12 +43,14 @@ impl Machine<'_> {
         if self.is_tombstone(&secret.id) {
             return Some(Step::DeleteSecret { n });
         }
-        let Some(record) = self.seen.records.get(&secret.id) else {
-            return Some(Step::CreateRecord { n, standing: Box::new(self.standing_of_pending(secret)) });
-        };
-        // Also after the test: a verifier may have come meanwhile that does not know the key yet.
-        if !self.seen.is_in_force(record) {
-            return Some(Step::AwaitVerifiers { n });
+        if !self.is_imported() {
+            let Some(record) = self.seen.records.get(&secret.id) else {
+                return Some(Step::CreateRecord { n, standing: Box::new(self.standing_of_pending(secret)) });
+            };
+            // Also after the test: a verifier may have come meanwhile that does not know the key yet.
+            if !self.seen.is_in_force(record) {
+                return Some(Step::AwaitVerifiers { n });
+            }
         }
         Some(self.passed(JobStep::Test, n, &secret.id).err().unwrap_or_else(|| {
             let previous = self.current().map(|current| current.n).filter(|n| self.secret(*n).is_some());
@@ -56,19 +62,30 @@ impl Machine<'_> {
         let status = &self.seen.status;
         let lost = |current: &VersionStatus| self.secret(current.n).is_none() || self.is_tombstone(&current.id);
         let is_due = |current: &VersionStatus| self.is_due(current) && self.deprecated().count() < MOST_LIVE;
+        if let Some(step) = self.copy_again() {
+            return Some(step);
+        }
         let due = match self.current() {
+            None if self.is_imported() => self.supplied().is_some(),
+            Some(current) if self.is_imported() => is_due(current),
             Some(current) => lost(current) || is_due(current),
             // A key that is not rotated ends for good; the first one, and every other, is replaced.
             None => status.versions.is_empty() || self.spec.rotation.interval.is_some() || self.asked_since_the_end(),
         };
-        let known = status.versions.iter().map(|version| version.n).chain(self.seen.secrets.keys().copied());
         due.then(|| {
             self.remember(|status| {
-                status.next_version = Some(known.max().unwrap_or_default().saturating_add(1));
+                status.next_version = Some(self.next_number());
                 // Now, and not only at the end: the clock may go back meanwhile, to before the request.
                 self.answer(status);
             })
         })
+    }
+
+    /// A number that no version has.
+    pub(super) fn next_number(&self) -> i64 {
+        let status = &self.seen.status;
+        let known = status.versions.iter().map(|version| version.n).chain(self.seen.secrets.keys().copied());
+        known.chain(status.next_version).max().unwrap_or_default().saturating_add(1)
     }
 
     /// The request that there is, if any, is carried out by the version that is being made.
@@ -79,6 +96,9 @@ impl Machine<'_> {
     }
 
     fn is_due(&self, current: &VersionStatus) -> bool {
+        if self.is_imported() {
+            return self.supplied().is_some();
+        }
         due_at(self.spec, &self.seen.status, current, self.now).is_some_and(|due| due <= self.now)
     }
 
@@ -90,12 +110,14 @@ impl Machine<'_> {
     }
 
     fn make(&self, n: i64) -> Step {
-        let ready = if self.has_hook(JobStep::PreRotate) { self.passed(JobStep::PreRotate, n, "") } else { Ok(()) };
-        ready.err().unwrap_or(Step::CreateSecret { n })
+        self.passed(JobStep::PreRotate, n, "").err().unwrap_or(Step::CreateSecret { n })
     }
 
     /// Whether a Job of the version has done its work; or else what is to be done, or waited for.
     fn passed(&self, step: JobStep, n: i64, id: &str) -> Result<(), Step> {
+        if !has_job(self.spec, step) {
+            return Ok(());
+        }
         let status = &self.seen.status;
         let attempt = status.failed_attempts.unwrap_or_default();
         let job = KeyJob { step, n, id: id.to_owned(), attempt: attempt.into() };
@@ -173,6 +195,6 @@ impl Machine<'_> {
 }
 
 /// Nothing is under way any more.
-fn complete(status: &mut ApiKeyStatus) {
+pub(super) fn complete(status: &mut ApiKeyStatus) {
     (status.next_version, status.failed_attempts, status.retry_at) = (None, None, None);
 }

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod consumers;
+mod import;
 mod issue;
 mod records;
 mod retire;
@@ -42,6 +43,7 @@ pub fn decide(spec: &Spec, seen: &Observed, now: Timestamp) -> Step {
         Machine::sync_records,
         Machine::end_strays,
         Machine::refuse_foreign,
+        Machine::sweep,
         Machine::issue,
         Machine::mend_consumer,
         Machine::restart,

@@ -13,6 +13,10 @@ use crate::{
 impl Machine<'_> {
     /// Records say what status and spec say.
     pub(super) fn sync_records(&self) -> Option<Step> {
+        // Verifiers know no token of another system: of those there are tombstones alone.
+        if self.is_imported() {
+            return None;
+        }
         let pending = self.seen.status.next_version.and_then(|n| self.seen.secrets.get(&n));
         let pending = pending.filter(|secret| secret.proven).and_then(|secret| {
             let wanted = self.standing_of_pending(secret);

@@ -1,0 +1,60 @@
+//! Imported tokens: the user supplies each version, and nothing else begins one.
+
+use super::{Machine, issue::complete};
+use crate::keys::{
+    import::{Offer, Token},
+    seen::SecretSeen,
+    step::Step,
+};
+
+impl Machine<'_> {
+    pub(super) const fn is_imported(&self) -> bool {
+        self.spec.imported.is_some()
+    }
+
+    fn offer(&self) -> Option<Offer<'_>> {
+        Offer::of(self.seen).filter(|_| self.is_imported())
+    }
+
+    /// The token that is supplied, if it was never seen here.
+    pub(super) fn supplied(&self) -> Option<&Token> {
+        match self.offer() {
+            Some(Offer::New(token)) => Some(token),
+            _ => None,
+        }
+    }
+
+    /// The Secret of the version in use was lost, and the user's own still has the token: it is copied again.
+    pub(super) fn copy_again(&self) -> Option<Step> {
+        let current = self.current()?;
+        let lost = self.secret(current.n).is_none() && self.offer() == Some(Offer::Current);
+        lost.then_some(Step::CreateSecret { n: current.n })
+    }
+
+    /// What the user supplies meanwhile: a token that takes the place of the one that was on its way to be handed out,
+    /// or the one in use again, or nothing to take any more.
+    pub(super) fn reconsider(&self, pending: Option<&SecretSeen>) -> Option<Step> {
+        let offer = self.offer()?;
+        match (offer, pending) {
+            // Under another number: no name of a Secret has two contents.
+            (Offer::New(_), Some(_)) => Some(self.remember(|status| {
+                let next = self.next_number();
+                complete(status);
+                status.next_version = Some(next);
+            })),
+            (Offer::New(_) | Offer::UnderWay, None)
+            | (Offer::UnderWay | Offer::Old(_) | Offer::Refused(_), Some(_)) => None,
+            (Offer::Current, _) | (Offer::Old(_) | Offer::Refused(_), None) => Some(self.remember(complete)),
+        }
+    }
+
+    /// Copies of tokens that were on their way and are not any more, and those that somebody put back.
+    pub(super) fn sweep(&self) -> Option<Step> {
+        let status = &self.seen.status;
+        let is_known = |n: i64| status.next_version == Some(n) || status.versions.iter().any(|version| version.n == n);
+        let left = self.seen.secrets.iter().find(|(n, secret)| secret.proven && !is_known(**n))?;
+        // What consumers have is never taken away like that.
+        let in_use = self.consumer_id() == Some(&left.1.id);
+        (self.is_imported() && !in_use).then_some(Step::DeleteSecret { n: *left.0 })
+    }
+}
