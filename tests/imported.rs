@@ -318,16 +318,9 @@ fn happens(world: &mut World, event: Event) {
             world.status_lost = true;
             world.seen.status = ApiKeyStatus::default();
         }
-        Event::LoseSecrets => {
-            let lost = std::mem::take(&mut world.seen.secrets);
-            world.graveyard.extend(lost);
-        }
+        Event::LoseSecrets => world.lose_secrets(),
         Event::LoseConsumer => world.seen.consumer = ConsumerSeen::Absent,
-        Event::PutBack(which) => {
-            if let Some((n, secret)) = world.graveyard.get(which).cloned() {
-                world.seen.secrets.entry(n).or_insert(secret);
-            }
-        }
+        Event::PutBack(which) => world.put_back(which),
         Event::Steps(steps) => {
             let _ = (0..steps).map(|_| world.step()).collect::<Vec<_>>();
         }

@@ -74,20 +74,13 @@ fn happens(world: &mut World, event: Event) {
             world.seen.status = rampart::api::ApiKeyStatus::default();
         }
         Event::LoseRecords => world.seen.records.retain(|_, record| record.standing.state.is_tombstone()),
-        Event::LoseSecrets => {
-            let lost = std::mem::take(&mut world.seen.secrets);
-            world.graveyard.extend(lost);
-        }
+        Event::LoseSecrets => world.lose_secrets(),
         Event::LoseConsumer => world.seen.consumer = ConsumerSeen::Absent,
         Event::JunkConsumer => {
             let junk = Some(String::new());
             world.seen.consumer = ConsumerSeen::Ours { current: junk.clone(), previous: junk, id: None };
         }
-        Event::PutBack(which) => {
-            if let Some((n, secret)) = world.graveyard.get(which).cloned() {
-                world.seen.secrets.entry(n).or_insert(secret);
-            }
-        }
+        Event::PutBack(which) => world.put_back(which),
         Event::Steps(steps) => {
             let _ = (0..steps).map(|_| world.step()).collect::<Vec<_>>();
         }

@@ -110,6 +110,19 @@ impl World {
         Spec::parse(&key, &Caps::default()).unwrap()
     }
 
+    /// The Secrets of all versions are gone.
+    pub fn lose_secrets(&mut self) {
+        let lost = std::mem::take(&mut self.seen.secrets);
+        self.graveyard.extend(lost);
+    }
+
+    /// Somebody makes one of them again, where none of its name is.
+    pub fn put_back(&mut self, which: usize) {
+        if let Some((n, secret)) = self.graveyard.get(which).cloned() {
+            self.seen.secrets.entry(n).or_insert(secret);
+        }
+    }
+
     /// Asks for a rotation now.
     pub fn request(&mut self) {
         self.spec["rotation"]["requestedAt"] = self.now().to_string().into();

@@ -64,6 +64,18 @@ pub(super) fn end_containers(dir: &Path) {
     until(|| !containers.iter().any(|it| it.alive()));
 }
 
+/// Whether the node left nothing behind; says what it did, or why that can't be told.
+#[must_use]
+pub fn are_none() -> bool {
+    match found() {
+        Ok(found) if found.is_empty() => true,
+        found => {
+            println!("the node left something behind: {found:?}");
+            false
+        }
+    }
+}
+
 /// What there is of a node on this machine: links, mounts, cgroups, rules and sets of the kernel. Nothing, where none
 /// runs.
 ///

@@ -61,13 +61,7 @@ fn main() -> ExitCode {
     if arguments.list {
         return conclusion.exit_code();
     }
-    match remains::found() {
-        Ok(found) if found.is_empty() => conclusion.exit_code(),
-        found => {
-            println!("the node left something behind: {found:?}");
-            ExitCode::FAILURE
-        }
-    }
+    if remains::are_none() { conclusion.exit_code() } else { ExitCode::FAILURE }
 }
 
 struct Installed {

@@ -89,7 +89,9 @@ impl Run<'_> {
             let report = self.begin(reports, plan, batch).await?;
             let tried = self.try_all(batch).await;
             let end = self.end(reports, &report, tried, vec![]);
-            let (this, goes_on) = future::join(end, self.still_holds(seen, began)).await;
+            let is_last = batches.peek().is_none();
+            let goes_on = async { Ok::<_, Error>(is_last || self.still_holds(seen, began).await?) };
+            let (this, goes_on) = future::join(end, goes_on).await;
             let this = this?;
             done.acted |= this.acted;
             done.failed = done.failed.or(this.failed);
@@ -98,7 +100,7 @@ impl Run<'_> {
             if done.denied.is_some() && !this.acted {
                 break;
             }
-            if batches.peek().is_some() && !goes_on? {
+            if !goes_on? {
                 done.more = done.acted;
                 break;
             }
