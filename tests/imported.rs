@@ -11,7 +11,7 @@ use rampart::{
         ApiKeyStatus, RecordState, VersionState,
         condition::{Conditions, Type},
     },
-    keys::{ConsumerSeen, Fault, Step, Workload, conditions, next_moment},
+    keys::{ConsumerSeen, Fault, SecretSeen, Step, Workload, conditions, next_moment},
 };
 use serde_json::json;
 
@@ -258,6 +258,18 @@ fn a_lost_copy_is_made_again_from_the_same_token() {
 }
 
 #[test]
+fn an_older_copy_under_the_name_of_a_lost_one_gives_way() {
+    let mut world = taken();
+    let older = SecretSeen { id: "id-older".into(), digest: "digest-older".into(), ..world.seen.secrets[&1].clone() };
+    world.seen.secrets.insert(1, older.clone());
+    assert_eq!(world.told(), ["DeleteSecret", "CreateSecret", "Rest"]);
+    assert_eq!(Some(world.seen.secrets[&1].digest.clone()), digest("a"));
+    // One that is somebody's own is not touched, and told of.
+    world.seen.secrets.insert(1, SecretSeen { proven: false, ..older });
+    assert!(matches!(world.decided(), Step::Refuse(_)));
+}
+
+#[test]
 fn a_restore_without_status_takes_what_is_in_use_for_what_it_is() {
     let mut world = replaced();
     let before = world.seen.clone();
@@ -266,6 +278,16 @@ fn a_restore_without_status_takes_what_is_in_use_for_what_it_is() {
     assert_eq!(world.seen.secrets, before.secrets);
     let states = |status: &ApiKeyStatus| status.versions.iter().map(|it| (it.n, it.state)).collect::<Vec<_>>();
     assert_eq!(states(&world.seen.status), states(&before.status));
+}
+
+#[test]
+fn two_copies_of_one_token_are_one_version() {
+    let mut world = taken();
+    let copy = world.seen.secrets[&1].clone();
+    world.seen.secrets.insert(3, copy);
+    world.seen.status = ApiKeyStatus::default();
+    assert_eq!(world.told(), ["Remember", "DeleteSecret", "Rest"]);
+    assert_eq!((world.versions(VersionState::Current), world.seen.secrets.len()), (vec![3], 1));
 }
 
 #[test]

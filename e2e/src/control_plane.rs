@@ -211,7 +211,7 @@ impl ControlPlane {
             .arg(format!("--proxy-client-key-file={}", file("front-proxy.key")))
             .arg(format!("--audit-policy-file={}", policy.display()))
             .arg(format!("--audit-log-path={}", file("audit.log")))
-            .args(["--audit-log-maxsize=100", "--audit-log-maxbackup=1"]);
+            .args(["--audit-log-maxsize=1000", "--audit-log-maxbackup=1"]);
         if options.node.is_some() {
             self.authority.client("kubelet-client", "rampart-e2e-kubelet-client", Some("system:masters"))?;
             command

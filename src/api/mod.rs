@@ -75,7 +75,7 @@ pub use retention_policy::{
 };
 pub use retention_report::{
     Approval, ApprovedItem, ApprovedPlan, BreakerRecord, ItemResult, KeptRecord, MOST_ITEMS, Outcome, PreviousRun,
-    RecordCounts, RecordDecision, RecordItem, ReportPolicy, ReportType, RetentionRecord, RetentionReport,
+    RecordAct, RecordCounts, RecordDecision, RecordItem, ReportPolicy, ReportType, RetentionRecord, RetentionReport,
     RetentionReportSpec, RetentionReportStatus, RolledRun,
 };
 pub use rules::Rules;

@@ -57,22 +57,22 @@ impl KeyStore<'_> {
         self.version_labels(job.n, &job.id)
     }
 
-    /// Starts a Job; one that was started before stands.
+    /// Starts a Job, and returns whether it did: one that was started before stands.
     ///
     /// # Errors
     /// When a call fails.
-    pub async fn start_job(&self, job: &KeyJob, image: &str, verifier: Option<&str>) -> Result<()> {
+    pub async fn start_job(&self, job: &KeyJob, image: &str, verifier: Option<&str>) -> Result<bool> {
         let labels = self.job_labels(job);
         let made = match self.hook(job).await? {
             None => selftest_job(self.spec, job, (image, verifier), labels),
             Some(Ok(cron)) => hook_job(self.spec, job, &cron, labels),
             // Gone since it was looked at: the next look tells.
-            Some(Err(_)) => return Ok(()),
+            Some(Err(_)) => return Ok(false),
         };
         let name = made.name_any();
         match call(|| format!("creating Job {name}"), self.jobs().create(&PostParams::default(), &made)).await {
-            Err(error) if error.code() == Some(409) => Ok(()),
-            created => created.map(drop),
+            Err(error) if error.code() == Some(409) => Ok(false),
+            created => created.map(|_| true),
         }
     }
 }

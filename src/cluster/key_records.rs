@@ -50,16 +50,16 @@ impl KeyStore<'_> {
         Ok(found(call(|| format!("reading KeyRecord {id}"), self.records().get(id)).await)?.is_some())
     }
 
-    /// Tells verifiers about the key of version `n`.
+    /// Tells verifiers about the key of version `n`; `None` where they are told already.
     ///
     /// # Errors
     /// When a call fails, or the id is another ApiKey's.
-    pub async fn create_record(&self, n: i64, secret: &SecretSeen, standing: &Standing) -> Result<()> {
+    pub async fn create_record(&self, n: i64, secret: &SecretSeen, standing: &Standing) -> Result<Option<RecordSeen>> {
         let mut spec = self.record_of(n, standing.expires_at, standing.state);
         spec.digest = Some(secret.digest.clone());
         spec.audiences.clone_from(&self.spec.audiences);
         put(&mut spec, standing);
-        self.make_record(&secret.id, spec, standing.retained).await
+        Ok(self.make_record(&secret.id, spec, standing.retained).await?.as_ref().map(seen))
     }
 
     /// Changes what a record says; not that of a tombstone.
@@ -99,7 +99,7 @@ impl KeyStore<'_> {
         }
         let mut spec = self.record_of(n, expires_at, state);
         spec.replaced_by = replaced_by;
-        self.make_record(id, spec, false).await
+        self.make_record(id, spec, false).await.map(drop)
     }
 
     fn record_of(&self, n: i64, expires_at: jiff::Timestamp, state: RecordState) -> KeyRecordSpec {
@@ -120,7 +120,7 @@ impl KeyStore<'_> {
         }
     }
 
-    async fn make_record(&self, id: &str, spec: KeyRecordSpec, retained: bool) -> Result<()> {
+    async fn make_record(&self, id: &str, spec: KeyRecordSpec, retained: bool) -> Result<Option<KeyRecord>> {
         let api_key = spec.api_key.clone();
         let mut record = KeyRecord::new(id, spec);
         let mut labels = self.version_labels(api_key.version, id);
@@ -132,9 +132,9 @@ impl KeyStore<'_> {
             Err(error) if error.code() == Some(409) => {
                 let taken = call(|| format!("reading KeyRecord {id}"), self.records().get(id)).await?;
                 let ours = taken.spec.api_key == api_key;
-                if ours { Ok(()) } else { Err(Error::Foreign { kind: "KeyRecord", name: id.to_owned() }) }
+                if ours { Ok(None) } else { Err(Error::Foreign { kind: "KeyRecord", name: id.to_owned() }) }
             }
-            created => created.map(drop),
+            created => created.map(Some),
         }
     }
 }

@@ -129,19 +129,29 @@ impl KeyStore<'_> {
             restarted.push(workloads::observe(self.client, spec, target).await?);
         }
         let supplied = self.supplied(&status, &secrets).await?;
-        Ok(Observed {
+        let consumer = self.consumer_seen(self.consumer().await?.as_ref());
+        let read = Observed {
             supplied,
-            consumer: self.consumer_seen(self.consumer().await?.as_ref()),
-            last_used: self.verifiers.last_used(records.keys()),
-            uses: self.verifiers.uses(|id| records.contains_key(id)),
-            verifiers: self.verifiers.live(),
+            consumer,
             workloads: restarted,
-            neighbours: vec![],
             status,
             secrets,
             records,
             jobs,
-        })
+            ..Observed::default()
+        };
+        Ok(self.hear(read))
+    }
+
+    /// What verifiers say by now, with everything else as it was read, and written since.
+    #[must_use]
+    pub fn hear(&self, seen: Observed) -> Observed {
+        Observed {
+            last_used: self.verifiers.last_used(seen.records.keys()),
+            uses: self.verifiers.uses(|id| seen.records.contains_key(id)),
+            verifiers: self.verifiers.live(),
+            ..seen
+        }
     }
 
     fn secret_seen(&self, secret: &Secret) -> Option<(i64, SecretSeen)> {
@@ -181,14 +191,14 @@ impl KeyStore<'_> {
     }
 
     /// Makes the Secret of version `n`, with a new key, or the token that the user supplies. If somebody was faster,
-    /// theirs stands.
+    /// theirs stands, and `None` is returned.
     ///
     /// # Errors
     /// When a call fails, or the operating system has no randomness.
-    pub async fn create_secret(&self, n: i64) -> Result<()> {
+    pub async fn create_secret(&self, n: i64) -> Result<Option<SecretSeen>> {
         if let Some(import) = &self.spec.imported {
             // Gone, or changed for the worse since it was looked at: the next look tells.
-            let Ok((token, text)) = self.offered(import).await? else { return Ok(()) };
+            let Ok((token, text)) = self.offered(import).await? else { return Ok(None) };
             return self.write_version(n, &token.id, (text.expose(), &token.digest)).await;
         }
         let id = self.fresh_id().await?;
@@ -196,7 +206,7 @@ impl KeyStore<'_> {
         self.write_version(n, &id, (key.expose(), &key.digest())).await
     }
 
-    async fn write_version(&self, n: i64, id: &str, (key, digest): (&str, &str)) -> Result<()> {
+    async fn write_version(&self, n: i64, id: &str, (key, digest): (&str, &str)) -> Result<Option<SecretSeen>> {
         let mac = self.adoption.mac(&Binding { spec: self.spec, version: n, id, digest });
         let data = [(KEY_ENTRY, key), (ID_ENTRY, id), (DIGEST_ENTRY, digest)]
             .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
@@ -208,8 +218,8 @@ impl KeyStore<'_> {
         secret.immutable = Some(true);
         let (api, params) = (self.secrets(), PostParams::default());
         match secret_call(|| format!("creating Secret {name}"), api.create(&params, &secret)).await {
-            Err(error) if error.code() == Some(409) => self.refuse_foreign_version(n).await,
-            created => created.map(drop),
+            Err(error) if error.code() == Some(409) => self.refuse_foreign_version(n).await.map(|()| None),
+            created => created.map(|secret| self.secret_seen(&secret).map(|(_, seen)| seen)),
         }
     }
 
@@ -236,11 +246,11 @@ impl KeyStore<'_> {
         Err(Error::Unexpected("every fresh key id was taken".into()))
     }
 
-    /// Writes the consumer Secret: our three entries and no others.
+    /// Writes the consumer Secret, our three entries and no others, and returns what it holds then.
     ///
     /// # Errors
     /// When a call fails, a version's Secret is gone, or the consumer Secret is somebody else's.
-    pub async fn write_consumer(&self, current: Option<i64>, previous: Option<i64>) -> Result<()> {
+    pub async fn write_consumer(&self, current: Option<i64>, previous: Option<i64>) -> Result<ConsumerSeen> {
         let live = self.consumer().await?;
         if self.consumer_seen(live.as_ref()) == ConsumerSeen::Foreign {
             return Err(Error::Foreign { kind: "Secret", name: self.spec.consumer.clone() });
@@ -273,7 +283,7 @@ impl KeyStore<'_> {
         } else {
             secret_call(doing, api.create(&params, &secret)).await
         };
-        written.map(drop)
+        Ok(self.consumer_seen(Some(&written?)))
     }
 
     async fn version(&self, n: i64) -> Result<Secret> {

@@ -33,7 +33,7 @@ pub use machine::{decide, next_moment, restarts};
 pub use policy_caps::PolicyCaps;
 pub use report::{EndsSoon, IDLE, conditions, count, failed_job};
 pub use rollout::{Workload, WorkloadSeen};
-pub use seen::{ConsumerSeen, Observed, RecordSeen, SecretSeen, Standing, VerifierSeen};
+pub use seen::{ConsumerSeen, Made, Observed, RecordSeen, SecretSeen, Standing, VerifierSeen};
 pub use selftest_job::selftest_job;
 pub use spec::{Rotation, Spec, is_issue};
 pub use step::{Refusal, Step};

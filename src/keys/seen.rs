@@ -110,7 +110,35 @@ pub enum ConsumerSeen {
     },
 }
 
+/// What a step has changed, as the API server answered.
+#[derive(Debug)]
+pub enum Made {
+    /// The status.
+    Status(Box<ApiKeyStatus>),
+    /// The Secret of a version.
+    Secret(i64, SecretSeen),
+    /// The record of an id.
+    Record(String, RecordSeen),
+    /// A Job of this name, which runs.
+    Job(String),
+    /// What consumers have.
+    Consumer(ConsumerSeen),
+}
+
 impl Observed {
+    /// What is there after a step: so not all of it is read again.
+    #[must_use]
+    pub fn with(mut self, made: Made) -> Self {
+        match made {
+            Made::Status(status) => self.status = *status,
+            Made::Secret(n, secret) => drop(self.secrets.insert(n, secret)),
+            Made::Record(id, record) => drop(self.records.insert(id, record)),
+            Made::Job(name) => drop(self.jobs.insert(name, JobSeen::Running)),
+            Made::Consumer(consumer) => self.consumer = consumer,
+        }
+        self
+    }
+
     /// Whether a record is in force at every verifier that is waited for.
     #[must_use]
     pub fn is_in_force(&self, record: &RecordSeen) -> bool {

@@ -221,13 +221,13 @@ pub(super) mod tests {
             change(&mut reports[1]);
             checked(&reports, None).unwrap_err()
         };
-        assert_eq!(tampered(|it| it.spec.record.items[0].name = "another".into()), "Run-2");
+        assert_eq!(tampered(|it| it.spec.record.acts[0].kind = "another".into()), "Run-2");
         assert_eq!(tampered(|it| it.status.as_mut().unwrap().deleted = 0), "Run-2");
         assert_eq!(tampered(|it| it.status.as_mut().unwrap().digest = None), "Run-2");
         assert_eq!(tampered(|it| it.status = None), "Run-2", "the next one holds the digest of what it was");
         // Who computes its own digests anew is found by the next run's.
         let forge = |it: &mut RetentionReport| {
-            it.spec.record.items[0].name = "another".into();
+            it.spec.record.acts[0].kind = "another".into();
             it.spec = spec_of(it.spec.record.clone());
             it.status = Some(results(it, vec![], it.spec.record.made_at.0));
         };

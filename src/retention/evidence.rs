@@ -8,11 +8,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Act, Mark, Plan, Planned, Spec, kept};
+use super::{
+    Act, Mark, Plan, Planned, Spec, kept,
+    named::{self, Named, named},
+};
 use crate::api::{
     Approval, ApprovedItem, ApprovedPlan, BreakerRecord, ItemResult, KeptRecord, MOST_ITEMS, Outcome, PreviousRun,
-    RecordCounts, RecordDecision, RecordItem, ReportPolicy, ReportType, RetentionRecord, RetentionReport,
-    RetentionReportSpec, RetentionReportStatus,
+    RecordCounts, RecordDecision, ReportPolicy, ReportType, RetentionRecord, RetentionReport, RetentionReportSpec,
+    RetentionReportStatus,
 };
 
 /// `sha256:` and the digest of a value as JSON with sorted keys and no white space (`jq -cjS`), in hexadecimal.
@@ -60,15 +63,15 @@ pub fn record(spec: &Spec, header: Header, plan: &Plan, acts: &[Act<'_>]) -> Ret
     let goes = plan.items.iter().filter(|it| is_plan && it.decision.deletes());
     let kept = plan.items.iter().filter(|it| it.skipped().is_some() && !done.contains(it.item.uid.as_str()));
     let acts = acts.iter().map(|act| (act.planned, act.decision));
-    let all = acts.chain(goes.map(|it| (it, RecordDecision::Delete)));
-    let mut items: Vec<RecordItem> = all.map(|(planned, decision)| item(planned, decision)).collect();
-    let count = |wanted| number(items.iter().filter(|it| it.decision == wanted).count());
+    let mut all: Vec<(&Planned, RecordDecision)> = acts.chain(goes.map(|it| (it, RecordDecision::Delete))).collect();
+    let count = |wanted| number(all.iter().filter(|(_, decision)| *decision == wanted).count());
     let (mark, unmark, delete) =
         (count(RecordDecision::Mark), count(RecordDecision::Unmark), count(RecordDecision::Delete));
-    let kept = kept.map(|it| item(it, RecordDecision::Keep)).collect();
-    let (not_fit, room) = (items.len().saturating_sub(MOST_ITEMS), MOST_ITEMS.saturating_sub(items.len()));
+    let kept = kept.map(|it| named::item(it, RecordDecision::Keep)).collect();
+    let (not_fit, room) = (all.len().saturating_sub(MOST_ITEMS), MOST_ITEMS.saturating_sub(all.len()));
     let kept = kept::tell(kept, &header, room);
-    items.truncate(MOST_ITEMS);
+    all.truncate(MOST_ITEMS);
+    let (acts, mut items) = named::tell(all);
     items.extend(kept.named);
     let tripped = header.tripped && plan.would_delete().next().is_some();
     RetentionRecord {
@@ -107,24 +110,8 @@ pub fn record(spec: &Spec, header: Header, plan: &Plan, acts: &[Act<'_>]) -> Ret
             not_named: number(not_fit.saturating_add(kept.unnamed)),
         },
         kept: kept.record,
+        acts,
         items,
-    }
-}
-
-fn item(planned: &Planned, decision: RecordDecision) -> RecordItem {
-    let reason = match decision {
-        RecordDecision::Delete => "it is older than it may be".into(),
-        RecordDecision::Mark => "it is older than it may be, and its grace period begins".into(),
-        RecordDecision::Unmark | RecordDecision::Keep => planned.reason(),
-    };
-    let item = &planned.item;
-    RecordItem {
-        kind: item.kind.clone(),
-        name: item.name.clone(),
-        uid: item.uid.clone(),
-        decision,
-        reason,
-        too_old_since: planned.too_old.filter(|_| planned.decision.is_candidate()).map(Time),
     }
 }
 
@@ -141,20 +128,22 @@ pub fn spec_of(record: RetentionRecord) -> RetentionReportSpec {
 /// Whether two plans say the same, whenever they were made: then the older one stands.
 #[must_use]
 pub fn is_same_plan(one: &RetentionRecord, other: &RetentionRecord) -> bool {
-    (&one.policy, &one.items, &one.counts, one.breaker.is_some())
-        == (&other.policy, &other.items, &other.counts, other.breaker.is_some())
+    (&one.policy, &one.acts, &one.items, &one.counts, one.breaker.is_some())
+        == (&other.policy, &other.acts, &other.items, &other.counts, other.breaker.is_some())
 }
 
-/// The set of a plan that can be approved.
+/// The set of a plan that can be approved, oldest first.
 #[must_use]
 pub fn to_approve(record: &RetentionRecord) -> Option<Approval> {
-    let items = record.items.iter().filter(|item| item.decision == RecordDecision::Delete);
-    let items: Vec<ApprovedItem> = items
-        .map(|item| ApprovedItem {
-            kind: item.kind.clone(),
+    let mut goes: Vec<Named<'_>> = named(record).filter(|it| it.decision == RecordDecision::Delete).collect();
+    goes.sort_by_key(|it| (it.too_old_since, it.name, it.uid));
+    let items: Vec<ApprovedItem> = goes
+        .iter()
+        .map(|it| ApprovedItem {
+            kind: it.kind.into(),
             namespace: record.policy.namespace.clone(),
-            name: item.name.clone(),
-            uid: item.uid.clone(),
+            name: it.name.into(),
+            uid: it.uid.into(),
         })
         .collect();
     (!items.is_empty()).then(|| Approval { digest: digest(&items), items })
@@ -173,12 +162,12 @@ pub fn approved(plan: &RetentionReport) -> Option<BTreeSet<String>> {
 }
 
 /// What came of each item that a run was to do something about; `None` where that was not written.
-pub fn outcomes(report: &RetentionReport) -> impl Iterator<Item = (&RecordItem, Option<Outcome>)> {
+pub fn outcomes(report: &RetentionReport) -> impl Iterator<Item = (Named<'_>, Option<Outcome>)> {
     let results = report.status.iter().flat_map(|status| &status.results);
-    let named: BTreeMap<&str, Outcome> = results.map(|it| (it.uid.as_str(), it.result)).collect();
-    report.spec.record.items.iter().filter_map(move |item| {
+    let told: BTreeMap<&str, Outcome> = results.map(|it| (it.uid.as_str(), it.result)).collect();
+    named(&report.spec.record).filter_map(move |item| {
         let as_decided = as_decided(item.decision)?;
-        let outcome = named.get(item.uid.as_str()).copied().unwrap_or(as_decided);
+        let outcome = told.get(item.uid).copied().unwrap_or(as_decided);
         Some((item, is_finished(report).then_some(outcome)))
     })
 }
@@ -201,15 +190,15 @@ fn is_finished(report: &RetentionReport) -> bool {
 
 /// The items that something was to be done about, and that are not settled yet.
 #[must_use]
-pub fn pending(report: &RetentionReport) -> Vec<&RecordItem> {
+pub fn pending(report: &RetentionReport) -> Vec<Named<'_>> {
     let open = |outcome| matches!(outcome, None | Some(Outcome::Failed));
     outcomes(report).filter(|(_, outcome)| open(*outcome)).map(|(item, _)| item).collect()
 }
 
 /// What came of an item that a run was to do something about, and that was not heard of: by what is there now.
 #[must_use]
-pub fn settle(item: &RecordItem, found: Option<&Planned>) -> ItemResult {
-    let told = |result, message: String| ItemResult { uid: item.uid.clone(), result, message };
+pub fn settle(item: Named<'_>, found: Option<&Planned>) -> ItemResult {
+    let told = |result, message: String| ItemResult { uid: item.uid.into(), result, message };
     let Some(found) = found else {
         return told(Outcome::Gone, "it is gone; whether this run deleted it was not heard".into());
     };
@@ -231,9 +220,9 @@ pub fn results(report: &RetentionReport, new: Vec<ItemResult>, now: Timestamp) -
     let mut by_uid: BTreeMap<String, ItemResult> = named.map(|it| (it.uid.clone(), it)).collect();
     let (mut done, mut results): (BTreeMap<Outcome, i64>, Vec<ItemResult>) = Default::default();
     for (item, written) in outcomes(report).filter(|_| report.spec.record.kind == ReportType::Run) {
-        let result = by_uid.remove(&item.uid).unwrap_or_else(|| match written {
-            Some(result) => ItemResult { uid: item.uid.clone(), result, message: String::new() },
-            None => ItemResult { uid: item.uid.clone(), result: Outcome::Failed, message: "it was not tried".into() },
+        let result = by_uid.remove(item.uid).unwrap_or_else(|| match written {
+            Some(result) => ItemResult { uid: item.uid.into(), result, message: String::new() },
+            None => ItemResult { uid: item.uid.into(), result: Outcome::Failed, message: "it was not tried".into() },
         });
         *done.entry(result.result).or_default() += 1;
         if Some(result.result) != as_decided(item.decision) {
@@ -272,8 +261,8 @@ mod tests {
         plan(&spec(100, 100), &[Target { items }], at(NOW))
     }
 
-    fn named(record: &RetentionRecord) -> Vec<(&str, RecordDecision)> {
-        record.items.iter().map(|item| (item.name.as_str(), item.decision)).collect()
+    fn told(record: &RetentionRecord) -> Vec<(&str, RecordDecision)> {
+        named(record).map(|item| (item.name, item.decision)).collect()
     }
 
     /// `echo -n '{"a":[1,"é\n"],"b":{"c":null,"d":true}}' | sha256sum`
@@ -295,19 +284,20 @@ mod tests {
         let run = record(&spec, header(ReportType::Run), &plan, &acts);
         let keep = RecordDecision::Keep;
         let done = [("due", RecordDecision::Delete), ("new", RecordDecision::Mark)];
-        assert_eq!(named(&run), [done[0], done[1], ("unknown", keep), ("owned", keep)]);
+        assert_eq!(told(&run), [done[0], done[1], ("unknown", keep), ("owned", keep)]);
         assert!(run.items.iter().all(|item| !item.reason.is_empty()), "{:?}", run.items);
+        assert!(run.acts.iter().all(|act| !act.reason.is_empty() && act.too_old_since.len() == 1), "{:?}", run.acts);
         assert_eq!((run.counts.delete, run.counts.mark, run.counts.kept, run.counts.not_named), (1, 1, 2, 0));
         let dry = record(&spec, header(ReportType::Plan), &plan, &[]);
-        assert_eq!(named(&dry)[..2], [("due", RecordDecision::Delete), ("new", RecordDecision::Delete)]);
-        assert_eq!(dry.items.len(), 4);
+        assert_eq!(told(&dry)[..2], [("due", RecordDecision::Delete), ("new", RecordDecision::Delete)]);
+        assert_eq!((dry.acts.len(), dry.items.len()), (1, 2));
     }
 
     #[test]
     fn a_report_is_bounded_and_says_how_many_it_does_not_name() {
         let plan = planned((0..1500).map(|n| item(&n.to_string(), 20)).collect());
         let record = record(&spec(9, 100), header(ReportType::Plan), &plan, &[]);
-        assert_eq!((record.items.len(), record.counts.delete, record.counts.not_named), (1000, 1500, 500));
+        assert_eq!((told(&record).len(), record.counts.delete, record.counts.not_named), (1000, 1500, 500));
         let size = serde_json::to_string(&record).unwrap().len();
         // What the wire allows of names and reasons: half of etcd's 1.5 MiB.
         assert!(size < 400_000, "{size} bytes");
@@ -349,17 +339,10 @@ mod tests {
 
     #[test]
     fn what_was_not_heard_of_is_settled_by_what_is_there() {
-        let of = |decision| RecordItem {
-            kind: "Job".into(),
-            name: "a".into(),
-            uid: "uid-a".into(),
-            decision,
-            reason: String::new(),
-            too_old_since: None,
-        };
+        let of = |decision| Named { kind: "Job", name: "a", uid: "uid-a", decision, too_old_since: None };
         let settled = |decision, items: Vec<Item>| {
             let plan = planned(items);
-            settle(&of(decision), plan.items.first()).result
+            settle(of(decision), plan.items.first()).result
         };
         let young = Item { born: Some(at(NOW)), ..item("a", 0) };
         assert_eq!(settled(RecordDecision::Delete, vec![]), Outcome::Gone);
@@ -382,7 +365,7 @@ mod tests {
         assert_eq!((status.deleted, status.failed), (1, 1));
         let named: Vec<_> = status.results.iter().map(|it| it.uid.as_str()).collect();
         assert_eq!(named, ["uid-b", "uid-c", "uid-d"]);
-        let all: Vec<_> = outcomes(&report).map(|(item, outcome)| (item.name.as_str(), outcome.unwrap())).collect();
+        let all: Vec<_> = outcomes(&report).map(|(item, outcome)| (item.name, outcome.unwrap())).collect();
         let [kept, gone, failed] = [Outcome::Kept, Outcome::Gone, Outcome::Failed];
         assert_eq!(all, [("a", Outcome::Deleted), ("b", kept), ("c", gone), ("d", failed)]);
         assert_eq!(pending(&report).len(), 1, "what nobody tried is still to do");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::evidence::spec_of;
+use super::{evidence::spec_of, named::named};
 use crate::api::{MOST_ITEMS, ReportType, RetentionReport, RolledRun};
 
 /// Runs of one report at the most.
@@ -35,7 +35,7 @@ pub fn rolled(from: &RetentionReport, into: &RetentionReport) -> Option<Vec<Roll
         status: from.status.clone()?,
     });
     runs.extend(into.spec.earlier.iter().cloned());
-    let items: usize = runs.iter().map(|run| run.record.items.len()).sum();
+    let items: usize = runs.iter().map(|run| named(&run.record).count()).sum();
     let bytes = serde_json::to_vec(&runs).ok()?.len();
     let fits = runs.len() <= MOST_RUNS && items <= MOST_ITEMS && bytes <= MOST_BYTES;
     fits.then_some(runs)
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(broken(&reports), None);
         assert_eq!(unrolled(&reports).len(), 6);
         // But not if they tell two tales.
-        reports[3].spec.record.items[0].name = "another".into();
+        reports[3].spec.record.acts[0].kind = "another".into();
         assert_eq!(broken(&reports), Some("Run-1".into()));
     }
 
@@ -124,7 +124,7 @@ mod tests {
             change(&mut reports[0].spec.earlier);
             broken(&reports)
         };
-        assert_eq!(tampered(|earlier| earlier[1].record.items[0].name = "another".into()), Some("Run-2".into()));
+        assert_eq!(tampered(|earlier| earlier[1].record.acts[0].kind = "another".into()), Some("Run-2".into()));
         assert_eq!(tampered(|earlier| earlier[1].status.deleted = 0), Some("Run-2".into()));
         assert_eq!(tampered(|earlier| drop(earlier.remove(1))), Some("Run-2".into()));
         assert_eq!(tampered(|earlier| drop(earlier.remove(0))), Some("Run-1".into()));
@@ -145,13 +145,14 @@ mod tests {
     #[test]
     fn it_stays_within_what_etcd_takes() {
         let [mut from, into] = <[RetentionReport; 2]>::try_from(runs(2)).unwrap();
-        let item = from.spec.record.items[0].clone();
-        from.spec.record.items = vec![item.clone(); MOST_ITEMS];
+        let act = &mut from.spec.record.acts[0];
+        act.names = (0..MOST_ITEMS).map(|nth| (nth.to_string(), "a".into())).collect();
         assert!(rolled(&from, &into).is_some());
-        from.spec.record.items.push(item);
+        from.spec.record.acts[0].names.insert("one more".into(), "a".into());
         assert!(rolled(&from, &into).is_none(), "too many items");
-        from.spec.record.items.truncate(1);
-        from.spec.record.items[0].reason = "x".repeat(MOST_BYTES);
+        let act = &mut from.spec.record.acts[0];
+        act.names.retain(|nth, _| nth == "0");
+        act.reason = "x".repeat(MOST_BYTES);
         assert!(rolled(&from, &into).is_none(), "too many bytes");
     }
 }

@@ -113,7 +113,10 @@ impl Herald<'_> {
                 self.normal(key, "KeyDistributed", &note).await;
             }
             Step::WriteConsumer { current: Some(n), .. }
-                if next == Some(*n) && !has(&seen.status, *n) && has_job(spec, JobStep::Test) =>
+                if next == Some(*n)
+                    && seen.status.current_version.is_some()
+                    && !has(&seen.status, *n)
+                    && has_job(spec, JobStep::Test) =>
             {
                 self.normal(key, "RotationTested", &format!("version {n} passed its test")).await;
             }

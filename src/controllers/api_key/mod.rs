@@ -5,13 +5,13 @@ mod events;
 mod import;
 mod neighbours;
 mod orphans;
+mod take;
 mod usage;
 mod waiting;
 mod watches;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future;
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Secret};
 use kube::{
@@ -21,7 +21,7 @@ use kube::{
 };
 use tokio::sync::{mpsc, watch};
 
-use self::{events::Herald, neighbours::neighbours, orphans::Orphans, waiting::Waiting, watches::wake};
+use self::{events::Herald, neighbours::neighbours, orphans::Orphans, take::Taken, waiting::Waiting, watches::wake};
 use super::{Context, Next, Reconciler, Roots, Triggers, pruning, requested};
 use crate::{
     api::{
@@ -39,7 +39,6 @@ use crate::{
         record_names::RecordNames,
         status,
         verifiers::Verifiers,
-        workloads,
     },
     keys::{Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide, is_issue, next_moment, restarts},
     runtime::{
@@ -206,60 +205,6 @@ impl ApiKeys {
         }
     }
 
-    /// Takes one step; `None` when there is nothing more to do now.
-    async fn take(&self, key: &mut ApiKey, spec: &Spec, seen: &Observed, step: &Step) -> Result<Option<Next>> {
-        let store = self.store(spec);
-        match step {
-            Step::Remember(status) => {
-                self.report(key, spec, seen, (**status).clone(), step).await?;
-                self.herald().remembered(key, spec, seen, status).await;
-            }
-            Step::CreateSecret { n } => store.create_secret(*n).await?,
-            Step::CreateRecord { n, standing } => {
-                let secret = seen.secrets.get(n).ok_or_else(|| Error::Unexpected("a record without a key".into()))?;
-                store.create_record(*n, secret, standing).await?;
-            }
-            Step::StartJob(job) => {
-                // Without a verifier there is nobody to ask.
-                let verifier = self.settings.selftest.verifier.as_deref().filter(|_| !seen.verifiers.is_empty());
-                store.start_job(job, &self.settings.selftest.image, verifier).await?;
-            }
-            Step::WriteConsumer { current, previous } => store.write_consumer(*current, *previous).await?,
-            Step::Restart { target, version, others } => {
-                workloads::restart(&self.context.client, spec, target, (version, others)).await?;
-            }
-            Step::UpdateRecord { id, standing } => store.update_record(id, standing).await?,
-            Step::EndRecord { .. } => self.end(spec, seen, step).await?,
-            Step::DeleteSecret { n } => store.delete_secret(*n).await?,
-            Step::AwaitVerifiers { .. }
-            | Step::AwaitJob(_)
-            | Step::Stuck { .. }
-            | Step::Rest { .. }
-            | Step::Refuse(_) => {
-                self.report(key, spec, seen, seen.status.clone(), step).await?;
-                return Ok(Some(self.next(key, spec, seen, step)));
-            }
-        }
-        self.herald().taken(key, spec, seen, step).await;
-        Ok(None)
-    }
-
-    /// Ends a record; those of a revoked key all together: however many versions live, verifiers are to know at once.
-    async fn end(&self, spec: &Spec, seen: &Observed, first: &Step) -> Result<()> {
-        let (store, mut seen, mut next) = (self.store(spec), seen.clone(), first.clone());
-        let (store, mut ends) = (&store, vec![]);
-        while let Step::EndRecord { id, n, state, replaced_by, expires_at } = next {
-            let known = seen.records.get_mut(&id).map(|record| record.standing.state = state);
-            ends.push(async move { store.end_record((&id, n), state, replaced_by, expires_at).await });
-            if spec.revoked.is_none() || known.is_none() {
-                break;
-            }
-            next = decide(spec, &seen, clock::now());
-        }
-        // What one of them meets keeps no other from its end.
-        future::join_all(ends).await.into_iter().collect()
-    }
-
     fn herald(&self) -> Herald<'_> {
         Herald { events: &self.context.events, metrics: &self.context.metrics.keys }
     }
@@ -381,8 +326,13 @@ impl Reconciler for ApiKeys {
             Ok(read) => read,
             Err(invalid) => return self.refuse(&key, "Invalid", &invalid.to_string()).await,
         };
+        let mut known = None;
         for _ in 0..STEPS {
-            let mut seen = self.store(&spec).observe(key.status.clone().unwrap_or_default()).await?;
+            let store = self.store(&spec);
+            let mut seen = match known.take() {
+                Some(seen) => store.hear(seen),
+                None => store.observe(key.status.clone().unwrap_or_default()).await?,
+            };
             let spec = spec.as_of(&seen, clock::now());
             if restarts(&spec, &seen, clock::now()) {
                 seen.neighbours = neighbours(&self.roots, &spec);
@@ -395,8 +345,9 @@ impl Reconciler for ApiKeys {
                 return self.refuse(&key, "NotPermitted", &beyond.to_string()).await;
             }
             match self.take(&mut key, &spec, &seen, &step).await {
-                Ok(None) => {}
-                Ok(Some(next)) => return Ok(next),
+                Ok(Taken::Made(made)) => known = Some(seen.with(made)),
+                Ok(Taken::Other) => {}
+                Ok(Taken::Nothing(next)) => return Ok(next),
                 Err(error @ Error::Foreign { .. }) => return self.refuse(&key, "Conflicted", &error.to_string()).await,
                 Err(error) => return Err(error),
             }

@@ -22,7 +22,7 @@ use crate::{
     retention::{
         Holds, Permit, Plan, Spec,
         evidence::{self, Header},
-        plan,
+        named, plan,
     },
     runtime::clock,
 };
@@ -138,9 +138,9 @@ impl Run<'_> {
         let Some(last) = reports.last.clone() else { return Ok(Done::default()) };
         if last.status.as_ref().is_none_or(|status| status.finished_at.is_none()) {
             let record = &last.spec.record;
-            let named = record.items.iter().filter(|item| item.decision == RecordDecision::Delete);
+            let named = named(record).filter(|item| item.decision == RecordDecision::Delete);
             let permit = match &record.approved {
-                Some(_) => Permit::Approved(named.map(|item| item.uid.clone()).collect()),
+                Some(_) => Permit::Approved(named.map(|item| item.uid.to_owned()).collect()),
                 None => plan.permit(None, self.is_tripped(reports)),
             };
             let done = self.resume(reports, &last, plan, &plan.acts(self.spec, &permit)).await?;

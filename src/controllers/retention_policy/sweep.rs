@@ -15,11 +15,10 @@ use super::{
 };
 use crate::{
     api::{
-        ApprovedPlan, ItemResult, MOST_ITEMS, Outcome, RecordDecision, RecordItem, ReportType, RetentionPolicy,
-        RetentionReport,
+        ApprovedPlan, ItemResult, MOST_ITEMS, Outcome, RecordDecision, ReportType, RetentionPolicy, RetentionReport,
     },
     cluster::{Error, Result, error::call, events::Reason, holds::in_namespace, retention_reports::Reports},
-    retention::{Act, Mark, Permit, Plan, Planned, evidence},
+    retention::{Act, Mark, Named, Permit, Plan, Planned, evidence},
     runtime::clock,
 };
 
@@ -151,9 +150,9 @@ impl Run<'_> {
         let named: Decided = pending.iter().copied().map(decided).collect();
         let can_be: Decided = acts.iter().map(to_do).collect();
         let acts: Vec<Act> = acts.iter().filter(|act| is_among(&named, to_do(act))).copied().collect();
-        let left = pending.iter().filter(|item| !is_among(&can_be, decided(item)));
+        let left = pending.iter().filter(|item| !is_among(&can_be, decided(**item)));
         let found: BTreeMap<&str, &Planned> = plan.items.iter().map(|it| (it.item.uid.as_str(), it)).collect();
-        let told = left.map(|item| evidence::settle(item, found.get(item.uid.as_str()).copied())).collect();
+        let told = left.map(|item| evidence::settle(*item, found.get(item.uid).copied())).collect();
         self.end(reports, report, self.try_all(&acts).await, told).await
     }
 
@@ -258,8 +257,8 @@ type Tried = (ItemResult, Option<Error>);
 /// What is decided about items, by UID.
 type Decided<'a> = BTreeMap<&'a str, RecordDecision>;
 
-fn decided(item: &RecordItem) -> (&str, RecordDecision) {
-    (&item.uid, item.decision)
+const fn decided(item: Named<'_>) -> (&str, RecordDecision) {
+    (item.uid, item.decision)
 }
 
 fn to_do<'a>(act: &Act<'a>) -> (&'a str, RecordDecision) {

@@ -21,8 +21,11 @@ impl Machine<'_> {
             return None;
         }
         let adoptable = |secret: &&SecretSeen| secret.proven && !self.is_tombstone(&secret.id);
-        let found: Vec<(i64, &SecretSeen)> =
+        let mut found: Vec<(i64, &SecretSeen)> =
             self.seen.secrets.iter().filter(|(_, secret)| adoptable(secret)).map(|(n, secret)| (*n, secret)).collect();
+        // One token is one version, the newest: else its end as another would be its end in use.
+        let is_newest = |n: i64, id: &str| !self.seen.secrets.iter().any(|(it, newer)| *it > n && newer.id == id);
+        found.retain(|(n, secret)| is_newest(*n, &secret.id));
         let Some((newest, _)) = found.last() else {
             let (n, secret) = self.seen.secrets.iter().next()?;
             // All that is left are tombstoned keys: they go, and a new one is issued.

@@ -26,9 +26,13 @@ impl Machine<'_> {
 
     /// The Secret of the version in use was lost, and the user's own still has the token: it is copied again.
     pub(super) fn copy_again(&self) -> Option<Step> {
-        let current = self.current()?;
-        let lost = self.secret(current.n).is_none() && self.offer() == Some(Offer::Current);
-        lost.then_some(Step::CreateSecret { n: current.n })
+        let n = self.current()?.n;
+        let lost = self.secret(n).is_none() && self.offer() == Some(Offer::Current);
+        match self.seen.secrets.get(&n).filter(|_| lost) {
+            None => lost.then_some(Step::CreateSecret { n }),
+            // Another token under its name: it goes first, unless consumers have it, or it is somebody's own.
+            Some(other) => (!other.proven).then(|| self.unproven(n)),
+        }
     }
 
     /// What the user supplies meanwhile: a token that takes the place of the one that was on its way to be handed out,
@@ -51,10 +55,14 @@ impl Machine<'_> {
     /// Copies of tokens that were on their way and are not any more, and those that somebody put back.
     pub(super) fn sweep(&self) -> Option<Step> {
         let status = &self.seen.status;
-        let is_known = |n: i64| status.next_version == Some(n) || status.versions.iter().any(|version| version.n == n);
-        let left = self.seen.secrets.iter().find(|(n, secret)| secret.proven && !is_known(**n))?;
-        // What consumers have is never taken away like that.
-        let in_use = self.consumer_id() == Some(&left.1.id);
+        let is_known = |n: i64, id: &str| {
+            let version = status.versions.iter().find(|version| version.n == n);
+            version.map_or(status.next_version == Some(n), |version| version.id == id)
+        };
+        let left = self.seen.secrets.iter().find(|(n, secret)| secret.proven && !is_known(**n, &secret.id))?;
+        // What consumers have is never taken away like that, unless it is a second copy.
+        let has_other = self.current().is_some_and(|it| it.id == left.1.id && self.secret(it.n).is_some());
+        let in_use = self.consumer_id() == Some(&left.1.id) && !has_other;
         (self.is_imported() && !in_use).then_some(Step::DeleteSecret { n: *left.0 })
     }
 }

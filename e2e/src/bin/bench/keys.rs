@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use futures::TryStreamExt as _;
-use k8s_openapi::api::{batch::v1::Job, core::v1::Secret};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Secret, events::v1::Event};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -36,6 +36,11 @@ const NAMESPACES: usize = 100;
 const GROUP: &str = "operator";
 /// How often the operator writes the status of a key that it issues.
 const STATUSES: usize = 2;
+/// The events of a key that is issued.
+const EVENTS: [(&str, &str); 2] = [
+    ("KeyDistributed", "version 1 with id aaaaaaaa is in force at 0 verifiers"),
+    ("KeyIssued", "version 1 with id aaaaaaaa is current"),
+];
 
 /// Runs the operator beside one client on a real control plane.
 pub(super) async fn bench() -> Result<bool> {
@@ -55,7 +60,7 @@ pub(super) async fn bench() -> Result<bool> {
     let first = write(&client, &stage.peer, "before", keys).await?;
     create(&client, GROUP, keys).await?;
     let (operated, operator) = operate(&stage.plane, &stage.kubeconfig, ports, keys).await?;
-    let ports = silence(&client, operator).await?;
+    let ports = operator.kill()?;
     let last = write(&client, &stage.peer, "after", keys).await?;
     stage.operator = start(&stage.plane, &stage.kubeconfig, ports, &[]).await?;
     let mean = f64::midpoint(first.as_secs_f64(), last.as_secs_f64());
@@ -144,6 +149,17 @@ fn job(group: &str, nth: usize, id: &str) -> Result<Job> {
     Ok(selftest_job(&spec, &job, ("rampart", None), [("app.kubernetes.io/managed-by".into(), "bench".into())].into()))
 }
 
+/// An event like the operator's.
+fn event(namespace: &str, key: &str, reason: &str, note: &str) -> Result<Event> {
+    let now = jiff::Timestamp::now().to_string();
+    Ok(serde_json::from_value(json!({
+        "metadata": {"name": format!("{key}.{}", reason.to_lowercase()), "namespace": namespace},
+        "type": "Normal", "reason": reason, "note": note, "action": "Reconcile", "eventTime": now,
+        "reportingController": "rampart", "reportingInstance": "bench",
+        "regarding": {"apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "name": key, "namespace": namespace},
+    }))?)
+}
+
 /// What one client needs for the writes that the operator makes. Nothing is left of them.
 async fn write(client: &Client, peer: &Client, group: &str, keys: usize) -> Result<Duration> {
     create(client, group, keys).await?;
@@ -188,6 +204,10 @@ async fn write(client: &Client, peer: &Client, group: &str, keys: usize) -> Resu
         for step in 1..=STATUSES {
             owners.patch_status(&name(nth), &apply, &Patch::Apply(&status(nth, step))).await?;
         }
+        let events: Api<Event> = Api::namespaced(peer.clone(), &namespace);
+        for (reason, note) in EVENTS {
+            events.create(&post, &event(&namespace, &name(nth), reason, note)?).await?;
+        }
         Ok(())
     })
     .await?;
@@ -207,7 +227,7 @@ async fn operate(plane: &ControlPlane, kubeconfig: &Path, ports: Ports, keys: us
     all_ready(&client, "operator-", keys, ready).await?;
     let took = began.elapsed();
     for (what, count) in plane.audit().counts_of(USER)? {
-        let count = count - before.get(&what).copied().unwrap_or_default();
+        let count = count.saturating_sub(before.get(&what).copied().unwrap_or_default());
         if count > 0 {
             println!("  the operator: {what} {count}");
         }

@@ -56,7 +56,7 @@ async fn compare(mut stage: Stage, namespaces: usize, limit: f64) -> Result<(Sta
     let operator = Operator::start(stage.plane.dir(), &stage.kubeconfig, ports, &FLAGS)?;
     all_ready(&client, &format!("{}-", group.name), POLICIES, is_ready).await?;
     let operated = began.elapsed();
-    let ports = silence(&client, operator).await?;
+    let ports = operator.kill()?;
     let last = write(&client, &stage.peer, after).await?;
     let mean = f64::midpoint(first.as_secs_f64(), last.as_secs_f64());
     println!(
