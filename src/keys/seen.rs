@@ -114,7 +114,7 @@ pub enum ConsumerSeen {
 #[derive(Debug)]
 pub enum Made {
     /// The status.
-    Status(Box<ApiKeyStatus>),
+    Status(ApiKeyStatus),
     /// The Secret of a version.
     Secret(i64, SecretSeen),
     /// The record of an id.
@@ -130,7 +130,7 @@ impl Observed {
     #[must_use]
     pub fn with(mut self, made: Made) -> Self {
         match made {
-            Made::Status(status) => self.status = *status,
+            Made::Status(status) => self.status = status,
             Made::Secret(n, secret) => drop(self.secrets.insert(n, secret)),
             Made::Record(id, record) => drop(self.records.insert(id, record)),
             Made::Job(name) => drop(self.jobs.insert(name, JobSeen::Running)),

@@ -345,7 +345,7 @@ impl Reconciler for ApiKeys {
                 return self.refuse(&key, "NotPermitted", &beyond.to_string()).await;
             }
             match self.take(&mut key, &spec, &seen, &step).await {
-                Ok(Taken::Made(made)) => known = Some(seen.with(made)),
+                Ok(Taken::Made(made)) => known = Some(seen.with(*made)),
                 Ok(Taken::Other) => {}
                 Ok(Taken::Nothing(next)) => return Ok(next),
                 Err(error @ Error::Foreign { .. }) => return self.refuse(&key, "Conflicted", &error.to_string()).await,

@@ -14,7 +14,7 @@ use crate::{
 /// What came of a step.
 pub(super) enum Taken {
     /// This, and all else is as it was seen.
-    Made(Made),
+    Made(Box<Made>),
     /// Something; what is there now is to be looked at.
     Other,
     /// There was nothing to do now.
@@ -36,7 +36,7 @@ impl ApiKeys {
                 self.report(key, spec, seen, (**status).clone(), step).await?;
                 self.herald().remembered(key, spec, seen, status).await;
                 // Else it is another Job, workload or token that matters now.
-                made = key.status.clone().filter(|_| is_plain(spec)).map(|status| Made::Status(Box::new(status)));
+                made = key.status.clone().filter(|_| is_plain(spec)).map(Made::Status);
             }
             Step::CreateSecret { n } => made = store.create_secret(*n).await?.map(|secret| Made::Secret(*n, secret)),
             Step::CreateRecord { n, standing } => {
@@ -69,7 +69,7 @@ impl ApiKeys {
             }
         }
         self.herald().taken(key, spec, seen, step).await;
-        Ok(made.map_or(Taken::Other, Taken::Made))
+        Ok(made.map_or(Taken::Other, |made| Taken::Made(Box::new(made))))
     }
 
     /// Ends a record; those of a revoked key all together: however many versions live, verifiers are to know at once.
