@@ -20,10 +20,6 @@ const FAILS: bool = false;
 const UNUSED: &[(&str, &str)] = &[
     ("controller: delete rampart.dev/verifierreports in rampart-keys", "an hour after a verifier is gone"),
     ("controller: get rampart.dev/verifierreports in rampart-keys", "an hour after a verifier is gone"),
-    ("controller: get apps/daemonsets", "owners of pods, and consumers of keys; the plane runs neither kind"),
-    ("controller: get apps/statefulsets", "owners of pods, and consumers of keys; the plane runs neither kind"),
-    ("controller: patch apps/daemonsets", "a restart of consumers of a key; the plane runs none"),
-    ("controller: patch apps/statefulsets", "a restart of consumers of a key; the plane runs none"),
     ("controller: get core/replicationcontrollers", "owners of pods"),
     ("controller: list monitoring.coreos.com/servicemonitors", "prometheus-operator is not there"),
     ("controller: watch monitoring.coreos.com/servicemonitors", "prometheus-operator is not there"),

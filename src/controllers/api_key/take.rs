@@ -38,7 +38,11 @@ impl ApiKeys {
                 // Else it is another Job, workload or token that matters now.
                 made = key.status.clone().filter(|_| is_plain(spec)).map(Made::Status);
             }
-            Step::CreateSecret { n } => made = store.create_secret(*n).await?.map(|secret| Made::Secret(*n, secret)),
+            Step::CreateSecret { n } => {
+                let secret = store.create_secret(*n).await?;
+                // Another token may be supplied by now than the one that was seen.
+                made = secret.filter(|_| spec.imported.is_none()).map(|secret| Made::Secret(*n, secret));
+            }
             Step::CreateRecord { n, standing } => {
                 let secret = seen.secrets.get(n).ok_or_else(|| Error::Unexpected("a record without a key".into()))?;
                 let record = store.create_record(*n, secret, standing).await?;
