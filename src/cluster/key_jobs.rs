@@ -10,6 +10,18 @@ use super::{
 };
 use crate::keys::{HookProblem, JobSeen, KeyJob, check_hook, hook_job, hook_of, selftest_job};
 
+/// How a Job fares: nothing but its end is waited for.
+#[must_use]
+pub fn fares(job: &Job) -> JobSeen {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let has = |kind| conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True");
+    match (has("Complete"), has("Failed")) {
+        (_, true) => JobSeen::Failed,
+        (true, false) => JobSeen::Succeeded,
+        (false, false) => JobSeen::Running,
+    }
+}
+
 impl KeyStore<'_> {
     fn jobs(&self) -> Api<Job> {
         Api::namespaced(self.client.clone(), &self.spec.namespace)
@@ -25,15 +37,7 @@ impl KeyStore<'_> {
         if !ours {
             return Err(Error::Foreign { kind: "Job", name });
         }
-        let status = live.status.unwrap_or_default();
-        let has = |kind| {
-            status.conditions.iter().flatten().any(|condition| condition.type_ == kind && condition.status == "True")
-        };
-        Ok(Some(match (has("Complete"), has("Failed")) {
-            (_, true) => JobSeen::Failed,
-            (true, false) => JobSeen::Succeeded,
-            (false, false) => JobSeen::Running,
-        }))
+        Ok(Some(fares(&live)))
     }
 
     /// The CronJob that a Job is made from; none where it is the built-in test.

@@ -76,7 +76,8 @@ impl KeyStore<'_> {
         }
         put(&mut record.spec, standing);
         mark(&mut record, standing.retained);
-        replace(&records, id, &record).await
+        self.own.note(&replace(&records, id, &record).await?);
+        Ok(())
     }
 
     /// Leaves a tombstone of a key, also where its record was lost: else its Secret could be put back and be taken
@@ -134,7 +135,10 @@ impl KeyStore<'_> {
                 let ours = taken.spec.api_key == api_key;
                 if ours { Ok(None) } else { Err(Error::Foreign { kind: "KeyRecord", name: id.to_owned() }) }
             }
-            created => created.map(Some),
+            created => created.map(|record| {
+                self.own.note(&record);
+                Some(record)
+            }),
         }
     }
 }
@@ -207,9 +211,9 @@ pub async fn end_record(
     spec.verbs.clear();
     spec.permissions.clear();
     spec.audiences.clear();
-    replace(records, id, &record).await.map(|()| true)
+    replace(records, id, &record).await.map(|_| true)
 }
 
-async fn replace(records: &Api<KeyRecord>, id: &str, record: &KeyRecord) -> Result<()> {
-    call(|| format!("updating KeyRecord {id}"), records.replace(id, &PostParams::default(), record)).await.map(drop)
+async fn replace(records: &Api<KeyRecord>, id: &str, record: &KeyRecord) -> Result<KeyRecord> {
+    call(|| format!("updating KeyRecord {id}"), records.replace(id, &PostParams::default(), record)).await
 }

@@ -16,6 +16,8 @@ use super::{
     Error, Result,
     apply::exactly,
     error::{found, secret_call},
+    kept_secrets::KeptSecrets,
+    own_writes::OwnWrites,
     record_names::RecordNames,
     verifiers::Verifiers,
     workloads,
@@ -58,6 +60,10 @@ pub struct KeyStore<'a> {
     pub verifiers: &'a Verifiers,
     /// Where to look for records.
     pub record_names: &'a RecordNames,
+    /// What is written here is noted there.
+    pub own: &'a OwnWrites,
+    /// Secrets of this visit.
+    pub kept: &'a KeptSecrets,
     /// The ApiKey.
     pub spec: &'a Spec,
 }
@@ -112,6 +118,7 @@ impl KeyStore<'_> {
         let listed = ListParams::default().labels(&selector);
         let secrets =
             secret_call(|| format!("listing the Secrets of {}", spec.name), self.secrets().list(&listed)).await?;
+        self.kept.renew(&secrets.items);
         let secrets: BTreeMap<i64, SecretSeen> = secrets.iter().filter_map(|secret| self.secret_seen(secret)).collect();
 
         let told = status.versions.iter().map(|version| version.id.clone());
@@ -172,7 +179,12 @@ impl KeyStore<'_> {
 
     async fn consumer(&self) -> Result<Option<Secret>> {
         let name = &self.spec.consumer;
-        found(secret_call(|| format!("reading Secret {name}"), self.secrets().get(name)).await)
+        if let Some(kept) = self.kept.get(name) {
+            return Ok(kept);
+        }
+        let read = found(secret_call(|| format!("reading Secret {name}"), self.secrets().get(name)).await)?;
+        self.kept.keep(name, read.as_ref());
+        Ok(read)
     }
 
     fn consumer_seen(&self, secret: Option<&Secret>) -> ConsumerSeen {
@@ -219,8 +231,17 @@ impl KeyStore<'_> {
         let (api, params) = (self.secrets(), PostParams::default());
         match secret_call(|| format!("creating Secret {name}"), api.create(&params, &secret)).await {
             Err(error) if error.code() == Some(409) => self.refuse_foreign_version(n).await.map(|()| None),
-            created => created.map(|secret| self.secret_seen(&secret).map(|(_, seen)| seen)),
+            created => {
+                let secret = created?;
+                self.wrote(&secret);
+                Ok(self.secret_seen(&secret).map(|(_, seen)| seen))
+            }
         }
+    }
+
+    fn wrote(&self, secret: &Secret) {
+        self.own.note(secret);
+        self.kept.keep(&secret.name_any(), Some(secret));
     }
 
     /// The name was taken: if by us, the next look will find it; if by somebody else, we say so.
@@ -282,12 +303,16 @@ impl KeyStore<'_> {
             secret_call(doing, api.replace(name, &params, &secret)).await
         } else {
             secret_call(doing, api.create(&params, &secret)).await
-        };
-        Ok(self.consumer_seen(Some(&written?)))
+        }?;
+        self.wrote(&written);
+        Ok(self.consumer_seen(Some(&written)))
     }
 
     async fn version(&self, n: i64) -> Result<Secret> {
         let name = self.spec.secret_name(n);
+        if let Some(kept) = self.kept.get(&name).flatten() {
+            return Ok(kept);
+        }
         secret_call(|| format!("reading Secret {name}"), self.secrets().get(&name)).await
     }
 

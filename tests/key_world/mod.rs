@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use rampart::{
     api::{ApiKey, RecordState, RestartTarget, VersionState},
     keys::{
-        Caps, ConsumerSeen, Fault, JobSeen, JobStep, KeyJob, Observed, RecordSeen, SecretSeen, Spec, Step, Token,
+        Caps, ConsumerSeen, Fault, JobSeen, JobStep, KeyJob, Made, Observed, RecordSeen, SecretSeen, Spec, Step, Token,
         VerifierSeen, Workload, WorkloadSeen, decide,
     },
 };
@@ -233,7 +233,7 @@ impl World {
         match step {
             Step::Remember(status) => {
                 assert_ne!(*status, self.seen.status, "a status that says nothing new: {:?}", self.steps.last());
-                self.seen.status = *status;
+                self.take_in(Made::Status(*status));
             }
             Step::CreateSecret { n } => {
                 assert!(!self.is_revoked(), "a revoked key is issued");
@@ -244,15 +244,16 @@ impl World {
                     assert!(!self.dead.contains(&token.id), "a dead token comes back");
                     (id, digest) = (token.id.clone(), token.digest.clone());
                 }
-                let secret = SecretSeen { id, created_at: self.now(), digest, proven: true };
-                assert!(self.seen.secrets.insert(n, secret).is_none(), "version {n} was made twice");
+                assert!(!self.seen.secrets.contains_key(&n), "version {n} was made twice");
+                self.take_in(Made::Secret(n, SecretSeen { id, created_at: self.now(), digest, proven: true }));
             }
             Step::CreateRecord { n, standing } => {
                 assert!(!self.is_imported(), "verifiers are told of a token of another system");
                 let secret = self.seen.secrets[&n].clone();
                 let record = RecordSeen { standing: *standing, digest: Some(secret.digest), revision: self.write() };
                 assert!(!self.dead.contains(&secret.id), "a dead id comes back");
-                assert!(self.seen.records.insert(secret.id, record).is_none());
+                assert!(!self.seen.records.contains_key(&secret.id));
+                self.take_in(Made::Record(secret.id, record));
             }
             Step::StartJob(job) => self.start(job),
             Step::WriteConsumer { current, previous } => self.write_consumer(current, previous),
@@ -281,6 +282,11 @@ impl World {
         }
         self.check();
         true
+    }
+
+    /// As the controller takes it in.
+    fn take_in(&mut self, made: Made) {
+        self.seen = std::mem::take(&mut self.seen).with(made);
     }
 
     fn start(&mut self, job: KeyJob) {
@@ -330,7 +336,8 @@ impl World {
         }
         let digest = |n| secret(n).map(|secret| secret.digest);
         let id = secret(current).map(|secret| secret.id);
-        self.seen.consumer = ConsumerSeen::Ours { current: digest(current), previous: digest(previous), id };
+        let consumer = ConsumerSeen::Ours { current: digest(current), previous: digest(previous), id };
+        self.take_in(Made::Consumer(consumer));
     }
 
     fn check(&self) {

@@ -7,6 +7,7 @@ mod neighbours;
 mod orphans;
 mod take;
 mod usage;
+mod visits;
 mod waiting;
 mod watches;
 
@@ -21,7 +22,10 @@ use kube::{
 };
 use tokio::sync::{mpsc, watch};
 
-use self::{events::Herald, neighbours::neighbours, orphans::Orphans, take::Taken, waiting::Waiting, watches::wake};
+use self::{
+    events::Herald, neighbours::neighbours, orphans::Orphans, take::Taken, visits::Visits, waiting::Waiting,
+    watches::wake,
+};
 use super::{Context, Next, Reconciler, Roots, Triggers, pruning, requested};
 use crate::{
     api::{
@@ -33,14 +37,20 @@ use crate::{
         Error, Result,
         adoption_secret::adoption_key,
         error::{call, found},
+        kept_secrets::KeptSecrets,
+        key_jobs::fares,
         key_store::{KeyStore, OWNER},
         leader::Leadership,
+        own_writes::OwnWrites,
         policy_index::PolicyIndex,
         record_names::RecordNames,
         status,
         verifiers::Verifiers,
     },
-    keys::{Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide, is_issue, next_moment, restarts},
+    keys::{
+        JobSeen, Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide, is_issue, next_moment,
+        restarts,
+    },
     runtime::{
         clock,
         metrics::{ApiKeyLabels, ApiKeyStanding},
@@ -89,6 +99,8 @@ pub struct ApiKeys {
     adoption: AdoptionKey,
     verifiers: Verifiers,
     record_names: RecordNames,
+    own: OwnWrites,
+    visits: Arc<Visits>,
     waiting: Arc<Waiting>,
     /// What ApiKeys of each namespace may ask for.
     policies: PolicyIndex,
@@ -158,16 +170,20 @@ impl ApiKeys {
         let record_names = RecordNames::default();
         let noted = record_names.clone();
         let waiting = Arc::new(Waiting::default());
+        let own = OwnWrites::default();
+        let visits = Arc::new(Visits::new(own.clone(), one.clone()));
         let used = one.clone();
+        let hears = (visits.clone(), all);
         let watches = async {
             tokio::join!(
                 following,
                 waiting.wake(verifiers.clone(), one.clone()),
                 usage::follow(verifiers.clone(), &roots, &used, settings.usage_interval),
                 import::follow(client.clone(), &roots, &used),
-                wake(secrets, made.clone(), |_| {}, (one.clone(), all.clone())),
-                wake(records, made.clone(), |event| noted.note(event), (one.clone(), all.clone())),
-                wake(Api::<Job>::all(client), made, |_| {}, (one, all)),
+                wake((secrets, made.clone()), |_| {}, |_| true, &hears),
+                wake((records, made.clone()), |event| noted.note(event), |_| true, &hears),
+                // How its pods fare until it ends matters to nobody.
+                wake((Api::<Job>::all(client), made), |_| {}, |job| fares(job) != JobSeen::Running, &hears),
             );
             Ok(())
         };
@@ -179,6 +195,8 @@ impl ApiKeys {
             roots: roots.clone(),
             verifiers: verifiers.clone(),
             record_names: record_names.clone(),
+            own,
+            visits: visits.clone(),
             waiting: waiting.clone(),
         });
         let controlling = async {
@@ -194,13 +212,15 @@ impl ApiKeys {
         }
     }
 
-    fn store<'a>(&'a self, spec: &'a Spec) -> KeyStore<'a> {
+    fn store<'a>(&'a self, spec: &'a Spec, kept: &'a KeptSecrets) -> KeyStore<'a> {
         KeyStore {
             client: &self.context.client,
             keys_namespace: &self.settings.keys_namespace,
             adoption: &self.adoption,
             verifiers: &self.verifiers,
             record_names: &self.record_names,
+            own: &self.own,
+            kept,
             spec,
         }
     }
@@ -303,6 +323,7 @@ impl Reconciler for ApiKeys {
 
     async fn reconcile(&self, cached: &ApiKey) -> Result<Next> {
         let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
+        let _visit = self.visits.begin((namespace.clone(), name.clone()));
         // The status is the machine's memory: an old copy of it from a cache would rotate twice.
         let api: Api<ApiKey> = Api::namespaced(self.context.client.clone(), &namespace);
         let Some(mut key) = found(call(|| format!("reading ApiKey {name}"), api.get(&name)).await)? else {
@@ -326,9 +347,9 @@ impl Reconciler for ApiKeys {
             Ok(read) => read,
             Err(invalid) => return self.refuse(&key, "Invalid", &invalid.to_string()).await,
         };
-        let mut known = None;
+        let (mut known, kept) = (None, KeptSecrets::default());
         for _ in 0..STEPS {
-            let store = self.store(&spec);
+            let store = self.store(&spec, &kept);
             let mut seen = match known.take() {
                 Some(seen) => store.hear(seen),
                 None => store.observe(key.status.clone().unwrap_or_default()).await?,
@@ -344,7 +365,7 @@ impl Reconciler for ApiKeys {
             {
                 return self.refuse(&key, "NotPermitted", &beyond.to_string()).await;
             }
-            match self.take(&mut key, &spec, &seen, &step).await {
+            match self.take(&mut key, (&spec, &kept), &seen, &step).await {
                 Ok(Taken::Made(made)) => known = Some(seen.with(*made)),
                 Ok(Taken::Other) => {}
                 Ok(Taken::Nothing(next)) => return Ok(next),

@@ -5,7 +5,7 @@ use futures::future;
 use super::ApiKeys;
 use crate::{
     api::{ApiKey, Hooks},
-    cluster::{Error, Result, workloads},
+    cluster::{Error, Result, kept_secrets::KeptSecrets, key_store::KeyStore, workloads},
     controllers::Next,
     keys::{Made, Observed, Spec, Step, decide},
     runtime::clock,
@@ -28,8 +28,14 @@ fn is_plain(spec: &Spec) -> bool {
 
 impl ApiKeys {
     /// Takes one step.
-    pub(super) async fn take(&self, key: &mut ApiKey, spec: &Spec, seen: &Observed, step: &Step) -> Result<Taken> {
-        let store = self.store(spec);
+    pub(super) async fn take(
+        &self,
+        key: &mut ApiKey,
+        (spec, kept): (&Spec, &KeptSecrets),
+        seen: &Observed,
+        step: &Step,
+    ) -> Result<Taken> {
+        let store = self.store(spec, kept);
         let mut made = None;
         match step {
             Step::Remember(status) => {
@@ -61,7 +67,7 @@ impl ApiKeys {
                 workloads::restart(&self.context.client, spec, target, (version, others)).await?;
             }
             Step::UpdateRecord { id, standing } => store.update_record(id, standing).await?,
-            Step::EndRecord { .. } => self.end(spec, seen, step).await?,
+            Step::EndRecord { .. } => end(&store, seen, step).await?,
             Step::DeleteSecret { n } => store.delete_secret(*n).await?,
             Step::AwaitVerifiers { .. }
             | Step::AwaitJob(_)
@@ -75,20 +81,19 @@ impl ApiKeys {
         self.herald().taken(key, spec, seen, step).await;
         Ok(made.map_or(Taken::Other, |made| Taken::Made(Box::new(made))))
     }
+}
 
-    /// Ends a record; those of a revoked key all together: however many versions live, verifiers are to know at once.
-    async fn end(&self, spec: &Spec, seen: &Observed, first: &Step) -> Result<()> {
-        let (store, mut seen, mut next) = (self.store(spec), seen.clone(), first.clone());
-        let (store, mut ends) = (&store, vec![]);
-        while let Step::EndRecord { id, n, state, replaced_by, expires_at } = next {
-            let known = seen.records.get_mut(&id).map(|record| record.standing.state = state);
-            ends.push(async move { store.end_record((&id, n), state, replaced_by, expires_at).await });
-            if spec.revoked.is_none() || known.is_none() {
-                break;
-            }
-            next = decide(spec, &seen, clock::now());
+/// Ends a record; those of a revoked key all together: however many versions live, verifiers are to know at once.
+async fn end(store: &KeyStore<'_>, seen: &Observed, first: &Step) -> Result<()> {
+    let (spec, mut seen, mut next, mut ends) = (store.spec, seen.clone(), first.clone(), vec![]);
+    while let Step::EndRecord { id, n, state, replaced_by, expires_at } = next {
+        let known = seen.records.get_mut(&id).map(|record| record.standing.state = state);
+        ends.push(async move { store.end_record((&id, n), state, replaced_by, expires_at).await });
+        if spec.revoked.is_none() || known.is_none() {
+            break;
         }
-        // What one of them meets keeps no other from its end.
-        future::join_all(ends).await.into_iter().collect()
+        next = decide(spec, &seen, clock::now());
     }
+    // What one of them meets keeps no other from its end.
+    future::join_all(ends).await.into_iter().collect()
 }

@@ -1,24 +1,23 @@
 //! What is made for an ApiKey is watched, and wakes it.
 
+use std::sync::Arc;
+
 use futures::StreamExt as _;
 use kube::{
     Api, Resource, ResourceExt as _,
-    core::DeserializeGuard,
-    runtime::{WatchStreamExt as _, reflector::ObjectRef, watcher},
+    runtime::{WatchStreamExt as _, watcher},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use crate::api::{
-    ApiKey,
-    labels::{OWNER_NAME, OWNER_NAMESPACE},
-};
+use super::visits::{Name, Visits};
+use crate::api::labels::{OWNER_NAME, OWNER_NAMESPACE};
 
-/// Wakes the ApiKey that an object was made for, whenever the object changes.
+/// Wakes the ApiKey that an object was made for, whenever the object has changed in a way that matters to it.
 pub(super) async fn wake<K>(
-    api: Api<K>,
-    config: watcher::Config,
+    (api, config): (Api<K>, watcher::Config),
     note: impl Fn(&watcher::Event<K>),
-    (one, all): (mpsc::UnboundedSender<ObjectRef<DeserializeGuard<ApiKey>>>, watch::Sender<u64>),
+    matters: impl Fn(&K) -> bool,
+    (visits, all): &(Arc<Visits>, watch::Sender<u64>),
 ) where
     K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
@@ -29,17 +28,29 @@ pub(super) async fn wake<K>(
             note(event);
         }
         match event {
-            Ok(watcher::Event::Apply(object) | watcher::Event::Delete(object)) => {
-                let labels = object.labels();
-                let namespace = labels.get(OWNER_NAMESPACE).cloned().or_else(|| object.namespace()).unwrap_or_default();
-                if let Some(name) = labels.get(OWNER_NAME) {
-                    let _ = one.send(ObjectRef::new(name).within(&namespace));
+            Ok(watcher::Event::Apply(object)) if matters(&object) => {
+                if let Some(name) = owner(&object) {
+                    visits.heard(name, &object);
+                }
+            }
+            Ok(watcher::Event::Delete(object)) => {
+                if let Some(name) = owner(&object) {
+                    visits.missed(&name);
                 }
             }
             // What was deleted while nobody watched brought no event of its own.
-            Ok(watcher::Event::InitDone) => all.send_modify(|count| *count += 1),
+            Ok(watcher::Event::InitDone) => {
+                visits.forget();
+                all.send_modify(|count| *count += 1);
+            }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "a watch failed and is being restarted"),
         }
     }
+}
+
+fn owner<K: Resource>(object: &K) -> Option<Name> {
+    let labels = object.labels();
+    let namespace = labels.get(OWNER_NAMESPACE).cloned().or_else(|| object.namespace()).unwrap_or_default();
+    Some((namespace, labels.get(OWNER_NAME)?.clone()))
 }

@@ -20,6 +20,7 @@ use rampart::{
 };
 use rampart_e2e::{
     ControlPlane, Operator, Options, fixtures,
+    metrics::value_of,
     operator::{Ports, USER},
     stories,
 };
@@ -226,8 +227,15 @@ async fn operate(plane: &ControlPlane, kubeconfig: &Path, ports: Ports, keys: us
         |key: &ApiKey| key.status.as_ref().is_some_and(|it| condition::is_true(&it.conditions, condition::Type::Ready));
     all_ready(&client, "operator-", keys, ready).await?;
     let took = began.elapsed();
+    let (_, metrics) = operator.admin("/metrics").await?;
+    let visits = |result| {
+        value_of(&metrics, &format!("controller_runtime_reconcile_total{{controller=\"apikey\",result=\"{result}\"}}"))
+            .unwrap_or(0_u64)
+    };
+    let outcomes = ["success", "requeue_after", "error"].map(|result| (result, visits(result)));
+    println!("  the operator looked at ApiKeys: {outcomes:?}");
     for (what, count) in plane.audit().counts_of(USER)? {
-        let count = count.saturating_sub(before.get(&what).copied().unwrap_or_default());
+        let count = count - before.get(&what).copied().unwrap_or_default();
         if count > 0 {
             println!("  the operator: {what} {count}");
         }
@@ -243,6 +251,7 @@ async fn remove(client: &Client, group: &str) -> Result<()> {
         Api::<ApiKey>::namespaced(client.clone(), &namespace).delete_collection(&params, &all).await?;
         Api::<Secret>::namespaced(client.clone(), &namespace).delete_collection(&params, &all).await?;
         Api::<Job>::namespaced(client.clone(), &namespace).delete_collection(&params, &all).await?;
+        Api::<Event>::namespaced(client.clone(), &namespace).delete_collection(&params, &all).await?;
     }
     let peers = ListParams::default().labels("app.kubernetes.io/managed-by=bench");
     Api::<KeyRecord>::namespaced(client.clone(), "rampart-keys").delete_collection(&params, &peers).await?;

@@ -1,0 +1,34 @@
+//! Secrets as one visit of an ApiKey has read or written them last.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+
+/// By name; `None` where there was none. What consumers are given is so the very Secret whose proof was checked, and a
+/// write to one that has changed since fails.
+#[derive(Default)]
+pub struct KeptSecrets(Mutex<BTreeMap<String, Option<Secret>>>);
+
+impl KeptSecrets {
+    /// Keeps these, and forgets all others.
+    pub(super) fn renew(&self, read: &[Secret]) {
+        *self.all() = read.iter().map(|secret| (secret.name_any(), Some(secret.clone()))).collect();
+    }
+
+    pub(super) fn keep(&self, name: &str, secret: Option<&Secret>) {
+        self.all().insert(name.to_owned(), secret.cloned());
+    }
+
+    /// `None` where nobody has looked.
+    pub(super) fn get(&self, name: &str) -> Option<Option<Secret>> {
+        self.all().get(name).cloned()
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Option<Secret>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
