@@ -35,7 +35,7 @@ impl std::fmt::Display for KeyId {
 }
 
 /// What keys of one kind may do; shared by all that may do the same.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Access {
     /// Name of the role, or nothing.
     pub role: Box<str>,

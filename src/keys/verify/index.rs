@@ -1,7 +1,7 @@
 //! The keys that a verifier admits, by id.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map},
     hash::BuildHasher as _,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -13,9 +13,10 @@ use foldhash::fast::RandomState;
 use thiserror::Error;
 
 use super::{
-    Access, KeyId,
-    entry::{Entry, Known, words},
+    KeyId,
+    entry::{Calls, Entry, Known, words},
     lock,
+    rights::KnownRights,
 };
 use crate::api::{KeyRecordSpec, RecordState};
 
@@ -72,13 +73,21 @@ impl Index {
 
 /// A key, or that there is none; its calls go on as long as it is the same owner's.
 fn put(part: &mut Part, id: KeyId, known: Option<Known>) {
-    match known {
-        None => {
-            part.remove(&id);
+    match (part.entry(id), known) {
+        (place, None) => {
+            if let hash_map::Entry::Occupied(place) = place {
+                place.remove();
+            }
         }
-        Some(known) => {
-            let calls = part.get(&id).filter(|entry| entry.known.owner == known.owner).map(|entry| entry.calls);
-            part.insert(id, Entry { known, calls: calls.unwrap_or_default() });
+        (hash_map::Entry::Vacant(place), Some(known)) => {
+            place.insert(Entry { known, calls: Calls::default() });
+        }
+        (hash_map::Entry::Occupied(mut place), Some(known)) => {
+            let entry = place.get_mut();
+            if entry.known.owner != known.owner {
+                entry.calls = Calls::default();
+            }
+            entry.known = known;
         }
     }
 }
@@ -102,13 +111,12 @@ pub enum UnusableRecord {
 pub struct Changes {
     index: Arc<Index>,
     pending: HashMap<KeyId, Option<Known>, RandomState>,
-    // Millions of keys have few different rights.
-    rights: HashSet<Arc<Access>>,
+    rights: KnownRights,
 }
 
 impl Changes {
     pub(super) fn of(index: Arc<Index>) -> Self {
-        Self { index, pending: HashMap::default(), rights: HashSet::default() }
+        Self { index, pending: HashMap::default(), rights: KnownRights::default() }
     }
 
     /// Takes a record in, or its key out if it is not admitted any more. A record that can't be used takes its key
@@ -158,10 +166,7 @@ impl Changes {
         // After many changes at once, their room is given back.
         self.pending.shrink_to(PARTS);
         let keys = self.index.len();
-        // What nobody has any more is forgotten.
-        if self.rights.len() > 64 && self.rights.len() > keys {
-            self.rights.retain(|access| Arc::strong_count(access) > 1);
-        }
+        self.rights.tidy(keys);
         keys
     }
 
@@ -182,25 +187,15 @@ impl Changes {
         let mut digest = [0; 32];
         let text = record.digest.as_deref().and_then(|digest| digest.strip_prefix("sha256:"));
         hex::decode_to_slice(text.unwrap_or_default(), &mut digest).map_err(|_| UnusableRecord::Digest)?;
-        let limits = record.limits.as_ref().ok_or(UnusableRecord::Limits)?;
-        let access = Access::new(&record.role, &record.verbs, &record.permissions, &record.audiences, limits);
+        let access = self.rights.of(record).ok_or(UnusableRecord::Limits)?;
         let expires_at = record.expires_at.0;
         Ok(Known {
             digest: words(digest),
             owner: record.owner.customer_id.as_str().into(),
-            access: self.shared(access),
+            access,
             ends_at: record.destroy_at.as_ref().map_or(expires_at, |at| at.0.min(expires_at)).as_second(),
             suspended: record.state == RecordState::Suspended,
             deprecated: record.replaced_by.is_some() || record.state == RecordState::Deprecated,
         })
-    }
-
-    fn shared(&mut self, access: Access) -> Arc<Access> {
-        if let Some(known) = self.rights.get(&access) {
-            return known.clone();
-        }
-        let access = Arc::new(access);
-        self.rights.insert(access.clone());
-        access
     }
 }

@@ -10,6 +10,7 @@ mod entry;
 mod failures;
 mod index;
 mod limits;
+mod rights;
 mod route;
 mod usage;
 mod verdict;
