@@ -16,7 +16,7 @@ use hyper_util::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::{Verifier, control_plane, fixtures, ports::Port, wait};
+use crate::{control_plane, fixtures, ports::Port, wait};
 
 /// The line of the configuration that names the verifier.
 const VERIFIER: &str = "address: rampart-verifier.rampart-system, port_value: 9001";
@@ -36,11 +36,12 @@ impl Envoy {
         std::env::var_os("RAMPART_ENVOY").map(PathBuf::from)
     }
 
-    /// Starts one that asks these verifiers in turn; it serves when this returns. `dir` has room for its files.
+    /// Starts one that asks the verifiers at these ports in turn; it serves when this returns. `dir` has room for its
+    /// files.
     ///
     /// # Errors
     /// When the documented configuration is not as expected, or Envoy does not serve in time.
-    pub async fn start(binary: &Path, dir: &Path, verifiers: &[Verifier]) -> Result<Self> {
+    pub async fn start(binary: &Path, dir: &Path, verifiers: &[u16]) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let behind = listener.local_addr()?.port();
         let router = Router::new().fallback(async || StatusCode::OK);
@@ -57,10 +58,10 @@ impl Envoy {
         let child = control_plane::spawn(dir, "envoy", command)?;
         let client = Http::builder(TokioExecutor::new()).build_http();
         let envoy = Self { child, port, service, client };
-        // Without a key it answers by itself, once it knows the verifiers.
+        // As long as it knows no verifier, the service is unavailable.
         wait::until("Envoy to serve", wait::SOON, || async {
             let status = envoy.ask("").await?;
-            Ok(ensure!(status == 401, "it says {status}"))
+            Ok(ensure!(status != 503, "it says {status}"))
         })
         .await
         .with_context(|| control_plane::log_tail(dir, "envoy"))?;
@@ -92,11 +93,9 @@ impl Drop for Envoy {
 }
 
 /// Puts true addresses in the place of the documented ones, and nothing else.
-fn put_in(text: &str, port: u16, service: u16, verifiers: &[Verifier]) -> Result<String> {
+fn put_in(text: &str, port: u16, service: u16, verifiers: &[u16]) -> Result<String> {
     let line = text.lines().find(|line| line.contains(VERIFIER)).context("no line that names the verifier")?;
-    let endpoint = |verifier: &Verifier| {
-        line.replace(VERIFIER, &format!("address: 127.0.0.1, port_value: {}", verifier.grpc_port()))
-    };
+    let endpoint = |port: &u16| line.replace(VERIFIER, &format!("address: 127.0.0.1, port_value: {port}"));
     let endpoints: Vec<String> = verifiers.iter().map(endpoint).collect();
     let text = text
         .replace(line, &endpoints.join("\n"))

@@ -62,6 +62,7 @@ async fn bench() -> Result<bool> {
     }
     if wanted("verify") {
         good &= verify::bench()?;
+        verify::through_envoy().await?;
     }
     if wanted("floor") {
         good &= floor::bench().await?;

@@ -89,7 +89,10 @@ impl Stage {
             verifiers.push(Verifier::start(&plane, plane.server(), name).await?);
         }
         let envoy = match Envoy::binary() {
-            Some(binary) => Some(Envoy::start(&binary, plane.dir(), &verifiers).await?),
+            Some(binary) => {
+                let ports: Vec<u16> = verifiers.iter().map(Verifier::grpc_port).collect();
+                Some(Envoy::start(&binary, plane.dir(), &ports).await?)
+            }
             None => None,
         };
         let front = Arc::new(Front { verifiers, envoy });
