@@ -80,18 +80,19 @@ fuzz:
 	$(CARGO) +nightly fuzz run --sanitizer none --codegen-units 16 $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 	-max_total_time=$(FUZZ_SECONDS) -dict=fuzz/$$target.dict -max_len=16384 -timeout=10 -print_final_stats=1; done
 
-## Formatting, lints, rooms, dependencies, generated files.
+## Formatting, lints, rooms (with generated files), dependencies.
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@# What `cargo test` leaves out, --all-targets does too.
 	$(CARGO) clippy -p rampart-e2e --test node --test installed --test alerts -- -D warnings
-	$(CARGO) test --quiet -p rampart --test rooms
+	@# Of the whole workspace, so that no dependency is compiled twice (rooms: dependencies_have_one_set_of_features).
+	$(CARGO) test --quiet --workspace --test rooms
 	$(CARGO) doc --workspace --no-deps --quiet
 	$(CARGO) deny check --hide-inclusion-graph bans licenses sources
-	$(CARGO) run --quiet --bin rampart -- generate . --check
 
 generate:
-	$(CARGO) run --quiet --bin rampart -- generate .
+	$(CARGO) build --quiet --workspace --bin rampart
+	target/debug/rampart generate .
 	@# From the chart, by Helm; that it is not stale is a test (chart::).
 	$(CARGO) run --quiet -p rampart-e2e --bin install

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -95,6 +96,28 @@ fn the_engines_have_no_kube_in_their_tree() {
         assert!(tree.contains(engine), "{tree}");
         let names: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
         assert!(!names.iter().any(|name| name.starts_with("kube") || *name == "k8s-openapi"), "{engine}: {names:?}");
+    }
+}
+
+/// What `cargo tree` says of some packages and edges: each crate with its features, dependencies of any depth.
+fn features(args: &[&str]) -> BTreeSet<String> {
+    let common = ["tree", "--offline", "--prefix", "none", "--no-dedupe", "--format", "{p} {f}"];
+    let tree = Command::new(env!("CARGO")).args(common).args(args).output().unwrap();
+    let lines: BTreeSet<String> = String::from_utf8(tree.stdout).unwrap().lines().map(str::to_owned).collect();
+    assert!(!lines.is_empty(), "{}", String::from_utf8_lossy(&tree.stderr));
+    lines
+}
+
+/// Where they differ, `cargo test` after `cargo build` compiles most of the tree again.
+#[test]
+fn dependencies_have_one_set_of_features() {
+    let tested = features(&["--workspace", "--edges", "normal,build,dev"]);
+    for args in [
+        ["--workspace", "--edges", "normal,build"].as_slice(),
+        &["--package", "rampart-e2e", "--edges", "normal,build,dev"],
+    ] {
+        let others: Vec<String> = features(args).difference(&tested).cloned().collect();
+        assert!(others.is_empty(), "with other features in `cargo tree {}`: {others:#?}", args.join(" "));
     }
 }
 
