@@ -23,9 +23,13 @@ impl KeptSecrets {
         self.all().insert(name.to_owned(), secret.cloned());
     }
 
-    /// `None` where nobody has looked.
-    pub(super) fn get(&self, name: &str) -> Option<Option<Secret>> {
-        self.all().get(name).cloned()
+    /// Whether this visit has looked for it.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.all().contains_key(name)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<Secret> {
+        self.all().get(name).cloned().flatten()
     }
 
     fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Option<Secret>>> {

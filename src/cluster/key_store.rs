@@ -179,8 +179,8 @@ impl KeyStore<'_> {
 
     async fn consumer(&self) -> Result<Option<Secret>> {
         let name = &self.spec.consumer;
-        if let Some(kept) = self.kept.get(name) {
-            return Ok(kept);
+        if self.kept.knows(name) {
+            return Ok(self.kept.get(name));
         }
         let read = found(secret_call(|| format!("reading Secret {name}"), self.secrets().get(name)).await)?;
         self.kept.keep(name, read.as_ref());
@@ -310,7 +310,7 @@ impl KeyStore<'_> {
 
     async fn version(&self, n: i64) -> Result<Secret> {
         let name = self.spec.secret_name(n);
-        if let Some(kept) = self.kept.get(&name).flatten() {
+        if let Some(kept) = self.kept.get(&name) {
             return Ok(kept);
         }
         secret_call(|| format!("reading Secret {name}"), self.secrets().get(&name)).await

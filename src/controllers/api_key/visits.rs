@@ -45,17 +45,17 @@ impl Visits {
     }
 
     /// An object of an ApiKey was changed: by whom?
-    pub(super) fn heard<K: Resource>(&self, name: Name, object: &K) {
+    pub(super) fn heard<K: Resource>(&self, name: &Name, object: &K) {
         if let Some(revision) = Revision::of(object) {
             if self.own.is_echo(&revision) {
                 return;
             }
-            if let Some(held) = self.held().get_mut(&name) {
+            if let Some(held) = self.held().get_mut(name) {
                 held.push(revision);
                 return;
             }
         }
-        self.wake(&name);
+        self.wake(name);
     }
 
     /// An object of an ApiKey is gone.
@@ -108,7 +108,7 @@ mod tests {
         let mut is_woken = move || woken.try_recv().is_ok();
 
         let visit = visits.begin(name());
-        visits.heard(name(), &secret("1"));
+        visits.heard(&name(), &secret("1"));
         own.note(&secret("1"));
         drop(visit);
         assert!(!is_woken(), "the event was faster than the answer");
@@ -116,16 +116,16 @@ mod tests {
         let visit = visits.begin(name());
         own.note(&secret("2"));
         drop(visit);
-        visits.heard(name(), &secret("2"));
+        visits.heard(&name(), &secret("2"));
         assert!(!is_woken(), "the event came after the visit");
 
         let visit = visits.begin(name());
-        visits.heard(name(), &secret("3"));
+        visits.heard(&name(), &secret("3"));
         assert!(!is_woken(), "the visit is under way");
         drop(visit);
         assert!(is_woken(), "somebody else wrote");
 
-        visits.heard(name(), &secret("4"));
+        visits.heard(&name(), &secret("4"));
         assert!(is_woken(), "somebody else wrote while nobody looked");
         visits.missed(&name());
         assert!(is_woken(), "it is gone");

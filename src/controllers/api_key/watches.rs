@@ -30,7 +30,7 @@ pub(super) async fn wake<K>(
         match event {
             Ok(watcher::Event::Apply(object)) if matters(&object) => {
                 if let Some(name) = owner(&object) {
-                    visits.heard(name, &object);
+                    visits.heard(&name, &object);
                 }
             }
             Ok(watcher::Event::Delete(object)) => {
