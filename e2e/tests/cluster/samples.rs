@@ -55,7 +55,9 @@ async fn every_one_is_accepted(_: Env) -> Result<()> {
             accepted(&client, &object).await.with_context(|| format!("{directory}/{file}: {}", operator.log_tail()))?;
         }
     }
-    stories::ready::<ApiKey>(&client, "ai-marketing-platform", "orders").await?;
+    for key in ["orders", "billing"] {
+        stories::ready::<ApiKey>(&client, "ai-marketing-platform", key).await?;
+    }
     let wanted = crds().into_iter().map(|crd| crd.spec.names.kind).filter(|kind| !INTERNAL.contains(&kind.as_str()));
     let without: Vec<String> = wanted.filter(|kind| !kinds.contains(kind)).collect();
     ensure!(without.is_empty(), "kinds without a sample: {without:?}");
