@@ -226,6 +226,28 @@ fn a_failed_test_is_repeated_later_and_later() {
 }
 
 #[test]
+fn who_asks_after_a_failure_does_not_wait() {
+    let mut world = issued();
+    world.test_fails = true;
+    world.request();
+    world.told();
+    assert_eq!(world.told(), ["Rest"], "the request that led to the failure is no second one");
+    world.now += 60;
+    world.request();
+    world.told();
+    let status = &world.seen.status;
+    assert_eq!((status.failed_attempts, world.current()), (Some(2), 1), "tried at once, and failed again");
+    assert_eq!(status.retry_at.as_ref().unwrap().0.duration_since(world.now()), SignedDuration::from_hours(2));
+    assert_eq!(world.told(), ["Rest"], "once for each request");
+    world.now += 60;
+    world.test_fails = false;
+    world.request();
+    world.told();
+    assert_eq!((world.current(), world.seen.status.failed_attempts), (2, None));
+    assert_eq!(world.told(), ["Rest"], "the version that was under way has answered");
+}
+
+#[test]
 fn consumers_get_nothing_that_a_live_verifier_lacks() {
     let mut world = World::default();
     world.add_verifier();

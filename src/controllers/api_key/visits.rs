@@ -59,7 +59,7 @@ impl Visits {
     }
 
     /// An object of an ApiKey is gone.
-    pub(super) fn missed(&self, name: &Name) {
+    pub(super) fn gone(&self, name: &Name) {
         self.wake(name);
     }
 
@@ -127,7 +127,7 @@ mod tests {
 
         visits.heard(&name(), &secret("4"));
         assert!(is_woken(), "somebody else wrote while nobody looked");
-        visits.missed(&name());
+        visits.gone(&name());
         assert!(is_woken(), "it is gone");
     }
 }

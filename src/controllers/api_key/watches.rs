@@ -35,7 +35,7 @@ pub(super) async fn wake<K>(
             }
             Ok(watcher::Event::Delete(object)) => {
                 if let Some(name) = owner(&object) {
-                    visits.missed(&name);
+                    visits.gone(&name);
                 }
             }
             // What was deleted while nobody watched brought no event of its own.

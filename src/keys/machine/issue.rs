@@ -33,7 +33,7 @@ impl Machine<'_> {
             return None;
         }
         let Some(n) = status.next_version else { return self.begin() };
-        if let Some(step) = self.reconsider(pending.map(|(_, secret)| secret)) {
+        if let Some(step) = self.reconsider(pending.map(|(_, secret)| secret)).or_else(|| self.try_now()) {
             return Some(step);
         }
         let Some((_, secret)) = pending else { return Some(self.make(n)) };
@@ -132,6 +132,15 @@ impl Machine<'_> {
             None if status.retry_at.as_ref().is_some_and(|at| self.now < at.0) => Err(self.rest()),
             None => Err(Step::StartJob(job)),
         }
+    }
+
+    /// Who asks for a rotation after something failed does not wait for its pause to pass: it may be mended.
+    fn try_now(&self) -> Option<Step> {
+        let status = &self.seen.status;
+        let at = status.retry_at.as_ref().filter(|at| self.now < at.0)?;
+        let failed = at.0.checked_sub(retry_pause(status.failed_attempts?.saturating_sub(1))).ok()?;
+        let asked = self.spec.rotation.requested.filter(|asked| *asked <= self.now)?;
+        (asked > failed).then(|| self.remember(|status| status.retry_at = None))
     }
 
     /// Consumers have the new version: it is current, and the one before it is on its way out.
