@@ -187,7 +187,7 @@ async fn write(client: &Client, peer: &Client, group: &str, keys: usize) -> Resu
     };
     let (record, status) = (&record, &status);
     let began = Instant::now();
-    each(keys, |nth| async move {
+    let writing = each(keys, |nth| async move {
         let (post, apply) = (PostParams::default(), PatchParams::apply("bench-peer").force());
         let namespace = namespace(group, nth);
         let secrets: Api<Secret> = Api::namespaced(peer.clone(), &namespace);
@@ -210,11 +210,16 @@ async fn write(client: &Client, peer: &Client, group: &str, keys: usize) -> Resu
             events.create(&post, &event(&namespace, &name(nth), reason, note)?).await?;
         }
         Ok(())
-    })
-    .await?;
+    });
+    // Watched as the operator is: that costs the API server time.
+    tokio::try_join!(writing, all_ready(client, &format!("{group}-"), keys, is_ready))?;
     let took = began.elapsed();
     remove(client, group).await?;
     Ok(took)
+}
+
+fn is_ready(key: &ApiKey) -> bool {
+    key.status.as_ref().is_some_and(|it| condition::is_true(&it.conditions, condition::Type::Ready))
 }
 
 /// What the operator needs, from the start of its process, for keys that are asked for.
@@ -223,9 +228,7 @@ async fn operate(plane: &ControlPlane, kubeconfig: &Path, ports: Ports, keys: us
     let before = plane.audit().counts_of(USER)?;
     let began = Instant::now();
     let operator = Operator::start(plane.dir(), kubeconfig, ports, &[])?;
-    let ready =
-        |key: &ApiKey| key.status.as_ref().is_some_and(|it| condition::is_true(&it.conditions, condition::Type::Ready));
-    all_ready(&client, "operator-", keys, ready).await?;
+    all_ready(&client, "operator-", keys, is_ready).await?;
     let took = began.elapsed();
     let (_, metrics) = operator.admin("/metrics").await?;
     let visits = |result| {
