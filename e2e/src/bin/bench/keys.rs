@@ -212,7 +212,8 @@ async fn write(client: &Client, peer: &Client, group: &str, keys: usize) -> Resu
         Ok(())
     });
     // Watched as the operator is: that costs the API server time.
-    tokio::try_join!(writing, all_ready(client, &format!("{group}-"), keys, is_ready))?;
+    let prefix = format!("{group}-");
+    tokio::try_join!(writing, all_ready(client, &prefix, keys, is_ready))?;
     let took = began.elapsed();
     remove(client, group).await?;
     Ok(took)

@@ -200,7 +200,8 @@ async fn write(client: &Client, peer: &Client, group: Group) -> Result<Duration>
         Ok(())
     });
     // Watched as the operator is: that costs the API server time.
-    tokio::try_join!(writing, all_ready(client, &format!("{}-", group.name), POLICIES, is_ready))?;
+    let prefix = format!("{}-", group.name);
+    tokio::try_join!(writing, all_ready(client, &prefix, POLICIES, is_ready))?;
     let took = began.elapsed();
     remove(client, group).await?;
     Ok(took)
