@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::try_join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{Api, ResourceExt as _, api::PostParams};
+use kube::{
+    Api, ResourceExt as _,
+    api::{GetParams, PostParams},
+};
 
 use super::{
     Error, Result,
@@ -45,9 +48,11 @@ impl KeyStore<'_> {
         Ok(read.map(|record| (record.name_any(), seen(&record))).collect())
     }
 
-    /// Whether a key has this id, or ever had it.
+    /// Whether a key has this id, or ever had it, as far as the API server has it in its cache: what got the same id
+    /// since then keeps its record, since none is written over.
     pub(super) async fn is_taken(&self, id: &str) -> Result<bool> {
-        Ok(found(call(|| format!("reading KeyRecord {id}"), self.records().get(id)).await)?.is_some())
+        let (records, any) = (self.records(), GetParams::any());
+        Ok(found(call(|| format!("reading KeyRecord {id}"), records.get_with(id, &any)).await)?.is_some())
     }
 
     /// Tells verifiers about the key of version `n`; `None` where they are told already.
