@@ -154,7 +154,7 @@ fn every_sample_is_shown_by_the_page_of_its_kind() {
         let page = match kind {
             "namespace" => continue,
             "clusterlegalhold" => "legalhold",
-            "apikey-imported" => "apikey",
+            "imported-apikey" => "apikey",
             other => other,
         };
         let page = fs::read_to_string(root().join(format!("docs/kinds/{page}.md"))).unwrap();

@@ -1,5 +1,7 @@
 //! Each kind in each state.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{
@@ -84,7 +86,8 @@ impl Stage {
             apply(&self.client, object).await?;
         }
         let objects = [&conflicted[..], &others[..]].concat();
-        ensure!(objects.len() == self.own().count(), "a kind is missing");
+        let kinds: BTreeSet<&str> = self.own().filter_map(|object| object["kind"].as_str()).collect();
+        ensure!(objects.len() == kinds.len(), "a kind is missing: {kinds:?}");
         let live = self.when(&objects, "it to stall", |live| was_seen(live) && has(live, "Stalled", "True")).await?;
         self.say(&live, ["Degraded", "Failed", "Failed"])
     }
