@@ -1,5 +1,5 @@
 //! `make bench`: figures, each beside its limit. Arguments choose among them: `pss`, `reach`, `check`, `webhook`,
-//! `verify`, `floor`, `keys`, `retention`, `policies`.
+//! `verify`, `envoy`, `floor`, `keys`, `retention`, `policies`.
 
 mod check;
 mod floor;
@@ -62,6 +62,8 @@ async fn bench() -> Result<bool> {
     }
     if wanted("verify") {
         good &= verify::bench()?;
+    }
+    if wanted("envoy") {
         verify::through_envoy().await?;
     }
     if wanted("floor") {

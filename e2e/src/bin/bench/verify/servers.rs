@@ -46,6 +46,8 @@ pub(super) struct Server {
     child: Child,
     pub(super) grpc: Port,
     pub(super) http: Port,
+    /// Nobody else gets it meanwhile.
+    _admin: Option<Port>,
 }
 
 impl Server {
@@ -58,14 +60,14 @@ impl Server {
             .arg(format!("--grpc-address=127.0.0.1:{}", grpc.number()))
             .arg(format!("--http-address=127.0.0.1:{}", http.number()))
             .arg(format!("--admin-address=127.0.0.1:{}", admin.number()));
-        Ok(Self { child: quiet(command)?, grpc, http })
+        Ok(Self { child: quiet(command)?, grpc, http, _admin: Some(admin) })
     }
 
     pub(super) fn constant() -> Result<Self> {
         let [grpc, http] = [Port::claim()?, Port::claim()?];
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(CONSTANT).args([&grpc, &http].map(|port| port.number().to_string()));
-        Ok(Self { child: quiet(command)?, grpc, http })
+        Ok(Self { child: quiet(command)?, grpc, http, _admin: None })
     }
 
     pub(super) fn pid(&self) -> u32 {
