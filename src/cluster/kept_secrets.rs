@@ -15,8 +15,8 @@ pub struct KeptSecrets(Mutex<BTreeMap<String, Option<Secret>>>);
 
 impl KeptSecrets {
     /// Keeps these, and forgets all others.
-    pub(super) fn renew(&self, read: &[Secret]) {
-        *self.all() = read.iter().map(|secret| (secret.name_any(), Some(secret.clone()))).collect();
+    pub(super) fn renew(&self, read: Vec<Secret>) {
+        *self.all() = read.into_iter().map(|secret| (secret.name_any(), Some(secret))).collect();
     }
 
     pub(super) fn keep(&self, name: &str, secret: Option<&Secret>) {

@@ -116,10 +116,10 @@ impl KeyStore<'_> {
         let spec = self.spec;
         let selector = format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER},{OWNER_NAME}={}", spec.name);
         let listed = ListParams::default().labels(&selector);
-        let secrets =
+        let read =
             secret_call(|| format!("listing the Secrets of {}", spec.name), self.secrets().list(&listed)).await?;
-        self.kept.renew(&secrets.items);
-        let secrets: BTreeMap<i64, SecretSeen> = secrets.iter().filter_map(|secret| self.secret_seen(secret)).collect();
+        let secrets: BTreeMap<i64, SecretSeen> = read.iter().filter_map(|secret| self.secret_seen(secret)).collect();
+        self.kept.renew(read.items);
 
         let told = status.versions.iter().map(|version| version.id.clone());
         let ids = told.chain(secrets.values().map(|secret| secret.id.clone())).collect();

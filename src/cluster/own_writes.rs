@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use kube::{Resource, ResourceExt as _};
@@ -23,8 +23,8 @@ impl Revision {
 }
 
 /// The last of our own writes to each object that the watch has not told of yet.
-#[derive(Debug, Clone, Default)]
-pub struct OwnWrites(Arc<Mutex<HashMap<String, String>>>);
+#[derive(Debug, Default)]
+pub struct OwnWrites(Mutex<HashMap<String, String>>);
 
 impl OwnWrites {
     /// Takes note of what the API server answered to a write.

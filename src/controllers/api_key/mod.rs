@@ -41,7 +41,6 @@ use crate::{
         key_jobs::fares,
         key_store::{KeyStore, OWNER},
         leader::Leadership,
-        own_writes::OwnWrites,
         policy_index::PolicyIndex,
         record_names::RecordNames,
         status,
@@ -99,7 +98,6 @@ pub struct ApiKeys {
     adoption: AdoptionKey,
     verifiers: Verifiers,
     record_names: RecordNames,
-    own: OwnWrites,
     visits: Arc<Visits>,
     waiting: Arc<Waiting>,
     /// What ApiKeys of each namespace may ask for.
@@ -170,8 +168,7 @@ impl ApiKeys {
         let record_names = RecordNames::default();
         let noted = record_names.clone();
         let waiting = Arc::new(Waiting::default());
-        let own = OwnWrites::default();
-        let visits = Arc::new(Visits::new(own.clone(), one.clone()));
+        let visits = Arc::new(Visits::new(one.clone()));
         let used = one.clone();
         let hears = (visits.clone(), all);
         let watches = async {
@@ -195,7 +192,6 @@ impl ApiKeys {
             roots: roots.clone(),
             verifiers: verifiers.clone(),
             record_names: record_names.clone(),
-            own,
             visits: visits.clone(),
             waiting: waiting.clone(),
         });
@@ -219,7 +215,7 @@ impl ApiKeys {
             adoption: &self.adoption,
             verifiers: &self.verifiers,
             record_names: &self.record_names,
-            own: &self.own,
+            own: &self.visits.own,
             kept,
             spec,
         }

@@ -22,7 +22,8 @@ pub(super) type Name = (String, String);
 
 /// The visits that are under way.
 pub(super) struct Visits {
-    own: OwnWrites,
+    /// What they wrote.
+    pub(super) own: OwnWrites,
     one: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<ApiKey>>>,
     /// What was heard meanwhile.
     held: Mutex<HashMap<Name, Vec<Revision>>>,
@@ -35,8 +36,8 @@ pub(super) struct Visit<'a> {
 }
 
 impl Visits {
-    pub(super) fn new(own: OwnWrites, one: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<ApiKey>>>) -> Self {
-        Self { own, one, held: Mutex::default() }
+    pub(super) fn new(one: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<ApiKey>>>) -> Self {
+        Self { own: OwnWrites::default(), one, held: Mutex::default() }
     }
 
     pub(super) fn begin(&self, name: Name) -> Visit<'_> {
@@ -58,17 +59,8 @@ impl Visits {
         self.wake(name);
     }
 
-    /// An object of an ApiKey is gone.
-    pub(super) fn gone(&self, name: &Name) {
-        self.wake(name);
-    }
-
-    /// A watch began anew.
-    pub(super) fn forget(&self) {
-        self.own.forget();
-    }
-
-    fn wake(&self, (namespace, name): &Name) {
+    /// Has an ApiKey looked at, whoever is the cause.
+    pub(super) fn wake(&self, (namespace, name): &Name) {
         let _ = self.one.send(ObjectRef::new(name).within(namespace));
     }
 
@@ -80,7 +72,7 @@ impl Visits {
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
         let held = self.visits.held().remove(&self.name).unwrap_or_default();
-        // Of two events of one object the later may be ours.
+        // All are asked: an echo is forgotten once it was heard.
         let news = held.iter().filter(|revision| !self.visits.own.is_echo(revision)).count();
         if news > 0 {
             self.visits.wake(&self.name);
@@ -103,8 +95,8 @@ mod tests {
     fn a_visit_is_not_woken_by_its_own_writes() {
         let name = || ("n".to_owned(), "k".to_owned());
         let (one, mut woken) = mpsc::unbounded_channel();
-        let own = OwnWrites::default();
-        let visits = Visits::new(own.clone(), one);
+        let visits = Visits::new(one);
+        let own = &visits.own;
         let mut is_woken = move || woken.try_recv().is_ok();
 
         let visit = visits.begin(name());
@@ -127,7 +119,7 @@ mod tests {
 
         visits.heard(&name(), &secret("4"));
         assert!(is_woken(), "somebody else wrote while nobody looked");
-        visits.gone(&name());
+        visits.wake(&name());
         assert!(is_woken(), "it is gone");
     }
 }

@@ -35,12 +35,12 @@ pub(super) async fn wake<K>(
             }
             Ok(watcher::Event::Delete(object)) => {
                 if let Some(name) = owner(&object) {
-                    visits.gone(&name);
+                    visits.wake(&name);
                 }
             }
             // What was deleted while nobody watched brought no event of its own.
             Ok(watcher::Event::InitDone) => {
-                visits.forget();
+                visits.own.forget();
                 all.send_modify(|count| *count += 1);
             }
             Ok(_) => {}
