@@ -14,7 +14,7 @@ demo:
 ## Every test that needs no root.
 test:
 	$(CARGO) test --workspace
-	@echo "skipped: none of the tests; make test-judges (judges from PyPI), make test-node (a real node with Calico: root), make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
+	@echo "skipped: the tests that say so above (they turn the clock: make test-judges); make test-judges (judges from PyPI), make test-node (a real node with Calico: root), make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
 
 ## Judges that need more than Rust and Go (Python, packages from PyPI, nginx, Chromium, promtool, libfaketime), or
 ## minutes to build (Argo CD).
@@ -88,7 +88,7 @@ lint:
 	$(CARGO) clippy -p rampart-e2e --test node --test installed --test alerts -- -D warnings
 	@# Of the whole workspace, so that no dependency is compiled twice (rooms: dependencies_have_one_set_of_features).
 	$(CARGO) test --quiet --workspace --test rooms
-	$(CARGO) doc --workspace --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	$(CARGO) deny check --hide-inclusion-graph bans licenses sources
 
 generate:

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::Read as _,
+    io::{Read as _, Write as _},
     net::Ipv4Addr,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -163,7 +163,10 @@ impl ControlPlane {
     fn write_kubeconfig(&self, name: &str, server: &str, user: &serde_json::Value) -> Result<PathBuf> {
         let path = self.dir.join(format!("{name}.kubeconfig"));
         let text = kubeconfig(server, &self.authority.ca_pem, user).to_string();
-        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        // Whoever reads it meanwhile reads the old one or the new one.
+        let mut new = tempfile::NamedTempFile::new_in(&self.dir)?;
+        new.write_all(text.as_bytes())?;
+        new.persist(&path).with_context(|| format!("writing {}", path.display()))?;
         Ok(path)
     }
 
@@ -302,7 +305,7 @@ impl ControlPlane {
         let client = self.client();
         let children = std::cell::RefCell::new(&mut self.children);
         let dir = self.dir.clone();
-        wait::until("the control plane to be ready", Duration::from_mins(1), || {
+        wait::until("the control plane to be ready", Duration::from_mins(3), || {
             let ended = children
                 .borrow_mut()
                 .iter_mut()

@@ -74,7 +74,8 @@ pub fn record(dir: &Path, role: &str, pid: i32) -> Result<()> {
     let Some(identity) = Identity::of(pid) else { return Ok(()) };
     let file = if role == "owner" { "owner" } else { "pids" };
     let mut file = OpenOptions::new().create(true).append(true).open(dir.join(file))?;
-    writeln!(file, "{} {} {role}", identity.pid, identity.started)?;
+    // In one write: whoever reads it meanwhile reads all or nothing.
+    file.write_all(format!("{} {} {role}\n", identity.pid, identity.started).as_bytes())?;
     Ok(())
 }
 
@@ -97,7 +98,9 @@ pub fn clear() {
     for entry in entries.flatten() {
         let dir = entry.path();
         let Ok(owner) = fs::read_to_string(dir.join("owner")) else { continue };
-        if !Identity::parse(&owner).is_some_and(Identity::alive) {
+        // One that says nothing yet is being made.
+        let Some(owner) = Identity::parse(&owner) else { continue };
+        if !owner.alive() {
             remove(&dir);
         }
     }

@@ -10,10 +10,13 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::{Api, api::PostParams};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{ControlPlane, control_plane, fixtures, ports::Port, wait};
+use crate::{ControlPlane, control_plane, fixtures, ports::Port, stories, wait};
 
 /// User name under which the operator's writes stand in the audit log.
 pub const USER: &str = "system:serviceaccount:rampart-system:rampart";
@@ -112,6 +115,20 @@ pub async fn kubeconfig_of(plane: &ControlPlane, server: &str, account: &str) ->
     plane.token_kubeconfig(account, server, &token)
 }
 
+/// Waits until the API server has heard where the webhook is, and whose authority vouches for it.
+///
+/// # Errors
+/// When it has not in time.
+pub async fn webhook_answers(client: &Client) -> Result<()> {
+    let policy = stories::hardening_policy("default", "Warn");
+    let api = fixtures::api_of(client, &policy).await?;
+    let params = PatchParams { dry_run: true, ..PatchParams::apply("test").force() };
+    wait::until("the API server to reach the webhook", wait::SOON, || async {
+        Ok(api.patch("hardened", &params, &Patch::Apply(&policy)).await.map(drop)?)
+    })
+    .await
+}
+
 impl Operator {
     /// Installs Rampart into a control plane and starts it; ready when this returns.
     ///
@@ -123,6 +140,7 @@ impl Operator {
         let kubeconfig = kubeconfig(plane, plane.server()).await?;
         let operator = Self::start(plane.dir(), &kubeconfig, ports, flags)?;
         operator.ready().await?;
+        webhook_answers(&plane.client()).await?;
         Ok(operator)
     }
 

@@ -24,8 +24,8 @@ use serde_json::json;
 
 use crate::{ControlPlane, control_plane, operator::binary, ports::Port, wait};
 
-/// How long it may take to end.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How long it may take to end: who is killed before it has said that it ends is waited for by rotations.
+const LAST_WORDS: Duration = Duration::from_secs(30);
 
 /// A running verifier; dropping it ends the process.
 pub struct Verifier {

@@ -240,7 +240,14 @@ fn switches_add_and_take_away() -> Result<()> {
 /// `helm upgrade --reuse-values` from a chart without these values says nothing of them.
 #[test]
 fn values_of_an_older_chart_switch_nothing_off() -> Result<()> {
-    let silent = render(&["features.hardening=null", "features.network=null"])?;
+    let silent = render(&[
+        "features.hardening=null",
+        "features.network=null",
+        "features.openReports=null",
+        "retention.protectedNamespaces=null",
+        "verifier.auditSample=null",
+        "webhook.adminPort=null",
+    ])?;
     Ok(ensure!(silent == render(&[])?, "what is not said is off"))
 }
 

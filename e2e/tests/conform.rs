@@ -21,9 +21,9 @@ const OTHERS: [&str; 1] = ["health_test.yaml"];
 /// What `rampart render` makes something of.
 const RENDERED: [&str; 6] = [
     "packs",
-    "samples/namespace.yaml",
+    "samples/00-namespace.yaml",
     "samples/securitypolicy.yaml",
-    "samples/clustersecuritypolicy.yaml",
+    "samples/01-clustersecuritypolicy.yaml",
     "samples/legalhold.yaml",
     "samples/clusterlegalhold.yaml",
 ];

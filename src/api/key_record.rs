@@ -17,7 +17,6 @@ use super::{Owner, RateShare};
     kind = "KeyRecord",
     namespaced,
     plural = "keyrecords",
-    category = "rampart",
     doc = "A KeyRecord is internal: what a verifier needs to know about one version of an ApiKey, and never the key.",
     derive = "PartialEq",
     printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.apiKey.namespace"),

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
     kind = "VerifierReport",
     namespaced,
     plural = "verifierreports",
-    category = "rampart",
     doc = "A VerifierReport is internal: what one verifier tells the operator about the records that it serves, and about the use of keys.",
     derive = "PartialEq",
     printcolumn(name = "Keys", type_ = "integer", json_path = ".spec.keys"),

@@ -6,7 +6,7 @@ use std::{
     num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, mpsc},
+    sync::Arc,
     thread::{self, available_parallelism},
 };
 
@@ -65,9 +65,7 @@ impl VerifierOptions {
         let verifier = Arc::new(Verifier::new(self.admin_paths.clone()));
         match &self.index {
             Some(path) => {
-                let mut changes = verifier.changes();
-                read(path, &mut changes)?;
-                let keys = changes.commit();
+                let keys = read(path, &verifier)?;
                 tracing::info!(keys, file = %path.display(), "serving from a file");
                 metrics.verifier.keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
             }
@@ -125,40 +123,29 @@ struct Named {
     name: String,
 }
 
-/// Records that go from a reading thread to the one that gathers them.
-const BATCH: usize = 512;
-
-/// Reads KeyRecords, one a line, on all cores. A record that can't be used is told and left out.
-fn read(path: &Path, keys: &mut Changes) -> Result<()> {
+/// Reads KeyRecords, one a line, on all cores. A record that can't be used is told and left out. Returns how many keys
+/// there are.
+fn read(path: &Path, verifier: &Verifier) -> Result<usize> {
     let text = &*fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
-    let threads = available_parallelism().map_or(1, NonZero::get);
-    let parts = parts(text, threads);
     thread::scope(|scope| {
-        let (send, read) = mpsc::sync_channel(threads * 4);
-        let readers: Vec<_> = parts
-            .into_iter()
-            .map(|part| {
-                let send = send.clone();
-                scope.spawn(move || {
-                    let mut lines = part.lines().filter(|line| !line.trim().is_empty()).peekable();
-                    while lines.peek().is_some() {
-                        let parsed: Result<Vec<Line>, _> =
-                            lines.by_ref().take(BATCH).map(|line| parse(text, line)).collect();
-                        let Ok(()) = send.send(parsed?) else { break };
-                    }
-                    Ok(())
-                })
-            })
-            .collect();
-        drop(send);
-        for Line { metadata: Named { name }, spec } in read.into_iter().flatten() {
-            if let Err(problem) = keys.apply(&name, &spec) {
-                tracing::warn!(id = name, %problem, "a KeyRecord can't be used: its key is refused");
-            }
-        }
+        let parts = parts(text, available_parallelism().map_or(1, NonZero::get));
+        let readers: Vec<_> =
+            parts.into_iter().map(|part| scope.spawn(move || take(text, part, verifier.changes()))).collect();
         readers.into_iter().try_for_each(|reader| reader.join().unwrap_or_else(|_| bail!("a reader panicked")))
     })
-    .with_context(|| path.display().to_string())
+    .with_context(|| path.display().to_string())?;
+    Ok(verifier.changes().commit())
+}
+
+/// Takes the records of a part of a text in.
+fn take(text: &str, part: &str, mut keys: Changes) -> Result<()> {
+    for line in part.lines().filter(|line| !line.trim().is_empty()) {
+        let Line { metadata: Named { name }, spec } = parse(text, line)?;
+        if let Err(problem) = keys.apply(&name, &spec) {
+            tracing::warn!(id = name, %problem, "a KeyRecord can't be used: its key is refused");
+        }
+    }
+    Ok(())
 }
 
 fn parse(text: &str, line: &str) -> Result<Line> {
@@ -211,9 +198,7 @@ mod tests {
     fn every_record_of_a_file_is_read_once() {
         for count in [0, 1, 2, 3, 5000] {
             let lines: Vec<String> = (0..count).map(record).collect();
-            let mut keys = Verifier::default().changes();
-            read(file(&lines).path(), &mut keys).unwrap();
-            assert_eq!(keys.commit(), count);
+            assert_eq!(read(file(&lines).path(), &Verifier::default()).unwrap(), count);
         }
     }
 
@@ -221,7 +206,7 @@ mod tests {
     fn a_line_that_is_no_record_is_named() {
         let mut lines: Vec<String> = (0..100).map(record).collect();
         lines[70] = "{}".into();
-        let error = format!("{:#}", read(file(&lines).path(), &mut Verifier::default().changes()).unwrap_err());
+        let error = format!("{:#}", read(file(&lines).path(), &Verifier::default()).unwrap_err());
         assert!(error.contains("line 71: missing field `metadata`"), "{error}");
     }
 }

@@ -150,6 +150,15 @@ impl KeyStore<'_> {
         Ok(self.hear(read))
     }
 
+    /// Reads the records alone: enough for ending them, and soonest.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub async fn observe_records(&self, status: ApiKeyStatus) -> Result<Observed> {
+        let records = self.records_seen(status.versions.iter().map(|version| version.id.clone()).collect()).await?;
+        Ok(Observed { records, status, ..Observed::default() })
+    }
+
     /// What verifiers say by now, with everything else as it was read, and written since.
     #[must_use]
     pub fn hear(&self, seen: Observed) -> Observed {

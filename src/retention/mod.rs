@@ -1,6 +1,6 @@
 //! Retention: what is too old, what protects it, and what may be deleted now.
 //!
-//! Nothing but [`hold`] knows what an item is: a Kubernetes object today, a row or a file later.
+//! Nothing but `hold` knows what an item is: a Kubernetes object today, a row or a file later.
 
 mod acts;
 mod age;

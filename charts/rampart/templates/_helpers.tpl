@@ -112,11 +112,15 @@ spec:
           valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.name}}
         - {name: RAMPART_LOG, value: {{ $root.Values.log.filter | quote }}}
         - {name: RAMPART_LOG_FORMAT, value: {{ $root.Values.log.format }}}
+        {{- $admin := .values.adminPort | default 8080 | int }}
+        {{- if ne $admin 8080 }}
+        - {name: RAMPART_ADMIN_ADDRESS, value: "0.0.0.0:{{ $admin }}"}
+        {{- end }}
         {{- range $key, $value := merge (deepCopy .values.env) .env }}
         - {name: {{ $key }}, value: {{ $value | quote }}}
         {{- end }}
         ports:
-        - {name: admin, containerPort: 8080, protocol: TCP}
+        - {name: admin, containerPort: {{ $admin }}, protocol: TCP}
         {{- range $port, $number := .ports }}
         - {name: {{ $port }}, containerPort: {{ $number }}, protocol: TCP}
         {{- end }}

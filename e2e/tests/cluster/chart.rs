@@ -18,7 +18,7 @@ use rampart_e2e::{
     ControlPlane, Operator, Options, Verifier,
     chart::{self, Helm},
     fixtures,
-    operator::{Ports, binary, kubeconfig_of},
+    operator::{Ports, binary, kubeconfig_of, webhook_answers},
     stories, wait,
 };
 use serde_json::{Value, json};
@@ -65,20 +65,9 @@ impl Installed {
         let process = Operator::start_part(part, self.plane.dir(), &kubeconfig, ports, flags)?;
         process.ready().await?;
         if part == "webhook" {
-            self.webhook_answers().await?;
+            webhook_answers(&self.client).await?;
         }
         Ok(process)
-    }
-
-    /// Waits until the API server has heard where the webhook is.
-    pub(crate) async fn webhook_answers(&self) -> Result<()> {
-        let policy = stories::hardening_policy("default", "Warn");
-        let api = fixtures::api_of(&self.client, &policy).await?;
-        let params = PatchParams { dry_run: true, ..PatchParams::apply("test").force() };
-        wait::until("the API server to reach the webhook", wait::SOON, || async {
-            Ok(api.patch("hardened", &params, &Patch::Apply(&policy)).await.map(drop)?)
-        })
-        .await
     }
 
     /// The webhook is no pod here.
@@ -139,7 +128,7 @@ async fn it_installs_works_upgrades_and_goes(_: Env) -> Result<()> {
     let ports = controller.kill()?;
     let controller = installed.start("controller", ports, &["--disable=api-keys,retention"]).await?;
     installed.call_webhook_at(&webhook.webhook_url()).await?;
-    installed.webhook_answers().await?;
+    webhook_answers(&installed.client).await?;
     fixtures::apply(&installed.client, &stories::hardening_policy("shop", "Warn")).await?;
     stories::ready::<SecurityPolicy>(&installed.client, "shop", "hardened").await?;
     fixtures::apply(&installed.client, &stories::hardening_policy("shop", "Enforce")).await?;

@@ -115,7 +115,7 @@ async fn admit_until_they_end(_: Env) -> Result<()> {
     own_policies(&client, &agent).await?;
 
     // It ends without Rampart.
-    let end = soon(10);
+    let end = soon(20);
     fixtures::apply(&client, &exception("shop", "SecurityPolicy", end)).await?;
     fixtures::apply(&client, &exception("shop", "ClusterSecurityPolicy", end)).await?;
     state(&client, "shop", "agent-clustersecuritypolicy", ExceptionState::Active, &end.to_string()).await?;

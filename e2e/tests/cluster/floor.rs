@@ -300,7 +300,7 @@ pub(crate) fn rampart(plane: &ControlPlane, arguments: &[&str]) -> Result<String
 
 async fn a_pause_ends_by_itself(plane: &ControlPlane) -> Result<()> {
     let client = plane.client();
-    let said = rampart(plane, &["pause", "--for=5s", "--reason=a drill"])?;
+    let said = rampart(plane, &["pause", "--for=15s", "--reason=a drill"])?;
     ensure!(said.contains("audited only until"), "{said}");
     refused(&client, "shop", false).await?;
     let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), "shop");

@@ -77,13 +77,20 @@ async fn namespaces_are_isolated(env: Env) -> Result<()> {
     let (client, [one, other]) = covered(&env, name).await?;
     let (_, outside) = env.namespace().await?;
     fixtures::apply(&client, &policy(name, "Preview")).await?;
-    let preview = told(&client, name, "False", "Preview").await?;
-    ensure!(preview.namespaces == 2 && preview.programmed == 0 && preview.preview.is_some(), "{preview:?}");
+    // What it hears of namespaces may lag behind what it hears of policies.
+    wait::until("a preview of both", wait::SOON, || async {
+        let preview = told(&client, name, "False", "Preview").await?;
+        Ok(ensure!(preview.namespaces == 2 && preview.programmed == 0 && preview.preview.is_some(), "{preview:?}"))
+    })
+    .await?;
     ensure!(made(&client, &one).await?.is_empty(), "a preview wrote something");
 
     fixtures::apply(&client, &policy(name, "Enforce")).await?;
-    let programmed = told(&client, name, "True", "Programmed").await?;
-    ensure!((programmed.namespaces, programmed.programmed) == (2, 2), "{programmed:?}");
+    wait::until("both to be programmed", wait::SOON, || async {
+        let programmed = told(&client, name, "True", "Programmed").await?;
+        Ok(ensure!((programmed.namespaces, programmed.programmed) == (2, 2), "{programmed:?}"))
+    })
+    .await?;
     for namespace in [&one, &other] {
         there_are(&client, namespace, 1).await?;
     }

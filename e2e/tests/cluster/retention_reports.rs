@@ -91,7 +91,10 @@ async fn approved_set_goes(env: Env) -> Result<()> {
     let (client, namespace) = env.namespace().await?;
     let kubeconfig = env.shared().await?.plane.admin_kubeconfig()?;
     let maps = set_up(&client, &namespace, 21, 30).await?;
-    fixtures::apply(&client, &stories::retention_policy(&namespace, "Enforce")).await?;
+    let mut policy = stories::retention_policy(&namespace, "Enforce");
+    // Longer than it takes to make those that come later: some of them would be within the caps, and go.
+    policy["spec"]["safety"]["gracePeriod"] = json!("5s");
+    fixtures::apply(&client, &policy).await?;
     let plan = plan_of(&client, &namespace, 21).await?;
     let message = reason(&client, &namespace, "BlastRadiusExceeded", "BlastRadiusExceeded").await?;
     ensure!(message.contains(&plan.name_any()), "{message}");
@@ -273,7 +276,7 @@ async fn schedule_is_waited_for(env: Env) -> Result<()> {
     // Some day that is not today, or the one after.
     let later = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_hours(72))?;
     let later = later.to_zoned(jiff::tz::TimeZone::UTC);
-    policy["spec"]["schedule"] = json!(format!("17 2 {} {} *", later.day(), later.month()));
+    policy["spec"]["schedule"] = json!(format!("17 4 {} {} *", later.day(), later.month()));
     policy["spec"]["timeZone"] = json!("Europe/Berlin");
     fixtures::apply(&client, &policy).await?;
     let live = stories::ready::<RetentionPolicy>(&client, &namespace, "exports").await?;

@@ -47,7 +47,7 @@ impl Journey {
             Ok(told.into_owned())
         };
         let began = Instant::now();
-        kubectl("apply -f manifests/samples/namespace.yaml -f manifests/samples/securitypolicy.yaml")?;
+        kubectl("apply -f manifests/samples/00-namespace.yaml -f manifests/samples/securitypolicy.yaml")?;
         stories::ready::<SecurityPolicy>(client, stories::WEB, "web").await?;
         self.took("`kubectl apply` of a sample, until it is Ready", began);
 

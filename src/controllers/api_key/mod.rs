@@ -344,6 +344,7 @@ impl Reconciler for ApiKeys {
             Err(invalid) => return self.refuse(&key, "Invalid", &invalid.to_string()).await,
         };
         let (mut known, kept) = (None, KeptSecrets::default());
+        self.end_revoked(&mut key, (&spec, &kept)).await?;
         for _ in 0..STEPS {
             let store = self.store(&spec, &kept);
             let mut seen = match known.take() {

@@ -27,6 +27,20 @@ fn is_plain(spec: &Spec) -> bool {
 }
 
 impl ApiKeys {
+    /// Ends the records of a revoked key before anything else is looked at: verifiers are to know at once.
+    pub(super) async fn end_revoked(&self, key: &mut ApiKey, (spec, kept): (&Spec, &KeptSecrets)) -> Result<()> {
+        if spec.revoked.is_none() {
+            return Ok(());
+        }
+        let seen = self.store(spec, kept).observe_records(key.status.clone().unwrap_or_default()).await?;
+        let step = decide(spec, &seen, clock::now());
+        // All else is decided by all else.
+        if matches!(step, Step::EndRecord { .. }) {
+            self.take(key, (spec, kept), &seen, &step).await?;
+        }
+        Ok(())
+    }
+
     /// Takes one step.
     pub(super) async fn take(
         &self,

@@ -36,7 +36,7 @@ impl Verifier {
         Self { admin_paths, ..Self::default() }
     }
 
-    /// For changing the keys that it knows. Before the first commit it admits nobody.
+    /// For changing the keys that it knows. Before the first commit it admits nobody, and several may gather at once.
     #[must_use]
     pub fn changes(&self) -> Changes {
         Changes::of(self.index.clone())

@@ -1,6 +1,6 @@
 //! The verifier's servers: Envoy's external authorisation over gRPC, and forward authentication over HTTP.
 //!
-//! Both put the same question to the same [`Verifier`](crate::keys::verify::Verifier); whatever breaks on the way is
+//! Both put the same question to the same [`Verifier`]; whatever breaks on the way is
 //! answered with 503.
 
 mod grpc;

@@ -11,7 +11,7 @@ use kube::{
 use rampart_e2e::{fixtures, wait};
 use serde_json::{Value, json};
 
-use super::{held, hold, map, merge, reason, refused, was_refused_to};
+use super::{held, hold, kept, map, merge, reason, refused, was_refused_to};
 use crate::{Env, Tests, floor::type_checked};
 
 pub(super) fn tests(tests: &mut Tests) {
@@ -60,6 +60,9 @@ async fn every_way_around(env: Env) -> Result<()> {
         type_checked(&client, name).await?;
     }
     let by = format!("held by LegalHold {namespace}/case-17: ");
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    kept(&maps, "held").await?;
+    kept(&namespaces, &namespace).await?;
 
     let deleted = format!("{by}it can't be deleted");
     refused("delete", maps.delete("held", &DeleteParams::default()).await, &deleted)?;
@@ -73,7 +76,6 @@ async fn every_way_around(env: Env) -> Result<()> {
     refused("delete by label", maps.delete_collection(&DeleteParams::default(), &of_case).await, &deleted)?;
     let of_app = ListParams::default().labels("app=books");
     refused("delete by another label", maps.delete_collection(&DeleteParams::default(), &of_app).await, &deleted)?;
-    let namespaces: Api<Namespace> = Api::all(client.clone());
     let of_namespace = format!("the namespace has LegalHold {namespace}/case-17: it can't be deleted");
     refused("delete the namespace", namespaces.delete(&namespace, &DeleteParams::default()).await, &of_namespace)?;
 
@@ -168,6 +170,8 @@ async fn cluster_hold(env: Env) -> Result<()> {
     wide["metadata"] = json!({"name": matter});
     let holds = held(&client, &wide).await?;
     let by = format!("ClusterLegalHold {matter}: ");
+    kept(&namespaces, &namespace).await?;
+    kept(&fixtures::api_of(&client, &role).await?, &matter).await?;
 
     let of_namespace = format!("the namespace has {by}");
     refused("delete", namespaces.delete(&namespace, &DeleteParams::default()).await, &of_namespace)?;

@@ -8,7 +8,7 @@ use kube::api::DeleteParams;
 use rampart_e2e::{ControlPlane, Operator, Options, faketime, fixtures, operator, wait};
 use serde_json::json;
 
-use super::{held, hold, map, merge, refused};
+use super::{held, hold, kept, map, merge, refused};
 use crate::{Env, Tests};
 
 pub(super) fn tests(tests: &mut Tests) {
@@ -64,6 +64,7 @@ async fn ahead(_: Env) -> Result<()> {
     })
     .await?;
     let maps = fixtures::api_of(&client, &map("shop", "held", "17")).await?;
+    kept(&maps, "held").await?;
     refused("delete", maps.delete("held", &DeleteParams::default()).await, "held by LegalHold shop/case-17")?;
     let state = holds.get("case-17").await?.data["status"]["state"].clone();
     ensure!(state == "Active", "it is {state}");

@@ -16,7 +16,7 @@ use rampart_e2e::{
 };
 use serde_json::{Value, json};
 
-use super::{held, hold, map, merge, reason, refused, somebody};
+use super::{held, hold, kept, map, merge, reason, refused, somebody};
 use crate::{Env, Tests, floor::rampart};
 
 pub(super) fn tests(tests: &mut Tests) {
@@ -71,6 +71,7 @@ async fn only_stronger(env: Env) -> Result<()> {
     )?;
 
     let maps = fixtures::api_of(&clerk, &map(&namespace, "held", "17")).await?;
+    kept(&maps, "held").await?;
     refused("delete", maps.delete("held", &DeleteParams::default()).await, "held by LegalHold")?;
     let releasing = fixtures::api_of(&releaser, &written).await?;
     releasing.delete("case-17", &DeleteParams::default()).await?;
@@ -84,11 +85,12 @@ async fn ends_at_its_time(env: Env) -> Result<()> {
     let (client, namespace) = env.namespace().await?;
     let plane = &env.shared().await?.plane;
     fixtures::apply(&client, &map(&namespace, "held", "17")).await?;
-    let end = Timestamp::now() + SignedDuration::from_secs(10);
+    let end = Timestamp::now() + SignedDuration::from_secs(20);
     let end = Timestamp::from_second(end.as_second())?;
     let holds =
         held(&client, &hold(&namespace, "case-17", &json!({"indefinite": null, "until": end.to_string()}))).await?;
     let maps = fixtures::api_of(&client, &map(&namespace, "held", "17")).await?;
+    kept(&maps, "held").await?;
     refused("delete", maps.delete("held", &DeleteParams::default()).await, "it can't be deleted")?;
     let message = reason(&holds, "case-17", "Ready", "Expired").await?;
     ensure!(Timestamp::now() >= end && message.contains(&end.to_string()), "{message}");
@@ -219,6 +221,11 @@ async fn outlive(_: Env) -> Result<()> {
     for name in ["legalholds.rampart.dev", "clusterlegalholds.rampart.dev"] {
         // Whoever may delete definitions is stronger than a hold: so the docs say.
         crds.delete(name, &DeleteParams::default()).await?;
+        // While it goes it still answers, without its holds.
+        wait::until("the definition to go", wait::SOON, || async {
+            Ok(ensure!(crds.get_opt(name).await?.is_none(), "it is there"))
+        })
+        .await?;
     }
     let policy = stories::retention_policy("reports", "Enforce");
     fixtures::apply(&client, &policy).await?;

@@ -5,9 +5,10 @@ mod beyond;
 mod life;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use kube::{
     Api, Client, Config,
-    api::{DynamicObject, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use rampart_e2e::{ControlPlane, audit::Event, fixtures, wait};
@@ -66,7 +67,7 @@ async fn merge(api: &Api<DynamicObject>, name: &str, patch: Value) -> kube::Resu
 async fn somebody(plane: &ControlPlane, name: &str, rules: Value) -> Result<Client> {
     let client = plane.client();
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-                      "metadata": {"name": name}, "rules": rules});
+                      "metadata": {"name": name}, "rules": rules.clone()});
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
         "metadata": {"name": name}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}]});
@@ -75,7 +76,16 @@ async fn somebody(plane: &ControlPlane, name: &str, rules: Value) -> Result<Clie
     }
     let kubeconfig = std::fs::read_to_string(plane.certificate_kubeconfig(name, name, None)?)?;
     let kubeconfig: Kubeconfig = serde_json::from_str(&kubeconfig)?;
-    Ok(Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)?)
+    let client = Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)?;
+    let (group, resource, verb) = (&rules[0]["apiGroups"][0], &rules[0]["resources"][0], &rules[0]["verbs"][0]);
+    let asked = json!({"spec": {"resourceAttributes": {"group": group, "resource": resource, "verb": verb}}});
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    wait::until("the rights to be in force", wait::SOON, || async {
+        let review = reviews.create(&PostParams::default(), &serde_json::from_value(asked.clone())?).await?;
+        Ok(ensure!(review.status.is_some_and(|it| it.allowed), "{name} may do nothing yet"))
+    })
+    .await?;
+    Ok(client)
 }
 
 /// Waits until a condition of an object has this reason, for its newest spec, and returns the message.
@@ -98,6 +108,19 @@ async fn held(client: &Client, hold: &Value) -> Result<Api<DynamicObject>> {
     let api = fixtures::api_of(client, hold).await?;
     reason(&api, hold["metadata"]["name"].as_str().unwrap_or_default(), "Ready", "Active").await?;
     Ok(api)
+}
+
+/// Waits until the API server refuses to delete an object: it takes a moment after each change, and longer while it compiles the
+/// policies of others. What is tried for good after this leaves no object behind that is gone.
+async fn kept<K>(api: &Api<K>, name: &str) -> Result<()>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    wait::until(&format!("the API server to keep {name}"), wait::SOON, || async {
+        let dry_run = DeleteParams { dry_run: true, ..DeleteParams::default() };
+        refused("delete", api.delete(name, &dry_run).await, "Hold ")
+    })
+    .await
 }
 
 /// Waits until somebody was refused to delete an object.
