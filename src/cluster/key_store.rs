@@ -156,7 +156,7 @@ impl KeyStore<'_> {
     /// When a call fails.
     pub async fn observe_records(&self, status: ApiKeyStatus) -> Result<Observed> {
         let records = self.records_seen(status.versions.iter().map(|version| version.id.clone()).collect()).await?;
-        Ok(Observed { records, status, ..Observed::default() })
+        Ok(Observed { status, records, ..Observed::default() })
     }
 
     /// What verifiers say by now, with everything else as it was read, and written since.
