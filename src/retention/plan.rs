@@ -96,7 +96,8 @@ pub fn plan(spec: &Spec, targets: &[Target], now: Timestamp) -> Plan {
 
 /// Keeps the youngest of a target, where fewer than so many would stay.
 fn keep_youngest(target: &mut [Planned], least: usize) {
-    let stay = target.iter().filter(|planned| !planned.decision.deletes()).count();
+    let stays = |it: &&Planned| !it.decision.deletes() && it.item.protection != Some(Protection::BeingDeleted);
+    let stay = target.iter().filter(stays).count();
     let mut going: Vec<&mut Planned> = target.iter_mut().filter(|planned| planned.decision.deletes()).collect();
     going.sort_by(|one, other| (other.item.born, &other.item.uid).cmp(&(one.item.born, &one.item.uid)));
     for planned in going.into_iter().take(least.saturating_sub(stay)) {
@@ -340,6 +341,14 @@ pub(super) mod tests {
             .collect();
         assert_eq!(stay, [("c", false), ("a", true)]);
         assert_eq!(plan.would_delete().map(|it| it.item.name.as_str()).collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    fn what_is_going_already_does_not_stay() {
+        let spec = Spec { min_remaining: 1, ..spec(100, 100) };
+        let going = |it| Item { protection: Some(Protection::BeingDeleted), ..it };
+        let items = vec![going(item("old", 30)), going(item("young", 1)), marked("last", "policy", 9)];
+        assert_eq!(to_delete(&plan(&spec, &[Target { items }], at(NOW))), 0);
     }
 
     #[test]
