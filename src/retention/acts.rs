@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Decision, Plan, Planned, Spec};
-use crate::api::{RecordDecision, RetentionMode};
+use super::{Decision, Plan, Planned, Spec, named};
+use crate::api::{RecordDecision, RetentionMode, RetentionRecord};
 
 /// What gives the right to delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +70,17 @@ impl Plan {
             None => Permit::Caps,
         }
     }
+
+    /// What gives the right to go on with a run that was not finished: the approval that it carries out, unless that
+    /// is of an older spec and so void; or the caps.
+    #[must_use]
+    pub fn permit_to_go_on(&self, spec: &Spec, run: &RetentionRecord, tripped: bool) -> Permit {
+        if run.approved.is_none() || !spec.is_of(run) {
+            return self.permit(None, tripped);
+        }
+        let deletes = named(run).filter(|item| item.decision == RecordDecision::Delete);
+        Permit::Approved(deletes.map(|item| item.uid.to_owned()).collect())
+    }
 }
 
 #[cfg(test)]
@@ -77,9 +88,14 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::retention::{
-        Caps, Target, plan,
-        plan::tests::{NOW, at, item, marked, spec},
+    use crate::{
+        api::{ApprovedPlan, ReportType},
+        retention::{
+            Caps, Target,
+            evidence::{Header, record},
+            plan,
+            plan::tests::{NOW, at, item, marked, spec},
+        },
     };
 
     fn acts(spec: &Spec, plan: &Plan, permit: &Permit) -> Vec<String> {
@@ -124,6 +140,30 @@ mod tests {
         assert!(plan.breaker.is_none());
         assert_eq!(plan.permit(None, true), Permit::Nothing);
         assert_eq!(plan.permit(None, false), Permit::Caps);
+    }
+
+    #[test]
+    fn a_run_of_an_older_spec_goes_on_within_the_caps_alone() {
+        let spec = spec(1, 100);
+        let items: Vec<_> = ["a", "b", "c"].map(|name| marked(name, "policy", 9)).into();
+        let whole = plan(&spec, &[Target { items: items.clone() }], at(NOW));
+        let approved = Some(ApprovedPlan { report: "plan".into(), digest: String::new() });
+        let header = Header {
+            kind: ReportType::Run,
+            number: 1,
+            made_at: at(NOW),
+            previous: None,
+            approved,
+            tripped: true,
+            kept: None,
+        };
+        let set = ["uid-a", "uid-b", "uid-c"].map(str::to_owned).into();
+        let run = record(&spec, header, &whole, &whole.acts(&spec, &Permit::Approved(set)));
+        // The operator ended after the first.
+        let rest = plan(&spec, &[Target { items: items[1..].to_vec() }], at(NOW));
+        let of = |spec: &Spec| acts(spec, &rest, &rest.permit_to_go_on(spec, &run, false));
+        assert_eq!(of(&spec), ["Delete b", "Delete c"]);
+        assert!(of(&Spec { generation: 2, ..spec }).is_empty());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::{
     GROUP,
     api::{
         AgeFrom, AnnotationSays, DataClass, GoDuration, Invalid, MOST_ITEMS, Processing, Propagation, RetentionMode,
-        RetentionPolicy, cron::Cron, selector,
+        RetentionPolicy, RetentionRecord, cron::Cron, selector,
     },
     hardening::is_system_namespace,
 };
@@ -150,6 +150,14 @@ impl TryFrom<&RetentionPolicy> for Spec {
             retain_for: positive(spec.evidence.retain_for, "spec.evidence.retainFor")?,
             targets,
         })
+    }
+}
+
+impl Spec {
+    /// Whether a report is of this very spec. Who changes it is asked anew: its caps are the author's.
+    #[must_use]
+    pub fn is_of(&self, record: &RetentionRecord) -> bool {
+        record.policy.generation == self.generation && record.mode == self.mode
     }
 }
 

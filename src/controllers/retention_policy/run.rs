@@ -7,10 +7,7 @@ use kube::ResourceExt;
 
 use super::sweep::{Done, Failed};
 use crate::{
-    api::{
-        ApprovedPlan, RecordDecision, ReportType, RetentionMode, RetentionPolicy, RetentionRecord, RetentionReport,
-        RunStatus,
-    },
+    api::{ApprovedPlan, ReportType, RetentionMode, RetentionPolicy, RetentionReport, RunStatus},
     cluster::{
         Result,
         events::Reason,
@@ -20,9 +17,9 @@ use crate::{
     },
     controllers::Context,
     retention::{
-        Holds, Permit, Plan, Spec,
+        Holds, Plan, Spec,
         evidence::{self, Header},
-        named, plan,
+        plan,
     },
     runtime::clock,
 };
@@ -117,32 +114,22 @@ impl Run<'_> {
         self.spec.schedule.is_none() || planned.is_some_and(|time| time.0 <= clock::now())
     }
 
-    /// Whether the caps were exceeded by a plan of this very spec, and nothing has been approved since. Who changes the
-    /// spec is asked anew: its caps are the author's.
+    /// Whether the caps were exceeded by a plan of this very spec, and nothing has been approved since.
     pub(super) fn is_tripped(&self, reports: &Reports) -> bool {
         let record = reports.plan.as_ref().map(|plan| &plan.spec.record);
-        record.is_some_and(|record| self.is_of_spec(record) && record.breaker.is_some())
-    }
-
-    fn is_of_spec(&self, record: &RetentionRecord) -> bool {
-        record.policy.generation == self.spec.generation && record.mode == self.spec.mode
+        record.is_some_and(|record| self.spec.is_of(record) && record.breaker.is_some())
     }
 
     pub(super) fn approved(&self, plan: &RetentionReport) -> Option<BTreeSet<String>> {
         evidence::approved(plan)
-            .filter(|_| self.is_of_spec(&plan.spec.record) && self.spec.mode == RetentionMode::Enforce)
+            .filter(|_| self.spec.is_of(&plan.spec.record) && self.spec.mode == RetentionMode::Enforce)
     }
 
     /// Ends a run that an operator began before: what still may be done is done, and the rest is told as it is found.
     async fn settle(&self, reports: &mut Reports, plan: &Plan) -> Result<Done> {
         let Some(last) = reports.last.clone() else { return Ok(Done::default()) };
         if last.status.as_ref().is_none_or(|status| status.finished_at.is_none()) {
-            let record = &last.spec.record;
-            let named = named(record).filter(|item| item.decision == RecordDecision::Delete);
-            let permit = match &record.approved {
-                Some(_) => Permit::Approved(named.map(|item| item.uid.to_owned()).collect()),
-                None => plan.permit(None, self.is_tripped(reports)),
-            };
+            let permit = plan.permit_to_go_on(self.spec, &last.spec.record, self.is_tripped(reports));
             let done = self.resume(reports, &last, plan, &plan.acts(self.spec, &permit)).await?;
             self.close_carried_out(reports).await?;
             return Ok(done);
