@@ -63,7 +63,9 @@ impl Plan {
     pub fn permit(&self, approved: Option<BTreeSet<String>>, tripped: bool) -> Permit {
         match approved {
             Some(approved) => {
-                let waits = |it: &Planned| matches!(it.decision, Decision::Wait(_)) && approved.contains(&it.item.uid);
+                let waits = |it: &Planned| {
+                    matches!(it.decision, Decision::Mark | Decision::Wait(_)) && approved.contains(&it.item.uid)
+                };
                 if self.items.iter().any(waits) { Permit::Nothing } else { Permit::Approved(approved) }
             }
             None if self.breaker.is_some() || tripped => Permit::Nothing,
@@ -130,6 +132,7 @@ mod tests {
         assert_eq!(of(None, false), ["Mark new", "Unmark young"]);
         assert_eq!(of(set(&["due"]), true), ["Delete due", "Mark new", "Unmark young"]);
         assert_eq!(of(set(&["due", "waits"]), true), ["Mark new", "Unmark young"], "one of them waits");
+        assert_eq!(of(set(&["due", "new"]), true), ["Mark new", "Unmark young"], "one of them is not marked yet");
         assert_eq!(of(set(&["another"]), true), ["Mark new", "Unmark young"]);
     }
 

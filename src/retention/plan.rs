@@ -1,10 +1,11 @@
 //! The plan: a pure function of what is listed, the policy and the time.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{
     Caps, Expiry, Item, Mark, Protection, Spec,
-    age::{too_old, whole_second},
+    age::too_old,
+    grace::{granted, is_stale},
 };
 
 /// What one target lists.
@@ -69,11 +70,19 @@ pub struct Plan {
 /// Plans. Total: whatever it can't read, it keeps.
 #[must_use]
 pub fn plan(spec: &Spec, targets: &[Target], now: Timestamp) -> Plan {
+    plan_while_open(spec, targets, None, now)
+}
+
+/// Plans while a plan of this spec is open that needs an approval, and says when that was made. Nothing is deleted
+/// without one, so that marks that were good then wait for it, and for each other.
+#[must_use]
+pub fn plan_while_open(spec: &Spec, targets: &[Target], made_at: Option<Timestamp>, now: Timestamp) -> Plan {
+    let marks_as_of = made_at.map_or(now, |made_at| made_at.min(now));
     let mut planned = vec![];
     let mut breaker = None;
     for (index, target) in targets.iter().enumerate() {
         let first = planned.len();
-        planned.extend(target.items.iter().map(|item| decide(spec, item, index, now)));
+        planned.extend(target.items.iter().map(|item| decide(spec, item, index, (marks_as_of, now))));
         keep_youngest(planned.get_mut(first..).unwrap_or_default(), spec.min_remaining);
         let would_delete = planned.iter().skip(first).filter(|planned| planned.decision.deletes()).count();
         let allowed = share(spec.caps, target.items.len());
@@ -111,21 +120,9 @@ fn share(caps: Caps, listed: usize) -> usize {
     listed.saturating_mul(caps.percent).div_ceil(100)
 }
 
-/// A mark that nobody acted on for this long after its grace period says nothing about now: the policy was
-/// narrowed, paused or gone in between, and the item gets a grace period of its own.
-const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
-
-/// When the grace period of a mark ends: one that was made longer counts, one that was made shorter does not.
-fn granted(spec: &Spec, mark: &Mark) -> Timestamp {
-    whole_second(mark.marked_at.checked_add(spec.grace).unwrap_or(Timestamp::MAX).max(mark.delete_after))
-}
-
-fn is_stale(spec: &Spec, mark: &Mark, now: Timestamp) -> bool {
-    granted(spec, mark).checked_add(FORGOTTEN).is_ok_and(|end| end < now)
-}
-
-fn decide(spec: &Spec, item: &Item, target: usize, now: Timestamp) -> Planned {
-    let mark = Mark::of(item).filter(|mark| !is_stale(spec, mark, now));
+fn decide(spec: &Spec, item: &Item, target: usize, (marks_as_of, now): (Timestamp, Timestamp)) -> Planned {
+    let as_of = |mark: &Mark| if mark.policy_uid == spec.uid { marks_as_of } else { now };
+    let mark = Mark::of(item).filter(|mark| !is_stale(spec, mark, as_of(mark)));
     let ours = mark.as_ref().filter(|mark| mark.policy_uid == spec.uid);
     let too_old = too_old(spec, item);
     let forever = (item.expires == Some(Expiry::Never)).then_some(Protection::Forever);
@@ -217,6 +214,7 @@ impl Plan {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use jiff::SignedDuration;
     use proptest::prelude::*;
 
     use super::*;
@@ -309,13 +307,6 @@ pub(super) mod tests {
         let copied = Item { mark: marked("a", "policy", 9).mark, ..item("b", 20) };
         assert_eq!(decision(copied), Decision::Mark);
         assert_eq!(decision(Item { mark: Some("junk".into()), ..item("b", 20) }), Decision::Mark);
-    }
-
-    #[test]
-    fn a_mark_that_was_forgotten_gives_a_grace_period_of_its_own() {
-        assert_eq!(decision(marked("a", "policy", 2 + 24)), Decision::Delete);
-        assert_eq!(decision(marked("a", "policy", 3 + 24)), Decision::Mark);
-        assert_eq!(decision(marked("a", "a policy that is gone", 3 + 24)), Decision::Mark);
     }
 
     #[test]

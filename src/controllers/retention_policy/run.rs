@@ -19,7 +19,7 @@ use crate::{
     retention::{
         Holds, Plan, Spec,
         evidence::{self, Header},
-        plan,
+        plan_while_open,
     },
     runtime::clock,
 };
@@ -69,15 +69,15 @@ pub(super) struct Carried {
 impl Run<'_> {
     pub(super) async fn carry_out(&self) -> Result<Carried> {
         let mut reports = Reports::read(&self.context.client, self.policy).await?;
-        let mut seen = self.look().await?;
+        let mut seen = self.look(&reports).await?;
         let settled = self.settle(&mut reports, &seen.plan).await?;
         if settled.acted {
-            seen = self.look().await?;
+            seen = self.look(&reports).await?;
         }
         let due = self.is_due();
         let done = if due { Box::pin(self.sweep(&mut reports, &seen)).await? } else { Done::default() };
         if done.acted {
-            seen = self.look().await?;
+            seen = self.look(&reports).await?;
         }
         let plan = seen.plan;
         let tripped = plan.would_delete().next().is_some() && (plan.breaker.is_some() || self.is_tripped(&reports));
@@ -100,10 +100,12 @@ impl Run<'_> {
     }
 
     /// What the targets list, judged now, by the holds that are there now.
-    async fn look(&self) -> Result<Seen> {
+    async fn look(&self, reports: &Reports) -> Result<Seen> {
         let holds = in_namespace(&self.context.client, &self.spec.namespace, clock::now()).await?;
         let listed = retained::listed(self.targets, &holds).await?;
-        Ok(Seen { plan: plan(self.spec, &listed, clock::now()), holds })
+        let open = reports.plan.as_ref().filter(|_| self.is_tripped(reports));
+        let made_at = open.map(|plan| plan.spec.record.made_at.0);
+        Ok(Seen { plan: plan_while_open(self.spec, &listed, made_at, clock::now()), holds })
     }
 
     /// Whether something may be done now.
