@@ -40,7 +40,7 @@ impl Plan {
     #[must_use]
     pub fn acts(&self, spec: &Spec, permit: &Permit) -> Vec<Act<'_>> {
         let deletes = spec.mode == RetentionMode::Enforce;
-        if !deletes && spec.mode != RetentionMode::Mark {
+        if !spec.agreed || !deletes && spec.mode != RetentionMode::Mark {
             return vec![];
         }
         let decide = |planned: &Planned| match planned {
@@ -105,6 +105,10 @@ mod tests {
         plan.acts(spec, permit).iter().map(told).collect()
     }
 
+    fn header(kind: ReportType, approved: Option<ApprovedPlan>) -> Header {
+        Header { kind, number: 1, made_at: at(NOW), previous: None, approved, tripped: false, kept: None }
+    }
+
     fn planned(spec: &Spec) -> Plan {
         let young = crate::retention::Item { born: Some(at(NOW)), ..marked("young", "policy", 1) };
         let items = vec![young, item("new", 20), marked("due", "policy", 9), marked("waits", "policy", 1)];
@@ -120,6 +124,17 @@ mod tests {
         assert!(of(RetentionMode::Disabled).is_empty() && of(RetentionMode::DryRun).is_empty());
         assert_eq!(of(RetentionMode::Mark), ["Mark new", "Unmark young"]);
         assert_eq!(of(RetentionMode::Enforce), ["Delete due", "Mark new", "Unmark young"]);
+    }
+
+    #[test]
+    fn without_the_namespaces_consent_nothing_is_done_and_the_spec_is_the_same() {
+        let before = Spec { agreed: false, ..spec(1, 100) };
+        let plan = planned(&before);
+        assert!(acts(&before, &plan, &Permit::Caps).is_empty());
+        // So that what was planned then can be approved, and a breaker that tripped stays so.
+        let header = header(ReportType::Plan, None);
+        let record = record(&before, header, &plan, &[]);
+        assert!(record.breaker.is_some() && spec(1, 100).is_of(&record));
     }
 
     #[test]
@@ -151,15 +166,7 @@ mod tests {
         let items: Vec<_> = ["a", "b", "c"].map(|name| marked(name, "policy", 9)).into();
         let whole = plan(&spec, &[Target { items: items.clone() }], at(NOW));
         let approved = Some(ApprovedPlan { report: "plan".into(), digest: String::new() });
-        let header = Header {
-            kind: ReportType::Run,
-            number: 1,
-            made_at: at(NOW),
-            previous: None,
-            approved,
-            tripped: true,
-            kept: None,
-        };
+        let header = header(ReportType::Run, approved);
         let set = ["uid-a", "uid-b", "uid-c"].map(str::to_owned).into();
         let run = record(&spec, header, &whole, &whole.acts(&spec, &Permit::Approved(set)));
         // The operator ended after the first.

@@ -247,6 +247,7 @@ pub(super) mod tests {
             min_remaining: 0,
             batch: 1000,
             opt_in: true,
+            agreed: true,
             skip_controlled: true,
             max_skew: SignedDuration::from_mins(2),
             propagation: Propagation::Background,

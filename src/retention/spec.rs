@@ -56,6 +56,8 @@ pub struct Spec {
     pub batch: usize,
     /// Whether the namespace must agree.
     pub opt_in: bool,
+    /// Whether it does, or need not: without that nothing is marked or deleted, whatever the mode.
+    pub agreed: bool,
     /// Whether what a controller owns stays.
     pub skip_controlled: bool,
     /// How far two clocks may be apart.
@@ -143,6 +145,7 @@ impl TryFrom<&RetentionPolicy> for Spec {
             min_remaining: usize::try_from(spec.safety.min_remaining).unwrap_or_default(),
             batch: usize::try_from(spec.safety.batch_size).unwrap_or_default().clamp(1, MOST_ITEMS),
             opt_in: spec.safety.require_namespace_opt_in,
+            agreed: !spec.safety.require_namespace_opt_in,
             skip_controlled: spec.safety.skip_controller_owned,
             max_skew: positive(spec.safety.max_clock_skew, "spec.safety.maxClockSkew")?,
             propagation: spec.safety.propagation_policy,

@@ -174,12 +174,9 @@ impl RetentionPolicies {
         if let Err(refused) = self.clock(&spec).await? {
             return Ok(Err(refused));
         }
-        let opted_in = spec.mode == RetentionMode::DryRun
+        spec.agreed = spec.mode == RetentionMode::DryRun
             || !spec.opt_in
             || opted_in(&self.context.client, &spec.namespace).await?;
-        if !opted_in {
-            spec.mode = RetentionMode::DryRun;
-        }
         let targets = match self.targets(&spec).await? {
             Ok(targets) => targets,
             Err(refused) => return Ok(Err(refused)),
@@ -192,7 +189,7 @@ impl RetentionPolicies {
             }
             other => other?,
         };
-        if !opted_in {
+        if !spec.agreed {
             let namespace = &spec.namespace;
             let message = format!(
                 "namespace {namespace} does not allow deletion: label it {RETENTION_OPT_IN}={RETENTION_ALLOWED}"

@@ -165,7 +165,8 @@ impl Run<'_> {
         }
     }
 
-    /// Keeps a report of the plan where nothing is done about it: in a dry run, or because the caps forbid it.
+    /// Keeps a report of the plan where nothing is done about it: in a dry run, or because the caps or the namespace
+    /// forbid it.
     async fn keep_plan(&self, reports: &mut Reports, plan: &Plan) -> Result<()> {
         if let Some(stale) = reports.take_stale() {
             self.discard(reports, &stale).await?;
@@ -178,8 +179,9 @@ impl Run<'_> {
         let (tripped, was_tripped) = (plan.breaker.is_some(), self.is_tripped(reports));
         let wanted = match self.spec.mode {
             RetentionMode::DryRun => goes,
-            RetentionMode::Enforce => goes && (tripped || was_tripped),
-            RetentionMode::Disabled | RetentionMode::Mark => false,
+            RetentionMode::Mark => goes && !self.spec.agreed,
+            RetentionMode::Enforce => goes && (tripped || was_tripped || !self.spec.agreed),
+            RetentionMode::Disabled => false,
         };
         if !wanted {
             return self.discard_plan(reports).await;
@@ -198,7 +200,7 @@ impl Run<'_> {
         let note =
             format!("{} objects would be deleted, {} are kept: {}", counts.delete, counts.kept, written.name_any());
         self.context.events.publish(self.policy, Reason::normal("PlanComputed"), &note).await;
-        if self.spec.mode == RetentionMode::Enforce && !was_tripped {
+        if self.spec.mode == RetentionMode::Enforce && tripped && !was_tripped {
             let note = format!(
                 "more would be deleted than the caps allow; nothing is until {note} is approved",
                 note = written.name_any()

@@ -75,7 +75,7 @@ impl Run<'_> {
         self.count_skipped(plan);
         // It keeps nothing else from its turn.
         acts.sort_by_cached_key(has_failed);
-        if matches!(permit, Permit::Approved(_)) {
+        if matches!(permit, Permit::Approved(_)) && !acts.is_empty() {
             let batch = acts.get(..MOST_ITEMS).unwrap_or(&acts);
             let report = self.begin(reports, plan, batch).await?;
             let done = self.end(reports, &report, self.try_all(batch).await, vec![]).await?;
