@@ -195,6 +195,15 @@ pub fn pending(report: &RetentionReport) -> Vec<Named<'_>> {
     outcomes(report).filter(|(_, outcome)| open(*outcome)).map(|(item, _)| item).collect()
 }
 
+/// Whether a run has used up the approval of a plan: one that could delete none of it, such as for want of a right, has
+/// not.
+#[must_use]
+pub fn uses_up(run: &RetentionReport, plan: &str) -> bool {
+    let is_of_plan = run.spec.record.approved.as_ref().is_some_and(|approved| approved.report == plan);
+    let mut deletions = outcomes(run).filter(|(item, _)| item.decision == RecordDecision::Delete);
+    is_of_plan && deletions.any(|(_, outcome)| outcome.is_some_and(|outcome| outcome != Outcome::Failed))
+}
+
 /// What came of an item that a run was to do something about, and that was not heard of: by what is there now.
 #[must_use]
 pub fn settle(item: Named<'_>, found: Option<&Planned>) -> ItemResult {
@@ -369,6 +378,22 @@ mod tests {
         let [kept, gone, failed] = [Outcome::Kept, Outcome::Gone, Outcome::Failed];
         assert_eq!(all, [("a", Outcome::Deleted), ("b", kept), ("c", gone), ("d", failed)]);
         assert_eq!(pending(&report).len(), 1, "what nobody tried is still to do");
+    }
+
+    #[test]
+    fn a_run_that_could_delete_nothing_uses_no_approval_up() {
+        let plan = planned(["a", "b"].map(|name| marked(name, "policy", 9)).into());
+        let spec = spec(1, 100);
+        let approved = Some(ApprovedPlan { report: "plan".into(), digest: String::new() });
+        let acts = plan.acts(&spec, &Permit::Approved(["uid-a".to_owned(), "uid-b".to_owned()].into()));
+        let record = record(&spec, Header { approved, ..header(ReportType::Run) }, &plan, &acts);
+        let mut run = RetentionReport::new("r", spec_of(record));
+        assert!(!uses_up(&run, "plan"), "it has not ended");
+        let told = |name: &str, result| ItemResult { uid: format!("uid-{name}"), result, message: String::new() };
+        run.status = Some(results(&run, ["a", "b"].map(|name| told(name, Outcome::Failed)).into(), at(NOW)));
+        assert!(!uses_up(&run, "plan"));
+        run.status = Some(results(&run, vec![told("b", Outcome::Deleted)], at(NOW)));
+        assert!(uses_up(&run, "plan") && !uses_up(&run, "another plan"));
     }
 
     #[test]

@@ -142,9 +142,9 @@ impl Run<'_> {
 
     /// A plan that was carried out is no longer one that could be.
     pub(super) async fn close_carried_out(&self, reports: &mut Reports) -> Result<()> {
-        let carried_out = reports.last.as_ref().and_then(|last| last.spec.record.approved.as_ref());
-        let is_it = |plan: &RetentionReport| carried_out.is_some_and(|approved| approved.report == plan.name_any());
-        if reports.plan.as_ref().is_some_and(is_it) { self.discard_plan(reports).await } else { Ok(()) }
+        let plan = reports.plan.as_ref().map(ResourceExt::name_any);
+        let is_done = plan.is_some_and(|plan| reports.last.as_ref().is_some_and(|run| evidence::uses_up(run, &plan)));
+        if is_done { self.discard_plan(reports).await } else { Ok(()) }
     }
 
     pub(super) fn count_skipped(&self, plan: &Plan) {

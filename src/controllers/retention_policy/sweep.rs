@@ -65,17 +65,24 @@ impl Run<'_> {
             // Nothing of it is left: an approval is for now, and not for whatever comes to match again.
             self.discard_plan(reports).await?;
         }
+        if acts.is_empty() {
+            return Ok(Done::default());
+        }
         let last = reports.last.clone();
         let failed: Decided = last.iter().flat_map(evidence::pending).map(decided).collect();
         let has_failed = |act: &Act| is_among(&failed, to_do(act));
+        let approval = self.carries_out(reports, &acts);
+        let same_approval = |last: &RetentionReport| approval.is_none() || last.spec.record.approved == approval;
         // What failed before, and nothing else, is tried again under the report that named it.
-        if let Some(last) = last.as_ref().filter(|_| acts.iter().all(has_failed)) {
-            return if acts.is_empty() { Ok(Done::default()) } else { self.resume(reports, last, plan, &acts).await };
+        if let Some(last) = last.as_ref().filter(|last| acts.iter().all(has_failed) && same_approval(last)) {
+            let done = self.resume(reports, last, plan, &acts).await?;
+            self.close_carried_out(reports).await?;
+            return Ok(done);
         }
         self.count_skipped(plan);
         // It keeps nothing else from its turn.
         acts.sort_by_cached_key(has_failed);
-        if matches!(permit, Permit::Approved(_)) && !acts.is_empty() {
+        if matches!(permit, Permit::Approved(_)) {
             let batch = acts.get(..MOST_ITEMS).unwrap_or(&acts);
             let report = self.begin(reports, plan, batch).await?;
             let done = self.end(reports, &report, self.try_all(batch).await, vec![]).await?;
@@ -126,14 +133,19 @@ impl Run<'_> {
             && in_namespace(client, &spec.namespace, clock::now()).await? == seen.holds)
     }
 
-    /// Writes what is about to be done.
-    async fn begin(&self, reports: &mut Reports, plan: &Plan, acts: &[Act<'_>]) -> Result<RetentionReport> {
+    /// The approved plan by which something is deleted.
+    fn carries_out(&self, reports: &Reports, acts: &[Act<'_>]) -> Option<ApprovedPlan> {
         let approved = reports.plan.as_ref().filter(|plan| self.approved(plan).is_some());
         let executes = acts.iter().any(|act| act.decision == RecordDecision::Delete);
-        let carried_out = approved.filter(|_| executes).map(|plan| ApprovedPlan {
+        approved.filter(|_| executes).map(|plan| ApprovedPlan {
             report: plan.name_any(),
             digest: plan.spec.approval.as_ref().map(|approval| approval.digest.clone()).unwrap_or_default(),
-        });
+        })
+    }
+
+    /// Writes what is about to be done.
+    async fn begin(&self, reports: &mut Reports, plan: &Plan, acts: &[Act<'_>]) -> Result<RetentionReport> {
+        let carried_out = self.carries_out(reports, acts);
         let record = evidence::record(self.spec, self.header(reports, ReportType::Run, carried_out), plan, acts);
         reports.write(record).await
     }
