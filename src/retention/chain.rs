@@ -100,8 +100,8 @@ fn follows(run: &RetentionReport, before: Option<&RetentionReport>, now: Timesta
             Some(digest) if digest == previous.digest => Ok(()),
             _ => Err(broken(before, format!("{} was written after another state of it", name(run)))),
         },
-        // What is older than its time is gone by right, and everything before it.
-        None if previous.expires_at.0 <= now => Ok(()),
+        // What is older than its time is gone by right, although something before it may have been held.
+        _ if previous.expires_at.0 <= now => Ok(()),
         _ => Err(Broken {
             report: previous.report.clone(),
             problem: format!("it is missing: {} follows it, and it is kept until {}", name(run), previous.expires_at.0),
@@ -252,6 +252,10 @@ pub(super) mod tests {
         assert!(verify(&reports[1..], None, over).is_ok());
         assert!(verify(&reports[1..], None, at(over.as_second() - 1)).is_err());
         assert!(verify(&[], Some(&last(&reports[2])), reports[2].spec.record.expires_at.0).is_ok());
+        // The first is held, and stays; the second is gone.
+        let (held, over) = ([reports[0].clone(), reports[2].clone()], reports[1].spec.record.expires_at.0);
+        assert!(verify(&held, None, over).is_ok());
+        assert!(verify(&held, None, at(over.as_second() - 1)).is_err());
     }
 
     #[test]

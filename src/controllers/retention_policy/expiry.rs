@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kube::Api;
 
 use super::rollup::roll_up;
@@ -47,9 +47,7 @@ pub(super) async fn run(context: Context, interval: Duration, mut leadership: Le
         if let Err(error) = remove_expired(&context, &reports).await {
             tracing::warn!(reason = error.reason(), %error, "reports whose time is over could not be removed");
         }
-        if let Err(error) = roll_up(&context, &reports).await {
-            tracing::warn!(reason = error.reason(), %error, "reports could not be rolled up");
-        }
+        roll_up(&context, &reports).await;
     }
 }
 
@@ -62,12 +60,22 @@ async fn remove_expired(context: &Context, reports: &[Listed]) -> Result<()> {
     old.sort_by_key(|it| it.expires_at);
     for Listed { namespace, name, .. } in old {
         let api: Api<RetentionReport> = Api::namespaced(context.client.clone(), namespace);
-        // An annotation is anybody's: what counts is what was written once.
-        let report = read(&api, name).await?.filter(|report| report.spec.record.expires_at.0 <= now);
-        if let Some(report) = report {
-            remove(&api, &report).await?;
-            tracing::info!(namespace, report = name, "a report was removed, since its time is over");
+        match remove_if_over(&api, name, now).await {
+            Ok(true) => tracing::info!(namespace, report = name, "a report was removed, since its time is over"),
+            Ok(false) => {}
+            // One that is held, say, keeps no other.
+            Err(error) => {
+                tracing::warn!(namespace, report = name, reason = error.reason(), %error, "a report could not be removed");
+            }
         }
     }
     Ok(())
+}
+
+/// Whether its time is over, and it was removed. An annotation is anybody's: what counts is what was written once.
+async fn remove_if_over(api: &Api<RetentionReport>, name: &str, now: Timestamp) -> Result<bool> {
+    let report = read(api, name).await?.filter(|report| report.spec.record.expires_at.0 <= now);
+    let Some(report) = report else { return Ok(false) };
+    remove(api, &report).await?;
+    Ok(true)
 }

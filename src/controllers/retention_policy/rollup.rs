@@ -28,11 +28,18 @@ struct Found {
     rolled_up: bool,
 }
 
-/// Rolls up what has become old.
-pub(super) async fn roll_up(context: &Context, reports: &[Listed]) -> Result<()> {
-    for ((namespace, _), runs) in runs_of(reports) {
+/// Rolls up what has become old; where that can't be done, the other policies' is.
+pub(super) async fn roll_up(context: &Context, reports: &[Listed]) {
+    for ((namespace, policy), runs) in runs_of(reports) {
         let api: Api<RetentionReport> = Api::namespaced(context.client.clone(), namespace);
-        for run in of_policy(&api, &old(runs)).await? {
+        let written = match of_policy(&api, &old(runs)).await {
+            Ok(written) => written,
+            Err(error) => {
+                tracing::warn!(namespace, policy, reason = error.reason(), %error, "reports could not be rolled up");
+                continue;
+            }
+        };
+        for run in written {
             tracing::info!(
                 namespace,
                 report = run.name_any(),
@@ -41,7 +48,6 @@ pub(super) async fn roll_up(context: &Context, reports: &[Listed]) -> Result<()>
             );
         }
     }
-    Ok(())
 }
 
 /// The reports of runs, by namespace and policy.
