@@ -86,15 +86,18 @@ impl Retained {
         }
     }
 
-    /// Lists all of them, page by page, and which of them are held; half a list is an error, never a shorter list.
+    /// Lists all of them, page by page, and which of them are held, and what is marked and not one of them any more; half
+    /// a list is an error, never a shorter list.
     ///
     /// # Errors
     /// When a call fails.
     pub async fn list(&self, holds: &Holds) -> Result<Target> {
         let mut target = Target::default();
         let mut keep = |object: &DynamicObject| {
-            if self.target.selector.matches(object.labels()) {
-                target.items.push(item(&self.target, (&self.plural, self.skip_controlled), object, holds));
+            let selected = self.target.selector.matches(object.labels());
+            if selected || object.annotations().contains_key(RETENTION_MARK) {
+                let item = item(&self.target, (&self.plural, self.skip_controlled), object, holds);
+                target.items.push(Item { selected, ..item });
             }
         };
         let kind = &self.target.kind;
@@ -178,6 +181,7 @@ pub fn item(
         expires: expires(target, object),
         mark: object.annotations().get(RETENTION_MARK).cloned(),
         protection,
+        selected: true,
     }
 }
 

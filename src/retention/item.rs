@@ -22,6 +22,8 @@ pub struct Item {
     pub mark: Option<String>,
     /// What protects it.
     pub protection: Option<Protection>,
+    /// Whether its target selects it; one that it does not select any more is listed for its mark alone.
+    pub selected: bool,
 }
 
 /// When an item says itself that it may go.

@@ -11,7 +11,7 @@ use super::{
 /// What one target lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Target {
-    /// Everything that it selects, of whatever age.
+    /// Everything that it selects, of whatever age; and what carries a mark and is not selected any more.
     pub items: Vec<Item>,
 }
 
@@ -22,6 +22,8 @@ pub enum Decision {
     TooYoung(Timestamp),
     /// Its age can't be read, so it is kept.
     UnknownAge,
+    /// It is not one of the target's any more.
+    NotSelected,
     /// It is too old, and protected.
     Protected(Protection),
     /// Another policy has marked it, and will delete it.
@@ -85,15 +87,14 @@ pub fn plan_while_open(spec: &Spec, targets: &[Target], made_at: Option<Timestam
         planned.extend(target.items.iter().map(|item| decide(spec, item, index, (marks_as_of, now))));
         keep_youngest(planned.get_mut(first..).unwrap_or_default(), spec.min_remaining);
         let would_delete = planned.iter().skip(first).filter(|planned| planned.decision.deletes()).count();
-        let allowed = share(spec.caps, target.items.len());
+        let allowed = share(spec.caps, target.items.iter().filter(|item| item.selected).count());
         if would_delete > allowed {
             breaker = Some(Breaker { would_delete, allowed });
         }
     }
     // An item that two targets select counts once, and is kept if one of them keeps it.
-    planned.sort_by(|one: &Planned, other| {
-        (&one.item.uid, one.decision.deletes()).cmp(&(&other.item.uid, other.decision.deletes()))
-    });
+    let rank = |it: &Planned| (!it.item.selected, it.decision.deletes());
+    planned.sort_by(|one: &Planned, other| (&one.item.uid, rank(one)).cmp(&(&other.item.uid, rank(other))));
     planned.dedup_by(|one, other| one.item.uid == other.item.uid);
     planned.sort_by(|one, other| (one.item.born, &one.item.uid).cmp(&(other.item.born, &other.item.uid)));
     let would_delete = planned.iter().filter(|planned| planned.decision.deletes()).count();
@@ -105,7 +106,8 @@ pub fn plan_while_open(spec: &Spec, targets: &[Target], made_at: Option<Timestam
 
 /// Keeps the youngest of a target, where fewer than so many would stay.
 fn keep_youngest(target: &mut [Planned], least: usize) {
-    let stays = |it: &&Planned| !it.decision.deletes() && it.item.protection != Some(Protection::BeingDeleted);
+    let is_going = |it: &Planned| it.decision.deletes() || it.item.protection == Some(Protection::BeingDeleted);
+    let stays = |it: &&Planned| it.item.selected && !is_going(it);
     let stay = target.iter().filter(stays).count();
     let mut going: Vec<&mut Planned> = target.iter_mut().filter(|planned| planned.decision.deletes()).collect();
     going.sort_by(|one, other| (other.item.born, &other.item.uid).cmp(&(one.item.born, &one.item.uid)));
@@ -121,26 +123,27 @@ fn share(caps: Caps, listed: usize) -> usize {
 }
 
 fn decide(spec: &Spec, item: &Item, target: usize, (marks_as_of, now): (Timestamp, Timestamp)) -> Planned {
-    let as_of = |mark: &Mark| if mark.policy_uid == spec.uid { marks_as_of } else { now };
-    let mark = Mark::of(item).filter(|mark| !is_stale(spec, mark, as_of(mark)));
-    let ours = mark.as_ref().filter(|mark| mark.policy_uid == spec.uid);
+    let mark = Mark::of(item);
+    let is_ours = mark.as_ref().is_some_and(|mark| mark.policy_uid == spec.uid);
+    let mark = mark.filter(|mark| !is_stale(spec, mark, if is_ours { marks_as_of } else { now }));
     let too_old = too_old(spec, item);
     let forever = (item.expires == Some(Expiry::Never)).then_some(Protection::Forever);
     let decision = match too_old {
+        _ if !item.selected => Decision::NotSelected,
         None => Decision::UnknownAge,
         Some(too_old) if now < too_old => Decision::TooYoung(too_old),
-        Some(_) => match (item.protection.clone().or(forever), &mark, ours) {
-            (Some(protection), ..) => Decision::Protected(protection),
-            (None, Some(_), None) => Decision::MarkedByAnother,
-            (None, None, _) => Decision::Mark,
-            (None, Some(_), Some(mark)) => {
-                let granted = granted(spec, mark);
+        Some(_) => match (item.protection.clone().or(forever), mark) {
+            (Some(protection), _) => Decision::Protected(protection),
+            (None, Some(_)) if !is_ours => Decision::MarkedByAnother,
+            (None, None) => Decision::Mark,
+            (None, Some(mark)) => {
+                let granted = granted(spec, &mark);
                 // A mark from the future proves nothing about the past.
                 if mark.marked_at <= now && granted <= now { Decision::Delete } else { Decision::Wait(granted) }
             }
         },
     };
-    let unmark = ours.is_some() && !decision.deletes();
+    let unmark = is_ours && !decision.deletes();
     Planned { item: item.clone(), target, decision, too_old, unmark }
 }
 
@@ -154,7 +157,7 @@ impl Decision {
     /// Whether the item is too old.
     #[must_use]
     pub const fn is_candidate(&self) -> bool {
-        !matches!(self, Self::TooYoung(_) | Self::UnknownAge)
+        !matches!(self, Self::TooYoung(_) | Self::UnknownAge | Self::NotSelected)
     }
 
     /// For people.
@@ -164,6 +167,7 @@ impl Decision {
             Self::Protected(protection) => return protection.describe(),
             Self::TooYoung(_) => "kept: it is not too old yet",
             Self::UnknownAge => "kept: its age can't be read",
+            Self::NotSelected => "kept: no target selects it any more",
             Self::MarkedByAnother => "kept: another policy has marked it",
             Self::Mark => "would be marked, and deleted after the grace period",
             Self::Wait(_) => "is marked, and will be deleted after the grace period",
@@ -181,7 +185,7 @@ impl Planned {
             Decision::UnknownAge => Some("UnknownAge"),
             Decision::Protected(protection) => Some(protection.code()),
             Decision::MarkedByAnother => Some("MarkedByAnother"),
-            Decision::TooYoung(_) | Decision::Mark | Decision::Wait(_) | Decision::Delete => None,
+            _ => None,
         }
     }
 
@@ -199,6 +203,12 @@ impl Plan {
     /// Items whose decision ends in a deletion, now or later.
     pub fn would_delete(&self) -> impl Iterator<Item = &Planned> {
         self.items.iter().filter(|planned| planned.decision.deletes())
+    }
+
+    /// How many items its targets select.
+    #[must_use]
+    pub fn listed(&self) -> usize {
+        self.items.iter().filter(|planned| planned.item.selected).count()
     }
 
     /// The next moment at which the plan changes by itself.
@@ -267,6 +277,7 @@ pub(super) mod tests {
             expires: None,
             mark: None,
             protection: None,
+            selected: true,
         }
     }
 
@@ -341,6 +352,24 @@ pub(super) mod tests {
         let going = |it| Item { protection: Some(Protection::BeingDeleted), ..it };
         let items = vec![going(item("old", 30)), going(item("young", 1)), marked("last", "policy", 9)];
         assert_eq!(to_delete(&plan(&spec, &[Target { items }], at(NOW))), 0);
+    }
+
+    #[test]
+    fn what_is_not_selected_any_more_loses_its_mark_and_counts_for_nothing() {
+        let left = |it| Item { selected: false, ..it };
+        let items =
+            vec![left(marked("left", "policy", 9)), left(marked("other", "another", 9)), marked("a", "policy", 9)];
+        let told = |spec: &Spec, targets: &[Target]| {
+            let plan = plan(spec, targets, at(NOW));
+            let unmarked = plan.items.iter().filter(|it| it.unmark).map(|it| it.item.name.clone()).collect::<Vec<_>>();
+            (plan.listed(), to_delete(&plan), unmarked)
+        };
+        let only = [Target { items: items.clone() }];
+        assert_eq!(told(&spec(100, 100), &only), (1, 1, vec!["left".into()]));
+        assert_eq!(told(&Spec { min_remaining: 1, ..spec(100, 100) }, &only), (1, 0, vec!["a".into(), "left".into()]));
+        // Another target of the same kind selects it.
+        let both = [Target { items }, Target { items: vec![marked("left", "policy", 9)] }];
+        assert_eq!(told(&spec(100, 100), &both), (2, 2, vec![]));
     }
 
     #[test]

@@ -209,10 +209,20 @@ async fn made_anew_has_its_own_grace(env: Env) -> Result<()> {
     ensure!(again != mark);
     // What is young again loses its mark.
     let young = json!({"metadata": {"annotations": {"example.com/exported-at": jiff::Timestamp::now().to_string()}}});
-    maps.patch("old-0", &PatchParams::default(), &Patch::Merge(&young)).await?;
-    wait::until("the mark to go", wait::SOON, || async {
+    is_marked_after(&maps, &young, false).await?;
+    // So does what no target selects any more.
+    let old = json!({"metadata": {"annotations": {"example.com/exported-at": "2020-01-01T00:00:00Z"}}});
+    is_marked_after(&maps, &old, true).await?;
+    is_marked_after(&maps, &json!({"metadata": {"labels": {"data": "rescued"}}}), false).await
+}
+
+/// Changes the object, and waits for its mark to come or to go.
+async fn is_marked_after(maps: &Api<ConfigMap>, change: &Value, marked: bool) -> Result<()> {
+    maps.patch("old-0", &PatchParams::default(), &Patch::Merge(change)).await?;
+    wait::until("the mark to follow", wait::SOON, || async {
         let map = maps.get("old-0").await?;
-        ensure!(!map.annotations().contains_key("rampart.dev/retention-mark"), "it is there");
+        let is_marked = map.annotations().contains_key("rampart.dev/retention-mark");
+        ensure!(is_marked == marked, "it is {}there", if is_marked { "" } else { "not " });
         Ok(())
     })
     .await

@@ -113,7 +113,7 @@ impl Answer {
             namespace: spec.namespace.clone(),
             policy: spec.name.clone(),
             mode: spec.mode,
-            listed: plan.items.len(),
+            listed: plan.listed(),
             would_delete,
             kept: items.len() - would_delete,
             allowed: plan.breaker.map(|breaker| breaker.allowed),

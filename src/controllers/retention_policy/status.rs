@@ -177,7 +177,7 @@ fn plan_status(carried: &Carried) -> PlanStatus {
     let unknown = plan.items.iter().filter(|planned| planned.decision == Decision::UnknownAge).count();
     PlanStatus {
         report: carried.report.clone(),
-        listed: count(plan.items.len()),
+        listed: count(plan.listed()),
         candidates: count(candidates().count()),
         held: count(plan.held().values().sum()),
         would_delete: count(would_delete),
