@@ -170,6 +170,9 @@ pub struct ApprovedPlan {
     /// Digest of the set that was approved.
     #[schemars(length(max = 71))]
     pub digest: String,
+    /// When its report may go; before then it must be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
 }
 
 /// Why nothing is deleted.

@@ -165,7 +165,7 @@ mod tests {
         let spec = spec(1, 100);
         let items: Vec<_> = ["a", "b", "c"].map(|name| marked(name, "policy", 9)).into();
         let whole = plan(&spec, &[Target { items: items.clone() }], at(NOW));
-        let approved = Some(ApprovedPlan { report: "plan".into(), digest: String::new() });
+        let approved = Some(ApprovedPlan { report: "plan".into(), digest: String::new(), expires_at: None });
         let header = header(ReportType::Run, approved);
         let set = ["uid-a", "uid-b", "uid-c"].map(str::to_owned).into();
         let run = record(&spec, header, &whole, &whole.acts(&spec, &Permit::Approved(set)));

@@ -109,12 +109,12 @@ fn follows(run: &RetentionReport, before: Option<&RetentionReport>, now: Timesta
     }
 }
 
-/// An approved plan is kept with its run.
+/// An approved plan is there until its own time is over.
 fn carries_out(run: &RetentionReport, all: &[RetentionReport], now: Timestamp) -> Result<(), Broken> {
     let Some(approved) = &run.spec.record.approved else { return Ok(()) };
     let plan = all.iter().find(|report| name(report) == approved.report);
     match plan {
-        None if run.spec.record.expires_at.0 <= now => Ok(()),
+        None if approved.expires_at.as_ref().unwrap_or(&run.spec.record.expires_at).0 <= now => Ok(()),
         None => Err(Broken {
             report: approved.report.clone(),
             problem: format!("it is missing: {} carried its approval out", name(run)),
@@ -148,6 +148,9 @@ fn ends_with(last: &RunStatus, found: Option<&RetentionReport>, now: Timestamp) 
 
 #[cfg(test)]
 pub(super) mod tests {
+    use jiff::SignedDuration;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
     use crate::{
         api::{Approval, ApprovedPlan, ItemResult, Outcome, PreviousRun},
@@ -264,11 +267,19 @@ pub(super) mod tests {
         let approval = to_approve(&plan.spec.record).unwrap();
         plan.spec.approval = Some(approval.clone());
         let mut run = report(1, ReportType::Run, None);
-        run.spec.record.approved = Some(ApprovedPlan { report: name(&plan), digest: approval.digest });
+        let expires_at = Some(plan.spec.record.expires_at.clone());
+        run.spec.record.approved = Some(ApprovedPlan { report: name(&plan), digest: approval.digest, expires_at });
         run.spec = spec_of(run.spec.record);
         run.status = Some(results(&RetentionReport { status: None, ..run.clone() }, vec![], at(NOW)));
         assert!(checked(&[plan.clone(), run.clone()], None).is_ok());
         assert_eq!(checked(std::slice::from_ref(&run), None), Err("Plan-1".into()));
+        // It was made before its run, and goes before it.
+        run.spec.record.expires_at = Time(plan.spec.record.expires_at.0 + SignedDuration::from_hours(48));
+        run.spec = spec_of(run.spec.record);
+        run.status = Some(results(&RetentionReport { status: None, ..run.clone() }, vec![], at(NOW)));
+        let verified = |now| verify(std::slice::from_ref(&run), None, now).is_ok();
+        let over = plan.spec.record.expires_at.0;
+        assert!(verified(over) && !verified(over - SignedDuration::from_secs(1)));
         plan.spec.approval = Some(Approval { items: vec![], ..plan.spec.approval.unwrap() });
         assert_eq!(checked(&[plan, run], None), Err("Plan-1".into()));
     }

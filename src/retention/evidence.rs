@@ -384,7 +384,7 @@ mod tests {
     fn a_run_that_could_delete_nothing_uses_no_approval_up() {
         let plan = planned(["a", "b"].map(|name| marked(name, "policy", 9)).into());
         let spec = spec(1, 100);
-        let approved = Some(ApprovedPlan { report: "plan".into(), digest: String::new() });
+        let approved = Some(ApprovedPlan { report: "plan".into(), digest: String::new(), expires_at: None });
         let acts = plan.acts(&spec, &Permit::Approved(["uid-a".to_owned(), "uid-b".to_owned()].into()));
         let record = record(&spec, Header { approved, ..header(ReportType::Run) }, &plan, &acts);
         let mut run = RetentionReport::new("r", spec_of(record));

@@ -140,6 +140,7 @@ impl Run<'_> {
         approved.filter(|_| executes).map(|plan| ApprovedPlan {
             report: plan.name_any(),
             digest: plan.spec.approval.as_ref().map(|approval| approval.digest.clone()).unwrap_or_default(),
+            expires_at: Some(plan.spec.record.expires_at.clone()),
         })
     }
 
