@@ -52,10 +52,12 @@ fn of(
     allows: bool,
     now: Timestamp,
 ) -> Option<Retained> {
-    let spec = match Spec::try_from(policy) {
+    let mut spec = match Spec::try_from(policy) {
         Ok(spec) => spec,
         Err(invalid) => return unreadable(policy, kind, &invalid),
     };
+    // Whether it is one of the youngest takes all the others to tell.
+    let least = std::mem::take(&mut spec.min_remaining);
     let is_about = |target: &&crate::retention::TargetSpec| {
         target.group == kind.group() && target.kind == kind.name && target.selector.matches(object.labels())
     };
@@ -75,10 +77,12 @@ fn of(
         Some(Protection::Held(hold)) => Some(hold),
         _ => None,
     };
+    let unless = (least > 0 && planned.decision.deletes())
+        .then(|| format!(", unless it is one of the {least} youngest of its target (safety.minRemaining)"));
     Some(Retained {
         policy: policy.name_any(),
         mode: spec.mode,
-        decision: planned.reason(),
+        decision: planned.reason() + &unless.unwrap_or_default(),
         too_old_from: planned.too_old,
         marked_at,
         delete_after,

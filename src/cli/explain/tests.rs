@@ -125,26 +125,32 @@ fn policies_and_namespaces() {
 
 #[test]
 fn when_a_job_goes_and_what_holds_it() {
-    let policy = |mode: &str| {
+    let policy = |mode: &str, least: usize| {
         json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "RetentionPolicy",
             "metadata": {"name": "exports", "namespace": "shop", "uid": "r"},
-            "spec": {"mode": mode, "serviceAccountName": "retention", "maxAge": "720h", "targets": [{"resources": {
+            "spec": {"mode": mode, "serviceAccountName": "retention", "maxAge": "720h",
+                "safety": {"minRemaining": least}, "targets": [{"resources": {
                 "apiVersion": "v1", "kind": "ConfigMap", "selector": {"matchLabels": {"data": "export"}}}}]}})
     };
     let mark = json!({"policyUID": "r", "markedAt": "2026-05-31T12:00:00Z", "deleteAfter": "2026-06-01T12:00:00Z", "uid": "u"});
     let map = json!({"metadata": {"name": "a", "namespace": "shop", "uid": "u", "labels": {"data": "export"},
         "creationTimestamp": "2026-05-01T00:00:00Z", "annotations": {"rampart.dev/retention-mark": mark.to_string()}}});
-    let told = |mode: &str, labels: Value| {
+    let told_of = |policy: Value, labels: Value| {
         let namespaces = of(&[json!({"name": "shop", "labels": labels})]);
-        let known = Known { namespaces, retention: of(&[policy(mode)]), ..Known::default() };
+        let known = Known { namespaces, retention: of(&[policy]), ..Known::default() };
         let text = text(&explained("cm/a", &map, &known));
         text.split_once("RETENTION\n").unwrap().1.split_whitespace().collect::<Vec<_>>().join(" ")
     };
+    let told = |mode: &str, labels: Value| told_of(policy(mode, 0), labels);
     let decided = "is marked, and will be deleted after the grace period; too old from 2026-05-31T00:00:00Z; \
                    marked at 2026-05-31T12:00:00Z; goes after 2026-06-01T12:00:00Z";
     let allowed = json!({"rampart.dev/retention": "allowed"});
     assert_eq!(told("Enforce", allowed.clone()), format!("RetentionPolicy exports (Enforce): {decided}"));
     assert!(told("Enforce", json!({})).ends_with("held: its namespace is not labelled rampart.dev/retention=allowed"));
+    let least = told_of(policy("Enforce", 3), allowed.clone());
+    let unless =
+        "after the grace period, unless it is one of the 3 youngest of its target (safety.minRemaining); too old";
+    assert!(least.contains(unless), "{least}");
     assert!(told("DryRun", allowed).ends_with("held: DryRun marks and deletes nothing"));
 }
 
