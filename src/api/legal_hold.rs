@@ -155,7 +155,7 @@ pub struct LegalHoldStatus {
 /// Whether a hold holds.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldState {
-    /// What refuses is being written, or was a moment ago.
+    /// What refuses is being written, or was a moment ago; or a kind is not served, so that nothing of it is held.
     Pending,
     /// It holds.
     Active,

@@ -209,7 +209,9 @@ impl<K: Holding> LegalHolds<K> {
             }
             Found::Held { pending, unserved, policies } => {
                 status.admission_policies = policies;
-                status.state = Some(if pending { HoldState::Pending } else { HoldState::Active });
+                // Of a kind that is not served, nothing is held yet.
+                let waits = pending || unserved.is_some();
+                status.state = Some(if waits { HoldState::Pending } else { HoldState::Active });
                 match unserved {
                     Some(why) => drop(conditions.stall("UnknownResource", &why)),
                     None if pending => {

@@ -227,6 +227,8 @@ async fn nothing_else(env: Env) -> Result<()> {
         let api = fixtures::api_of(&client, &hold).await?;
         let message = reason(&api, name, "Ready", "UnknownResource").await?;
         ensure!(message.contains(wanted), "{message}");
+        let state = api.get(name).await?.data["status"]["state"].clone();
+        ensure!(state == "Pending", "it is {state}");
         holds = Some(api);
     }
     fixtures::api_of(&client, &role).await?.delete(&case, &DeleteParams::default()).await?;
