@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use kube::{Api, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
 use tokio::sync::{mpsc, watch};
@@ -242,13 +242,17 @@ impl<K: Holding> LegalHolds<K> {
             Some(HoldState::Pending) => Next::After(IN_FORCE_AFTER),
             Some(HoldState::Active) => {
                 let end = object.hold().ok().and_then(|hold| hold.until);
-                let left = end.map(|end| Duration::try_from(end.duration_since(clock::now())).unwrap_or_default());
-                // One that has ended by our clock alone is looked at now and then.
-                left.map_or(Next::Change, |left| Next::After(left.clamp(Duration::from_secs(1), LOOK_AGAIN)))
+                end.map_or(Next::Change, |end| Next::After(look_again(end.duration_since(clock::now()))))
             }
             Some(HoldState::Expired) | None => Next::Change,
         }
     }
+}
+
+/// When to look again at a hold that has so much left. One that has ended by our clock alone is looked at ever more
+/// rarely: after as long as that was ago.
+fn look_again(left: SignedDuration) -> Duration {
+    left.unsigned_abs().clamp(Duration::from_secs(1), LOOK_AGAIN)
 }
 
 /// Whether its status says, of this very spec, that it is ready.
@@ -285,5 +289,17 @@ impl<K: Holding> Reconciler for LegalHolds<K> {
             }
         }
         Ok(Self::next(object, &wanted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_that_has_ended_by_our_clock_alone_is_looked_at_ever_more_rarely() {
+        let wait = |left: i64| look_again(SignedDuration::from_secs(left)).as_secs();
+        assert_eq!([3600, 60, 0].map(wait), [300, 60, 1]);
+        assert_eq!([-1, -2, -60, -400 * 24 * 3600].map(wait), [1, 2, 60, 300]);
     }
 }
