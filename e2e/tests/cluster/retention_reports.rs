@@ -188,6 +188,7 @@ async fn who_may_write_reports(env: Env) -> Result<()> {
     for (patch, status, wanted) in [
         (edit.clone(), false, "written once"),
         (json!({"metadata": {"labels": {"rampart.dev/owner-name": "another"}}}), false, "labels"),
+        (json!({"metadata": {"annotations": {"rampart.dev/report-expires-at": null}}}), false, "report-expires-at"),
         (json!({"status": {"finishedAt": "2020-01-01T00:00:00Z"}}), true, "written by Rampart alone"),
     ] {
         for api in [&writer, &approver] {
@@ -348,17 +349,20 @@ async fn reports_expire(env: Env) -> Result<()> {
     // As the operator wrote them some time ago, for a policy that is gone.
     let api: Api<RetentionReport> = Api::namespaced(acting_as(&env, USER).await?, &namespace);
     let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
-    for (name, ends) in [("over", now), ("not-over", now.checked_add(jiff::SignedDuration::from_hours(1))?)] {
+    let later = now.checked_add(jiff::SignedDuration::from_hours(1))?;
+    for (name, ends) in [("over", now), ("over-unsaid", now), ("not-over", later)] {
         let mut record = plan.spec.record.clone();
         record.expires_at.0 = ends;
         record.policy.uid = "gone".into();
         let mut report = RetentionReport::new(name, rampart::retention::evidence::spec_of(record));
         report.metadata.labels = Some([("rampart.dev/owner-kind".into(), "RetentionPolicy".into())].into());
-        report.metadata.annotations = Some([("rampart.dev/report-expires-at".into(), now.to_string())].into());
+        let said = [("rampart.dev/report-expires-at".into(), now.to_string())];
+        report.metadata.annotations = (name != "over-unsaid").then(|| said.into());
         api.create(&PostParams::default(), &report).await?;
     }
-    wait::until("the one that is over to go", 2 * wait::SOON, || async {
-        ensure!(api.get_opt("over").await?.is_none(), "it is there");
+    wait::until("those that are over to go", 2 * wait::SOON, || async {
+        let left = (api.get_opt("over").await?, api.get_opt("over-unsaid").await?);
+        ensure!(left == (None, None), "one is there");
         Ok(())
     })
     .await?;

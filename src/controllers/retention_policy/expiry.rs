@@ -56,7 +56,8 @@ async fn remove_expired(context: &Context, reports: &[Listed]) -> Result<()> {
         return Ok(());
     }
     let now = clock::now();
-    let mut old: Vec<&Listed> = reports.iter().filter(|it| it.expires_at.is_some_and(|at| at <= now)).collect();
+    // One that does not say when, or not any more, is asked.
+    let mut old: Vec<&Listed> = reports.iter().filter(|it| it.expires_at.is_none_or(|at| at <= now)).collect();
     old.sort_by_key(|it| it.expires_at);
     for Listed { namespace, name, .. } in old {
         let api: Api<RetentionReport> = Api::namespaced(context.client.clone(), namespace);
