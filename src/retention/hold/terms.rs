@@ -34,6 +34,14 @@ const REFUSED: [(&str, &str); 11] = [
     (GROUP, "keyrecords"),
 ];
 
+/// What the API server asks no ValidatingAdmissionPolicy about, so that a cluster can be repaired.
+const UNASKED: [&str; 4] = [
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "mutatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+];
+
 /// Which kind of hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HoldKind {
@@ -109,6 +117,10 @@ fn parse(kind: HoldKind, terms: &HoldTerms, namespaces: LabelSelector) -> Result
         }
         if REFUSED.contains(&(group, resource)) {
             let problem = format!("{resource} can't be held: the cluster itself rewrites, replaces or removes them");
+            return Err(Invalid::at(at, problem));
+        }
+        if group == "admissionregistration.k8s.io" && UNASKED.contains(&resource.as_str()) {
+            let problem = format!("{resource} can't be held: the API server asks no admission policy about them");
             return Err(Invalid::at(at, problem));
         }
     }
@@ -204,6 +216,8 @@ mod tests {
     #[case(json!({"resources": [{"resource": "*"}]}), "spec.resources[0].resource: names one kind")]
     #[case(json!({"resources": [{"resource": "configmaps"}, {"resource": "pods"}]}), "spec.resources[1].resource: pods can't")]
     #[case(json!({"resources": [{"group": "rampart.dev", "resource": "legalholds"}]}), "spec.resources[0].resource: legalholds can't")]
+    #[case(json!({"resources": [{"group": "admissionregistration.k8s.io", "resource": "validatingadmissionpolicybindings"}]}),
+           "spec.resources[0].resource: validatingadmissionpolicybindings can't be held: the API server asks")]
     #[case(json!({"resources": [{"resource": "deployments/scale"}]}), "spec.resources[0].resource: names one kind")]
     #[case(json!({"resources": []}), "spec.resources: name at least one kind")]
     #[case(json!({"until": "2030-01-01T00:00:00Z"}), "spec: set either until or indefinite: true")]
