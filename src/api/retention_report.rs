@@ -363,6 +363,8 @@ pub enum Outcome {
     Unmarked,
     /// It was deleted.
     Deleted,
+    /// Its deletion has begun, and waits for its finalizers, or for what it owns.
+    Terminating,
     /// It is gone, and nobody knows by whom: the operator ended before it heard an answer.
     Gone,
     /// It was left: it had changed, or a rule had come to protect it.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Error, Result, error::call, metadata_list, pages::each};
 use crate::{
-    api::{AgeFrom, AnnotationSays, Propagation, labels::RETENTION_MARK},
+    api::{AgeFrom, AnnotationSays, Outcome, Propagation, labels::RETENTION_MARK},
     retention::{Expiry, Holds, Item, Mark, Protection, Spec, Target, TargetSpec, annotation},
 };
 
@@ -126,11 +126,11 @@ impl Retained {
         changed(call(doing, self.api.patch(&item.name, &params, &Patch::Merge(&patch))).await)
     }
 
-    /// Deletes an item exactly as it was seen. `false`: it has changed or gone since.
+    /// Deletes an item exactly as it was seen: it is `Kept` where it has changed or gone since.
     ///
     /// # Errors
     /// When a call fails otherwise.
-    pub async fn delete(&self, item: &Item) -> Result<bool> {
+    pub async fn delete(&self, item: &Item) -> Result<Outcome> {
         let params = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(item.uid.clone()),
@@ -144,7 +144,13 @@ impl Retained {
             ..DeleteParams::default()
         };
         let doing = || format!("deleting {} {}", item.kind, item.name);
-        changed(call(doing, self.api.delete(&item.name, &params)).await)
+        match call(doing, self.api.delete(&item.name, &params)).await {
+            // The object comes back while something is to be done before it goes.
+            Ok(answer) if answer.as_ref().left().is_some_and(|it| it.metadata.deletion_timestamp.is_some()) => {
+                Ok(Outcome::Terminating)
+            }
+            deleted => Ok(if changed(deleted)? { Outcome::Deleted } else { Outcome::Kept }),
+        }
     }
 }
 

@@ -6,7 +6,10 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
-use rampart::api::RetentionPolicy;
+use rampart::{
+    api::{Outcome, RetentionPolicy, RetentionReport},
+    retention::evidence::outcomes,
+};
 use rampart_e2e::{fixtures, stories, wait};
 use serde_json::{Value, json};
 
@@ -153,6 +156,7 @@ async fn what_protects_an_object(env: Env) -> Result<()> {
             it["ownerReferences"] =
                 json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "new-0", "uid": owner, "controller": true}]);
         }),
+        export(&namespace, "finalized", |it| it["finalizers"] = json!(["example.com/slow"])),
         export(&namespace, "other-label", |it| it["labels"]["data"] = json!("report")),
         export(&namespace, "of-another-policy", |it| {
             it["annotations"]["rampart.dev/retention-mark"] =
@@ -176,6 +180,17 @@ async fn what_protects_an_object(env: Env) -> Result<()> {
         ensure!(left.contains(&kept.to_owned()), "{kept} went");
     }
     ensure!(maps.get_opt("other-label").await?.is_some(), "an object that no target selects went");
+    // What is only going is not told to be gone.
+    let reports: Api<RetentionReport> = Api::namespaced(client, &namespace);
+    wait::until("its deletion to have begun", wait::SOON, || async {
+        let runs = reports.list(&ListParams::default()).await?.items;
+        let told: Vec<_> = runs.iter().flat_map(outcomes).filter(|(item, _)| item.name == "finalized").collect();
+        let is_going = told.iter().any(|(_, outcome)| *outcome == Some(Outcome::Terminating));
+        Ok(ensure!(is_going && !told.iter().any(|(_, outcome)| *outcome == Some(Outcome::Deleted)), "{told:?}"))
+    })
+    .await?;
+    let done = json!({"metadata": {"finalizers": null}});
+    maps.patch("finalized", &PatchParams::default(), &Patch::Merge(&done)).await?;
     Ok(())
 }
 

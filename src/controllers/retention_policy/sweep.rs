@@ -220,8 +220,10 @@ impl Run<'_> {
             return (told(Outcome::Failed, "it is of no target".into()), None);
         };
         let now = whole_second();
-        let (done, tried) = match act.decision {
-            RecordDecision::Delete => (Outcome::Deleted, target.delete(item).await),
+        let of_mark =
+            |result: Outcome, tried: Result<bool>| tried.map(|done| if done { result } else { Outcome::Kept });
+        let tried = match act.decision {
+            RecordDecision::Delete => target.delete(item).await,
             RecordDecision::Mark => {
                 let mark = Mark {
                     policy_uid: self.spec.uid.clone(),
@@ -229,13 +231,13 @@ impl Run<'_> {
                     delete_after: now.checked_add(self.spec.grace).unwrap_or(Timestamp::MAX),
                     uid: item.uid.clone(),
                 };
-                (Outcome::Marked, target.mark(item, Some(&mark)).await)
+                of_mark(Outcome::Marked, target.mark(item, Some(&mark)).await)
             }
-            RecordDecision::Unmark | RecordDecision::Keep => (Outcome::Unmarked, target.mark(item, None).await),
+            RecordDecision::Unmark | RecordDecision::Keep => of_mark(Outcome::Unmarked, target.mark(item, None).await),
         };
         match tried {
-            Ok(true) => (told(done, String::new()), None),
-            Ok(false) => (told(Outcome::Kept, "it changed, or went, since it was listed".into()), None),
+            Ok(Outcome::Kept) => (told(Outcome::Kept, "it changed, or went, since it was listed".into()), None),
+            Ok(done) => (told(done, String::new()), None),
             Err(error) => {
                 let said = error.refusal().map_or_else(|| error.to_string(), Into::into);
                 (told(Outcome::Failed, said.chars().take(LONGEST_MESSAGE).collect()), Some(error))
@@ -245,7 +247,12 @@ impl Run<'_> {
 
     /// Events and metrics of what was done.
     async fn tell(&self, results: &[ItemResult]) {
-        let kinds = [(Outcome::Deleted, "Deleted"), (Outcome::Marked, "Marked"), (Outcome::Unmarked, "Unmarked")];
+        let kinds = [
+            (Outcome::Deleted, "Deleted"),
+            (Outcome::Terminating, "Terminating"),
+            (Outcome::Marked, "Marked"),
+            (Outcome::Unmarked, "Unmarked"),
+        ];
         for (outcome, reason) in kinds {
             let count = results.iter().filter(|it| it.result == outcome).count();
             if count == 0 {
@@ -256,6 +263,7 @@ impl Run<'_> {
             }
             let note = match outcome {
                 Outcome::Deleted => format!("{count} objects were deleted"),
+                Outcome::Terminating => format!("{count} objects are being deleted, and wait for their finalizers"),
                 Outcome::Marked => format!("{count} objects were marked for deletion"),
                 _ => format!("{count} objects lost their mark"),
             };
