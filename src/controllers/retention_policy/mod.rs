@@ -22,7 +22,7 @@ use kube::{
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Context, Next, Reconciler, Triggers,
+    Context, Next, RECONCILE_DEADLINE, Reconciler, Triggers,
     news::{self, News},
     requested,
 };
@@ -35,7 +35,7 @@ use crate::{
     cluster::{
         Error, Result,
         client::PAGE,
-        error::{call, found},
+        error::{CALL_DEADLINE, call, found},
         events::Reason,
         impersonate::Impersonator,
         leader::Leadership,
@@ -51,6 +51,9 @@ use status::{degraded, status};
 
 /// Until the next try where somebody has to grant something first.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// A visit is cut off after this long, so that its deadline leaves the time to say so in status.
+const LONGEST_VISIT: Duration = RECONCILE_DEADLINE.saturating_sub(CALL_DEADLINE);
 
 /// How the controller is set up.
 #[derive(Debug, Clone)]
@@ -282,7 +285,9 @@ impl Reconciler for RetentionPolicies {
             written::report(&self.context.client, policy, &status).await?;
             return Ok(Next::Change);
         }
-        let outcome = match self.outcome(policy).await {
+        let visit = tokio::time::timeout(LONGEST_VISIT, self.outcome(policy)).await;
+        let late = || Err(Error::Unexpected(format!("the visit took longer than {LONGEST_VISIT:?} and was cut off")));
+        let outcome = match visit.unwrap_or_else(|_| late()) {
             Ok(outcome) => outcome,
             Err(error) => return Err(self.told(policy, error).await),
         };
