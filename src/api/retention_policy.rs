@@ -1,7 +1,5 @@
 //! `RetentionPolicy`: what is too old goes.
 
-use std::time::Duration;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -30,6 +28,7 @@ use super::{DataClass, GoDuration};
     printcolumn(name = "Candidates", type_ = "integer", json_path = ".status.plan.candidates"),
     printcolumn(name = "Held", type_ = "integer", json_path = ".status.plan.held"),
     printcolumn(name = "WouldDelete", type_ = "integer", json_path = ".status.plan.wouldDelete"),
+    printcolumn(name = "LastDeleted", type_ = "integer", json_path = ".status.lastRun.deleted"),
     printcolumn(name = "NextRun", type_ = "string", json_path = ".status.nextRunTime"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
@@ -301,7 +300,7 @@ fn yes() -> bool {
 }
 
 fn two_minutes() -> GoDuration {
-    Duration::from_mins(2).into()
+    std::time::Duration::from_mins(2).into()
 }
 
 impl Default for Safety {
