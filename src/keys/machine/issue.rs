@@ -53,7 +53,9 @@ impl Machine<'_> {
             }
         }
         Some(self.passed(JobStep::Test, n, &secret.id).err().unwrap_or_else(|| {
+            // One that is damaged is left out, and keeps nobody from its successor.
             let previous = self.current().map(|current| current.n).filter(|n| self.secret(*n).is_some());
+            let previous = previous.filter(|n| self.damaged([Some(*n), None]).is_none());
             Step::WriteConsumer { current: Some(n), previous }
         }))
     }

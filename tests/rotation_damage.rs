@@ -1,0 +1,66 @@
+//! What others damage, put back or keep from going on, and the machine neither hands out nor waits for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod key_world;
+
+use key_world::{World, id_of, issued, rotated};
+use rampart::keys::{ConsumerSeen, Refusal, Step};
+
+/// Somebody writes the Secret of a version anew, with a line break after its key.
+fn damage(world: &mut World, n: i64) {
+    let secret = world.seen.secrets.get_mut(&n).unwrap();
+    (secret.digest, secret.proven) = (String::new(), false);
+}
+
+fn refuses(world: &mut World, n: i64) {
+    assert_eq!(world.decided(), Step::Refuse(Refusal::Unproven(format!("k-v{n}"))));
+}
+
+#[test]
+fn a_damaged_version_is_not_written_over_the_last_good_copy() {
+    for n in [1, 2] {
+        let mut world = rotated();
+        damage(&mut world, n);
+        refuses(&mut world, n);
+        // Not either where consumers have what is as wrong.
+        let ConsumerSeen::Ours { current, .. } = &mut world.seen.consumer else { panic!("no consumer Secret") };
+        *current = Some(String::new());
+        refuses(&mut world, n);
+    }
+}
+
+#[test]
+fn a_damaged_version_is_replaced_when_it_is_due() {
+    let mut world = issued();
+    damage(&mut world, 1);
+    world.hours(24);
+    while world.seen.status.current_version != Some(2) {
+        assert!(world.step(), "{:#?}", world.steps);
+    }
+    let digest = Some(world.seen.secrets[&2].digest.clone());
+    let wanted = ConsumerSeen::Ours { current: digest, previous: None, id: Some(id_of(&world, 2)) };
+    assert_eq!(world.seen.consumer, wanted);
+}
+
+#[test]
+fn the_end_of_a_version_writes_no_damaged_one() {
+    let mut world = rotated();
+    let had = world.seen.consumer.clone();
+    damage(&mut world, 2);
+    world.hours(6);
+    while world.seen.secrets.contains_key(&1) {
+        assert!(world.step(), "{:#?}", world.steps);
+    }
+    assert_eq!(world.seen.consumer, had);
+}
+
+#[test]
+fn where_the_mac_key_was_lost_records_tell_what_is_sound() {
+    let mut world = rotated();
+    for secret in world.seen.secrets.values_mut() {
+        secret.proven = false;
+    }
+    let good = std::mem::take(&mut world.seen.consumer);
+    assert_eq!(world.told(), ["WriteConsumer", "Rest"]);
+    assert_eq!(world.seen.consumer, good);
+}
