@@ -64,3 +64,21 @@ fn where_the_mac_key_was_lost_records_tell_what_is_sound() {
     assert_eq!(world.told(), ["WriteConsumer", "Rest"]);
     assert_eq!(world.seen.consumer, good);
 }
+
+#[test]
+fn a_version_that_outlives_its_ttl_on_its_way_is_made_anew() {
+    let mut world = issued();
+    world.add_verifier();
+    world.verifiers_follow = false;
+    world.hours(24);
+    assert_eq!(world.told().last().unwrap(), "AwaitVerifiers");
+    let late = world.seen.secrets[&2].id.clone();
+    // The verifier that lagged is back after more than the ttl.
+    world.hours(101);
+    world.verifiers_follow = true;
+    world.told();
+    assert!(world.dead.contains(&late));
+    assert_eq!(world.current(), 2);
+    assert!(world.seen.status.versions.iter().find(|it| it.n == 2).unwrap().is_valid(world.now()));
+    assert_ne!(id_of(&world, 2), late);
+}

@@ -43,6 +43,10 @@ impl Machine<'_> {
         if self.is_tombstone(&secret.id) {
             return Some(Step::DeleteSecret { n });
         }
+        // Whatever it waited for, it never passes a test any more: it is made anew.
+        if self.expires(secret.created_at) <= self.now {
+            return self.abandon();
+        }
         if !self.is_imported() {
             let Some(record) = self.seen.records.get(&secret.id) else {
                 return Some(Step::CreateRecord { n, standing: Box::new(self.standing_of_pending(secret)) });
