@@ -4,7 +4,10 @@
 mod key_world;
 
 use key_world::{World, id_of, issued, rotated};
-use rampart::keys::{ConsumerSeen, Refusal, Step};
+use rampart::{
+    api::{RecordState, VersionState},
+    keys::{ConsumerSeen, Refusal, Step},
+};
 
 /// Somebody writes the Secret of a version anew, with a line break after its key.
 fn damage(world: &mut World, n: i64) {
@@ -81,4 +84,18 @@ fn a_version_that_outlives_its_ttl_on_its_way_is_made_anew() {
     assert_eq!(world.current(), 2);
     assert!(world.seen.status.versions.iter().find(|it| it.n == 2).unwrap().is_valid(world.now()));
     assert_ne!(id_of(&world, 2), late);
+}
+
+#[test]
+fn a_record_that_comes_back_after_its_version_has_ended_is_ended_again() {
+    let mut world = rotated();
+    let (old, backup) = (id_of(&world, 1), world.seen.records.clone());
+    world.hours(6);
+    world.told();
+    assert_eq!(world.versions(VersionState::Destroyed), [1]);
+    // The namespace of records is restored from a backup.
+    world.seen.records.extend(backup);
+    world.dead.remove(&old);
+    assert_eq!(world.told(), ["EndRecord", "Rest"]);
+    assert_eq!(world.seen.records[&old].standing.state, RecordState::Destroyed);
 }
