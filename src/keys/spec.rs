@@ -89,6 +89,8 @@ impl Spec {
             Err(beyond) => {
                 let mut spec = Self::read(key, None)?;
                 (spec.rotation.interval, spec.rotation.requested) = (None, None);
+                // Who is beyond one cap is not let off another.
+                spec.suspend_idle_after = caps.suspend_idle_after.filter(|_| spec.imported.is_none());
                 Ok((spec, Some(beyond)))
             }
         }
