@@ -155,7 +155,8 @@ impl Spec {
     /// The same as of `now`: suspended, if it was not used for too long.
     #[must_use]
     pub fn as_of(&self, seen: &Observed, now: Timestamp) -> Cow<'_, Self> {
-        if self.suspended || self.idle_at(seen).is_none_or(|at| now < at) {
+        let over = self.hard_expiry.is_some_and(|end| end <= now);
+        if self.suspended || over || self.idle_at(seen).is_none_or(|at| now < at) {
             return Cow::Borrowed(self);
         }
         Cow::Owned(Self { suspended: true, idle: true, ..self.clone() })

@@ -79,18 +79,22 @@ pub fn deprecated_in_use<'a>(
     })
 }
 
-/// Since when a key was not used: its last use, its making, or the last request for a rotation, whichever is latest.
-/// None where no verifier tells, or no version is in use. One that is suspended for it stays so without verifiers.
+/// Since when a key was not used: its last use, the making of its newest version, or the last request for a rotation,
+/// whichever is latest. None where no verifier tells, or no version is in use or would be made. One that is suspended
+/// for it stays so without verifiers, and when its last version has expired: another would be a key that nobody asks for.
 #[must_use]
 pub(super) fn idle_since(spec: &Spec, seen: &Observed) -> Option<Timestamp> {
-    let current = seen.status.versions.iter().find(|version| version.state == VersionState::Current)?;
+    let newest = seen.status.versions.iter().max_by_key(|version| version.n);
+    let is_current = newest.is_some_and(|version| version.state == VersionState::Current);
     let ready = seen.status.conditions.iter().find(|it| it.type_ == Type::Ready.as_str());
-    if seen.verifiers.is_empty() && ready.is_none_or(|ready| ready.reason != IDLE) {
+    let can_tell = !seen.verifiers.is_empty() || ready.is_some_and(|ready| ready.reason == IDLE);
+    if !can_tell || !(is_current || spec.rotation.interval.is_some()) {
         return None;
     }
     let used = fold(seen.status.usage.as_ref(), &seen.uses).and_then(|usage| usage.last_used).map(|time| time.0);
-    let signs = [Some(current.created_at.0), used, spec.rotation.requested];
-    signs.into_iter().flatten().max()
+    // Status may remember no version that has ended.
+    let sign = newest.map(|version| version.created_at.0).max(used)?;
+    Some(spec.rotation.requested.map_or(sign, |requested| sign.max(requested)))
 }
 
 #[cfg(test)]
@@ -111,19 +115,20 @@ mod tests {
         Use { verifier: verifier.into(), started_at: at(started), id: "a".into(), count, last_used: at(last) }
     }
 
-    #[test]
-    fn a_key_that_nobody_uses_is_suspended_until_it_is_asked_for() {
-        let key = |more: serde_json::Value| {
-            let mut key = serde_json::json!({
-                "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "k", "namespace": "n"},
-                "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "prefix": "ab",
-                         "rotation": more, "secret": {"name": "s"}},
-            });
-            key["spec"]["rotation"]["policy"] = "Manual".into();
-            let caps: KeyCaps = serde_json::from_value(serde_json::json!({"suspendIdleAfter": "1h"})).unwrap();
-            let caps = Caps::of(vec![("caps".into(), Arc::new(PolicyCaps::try_from(&caps).unwrap()))]);
-            Spec::parse(&serde_json::from_value(key).unwrap(), &caps).unwrap()
-        };
+    fn key(rotation: &serde_json::Value) -> Spec {
+        let mut key = serde_json::json!({
+            "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "k", "namespace": "n"},
+            "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "prefix": "ab",
+                     "rotation": {"policy": "Manual"}, "secret": {"name": "s"}},
+        });
+        key["spec"]["rotation"].as_object_mut().unwrap().extend(rotation.as_object().unwrap().clone());
+        let caps: KeyCaps = serde_json::from_value(serde_json::json!({"suspendIdleAfter": "1h"})).unwrap();
+        let caps = Caps::of(vec![("caps".into(), Arc::new(PolicyCaps::try_from(&caps).unwrap()))]);
+        Spec::parse(&serde_json::from_value(key).unwrap(), &caps).unwrap()
+    }
+
+    /// A key that was made at 0.
+    fn unused() -> Observed {
         let mut seen = Observed::default();
         seen.status.versions.push(VersionStatus {
             n: 1,
@@ -134,7 +139,13 @@ mod tests {
             replaced_by: None,
             destroy_at: None,
         });
-        let spec = key(serde_json::json!({}));
+        seen
+    }
+
+    #[test]
+    fn a_key_that_nobody_uses_is_suspended_until_it_is_asked_for() {
+        let mut seen = unused();
+        let spec = key(&serde_json::json!({}));
         assert!(!spec.as_of(&seen, at(7200)).idle, "nobody can tell");
         seen.verifiers.push(VerifierSeen { revision: "1".into(), started_at: at(0) });
         assert!(!spec.as_of(&seen, at(3599)).idle);
@@ -142,8 +153,27 @@ mod tests {
         seen.uses.push(told("v0", 0, 1, 3000));
         assert!(!spec.as_of(&seen, at(3600)).suspended);
         assert!(spec.as_of(&seen, at(6600)).suspended);
-        let requested = key(serde_json::json!({"requestedAt": at(6500).to_string()}));
+        let requested = key(&serde_json::json!({"requestedAt": at(6500).to_string()}));
         assert!(!requested.as_of(&seen, at(6600)).suspended, "a rotation revives it");
+    }
+
+    #[test]
+    fn a_key_that_expires_while_nobody_uses_it_is_not_made_anew() {
+        let mut seen = unused();
+        seen.verifiers.push(VerifierSeen { revision: "1".into(), started_at: at(0) });
+        seen.status.versions[0].state = VersionState::Destroyed;
+        let spec = key(&serde_json::json!({"policy": "Automatic"}));
+        assert!(!spec.as_of(&seen, at(3599)).idle);
+        assert!(spec.as_of(&seen, at(3600)).idle);
+        seen.uses.push(told("v0", 0, 1, 3000));
+        assert!(!spec.as_of(&seen, at(3600)).idle, "it is used");
+        seen.status.versions.clear();
+        assert!(spec.as_of(&seen, at(6600)).idle, "although no version is remembered");
+        let over = Spec { hard_expiry: Some(at(6000)), ..spec.clone() };
+        assert!(!over.as_of(&seen, at(6600)).idle, "it has ended for good");
+        assert!(!key(&serde_json::json!({})).as_of(&seen, at(6600)).idle, "none would be made");
+        seen.uses.clear();
+        assert!(!spec.as_of(&seen, at(6600)).idle, "none was made yet");
     }
 
     fn sum(usage: Option<&Usage>) -> (i64, i64) {
