@@ -87,7 +87,7 @@ pub struct Standing {
 pub struct VerifierSeen {
     /// resourceVersion up to which it has records in force.
     pub revision: String,
-    /// When it started.
+    /// When it started, or began to be heard, if that was later.
     pub started_at: Timestamp,
 }
 
