@@ -6,8 +6,9 @@ mod key_world;
 use key_world::{World, id_of, issued, rotated};
 use rampart::{
     api::{RecordState, VersionState},
-    keys::{ConsumerSeen, Refusal, Step},
+    keys::{ConsumerSeen, Refusal, SecretSeen, Step},
 };
+use serde_json::json;
 
 /// Somebody writes the Secret of a version anew, with a line break after its key.
 fn damage(world: &mut World, n: i64) {
@@ -98,4 +99,32 @@ fn a_record_that_comes_back_after_its_version_has_ended_is_ended_again() {
     world.dead.remove(&old);
     assert_eq!(world.told(), ["EndRecord", "Rest"]);
     assert_eq!(world.seen.records[&old].standing.state, RecordState::Destroyed);
+}
+
+#[test]
+fn the_secret_of_a_version_that_has_ended_does_not_stay_when_it_is_put_back() {
+    let mut world = rotated();
+    world.hours(6);
+    world.told();
+    world.put_back(0);
+    assert_eq!(world.told(), ["DeleteSecret", "Rest"]);
+    assert_eq!(world.seen.secrets.keys().copied().collect::<Vec<_>>(), [2]);
+    // What is not proven may be somebody's own.
+    world.put_back(0);
+    world.seen.secrets.get_mut(&1).unwrap().proven = false;
+    assert_eq!(world.told(), ["Rest"]);
+}
+
+#[test]
+fn a_revoked_key_leaves_no_secret_although_the_mac_key_was_lost() {
+    let mut world = rotated();
+    for secret in world.seen.secrets.values_mut() {
+        secret.proven = false;
+    }
+    let foreign = SecretSeen { id: "other".into(), ..world.seen.secrets[&1].clone() };
+    world.seen.secrets.insert(7, foreign);
+    world.spec["revocation"] = json!({"reason": "Leaked"});
+    world.told();
+    assert_eq!(world.seen.secrets.keys().copied().collect::<Vec<_>>(), [7], "what is not known as ours stays");
+    assert_eq!(world.versions(VersionState::Revoked), [1, 2]);
 }

@@ -27,7 +27,7 @@ impl Machine<'_> {
         waiting
     }
 
-    fn is_live(version: &VersionStatus) -> bool {
+    pub(super) fn is_live(version: &VersionStatus) -> bool {
         matches!(version.state, VersionState::Current | VersionState::Deprecated)
     }
 
