@@ -34,12 +34,21 @@ pub fn fold(before: Option<&Usage>, uses: &[Use]) -> Option<Usage> {
         return before.cloned();
     }
     let mut usage = before.cloned().unwrap_or_default();
+    let is_same = |it: &Counted, told: &Use| it.verifier == told.verifier && it.id == told.id;
+    let new = uses.iter().filter(|told| !usage.counted.iter().any(|it| is_same(it, told))).count();
+    if usage.counted.len() + new > MOST {
+        usage.counted.retain(|it| uses.iter().any(|told| is_same(it, told)));
+    }
     for told in uses {
-        let same = |it: &&mut Counted| it.verifier == told.verifier && it.id == told.id;
-        let known = usage.counted.iter_mut().find(same);
+        usage.last_used = usage.last_used.max(Some(Time(told.last_used)));
+        let has_room = usage.counted.len() < MOST;
+        let known = usage.counted.iter_mut().find(|it| is_same(it, told));
+        // What could not be remembered would be counted again next time.
+        if known.is_none() && !has_room {
+            continue;
+        }
         let counted = known.as_ref().filter(|it| it.started_at.0 == told.started_at).map_or(0, |it| it.count);
         usage.count = usage.count.saturating_add((told.count - counted).max(0));
-        usage.last_used = usage.last_used.max(Some(Time(told.last_used)));
         let now = Counted {
             verifier: told.verifier.clone(),
             id: told.id.clone(),
@@ -50,11 +59,6 @@ pub fn fold(before: Option<&Usage>, uses: &[Use]) -> Option<Usage> {
             Some(known) => *known = now,
             None => usage.counted.push(now),
         }
-    }
-    let is_told = |it: &Counted| uses.iter().any(|told| told.verifier == it.verifier && told.id == it.id);
-    if usage.counted.len() > MOST {
-        usage.counted.retain(is_told);
-        usage.counted.truncate(MOST);
     }
     Some(usage)
 }
@@ -205,5 +209,13 @@ mod tests {
         }
         assert_eq!(sum(usage.as_ref()), (1000, 999));
         assert!(usage.unwrap().counted.len() <= MOST);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_not_counted_again_and_again() {
+        let all: Vec<Use> = (0..100).map(|nth| told(&format!("v{nth}"), 0, 5, nth)).collect();
+        let first = fold(None, &all);
+        assert_eq!(sum(first.as_ref()), (5 * 64, 99), "and when it was used is known");
+        assert_eq!(fold(first.as_ref(), &all), first);
     }
 }
