@@ -139,6 +139,12 @@ impl Observed {
         self
     }
 
+    /// When it was used last, by whichever version, as far as verifiers told lately.
+    #[must_use]
+    pub fn last_use(&self) -> Option<Timestamp> {
+        self.last_used.values().max().copied()
+    }
+
     /// Whether a record is in force at every verifier that is waited for.
     #[must_use]
     pub fn is_in_force(&self, record: &RecordSeen) -> bool {

@@ -27,13 +27,14 @@ pub struct Use {
 }
 
 /// Adds what verifiers tell to what was counted before. Nothing is counted twice, whoever is started anew, and nothing
-/// is taken back.
+/// is taken back. `lately` is the last use that any report of the last day told of: none has room for all keys at once.
 #[must_use]
-pub fn fold(before: Option<&Usage>, uses: &[Use]) -> Option<Usage> {
-    if uses.is_empty() {
+pub fn fold(before: Option<&Usage>, uses: &[Use], lately: Option<Timestamp>) -> Option<Usage> {
+    if uses.is_empty() && lately.is_none() {
         return before.cloned();
     }
     let mut usage = before.cloned().unwrap_or_default();
+    usage.last_used = usage.last_used.max(lately.map(Time));
     let is_same = |it: &Counted, told: &Use| it.verifier == told.verifier && it.id == told.id;
     let new = uses.iter().filter(|told| !usage.counted.iter().any(|it| is_same(it, told))).count();
     if usage.counted.len() + new > MOST {
@@ -95,9 +96,9 @@ pub(super) fn idle_since(spec: &Spec, seen: &Observed) -> Option<Timestamp> {
     if !can_tell || !(is_current || spec.rotation.interval.is_some()) {
         return None;
     }
-    let used = fold(seen.status.usage.as_ref(), &seen.uses).and_then(|usage| usage.last_used).map(|time| time.0);
+    let used = fold(seen.status.usage.as_ref(), &seen.uses, seen.last_use()).and_then(|usage| usage.last_used);
     // Status may remember no version that has ended.
-    let sign = newest.map(|version| version.created_at.0).max(used)?;
+    let sign = newest.map(|version| version.created_at.0).max(used.map(|time| time.0))?;
     Some(spec.rotation.requested.map_or(sign, |requested| sign.max(requested)))
 }
 
@@ -157,8 +158,12 @@ mod tests {
         seen.uses.push(told("v0", 0, 1, 3000));
         assert!(!spec.as_of(&seen, at(3600)).suspended);
         assert!(spec.as_of(&seen, at(6600)).suspended);
-        let requested = key(&serde_json::json!({"requestedAt": at(6500).to_string()}));
-        assert!(!requested.as_of(&seen, at(6600)).suspended, "a rotation revives it");
+        // Told by a report before this one.
+        seen.last_used.insert("a".into(), at(4000));
+        assert!(!spec.as_of(&seen, at(6600)).suspended);
+        assert!(spec.as_of(&seen, at(7600)).suspended);
+        let requested = key(&serde_json::json!({"requestedAt": at(7500).to_string()}));
+        assert!(!requested.as_of(&seen, at(7600)).suspended, "a rotation revives it");
     }
 
     #[test]
@@ -187,25 +192,31 @@ mod tests {
 
     #[test]
     fn nothing_is_counted_twice_and_nothing_is_taken_back() {
-        let first = fold(None, &[told("v0", 0, 5, 10), told("v1", 0, 7, 20)]);
+        let first = fold(None, &[told("v0", 0, 5, 10), told("v1", 0, 7, 20)], None);
         assert_eq!(sum(first.as_ref()), (12, 20));
         // The operator was started anew, and is told the same.
-        let again = fold(first.as_ref(), &[told("v0", 0, 5, 10), told("v1", 0, 7, 20)]);
+        let again = fold(first.as_ref(), &[told("v0", 0, 5, 10), told("v1", 0, 7, 20)], None);
         assert_eq!(again, first);
         // A verifier was started anew, and its clock is behind.
-        let anew = fold(first.as_ref(), &[told("v0", 30, 2, 5), told("v1", 0, 7, 20)]);
+        let anew = fold(first.as_ref(), &[told("v0", 30, 2, 5), told("v1", 0, 7, 20)], None);
         assert_eq!(sum(anew.as_ref()), (14, 20));
         // An older report comes late.
-        assert_eq!(sum(fold(anew.as_ref(), &[told("v1", 0, 3, 1)]).as_ref()), (14, 20));
-        assert_eq!(sum(fold(anew.as_ref(), &[told("v1", 0, 8, 1)]).as_ref()), (15, 20));
-        assert_eq!(fold(anew.as_ref(), &[]), anew, "no verifier tells anything");
+        assert_eq!(sum(fold(anew.as_ref(), &[told("v1", 0, 3, 1)], None).as_ref()), (14, 20));
+        assert_eq!(sum(fold(anew.as_ref(), &[told("v1", 0, 8, 1)], None).as_ref()), (15, 20));
+        assert_eq!(fold(anew.as_ref(), &[], None), anew, "no verifier tells anything");
+        assert_eq!(
+            sum(fold(anew.as_ref(), &[], Some(at(30))).as_ref()),
+            (14, 30),
+            "a report before this one told of it"
+        );
+        assert_eq!(sum(fold(anew.as_ref(), &[], Some(at(1))).as_ref()), (14, 20));
     }
 
     #[test]
     fn what_is_remembered_of_verifiers_does_not_grow() {
         let mut usage = None;
         for nth in 0..1000 {
-            usage = fold(usage.as_ref(), &[told(&format!("v{nth}"), nth, 1, nth)]);
+            usage = fold(usage.as_ref(), &[told(&format!("v{nth}"), nth, 1, nth)], None);
         }
         assert_eq!(sum(usage.as_ref()), (1000, 999));
         assert!(usage.unwrap().counted.len() <= MOST);
@@ -214,8 +225,8 @@ mod tests {
     #[test]
     fn what_there_is_no_room_for_is_not_counted_again_and_again() {
         let all: Vec<Use> = (0..100).map(|nth| told(&format!("v{nth}"), 0, 5, nth)).collect();
-        let first = fold(None, &all);
+        let first = fold(None, &all, None);
         assert_eq!(sum(first.as_ref()), (5 * 64, 99), "and when it was used is known");
-        assert_eq!(fold(first.as_ref(), &all), first);
+        assert_eq!(fold(first.as_ref(), &all, None), first);
     }
 }
