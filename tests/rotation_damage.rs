@@ -6,7 +6,7 @@ mod key_world;
 use key_world::{World, id_of, issued, rotated};
 use rampart::{
     api::{RecordState, VersionState},
-    keys::{ConsumerSeen, Refusal, SecretSeen, Step},
+    keys::{ConsumerSeen, Refusal, SecretSeen, Step, Workload},
 };
 use serde_json::json;
 
@@ -36,14 +36,18 @@ fn a_damaged_version_is_not_written_over_the_last_good_copy() {
 #[test]
 fn a_damaged_version_is_replaced_when_it_is_due() {
     let mut world = issued();
+    world.workload = Some(Workload { opted_in: true, version: None, restarted_at: None, waits_for: None });
+    world.told();
     damage(&mut world, 1);
     world.hours(24);
-    while world.seen.status.current_version != Some(2) {
+    let runs = |world: &World| world.workload.as_ref().unwrap().version.clone();
+    while runs(&world) != world.seen.status.versions.get(1).map(|it| format!("2-{}", it.id)) {
         assert!(world.step(), "{:#?}", world.steps);
     }
     let digest = Some(world.seen.secrets[&2].digest.clone());
     let wanted = ConsumerSeen::Ours { current: digest, previous: None, id: Some(id_of(&world, 2)) };
     assert_eq!(world.seen.consumer, wanted);
+    refuses(&mut world, 1);
 }
 
 #[test]

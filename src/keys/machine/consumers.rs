@@ -22,18 +22,17 @@ impl Machine<'_> {
         let (n, previous) = (Some(current.n), self.previous());
         // Without the version's Secret there is nothing to put back.
         let wanted = self.digest_of(n)?;
-        let as_wanted = match &self.seen.consumer {
-            ConsumerSeen::Ours { current: value, previous: old, id } => {
+        let (has_current, has_previous) = match &self.seen.consumer {
+            ConsumerSeen::Ours { current: value, previous: old, id } => (
                 // What is no key has an empty digest, and is never wanted.
-                value.as_deref() == Some(wanted)
-                    && !wanted.is_empty()
-                    && id.as_deref() == Some(&current.id)
-                    && old.as_deref() == self.digest_of(previous)
-            }
-            _ => false,
+                value.as_deref() == Some(wanted) && !wanted.is_empty() && id.as_deref() == Some(&current.id),
+                old.as_deref() == self.digest_of(previous),
+            ),
+            _ => (false, false),
         };
-        (!as_wanted).then(|| match self.damaged([n, previous]) {
-            Some(n) => self.unproven(n),
+        (!(has_current && has_previous)).then(|| match self.damaged([n, previous]) {
+            // Who still runs the one before it is not kept from the current one.
+            Some(n) => self.restart().filter(|_| has_current).unwrap_or_else(|| self.unproven(n)),
             None => Step::WriteConsumer { current: n, previous },
         })
     }
