@@ -198,7 +198,7 @@ fn too_many_calls_are_told_every_window_that_has_none_left() {
     assert_eq!([ask.answer(&verifier).status, ask.answer(&verifier).status], [200, 200]);
     let refused = ask.answer(&verifier);
     assert_eq!(refused.status, 429);
-    assert_eq!(header(&refused, "ratelimit"), "\"second\";r=0;t=1, \"burst\";r=0;t=10");
+    assert_eq!(header(&refused, "ratelimit"), "\"second\";r=0;t=1, \"burst\";r=0;t=5");
     assert_eq!(header(&refused, "retry-after"), "5", "the longest of them");
     let body: Value = serde_json::from_str(refused.body.as_deref().unwrap()).unwrap();
     assert_eq!(body["violated-policies"], json!(["second", "burst"]));

@@ -21,8 +21,8 @@ pub struct Rotation {
     /// How long a replaced key stays valid.
     #[serde(default = "thirty_days")]
     pub overlap: GoDuration,
-    /// When scheduled rotations may begin; at any time unless given. A key that would end before the next window,
-    /// and a rotation that was asked for, do not wait for one.
+    /// When scheduled rotations may begin; at any time unless given. A key that would end before the next window, or
+    /// less than a tenth of `overlap` after it opens, and a rotation that was asked for, do not wait for one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub windows: Vec<RotationWindow>,

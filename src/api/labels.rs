@@ -18,6 +18,8 @@ pub const KEY_VERSION: &str = "rampart.dev/key-version";
 pub const KEY_ID: &str = "rampart.dev/key-id";
 /// On a KeyRecord: `true` where the key and its Secrets live on when its ApiKey is deleted.
 pub const KEY_RETAINED: &str = "rampart.dev/key-retained";
+/// On a KeyRecord: `true` on a tombstone; nobody needs to look at it but by its name.
+pub const KEY_ENDED: &str = "rampart.dev/key-ended";
 /// When a version of a key was created, RFC 3339; status is rebuilt from it after a restore.
 pub const KEY_CREATED_AT: &str = "rampart.dev/key-created-at";
 /// Proof that Rampart made a version Secret: an HMAC over what the key is bound to.

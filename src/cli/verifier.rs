@@ -40,9 +40,13 @@ pub struct VerifierOptions {
     #[arg(long, env = "RAMPART_ADMIN_PATHS", value_delimiter = ',')]
     admin_paths: Vec<String>,
     /// Header in which the proxy writes the address of the client; it must overwrite what clients send under this
-    /// name. (HTTP alone: Envoy states it over gRPC.)
+    /// name. (HTTP alone.)
     #[arg(long, env = "RAMPART_SOURCE_HEADER", default_value = "x-rampart-source")]
     source_header: HeaderName,
+    /// The same over gRPC; Envoy must overwrite it, too. Without it the address is the one that Envoy's connection comes
+    /// from: that of the load balancer, if one stands before Envoy.
+    #[arg(long, env = "RAMPART_GRPC_SOURCE_HEADER")]
+    grpc_source_header: Option<HeaderName>,
     /// Of so many admitted calls one leaves an audit record; 0 for none. Refused ones leave one each.
     #[arg(long, env = "RAMPART_AUDIT_SAMPLE", default_value_t = 1000)]
     audit_sample: u64,
@@ -75,7 +79,8 @@ impl VerifierOptions {
         let desk = Desk { verifier, metrics: metrics.verifier.clone(), audit_sample };
         let stopped = tasks.stopped();
         let (grpc, http) = (readiness.gate("grpc"), readiness.gate("http"));
-        tasks.spawn("grpc", serve_grpc(self.grpc_address, desk.clone(), grpc, stopped.clone()));
+        let grpc_source = self.grpc_source_header;
+        tasks.spawn("grpc", serve_grpc(self.grpc_address, desk.clone(), grpc_source, grpc, stopped.clone()));
         tasks.spawn("http", serve_http(self.http_address, desk, self.source_header, http, stopped));
         started.open();
         tasks.run().await

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     api::{
         ApiKeyRef, KeyRecord, KeyRecordSpec, RecordState,
-        labels::{KEY_RETAINED, OWNER_NAMESPACE},
+        labels::{KEY_ENDED, KEY_RETAINED, OWNER_NAMESPACE},
     },
     keys::{DEFAULT_RATE, Grant, RecordSeen, SecretSeen, Standing, verify::KeyId},
 };
@@ -100,7 +100,7 @@ impl KeyStore<'_> {
         if self.spec.imported.is_some() {
             self.refuse_foreign_record(id).await?;
         }
-        if end_record(&self.records(), id, state, replaced_by.clone()).await? {
+        if end_record(&self.records(), id, (state, replaced_by.clone()), |record| self.own.note(record)).await? {
             return Ok(());
         }
         let mut spec = self.record_of(n, expires_at, state);
@@ -133,6 +133,7 @@ impl KeyStore<'_> {
         labels.insert(OWNER_NAMESPACE.into(), self.spec.namespace.clone());
         record.metadata.labels = Some(labels);
         mark(&mut record, retained);
+        mark_ended(&mut record);
         match call(|| format!("creating KeyRecord {id}"), self.records().create(&PostParams::default(), &record)).await
         {
             Err(error) if error.code() == Some(409) => {
@@ -183,6 +184,13 @@ fn mark(record: &mut KeyRecord, retained: bool) {
     }
 }
 
+/// A tombstone is known by its label: there are more of them every day, and a watch of metadata tells.
+fn mark_ended(record: &mut KeyRecord) {
+    if record.spec.state.is_tombstone() {
+        record.labels_mut().insert(KEY_ENDED.into(), "true".into());
+    }
+}
+
 fn put(spec: &mut KeyRecordSpec, standing: &Standing) {
     let Standing { state, replaced_by, destroy_at, expires_at, grant, retained: _ } = standing.clone();
     spec.state = state;
@@ -193,15 +201,16 @@ fn put(spec: &mut KeyRecordSpec, standing: &Standing) {
     spec.limits = Some(grant.limits);
 }
 
-/// Makes a record a tombstone, with the resourceVersion that was read. Returns whether there was a record.
+/// Makes a record a tombstone, with the resourceVersion that was read, and tells what was written. Returns whether there
+/// was a record.
 ///
 /// # Errors
 /// When a call fails.
 pub async fn end_record(
     records: &Api<KeyRecord>,
     id: &str,
-    state: RecordState,
-    replaced_by: Option<String>,
+    (state, replaced_by): (RecordState, Option<String>),
+    wrote: impl FnOnce(&KeyRecord),
 ) -> Result<bool> {
     let Some(mut record) = found(call(|| format!("reading KeyRecord {id}"), records.get(id)).await)? else {
         return Ok(false);
@@ -216,7 +225,9 @@ pub async fn end_record(
     spec.verbs.clear();
     spec.permissions.clear();
     spec.audiences.clear();
-    replace(records, id, &record).await.map(|_| true)
+    mark_ended(&mut record);
+    wrote(&replace(records, id, &record).await?);
+    Ok(true)
 }
 
 async fn replace(records: &Api<KeyRecord>, id: &str, record: &KeyRecord) -> Result<KeyRecord> {

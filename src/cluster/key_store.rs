@@ -178,8 +178,7 @@ impl KeyStore<'_> {
         }
         let id = text(secret, ID_ENTRY).unwrap_or_default().to_owned();
         let digest = self.digest(secret, KEY_ENTRY).unwrap_or_default();
-        let created = secret.annotations().get(KEY_CREATED_AT).and_then(|time| time.parse().ok());
-        let created_at = created.or(secret.creation_timestamp().map(|time| time.0)).unwrap_or(Timestamp::UNIX_EPOCH);
+        let created_at = made_at(secret);
         let binding = Binding { spec: self.spec, version: n, id: &id, digest: &digest };
         let mac = secret.annotations().get(KEY_MAC);
         let proven = !digest.is_empty() && mac.is_some_and(|mac| self.adoption.verify(&binding, mac));
@@ -340,6 +339,14 @@ impl KeyStore<'_> {
     }
 }
 
+/// When a version Secret was made. The annotation outlives a restore, which only makes the API server's own time later;
+/// a later one was written by somebody who wants the key to live longer.
+fn made_at(secret: &Secret) -> Timestamp {
+    let told = secret.annotations().get(KEY_CREATED_AT).and_then(|time| time.parse().ok());
+    let stored = secret.creation_timestamp().map(|time| time.0);
+    told.into_iter().chain(stored).min().unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
 fn entry(secret: &Secret, name: &str) -> Option<ByteString> {
     secret.data.as_ref().and_then(|data| data.get(name)).cloned()
 }
@@ -360,4 +367,25 @@ pub async fn delete_orphan(client: &Client, metadata: &ObjectMeta) -> Result<()>
         ..DeleteParams::default()
     };
     found(secret_call(|| format!("deleting Secret {name}"), api.delete(name, &params)).await).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_version_is_not_made_younger_by_its_annotation() {
+        let (early, late) = ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z");
+        let made = |told: Option<&str>, stored: Option<&str>| {
+            let annotations = told.map(|told| json!({KEY_CREATED_AT: told}));
+            let metadata = json!({"creationTimestamp": stored, "annotations": annotations});
+            made_at(&serde_json::from_value(json!({"metadata": metadata})).unwrap()).to_string()
+        };
+        assert_eq!(made(Some(early), Some(late)), early, "restored");
+        assert_eq!(made(Some(late), Some(early)), early, "somebody wants it to live longer");
+        assert_eq!(made(None, Some(early)), early);
+        assert_eq!(made(Some("soon"), Some(early)), early);
+    }
 }

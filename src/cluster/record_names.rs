@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::api::{
     KeyRecord,
-    labels::{OWNER_NAME, OWNER_NAMESPACE},
+    labels::{KEY_ENDED, OWNER_NAME, OWNER_NAMESPACE},
 };
 
 type Names = HashMap<(String, String), BTreeSet<String>>;
@@ -34,25 +34,31 @@ impl RecordNames {
     /// Takes note of what a watch of all records tells.
     pub fn note(&self, event: &Event<PartialObjectMeta<KeyRecord>>) {
         match event {
+            // Tombstones are for ever. Who has to know of one, by a status or a Secret, knows its name from there.
+            Event::Apply(record) | Event::InitApply(record) if record.labels().contains_key(KEY_ENDED) => {
+                self.forget(record);
+            }
             Event::Apply(record) | Event::InitApply(record) => {
                 if let Some(owner) = owner(record) {
                     self.known().entry(owner).or_default().insert(record.name_any());
                 }
             }
             // A name that is known too long is looked for in vain, and no harm is done.
-            Event::Delete(record) => {
-                let Some(owner) = owner(record) else { return };
-                let mut known = self.known();
-                let is_empty = known.get_mut(&owner).is_some_and(|names| {
-                    names.remove(&record.name_any());
-                    names.is_empty()
-                });
-                if is_empty {
-                    known.remove(&owner);
-                }
-            }
+            Event::Delete(record) => self.forget(record),
             Event::Init => {}
             Event::InitDone => drop(self.listed.send_replace(true)),
+        }
+    }
+
+    fn forget(&self, record: &PartialObjectMeta<KeyRecord>) {
+        let Some(owner) = owner(record) else { return };
+        let mut known = self.known();
+        let is_empty = known.get_mut(&owner).is_some_and(|names| {
+            names.remove(&record.name_any());
+            names.is_empty()
+        });
+        if is_empty {
+            known.remove(&owner);
         }
     }
 
@@ -102,6 +108,10 @@ mod tests {
         names.note(&Event::Delete(record("a", "orders")));
         names.note(&Event::Apply(record("d", "orders")));
         assert_eq!(names.of("shop", "orders"), BTreeSet::from(["b".to_owned(), "d".into()]));
+        let mut tombstone = record("b", "orders");
+        tombstone.labels_mut().insert(KEY_ENDED.into(), "true".into());
+        names.note(&Event::Apply(tombstone));
+        assert_eq!(names.of("shop", "orders"), BTreeSet::from(["d".to_owned()]), "what has ended is not looked at");
         names.note(&Event::Delete(record("c", "stock")));
         assert!(names.of("shop", "stock").is_empty() && names.of("elsewhere", "orders").is_empty());
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Result, error::call};
 use crate::{
     api::{AddressBlock, KeyUse, VerifierReport, VerifierReportSpec},
-    keys::verify::Verifier,
+    keys::verify::{KeyId, Used, Verifier},
     runtime::{clock, metrics::Moment},
 };
 
@@ -55,13 +55,18 @@ impl Reporting {
             _ = self.revision.wait_for(Option::is_some) => {}
             () = stopped.cancelled() => return Ok(()),
         }
-        let mut retry = false;
+        let (mut retry, mut told) = (false, None);
         loop {
             let revision = self.revision.borrow_and_update().unwrap_or_default();
             let stopping = stopped.is_cancelled();
-            let written = self.write(&api, self.report(started, revision, stopping, clock::now())).await;
+            let report = self.report((started, stopping), revision, told, clock::now());
+            let last = report.usage.last().and_then(|last| KeyId::parse(&last.id));
+            let written = self.write(&api, report).await;
             match &written {
-                Ok(()) => self.heard.set(clock::now()),
+                Ok(()) => {
+                    self.heard.set(clock::now());
+                    told = last;
+                }
                 Err(error) => tracing::warn!(%error, "the report of this verifier could not be written"),
             }
             if stopping {
@@ -89,10 +94,16 @@ impl Reporting {
             .map(drop)
     }
 
-    fn report(&self, started: Timestamp, revision: u64, stopped: bool, now: Timestamp) -> VerifierReportSpec {
-        let mut used = self.verifier.used_since(now.checked_sub(LATELY).unwrap_or(now));
-        used.sort_unstable_by_key(|(id, used)| (std::cmp::Reverse(used.last), *id));
-        used.truncate(MOST_KEYS);
+    /// `told` is the last key of the report before.
+    fn report(
+        &self,
+        (started, stopped): (Timestamp, bool),
+        revision: u64,
+        told: Option<KeyId>,
+        now: Timestamp,
+    ) -> VerifierReportSpec {
+        let used = self.verifier.used_since(now.checked_sub(LATELY).unwrap_or(now));
+        let used = in_turn(used, told, MOST_KEYS);
         let usage = used.into_iter().map(|(id, used)| KeyUse {
             id: id.to_string(),
             count: i64::try_from(used.count).unwrap_or(i64::MAX),
@@ -118,4 +129,38 @@ impl Reporting {
 
 fn whole(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// As many keys as there is room for, in the order of their ids, from the one after which the report before ended: else
+/// those that are seldom used would never be told, and be taken for idle.
+fn in_turn(mut used: Vec<(KeyId, Used)>, told: Option<KeyId>, most: usize) -> Vec<(KeyId, Used)> {
+    used.sort_unstable_by_key(|(id, _)| *id);
+    let next = used.partition_point(|(id, _)| Some(*id) <= told);
+    used.rotate_left(next);
+    used.truncate(most);
+    used
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn all_keys_are_told_in_turn() {
+        let id = |nth: usize| KeyId::parse(&format!("{nth:08}")).unwrap();
+        let used = Used { count: 1, last: Timestamp::UNIX_EPOCH };
+        let all: Vec<_> = (0..11).map(|nth| (id(nth), used)).collect();
+        let (mut told, mut seen) = (None, vec![]);
+        for _ in 0..3 {
+            let report = in_turn(all.clone(), told, 4);
+            assert_eq!(report.len(), 4);
+            told = report.last().map(|(id, _)| *id);
+            seen.extend(report.into_iter().map(|(id, _)| id));
+        }
+        assert_eq!(seen[8..], [id(8), id(9), id(10), id(0)]);
+        assert_eq!(BTreeSet::from_iter(seen).len(), 11);
+        assert_eq!(in_turn(all, told, 100).len(), 11, "where there is room all of them are told at once");
+    }
 }

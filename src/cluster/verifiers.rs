@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -31,6 +31,8 @@ const LIVE: Duration = Duration::from_mins(1);
 /// For so long the report of a verifier is kept that does not renew it.
 const KEPT: Duration = Duration::from_hours(1);
 const SWEEP: Duration = Duration::from_mins(5);
+/// For so long back a report tells what was used.
+const TOLD: SignedDuration = SignedDuration::from_mins(15);
 /// For so long it is remembered when a key was used, whatever becomes of the report that told it.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(25);
 
@@ -53,6 +55,8 @@ pub struct Verifiers {
     known: watch::Receiver<Arc<BTreeMap<Key, Seen>>>,
     listed: watch::Receiver<bool>,
     used: Arc<Mutex<BTreeMap<String, Timestamp>>>,
+    /// Uses from before were forgotten with the process that heard of them.
+    heard_since: Arc<OnceLock<Timestamp>>,
 }
 
 impl Verifiers {
@@ -61,10 +65,14 @@ impl Verifiers {
         let api: Api<VerifierReport> = Api::namespaced(client.clone(), namespace);
         let (known_tx, known) = watch::channel(Arc::new(BTreeMap::new()));
         let (listed_tx, listed) = watch::channel(false);
-        let this = Self { known, listed, used: Arc::default() };
-        let used = this.used.clone();
+        let this = Self { known, listed, used: Arc::default(), heard_since: Arc::default() };
+        let (used, heard_since) = (this.used.clone(), this.heard_since.clone());
         let following = async move {
             let changed = |all: &BTreeMap<Key, Seen>, one: Option<&Key>| {
+                heard_since.get_or_init(|| {
+                    let now = clock::now();
+                    now.checked_sub(TOLD).unwrap_or(now)
+                });
                 let told = one.map_or_else(|| all.values().collect(), |one| all.get(one).into_iter().collect());
                 remember(&used, told);
                 known_tx.send_replace(Arc::new(all.clone()));
@@ -92,9 +100,10 @@ impl Verifiers {
     /// Those that are waited for.
     #[must_use]
     pub fn live(&self) -> Vec<VerifierSeen> {
+        let heard_since = self.heard_since.get().copied().unwrap_or(Timestamp::MIN);
         let seen = |seen: &Seen| VerifierSeen {
             revision: seen.report.spec.revision.clone(),
-            started_at: seen.report.spec.started_at.0,
+            started_at: seen.report.spec.started_at.0.max(heard_since),
         };
         let now = Instant::now();
         let lives = |it: &&Seen| is_live(it.changed, now) && !it.report.spec.stopped;
@@ -193,6 +202,19 @@ mod tests {
         assert!(!is_live(again.changed, later(61)));
         let renewed = read(&report("8", "2026-01-01T00:00:00Z"), Some(&again)).unwrap();
         assert!(renewed.changed > first.changed && is_live(renewed.changed, Instant::now()));
+    }
+
+    #[test]
+    fn nobody_has_watched_for_longer_than_reports_were_heard() {
+        let key = ("rampart-keys".to_owned(), "v-1".to_owned());
+        let seen = read(&report("7", "2026-01-01T00:00:00Z"), None).unwrap();
+        let (_known, known) = watch::channel(Arc::new(BTreeMap::from([(key, seen)])));
+        let (_listed, listed) = watch::channel(true);
+        let verifiers = Verifiers { known, listed, used: Arc::default(), heard_since: Arc::default() };
+        let watched = || verifiers.live()[0].started_at.to_string();
+        assert_eq!(watched(), "2026-01-01T00:00:00Z");
+        verifiers.heard_since.set("2026-03-01T00:00:00Z".parse().unwrap()).unwrap();
+        assert_eq!(watched(), "2026-03-01T00:00:00Z", "the operator was started anew");
     }
 
     #[test]

@@ -123,11 +123,12 @@ fn asking_without_a_role_is_no_way_around_its_multiplier() {
 
 #[test]
 fn an_apikey_beyond_a_cap_is_read_without_a_grant_and_is_never_due() {
-    let caps = caps(&[("caps", json!({"roles": [{"name": "Viewer"}]}))]);
+    let caps = caps(&[("caps", json!({"roles": [{"name": "Viewer"}], "suspendIdleAfter": "24h"}))]);
     let (spec, beyond) = Spec::tolerate(&key(&json!({"role": "Editor"})), &caps).unwrap();
     assert_eq!(beyond.unwrap().field, "spec.role");
     assert_eq!((spec.rotation.interval, spec.rotation.requested), (None, None));
     assert_eq!(spec.grant, None, "what it may do is what it could do before");
+    assert_eq!(spec.suspend_idle_after, Some(SignedDuration::from_hours(24)), "an idle one is not revived");
     let impossible = key(&json!({"rotation": {"interval": "1h", "overlap": "2h"}, "role": "Editor"}));
     assert_eq!(Spec::tolerate(&impossible, &caps).unwrap_err().field, "spec.rotation.overlap");
     assert_eq!(Spec::tolerate(&key(&json!({})), &caps).unwrap().1, None);

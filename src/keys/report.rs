@@ -80,7 +80,7 @@ impl EndsSoon {
 
 /// Puts into a status what was counted.
 pub fn count(spec: &Spec, seen: &Observed, status: &mut ApiKeyStatus, now: Timestamp) {
-    status.usage = fold(status.usage.as_ref(), &seen.uses);
+    status.usage = fold(status.usage.as_ref(), &seen.uses, seen.last_use());
     status.verifiers = (spec.imported.is_none() && !seen.records.is_empty()).then(|| seen.verifier_counts());
     let current = status.versions.iter().find(|version| version.state == VersionState::Current);
     status.consumers = current.filter(|_| spec.revoked.is_none()).map_or_else(Vec::new, |current| {

@@ -9,6 +9,9 @@ use crate::api::{ApiKeyStatus, VersionStatus};
 /// Shorter intervals are kept exactly.
 const LEAST_SPREAD: SignedDuration = SignedDuration::from_hours(1);
 
+/// Of the overlap this part at least is left when a window is waited for.
+const RESERVE: i32 = 10;
+
 /// When a version ends that was made then.
 pub(super) fn expires(spec: &Spec, created: Timestamp) -> Timestamp {
     let end = created.checked_add(spec.ttl).unwrap_or(Timestamp::MAX);
@@ -35,8 +38,10 @@ fn scheduled(spec: &Spec, current: &VersionStatus, now: Timestamp) -> Option<Tim
     }
     // A moment in the past stays what it is while a window is open: a status does not follow the clock.
     let from = due.max(now);
+    // One that opens when the version is about to end would leave consumers no time.
+    let late = ends.checked_sub(spec.rotation.overlap / RESERVE).unwrap_or(ends);
     match spec.rotation.windows.open_from(from) {
-        Some(opens) if opens > from && opens < ends => Some(opens),
+        Some(opens) if opens > from && opens < late => Some(opens),
         _ => Some(due),
     }
 }
@@ -125,6 +130,19 @@ mod tests {
         let short = version(at("2026-05-01T10:00:00Z"), at("2026-05-01T20:00:00Z"));
         let due = due_at(&old, &ApiKeyStatus::default(), &short, at("2026-05-01T11:00:00Z"));
         assert_eq!(due, Some(at("2026-05-01T10:59:00Z")));
+    }
+
+    #[test]
+    fn a_window_that_opens_just_before_the_end_is_not_waited_for() {
+        let spec = spec(&serde_json::json!({"interval": "20h", "overlap": "10h",
+            "windows": [{"cron": "0 2 * * *", "duration": "1h"}]}));
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let due = |ends: &str| {
+            let current = version(at("2026-05-01T00:00:00Z"), at(ends));
+            due_at(&spec, &ApiKeyStatus::default(), &current, at("2026-05-01T21:00:00Z")).unwrap()
+        };
+        assert_eq!(due("2026-05-02T03:01:00Z"), at("2026-05-02T02:00:00Z"));
+        assert!(due("2026-05-02T02:59:00Z") <= at("2026-05-01T20:00:00Z"), "less than a tenth of the overlap is left");
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub struct Standing {
 pub struct VerifierSeen {
     /// resourceVersion up to which it has records in force.
     pub revision: String,
-    /// When it started.
+    /// When it started, or began to be heard, if that was later.
     pub started_at: Timestamp,
 }
 
@@ -137,6 +137,12 @@ impl Observed {
             Made::Consumer(consumer) => self.consumer = consumer,
         }
         self
+    }
+
+    /// When it was used last, by whichever version, as far as verifiers told lately.
+    #[must_use]
+    pub fn last_use(&self) -> Option<Timestamp> {
+        self.last_used.values().max().copied()
     }
 
     /// Whether a record is in force at every verifier that is waited for.

@@ -89,6 +89,8 @@ impl Spec {
             Err(beyond) => {
                 let mut spec = Self::read(key, None)?;
                 (spec.rotation.interval, spec.rotation.requested) = (None, None);
+                // Who is beyond one cap is not let off another.
+                spec.suspend_idle_after = caps.suspend_idle_after.filter(|_| spec.imported.is_none());
                 Ok((spec, Some(beyond)))
             }
         }
@@ -153,7 +155,8 @@ impl Spec {
     /// The same as of `now`: suspended, if it was not used for too long.
     #[must_use]
     pub fn as_of(&self, seen: &Observed, now: Timestamp) -> Cow<'_, Self> {
-        if self.suspended || self.idle_at(seen).is_none_or(|at| now < at) {
+        let over = self.hard_expiry.is_some_and(|end| end <= now);
+        if self.suspended || over || self.idle_at(seen).is_none_or(|at| now < at) {
             return Cow::Borrowed(self);
         }
         Cow::Owned(Self { suspended: true, idle: true, ..self.clone() })

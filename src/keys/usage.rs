@@ -27,19 +27,29 @@ pub struct Use {
 }
 
 /// Adds what verifiers tell to what was counted before. Nothing is counted twice, whoever is started anew, and nothing
-/// is taken back.
+/// is taken back. `lately` is the last use that any report of the last day told of: none has room for all keys at once.
 #[must_use]
-pub fn fold(before: Option<&Usage>, uses: &[Use]) -> Option<Usage> {
-    if uses.is_empty() {
+pub fn fold(before: Option<&Usage>, uses: &[Use], lately: Option<Timestamp>) -> Option<Usage> {
+    if uses.is_empty() && lately.is_none() {
         return before.cloned();
     }
     let mut usage = before.cloned().unwrap_or_default();
+    usage.last_used = usage.last_used.max(lately.map(Time));
+    let is_same = |it: &Counted, told: &Use| it.verifier == told.verifier && it.id == told.id;
+    let new = uses.iter().filter(|told| !usage.counted.iter().any(|it| is_same(it, told))).count();
+    if usage.counted.len() + new > MOST {
+        usage.counted.retain(|it| uses.iter().any(|told| is_same(it, told)));
+    }
     for told in uses {
-        let same = |it: &&mut Counted| it.verifier == told.verifier && it.id == told.id;
-        let known = usage.counted.iter_mut().find(same);
+        usage.last_used = usage.last_used.max(Some(Time(told.last_used)));
+        let has_room = usage.counted.len() < MOST;
+        let known = usage.counted.iter_mut().find(|it| is_same(it, told));
+        // What could not be remembered would be counted again next time.
+        if known.is_none() && !has_room {
+            continue;
+        }
         let counted = known.as_ref().filter(|it| it.started_at.0 == told.started_at).map_or(0, |it| it.count);
         usage.count = usage.count.saturating_add((told.count - counted).max(0));
-        usage.last_used = usage.last_used.max(Some(Time(told.last_used)));
         let now = Counted {
             verifier: told.verifier.clone(),
             id: told.id.clone(),
@@ -50,11 +60,6 @@ pub fn fold(before: Option<&Usage>, uses: &[Use]) -> Option<Usage> {
             Some(known) => *known = now,
             None => usage.counted.push(now),
         }
-    }
-    let is_told = |it: &Counted| uses.iter().any(|told| told.verifier == it.verifier && told.id == it.id);
-    if usage.counted.len() > MOST {
-        usage.counted.retain(is_told);
-        usage.counted.truncate(MOST);
     }
     Some(usage)
 }
@@ -79,18 +84,22 @@ pub fn deprecated_in_use<'a>(
     })
 }
 
-/// Since when a key was not used: its last use, its making, or the last request for a rotation, whichever is latest.
-/// None where no verifier tells, or no version is in use. One that is suspended for it stays so without verifiers.
+/// Since when a key was not used: its last use, the making of its newest version, or the last request for a rotation,
+/// whichever is latest. None where no verifier tells, or no version is in use or would be made. One that is suspended
+/// for it stays so without verifiers, and when its last version has expired: another would be a key that nobody asks for.
 #[must_use]
 pub(super) fn idle_since(spec: &Spec, seen: &Observed) -> Option<Timestamp> {
-    let current = seen.status.versions.iter().find(|version| version.state == VersionState::Current)?;
+    let newest = seen.status.versions.iter().max_by_key(|version| version.n);
+    let is_current = newest.is_some_and(|version| version.state == VersionState::Current);
     let ready = seen.status.conditions.iter().find(|it| it.type_ == Type::Ready.as_str());
-    if seen.verifiers.is_empty() && ready.is_none_or(|ready| ready.reason != IDLE) {
+    let can_tell = !seen.verifiers.is_empty() || ready.is_some_and(|ready| ready.reason == IDLE);
+    if !can_tell || !(is_current || spec.rotation.interval.is_some()) {
         return None;
     }
-    let used = fold(seen.status.usage.as_ref(), &seen.uses).and_then(|usage| usage.last_used).map(|time| time.0);
-    let signs = [Some(current.created_at.0), used, spec.rotation.requested];
-    signs.into_iter().flatten().max()
+    let used = fold(seen.status.usage.as_ref(), &seen.uses, seen.last_use()).and_then(|usage| usage.last_used);
+    // Status may remember no version that has ended.
+    let sign = newest.map(|version| version.created_at.0).max(used.map(|time| time.0))?;
+    Some(spec.rotation.requested.map_or(sign, |requested| sign.max(requested)))
 }
 
 #[cfg(test)]
@@ -111,19 +120,20 @@ mod tests {
         Use { verifier: verifier.into(), started_at: at(started), id: "a".into(), count, last_used: at(last) }
     }
 
-    #[test]
-    fn a_key_that_nobody_uses_is_suspended_until_it_is_asked_for() {
-        let key = |more: serde_json::Value| {
-            let mut key = serde_json::json!({
-                "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "k", "namespace": "n"},
-                "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "prefix": "ab",
-                         "rotation": more, "secret": {"name": "s"}},
-            });
-            key["spec"]["rotation"]["policy"] = "Manual".into();
-            let caps: KeyCaps = serde_json::from_value(serde_json::json!({"suspendIdleAfter": "1h"})).unwrap();
-            let caps = Caps::of(vec![("caps".into(), Arc::new(PolicyCaps::try_from(&caps).unwrap()))]);
-            Spec::parse(&serde_json::from_value(key).unwrap(), &caps).unwrap()
-        };
+    fn key(rotation: &serde_json::Value) -> Spec {
+        let mut key = serde_json::json!({
+            "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "k", "namespace": "n"},
+            "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "prefix": "ab",
+                     "rotation": {"policy": "Manual"}, "secret": {"name": "s"}},
+        });
+        key["spec"]["rotation"].as_object_mut().unwrap().extend(rotation.as_object().unwrap().clone());
+        let caps: KeyCaps = serde_json::from_value(serde_json::json!({"suspendIdleAfter": "1h"})).unwrap();
+        let caps = Caps::of(vec![("caps".into(), Arc::new(PolicyCaps::try_from(&caps).unwrap()))]);
+        Spec::parse(&serde_json::from_value(key).unwrap(), &caps).unwrap()
+    }
+
+    /// A key that was made at 0.
+    fn unused() -> Observed {
         let mut seen = Observed::default();
         seen.status.versions.push(VersionStatus {
             n: 1,
@@ -134,7 +144,13 @@ mod tests {
             replaced_by: None,
             destroy_at: None,
         });
-        let spec = key(serde_json::json!({}));
+        seen
+    }
+
+    #[test]
+    fn a_key_that_nobody_uses_is_suspended_until_it_is_asked_for() {
+        let mut seen = unused();
+        let spec = key(&serde_json::json!({}));
         assert!(!spec.as_of(&seen, at(7200)).idle, "nobody can tell");
         seen.verifiers.push(VerifierSeen { revision: "1".into(), started_at: at(0) });
         assert!(!spec.as_of(&seen, at(3599)).idle);
@@ -142,8 +158,31 @@ mod tests {
         seen.uses.push(told("v0", 0, 1, 3000));
         assert!(!spec.as_of(&seen, at(3600)).suspended);
         assert!(spec.as_of(&seen, at(6600)).suspended);
-        let requested = key(serde_json::json!({"requestedAt": at(6500).to_string()}));
-        assert!(!requested.as_of(&seen, at(6600)).suspended, "a rotation revives it");
+        // Told by a report before this one.
+        seen.last_used.insert("a".into(), at(4000));
+        assert!(!spec.as_of(&seen, at(6600)).suspended);
+        assert!(spec.as_of(&seen, at(7600)).suspended);
+        let requested = key(&serde_json::json!({"requestedAt": at(7500).to_string()}));
+        assert!(!requested.as_of(&seen, at(7600)).suspended, "a rotation revives it");
+    }
+
+    #[test]
+    fn a_key_that_expires_while_nobody_uses_it_is_not_made_anew() {
+        let mut seen = unused();
+        seen.verifiers.push(VerifierSeen { revision: "1".into(), started_at: at(0) });
+        seen.status.versions[0].state = VersionState::Destroyed;
+        let spec = key(&serde_json::json!({"policy": "Automatic"}));
+        assert!(!spec.as_of(&seen, at(3599)).idle);
+        assert!(spec.as_of(&seen, at(3600)).idle);
+        seen.uses.push(told("v0", 0, 1, 3000));
+        assert!(!spec.as_of(&seen, at(3600)).idle, "it is used");
+        seen.status.versions.clear();
+        assert!(spec.as_of(&seen, at(6600)).idle, "although no version is remembered");
+        let over = Spec { hard_expiry: Some(at(6000)), ..spec.clone() };
+        assert!(!over.as_of(&seen, at(6600)).idle, "it has ended for good");
+        assert!(!key(&serde_json::json!({})).as_of(&seen, at(6600)).idle, "none would be made");
+        seen.uses.clear();
+        assert!(!spec.as_of(&seen, at(6600)).idle, "none was made yet");
     }
 
     fn sum(usage: Option<&Usage>) -> (i64, i64) {
@@ -153,27 +192,41 @@ mod tests {
 
     #[test]
     fn nothing_is_counted_twice_and_nothing_is_taken_back() {
-        let first = fold(None, &[told("v0", 0, 5, 10), told("v1", 0, 7, 20)]);
+        let first = fold(None, &[told("v0", 0, 5, 10), told("v1", 0, 7, 20)], None);
         assert_eq!(sum(first.as_ref()), (12, 20));
         // The operator was started anew, and is told the same.
-        let again = fold(first.as_ref(), &[told("v0", 0, 5, 10), told("v1", 0, 7, 20)]);
+        let again = fold(first.as_ref(), &[told("v0", 0, 5, 10), told("v1", 0, 7, 20)], None);
         assert_eq!(again, first);
         // A verifier was started anew, and its clock is behind.
-        let anew = fold(first.as_ref(), &[told("v0", 30, 2, 5), told("v1", 0, 7, 20)]);
+        let anew = fold(first.as_ref(), &[told("v0", 30, 2, 5), told("v1", 0, 7, 20)], None);
         assert_eq!(sum(anew.as_ref()), (14, 20));
         // An older report comes late.
-        assert_eq!(sum(fold(anew.as_ref(), &[told("v1", 0, 3, 1)]).as_ref()), (14, 20));
-        assert_eq!(sum(fold(anew.as_ref(), &[told("v1", 0, 8, 1)]).as_ref()), (15, 20));
-        assert_eq!(fold(anew.as_ref(), &[]), anew, "no verifier tells anything");
+        assert_eq!(sum(fold(anew.as_ref(), &[told("v1", 0, 3, 1)], None).as_ref()), (14, 20));
+        assert_eq!(sum(fold(anew.as_ref(), &[told("v1", 0, 8, 1)], None).as_ref()), (15, 20));
+        assert_eq!(fold(anew.as_ref(), &[], None), anew, "no verifier tells anything");
+        assert_eq!(
+            sum(fold(anew.as_ref(), &[], Some(at(30))).as_ref()),
+            (14, 30),
+            "a report before this one told of it"
+        );
+        assert_eq!(sum(fold(anew.as_ref(), &[], Some(at(1))).as_ref()), (14, 20));
     }
 
     #[test]
     fn what_is_remembered_of_verifiers_does_not_grow() {
         let mut usage = None;
         for nth in 0..1000 {
-            usage = fold(usage.as_ref(), &[told(&format!("v{nth}"), nth, 1, nth)]);
+            usage = fold(usage.as_ref(), &[told(&format!("v{nth}"), nth, 1, nth)], None);
         }
         assert_eq!(sum(usage.as_ref()), (1000, 999));
         assert!(usage.unwrap().counted.len() <= MOST);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_not_counted_again_and_again() {
+        let all: Vec<Use> = (0..100).map(|nth| told(&format!("v{nth}"), 0, 5, nth)).collect();
+        let first = fold(None, &all, None);
+        assert_eq!(sum(first.as_ref()), (5 * 64, 99), "and when it was used is known");
+        assert_eq!(fold(first.as_ref(), &all, None), first);
     }
 }

@@ -83,6 +83,7 @@ async fn revoked_key_ends_for_good(env: Env) -> Result<()> {
             ensure!(secrets.get_opt(version).await?.is_none(), "{version} is left");
         }
         for (n, record) in records(&client, &namespace).await? {
+            ensure!(record.labels().contains_key("rampart.dev/key-ended"), "record {n} is looked at for ever");
             let spec = record.spec;
             ensure!(spec.state == RecordState::Revoked && spec.digest.is_none(), "record {n} is {spec:?}");
         }

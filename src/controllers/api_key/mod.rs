@@ -23,7 +23,12 @@ use kube::{
 use tokio::sync::{mpsc, watch};
 
 use self::{
-    events::Herald, neighbours::neighbours, orphans::Orphans, take::Taken, visits::Visits, waiting::Waiting,
+    events::Herald,
+    neighbours::neighbours,
+    orphans::Orphans,
+    take::Taken,
+    visits::Visits,
+    waiting::{Waiting, waits},
     watches::wake,
 };
 use super::{Context, Next, Reconciler, Roots, Triggers, pruning, requested};
@@ -239,8 +244,8 @@ impl ApiKeys {
         }
         let status = key.status.clone().unwrap_or_default();
         let lags = status.verifiers.as_ref().is_some_and(|counts| counts.up_to_date < counts.desired);
+        self.waiting.note(key, status.verifiers.as_ref().is_some_and(waits));
         // Verifiers that lag drop out of the count without an event, too.
-        self.waiting.note(key, lags);
         if lags {
             pauses.push(VERIFIER_CHECK);
         }

@@ -99,7 +99,7 @@ impl Orphanage for Orphans {
             Orphan::Secret(metadata) => delete_orphan(&self.client, metadata).await,
             Orphan::Record(record) => {
                 let records: Api<KeyRecord> = Api::namespaced(self.client.clone(), &self.keys_namespace);
-                end_record(&records, &record.name_any(), RecordState::Destroyed, None).await.map(drop)
+                end_record(&records, &record.name_any(), (RecordState::Destroyed, None), |_| {}).await.map(drop)
             }
         }
     }

@@ -35,18 +35,19 @@ pub(super) async fn follow(
         }
         for key in roots.store.state() {
             let Ok(status) = key.0.as_ref().map(|key| key.status.as_ref()) else { continue };
-            let Some(status) = status.filter(|status| is_due(status, all, &told)) else { continue };
+            let Some(status) = status.filter(|status| is_due(status, all, (&told, &verifiers))) else { continue };
             tracing::debug!(name = key.name_any(), versions = status.versions.len(), "a key was used");
             let _ = one.send(ObjectRef::from_obj(&*key));
         }
     }
 }
 
-fn is_due(status: &ApiKeyStatus, all: bool, told: &HashMap<String, Vec<Use>>) -> bool {
+fn is_due(status: &ApiKeyStatus, all: bool, (told, verifiers): (&HashMap<String, Vec<Use>>, &Verifiers)) -> bool {
     let is_first = status.usage.as_ref().is_none_or(|usage| usage.last_used.is_none());
     if !(all || is_first) {
         return false;
     }
     let uses: Vec<Use> = status.versions.iter().filter_map(|it| told.get(&it.id)).flatten().cloned().collect();
-    fold(status.usage.as_ref(), &uses) != status.usage
+    let lately = verifiers.last_used(status.versions.iter().map(|it| &it.id)).into_values().max();
+    fold(status.usage.as_ref(), &uses, lately) != status.usage
 }

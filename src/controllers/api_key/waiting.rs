@@ -8,7 +8,10 @@ use std::{
 use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
 use tokio::sync::mpsc;
 
-use crate::{api::ApiKey, cluster::verifiers::Verifiers};
+use crate::{
+    api::{ApiKey, VerifierCounts},
+    cluster::verifiers::Verifiers,
+};
 
 /// ApiKeys that wait for verifiers: they alone are woken when a report changes.
 #[derive(Default)]
@@ -37,5 +40,21 @@ impl Waiting {
                 let _ = one.send(ObjectRef::new(&name).within(&namespace));
             }
         }
+    }
+}
+
+/// Whether verifiers have yet to come: those that lag, or the first one, which no other event tells of.
+pub(super) const fn waits(counts: &VerifierCounts) -> bool {
+    counts.desired == 0 || counts.up_to_date < counts.desired
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_waits_for_the_first_verifier_and_for_those_that_lag() {
+        let waits = |desired, up_to_date| waits(&VerifierCounts { desired, up_to_date });
+        assert!(waits(0, 0) && waits(2, 1) && !waits(2, 2));
     }
 }

@@ -4,7 +4,7 @@ use super::Machine;
 use crate::keys::{
     coalesce::with_others,
     rollout::{Progress, WorkloadSeen, version_value},
-    seen::ConsumerSeen,
+    seen::{ConsumerSeen, SecretSeen},
     step::Step,
 };
 
@@ -22,15 +22,30 @@ impl Machine<'_> {
         let (n, previous) = (Some(current.n), self.previous());
         // Without the version's Secret there is nothing to put back.
         let wanted = self.digest_of(n)?;
-        let as_wanted = match &self.seen.consumer {
-            ConsumerSeen::Ours { current: value, previous: old, id } => {
-                value.as_deref() == Some(wanted)
-                    && id.as_deref() == Some(&current.id)
-                    && old.as_deref() == self.digest_of(previous)
-            }
-            _ => false,
+        let (has_current, has_previous) = match &self.seen.consumer {
+            ConsumerSeen::Ours { current: value, previous: old, id } => (
+                // What is no key has an empty digest, and is never wanted.
+                value.as_deref() == Some(wanted) && !wanted.is_empty() && id.as_deref() == Some(&current.id),
+                old.as_deref() == self.digest_of(previous),
+            ),
+            _ => (false, false),
         };
-        (!as_wanted).then_some(Step::WriteConsumer { current: n, previous })
+        (!(has_current && has_previous)).then(|| match self.damaged([n, previous]) {
+            // Who still runs the one before it is not kept from the current one.
+            Some(n) => self.restart().filter(|_| has_current).unwrap_or_else(|| self.unproven(n)),
+            None => Step::WriteConsumer { current: n, previous },
+        })
+    }
+
+    /// A version whose Secret does not hold its key, of those that are to be written for consumers: what they have may be
+    /// the last good copy, and stays. A Secret is sound by its proof, or where the MAC key was lost by what the record of
+    /// the key says, which nobody but Rampart writes.
+    pub(super) fn damaged(&self, versions: [Option<i64>; 2]) -> Option<i64> {
+        let is_sound = |secret: &SecretSeen| {
+            let record = self.seen.records.get(&secret.id).and_then(|record| record.digest.as_ref());
+            secret.proven || record == Some(&secret.digest)
+        };
+        versions.into_iter().flatten().find(|n| self.secret(*n).is_some_and(|secret| !is_sound(secret)))
     }
 
     /// Has workloads start their pods anew that run another version: by what stands on their pod templates, so that

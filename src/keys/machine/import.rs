@@ -52,17 +52,28 @@ impl Machine<'_> {
         }
     }
 
-    /// Copies of tokens that were on their way and are not any more, and those that somebody put back.
+    /// Secrets of versions that have ended and that somebody put back; and copies of tokens that were on their way and
+    /// are not any more.
     pub(super) fn sweep(&self) -> Option<Step> {
         let status = &self.seen.status;
         let is_known = |n: i64, id: &str| {
             let version = status.versions.iter().find(|version| version.n == n);
             version.map_or(status.next_version == Some(n), |version| version.id == id)
         };
-        let left = self.seen.secrets.iter().find(|(n, secret)| secret.proven && !is_known(**n, &secret.id))?;
+        // The end of one that lives, or is on its way, is no matter of a sweep.
+        let lives =
+            |n: i64| status.next_version == Some(n) || status.versions.iter().any(|it| it.n == n && Self::is_live(it));
+        let is_left = |n: i64, id: &str| {
+            let has_ended = self.is_tombstone(id) && !lives(n);
+            has_ended || (self.is_imported() && !is_known(n, id))
+        };
         // What consumers have is never taken away like that, unless it is a second copy.
-        let has_other = self.current().is_some_and(|it| it.id == left.1.id && self.secret(it.n).is_some());
-        let in_use = self.consumer_id() == Some(&left.1.id) && !has_other;
-        (self.is_imported() && !in_use).then_some(Step::DeleteSecret { n: *left.0 })
+        let in_use = |id: &String| {
+            let has_other = self.current().is_some_and(|it| it.id == *id && self.secret(it.n).is_some());
+            self.consumer_id() == Some(id) && !has_other
+        };
+        let mut proven = self.seen.secrets.iter().filter(|(_, secret)| secret.proven);
+        let (n, _) = proven.find(|(n, secret)| is_left(**n, &secret.id) && !in_use(&secret.id))?;
+        Some(Step::DeleteSecret { n: *n })
     }
 }

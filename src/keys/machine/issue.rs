@@ -43,6 +43,10 @@ impl Machine<'_> {
         if self.is_tombstone(&secret.id) {
             return Some(Step::DeleteSecret { n });
         }
+        // Whatever it waited for, it never passes a test any more: it is made anew.
+        if self.expires(secret.created_at) <= self.now {
+            return self.abandon();
+        }
         if !self.is_imported() {
             let Some(record) = self.seen.records.get(&secret.id) else {
                 return Some(Step::CreateRecord { n, standing: Box::new(self.standing_of_pending(secret)) });
@@ -53,7 +57,9 @@ impl Machine<'_> {
             }
         }
         Some(self.passed(JobStep::Test, n, &secret.id).err().unwrap_or_else(|| {
+            // One that is damaged is left out, and keeps nobody from its successor.
             let previous = self.current().map(|current| current.n).filter(|n| self.secret(*n).is_some());
+            let previous = previous.filter(|n| self.damaged([Some(*n), None]).is_none());
             Step::WriteConsumer { current: Some(n), previous }
         }))
     }

@@ -37,6 +37,9 @@ impl Machine<'_> {
     /// Records of keys that neither status nor a Secret tells of any more: consumers may still hold them, so they are
     /// deprecated like any replaced key, once there is another one.
     pub(super) fn end_strays(&self) -> Option<Step> {
+        if let Some(step) = self.end_again() {
+            return Some(step);
+        }
         let current = self.current()?;
         let status = &self.seen.status;
         let pending = status.next_version.and_then(|n| self.seen.secrets.get(&n)).map(|secret| &secret.id);
@@ -62,6 +65,27 @@ impl Machine<'_> {
                 retained: self.spec.retained,
             };
             self.update(id, wanted)
+        })
+    }
+
+    /// A version that has ended has a record again, of a backup: it is ended again.
+    fn end_again(&self) -> Option<Step> {
+        let mut ended = self.seen.status.versions.iter().filter_map(|version| {
+            let state = match version.state {
+                VersionState::Destroyed => RecordState::Destroyed,
+                VersionState::Revoked => RecordState::Revoked,
+                VersionState::Pending | VersionState::Current | VersionState::Deprecated => return None,
+            };
+            Some((version, state))
+        });
+        let lives = |id: &String| self.seen.records.contains_key(id) && !self.is_tombstone(id);
+        let (version, state) = ended.find(|(version, _)| lives(&version.id))?;
+        Some(Step::EndRecord {
+            id: version.id.clone(),
+            n: version.n,
+            state,
+            replaced_by: version.replaced_by.clone(),
+            expires_at: version.expires_at.0,
         })
     }
 

@@ -27,7 +27,7 @@ impl Machine<'_> {
         waiting
     }
 
-    fn is_live(version: &VersionStatus) -> bool {
+    pub(super) fn is_live(version: &VersionStatus) -> bool {
         matches!(version.state, VersionState::Current | VersionState::Deprecated)
     }
 
@@ -66,8 +66,10 @@ impl Machine<'_> {
             let dead = self.digest_of(Some(n));
             if dead.is_some() && (previous.as_deref() == dead || current.as_deref() == dead) {
                 let current = self.current().filter(|current| current.n != n).map(|current| current.n);
-                let current = current.filter(|n| self.secret(*n).is_some());
-                return Step::WriteConsumer { current, previous: self.previous() };
+                let (current, previous) = (current.filter(|n| self.secret(*n).is_some()), self.previous());
+                if self.damaged([current, previous]).is_none() {
+                    return Step::WriteConsumer { current, previous };
+                }
             }
         }
         if self.secret(n).is_some() {

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use super::Machine;
 use crate::{
     api::{RecordState, VersionState},
-    keys::{seen::ConsumerSeen, step::Step},
+    keys::{
+        seen::{ConsumerSeen, SecretSeen},
+        step::Step,
+    },
 };
 
 impl Machine<'_> {
@@ -14,8 +17,11 @@ impl Machine<'_> {
         self.revoke_records()
             .or_else(|| self.empty_consumer())
             .or_else(|| {
-                let proven = self.seen.secrets.iter().find(|(_, secret)| secret.proven);
-                proven.map(|(n, _)| Step::DeleteSecret { n: *n })
+                // Where the MAC key was lost, by what status tells of.
+                let is_version = |n: i64, id: &str| self.seen.status.versions.iter().any(|it| it.n == n && it.id == id);
+                let is_ours = |n: i64, secret: &SecretSeen| secret.proven || is_version(n, &secret.id);
+                let left = self.seen.secrets.iter().find(|(n, secret)| is_ours(**n, secret));
+                left.map(|(n, _)| Step::DeleteSecret { n: *n })
             })
             .or_else(|| self.remember_revoked())
     }

@@ -51,7 +51,7 @@ pub struct Window {
     pub remaining: i64,
     /// Seconds until one more call is allowed; 0 while some are left.
     pub retry_after: i64,
-    /// Seconds until all calls are back.
+    /// Seconds until all calls are back; while none is left, until one more is allowed.
     pub reset: i64,
 }
 
@@ -105,12 +105,13 @@ impl Cells {
             };
             // What was not taken is given back.
             let cell = if taken { *charged } else { charged - rate.interval };
+            let next = up(cell + rate.interval - now - rate.window);
             Window {
                 index,
                 quota: rate.quota,
                 remaining: ((rate.window - (cell - now)).max(0) / rate.interval).min(rate.quota),
-                retry_after: if taken { 0 } else { up(charged - now - rate.window) },
-                reset: up(cell - now),
+                retry_after: if taken { 0 } else { next },
+                reset: if next > 0 { next } else { up(cell - now) },
             }
         })
     }
@@ -147,6 +148,25 @@ mod tests {
         assert_eq!((refused.remaining, refused.retry_after, refused.reset), (0, 1, 1));
         assert!(cells.take(&rates, at(99)).is_err());
         assert!(cells.take(&rates, at(100)).is_ok());
+    }
+
+    #[test]
+    fn a_window_with_none_left_is_reset_when_one_more_is_allowed() {
+        let limits = Limits { per_second: 60, burst: 60, per_minute: 60, ..DEFAULT_RATE };
+        let (rates, mut cells) = (Rates::new(&limits), Cells::default());
+        for _ in 0..60 {
+            cells.take(&rates, at(0)).unwrap();
+        }
+        let minute = named(cells.windows(&rates, at(0)), "minute");
+        assert_eq!((minute.remaining, minute.reset), (0, 1), "and not 60");
+        let refused = named(*cells.take(&rates, at(0)).unwrap_err(), "minute");
+        assert_eq!((refused.remaining, refused.retry_after, refused.reset), (0, 1, 1));
+        cells.take(&rates, at(1000)).unwrap();
+        assert_eq!(
+            named(cells.windows(&rates, at(1500)), "hour").reset,
+            219,
+            "of 1000 some are left: until all are back"
+        );
     }
 
     #[test]

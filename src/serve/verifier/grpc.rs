@@ -1,13 +1,16 @@
 //! `envoy.service.auth.v3.Authorization/Check`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use envoy_types::pb::{
     envoy::{
         config::core::v3::{HeaderValue, HeaderValueOption, address, header_value_option::HeaderAppendAction},
         service::auth::v3::{
             CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse,
-            attribute_context::HttpRequest,
+            attribute_context::{HttpRequest, Peer},
             authorization_server::{Authorization, AuthorizationServer},
             check_response::HttpResponse,
         },
@@ -15,6 +18,7 @@ use envoy_types::pb::{
     },
     google::rpc,
 };
+use http::HeaderName;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Response, Status,
@@ -27,12 +31,24 @@ use crate::{
     runtime::readiness::Gate,
 };
 
-/// Serves until the process stops; `listens` opens when it can be asked.
+struct Shared {
+    desk: Desk,
+    source: Option<HeaderName>,
+}
+
+/// Serves until the process stops; `listens` opens when it can be asked. `source` names the header in which the proxy
+/// writes the client's address; without it, that is the one that Envoy's connection comes from.
 ///
 /// # Errors
 /// When the address can't be bound.
-pub async fn serve(address: SocketAddr, desk: Desk, listens: Gate, stopped: CancellationToken) -> anyhow::Result<()> {
-    let service = AuthorizationServer::new(desk).max_decoding_message_size(MAX_QUESTION);
+pub async fn serve(
+    address: SocketAddr,
+    desk: Desk,
+    source: Option<HeaderName>,
+    listens: Gate,
+    stopped: CancellationToken,
+) -> anyhow::Result<()> {
+    let service = AuthorizationServer::new(Shared { desk, source }).max_decoding_message_size(MAX_QUESTION);
     let mut server =
         Server::builder().http2_keepalive_interval(Some(Duration::from_secs(30))).max_concurrent_streams(1000);
     let listener = TcpIncoming::bind(address)?.with_nodelay(Some(true));
@@ -41,16 +57,15 @@ pub async fn serve(address: SocketAddr, desk: Desk, listens: Gate, stopped: Canc
 }
 
 #[tonic::async_trait]
-impl Authorization for Desk {
+impl Authorization for Shared {
     async fn check(&self, question: tonic::Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         let attributes = question.into_inner().attributes.unwrap_or_default();
         let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
         let stated =
             |name: &str| attributes.context_extensions.get(name).map(String::as_str).filter(|it| !it.is_empty());
-        let source = attributes.source.and_then(|peer| peer.address).and_then(|address| address.address);
-        let source = match &source {
-            Some(address::Address::SocketAddress(socket)) => super::address(&socket.address),
-            _ => None,
+        let source = match &self.source {
+            Some(name) => stated_source(&http, name),
+            None => attributes.source.as_ref().and_then(connected),
         };
         let request = Request {
             credentials: credentials(&http),
@@ -63,16 +78,15 @@ impl Authorization for Desk {
             },
             source,
         };
-        Ok(Response::new(self.answer(&request, Form::Plain, respond)))
+        Ok(Response::new(self.desk.answer(&request, Form::Plain, respond)))
     }
 }
 
 /// Envoy joins what came twice with a comma in the map, and leaves it apart in the list (`encode_raw_headers`).
 fn credentials(http: &HttpRequest) -> Credentials<'_> {
     let mut found = Credentials::default();
-    for header in http.header_map.iter().flat_map(|map| &map.headers) {
-        let value = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
-        found.header(&header.key, value);
+    for header in listed(http) {
+        found.header(&header.key, value(header));
     }
     for name in REMOVED {
         if let Some(value) = http.headers.get(name) {
@@ -80,6 +94,30 @@ fn credentials(http: &HttpRequest) -> Credentials<'_> {
         }
     }
     found
+}
+
+fn listed(http: &HttpRequest) -> impl Iterator<Item = &HeaderValue> {
+    http.header_map.iter().flat_map(|map| &map.headers)
+}
+
+fn value(header: &HeaderValue) -> &[u8] {
+    if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value }
+}
+
+/// Where the connection comes from: with a proxy before Envoy, that is the proxy, whatever `X-Forwarded-For` says.
+fn connected(peer: &Peer) -> Option<IpAddr> {
+    match peer.address.as_ref()?.address.as_ref()? {
+        address::Address::SocketAddress(socket) => super::address(&socket.address),
+        _ => None,
+    }
+}
+
+/// What stands in a header: nothing, where the client's hand may be in it.
+fn stated_source(http: &HttpRequest, name: &HeaderName) -> Option<IpAddr> {
+    let apart = listed(http).filter(|header| header.key == name.as_str()).map(value);
+    let mut values = apart.chain(http.headers.get(name.as_str()).map(String::as_bytes));
+    let (only, repeated) = (values.next()?, values.next());
+    std::str::from_utf8(only).ok().filter(|_| repeated.is_none()).and_then(super::address)
 }
 
 fn respond(answer: Answer<'_>) -> CheckResponse {
@@ -124,4 +162,38 @@ fn headers(headers: Vec<Header<'_>>) -> Vec<HeaderValueOption> {
         ..HeaderValueOption::default()
     };
     headers.into_iter().map(header).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::config::core::v3::HeaderMap;
+
+    use super::*;
+
+    const SOURCE: HeaderName = HeaderName::from_static("x-rampart-source");
+
+    fn apart(values: &[&str]) -> HttpRequest {
+        let header = |value: &&str| HeaderValue {
+            key: SOURCE.as_str().into(),
+            raw_value: value.as_bytes().to_vec(),
+            ..HeaderValue::default()
+        };
+        let headers = values.iter().map(header).collect();
+        HttpRequest { header_map: Some(HeaderMap { headers }), ..HttpRequest::default() }
+    }
+
+    #[test]
+    fn the_address_that_the_proxy_states_once_is_the_clients() {
+        let address = |http: &HttpRequest| stated_source(http, &SOURCE).map(|it| it.to_string());
+        let mapped = |value: &str| HttpRequest {
+            headers: [(SOURCE.as_str().to_owned(), value.to_owned())].into(),
+            ..HttpRequest::default()
+        };
+        for one in [apart(&["192.0.2.7"]), mapped("192.0.2.7"), mapped("192.0.2.7:4711")] {
+            assert_eq!(address(&one).as_deref(), Some("192.0.2.7"));
+        }
+        for none in [apart(&[]), apart(&["192.0.2.7", "192.0.2.8"]), mapped("192.0.2.7,192.0.2.8"), mapped("me")] {
+            assert_eq!(address(&none), None);
+        }
+    }
 }
