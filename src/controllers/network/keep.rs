@@ -37,7 +37,8 @@ impl Networks {
         was_programmed: bool,
     ) -> Result<Kept> {
         let (uid, namespace, fingerprint) = (&part.owner.uid, &part.owner.namespace, part.fingerprint());
-        let is_drift = was_programmed && self.ledger.rendered(uid, namespace).is_none_or(|it| it == fingerprint);
+        // After a restart nobody knows what was wanted, and a change of the cluster must not be called drift.
+        let is_drift = was_programmed && self.ledger.rendered(uid, namespace) == Some(fingerprint);
         let mut names = vec![];
         for wanted in &part.wanted {
             let name = wanted.name_any();
@@ -76,6 +77,11 @@ impl Networks {
     /// Whether what a part wants was wanted before, by this process.
     pub(in super::super) fn is_known(&self, part: &Part) -> bool {
         self.ledger.rendered(&part.owner.uid, &part.owner.namespace) == Some(part.fingerprint())
+    }
+
+    /// Whether a part wants nothing else than before, as far as this process knows. What that breaks was decided then.
+    pub(in super::super) fn wants_as_before(&self, part: &Part) -> bool {
+        self.ledger.wants_as_before(&part.owner.uid, &part.owner.namespace, part.fingerprint())
     }
 
     async fn tell_of_drift<K: Resource<DynamicType = ()> + Debug>(&self, policy: &K, name: &str, outcome: Outcome) {
