@@ -70,19 +70,27 @@ fn broken(isolate: &[&str], ingress: Value, egress: Value) -> Vec<String> {
 
 fn broken_among(facts: &Facts, isolate: &[&str], ingress: Value, egress: Value) -> Vec<String> {
     let network = json!({"podSelector": {"matchLabels": {"app": "web"}}, "isolate": isolate, "ingress": ingress, "egress": egress});
-    let network: Network = serde_json::from_value(network).unwrap();
+    broken_by("shop", &network, (&population(), &surroundings(), facts))
+}
+
+/// Ids of what a policy `web` of a namespace would break.
+fn broken_by(
+    namespace: &str,
+    network: &Value,
+    (population, around, facts): (&Population, &Surroundings, &Facts),
+) -> Vec<String> {
+    let network: Network = serde_json::from_value(network.clone()).unwrap();
     let intent = Intent::try_from(&network).unwrap();
-    let population = population();
-    let rendered = render(&intent, ("shop", "rampart-web"), &Cluster::of_facts(facts), (&[], &[])).unwrap();
+    let rendered = render(&intent, (namespace, "rampart-web"), &Cluster::of_facts(facts), (&[], &[])).unwrap();
     let added: Vec<Policy> = rendered.policies.iter().filter_map(understood).collect();
     let change = Change::new(&population.index, &[], &[], &added.iter().collect::<Vec<_>>());
     let found = breaks(&View {
         change: &change,
-        population: &population,
-        selected: &intent.selected(&population.index, "shop"),
-        around: &surroundings(),
+        population,
+        selected: &intent.selected(&population.index, namespace),
+        around,
         facts,
-        policy: ("shop", "web"),
+        policy: (namespace, "web"),
         allow_no_dns: network.allow_no_dns == Some(true),
     });
     found.into_iter().map(|it| it.id).collect()
@@ -124,6 +132,16 @@ fn what_a_rule_allows_is_not_broken(#[case] peer: Value, #[case] port: u16, #[ca
 fn entities_open_what_they_are_named_for(#[case] rule: Value, #[case] left: &str) {
     let found = broken(&["Egress"], json!([]), json!([rule]));
     assert!(found.len() == 1 && found[0].starts_with(left), "{found:?}");
+}
+
+#[rstest]
+#[case(json!([]), &["DnsBlocked/kube-system/kube-dns"])]
+#[case(json!([{"entity": "SameNamespace"}]), &["DnsBlocked/kube-system/kube-dns"])]
+#[case(json!([{"pods": {"selector": {}, "namespaceSelector": {}}}]), &[])]
+fn name_servers_must_be_reached_from_everywhere(#[case] peers: Value, #[case] broken: &[&str]) {
+    let rules = if peers == json!([]) { json!([]) } else { json!([{"name": "dns", "peers": peers, "anyPort": true}]) };
+    let network = json!({"podSelector": {}, "isolate": ["Ingress"], "ingress": rules, "allowNoDns": true});
+    assert_eq!(broken_by("kube-system", &network, (&population(), &surroundings(), &facts())), broken);
 }
 
 #[test]

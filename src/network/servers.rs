@@ -7,7 +7,7 @@ use super::Facts;
 /// The namespace of the name servers.
 pub const DNS_NAMESPACE: &str = "kube-system";
 /// What they are called by convention (`k8s-app: kube-dns`), whatever program they are.
-const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
+pub(super) const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
 /// Where they answer.
 pub(super) const DNS_PORT: (Protocol, u16) = (Protocol::UDP, 53);
 
@@ -18,7 +18,8 @@ pub(super) fn name_servers(index: &Index, facts: &Facts) -> Vec<End> {
     pods.chain(facts.dns_addresses.iter().map(|it| End::Address(*it))).collect()
 }
 
-fn is_name_server(pod: &Pod) -> bool {
+/// Whether a pod is one of the name servers.
+pub(super) fn is_name_server(pod: &Pod) -> bool {
     pod.namespace == DNS_NAMESPACE && pod.labels.get(DNS_LABEL.0).is_some_and(|app| app == DNS_LABEL.1)
 }
 

@@ -90,6 +90,11 @@ impl View<'_> {
         first.filter(|place| index.pods().get(*place).is_some_and(|pod| pod.namespace != self.policy.0)).map(End::Pod)
     }
 
+    /// Whether an end is a pod in the network of its node.
+    fn is_on_node(&self, end: End) -> bool {
+        matches!(end, End::Pod(place) if self.population.index.pods().get(place).is_some_and(|pod| pod.host_network))
+    }
+
     /// An address of each range outside of the cluster that policies tell apart.
     fn outside(&self) -> impl Iterator<Item = End> {
         let ranges = self.change.cuts().addresses().iter().map(|range| range.first);
