@@ -38,8 +38,8 @@ const HOLD: Duration = Duration::from_secs(10);
 /// Changes that come together are told together.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// Wakes the policies that pods or Services which came, went or changed matter to: at once those that are rendered by
-/// them; a while later those that count them, or report who is isolated beside them.
+/// Wakes the policies that pods, Services or labels of namespaces which came, went or changed matter to: at once those
+/// that are rendered by them; a while later those that count them, or report who is isolated beside them.
 pub(super) async fn wake_for_pods(
     networks: Networks,
     isolating: Isolating,
@@ -47,6 +47,7 @@ pub(super) async fn wake_for_pods(
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
     let (mut pods, mut around) = (networks.residents.changes(), networks.surroundings.clone());
+    let (mut labels, mut labelled) = (networks.policies.label_changes(), networks.policies.known().labels.clone());
     let mut isolated = isolating.subscribe();
     let mut namespaces = BTreeSet::new();
     let mut count_at: Option<Instant> = None;
@@ -55,6 +56,7 @@ pub(super) async fn wake_for_pods(
         let counts = tokio::select! {
             changed = pods.changed() => { if changed.is_err() { break } false }
             changed = around.changed() => { if changed.is_err() { break } false }
+            changed = labels.changed() => { if changed.is_err() { break } false }
             _ = isolated.changed() => {
                 count_at.get_or_insert(Instant::now().max(counted + HOLD));
                 continue;
@@ -81,8 +83,15 @@ pub(super) async fn wake_for_pods(
         }
         pods.mark_unchanged();
         around.mark_unchanged();
+        labels.mark_unchanged();
         namespaces.extend(networks.residents.take_changed());
-        wake_refreshed(&networks, &roots, &one, is_rendered_by_pods);
+        let known = networks.policies.known();
+        let clamped = known.isolated_otherwise(&labelled);
+        labelled = known.labels.clone();
+        let is_clamped = |root: &DeserializeGuard<SecurityPolicy>| {
+            root.meta().namespace.as_ref().is_some_and(|namespace| clamped.contains(namespace))
+        };
+        wake_refreshed(&networks, &roots, &one, |root| is_rendered_by_pods(root) || is_clamped(root));
         count_at.get_or_insert(Instant::now().max(counted + HOLD));
     }
     stopped.cancelled().await;
