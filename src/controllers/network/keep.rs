@@ -1,6 +1,6 @@
 //! Writing what a policy becomes, and putting back what others change.
 
-use std::{collections::BTreeSet, fmt::Debug};
+use std::{collections::BTreeSet, fmt::Debug, time::Duration};
 
 use kube::{Resource, ResourceExt as _};
 
@@ -25,7 +25,13 @@ pub(in super::super) enum Kept {
     Programmed(Vec<String>),
     /// A name is taken by somebody else's object.
     Conflicted(String),
+    /// The API server takes none of it, as where a quota is used up.
+    Refused(String),
 }
+
+/// The reason of that in conditions, and when to try again: nobody tells when it would be taken.
+pub(in super::super) const WRITE_REFUSED: &str = "WriteRefused";
+pub(in super::super) const REFUSED_AGAIN: Duration = Duration::from_mins(1);
 
 impl Networks {
     /// Makes the cluster hold what a part wants. `was_programmed`: what there is otherwise was changed by others, unless
@@ -53,6 +59,7 @@ impl Networks {
                     }
                 }
                 Err(error @ Error::Foreign { .. }) => return Ok(Kept::Conflicted(error.to_string())),
+                Err(error) if error.is_refusal() => return Ok(Kept::Refused(error.to_string())),
                 Err(error) => return Err(error),
             }
             names.push(name);

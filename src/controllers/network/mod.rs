@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use self::{index::NetworkIndex, ledger::Ledger};
 pub(super) use self::{
     index::News,
-    keep::Kept,
+    keep::{Kept, REFUSED_AGAIN, WRITE_REFUSED},
     look::{Asked, Looked},
     orphans::{Orphans, Owning},
     part::{Part, owner_of},

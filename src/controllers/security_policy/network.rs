@@ -6,8 +6,8 @@ use kube::{core::DeserializeGuard, runtime::reflector::ObjectRef};
 
 use super::{
     super::{
-        Roots,
-        network::{Asked, Before, ENFORCE_REFUSED, Kept, Part, Sight, conditions_of, unacknowledged},
+        Next, Roots,
+        network::{Asked, Before, ENFORCE_REFUSED, Kept, Part, Sight, REFUSED_AGAIN, WRITE_REFUSED, conditions_of, unacknowledged},
     },
     SecurityPolicies,
 };
@@ -42,6 +42,16 @@ pub(super) struct Told {
     status: NetworkStatus,
     standing: Standing,
     sight: Sight,
+}
+
+impl Network {
+    /// When to look again without being told of a change.
+    pub(super) fn next(&self) -> Next {
+        match self {
+            Self::NotProgrammed(WRITE_REFUSED, ..) => Next::After(REFUSED_AGAIN),
+            _ => Next::Change,
+        }
+    }
 }
 
 impl SecurityPolicies {
@@ -103,6 +113,7 @@ impl SecurityPolicies {
             match self.networks.program(policy, &part, before.was_programmed()).await? {
                 Kept::Programmed(names) => status.rendered = names,
                 Kept::Conflicted(message) => return refused("Conflicted", message),
+                Kept::Refused(message) => return refused(WRITE_REFUSED, message),
             }
         }
         let parts = [part];
@@ -214,7 +225,7 @@ pub(super) fn tell_network(
             conditions.set(Type::Accepted, is_accepted, why, if is_accepted { "" } else { message.as_str() });
             conditions.stall(reason, &message);
             let Some(told) = told else {
-                conditions.set(Type::Rendered, reason == "Conflicted", reason, "");
+                conditions.set(Type::Rendered, matches!(reason, "Conflicted" | WRITE_REFUSED), reason, "");
                 conditions.set(Type::Analyzed, false, reason, "");
                 return policy.status.as_ref().and_then(|status| status.network.clone());
             };
