@@ -128,10 +128,11 @@ fn wake(
     }
 }
 
-/// Whether what a policy becomes depends on which pods and Services there are.
+/// Whether what a policy becomes depends on which pods and Services there are: by itself, or by what it accepts.
 fn is_rendered_by_pods(root: &DeserializeGuard<SecurityPolicy>) -> bool {
     let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
-    network.is_some_and(|network| Intent::try_from(network).is_ok_and(|intent| intent.is_resolved()))
+    let is_so = |intent: Intent| !intent.accept_from.is_empty() || intent.is_resolved();
+    network.is_some_and(|network| Intent::try_from(network).is_ok_and(is_so))
 }
 
 /// Whether what a policy becomes, or else what it reports, depends on what others of its namespace isolate.
@@ -235,5 +236,28 @@ impl Wake {
                 && depends_on_isolation(root, &namespace, true)
         });
         self.isolating.send_if_modified(|all| all.insert((namespace, owner.map(str::to_owned))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn root(more: &Value) -> DeserializeGuard<SecurityPolicy> {
+        let mut network = json!({"mode": "Enforce", "podSelector": {}, "isolate": ["Ingress"]});
+        network.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let policy = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"network": network}});
+        DeserializeGuard(Ok(serde_json::from_value(policy).unwrap()))
+    }
+
+    #[test]
+    fn who_accepts_from_others_is_rendered_by_their_pods() {
+        let named =
+            json!({"ingress": [{"name": "in", "peers": [{"entity": "SameNamespace"}], "ports": [{"port": "http"}]}]});
+        assert!(is_rendered_by_pods(&root(&named)));
+        assert!(is_rendered_by_pods(&root(&json!({"acceptFrom": [{"namespace": "data", "policy": "db"}]}))));
+        assert!(!is_rendered_by_pods(&root(&json!({}))));
     }
 }
