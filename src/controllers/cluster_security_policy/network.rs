@@ -8,7 +8,8 @@ use super::{
     super::{
         Next,
         network::{
-            Asked, Before, Kept, Looked, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, conditions_of, unacknowledged,
+            Asked, Before, Kept, Looked, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, conditions_of, open_first,
+            unacknowledged,
         },
     },
     ClusterSecurityPolicies,
@@ -117,7 +118,8 @@ impl ClusterSecurityPolicies {
         let conflict = outcome.conflicts.last().cloned();
         let standing =
             self.networks.standing(&parts, &sight, |part| outcome.programmed.contains(&part.owner.namespace));
-        let status = status(&parts, looked, (selected.len(), &outcome), (enforces && refusal.is_none(), standing));
+        let known = (selected.len(), &outcome, spec.acknowledge.as_slice());
+        let status = status(&parts, looked, known, (enforces && refusal.is_none(), standing));
         let shown = (status.findings.as_slice(), status.widened_by.as_slice());
         self.networks.tell(policy, &before, status.preview.as_ref(), shown).await;
         let told = Box::new(Told { mode: spec.mode, status, standing, sight });
@@ -177,7 +179,7 @@ impl ClusterSecurityPolicies {
 fn status(
     parts: &[Part],
     looked: Looked,
-    (namespaces, outcome): (usize, &Outcome),
+    (namespaces, outcome, acknowledged): (usize, &Outcome, &[String]),
     (is_in_force, standing): (bool, Standing),
 ) -> ClusterNetworkStatus {
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
@@ -186,6 +188,7 @@ fn status(
         findings.extend(seen.breaks);
         widened_by.extend(seen.widened_by.iter().map(|name| format!("{}/{name}", part.owner.namespace)));
     }
+    findings = open_first(findings, acknowledged);
     // The same of each namespace: told once.
     let rendering: BTreeMap<String, Finding> =
         parts.iter().flat_map(|part| &part.findings).map(|it| (it.message.clone(), it.clone())).collect();

@@ -20,7 +20,7 @@ pub(super) use self::{
     look::{Asked, Looked},
     orphans::{Orphans, Owning},
     part::{Part, owner_of},
-    tell::{Before, ENFORCE_REFUSED, conditions_of, unacknowledged},
+    tell::{Before, ENFORCE_REFUSED, conditions_of, open_first, unacknowledged},
 };
 use super::{Context, Residents, cluster_facts, surroundings};
 use crate::{

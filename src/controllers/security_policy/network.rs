@@ -7,7 +7,10 @@ use kube::{core::DeserializeGuard, runtime::reflector::ObjectRef};
 use super::{
     super::{
         Next, Roots,
-        network::{Asked, Before, ENFORCE_REFUSED, Kept, Part, Sight, REFUSED_AGAIN, WRITE_REFUSED, conditions_of, unacknowledged},
+        network::{
+            Asked, Before, ENFORCE_REFUSED, Kept, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, conditions_of, open_first,
+            unacknowledged,
+        },
     },
     SecurityPolicies,
 };
@@ -95,6 +98,7 @@ impl SecurityPolicies {
             None if enforces => self.networks.refusal(policy, &before, &open).await,
             None => None,
         };
+        let breaks = open_first(seen.breaks, &spec.acknowledge);
         let is_told = refusal.is_some() || !enforces;
         let nothing = || is_told.then(NetworkPreview::default);
         let mut status = NetworkStatus {
@@ -102,7 +106,7 @@ impl SecurityPolicies {
             preview: looked.preview.filter(|_| is_told).or_else(nothing),
             widened_by: seen.widened_by.into_iter().take(NAMED).collect(),
             not_expressible: part.not_expressible.iter().take(NAMED).cloned().collect(),
-            findings: seen.breaks.into_iter().chain(clamped).chain(part.findings.clone()).take(FINDINGS).collect(),
+            findings: breaks.into_iter().chain(clamped).chain(part.findings.clone()).take(FINDINGS).collect(),
             ..NetworkStatus::default()
         };
         let shown = (status.findings.as_slice(), status.widened_by.as_slice());
