@@ -49,6 +49,7 @@ impl Networks {
         for wanted in &part.wanted {
             let name = wanted.name_any();
             let live = part.live.get(&name).map(|live| &live.object);
+            let _writing = self.index.writing(wanted);
             match keep(&self.context.client, MANAGER, &part.owner, wanted, live).await {
                 Ok((_, Outcome::Unchanged)) => {}
                 Ok((kept, outcome)) => {
