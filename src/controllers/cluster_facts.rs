@@ -124,16 +124,14 @@ fn of_node(node: &Node) -> Said {
         .filter_map(|address| address.address.parse::<IpAddr>().ok());
     // Only one that says of itself that it is not ready: one that fell silent keeps its pods.
     let ready = node.status.iter().flat_map(|status| status.conditions.iter().flatten()).find(|it| it.type_ == "Ready");
-    let is_joining = ready.is_none_or(|ready| ready.status == "False");
-    Said {
-        pods: match ranges.is_empty() {
-            false => PodRange::Known,
-            true if is_joining => PodRange::NoneYet,
-            true => PodRange::Unknown,
-        },
-        ranges: ranges.iter().copied().chain(own.map(IpNet::from)).collect(),
-        ..Said::default()
-    }
+    let pods = if !ranges.is_empty() {
+        PodRange::Known
+    } else if ready.is_none_or(|ready| ready.status == "False") {
+        PodRange::NoneYet
+    } else {
+        PodRange::Unknown
+    };
+    Said { pods, ranges: ranges.iter().copied().chain(own.map(IpNet::from)).collect(), ..Said::default() }
 }
 
 fn of_service_cidr(range: &ServiceCIDR) -> Said {

@@ -73,9 +73,19 @@ async fn whatever_a_second_manager_adds_is_undone(env: Env) -> Result<()> {
         })
         .await?;
     }
-    let unlabelled = json!({"metadata": {"labels": {"rampart.dev/owner-name": null}}});
-    api.patch(&name, &PatchParams::default(), &Patch::Merge(&unlabelled)).await?;
-    let live = api.get(&name).await?;
+    // Nor does it help to take its labels first.
+    let disguised = json!({
+        "metadata": {"labels": {"rampart.dev/owner-name": null, "app.kubernetes.io/managed-by": "somebody"}},
+        "spec": {"ingress": [{}]},
+    });
+    api.patch(&name, &PatchParams::default(), &Patch::Merge(&disguised)).await?;
+    let live = wait::until("labels and spec to be put back", wait::SOON, || async {
+        let live = api.get(&name).await?;
+        ensure!(live.spec == wanted.spec && live.labels().contains_key("rampart.dev/owner-name"), "{live:?}");
+        ensure!(live.labels().get("app.kubernetes.io/managed-by").is_some_and(|it| it == "rampart"), "{live:?}");
+        Ok(live)
+    })
+    .await?;
     ensure!(live.annotations().contains_key("example.com/note"), "a foreign annotation was taken away");
     ensure!(live.labels().contains_key("example.com/team"), "a foreign label was taken away");
 
