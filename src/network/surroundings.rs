@@ -56,6 +56,9 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Whether it is there for callers outside: `LoadBalancer` or `NodePort`.
     pub is_outward: bool,
+    /// Whether these reach its pods with their own addresses: `externalTrafficPolicy: Local`. Else a node that has none
+    /// of its pods calls in their stead.
+    pub is_local: bool,
 }
 
 /// A port of a Service.
@@ -97,8 +100,9 @@ impl Service {
             Some(ServicePort { name: port.name.clone().unwrap_or_default(), port: number, protocol, target })
         });
         let is_outward = matches!(spec.type_.as_deref(), Some("LoadBalancer" | "NodePort"));
+        let is_local = spec.external_traffic_policy.as_deref() == Some("Local");
         let labels = service.metadata.labels.clone().unwrap_or_default();
-        Some(Self { selector, labels, ports: ports.collect(), is_outward })
+        Some(Self { selector, labels, ports: ports.collect(), is_outward, is_local })
     }
 
     /// Whether it selects a pod of its namespace.
