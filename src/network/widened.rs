@@ -35,7 +35,9 @@ pub fn widened_by(
             // It may open other pods, too: that is no matter of this intent.
             classes.iter().any(|class| {
                 let [_, newly_allowed] = change.of_end(*class, direction);
-                !newly_allowed.is_empty()
+                // A pod always reaches itself.
+                let is_alone = index.classes().get(*class).is_none_or(|pods| pods.len() < 2);
+                newly_allowed.iter().any(|part| part.ends.ones().any(|end| end != *class || !is_alone))
             })
         };
         if opens(Direction::Ingress) || opens(Direction::Egress) {
