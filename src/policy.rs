@@ -31,13 +31,14 @@ pub enum Refused {
     NotPermitted(String),
 }
 
-/// The intent of another policy, with its namespace and name, where an intent accepts it: while it is enforced.
+/// The intent of another policy, with its namespace and name, where an intent accepts it: while it is enforced, also
+/// where it is suspended, which leaves everything as it is.
 #[must_use]
 pub fn accepted(intent: &Intent, other: &SecurityPolicy) -> Option<(String, String, Intent)> {
     let (namespace, name) = (other.metadata.namespace.clone()?, other.metadata.name.clone()?);
     let key = (namespace, name);
     let enforces = other.spec.network.as_ref().is_some_and(|it| it.mode == NetworkMode::Enforce);
-    if !intent.accept_from.contains(&key) || !enforces || other.spec.suspend == Some(true) {
+    if !intent.accept_from.contains(&key) || !enforces {
         return None;
     }
     let theirs = self::intent(other, &key.0).ok().flatten()?;
@@ -57,4 +58,26 @@ pub fn intent(policy: &SecurityPolicy, namespace: &str) -> Result<Option<Intent>
     let (_, intent) = parse(policy)?;
     let disabled = policy.spec.network.as_ref().is_none_or(|network| network.mode == NetworkMode::Disabled);
     Ok(intent.filter(|_| !disabled))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_accepted_stays_while_its_policy_is_suspended() {
+        let policy = |name: &str, suspend: bool, mode: &str, accepts: serde_json::Value| -> SecurityPolicy {
+            let network = json!({"mode": mode, "podSelector": {}, "isolate": ["Ingress"], "acceptFrom": accepts});
+            let metadata = json!({"name": name, "namespace": name});
+            serde_json::from_value(json!({"metadata": metadata, "spec": {"suspend": suspend, "network": network}}))
+                .unwrap()
+        };
+        let accepting = policy("b", false, "Enforce", json!([{"namespace": "a", "policy": "a"}]));
+        let accepting = intent(&accepting, "b").unwrap().unwrap();
+        let is_accepted = |suspend, mode| accepted(&accepting, &policy("a", suspend, mode, json!([]))).is_some();
+        assert!(is_accepted(false, "Enforce") && is_accepted(true, "Enforce"));
+        assert!(!is_accepted(false, "Preview"));
+    }
 }

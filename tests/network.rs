@@ -270,3 +270,30 @@ proptest! {
         }
     }
 }
+
+#[rstest]
+#[case::by_way_of_any_node("LoadBalancer", "Cluster", "web", &["CallersMasked/shop/outer"])]
+#[case::by_way_of_its_node("LoadBalancer", "Local", "web", &[])]
+#[case::not_from_outside("ClusterIP", "Cluster", "web", &[])]
+#[case::other_pods("NodePort", "Cluster", "db", &[])]
+fn callers_that_a_node_stands_in_for_are_told(
+    #[case] kind: &str,
+    #[case] traffic: &str,
+    #[case] app: &str,
+    #[case] told: &[&str],
+) {
+    let service = json!({"spec": {"type": kind, "externalTrafficPolicy": traffic, "selector": {"app": app},
+        "ports": [{"port": 80}]}});
+    let service = Service::of(&serde_json::from_value(service).unwrap()).unwrap();
+    let services = [(("shop".to_owned(), "outer".to_owned()), service)].into();
+    let pod = |app: &str| json!({"namespace": "shop", "name": app, "labels": {"app": app}});
+    let pods: Vec<Pod> = serde_json::from_value(json!([pod("web"), pod("db")])).unwrap();
+    let intent = intent(json!({"podSelector": {"matchLabels": {"app": "web"}}, "isolate": ["Ingress"],
+        "ingress": [{"name": "in", "peers": [{"external": {"cidrs": ["0.0.0.0/0"]}}], "ports": [{"port": 80}]}]}));
+    let facts = facts();
+    let cluster = Cluster { facts: &facts, namespaces: &[], pods: &pods, services: &services };
+    let rendered = render(&intent, ("shop", "rampart-web-0123abcd"), &cluster, (&[], &[])).unwrap();
+    // That ranges of the cluster are cut out is told, too.
+    let found: Vec<&str> = rendered.findings.iter().map(|it| it.id.as_str()).collect();
+    assert_eq!(found.iter().filter(|id| id.starts_with("Callers")).copied().collect::<Vec<_>>(), told);
+}

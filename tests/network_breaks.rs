@@ -9,7 +9,10 @@
 
 use rampart::{
     api::Network,
-    network::{Cluster, Facts, Intent, Population, Resident, Service, Surroundings, View, breaks, render, understood},
+    network::{
+        BackendPort, Cluster, Facts, Intent, Population, Resident, Service, Surroundings, View, backends, breaks,
+        render, understood,
+    },
 };
 use rampart_reach::{Change, Policy};
 use rstest::rstest;
@@ -47,7 +50,7 @@ fn surroundings() -> Surroundings {
             (name("hook"), service("ClusterIP", json!(8443))),
         ]
         .into(),
-        ingresses: [(name("site"), [name("inner")].into())].into(),
+        ingresses: [(name("site"), [(name("inner"), BackendPort::Number(80))].into())].into(),
         webhooks: [(("ValidatingWebhookConfiguration".into(), "v".into()), [(name("hook"), 80)].into())].into(),
         ..Surroundings::default()
     }
@@ -70,19 +73,27 @@ fn broken(isolate: &[&str], ingress: Value, egress: Value) -> Vec<String> {
 
 fn broken_among(facts: &Facts, isolate: &[&str], ingress: Value, egress: Value) -> Vec<String> {
     let network = json!({"podSelector": {"matchLabels": {"app": "web"}}, "isolate": isolate, "ingress": ingress, "egress": egress});
-    let network: Network = serde_json::from_value(network).unwrap();
+    broken_by("shop", &network, (&population(), &surroundings(), facts))
+}
+
+/// Ids of what a policy `web` of a namespace would break.
+fn broken_by(
+    namespace: &str,
+    network: &Value,
+    (population, around, facts): (&Population, &Surroundings, &Facts),
+) -> Vec<String> {
+    let network: Network = serde_json::from_value(network.clone()).unwrap();
     let intent = Intent::try_from(&network).unwrap();
-    let population = population();
-    let rendered = render(&intent, ("shop", "rampart-web"), &Cluster::of_facts(facts), (&[], &[])).unwrap();
+    let rendered = render(&intent, (namespace, "rampart-web"), &Cluster::of_facts(facts), (&[], &[])).unwrap();
     let added: Vec<Policy> = rendered.policies.iter().filter_map(understood).collect();
     let change = Change::new(&population.index, &[], &[], &added.iter().collect::<Vec<_>>());
     let found = breaks(&View {
         change: &change,
-        population: &population,
-        selected: &intent.selected(&population.index, "shop"),
-        around: &surroundings(),
+        population,
+        selected: &intent.selected(&population.index, namespace),
+        around,
         facts,
-        policy: ("shop", "web"),
+        policy: (namespace, "web"),
         allow_no_dns: network.allow_no_dns == Some(true),
     });
     found.into_iter().map(|it| it.id).collect()
@@ -126,6 +137,16 @@ fn entities_open_what_they_are_named_for(#[case] rule: Value, #[case] left: &str
     assert!(found.len() == 1 && found[0].starts_with(left), "{found:?}");
 }
 
+#[rstest]
+#[case(json!([]), &["DnsBlocked/kube-system/kube-dns"])]
+#[case(json!([{"entity": "SameNamespace"}]), &["DnsBlocked/kube-system/kube-dns"])]
+#[case(json!([{"pods": {"selector": {}, "namespaceSelector": {}}}]), &[])]
+fn name_servers_must_be_reached_from_everywhere(#[case] peers: Value, #[case] broken: &[&str]) {
+    let rules = if peers == json!([]) { json!([]) } else { json!([{"name": "dns", "peers": peers, "anyPort": true}]) };
+    let network = json!({"podSelector": {}, "isolate": ["Ingress"], "ingress": rules, "allowNoDns": true});
+    assert_eq!(broken_by("kube-system", &network, (&population(), &surroundings(), &facts())), broken);
+}
+
 #[test]
 fn what_is_callers_of_one_namespace_is_no_scrape() {
     let own = json!([rule(json!({"entity": "SameNamespace"}), 9100)]);
@@ -151,4 +172,53 @@ fn who_was_named_is_the_one_who_must_get_through() {
     let wrong = left(Facts { ingress_controller: named("proxy"), monitoring: named("p"), ..facts() });
     assert!(wrong.contains(&"IngressBlocked/shop/inner".to_owned()), "{wrong:?}");
     assert!(wrong.contains(&"ScrapeBlocked/shop/web".to_owned()), "{wrong:?}");
+}
+
+/// What lets a peer in to the pods of the app `web`, on one port.
+fn letting_in(peer: Value, port: u16) -> Value {
+    json!({"podSelector": {"matchLabels": {"app": "web"}}, "isolate": ["Ingress"], "ingress": [rule(peer, port)]})
+}
+
+#[rstest]
+#[case(8080, &["IngressBlocked/shop/outer", "ServiceBlocked/shop/outer"])]
+#[case(8443, &["ServiceBlocked/shop/outer"])]
+fn each_port_that_is_led_to_must_be_reached(#[case] port: u16, #[case] left: &[&str]) {
+    let outer = ("shop".to_owned(), "outer".to_owned());
+    let ports = json!([{"name": "one", "port": 8080}, {"name": "other", "port": 8443}]);
+    let service = json!({"spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": ports}});
+    let backend = json!({"service": {"name": "outer", "port": {"name": "other"}}});
+    let ingress = json!({"metadata": {"name": "site", "namespace": "shop"}, "spec": {"defaultBackend": backend}});
+    let around = Surroundings {
+        services: [(outer.clone(), Service::of(&serde_json::from_value(service).unwrap()).unwrap())].into(),
+        ingresses: [(outer, backends(&serde_json::from_value(ingress).unwrap()))].into(),
+        ..Surroundings::default()
+    };
+    let network = letting_in(json!({"external": {"cidrs": ["203.0.113.0/24"]}}), port);
+    let found = broken_by("shop", &network, (&population(), &around, &facts()));
+    assert_eq!(found.iter().filter(|id| !id.starts_with("Scrape")).collect::<Vec<_>>(), left);
+}
+
+#[test]
+fn who_is_known_by_its_label_must_get_through() {
+    let none = json!({});
+    let named = |namespace: &str, name: &str| {
+        resident(namespace, &json!({"app": namespace, "app.kubernetes.io/name": name}), &none, &none)
+    };
+    let scraped = json!({"prometheus.io/scrape": "true", "prometheus.io/port": "8000"});
+    let pods = [
+        resident("shop", &json!({"app": "web"}), &scraped, &none),
+        named("edge", "ingress-nginx"),
+        named("m1", "prometheus"),
+        named("m2", "prometheus"),
+    ];
+    let population = Population::new(vec![], pods.into_iter());
+    let left = |namespaces: &[&str]| {
+        let network = letting_in(json!({"pods": {"selector": {}, "namespaces": namespaces}}), 8000);
+        let found = broken_by("shop", &network, (&population, &surroundings(), &facts()));
+        let of = |reason: &str| found.iter().any(|id| id.starts_with(reason));
+        (of("Ingress"), of("Scrape"))
+    };
+    assert_eq!(left(&["m1"]), (true, true), "another Prometheus, and no Ingress controller");
+    assert_eq!(left(&["m1", "m2"]), (true, false));
+    assert_eq!(left(&["edge"]), (false, true));
 }

@@ -53,7 +53,7 @@ pub struct Network {
     pub allow_no_dns: Option<bool>,
     /// Ids of findings in status that tell of something which Enforce would break, and that are meant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 50), inner(length(min = 1, max = 400)))]
+    #[schemars(length(max = 500), inner(length(min = 1, max = 400)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub acknowledge: Vec<String>,
     /// Policies of other namespaces that may open the side of this namespace's pods for their connections, where
@@ -113,7 +113,7 @@ pub struct ClusterNetwork {
     pub allow_no_dns: Option<bool>,
     /// Ids of findings in status that tell of something which Enforce would break, and that are meant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 50), inner(length(min = 1, max = 400)))]
+    #[schemars(length(max = 500), inner(length(min = 1, max = 400)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub acknowledge: Vec<String>,
 }

@@ -11,6 +11,7 @@ use k8s_openapi::{
         MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
         ValidatingWebhookConfiguration,
     },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -18,7 +19,11 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Error, Result, error::call, owner::Owner};
+use super::{
+    Error, Result,
+    error::{call, found},
+    owner::Owner,
+};
 
 /// A kind that is rendered and kept.
 pub trait Kept: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned {
@@ -82,7 +87,7 @@ pub fn is_as_wanted<K: Kept>(live: &K, wanted: &K) -> bool {
 /// Returns what it holds now, and what that took.
 ///
 /// # Errors
-/// When the name is taken by an object that is not `owner`'s, or a call fails.
+/// When the name is taken by an object that is not `owner`'s, nor was before somebody took its labels, or a call fails.
 pub async fn keep<K: Kept + Resource<Scope = NamespaceResourceScope>>(
     client: &Client,
     manager: &str,
@@ -90,7 +95,24 @@ pub async fn keep<K: Kept + Resource<Scope = NamespaceResourceScope>>(
     wanted: &K,
     live: Option<&K>,
 ) -> Result<(K, Outcome)> {
-    keep_in(&Api::namespaced(client.clone(), &owner.namespace), manager, |live| owner.owns(live), wanted, live).await
+    let api = Api::<K>::namespaced(client.clone(), &owner.namespace);
+    let kept = keep_in(&api, manager, |live| owner.owns(live), wanted, live).await;
+    let (kind, name) = match kept {
+        Err(Error::Foreign { kind, name }) => (kind, name),
+        kept => return kept,
+    };
+    let now = found(call(|| format!("reading {kind} {name}"), api.get(&name)).await)?;
+    if now.as_ref().is_some_and(|now| !was_applied(now.meta(), manager)) {
+        return Err(Error::Foreign { kind, name });
+    }
+    keep_in(&api, manager, |_| true, wanted, now.as_ref()).await
+}
+
+/// Whether a manager applied an object once. Nobody else applies as ours, and under names that hold its owner's UID; so
+/// labels that say otherwise are a later edit.
+fn was_applied(metadata: &ObjectMeta, manager: &str) -> bool {
+    let entries = metadata.managed_fields.iter().flatten();
+    entries.into_iter().any(|it| it.manager.as_deref() == Some(manager) && it.operation.as_deref() == Some("Apply"))
 }
 
 /// As [`keep`], for an API of any scope and any proof of ownership.
@@ -158,5 +180,24 @@ fn kind<K: Resource<DynamicType = ()>>() -> &'static str {
     match K::kind(&()) {
         std::borrow::Cow::Borrowed(kind) => kind,
         std::borrow::Cow::Owned(_) => "object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_applied_an_object_is_known_whatever_its_labels_say() {
+        let of = |manager: &str, operation: &str| -> ObjectMeta {
+            let fields = json!([{"manager": "kubectl-label", "operation": "Update"}, {"manager": manager, "operation": operation}]);
+            serde_json::from_value(json!({"name": "a", "managedFields": fields})).unwrap()
+        };
+        assert!(was_applied(&of("rampart-network", "Apply"), "rampart-network"));
+        assert!(!was_applied(&of("kubectl", "Apply"), "rampart-network"));
+        assert!(!was_applied(&of("rampart-network", "Update"), "rampart-network"));
+        assert!(!was_applied(&ObjectMeta::default(), "rampart-network"));
     }
 }

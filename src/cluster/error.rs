@@ -127,6 +127,13 @@ impl Error {
         status.is_not_found() || causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
     }
 
+    /// Whether the API server, a quota or an admission webhook takes nothing of what was sent, and the same again would
+    /// fare no better.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.code(), Some(400 | 403 | 413 | 422)) && !self.is_of_ending_namespace()
+    }
+
     /// The API server's own words about a refusal, without what was tried.
     #[must_use]
     pub fn refusal(&self) -> Option<&str> {
@@ -189,6 +196,18 @@ mod tests {
     use kube::core::Status;
 
     use super::*;
+
+    #[test]
+    fn what_is_refused_is_told_from_what_may_come_true() {
+        let error =
+            |status: Status| Error::Api { doing: String::new(), source: Box::new(kube::Error::Api(Box::new(status))) };
+        let refused = |code| error(Status::failure("no", "No").with_code(code)).is_refusal();
+        assert_eq!([400, 403, 413, 422].map(refused), [true; 4]);
+        assert_eq!([401, 404, 409, 429, 500, 503].map(refused), [false; 6]);
+        let ending = serde_json::json!({"status": "Failure", "code": 403, "reason": "Forbidden",
+            "details": {"causes": [{"reason": "NamespaceTerminating", "message": "", "field": ""}]}});
+        assert!(!error(serde_json::from_value(ending).unwrap()).is_refusal());
+    }
 
     #[test]
     fn a_refusal_is_told_in_the_api_servers_words() {

@@ -1,13 +1,13 @@
 //! Writing status: by server-side apply, and only when it changed.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::collections::BTreeMap;
 
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    api::{ApiResource, DynamicObject, Patch, PatchParams},
-    core::object::HasStatus,
+    Client, Resource, ResourceExt as _,
+    api::{Patch, PatchParams},
+    core::{Request, object::HasStatus},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Error, Result, error::call};
@@ -24,13 +24,13 @@ const MANAGER: &str = "rampart-status";
 /// When the call fails, the object was changed meanwhile, or it is gone.
 pub async fn remember<K>(client: &Client, root: &K, status: &K::Status) -> Result<Option<String>>
 where
-    K: Resource<DynamicType = ()> + HasStatus + Clone + Debug + DeserializeOwned,
+    K: Resource<DynamicType = ()> + HasStatus,
     K::Status: PartialEq + Serialize,
 {
     if root.status() == Some(status) {
         return Ok(root.resource_version());
     }
-    apply(client, root, root.resource_version(), status).await.map(|written| written.resource_version())
+    apply(client, root, root.resource_version(), status).await
 }
 
 /// Writes `status` if it differs from what `root` was last seen to have. Returns whether it wrote.
@@ -39,7 +39,7 @@ where
 /// When the call fails; that the object is gone is not an error.
 pub async fn report<K>(client: &Client, root: &K, status: &K::Status) -> Result<bool>
 where
-    K: Resource<DynamicType = ()> + HasStatus + Clone + Debug + DeserializeOwned,
+    K: Resource<DynamicType = ()> + HasStatus,
     K::Status: PartialEq + Serialize,
 {
     if root.status() == Some(status) {
@@ -51,17 +51,23 @@ where
     }
 }
 
-async fn apply<K>(client: &Client, root: &K, version: Option<String>, status: &K::Status) -> Result<K>
+/// What is read of the answer.
+#[derive(Deserialize)]
+struct Written {
+    metadata: Version,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    resource_version: Option<String>,
+}
+
+async fn apply<K>(client: &Client, root: &K, version: Option<String>, status: &K::Status) -> Result<Option<String>>
 where
-    K: Resource<DynamicType = ()> + HasStatus + Clone + Debug + DeserializeOwned,
+    K: Resource<DynamicType = ()> + HasStatus,
     K::Status: Serialize,
 {
-    // Of either scope.
-    let resource = ApiResource::erase::<K>(&());
-    let api: Api<DynamicObject> = match root.namespace() {
-        Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
-    };
     let name = root.name_any();
     // The UID keeps a resource that was deleted and made anew from getting its predecessor's status.
     let mut metadata =
@@ -72,6 +78,9 @@ where
     });
     let params = PatchParams::apply(MANAGER).force();
     let doing = || format!("writing the status of {} {name}", K::kind(&()));
-    let written = call(doing, api.patch_status(&name, &params, &Patch::Apply(&patch))).await?;
-    written.try_parse().map_err(|error| Error::Unexpected(format!("{} {name}: {error}", K::kind(&()))))
+    let request = Request::new(K::url_path(&(), root.namespace().as_deref()))
+        .patch_subresource("status", &name, &params, &Patch::Apply(&patch))
+        .map_err(|error| Error::Unexpected(format!("{}: {error}", doing())))?;
+    let written: Written = call(doing, client.request(request)).await?;
+    Ok(written.metadata.resource_version)
 }

@@ -38,8 +38,20 @@ struct Said {
     dns: Vec<IpAddr>,
     api_endpoints: Vec<(IpAddr, u16)>,
     api_service: Vec<(IpAddr, u16)>,
-    /// A node whose pod range nobody knows: pod addresses are not known as a whole.
-    unknown: bool,
+    /// What is known of the addresses of a node's pods.
+    pods: PodRange,
+}
+
+/// Whether the range of a node's pods is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum PodRange {
+    /// It has no pods of its own, or is about to get a range: a node that joins is there before that.
+    #[default]
+    NoneYet,
+    /// Yes.
+    Known,
+    /// No: pod addresses are not known as a whole.
+    Unknown,
 }
 
 /// Gathers what the objects say.
@@ -51,11 +63,12 @@ struct Gathered {
 impl Gathered {
     fn facts(&self, given: &Facts) -> Facts {
         let all = || self.by_object.iter();
-        let has = |kind| all().any(|((found, _), _)| *found == kind);
+        let has_services = all().any(|((found, _), _)| *found == SERVICE_CIDR);
+        let has_pods = |range| all().any(|(_, said)| said.pods == range);
         let read: Vec<IpNet> = all().flat_map(|(_, said)| said.ranges.iter().copied()).collect();
         // Without a given range, every node and the services must be readable.
         let known = !given.cluster_ranges.is_empty()
-            || (has(NODE) && has(SERVICE_CIDR) && all().all(|(_, said)| !said.unknown));
+            || (has_services && has_pods(PodRange::Known) && !has_pods(PodRange::Unknown));
         let ranges = given.cluster_ranges.iter().copied().chain(read).collect();
         let mut dns: Vec<IpAddr> = given.dns_addresses.clone();
         dns.extend(all().flat_map(|(_, said)| said.dns.iter().copied()));
@@ -109,11 +122,16 @@ fn of_node(node: &Node) -> Said {
     let own = addresses
         .filter(|address| address.type_ == "InternalIP")
         .filter_map(|address| address.address.parse::<IpAddr>().ok());
-    Said {
-        unknown: ranges.is_empty(),
-        ranges: ranges.iter().copied().chain(own.map(IpNet::from)).collect(),
-        ..Said::default()
-    }
+    // Only one that says of itself that it is not ready: one that fell silent keeps its pods.
+    let ready = node.status.iter().flat_map(|status| status.conditions.iter().flatten()).find(|it| it.type_ == "Ready");
+    let pods = if !ranges.is_empty() {
+        PodRange::Known
+    } else if ready.is_none_or(|ready| ready.status == "False") {
+        PodRange::NoneYet
+    } else {
+        PodRange::Unknown
+    };
+    Said { pods, ranges: ranges.iter().copied().chain(own.map(IpNet::from)).collect(), ..Said::default() }
 }
 
 fn of_service_cidr(range: &ServiceCIDR) -> Said {
@@ -246,6 +264,8 @@ pub(super) async fn follow(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn ranges(gathered: &Gathered, given: &[&str]) -> Vec<String> {
@@ -258,16 +278,36 @@ mod tests {
         Said { ranges: vec![range.parse().unwrap()], ..Said::default() }
     }
 
+    fn node(range: Option<&str>, ready: Option<&str>) -> Said {
+        let conditions: Vec<Value> = ready.iter().map(|it| json!({"type": "Ready", "status": it})).collect();
+        let node = json!({"spec": {"podCIDR": range}, "status": {"conditions": conditions}});
+        of_node(&serde_json::from_value(node).unwrap())
+    }
+
     #[test]
     fn ranges_are_unknown_until_every_node_and_the_services_are_read() {
         let mut gathered = Gathered::default();
         assert!(ranges(&gathered, &[]).is_empty());
-        gathered.by_object.insert((NODE, "a".into()), said("10.244.0.0/24"));
+        gathered.by_object.insert((NODE, "a".into()), node(Some("10.244.0.0/24"), Some("True")));
         assert!(ranges(&gathered, &[]).is_empty(), "services are missing");
         gathered.by_object.insert((SERVICE_CIDR, "s".into()), said("10.96.0.0/16"));
         assert_eq!(ranges(&gathered, &[]), ["10.96.0.0/16", "10.244.0.0/24"]);
-        gathered.by_object.insert((NODE, "b".into()), Said { unknown: true, ..Said::default() });
-        assert!(ranges(&gathered, &[]).is_empty(), "a node without a pod range");
+        for ready in ["True", "Unknown"] {
+            gathered.by_object.insert((NODE, "b".into()), node(None, Some(ready)));
+            assert!(ranges(&gathered, &[]).is_empty(), "a node without a pod range");
+        }
+    }
+
+    #[test]
+    fn a_node_that_joins_takes_no_ranges_away_and_brings_none() {
+        let mut gathered = Gathered::default();
+        gathered.by_object.insert((SERVICE_CIDR, "s".into()), said("10.96.0.0/16"));
+        for ready in [None, Some("False")] {
+            gathered.by_object.insert((NODE, "b".into()), node(None, ready));
+            assert!(ranges(&gathered, &[]).is_empty(), "no node has pods yet");
+        }
+        gathered.by_object.insert((NODE, "a".into()), node(Some("10.244.0.0/24"), Some("True")));
+        assert_eq!(ranges(&gathered, &[]), ["10.96.0.0/16", "10.244.0.0/24"]);
     }
 
     #[test]

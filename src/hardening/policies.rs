@@ -74,6 +74,18 @@ impl Policies {
         here.filter_map(|(name, policy)| Some((name.clone(), policy.network.clone()?))).collect()
     }
 
+    /// Namespaces where other ClusterSecurityPolicies enforce isolation than under the labels of before.
+    #[must_use]
+    pub fn isolated_otherwise(&self, before: &HashMap<String, Labels>) -> BTreeSet<String> {
+        let none = Labels::new();
+        let differs = |namespace: &str| {
+            let [then, now] = [before, &*self.labels].map(|labels| labels.get(namespace).unwrap_or(&none));
+            let mut enforced = self.wide.values().filter(|policy| policy.network_mode == NetworkMode::Enforce);
+            then != now && enforced.any(|policy| policy.isolates(namespace, then) != policy.isolates(namespace, now))
+        };
+        self.labels.keys().filter(|namespace| differs(namespace)).cloned().collect()
+    }
+
     /// What ApiKeys of a namespace with these labels may ask for.
     #[must_use]
     pub fn key_caps(&self, namespace: &str, labels: &Labels) -> Caps {
@@ -222,6 +234,27 @@ mod tests {
             ..Policies::default()
         };
         assert_eq!(names(policies.needing_webhook()), ["crowded", "none"]);
+    }
+
+    #[test]
+    fn a_namespace_is_isolated_by_the_labels_that_it_gets() {
+        let wide = |mode: &str| {
+            let network = json!({"mode": mode, "podSelector": {}, "isolate": ["Ingress"]});
+            let spec = json!({"namespaceSelector": {"matchLabels": {"team": "a"}}, "network": network});
+            let policy = serde_json::from_value(json!({"metadata": {"name": mode}, "spec": spec})).unwrap();
+            (mode.to_owned(), ClusterWide::try_from(&policy).unwrap())
+        };
+        let labels = |teams: [&str; 3]| -> HashMap<String, Labels> {
+            let label = |team: &str| Labels::from([("team".to_owned(), team.to_owned())]);
+            ["gets", "loses", "other"].into_iter().zip(teams).map(|(name, team)| (name.into(), label(team))).collect()
+        };
+        let otherwise = |policy: (String, ClusterWide)| {
+            let (wide, labels_now) = (Arc::new([policy].into()), Arc::new(labels(["a", "b", "c"])));
+            let policies = Policies { wide, labels: labels_now, ..Policies::default() };
+            names(policies.isolated_otherwise(&labels(["b", "a", "b"])))
+        };
+        assert_eq!(otherwise(wide("Enforce")), ["gets", "loses"]);
+        assert!(otherwise(wide("Preview")).is_empty());
     }
 
     #[test]

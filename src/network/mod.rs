@@ -38,7 +38,8 @@ pub use resident::{Needs, Population, Resident};
 pub use servers::DNS_NAMESPACE;
 pub use standing::{Answered, Standing, standing};
 pub use surroundings::{
-    Service, ServicePort, Surroundings, Target, aggregated_by, backends, converted_by, mutated_by, validated_by,
+    BackendPort, Service, ServicePort, Surroundings, Target, aggregated_by, backends, converted_by, mutated_by,
+    validated_by,
 };
 pub use traps::{Caught, TRAPS, Trap, traps};
 pub use widened::widened_by;

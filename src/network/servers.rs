@@ -1,5 +1,7 @@
 //! Whom pods of every cluster call: its name servers and the API server.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use rampart_reach::{End, Index, Pod, Protocol};
 
 use super::Facts;
@@ -7,19 +9,32 @@ use super::Facts;
 /// The namespace of the name servers.
 pub const DNS_NAMESPACE: &str = "kube-system";
 /// What they are called by convention (`k8s-app: kube-dns`), whatever program they are.
-const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
+pub(super) const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
 /// Where they answer.
 pub(super) const DNS_PORT: (Protocol, u16) = (Protocol::UDP, 53);
 
+/// Where node-local caches answer by convention, and what their pods are called. The address is allowed in every cluster,
+/// and nobody answers there in most.
+const NODE_LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10));
+const NODE_LOCAL_APP: &str = "node-local-dns";
+
 /// The name servers: a pod of each class of them, and their addresses.
 pub(super) fn name_servers(index: &Index, facts: &Facts) -> Vec<End> {
-    let classes = index.classes().iter().filter_map(|pods| pods.first().copied());
-    let pods = classes.filter(|place| index.pods().get(*place).is_some_and(is_name_server)).map(End::Pod);
-    pods.chain(facts.dns_addresses.iter().map(|it| End::Address(*it))).collect()
+    let classes =
+        || index.classes().iter().filter_map(|pods| Some((*pods.first()?, index.pods().get(*pods.first()?)?)));
+    let has_caches = classes().any(|(_, pod)| is_called(pod, NODE_LOCAL_APP));
+    let pods = classes().filter(|(_, pod)| is_name_server(pod)).map(|(place, _)| End::Pod(place));
+    let addresses = facts.dns_addresses.iter().filter(|it| has_caches || **it != NODE_LOCAL);
+    pods.chain(addresses.map(|it| End::Address(*it))).collect()
 }
 
-fn is_name_server(pod: &Pod) -> bool {
-    pod.namespace == DNS_NAMESPACE && pod.labels.get(DNS_LABEL.0).is_some_and(|app| app == DNS_LABEL.1)
+/// Whether a pod is one of the name servers.
+pub(super) fn is_name_server(pod: &Pod) -> bool {
+    is_called(pod, DNS_LABEL.1)
+}
+
+fn is_called(pod: &Pod, app: &str) -> bool {
+    pod.namespace == DNS_NAMESPACE && pod.labels.get(DNS_LABEL.0).is_some_and(|it| it == app)
 }
 
 /// The API server: its own addresses and its Service.

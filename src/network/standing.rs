@@ -110,18 +110,23 @@ mod tests {
     use crate::network::Resident;
 
     fn population() -> Population {
+        Population::new(vec![], pods("other").into_iter())
+    }
+
+    /// Pods, the last of them in the namespace of the name servers.
+    fn pods(last: &str) -> [Resident; 5] {
         let pod = |namespace: &str, name: &str, label: &str, account: Value| {
             let metadata = json!({"namespace": namespace, "name": name, "labels": {"k8s-app": label}});
             let spec = json!({"serviceAccountName": account});
             Resident::of(&serde_json::from_value(metadata).unwrap(), &json!({"spec": spec})).unwrap()
         };
-        let pods = [
+        [
             pod("shop", "a", "web", json!("caller")),
             pod("shop", "b", "web", Value::Null),
             pod("shop", "c", "db", Value::Null),
             pod("kube-system", "d", "kube-dns", Value::Null),
-        ];
-        Population::new(vec![], pods.into_iter())
+            pod("kube-system", "e", last, Value::Null),
+        ]
     }
 
     fn of(policies: &[Value]) -> Standing {
@@ -158,5 +163,17 @@ mod tests {
     fn name_servers_that_are_isolated_answer_nobody() {
         let deny = of(&[policy("kube-system", "kube-dns", &json!({"policyTypes": ["Ingress"]}))]);
         assert_eq!((deny.isolated, told(deny)), (Isolated::default(), [(3, 3), (1, 0)]));
+    }
+
+    #[test]
+    fn a_cache_of_a_node_answers_only_where_there_are_some() {
+        let open =
+            [json!({"ports": [{"port": 53, "protocol": "UDP"}], "to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}]})];
+        let policy = policy("shop", "web", &json!({"policyTypes": ["Egress"], "egress": open}));
+        let policy: Policy = serde_json::from_value(policy).unwrap();
+        let facts = Facts { dns_addresses: vec!["169.254.20.10".parse().unwrap()], ..Facts::default() };
+        let dns = |pods: Population| standing(&pods, &facts, &[0, 1, 2], &[&policy]).dns.map(|it| it.cut_off);
+        assert_eq!(dns(population()), Some(2));
+        assert_eq!(dns(Population::new(vec![], pods("node-local-dns").into_iter())), Some(0));
     }
 }

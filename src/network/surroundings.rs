@@ -26,8 +26,8 @@ pub type Name = (String, String);
 pub struct Surroundings {
     /// Services that select pods.
     pub services: BTreeMap<Name, Service>,
-    /// By Ingress, the Services that it leads to.
-    pub ingresses: BTreeMap<Name, BTreeSet<Name>>,
+    /// By Ingress, the Services that it leads to, and their ports.
+    pub ingresses: BTreeMap<Name, BTreeSet<(Name, BackendPort)>>,
     /// By kind and name of a webhook configuration, a converter (its custom resource definition) or an aggregated API,
     /// the Services that the API server calls, and on what port.
     pub webhooks: BTreeMap<Name, BTreeSet<(Name, u16)>>,
@@ -56,6 +56,9 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Whether it is there for callers outside: `LoadBalancer` or `NodePort`.
     pub is_outward: bool,
+    /// Whether these reach its pods with their own addresses: `externalTrafficPolicy: Local`. Else a node that has none
+    /// of its pods calls in their stead.
+    pub is_local: bool,
 }
 
 /// A port of a Service.
@@ -97,8 +100,9 @@ impl Service {
             Some(ServicePort { name: port.name.clone().unwrap_or_default(), port: number, protocol, target })
         });
         let is_outward = matches!(spec.type_.as_deref(), Some("LoadBalancer" | "NodePort"));
+        let is_local = spec.external_traffic_policy.as_deref() == Some("Local");
         let labels = service.metadata.labels.clone().unwrap_or_default();
-        Some(Self { selector, labels, ports: ports.collect(), is_outward })
+        Some(Self { selector, labels, ports: ports.collect(), is_outward, is_local })
     }
 
     /// Whether it selects a pod of its namespace.
@@ -122,15 +126,40 @@ impl ServicePort {
     }
 }
 
-/// The Services that an Ingress leads to.
+/// A port of a Service, as an Ingress says it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BackendPort {
+    /// By number.
+    Number(u16),
+    /// By its name.
+    Named(String),
+}
+
+impl BackendPort {
+    /// Whether it is this one.
+    #[must_use]
+    pub fn is(&self, port: &ServicePort) -> bool {
+        match self {
+            Self::Number(number) => *number == port.port,
+            Self::Named(name) => *name == port.name,
+        }
+    }
+}
+
+/// The Services that an Ingress leads to, and their ports.
 #[must_use]
-pub fn backends(ingress: &Ingress) -> BTreeSet<Name> {
+pub fn backends(ingress: &Ingress) -> BTreeSet<(Name, BackendPort)> {
     let namespace = ingress.metadata.namespace.clone().unwrap_or_default();
     let Some(spec) = &ingress.spec else { return BTreeSet::new() };
     let paths = spec.rules.iter().flatten().filter_map(|rule| rule.http.as_ref()).flat_map(|http| &http.paths);
     let all = paths.map(|path| &path.backend).chain(&spec.default_backend);
-    let name = |backend: &IngressBackend| Some((namespace.clone(), backend.service.as_ref()?.name.clone()));
-    all.filter_map(name).collect()
+    let led_to = |backend: &IngressBackend| {
+        let service = backend.service.as_ref()?;
+        let port = service.port.clone().unwrap_or_default();
+        let number = port.number.and_then(|number| u16::try_from(number).ok()).map(BackendPort::Number);
+        Some(((namespace.clone(), service.name.clone()), number.or(port.name.map(BackendPort::Named))?))
+    };
+    all.filter_map(led_to).collect()
 }
 
 /// The Services that a ValidatingWebhookConfiguration names.

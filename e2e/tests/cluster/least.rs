@@ -16,6 +16,7 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("least::namespaces_are_isolated_by_their_labels", namespaces_are_isolated);
     tests.add("least::one_namespace_that_would_break_keeps_no_other", one_that_would_break_keeps_no_other);
     tests.add("least::everybody_is_not_rendered_where_the_cluster_isolates", everybody_is_not_rendered);
+    tests.add("least::a_clamp_that_would_break_is_not_done", a_clamp_that_would_break);
     tests.add("least::what_a_namespace_accepts_is_opened_and_closed", what_is_accepted);
 }
 
@@ -128,21 +129,26 @@ async fn namespaces_are_isolated(env: Env) -> Result<()> {
     Ok(())
 }
 
-async fn one_that_would_break_keeps_no_other(env: Env) -> Result<()> {
-    let name = "least-break";
-    let (client, [fine, breaking]) = covered(&env, name).await?;
+/// A pod that is called from outside; the id of the finding when it can't be any more.
+async fn called_from_outside(client: &Client, namespace: &str) -> Result<String> {
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": "web", "namespace": breaking, "labels": {"app": "web"}},
+        "metadata": {"name": "web", "namespace": namespace, "labels": {"app": "web"}},
         "spec": {"containers": [{"name": "main", "image": "registry.example.com/app:1"}]},
     });
     let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "outer", "namespace": breaking},
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "outer", "namespace": namespace},
         "spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80}]},
     });
-    fixtures::apply(&client, &pod).await?;
-    fixtures::apply(&client, &service).await?;
-    let id = format!("ServiceBlocked/{breaking}/outer");
+    fixtures::apply(client, &pod).await?;
+    fixtures::apply(client, &service).await?;
+    Ok(format!("ServiceBlocked/{namespace}/outer"))
+}
+
+async fn one_that_would_break_keeps_no_other(env: Env) -> Result<()> {
+    let name = "least-break";
+    let (client, [fine, breaking]) = covered(&env, name).await?;
+    let id = called_from_outside(&client, &breaking).await?;
     fixtures::apply(&client, &policy(name, "Preview")).await?;
     wait::until("the preview to name the break", wait::SOON, || async {
         let preview = told(&client, name, "False", "Preview").await?;
@@ -168,17 +174,65 @@ async fn one_that_would_break_keeps_no_other(env: Env) -> Result<()> {
     there_are(&client, &breaking, 0).await
 }
 
-async fn everybody_is_not_rendered(env: Env) -> Result<()> {
-    let name = "least-clamp";
-    let (client, [namespace, _]) = covered(&env, name).await?;
-    let own = json!({
+/// A SecurityPolicy that lets these peers in.
+fn open(namespace: &str, mode: &str, peers: &Value) -> Value {
+    json!({
         "apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
         "metadata": {"name": "open", "namespace": namespace},
         "spec": {"network": {
-            "mode": "Enforce", "podSelector": {}, "isolate": ["Ingress"],
-            "ingress": [{"name": "all", "peers": [{"any": true}, {"entity": "SameNamespace"}], "ports": [{"port": 80}]}],
+            "mode": mode, "podSelector": {}, "isolate": ["Ingress"],
+            "ingress": [{"name": "all", "peers": peers, "ports": [{"port": 80}]}],
         }},
-    });
+    })
+}
+
+async fn a_clamp_that_would_break(env: Env) -> Result<()> {
+    let name = "least-clamp-break";
+    let (client, [namespace, _]) = covered(&env, name).await?;
+    let id = called_from_outside(&client, &namespace).await?;
+    let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), &namespace);
+    let programmed = |status: &'static str, reason: &'static str| {
+        let (policies, id) = (policies.clone(), id.clone());
+        async move {
+            wait::until(&format!("Programmed={status}, {reason}"), wait::SOON, || async {
+                let policy = policies.get("open").await?;
+                let live = serde_json::to_value(&policy)?;
+                let found = stories::condition(&live, "Programmed").unwrap_or_default();
+                ensure!(found["observedGeneration"].as_i64() == policy.metadata.generation, "{found}");
+                ensure!(found["status"] == status && found["reason"] == reason, "{found}");
+                let named = live["status"]["network"]["findings"].to_string().contains(&id);
+                Ok(ensure!(named || status == "True", "{live:#}"))
+            })
+            .await
+        }
+    };
+    let peers = || async {
+        let spec = serde_json::to_value(stories::rendered(&client, &namespace, "open").await?.spec)?;
+        anyhow::Ok(spec["ingress"][0]["from"].clone())
+    };
+    // When a preview names the break, the Service is known.
+    fixtures::apply(&client, &open(&namespace, "Preview", &json!([{"entity": "SameNamespace"}]))).await?;
+    programmed("False", "Preview").await?;
+    let all = json!([{"any": true}, {"entity": "SameNamespace"}]);
+    fixtures::apply(&client, &open(&namespace, "Enforce", &all)).await?;
+    programmed("True", "Programmed").await?;
+    fixtures::apply(&client, &policy(name, "Enforce")).await?;
+    programmed("False", "EnforceRefused").await?;
+    ensure!(peers().await?.is_null(), "what breaks was written");
+    let mut meant = open(&namespace, "Enforce", &all);
+    meant["spec"]["network"]["acknowledge"] = json!([id]);
+    fixtures::apply(&client, &meant).await?;
+    programmed("True", "Programmed").await?;
+    ensure!(peers().await? == json!([{"podSelector": {}}]), "{}", peers().await?);
+    let wide: Api<ClusterSecurityPolicy> = Api::all(client.clone());
+    wide.delete(name, &DeleteParams::default()).await?;
+    Ok(())
+}
+
+async fn everybody_is_not_rendered(env: Env) -> Result<()> {
+    let name = "least-clamp";
+    let (client, [namespace, _]) = covered(&env, name).await?;
+    let own = open(&namespace, "Enforce", &json!([{"any": true}, {"entity": "SameNamespace"}]));
     fixtures::apply(&client, &own).await?;
     let peers = || async {
         let spec = serde_json::to_value(stories::rendered(&client, &namespace, "open").await?.spec)?;

@@ -15,6 +15,7 @@ use crate::{Env, Tests};
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("network::whatever_a_second_manager_adds_is_undone", whatever_a_second_manager_adds_is_undone);
     tests.add("network::a_foreign_object_is_never_overwritten", a_foreign_object_is_never_overwritten);
+    tests.add("network::what_a_quota_refuses_is_said", what_a_quota_refuses_is_said);
     tests.add("network::what_is_no_longer_asked_for_goes", what_is_no_longer_asked_for_goes);
     tests.add("network::a_half_that_would_isolate_is_not_rendered", a_half_that_would_isolate_is_not_rendered);
     tests.add("network::a_half_follows_the_policies_beside_it", a_half_follows_the_policies_beside_it);
@@ -72,9 +73,19 @@ async fn whatever_a_second_manager_adds_is_undone(env: Env) -> Result<()> {
         })
         .await?;
     }
-    let unlabelled = json!({"metadata": {"labels": {"rampart.dev/owner-name": null}}});
-    api.patch(&name, &PatchParams::default(), &Patch::Merge(&unlabelled)).await?;
-    let live = api.get(&name).await?;
+    // Nor does it help to take its labels first.
+    let disguised = json!({
+        "metadata": {"labels": {"rampart.dev/owner-name": null, "app.kubernetes.io/managed-by": "somebody"}},
+        "spec": {"ingress": [{}]},
+    });
+    api.patch(&name, &PatchParams::default(), &Patch::Merge(&disguised)).await?;
+    let live = wait::until("labels and spec to be put back", wait::SOON, || async {
+        let live = api.get(&name).await?;
+        ensure!(live.spec == wanted.spec && live.labels().contains_key("rampart.dev/owner-name"), "{live:?}");
+        ensure!(live.labels().get("app.kubernetes.io/managed-by").is_some_and(|it| it == "rampart"), "{live:?}");
+        Ok(live)
+    })
+    .await?;
     ensure!(live.annotations().contains_key("example.com/note"), "a foreign annotation was taken away");
     ensure!(live.labels().contains_key("example.com/team"), "a foreign label was taken away");
 
@@ -120,6 +131,26 @@ async fn a_foreign_object_is_never_overwritten(env: Env) -> Result<()> {
     api.delete(&foreign.name_any(), &DeleteParams::default()).await?;
     stories::ready::<SecurityPolicy>(&client, &namespace, "web").await?;
     Ok(())
+}
+
+async fn what_a_quota_refuses_is_said(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": namespace},
+        "spec": {"hard": {"count/networkpolicies.networking.k8s.io": "0"}},
+    });
+    fixtures::apply(&client, &quota).await?;
+    let mut policy = stories::sample_policy();
+    policy["metadata"]["namespace"] = json!(namespace);
+    fixtures::apply(&client, &policy).await?;
+    let policies: Api<SecurityPolicy> = Api::namespaced(client, &namespace);
+    wait::until("Programmed=False", wait::SOON, || async {
+        let live = serde_json::to_value(policies.get("web").await?)?;
+        let programmed = stories::condition(&live, "Programmed").unwrap_or_default();
+        ensure!(programmed["status"] == "False" && programmed["reason"] == "WriteRefused", "{programmed}");
+        Ok(ensure!(programmed["message"].as_str().unwrap_or_default().contains("quota"), "{programmed}"))
+    })
+    .await
 }
 
 async fn none_left(api: &Api<NetworkPolicy>) -> Result<()> {

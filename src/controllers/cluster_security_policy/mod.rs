@@ -148,8 +148,9 @@ impl Reconciler for ClusterSecurityPolicies {
         }
         let asked = ClusterWide::try_from(policy);
         let network = self.network(policy, asked.as_ref()).await?;
+        let next = network.next();
         let wanted = self.status(policy, network, asked.as_ref().ok());
         status::report(&self.context.client, policy, &wanted).await?;
-        Ok(Next::Change)
+        Ok(next)
     }
 }

@@ -5,7 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{StreamExt as _, stream};
 
 use super::{
-    super::network::{Asked, Before, Kept, Looked, Part, Sight, conditions_of, unacknowledged},
+    super::{
+        Next,
+        network::{
+            Asked, Before, Kept, Looked, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, conditions_of, open_first,
+            unacknowledged,
+        },
+    },
     ClusterSecurityPolicies,
 };
 use crate::{
@@ -50,7 +56,18 @@ struct Outcome {
     programmed: BTreeSet<String>,
     /// Ids of what would break.
     refused: Vec<String>,
-    conflicts: Vec<String>,
+    /// With the reason of each.
+    conflicts: Vec<(&'static str, String)>,
+}
+
+impl Network {
+    /// When to look again without being told of a change.
+    pub(super) fn next(&self) -> Next {
+        match self {
+            Self::Known(_, Some((WRITE_REFUSED, _))) => Next::After(REFUSED_AGAIN),
+            _ => Next::Change,
+        }
+    }
 }
 
 impl ClusterSecurityPolicies {
@@ -97,10 +114,12 @@ impl ClusterSecurityPolicies {
         let outcome = if enforces { self.program(policy, &parts, (&looked, spec)).await? } else { Outcome::default() };
         let open: Vec<&str> = outcome.refused.iter().map(String::as_str).collect();
         let refusal = self.networks.refusal(policy, &before, &open).await;
-        let conflict = outcome.conflicts.first().map(|first| ("Conflicted", first.clone()));
+        // By their reasons, the last are those that are tried again.
+        let conflict = outcome.conflicts.last().cloned();
         let standing =
             self.networks.standing(&parts, &sight, |part| outcome.programmed.contains(&part.owner.namespace));
-        let status = status(&parts, looked, (selected.len(), &outcome), (enforces && refusal.is_none(), standing));
+        let known = (selected.len(), &outcome, spec.acknowledge.as_slice());
+        let status = status(&parts, looked, known, (enforces && refusal.is_none(), standing));
         let shown = (status.findings.as_slice(), status.widened_by.as_slice());
         self.networks.tell(policy, &before, status.preview.as_ref(), shown).await;
         let told = Box::new(Told { mode: spec.mode, status, standing, sight });
@@ -146,7 +165,8 @@ impl ClusterSecurityPolicies {
             match kept {
                 Ok(Kept::Programmed(names)) if names.is_empty() => {}
                 Ok(Kept::Programmed(_)) => drop(outcome.programmed.insert(namespace)),
-                Ok(Kept::Conflicted(message)) => outcome.conflicts.push(message),
+                Ok(Kept::Conflicted(message)) => outcome.conflicts.push(("Conflicted", message)),
+                Ok(Kept::Refused(message)) => outcome.conflicts.push((WRITE_REFUSED, message)),
                 Err(error) if error.is_of_ending_namespace() => {}
                 Err(error) => return Err(error),
             }
@@ -159,7 +179,7 @@ impl ClusterSecurityPolicies {
 fn status(
     parts: &[Part],
     looked: Looked,
-    (namespaces, outcome): (usize, &Outcome),
+    (namespaces, outcome, acknowledged): (usize, &Outcome, &[String]),
     (is_in_force, standing): (bool, Standing),
 ) -> ClusterNetworkStatus {
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
@@ -168,6 +188,7 @@ fn status(
         findings.extend(seen.breaks);
         widened_by.extend(seen.widened_by.iter().map(|name| format!("{}/{name}", part.owner.namespace)));
     }
+    findings = open_first(findings, acknowledged);
     // The same of each namespace: told once.
     let rendering: BTreeMap<String, Finding> =
         parts.iter().flat_map(|part| &part.findings).map(|it| (it.message.clone(), it.clone())).collect();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -29,11 +30,13 @@ pub(super) async fn follow(
     let (own_tx, mut own) = watch::channel(0_u64);
     let (other_tx, mut other) = watch::channel(0_u64);
     networks.listen(move |news| {
+        let is_own = |policy: &NetworkPolicy| owner_of(policy).is_some_and(|it| it.0 == ClusterSecurityPolicy::KIND);
         let told = match news {
             News::Listed => &own_tx,
-            News::Changed(policy) if owner_of(policy).is_some_and(|it| it.0 == ClusterSecurityPolicy::KIND) => &own_tx,
-            News::Changed(_) => &other_tx,
-            News::Echo(_) => return,
+            News::Changed(policy) if is_own(policy) => &own_tx,
+            News::Echo(policy) if is_own(policy) => return,
+            // What SecurityPolicies become is news here, whoever wrote it.
+            News::Changed(_) | News::Echo(_) => &other_tx,
         };
         told.send_modify(|count| *count = count.wrapping_add(1));
     });

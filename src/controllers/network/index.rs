@@ -15,7 +15,11 @@ use kube::{
 use rampart_reach::Policy;
 use tokio_util::sync::CancellationToken;
 
-use crate::{cluster::client::PAGE, network::understood, runtime::readiness::Gate};
+use crate::{
+    cluster::{apply::is_as_wanted, client::PAGE, follow::Key},
+    network::understood,
+    runtime::readiness::Gate,
+};
 
 pub(super) type ByName = BTreeMap<String, Arc<Live>>;
 
@@ -46,7 +50,7 @@ pub(in super::super) enum News<'n> {
     Listed,
     /// An object was changed otherwise than by [`NetworkIndex::wrote`] and [`NetworkIndex::deleted`].
     Changed(&'n NetworkPolicy),
-    /// What these two took in already.
+    /// What these two took in already, or will: an own write.
     Echo(&'n NetworkPolicy),
 }
 
@@ -59,6 +63,8 @@ pub(super) struct NetworkIndex {
 #[derive(Debug, Default)]
 struct State {
     namespaces: HashMap<String, ByName>,
+    /// What is being written, by namespace and name.
+    writing: HashMap<Key, NetworkPolicy>,
     /// What a list has brought so far, while one is under way.
     listed: Option<HashMap<String, ByName>>,
     /// The newest version that an event told of. Events come in order.
@@ -70,14 +76,32 @@ fn version(policy: &NetworkPolicy) -> u64 {
     policy.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
+fn key(policy: &NetworkPolicy) -> Key {
+    (policy.namespace().unwrap_or_default(), policy.name_any())
+}
+
+/// That an object is being written, as long as this lives: an event that tells of it is no news, also where it overtakes
+/// the answer.
+pub(super) struct Writing<'i> {
+    index: &'i NetworkIndex,
+    key: Key,
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.index.state.write().unwrap_or_else(PoisonError::into_inner).writing.remove(&self.key);
+    }
+}
+
 impl State {
     /// Takes an object in unless a newer one is known; returns whether it is news.
-    fn put(&mut self, policy: NetworkPolicy) -> bool {
-        let names = self.namespaces.entry(policy.namespace().unwrap_or_default()).or_default();
-        match names.get(&policy.name_any()) {
-            Some(known) if version(&known.object) >= version(&policy) => false,
+    fn put(&mut self, live: &Arc<Live>) -> bool {
+        let (namespace, name) = key(&live.object);
+        let names = self.namespaces.entry(namespace).or_default();
+        match names.get(&name) {
+            Some(known) if version(&known.object) >= version(&live.object) => false,
             _ => {
-                names.insert(policy.name_any(), Live::new(policy));
+                names.insert(name, Arc::clone(live));
                 true
             }
         }
@@ -94,12 +118,21 @@ impl State {
 }
 
 impl NetworkIndex {
+    /// Takes note of what is about to be written.
+    pub(super) fn writing(&self, wanted: &NetworkPolicy) -> Writing<'_> {
+        let key = key(wanted);
+        self.state.write().unwrap_or_else(PoisonError::into_inner).writing.insert(key.clone(), wanted.clone());
+        Writing { index: self, key }
+    }
+
     /// Takes in what a write returned.
-    pub(super) fn wrote(&self, policy: NetworkPolicy) {
+    pub(super) fn wrote(&self, mut policy: NetworkPolicy) {
+        // As of the watch: nobody asks, and they take more memory than the rest.
+        policy.metadata.managed_fields = None;
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         // Events may overtake the answer; they have told of this write, and perhaps of the object's end.
         if version(&policy) > state.told {
-            state.put(policy);
+            state.put(&Live::new(policy));
         }
     }
 
@@ -120,8 +153,8 @@ impl NetworkIndex {
         state.namespaces.values().flat_map(ByName::values).filter(|policy| keep(&policy.object)).cloned().collect()
     }
 
-    /// Takes in an event; returns the object that it is news about.
-    fn take(&self, event: watcher::Event<NetworkPolicy>) -> Option<NetworkPolicy> {
+    /// Takes in an event; returns the object that it tells of, and whether that is news.
+    fn take(&self, event: watcher::Event<NetworkPolicy>) -> Option<(Arc<Live>, bool)> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if let watcher::Event::Apply(policy) | watcher::Event::InitApply(policy) | watcher::Event::Delete(policy) =
             &event
@@ -129,16 +162,24 @@ impl NetworkIndex {
             state.told = state.told.max(version(policy));
         }
         match event {
-            watcher::Event::Apply(policy) => state.put(policy.clone()).then_some(policy),
-            watcher::Event::Delete(policy) => state.remove(&policy).then_some(policy),
+            watcher::Event::Apply(policy) => {
+                let is_own = state.writing.get(&key(&policy)).is_some_and(|wanted| is_as_wanted(&policy, wanted));
+                let live = Live::new(policy);
+                let is_news = state.put(&live) && !is_own;
+                Some((live, is_news))
+            }
+            watcher::Event::Delete(policy) => {
+                let is_news = state.remove(&policy);
+                Some((Live::new(policy), is_news))
+            }
             watcher::Event::Init => {
                 state.listed = Some(HashMap::new());
                 None
             }
             watcher::Event::InitApply(policy) => {
-                let names =
-                    state.listed.get_or_insert_default().entry(policy.namespace().unwrap_or_default()).or_default();
-                names.insert(policy.name_any(), Live::new(policy));
+                let (namespace, name) = key(&policy);
+                let names = state.listed.get_or_insert_default().entry(namespace).or_default();
+                names.insert(name, Live::new(policy));
                 None
             }
             watcher::Event::InitDone => {
@@ -169,18 +210,11 @@ impl NetworkIndex {
                     // What was deleted while nobody watched brought no event of its own.
                     news(News::Listed);
                 }
-                Ok(event @ watcher::Event::InitApply(_)) => drop(self.take(event)),
-                Ok(event) => {
-                    let object = match &event {
-                        watcher::Event::Apply(policy) | watcher::Event::Delete(policy) => Some(policy.clone()),
-                        _ => None,
-                    };
-                    match (self.take(event), object) {
-                        (Some(policy), _) => news(News::Changed(&policy)),
-                        (None, Some(policy)) => news(News::Echo(&policy)),
-                        (None, None) => {}
-                    }
-                }
+                Ok(event) => match self.take(event) {
+                    Some((live, true)) => news(News::Changed(&live.object)),
+                    Some((live, false)) => news(News::Echo(&live.object)),
+                    None => {}
+                },
                 Err(error) => tracing::warn!(%error, "the watch of NetworkPolicies failed and is being restarted"),
             }
         }
@@ -190,6 +224,8 @@ impl NetworkIndex {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::networking::v1::NetworkPolicySpec;
+
     use super::*;
 
     fn policy(name: &str, version: u64) -> NetworkPolicy {
@@ -198,6 +234,10 @@ mod tests {
         policy.metadata.name = Some(name.into());
         policy.metadata.resource_version = Some(version.to_string());
         policy
+    }
+
+    fn is_news(index: &NetworkIndex, event: watcher::Event<NetworkPolicy>) -> bool {
+        index.take(event).is_some_and(|(_, is_news)| is_news)
     }
 
     fn versions(index: &NetworkIndex) -> Vec<u64> {
@@ -209,26 +249,40 @@ mod tests {
         let index = NetworkIndex::default();
         index.wrote(policy("a", 5));
         assert_eq!(versions(&index), [5]);
-        assert!(index.take(watcher::Event::Apply(policy("a", 5))).is_none());
-        assert!(index.take(watcher::Event::Apply(policy("a", 6))).is_some(), "somebody else's write is");
+        assert!(!is_news(&index, watcher::Event::Apply(policy("a", 5))));
+        assert!(is_news(&index, watcher::Event::Apply(policy("a", 6))), "somebody else's write is");
+    }
+
+    #[test]
+    fn an_own_write_is_no_news_where_the_event_overtakes_the_answer() {
+        let index = NetworkIndex::default();
+        let isolating =
+            |version: u64| NetworkPolicy { spec: Some(NetworkPolicySpec::default()), ..policy("a", version) };
+        let writing = index.writing(&isolating(0));
+        assert!(is_news(&index, watcher::Event::Apply(policy("a", 4))), "somebody else's");
+        assert!(!is_news(&index, watcher::Event::Apply(isolating(5))));
+        assert_eq!(versions(&index), [5]);
+        index.wrote(isolating(5));
+        drop(writing);
+        assert!(is_news(&index, watcher::Event::Apply(isolating(6))), "nothing is being written");
     }
 
     #[test]
     fn an_old_event_does_not_undo_a_newer_write() {
         let index = NetworkIndex::default();
         index.wrote(policy("a", 5));
-        assert!(index.take(watcher::Event::Apply(policy("a", 4))).is_none());
-        assert!(index.take(watcher::Event::Delete(policy("a", 4))).is_none());
+        assert!(!is_news(&index, watcher::Event::Apply(policy("a", 4))));
+        assert!(!is_news(&index, watcher::Event::Delete(policy("a", 4))));
         assert_eq!(versions(&index), [5]);
-        assert!(index.take(watcher::Event::Delete(policy("a", 7))).is_some());
+        assert!(is_news(&index, watcher::Event::Delete(policy("a", 7))));
         assert!(versions(&index).is_empty());
     }
 
     #[test]
     fn an_answer_that_the_objects_end_overtook_does_not_bring_it_back() {
         let index = NetworkIndex::default();
-        index.take(watcher::Event::Apply(policy("a", 5)));
-        index.take(watcher::Event::Delete(policy("a", 6)));
+        is_news(&index, watcher::Event::Apply(policy("a", 5)));
+        is_news(&index, watcher::Event::Delete(policy("a", 6)));
         index.wrote(policy("a", 5));
         assert!(versions(&index).is_empty());
         index.wrote(policy("a", 7));

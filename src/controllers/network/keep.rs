@@ -1,6 +1,6 @@
 //! Writing what a policy becomes, and putting back what others change.
 
-use std::{collections::BTreeSet, fmt::Debug};
+use std::{collections::BTreeSet, fmt::Debug, time::Duration};
 
 use kube::{Resource, ResourceExt as _};
 
@@ -25,7 +25,13 @@ pub(in super::super) enum Kept {
     Programmed(Vec<String>),
     /// A name is taken by somebody else's object.
     Conflicted(String),
+    /// The API server takes none of it, as where a quota is used up.
+    Refused(String),
 }
+
+/// The reason of that in conditions, and when to try again: nobody tells when it would be taken.
+pub(in super::super) const WRITE_REFUSED: &str = "WriteRefused";
+pub(in super::super) const REFUSED_AGAIN: Duration = Duration::from_mins(1);
 
 impl Networks {
     /// Makes the cluster hold what a part wants. `was_programmed`: what there is otherwise was changed by others, unless
@@ -37,11 +43,13 @@ impl Networks {
         was_programmed: bool,
     ) -> Result<Kept> {
         let (uid, namespace, fingerprint) = (&part.owner.uid, &part.owner.namespace, part.fingerprint());
-        let is_drift = was_programmed && self.ledger.rendered(uid, namespace).is_none_or(|it| it == fingerprint);
+        // After a restart nobody knows what was wanted, and a change of the cluster must not be called drift.
+        let is_drift = was_programmed && self.ledger.rendered(uid, namespace) == Some(fingerprint);
         let mut names = vec![];
         for wanted in &part.wanted {
             let name = wanted.name_any();
             let live = part.live.get(&name).map(|live| &live.object);
+            let _writing = self.index.writing(wanted);
             match keep(&self.context.client, MANAGER, &part.owner, wanted, live).await {
                 Ok((_, Outcome::Unchanged)) => {}
                 Ok((kept, outcome)) => {
@@ -52,6 +60,7 @@ impl Networks {
                     }
                 }
                 Err(error @ Error::Foreign { .. }) => return Ok(Kept::Conflicted(error.to_string())),
+                Err(error) if error.is_refusal() => return Ok(Kept::Refused(error.to_string())),
                 Err(error) => return Err(error),
             }
             names.push(name);
@@ -76,6 +85,11 @@ impl Networks {
     /// Whether what a part wants was wanted before, by this process.
     pub(in super::super) fn is_known(&self, part: &Part) -> bool {
         self.ledger.rendered(&part.owner.uid, &part.owner.namespace) == Some(part.fingerprint())
+    }
+
+    /// Whether a part wants nothing else than before, as far as this process knows. What that breaks was decided then.
+    pub(in super::super) fn wants_as_before(&self, part: &Part) -> bool {
+        self.ledger.wants_as_before(&part.owner.uid, &part.owner.namespace, part.fingerprint())
     }
 
     async fn tell_of_drift<K: Resource<DynamicType = ()> + Debug>(&self, policy: &K, name: &str, outcome: Outcome) {

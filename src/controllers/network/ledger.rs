@@ -44,6 +44,11 @@ impl Ledger {
         self.entries().get(uid)?.rendered.get(namespace).copied()
     }
 
+    /// Whether nothing else than this is known to have been rendered last for a policy in a namespace.
+    pub(super) fn wants_as_before(&self, uid: &str, namespace: &str, fingerprint: u64) -> bool {
+        self.rendered(uid, namespace).is_none_or(|it| it == fingerprint)
+    }
+
     /// Notes what is rendered; `None`: nothing.
     pub(super) fn render(&self, uid: &str, namespace: &str, fingerprint: Option<u64>) {
         let mut entries = self.entries();
@@ -104,6 +109,15 @@ mod tests {
         assert_eq!(now(), (5, 1));
         ledger.forget_others(&["a".to_owned()].into());
         assert_eq!(now(), (1, 0));
+    }
+
+    #[test]
+    fn what_is_rendered_otherwise_is_wanted_anew() {
+        let ledger = Ledger::new(Metrics::default());
+        assert!(ledger.wants_as_before("a", "n", 1), "after a restart");
+        ledger.render("a", "n", Some(1));
+        assert!(ledger.wants_as_before("a", "n", 1) && !ledger.wants_as_before("a", "n", 2));
+        assert!(ledger.wants_as_before("a", "m", 2) && ledger.wants_as_before("b", "n", 2));
     }
 
     #[test]

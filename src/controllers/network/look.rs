@@ -44,8 +44,8 @@ pub(in super::super) struct Looked {
 }
 
 impl Networks {
-    /// What the parts of a policy change, what widens them, and what they would break. What `is_drift` says of the
-    /// parts that were programmed before: what changes there is no change of the policy.
+    /// What the parts of a policy change, what widens them, and what they would break. Those of which
+    /// `is_drift` says so were programmed before: what changes there is no change of what is wanted.
     pub(in super::super) fn look(
         &self,
         parts: &[Part],

@@ -16,11 +16,11 @@ use tokio::sync::watch;
 use self::{index::NetworkIndex, ledger::Ledger};
 pub(super) use self::{
     index::News,
-    keep::Kept,
+    keep::{Kept, REFUSED_AGAIN, WRITE_REFUSED},
     look::{Asked, Looked},
     orphans::{Orphans, Owning},
     part::{Part, owner_of},
-    tell::{Before, ENFORCE_REFUSED, conditions_of, unacknowledged},
+    tell::{Before, ENFORCE_REFUSED, conditions_of, open_first, unacknowledged},
 };
 use super::{Context, Residents, cluster_facts, surroundings};
 use crate::{

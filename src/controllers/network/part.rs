@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{
         Finding,
-        labels::{OWNER_KIND, OWNER_NAME},
+        labels::{OWNER_KIND, OWNER_NAME, OWNER_UID},
     },
     cluster::{
         apply::is_as_wanted,
@@ -142,9 +142,33 @@ impl Part {
     }
 }
 
-/// The kind of policy that a NetworkPolicy was made for, and its name.
+/// The kind of policy that a NetworkPolicy was made for, and its name; `None` also where its labels say otherwise than
+/// its name, which nobody can edit.
 pub(in super::super) fn owner_of(policy: &NetworkPolicy) -> Option<(&str, &str)> {
     let labels = policy.labels();
     let kind = labels.get(OWNER_KIND).filter(|kind| is_managed(labels, kind))?;
-    Some((kind, labels.get(OWNER_NAME)?))
+    let (owner, uid) = (labels.get(OWNER_NAME)?, labels.get(OWNER_UID)?);
+    let made_for = policy.metadata.name.as_deref()?.strip_prefix("rampart-")?.strip_prefix(owner)?.strip_prefix('-')?;
+    made_for.starts_with(uid.get(..8).unwrap_or(uid)).then_some((kind, owner))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn labels_that_name_another_owner_than_the_name_are_not_believed() {
+        let of = |name: &str, owner: &str| {
+            let labels = json!({"app.kubernetes.io/managed-by": "rampart", "rampart.dev/owner-kind": "SecurityPolicy",
+                "rampart.dev/owner-name": owner, "rampart.dev/owner-uid": "0123456789"});
+            let policy = json!({"metadata": {"name": name, "labels": labels}});
+            owner_of(&serde_json::from_value(policy).unwrap()).map(|(kind, owner)| (kind.to_owned(), owner.to_owned()))
+        };
+        let web = Some(("SecurityPolicy".to_owned(), "web".to_owned()));
+        assert_eq!(of("rampart-web-01234567", "web"), web);
+        assert_eq!(of("rampart-web-01234567-89abcdef", "web"), web, "a half");
+        assert_eq!((of("rampart-web-01234567", "api"), of("rampart-web-2-01234567", "web")), (None, None));
+    }
 }

@@ -1,6 +1,6 @@
 //! Telling people: conditions and events.
 
-use std::fmt::Debug;
+use std::{collections::BTreeSet, fmt::Debug};
 
 use kube::Resource;
 
@@ -102,6 +102,13 @@ pub(in super::super) fn unacknowledged<'f>(breaks: &'f [Finding], acknowledged: 
     ids.filter(|id| !acknowledged.iter().any(|it| it == id)).collect()
 }
 
+/// Some findings, first those that were not acknowledged: where a list is cut, what is left to do must show.
+pub(in super::super) fn open_first(mut breaks: Vec<Finding>, acknowledged: &[String]) -> Vec<Finding> {
+    let acknowledged: BTreeSet<&str> = acknowledged.iter().map(String::as_str).collect();
+    breaks.sort_by_key(|found| acknowledged.contains(found.id.as_str()));
+    breaks
+}
+
 fn refusal(open: &[&str]) -> String {
     let named = open.iter().take(5).copied().collect::<Vec<_>>().join(", ");
     let more = open.len().checked_sub(5).filter(|more| *more > 0).map(|more| format!(" and {more} more"));
@@ -152,4 +159,16 @@ fn answered(conditions: &mut Conditions, kind: Type, of: Option<Answered>, probl
     }
     let message = format!("{cut_off} of {asking} pods {problem}: allow egress to `{peer}`");
     conditions.set(kind, false, "Denied", message);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_to_acknowledge_comes_first() {
+        let found = |id: &str| Finding { id: id.into(), message: String::new() };
+        let listed = open_first(["a", "b", "c", "d"].map(found).into(), &["a".into(), "c".into()]);
+        assert_eq!(listed.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["b", "d", "a", "c"]);
+    }
 }

@@ -183,8 +183,9 @@ impl Reconciler for SecurityPolicies {
         }
         let owner = Owner::of(policy)?;
         let network = self.network(policy, &owner).await?;
+        let next = network.next();
         let wanted = self.status(policy, network, self.hardening(policy, &owner));
         status::report(&self.context.client, policy, &wanted).await?;
-        Ok(Next::Change)
+        Ok(next)
     }
 }

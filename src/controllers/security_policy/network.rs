@@ -6,8 +6,11 @@ use kube::{core::DeserializeGuard, runtime::reflector::ObjectRef};
 
 use super::{
     super::{
-        Roots,
-        network::{Asked, Before, ENFORCE_REFUSED, Kept, Part, Sight, conditions_of, unacknowledged},
+        Next, Roots,
+        network::{
+            Asked, Before, ENFORCE_REFUSED, Kept, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, conditions_of, open_first,
+            unacknowledged,
+        },
     },
     SecurityPolicies,
 };
@@ -44,6 +47,16 @@ pub(super) struct Told {
     sight: Sight,
 }
 
+impl Network {
+    /// When to look again without being told of a change.
+    pub(super) fn next(&self) -> Next {
+        match self {
+            Self::NotProgrammed(WRITE_REFUSED, ..) => Next::After(REFUSED_AGAIN),
+            _ => Next::Change,
+        }
+    }
+}
+
 impl SecurityPolicies {
     pub(super) async fn network(&self, policy: &SecurityPolicy, owner: &Owner) -> Result<Network> {
         let refused = |reason, message: String| Ok(Network::NotProgrammed(reason, message, None));
@@ -74,7 +87,9 @@ impl SecurityPolicies {
         let before = before(policy);
         let parts = [part];
         let asked = Asked { allow_no_dns: spec.allow_no_dns == Some(true), only_open: false };
-        let looked = self.networks.look(&parts, &sight, asked, |_| enforces && before.was_programmed());
+        // What the cluster makes of the same spec may be narrower than before, as where a clamp was added.
+        let is_drift = |part: &Part| enforces && before.was_programmed() && self.networks.wants_as_before(part);
+        let looked = self.networks.look(&parts, &sight, asked, is_drift);
         let [part] = parts;
         let seen = looked.parts.into_iter().next().unwrap_or_default();
         let open = unacknowledged(&seen.breaks, &spec.acknowledge);
@@ -83,6 +98,7 @@ impl SecurityPolicies {
             None if enforces => self.networks.refusal(policy, &before, &open).await,
             None => None,
         };
+        let breaks = open_first(seen.breaks, &spec.acknowledge);
         let is_told = refusal.is_some() || !enforces;
         let nothing = || is_told.then(NetworkPreview::default);
         let mut status = NetworkStatus {
@@ -90,7 +106,7 @@ impl SecurityPolicies {
             preview: looked.preview.filter(|_| is_told).or_else(nothing),
             widened_by: seen.widened_by.into_iter().take(NAMED).collect(),
             not_expressible: part.not_expressible.iter().take(NAMED).cloned().collect(),
-            findings: seen.breaks.into_iter().chain(clamped).chain(part.findings.clone()).take(FINDINGS).collect(),
+            findings: breaks.into_iter().chain(clamped).chain(part.findings.clone()).take(FINDINGS).collect(),
             ..NetworkStatus::default()
         };
         let shown = (status.findings.as_slice(), status.widened_by.as_slice());
@@ -101,6 +117,7 @@ impl SecurityPolicies {
             match self.networks.program(policy, &part, before.was_programmed()).await? {
                 Kept::Programmed(names) => status.rendered = names,
                 Kept::Conflicted(message) => return refused("Conflicted", message),
+                Kept::Refused(message) => return refused(WRITE_REFUSED, message),
             }
         }
         let parts = [part];
@@ -212,7 +229,7 @@ pub(super) fn tell_network(
             conditions.set(Type::Accepted, is_accepted, why, if is_accepted { "" } else { message.as_str() });
             conditions.stall(reason, &message);
             let Some(told) = told else {
-                conditions.set(Type::Rendered, reason == "Conflicted", reason, "");
+                conditions.set(Type::Rendered, matches!(reason, "Conflicted" | WRITE_REFUSED), reason, "");
                 conditions.set(Type::Analyzed, false, reason, "");
                 return policy.status.as_ref().and_then(|status| status.network.clone());
             };

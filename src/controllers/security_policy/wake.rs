@@ -24,7 +24,7 @@ use crate::{
         condition::{self, Type},
         labels::{PART, RECIPROCAL},
     },
-    network::Intent,
+    network::{DNS_NAMESPACE, Intent},
 };
 
 /// Where to send whom to wake.
@@ -35,11 +35,13 @@ pub(super) type Isolating = watch::Sender<BTreeSet<(String, Option<String>)>>;
 
 /// An object's status is written at most this often for counts alone.
 const HOLD: Duration = Duration::from_secs(10);
+/// A preview is about pods everywhere, and costs a look at all of them: for those of other namespaces it waits.
+const PREVIEWS: Duration = Duration::from_mins(10);
 /// Changes that come together are told together.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// Wakes the policies that pods or Services which came, went or changed matter to: at once those that are rendered by
-/// them; a while later those that count them, or report who is isolated beside them.
+/// Wakes the policies that pods, Services or labels of namespaces which came, went or changed matter to: at once those
+/// that are rendered by them; a while later those that count them, or report who is isolated beside them.
 pub(super) async fn wake_for_pods(
     networks: Networks,
     isolating: Isolating,
@@ -47,15 +49,26 @@ pub(super) async fn wake_for_pods(
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
     let (mut pods, mut around) = (networks.residents.changes(), networks.surroundings.clone());
+    let (mut labels, mut labelled) = (networks.policies.label_changes(), networks.policies.known().labels.clone());
     let mut isolated = isolating.subscribe();
-    let mut namespaces = BTreeSet::new();
-    let mut count_at: Option<Instant> = None;
+    let mut changed = Changed::default();
+    let (mut count_at, mut preview_at): (Option<Instant>, Option<Instant>) = (None, None);
     let mut counted = Instant::now();
     loop {
         let counts = tokio::select! {
-            changed = pods.changed() => { if changed.is_err() { break } false }
-            changed = around.changed() => { if changed.is_err() { break } false }
+            told = pods.changed() => { if told.is_err() { break } false }
+            told = around.changed() => {
+                if told.is_err() { break }
+                changed.everywhere = true;
+                false
+            }
+            told = labels.changed() => { if told.is_err() { break } false }
             _ = isolated.changed() => {
+                count_at.get_or_insert(Instant::now().max(counted + HOLD));
+                continue;
+            }
+            () = due(preview_at) => {
+                (changed.everywhere, preview_at) = (true, None);
                 count_at.get_or_insert(Instant::now().max(counted + HOLD));
                 continue;
             }
@@ -63,15 +76,12 @@ pub(super) async fn wake_for_pods(
             () = stopped.cancelled() => return Ok(()),
         };
         if counts {
-            let mut beside = BTreeSet::new();
             isolating.send_if_modified(|all| {
-                beside = std::mem::take(all);
+                changed.isolated = std::mem::take(all);
                 false
             });
-            let concerned =
-                |root: &DeserializeGuard<SecurityPolicy>| counts_pods(root, &namespaces) || is_beside(root, &beside);
-            wake_refreshed(&networks, &roots, &one, concerned);
-            namespaces.clear();
+            wake_refreshed(&networks, &roots, &one, |root| changed.concerns(root));
+            changed = Changed::default();
             (count_at, counted) = (None, Instant::now());
             continue;
         }
@@ -79,11 +89,20 @@ pub(super) async fn wake_for_pods(
             () = sleep(SETTLE) => {}
             () = stopped.cancelled() => return Ok(()),
         }
+        changed.everywhere |= around.has_changed().unwrap_or_default();
         pods.mark_unchanged();
         around.mark_unchanged();
-        namespaces.extend(networks.residents.take_changed());
-        wake_refreshed(&networks, &roots, &one, is_rendered_by_pods);
+        labels.mark_unchanged();
+        changed.namespaces.extend(networks.residents.take_changed());
+        let known = networks.policies.known();
+        let clamped = known.isolated_otherwise(&labelled);
+        labelled = known.labels.clone();
+        let is_clamped = |root: &DeserializeGuard<SecurityPolicy>| {
+            root.meta().namespace.as_ref().is_some_and(|namespace| clamped.contains(namespace))
+        };
+        wake_refreshed(&networks, &roots, &one, |root| is_rendered_by_pods(root) || is_clamped(root));
         count_at.get_or_insert(Instant::now().max(counted + HOLD));
+        preview_at.get_or_insert(Instant::now() + PREVIEWS);
     }
     stopped.cancelled().await;
     Ok(())
@@ -119,10 +138,11 @@ fn wake(
     }
 }
 
-/// Whether what a policy becomes depends on which pods and Services there are.
+/// Whether what a policy becomes depends on which pods and Services there are: by itself, or by what it accepts.
 fn is_rendered_by_pods(root: &DeserializeGuard<SecurityPolicy>) -> bool {
     let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
-    network.is_some_and(|network| Intent::try_from(network).is_ok_and(|intent| intent.is_resolved()))
+    let is_so = |intent: Intent| !intent.accept_from.is_empty() || intent.is_resolved();
+    network.is_some_and(|network| Intent::try_from(network).is_ok_and(is_so))
 }
 
 /// Whether what a policy becomes, or else what it reports, depends on what others of its namespace isolate.
@@ -133,6 +153,34 @@ fn depends_on_isolation(root: &DeserializeGuard<SecurityPolicy>, namespace: &str
     network.is_some_and(|network| Intent::try_from(network).is_ok_and(|intent| intent.has_other_ends(namespace)))
 }
 
+/// What changed since status was last told anew.
+#[derive(Debug, Default)]
+struct Changed {
+    /// Namespaces whose pods did.
+    namespaces: BTreeSet<String>,
+    /// Whether what only previews look at everywhere did.
+    everywhere: bool,
+    /// As [`Isolating`].
+    isolated: BTreeSet<(String, Option<String>)>,
+}
+
+impl Changed {
+    /// Whether a status tells of it.
+    fn concerns(&self, root: &DeserializeGuard<SecurityPolicy>) -> bool {
+        let Ok(policy) = &root.0 else { return false };
+        let programmed = policy.status.iter().any(|it| condition::is_true(&it.conditions, Type::Programmed));
+        let is_here = self.namespaces.contains(policy.namespace().as_deref().unwrap_or_default());
+        // Those that ask the name servers are everywhere.
+        let cuts_off = self.isolated.iter().any(|(namespace, _)| namespace == DNS_NAMESPACE);
+        let counts = match policy.spec.network.as_ref().map(|network| network.mode) {
+            None | Some(NetworkMode::Disabled) => false,
+            Some(NetworkMode::Enforce) => is_here || cuts_off || !programmed,
+            Some(NetworkMode::Preview) => is_here || cuts_off || self.everywhere,
+        };
+        counts || is_beside(root, &self.isolated)
+    }
+}
+
 /// Whether a policy reports on who is isolated in its namespace, and that was changed for another one.
 fn is_beside(root: &DeserializeGuard<SecurityPolicy>, beside: &BTreeSet<(String, Option<String>)>) -> bool {
     let namespace = root.namespace().unwrap_or_default();
@@ -140,19 +188,6 @@ fn is_beside(root: &DeserializeGuard<SecurityPolicy>, beside: &BTreeSet<(String,
     let here = beside.range(from..).take_while(|(of, _)| *of == namespace);
     let is_changed = here.into_iter().any(|(_, owner)| owner.as_deref() != root.meta().name.as_deref());
     is_changed && depends_on_isolation(root, &namespace, false)
-}
-
-/// Whether status tells of pods of some namespaces, or of what a policy would change, which any pod may be a part of.
-fn counts_pods(root: &DeserializeGuard<SecurityPolicy>, namespaces: &BTreeSet<String>) -> bool {
-    let Ok(policy) = &root.0 else { return false };
-    let programmed = policy.status.iter().any(|it| condition::is_true(&it.conditions, Type::Programmed));
-    match policy.spec.network.as_ref().map(|network| network.mode) {
-        None | Some(NetworkMode::Disabled) => false,
-        Some(NetworkMode::Enforce) if programmed => {
-            namespaces.contains(policy.namespace().as_deref().unwrap_or_default())
-        }
-        Some(NetworkMode::Preview | NetworkMode::Enforce) => true,
-    }
 }
 
 /// Wakes the policies of namespaces where something else is in force than before.
@@ -198,17 +233,16 @@ impl Wake {
             News::Changed(policy) => policy,
         };
         let namespace = policy.namespace().unwrap_or_default();
-        match owner_of(policy) {
-            Some((KIND, owner)) => {
-                let _ = self.one.send(ObjectRef::new(owner).within(&namespace));
-                // An event may overtake the answer to an own write.
-                self.beside(policy);
-            }
-            _ => {
-                // Somebody else's may isolate pods whose side a policy opens; and one of ours may have
-                // lost its labels.
-                wake(&self.roots, &self.one, |root| root.meta().namespace.as_ref() == Some(&namespace));
-            }
+        if let Some((KIND, owner)) = owner_of(policy) {
+            let _ = self.one.send(ObjectRef::new(owner).within(&namespace));
+            // What somebody else changed of it may isolate others than before.
+            self.beside(policy);
+            return;
+        }
+        // Somebody else's may isolate pods whose side a policy opens; and one of ours may have lost its labels.
+        wake(&self.roots, &self.one, |root| root.meta().namespace.as_ref() == Some(&namespace));
+        if namespace == DNS_NAMESPACE {
+            self.isolating.send_if_modified(|all| all.insert((namespace, None)));
         }
     }
 
@@ -226,5 +260,50 @@ impl Wake {
                 && depends_on_isolation(root, &namespace, true)
         });
         self.isolating.send_if_modified(|all| all.insert((namespace, owner.map(str::to_owned))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn root(more: &Value) -> DeserializeGuard<SecurityPolicy> {
+        let mut network = json!({"mode": "Enforce", "podSelector": {}, "isolate": ["Ingress"]});
+        network.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let policy = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"network": network}});
+        DeserializeGuard(Ok(serde_json::from_value(policy).unwrap()))
+    }
+
+    #[test]
+    fn who_accepts_from_others_is_rendered_by_their_pods() {
+        let named =
+            json!({"ingress": [{"name": "in", "peers": [{"entity": "SameNamespace"}], "ports": [{"port": "http"}]}]});
+        assert!(is_rendered_by_pods(&root(&named)));
+        assert!(is_rendered_by_pods(&root(&json!({"acceptFrom": [{"namespace": "data", "policy": "db"}]}))));
+        assert!(!is_rendered_by_pods(&root(&json!({}))));
+    }
+
+    #[test]
+    fn a_status_is_told_anew_of_what_it_tells_of() {
+        let root = |mode: &str, programmed: &str| {
+            let mut root = root(&json!({"mode": mode}));
+            let condition = json!({"type": "Programmed", "status": programmed, "reason": "R", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            let status = json!({"conditions": [condition]});
+            root.0.as_mut().unwrap().status = Some(serde_json::from_value(status).unwrap());
+            root
+        };
+        let concerned = |changed: &Changed| {
+            [("Disabled", "True"), ("Preview", "False"), ("Enforce", "False"), ("Enforce", "True")]
+                .map(|(mode, programmed)| changed.concerns(&root(mode, programmed)))
+        };
+        let pods_of = |namespace: &str| Changed { namespaces: [namespace.to_owned()].into(), ..Changed::default() };
+        assert_eq!(concerned(&pods_of("shop")), [false, true, true, true]);
+        assert_eq!(concerned(&pods_of("other")), [false, false, true, false]);
+        assert_eq!(concerned(&Changed { everywhere: true, ..pods_of("other") }), [false, true, true, false]);
+        let of_servers = Changed { isolated: [(DNS_NAMESPACE.to_owned(), None)].into(), ..Changed::default() };
+        assert_eq!(concerned(&of_servers), [false, true, true, true]);
     }
 }

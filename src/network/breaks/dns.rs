@@ -5,21 +5,34 @@ use rampart_reach::End;
 use super::{View, finding};
 use crate::{
     api::Finding,
-    network::servers::{DNS_PORT, name_servers},
+    network::servers::{DNS_LABEL, DNS_PORT, is_name_server, name_servers},
 };
 
 pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
+    servers_lost(view).into_iter().chain(asking_lost(view)).collect()
+}
+
+/// Name servers among the pods that others could not ask any more. One of them is enough: a Service leads to each.
+fn servers_lost(view: &View<'_>) -> Option<Finding> {
+    let mut servers = view.pods().filter(|(_, pod)| is_name_server(pod)).map(|(place, _)| End::Pod(place));
+    // Pods in the network of their node ask the name servers of the node, unless they say otherwise.
+    let asking = || view.strangers().filter(|from| !view.is_on_node(*from));
+    let is_lost = servers.any(|server| asking().any(|from| view.loses(from, server, DNS_PORT)));
+    let message = "pods of other namespaces could not ask the cluster's name servers any more: allow ingress on port 53 \
+                   over UDP and TCP from the pods of all namespaces";
+    is_lost.then(|| finding("DnsBlocked", view.policy.0, DNS_LABEL.1, message.into()))
+}
+
+/// Pods that could not ask any name server any more.
+fn asking_lost(view: &View<'_>) -> Option<Finding> {
     if view.allow_no_dns {
-        return vec![];
+        return None;
     }
     let servers = name_servers(&view.population.index, view.facts);
     let lost = view
         .pods()
         .filter(|(place, _)| view.loses_all(servers.iter().map(|server| (End::Pod(*place), *server, DNS_PORT))))
         .count();
-    if lost == 0 {
-        return vec![];
-    }
     let message = format!("{lost} pods could not resolve names any more: allow egress to `entity: DNS`");
-    vec![finding("DnsBlocked", view.policy.0, view.policy.1, message)]
+    (lost > 0).then(|| finding("DnsBlocked", view.policy.0, view.policy.1, message))
 }

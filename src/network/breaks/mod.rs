@@ -11,7 +11,7 @@ mod webhooks;
 
 use rampart_reach::{Change, End, Pod, Protocol};
 
-use super::{EntityPods, Facts, Population, Surroundings, known::is_selected, surroundings::Name};
+use super::{EntityPods, Facts, Population, ServicePort, Surroundings, known::is_selected, surroundings::Name};
 use crate::api::Finding;
 
 /// What is looked at.
@@ -31,6 +31,9 @@ pub struct View<'v> {
     /// Whether isolation without name resolution is meant.
     pub allow_no_dns: bool,
 }
+
+/// Pods behind a port of a Service, and their own port.
+type Behind = Vec<(End, (Protocol, u16))>;
 
 /// Everything that a change would break, in the order of the ids.
 #[must_use]
@@ -63,31 +66,46 @@ impl View<'_> {
         self.selected.iter().filter_map(|place| Some((*place, self.population.index.pods().get(*place)?)))
     }
 
-    /// Selected pods behind a Service, and the ports on which it leads to them: all, or of one port of it.
-    fn behind<'a>(&'a self, (namespace, name): &'a Name, only: Option<u16>) -> Vec<(End, (Protocol, u16))> {
-        let Some(service) = self.around.services.get(&(namespace.clone(), name.clone())) else { return vec![] };
-        let pods = self.pods().filter(|(_, pod)| pod.namespace == *namespace && service.selects(pod));
-        let ports = || service.ports.iter().filter(|port| only.is_none_or(|only| only == port.port));
-        pods.flat_map(|(place, pod)| ports().filter_map(move |port| Some((End::Pod(place), port.of(pod)?)))).collect()
+    /// The ports of a Service, each with the selected pods behind it and their port.
+    fn behind<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = (&'a ServicePort, Behind)> + 'a {
+        self.around.services.get(name).into_iter().flat_map(move |service| {
+            let pods = || self.pods().filter(|(_, pod)| pod.namespace == name.0 && service.selects(pod));
+            let of =
+                |port: &ServicePort| pods().filter_map(|(place, pod)| Some((End::Pod(place), port.of(pod)?))).collect();
+            service.ports.iter().map(|port| (port, of(port))).collect::<Vec<_>>()
+        })
+    }
+
+    /// One pod of each class of those of which that is true.
+    fn one_of_each<'a>(&'a self, is_one: impl Fn(&Pod) -> bool + 'a) -> impl Iterator<Item = End> + 'a {
+        let index = &self.population.index;
+        let first = index.classes().iter().filter_map(|pods| pods.first().copied());
+        first.filter(move |place| index.pods().get(*place).is_some_and(&is_one)).map(End::Pod)
     }
 
     /// One pod of each class of those that the administrator named.
     fn of_entity<'a>(&'a self, named: &'a EntityPods) -> impl Iterator<Item = End> + 'a {
-        let Population { index, namespaces, .. } = self.population;
-        let is_one = |place: &usize| {
-            index.pods().get(*place).is_some_and(|pod| {
-                named.pods.parsed.matches(&pod.labels)
-                    && is_selected(namespaces, &pod.namespace, &named.namespaces.parsed)
-            })
-        };
-        index.classes().iter().filter_map(|pods| pods.first().copied()).filter(is_one).map(End::Pod)
+        self.one_of_each(|pod| {
+            named.pods.parsed.matches(&pod.labels)
+                && is_selected(&self.population.namespaces, &pod.namespace, &named.namespaces.parsed)
+        })
+    }
+
+    /// One pod of each class that programs of these names have, by Kubernetes' recommended labels.
+    fn named<'a>(&'a self, names: &'a [&'a str]) -> impl Iterator<Item = End> + 'a {
+        self.one_of_each(|pod| {
+            pod.labels.get("app.kubernetes.io/name").is_some_and(|name| names.contains(&name.as_str()))
+        })
     }
 
     /// One pod of each class in other namespaces.
-    fn strangers(&self) -> impl Iterator<Item = End> {
-        let index = &self.population.index;
-        let first = index.classes().iter().filter_map(|pods| pods.first().copied());
-        first.filter(|place| index.pods().get(*place).is_some_and(|pod| pod.namespace != self.policy.0)).map(End::Pod)
+    fn strangers(&self) -> impl Iterator<Item = End> + '_ {
+        self.one_of_each(|pod| pod.namespace != self.policy.0)
+    }
+
+    /// Whether an end is a pod in the network of its node.
+    fn is_on_node(&self, end: End) -> bool {
+        matches!(end, End::Pod(place) if self.population.index.pods().get(place).is_some_and(|pod| pod.host_network))
     }
 
     /// An address of each range outside of the cluster that policies tell apart.

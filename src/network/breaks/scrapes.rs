@@ -7,33 +7,31 @@ use rampart_reach::{End, Pod, Protocol};
 use super::{View, finding};
 use crate::api::Finding;
 
-/// What Prometheus' pods are called by its operator and by its charts (Kubernetes' recommended labels).
-const PROMETHEUS: (&str, &str) = ("app.kubernetes.io/name", "prometheus");
+/// What Prometheus' pods are called by its operator and by its charts.
+const PROMETHEUS: &str = "prometheus";
 
 pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
     let scraped: Vec<(usize, u16)> = view.pods().flat_map(|(place, pod)| scraped(view, place, pod)).collect();
     if scraped.is_empty() {
         return vec![];
     }
-    let index = &view.population.index;
-    let is_prometheus = |place: &usize| {
-        let pod = index.pods().get(*place);
-        pod.is_some_and(|pod| pod.labels.get(PROMETHEUS.0).is_some_and(|name| name == PROMETHEUS.1))
-    };
-    let classes = index.classes().iter().filter_map(|pods| pods.first());
     let known: Vec<End> = match &view.facts.monitoring {
         Some(named) => view.of_entity(named).collect(),
-        None => classes.filter(|place| is_prometheus(place)).map(|place| End::Pod(*place)).collect(),
+        None => view.named(&[PROMETHEUS]).collect(),
     };
-    let readers: Vec<End> = if known.is_empty() { view.strangers().collect() } else { known };
     let lost = |(place, port): &&(usize, u16)| {
-        view.loses_all(readers.iter().map(|reader| (*reader, End::Pod(*place), (Protocol::TCP, *port))))
+        let (to, port) = (End::Pod(*place), (Protocol::TCP, *port));
+        if known.is_empty() {
+            return view.loses_all(view.strangers().map(|reader| (reader, to, port)));
+        }
+        // Each that is known to read: that another one still can does not help it.
+        known.iter().any(|reader| view.loses(*reader, to, port))
     };
     let lost: Vec<&(usize, u16)> = scraped.iter().filter(lost).collect();
     let Some((_, port)) = lost.first() else { return vec![] };
     let message = format!(
-        "the metrics of {} pods, such as on port {port}, could not be read any more: allow ingress from `entity: \
-         Monitoring`, or from its pods",
+        "the metrics of {} pods, such as on port {port}, could not be read any more by all that read them: allow \
+         ingress from `entity: Monitoring`, or from its pods",
         lost.len()
     );
     vec![finding("ScrapeBlocked", view.policy.0, view.policy.1, message)]

@@ -10,7 +10,8 @@ pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
     let mut found = vec![];
     for ((kind, name), called) in &view.around.webhooks {
         for (service, port) in called {
-            let behind = view.behind(service, Some(*port));
+            let of_port = view.behind(service).filter(|(it, _)| it.port == *port);
+            let behind: Vec<(End, (Protocol, u16))> = of_port.flat_map(|(_, behind)| behind).collect();
             let addresses = view.facts.api_endpoints.iter().map(|(address, _)| End::Address(*address));
             let tcp = |port: &(Protocol, u16)| port.0 == Protocol::TCP;
             let mut ways = addresses.flat_map(|from| behind.iter().map(move |(to, port)| (from, *to, *port)));

@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 use thiserror::Error;
 
-use super::{Cluster, Intent, Rule};
+use super::{Cluster, Intent, Peer, Rule, Service};
 use crate::api::{Direction, Finding};
 
 /// What an intent becomes.
@@ -98,6 +98,7 @@ pub fn render(
 ) -> Result<Rendered, Unrenderable> {
     let mut renderer = Renderer { intent, namespace, base, cluster: *cluster, findings: vec![] };
     let (ingress, egress) = (renderer.rules(Direction::Ingress)?, renderer.rules(Direction::Egress)?);
+    renderer.masked_callers();
     let into_ingress = |rule: NetworkPolicyEgressRule| NetworkPolicyIngressRule { from: rule.to, ports: rule.ports };
     let types = intent.isolate.iter().map(|direction| direction_name(*direction).to_owned()).collect();
     let spec = NetworkPolicySpec {
@@ -134,6 +135,29 @@ struct Renderer<'r> {
 impl Renderer<'_> {
     fn find(&mut self, reason: &str, rule: &Rule, message: String) {
         self.findings.push(Finding { id: format!("{reason}/{}/{}", self.namespace, rule.name), message });
+    }
+
+    /// Services whose callers outside may come with the address of a node, which `external` never is.
+    fn masked_callers(&mut self) {
+        let is_external = |rule: &&Rule| rule.peers.iter().any(|peer| matches!(peer, Peer::External { .. }));
+        let Some(rule) = self.intent.ingress.iter().find(is_external) else { return };
+        let is_about = |service: &Service| {
+            let mut pods = self.cluster.pods.iter().filter(|pod| pod.namespace == self.namespace);
+            pods.any(|pod| service.selects(pod) && self.intent.pods.parsed.matches(&pod.labels))
+        };
+        let here = self.cluster.services.range((self.namespace.to_owned(), String::new())..);
+        let here = here.take_while(|((namespace, _), _)| namespace == self.namespace);
+        let masked = here.filter(|(_, service)| service.is_outward && !service.is_local && is_about(service));
+        let told = masked.map(|((namespace, name), _)| Finding {
+            id: format!("CallersMasked/{namespace}/{name}"),
+            message: format!(
+                "rule {:?} lets in callers outside, and Service {name} may lead them through another node, which then \
+                 calls in their stead and is not let in: set externalTrafficPolicy: Local there, unless the network \
+                 plug-in keeps their addresses",
+                rule.name
+            ),
+        });
+        self.findings.extend(told.collect::<Vec<_>>());
     }
 }
 
