@@ -2,7 +2,7 @@
 //! enforces NetworkPolicies. It needs root and some of Debian's packages, and no registry.
 //!
 //! - [`machine`] says what is needed; [`network`] makes the interfaces; [`remains`] clears it all from the kernel;
-//! - [`containerd`], [`kubelet`], [`proxy`] and [`calico`] start a program each; [`image`] is what runs in pods;
+//! - `containerd`, `kubelet`, `proxy` and `calico` start a program each; [`image`] is what runs in pods;
 //! - [`startups`] measures how fast what runs in pods is ready;
 //! - [`agents`] dial from inside of pods, and from outside of the cluster.
 
