@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use rampart::{
     api::{ApiKey, KeyRecord, Outcome, RecordState, RetentionPolicy, RetentionReport, SecurityPolicy, VersionState},
@@ -126,6 +126,11 @@ impl Stage {
         let state = story.state(&client, &namespace).await?;
         if story == Story::Key {
             self.nothing_was_made_twice(&namespace)?;
+        }
+        if matches!(story, Story::Retention | Story::Approval) {
+            // Else it would be carried out every two seconds for as long as the runs that follow take.
+            let policies: Api<RetentionPolicy> = Api::namespaced(client.clone(), &namespace);
+            policies.delete("exports", &DeleteParams::default()).await?;
         }
         let operator = operator.context("an operator")?;
         Ok(((killed || kill_after.is_none()).then_some(state), operator))
