@@ -23,7 +23,7 @@ const RENEW: Duration = Duration::from_secs(20);
 /// A change of the records is reported by then; changes closer together are reported together.
 const SOON: Duration = Duration::from_millis(300);
 /// Keys that were used within this time are in the report, so that one that gets lost loses no count.
-const LATELY: SignedDuration = SignedDuration::from_mins(15);
+pub(super) const LATELY: SignedDuration = SignedDuration::from_mins(15);
 const MOST_KEYS: usize = 5000;
 const MOST_BLOCKS: usize = 50;
 const FIELD_MANAGER: &str = "rampart-verifier";

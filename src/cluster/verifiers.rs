@@ -19,6 +19,7 @@ use super::{
     apply::exactly,
     error::{call, found},
     follow::{Key, follow},
+    verifier_report::LATELY,
 };
 use crate::{
     api::VerifierReport,
@@ -31,8 +32,6 @@ const LIVE: Duration = Duration::from_mins(1);
 /// For so long the report of a verifier is kept that does not renew it.
 const KEPT: Duration = Duration::from_hours(1);
 const SWEEP: Duration = Duration::from_mins(5);
-/// For so long back a report tells what was used.
-const TOLD: SignedDuration = SignedDuration::from_mins(15);
 /// For so long it is remembered when a key was used, whatever becomes of the report that told it.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(25);
 
@@ -71,7 +70,7 @@ impl Verifiers {
             let changed = |all: &BTreeMap<Key, Seen>, one: Option<&Key>| {
                 heard_since.get_or_init(|| {
                     let now = clock::now();
-                    now.checked_sub(TOLD).unwrap_or(now)
+                    now.checked_sub(LATELY).unwrap_or(now)
                 });
                 let told = one.map_or_else(|| all.values().collect(), |one| all.get(one).into_iter().collect());
                 remember(&used, told);
