@@ -53,6 +53,11 @@ image:
 	image/build target/image
 	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(CARGO) run --quiet -p rampart-e2e --bin image -- target/image/rampart target/image
 
+## The image twice, the second time elsewhere: both must be the same, byte for byte.
+.PHONY: image-reproduced
+image-reproduced: image
+	image/reproduced
+
 ## The pages of docs/ as a book, target/book, with every link followed. Needs Python; mdBook is fetched from PyPI.
 docs:
 	e2e/judges/book/run

@@ -121,6 +121,17 @@ pub fn ensure_node(kubernetes: &str) -> Result<NodeBinaries> {
     Ok(NodeBinaries { kubelet, proxy, felix, calico, agent })
 }
 
+/// kubectl, likewise.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_kubectl() -> Result<PathBuf> {
+    let stamped = version_flags(DEFAULT_KUBERNETES);
+    let kubectl = Program::of_own("kubectl", "kubectl".into(), &stamped, 60);
+    let [kubectl] = built(&Set { title: "kubectl".into(), programs: vec![kubectl] })?;
+    Ok(kubectl)
+}
+
 /// Helm, likewise.
 ///
 /// # Errors
@@ -271,11 +282,8 @@ impl Program {
     }
 
     fn of_kubernetes(kubernetes: &str, name: &'static str, seconds: u64) -> Self {
-        let minor = kubernetes.split('.').nth(1).unwrap_or_default();
-        let version = "-X k8s.io/component-base/version";
-        let stamped =
-            format!("{STRIPPED} {version}.gitVersion=v{kubernetes} {version}.gitMajor=1 {version}.gitMinor={minor}");
-        Self::of_own(name, Path::new("kubernetes").join(format!("v{kubernetes}")), &stamped, seconds)
+        let module = Path::new("kubernetes").join(format!("v{kubernetes}"));
+        Self::of_own(name, module, &version_flags(kubernetes), seconds)
     }
 
     fn module_file(&self, name: &str) -> PathBuf {
@@ -345,6 +353,13 @@ impl Program {
         go.current_dir(dir).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
         go
     }
+}
+
+/// What makes a program of Kubernetes say its version.
+fn version_flags(kubernetes: &str) -> String {
+    let minor = kubernetes.split('.').nth(1).unwrap_or_default();
+    let version = "-X k8s.io/component-base/version";
+    format!("{STRIPPED} {version}.gitVersion=v{kubernetes} {version}.gitMajor=1 {version}.gitMinor={minor}")
 }
 
 fn tail(text: &str) -> String {

@@ -25,6 +25,7 @@ mod policy_exception;
 mod retention_policy;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
 mod retention_report;
+mod retention_status;
 pub mod rules;
 mod security_policy;
 pub mod selector;
@@ -70,14 +71,15 @@ pub use policy_exception::{
     ExceptionState, PolicyException, PolicyExceptionSpec, PolicyExceptionStatus, PolicyKind, PolicyReference,
 };
 pub use retention_policy::{
-    AgeFrom, AnnotationSays, Evidence, LegalBasis, PlanStatus, PlannedObject, Processing, Propagation, ResourceTarget,
-    RetentionMode, RetentionPolicy, RetentionPolicySpec, RetentionPolicyStatus, RunStatus, Safety, Target,
+    AgeFrom, AnnotationSays, Evidence, LegalBasis, Processing, Propagation, ResourceTarget, RetentionMode,
+    RetentionPolicy, RetentionPolicySpec, Safety, Target,
 };
 pub use retention_report::{
     Approval, ApprovedItem, ApprovedPlan, BreakerRecord, ItemResult, KeptRecord, MOST_ITEMS, Outcome, PreviousRun,
     RecordAct, RecordCounts, RecordDecision, RecordItem, ReportPolicy, ReportType, RetentionRecord, RetentionReport,
     RetentionReportSpec, RetentionReportStatus, RolledRun,
 };
+pub use retention_status::{PlanStatus, PlannedObject, RetentionPolicyStatus, RunStatus};
 pub use rules::Rules;
 pub use security_policy::{SecurityPolicy, SecurityPolicySpec, SecurityPolicyStatus};
 pub use verifier_report::{AddressBlock, KeyUse, VerifierReport, VerifierReportSpec};

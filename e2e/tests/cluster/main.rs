@@ -41,6 +41,7 @@ mod report;
 mod retention;
 mod retention_batches;
 mod retention_faults;
+mod retention_open;
 mod retention_reports;
 mod retention_told;
 mod rights;
@@ -58,9 +59,10 @@ use std::{
     future::Future,
     process::ExitCode,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -118,6 +120,8 @@ pub(crate) struct Tests {
     runtime: Arc<Runtime>,
     env: Env,
     trials: Vec<Trial>,
+    /// How long each took.
+    took: Arc<Mutex<Vec<(Duration, String)>>>,
 }
 
 impl Tests {
@@ -128,9 +132,12 @@ impl Tests {
         Fut: Future<Output = Result<()>>,
     {
         let (runtime, env) = (self.runtime.clone(), self.env.clone());
-        let shared = self.env.shared.clone();
+        let (shared, took, told) = (self.env.shared.clone(), self.took.clone(), name.to_owned());
         self.trials.push(Trial::test(name, move || {
-            runtime.block_on(test(env)).map_err(|error| {
+            let began = Instant::now();
+            let outcome = runtime.block_on(test(env));
+            took.lock().unwrap_or_else(PoisonError::into_inner).push((began.elapsed(), told));
+            outcome.map_err(|error| {
                 // Of the operator that most share, which may have nothing to do with it.
                 let log = shared.get().map(|shared| shared.operator.log_tail()).unwrap_or_default();
                 // The error last: what shows the end of an output shows it.
@@ -148,7 +155,7 @@ fn main() -> ExitCode {
     }
     let runtime = Arc::new(Runtime::new().expect("a runtime"));
     let env = Env { shared: Arc::default(), calls: Arc::default(), namespaces: Arc::default() };
-    let mut tests = Tests { runtime, env: env.clone(), trials: vec![] };
+    let mut tests = Tests { runtime, env: env.clone(), trials: vec![], took: Arc::default() };
     harness::tests(&mut tests);
     crd_rules::tests(&mut tests);
     network::tests(&mut tests);
@@ -186,6 +193,7 @@ fn main() -> ExitCode {
     retention_reports::tests(&mut tests);
     retention_batches::tests(&mut tests);
     retention_faults::tests(&mut tests);
+    retention_open::tests(&mut tests);
     holds::tests(&mut tests);
     secrecy::tests(&mut tests);
     lifecycle::tests(&mut tests);
@@ -198,9 +206,18 @@ fn main() -> ExitCode {
     samples::tests(&mut tests);
     gitops::tests(&mut tests);
     docs::tests(&mut tests);
-    let Tests { trials, env: of_tests, runtime: _runtime } = tests;
+    let Tests { trials, env: of_tests, runtime: _runtime, took } = tests;
     let conclusion = libtest_mimic::run(&arguments, trials);
+    tell_slowest(&mut took.lock().unwrap_or_else(PoisonError::into_inner));
     // Every instance ends, so that all of what was asked is known.
     drop((env, of_tests));
     if rights::hold(is_whole, &conclusion) { conclusion.exit_code() } else { ExitCode::FAILURE }
+}
+
+/// Where the time of a run goes.
+fn tell_slowest(took: &mut [(Duration, String)]) {
+    took.sort_by(|one, other| other.cmp(one));
+    let told: Vec<String> =
+        took.iter().take(20).map(|(took, name)| format!("{name} {:.0} s", took.as_secs_f64())).collect();
+    println!("slowest: {}", told.join(", "));
 }

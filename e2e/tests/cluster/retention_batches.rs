@@ -1,12 +1,12 @@
 //! Many small runs: what stops them, and what becomes of their reports.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use rampart::api::{RetentionPolicy, RetentionReport, labels::ROLLED_UP};
+use rampart::api::{LegalHold, RetentionPolicy, RetentionReport, labels::ROLLED_UP};
 use rampart_e2e::{fixtures, operator::USER, stories, wait};
 use serde_json::{Value, json};
 
@@ -39,11 +39,41 @@ async fn all_gone(maps: &Api<ConfigMap>) -> Result<()> {
     .await
 }
 
+/// Begins, and holds the report of the first run long before it is rolled up: it stays, and stops nothing.
+async fn a_report_is_held(
+    env: &Env,
+    (client, namespace): (&Client, &str),
+    reports: &Api<RetentionReport>,
+) -> Result<String> {
+    let hold = json!({
+        "apiVersion": "rampart.dev/v1alpha1", "kind": "LegalHold",
+        "metadata": {"name": "case-17", "namespace": namespace},
+        "spec": {"resources": [{"group": "rampart.dev", "resource": "retentionreports"}],
+                 "selector": {"matchLabels": {"case": "17"}}, "indefinite": true, "ground": "litigation", "caseRef": "C-17"},
+    });
+    fixtures::apply(client, &hold).await?;
+    stories::ready::<LegalHold>(client, namespace, "case-17").await?;
+    fixtures::apply(client, &policy(namespace, 1)).await?;
+    let first = wait::until("the first report to be finished", wait::SOON, || async {
+        let all = reports.list_metadata(&ListParams::default()).await?.items;
+        let named = |end: &str| all.iter().map(kube::ResourceExt::name_any).find(|name| name.ends_with(end));
+        named("-run-2").and(named("-run-1")).context("the second has not begun")
+    })
+    .await?;
+    // Its labels are Rampart's alone.
+    let reports: Api<RetentionReport> = Api::namespaced(acting_as(env, USER).await?, namespace);
+    let mut report = reports.get(&first).await?;
+    report.labels_mut().insert("case".into(), "17".into());
+    reports.replace(&first, &PostParams::default(), &report).await?;
+    Ok(first)
+}
+
 async fn small_runs_are_rolled_up(env: Env) -> Result<()> {
     let (client, namespace) = env.namespace().await?;
     let kubeconfig = env.shared().await?.plane.admin_kubeconfig()?;
     let maps = set_up(&client, &namespace, 35, 0).await?;
-    fixtures::apply(&client, &policy(&namespace, 1)).await?;
+    let reports: Api<RetentionReport> = Api::namespaced(client.clone(), &namespace);
+    let held = a_report_is_held(&env, (&client, &namespace), &reports).await?;
     all_gone(&maps).await?;
     // A run for each mark, and one for each deletion.
     let whole = || async {
@@ -51,7 +81,6 @@ async fn small_runs_are_rolled_up(env: Env) -> Result<()> {
         let wanted = "runs 1 to 70 are whole, 35 objects were deleted";
         Ok(ensure!(code == Some(0) && out.contains(wanted), "{code:?} {out}{err}"))
     };
-    let reports: Api<RetentionReport> = Api::namespaced(client.clone(), &namespace);
     wait::until("the old reports to be rolled up", wait::SOON, || async {
         let all = reports.list_metadata(&ListParams::default()).await?.items;
         let rolled_up = all.iter().filter(|it| it.labels().contains_key(ROLLED_UP)).count();
@@ -63,6 +92,7 @@ async fn small_runs_are_rolled_up(env: Env) -> Result<()> {
     let [report] = rolled_up.as_slice() else { anyhow::bail!("{} were rolled up", rolled_up.len()) };
     ensure!(report.spec.earlier.len() >= 30, "{} runs", report.spec.earlier.len());
     ensure!(report.spec.earlier[0].record.number == 1, "{}", report.spec.earlier[0].record.number);
+    reports.get_metadata(&held).await.context("what is held went")?;
     // Nobody takes a run out of it: not by right, and not unseen.
     let mut without = report.clone();
     without.spec.earlier.remove(1);

@@ -69,7 +69,7 @@ async fn reports(client: &Client, namespace: &str, kind: ReportType) -> Result<V
 }
 
 /// The one plan there is, once it would delete so many.
-async fn plan_of(client: &Client, namespace: &str, count: i64) -> Result<RetentionReport> {
+pub(crate) async fn plan_of(client: &Client, namespace: &str, count: i64) -> Result<RetentionReport> {
     wait::until(&format!("a plan of {count}"), wait::SOON, || async {
         let mut plans = reports(client, namespace, ReportType::Plan).await?;
         plans.retain(|plan| plan.status.is_none());

@@ -112,7 +112,16 @@ async fn what_is_done_is_told(env: Env) -> Result<()> {
     set(jiff::Timestamp::now().to_string()).await?;
     // Of the same reason, the first note stays, with a count.
     let marked = ("Normal", "Marked", "21 objects were marked for deletion");
-    told(&client, &namespace, &[marked, ("Normal", "Unmarked", "1 objects lost their mark")]).await
+    told(&client, &namespace, &[marked, ("Normal", "Unmarked", "1 objects lost their mark")]).await?;
+
+    // Whoever misspells a date is told: the object would stay for ever, and nobody would know.
+    set("1st of January".into()).await?;
+    let kept = "objects are kept because their age can't be read: `rampart retention plan` says which, and why";
+    told(&client, &namespace, &[("Warning", "AgeUnknown", kept)]).await?;
+    let plan = policies.get("exports").await?.status.and_then(|status| status.plan).context("a plan")?;
+    let named =
+        plan.samples.iter().any(|it| it.name == "new-0" && it.decision.starts_with("kept: its age can't be read"));
+    Ok(ensure!(plan.unknown_age == 1 && named, "{plan:?}"))
 }
 
 /// Items that reports say are kept since they are held; 0 before the first.

@@ -9,9 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use kube::Client;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::{Api, Client, api::ListParams};
 use rampart::api::SecurityPolicy;
-use rampart_e2e::{fixtures, stories};
+use rampart_e2e::{binaries, fixtures, stories, wait};
 
 /// The steps, and how long each took.
 #[derive(Default)]
@@ -29,17 +30,14 @@ impl Journey {
         }
     }
 
-    /// A sample, the manual, and a verdict; nothing where there is no kubectl, which no test may need.
+    /// A sample, the manual, and a verdict.
     pub(crate) async fn with_kubectl(&mut self, client: &Client, kubeconfig: &Path) -> Result<()> {
-        if Command::new("kubectl").arg("version").arg("--client").output().is_err() {
-            println!("skipped: kubectl is not there, and its steps are not timed");
-            return Ok(());
-        }
+        let program = binaries::ensure_kubectl()?;
         let plugin = tempfile::tempdir()?;
         symlink(fixtures::repository().join("target/image/rampart"), plugin.path().join("kubectl-rampart"))?;
         let path = format!("{}:{}", plugin.path().display(), std::env::var("PATH").unwrap_or_default());
         let kubectl = |words: &str| -> Result<String> {
-            let mut command = Command::new("kubectl");
+            let mut command = Command::new(&program);
             command.args(words.split(' ')).current_dir(fixtures::repository());
             let done = command.env("KUBECONFIG", kubeconfig).env("PATH", &path).output()?;
             let (told, error) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
@@ -61,6 +59,13 @@ impl Journey {
         let verdict = told.lines().last().context("no verdict")?;
         ensure!(verdict.contains(", 0 denied"), "{told}");
         self.took("`kubectl rampart check manifests/install.yaml`", began);
-        Ok(())
+
+        kubectl("delete -f manifests/samples/securitypolicy.yaml")?;
+        let rendered: Api<NetworkPolicy> = Api::namespaced(client.clone(), stories::WEB);
+        wait::until("what the sample became to go", wait::SOON, || async {
+            let left = rendered.list(&ListParams::default()).await?.items.len();
+            Ok(ensure!(left == 0, "{left} NetworkPolicies are left"))
+        })
+        .await
     }
 }

@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 pub(super) use super::super::reader::Extent;
 use super::terrain::Inhabitant;
 use crate::{
-    api::{ClusterLegalHold, ClusterSecurityPolicy, LegalHold, PolicyException, RetentionPolicy, SecurityPolicy},
+    api::{
+        ClusterLegalHold, ClusterSecurityPolicy, LegalHold, PolicyException, RetentionPolicy, RetentionReport,
+        SecurityPolicy,
+    },
     cli::check::policies::Read,
     cluster::pause::Pause,
     hardening::Policies,
@@ -28,6 +31,8 @@ pub(super) struct Known {
     pub(super) cluster_policies: Vec<ClusterSecurityPolicy>,
     pub(super) exceptions: Vec<PolicyException>,
     pub(super) retention: Vec<RetentionPolicy>,
+    /// Plans of retention that may wait for approval, or have it.
+    pub(super) plans: Vec<RetentionReport>,
     pub(super) holds: Vec<LegalHold>,
     pub(super) cluster_holds: Vec<ClusterLegalHold>,
     pub(super) services: BTreeMap<(String, String), Service>,

@@ -13,10 +13,11 @@ use super::{
     terrain::Inhabitant,
 };
 use crate::{
+    api::RetentionReport,
     cluster::{
         Result,
         error::{call, found},
-        pause,
+        pause, retention_reports,
     },
     controllers::cluster_facts,
     network::{Facts, Service},
@@ -67,6 +68,7 @@ impl Reader {
         }
         if has_pods || matches!(what, What::Namespace | What::Kept) {
             self.list(&mut known.retention, Within::Own).await;
+            self.plans(&mut known).await;
         }
         // Pods are never held.
         if matches!(what, What::Template | What::Namespace | What::Kept) {
@@ -88,6 +90,18 @@ impl Reader {
         }
         known.unread = self.unread;
         known
+    }
+
+    /// What the plans say that RetentionPolicies made last.
+    async fn plans(&mut self, known: &mut Known) {
+        let api: Api<RetentionReport> = Api::namespaced(self.client.clone(), &self.namespace);
+        let named = known.retention.iter().filter_map(|it| it.status.as_ref()?.plan.as_ref()?.report.as_ref());
+        for name in named {
+            match retention_reports::read(&api, name).await {
+                Ok(plan) => known.plans.extend(plan),
+                Err(error) => self.unread.push(format!("whether RetentionReport {name} is approved: {}", why(&error))),
+            }
+        }
     }
 
     /// What rendering of intents that are not in force asks besides pods.

@@ -7,12 +7,12 @@ use serde::Serialize;
 use super::{holds::about, kinds::Kind, known::Known};
 use crate::{
     api::{
-        Invalid, RetentionMode, RetentionPolicy,
+        Invalid, RetentionMode, RetentionPolicy, RetentionReport,
         condition::Type,
         labels::{RETENTION_ALLOWED, RETENTION_OPT_IN},
     },
     cluster::retained::item,
-    retention::{Decision, Holds, Item, Mark, Protection, Spec, Target, plan},
+    retention::{Decision, Holds, Item, Mark, Open, Protection, Spec, Target, plan_while_open},
 };
 
 /// What one RetentionPolicy says of an object.
@@ -42,13 +42,14 @@ pub(super) fn retention(known: &Known, kind: &Kind, object: &DynamicObject, now:
     let namespace = object.namespace().unwrap_or_default();
     let holds = about(known, &namespace, now).into_iter().map(|(hold, _)| hold);
     let holds = Holds::of(holds, &namespace, &known.labels(&namespace));
-    known.retention.iter().filter_map(|policy| of(policy, (kind, object), &holds, allows, now)).collect()
+    let of = |policy| of(policy, (kind, object), (&known.plans, &holds), allows, now);
+    known.retention.iter().filter_map(of).collect()
 }
 
 fn of(
     policy: &RetentionPolicy,
     (kind, object): (&Kind, &DynamicObject),
-    holds: &Holds,
+    (plans, holds): (&[RetentionReport], &Holds),
     allows: bool,
     now: Timestamp,
 ) -> Option<Retained> {
@@ -66,7 +67,11 @@ fn of(
     let items: Vec<Item> = spec.targets.iter().filter(is_about).map(seen).collect();
     // One that two targets list is kept if one of them keeps it, as in the plan.
     let targets: Vec<Target> = items.iter().map(|item| Target { items: vec![item.clone()] }).collect();
-    let planned = plan(&spec, &targets, now).items.into_iter().next()?;
+    let is_its = |plan: &&RetentionReport| plan.spec.record.policy.uid == spec.uid;
+    let open = plans.iter().filter(is_its).find_map(|plan| Open::of(&spec, plan));
+    let made_at = open.as_ref().map(|open| open.made_at);
+    let planned = plan_while_open(&spec, &targets, made_at, now).items.into_iter().next()?;
+    let waits = open.filter(|_| planned.decision.deletes()).and_then(|open| open.leaves_out(&planned.item.uid));
     let marked_at = Mark::of(&planned.item).filter(|mark| mark.policy_uid == spec.uid).map(|mark| mark.marked_at);
     let delete_after = match planned.decision {
         Decision::Wait(at) => Some(at),
@@ -86,7 +91,7 @@ fn of(
         too_old_from: planned.too_old,
         marked_at,
         delete_after,
-        held_by: hold.into_iter().chain(held_by(policy, allows)).collect(),
+        held_by: hold.into_iter().chain(waits).chain(held_by(policy, allows)).collect(),
     })
 }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{Approval, RetentionMode, RetentionPolicy, RetentionReport},
-    cluster::error::{call, found},
+    cluster::error::call,
     retention::evidence::to_approve,
 };
 
@@ -45,12 +45,7 @@ impl Approve {
                 self.place.says_there_is_none(&namespace);
                 return Ok(ExitCode::from(BAD_INPUT));
             };
-            let api: Api<RetentionReport> = Api::namespaced(client, &namespace);
-            let name = policy.status.as_ref().and_then(|status| status.plan.as_ref()?.report.clone());
-            let report = match name {
-                Some(name) => found(call(|| format!("reading RetentionReport {name}"), api.get(&name)).await)?,
-                None => None,
-            };
+            let report = self.place.plan_report(&client, &policy).await?;
             let (report, approval) = match to_be_approved(&policy, report) {
                 Ok(found) => found,
                 Err(why) => {
@@ -68,6 +63,7 @@ impl Approve {
                 "metadata": {"uid": report.uid(), "resourceVersion": report.resource_version()},
                 "spec": {"approval": approval},
             });
+            let api: Api<RetentionReport> = Api::namespaced(client, &namespace);
             let params = PatchParams { field_manager: Some("rampart-cli".into()), ..PatchParams::default() };
             call(|| format!("approving RetentionReport {name}"), api.patch(&name, &params, &Patch::Merge(&patch)))
                 .await?;

@@ -8,12 +8,16 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt as _};
 
 use super::connection::Connection;
 use crate::{
-    api::RetentionPolicy,
-    cluster::error::{call, found},
+    api::{RetentionPolicy, RetentionReport},
+    cluster::{
+        Error,
+        error::{call, found},
+        retention_reports,
+    },
 };
 
 /// Commands about RetentionPolicies.
@@ -58,6 +62,15 @@ impl Place {
         let api: Api<RetentionPolicy> = Api::namespaced(client.clone(), namespace);
         let doing = || format!("reading RetentionPolicy {namespace}/{}", self.name);
         Ok(found(call(doing, api.get(&self.name)).await)?)
+    }
+
+    /// The report of the plan that the operator made last; `None` where there is none, or it is gone.
+    async fn plan_report(&self, client: &Client, policy: &RetentionPolicy) -> Result<Option<RetentionReport>, Error> {
+        let Some(name) = policy.status.as_ref().and_then(|status| status.plan.as_ref()?.report.as_ref()) else {
+            return Ok(None);
+        };
+        let api: Api<RetentionReport> = Api::namespaced(client.clone(), &policy.namespace().unwrap_or_default());
+        retention_reports::read(&api, name).await
     }
 
     fn says_there_is_none(&self, namespace: &str) {

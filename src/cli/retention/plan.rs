@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::{RetentionMode, RetentionPolicy},
     cluster::{holds::in_namespace, retained},
-    retention::{self, Plan, Planned, Spec},
+    retention::{Open, Plan, Planned, Spec, plan_while_open},
     runtime::clock,
 };
 
@@ -49,6 +49,9 @@ struct Answer {
     /// Most that may be deleted in one run, where that is less.
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed: Option<usize>,
+    /// How many of these go, because an open plan was approved for them; the others wait for the next plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approved: Option<usize>,
     /// RetentionReport that can be approved, or holds the plan that the operator made last.
     #[serde(skip_serializing_if = "Option::is_none")]
     report: Option<String>,
@@ -89,9 +92,16 @@ impl PlanCommand {
             let now = clock::now();
             let progress = Progress::open(format!("listing what RetentionPolicy {namespace}/{} is about", spec.name));
             let holds = in_namespace(&client, &spec.namespace, now).await?;
-            let plan = retention::plan(&spec, &retained::listed(&targets, &holds).await?, now);
+            let listed = retained::listed(&targets, &holds).await?;
+            let report = self.place.plan_report(&client, &policy).await;
             drop(progress);
-            let answer = Answer::of(&policy, &spec, &plan);
+            let report = report.unwrap_or_else(|error| {
+                eprintln!("rampart: whether a plan waits for approval, or has it, is not known: {error}");
+                None
+            });
+            let open = report.as_ref().and_then(|report| Open::of(&spec, report));
+            let plan = plan_while_open(&spec, &listed, open.as_ref().map(|open| open.made_at), now);
+            let answer = Answer::of(&policy, &spec, &plan, open.as_ref());
             let text = match self.output {
                 Output::Text => answer.text(Paint::stdout()),
                 Output::Json => serde_json::to_string_pretty(&answer)? + "\n",
@@ -103,9 +113,11 @@ impl PlanCommand {
 }
 
 impl Answer {
-    fn of(policy: &RetentionPolicy, spec: &Spec, plan: &Plan) -> Self {
+    fn of(policy: &RetentionPolicy, spec: &Spec, plan: &Plan, open: Option<&Open>) -> Self {
         let told = |planned: &&Planned| planned.decision.deletes() || planned.skipped().is_some();
-        let items: Vec<Row> = plan.items.iter().filter(told).map(Row::of).collect();
+        let items: Vec<Row> = plan.items.iter().filter(told).map(|planned| Row::of(planned, open)).collect();
+        let approved = open.and_then(|open| open.approved.as_ref());
+        let approved = approved.map(|set| plan.would_delete().filter(|it| set.contains(&it.item.uid)).count());
         let would_delete = items.iter().filter(|row| row.would_delete).count();
         let report = policy.status.as_ref().and_then(|status| status.plan.as_ref()?.report.clone());
         Self {
@@ -116,7 +128,9 @@ impl Answer {
             listed: plan.listed(),
             would_delete,
             kept: items.len() - would_delete,
-            allowed: plan.breaker.map(|breaker| breaker.allowed),
+            // Once exceeded, they stay so until the set is approved, or is gone.
+            allowed: plan.breaker.map(|breaker| breaker.allowed).or_else(|| open.map(|_| spec.caps.count)),
+            approved,
             report,
             items,
         }
@@ -134,7 +148,13 @@ impl Answer {
             let decision = paint.tone(if row.would_delete { Tone::Bad } else { Tone::Good }, &row.decision);
             let _ = writeln!(text, "  {:kinds$}  {:names$}  {since:20}  {decision}", row.kind, row.name);
         }
-        if let Some(allowed) = self.allowed {
+        if let (Some(approved), Some(report)) = (self.approved, &self.report) {
+            let goes =
+                format!("{report} is approved: {approved} of these go once the grace period of all of them is over");
+            let waits = would_delete - approved;
+            let waits = if waits > 0 { format!("; {waits} wait for the next plan") } else { String::new() };
+            text = text + &paint.tone(Tone::Warn, goes + &waits) + "\n";
+        } else if let Some(allowed) = self.allowed {
             let stopped = format!("The caps allow {allowed}: nothing is deleted until the set is approved");
             text.push_str(&paint.tone(Tone::Warn, stopped));
             let _ = match &self.report {
@@ -147,13 +167,15 @@ impl Answer {
 }
 
 impl Row {
-    fn of(planned: &Planned) -> Self {
+    fn of(planned: &Planned, open: Option<&Open>) -> Self {
+        let deletes = planned.decision.deletes();
+        let waits = open.filter(|_| deletes).and_then(|open| open.leaves_out(&planned.item.uid));
         Self {
             kind: planned.item.kind.clone(),
             name: planned.item.name.clone(),
             uid: planned.item.uid.clone(),
-            would_delete: planned.decision.deletes(),
-            decision: planned.reason(),
+            would_delete: deletes,
+            decision: waits.map_or_else(|| planned.reason(), |waits| format!("{}; {waits}", planned.reason())),
             too_old_since: planned.too_old.map(Time),
         }
     }

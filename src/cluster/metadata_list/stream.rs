@@ -16,39 +16,94 @@ const RAW: u64 = 2;
 const METADATA: u64 = 1;
 const ITEMS: u64 = 2;
 
-/// Tells of each object of a list, and returns what the list says of itself.
-///
-/// # Errors
-/// When it can't be read, ends early, or is no list.
-pub(super) async fn list(
-    body: impl AsyncRead + Unpin,
-    each: &mut impl FnMut(meta::ObjectMeta),
-) -> Result<meta::ListMeta> {
-    let mut body = Arriving { body, at: 0 };
-    if body.exactly(4).await? != MAGIC {
-        return Err(not_a_list("it does not begin as one"));
-    }
-    let mut metadata = None;
-    while let Some((field, length)) = body.field().await? {
-        if field != RAW {
-            body.exactly(length).await?;
-            continue;
+/// A list that has begun to arrive.
+pub(super) struct Page<R> {
+    body: Arriving<R>,
+    /// Where the list ends.
+    end: u64,
+    metadata: Option<meta::ListMeta>,
+    /// A part that has begun: its field and length.
+    begun: Option<(u64, u64)>,
+}
+
+impl<R: AsyncRead + Unpin> Page<R> {
+    /// Reads on until what the list says of itself, which comes first.
+    ///
+    /// # Errors
+    /// When it can't be read, ends early, or is no list.
+    pub(super) async fn open(body: R) -> Result<Self> {
+        let mut body = Arriving { body, at: 0 };
+        if body.exactly(4).await? != MAGIC {
+            return Err(not_a_list("it does not begin as one"));
         }
+        let length = loop {
+            match body.field().await? {
+                Some((RAW, length)) => break length,
+                Some((_, length)) => drop(body.exactly(length).await?),
+                None => return Err(not_a_list("it holds nothing")),
+            }
+        };
         let end = body.at.saturating_add(length);
-        while body.at < end {
-            let (field, length) = body.field().await?.ok_or(ErrorKind::UnexpectedEof)?;
-            if length > end.saturating_sub(body.at) {
-                return Err(not_a_list("a part of it is longer than the whole"));
+        let mut page = Self { body, end, metadata: None, begun: None };
+        page.begun = page.part().await?;
+        if let Some((METADATA, _)) = page.begun {
+            page.read_metadata().await?;
+        }
+        Ok(page)
+    }
+
+    /// What it says of itself; `None` where that does not come first.
+    pub(super) fn metadata(&self) -> Option<&meta::ListMeta> {
+        self.metadata.as_ref()
+    }
+
+    /// Tells of each object, and returns what the list says of itself.
+    ///
+    /// # Errors
+    /// As [`Page::open`].
+    pub(super) async fn tell(mut self, each: &mut impl FnMut(meta::ObjectMeta)) -> Result<meta::ListMeta> {
+        loop {
+            if self.begun.is_none() {
+                self.begun = self.part().await?;
             }
-            let bytes = body.exactly(length).await?;
-            match field {
-                METADATA => metadata = Some(ListMeta::decode(bytes.as_slice())?.into()),
-                ITEMS => each(Object::decode(bytes.as_slice())?.into()),
-                _ => {}
+            match self.begun {
+                Some((METADATA, _)) => self.read_metadata().await?,
+                Some((field, length)) => {
+                    let bytes = self.body.exactly(length).await?;
+                    if field == ITEMS {
+                        each(Object::decode(bytes.as_slice())?.into());
+                    }
+                    self.begun = None;
+                }
+                None => break,
             }
         }
+        // To the end, so that the connection can be used again.
+        while let Some((_, length)) = self.body.field().await? {
+            self.body.exactly(length).await?;
+        }
+        self.metadata.ok_or_else(|| not_a_list("it has no metadata"))
     }
-    metadata.ok_or_else(|| not_a_list("it has no metadata"))
+
+    /// Field and length of the next part of the list; `None` at its end.
+    async fn part(&mut self) -> Result<Option<(u64, u64)>> {
+        if self.body.at >= self.end {
+            return Ok(None);
+        }
+        let (field, length) = self.body.field().await?.ok_or(ErrorKind::UnexpectedEof)?;
+        if length > self.end.saturating_sub(self.body.at) {
+            return Err(not_a_list("a part of it is longer than the whole"));
+        }
+        Ok(Some((field, length)))
+    }
+
+    async fn read_metadata(&mut self) -> Result<()> {
+        if let Some((_, length)) = self.begun.take() {
+            let bytes = self.body.exactly(length).await?;
+            self.metadata = Some(ListMeta::decode(bytes.as_slice())?.into());
+        }
+        Ok(())
+    }
 }
 
 fn not_a_list(why: &str) -> Error {
@@ -145,7 +200,8 @@ mod tests {
         let chunks: Vec<Result<Vec<u8>>> = bytes.chunks(size).map(|chunk| Ok(chunk.to_vec())).collect();
         let mut found = vec![];
         let body = stream::iter(chunks).into_async_read();
-        (block_on(list(body, &mut |object| found.push(object))), found)
+        let list = async { Page::open(body).await?.tell(&mut |object| found.push(object)).await };
+        (block_on(list), found)
     }
 
     #[test]

@@ -264,6 +264,10 @@ fn is_held(status: Option<&RetentionPolicyStatus>) -> bool {
     status.is_some_and(|status| is_true(&status.conditions, Type::HoldActive))
 }
 
+fn unknown_age(status: Option<&RetentionPolicyStatus>) -> i64 {
+    status.and_then(|status| status.plan.as_ref()).map_or(0, |plan| plan.unknown_age)
+}
+
 impl Reconciler for RetentionPolicies {
     type Root = RetentionPolicy;
     const NAME: &'static str = "retentionpolicy";
@@ -297,6 +301,10 @@ impl Reconciler for RetentionPolicies {
         if wrote && is_held(Some(&status)) && !is_held(policy.status.as_ref()) {
             let note = "objects that are too old are held: status.conditions names the holds";
             self.context.events.publish(policy, Reason::normal("SkippedHeld"), note).await;
+        }
+        if wrote && unknown_age(Some(&status)) > unknown_age(policy.status.as_ref()) {
+            let note = "objects are kept because their age can't be read: `rampart retention plan` says which, and why";
+            self.context.events.publish(policy, Reason::warning("AgeUnknown"), note).await;
         }
         Ok(self.next(policy, &outcome, next))
     }

@@ -102,10 +102,21 @@ async fn left_over(api: &Api<RetentionReport>, report: &RetentionReport, before:
         // Of each run that it tells of, nothing is lost with it.
         let count = unrolled(std::slice::from_ref(report)).len();
         if unrolled(&[report.clone(), old.clone()]).len() == count {
-            remove(api, &old).await?;
+            remove_unless_held(api, &old).await?;
         }
     }
     Ok(())
+}
+
+/// Removes a report whose runs another one tells of, too. One that must not go stays, and keeps nothing else.
+async fn remove_unless_held(api: &Api<RetentionReport>, report: &RetentionReport) -> Result<()> {
+    match remove(api, report).await {
+        Err(error) if error.code() == Some(403) => {
+            tracing::debug!(report = report.name_any(), %error, "a report that was rolled up stays");
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// A report, and those that were rolled up into it and not removed yet.
@@ -129,7 +140,7 @@ impl Fold {
         }
         let written = write_rolled_up(api, &self.report).await?;
         for report in &self.absorbed {
-            remove(api, report).await?;
+            remove_unless_held(api, report).await?;
         }
         Ok((!self.absorbed.is_empty()).then_some(written))
     }

@@ -17,9 +17,9 @@ use crate::{
     },
     controllers::Context,
     retention::{
-        Holds, Plan, Spec,
+        Holds, Open, Plan, Spec,
         evidence::{self, Header},
-        plan_while_open,
+        open, plan_while_open,
     },
     runtime::clock,
 };
@@ -103,8 +103,8 @@ impl Run<'_> {
     async fn look(&self, reports: &Reports) -> Result<Seen> {
         let holds = in_namespace(&self.context.client, &self.spec.namespace, clock::now()).await?;
         let listed = retained::listed(self.targets, &holds).await?;
-        let open = reports.plan.as_ref().filter(|_| self.is_tripped(reports));
-        let made_at = open.map(|plan| plan.spec.record.made_at.0);
+        let open = reports.plan.as_ref().and_then(|plan| Open::of(self.spec, plan));
+        let made_at = open.map(|open| open.made_at);
         Ok(Seen { plan: plan_while_open(self.spec, &listed, made_at, clock::now()), holds })
     }
 
@@ -118,13 +118,11 @@ impl Run<'_> {
 
     /// Whether the caps were exceeded by a plan of this very spec, and nothing has been approved since.
     pub(super) fn is_tripped(&self, reports: &Reports) -> bool {
-        let record = reports.plan.as_ref().map(|plan| &plan.spec.record);
-        record.is_some_and(|record| self.spec.is_of(record) && record.breaker.is_some())
+        reports.plan.as_ref().is_some_and(|plan| open::exceeds(self.spec, plan))
     }
 
     pub(super) fn approved(&self, plan: &RetentionReport) -> Option<BTreeSet<String>> {
-        evidence::approved(plan)
-            .filter(|_| self.spec.is_of(&plan.spec.record) && self.spec.mode == RetentionMode::Enforce)
+        open::approved(self.spec, plan)
     }
 
     /// Ends a run that an operator began before: what still may be done is done, and the rest is told as it is found.

@@ -174,16 +174,17 @@ fn plan_status(carried: &Carried) -> PlanStatus {
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     let candidates = || plan.items.iter().filter(|planned| planned.decision.is_candidate());
     let would_delete = plan.would_delete().count();
-    let unknown = plan.items.iter().filter(|planned| planned.decision == Decision::UnknownAge).count();
+    let unknown = || plan.items.iter().filter(|planned| planned.decision == Decision::UnknownAge);
     PlanStatus {
         report: carried.report.clone(),
         listed: count(plan.listed()),
         candidates: count(candidates().count()),
         held: count(plan.held().values().sum()),
         would_delete: count(would_delete),
-        kept: count(candidates().count() - would_delete + unknown),
+        kept: count(candidates().count() - would_delete + unknown().count()),
+        unknown_age: count(unknown().count()),
         oldest_too_old_since: plan.would_delete().filter_map(|planned| planned.too_old).min().map(Time),
-        samples: candidates().take(SAMPLES).map(sample).collect(),
+        samples: candidates().chain(unknown()).take(SAMPLES).map(sample).collect(),
     }
 }
 

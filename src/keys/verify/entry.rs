@@ -146,6 +146,14 @@ pub(super) struct Entry {
     pub(super) calls: Calls,
 }
 
+impl Entry {
+    /// Reads a little of each of its parts, for the cache alone.
+    pub(super) fn fetch(&self) {
+        let Self { known, calls } = self;
+        std::hint::black_box((known.digest[0], known.ends_at, calls.cells, calls.last));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
