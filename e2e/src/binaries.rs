@@ -329,7 +329,8 @@ impl Program {
 
         let partial = target.with_extension("partial");
         let mut build = Self::go(scratch.path())
-            .args(["build", "-v", "-trimpath", "-ldflags", &self.ldflags, "-o"])
+            // Not -trimpath: with it, Go compiles anew what a module only replaces.
+            .args(["build", "-v", "-ldflags", &self.ldflags, "-o"])
             .args([partial.as_os_str(), self.package.as_ref()])
             .stderr(Stdio::piped())
             .spawn()?;

@@ -179,7 +179,7 @@ fn build(judge: &str, added: &[(String, String)]) -> Result<PathBuf> {
     let go = Command::new("go")
         .current_dir(scratch.path())
         .env("CGO_ENABLED", "0")
-        .args(["build", "-trimpath", "-o"])
+        .args(["build", "-o"])
         .arg(&partial)
         .output()
         .context("running `go`: Go 1.26 or newer must be installed")?;

@@ -171,8 +171,13 @@ impl<'a> Story<'a> {
 
     /// Asks for a rotation. The version that is to be current then.
     async fn request(&mut self) -> Result<i64> {
+        self.request_for(Timestamp::UNIX_EPOCH).await
+    }
+
+    /// Asks for a rotation at a time, or after the last one.
+    async fn request_for(&mut self, at: Timestamp) -> Result<i64> {
         self.rotations += 1;
-        request(&self.client, &self.namespace).await
+        request(&self.client, &self.namespace, at).await
     }
 
     /// Waits until a version is current and nothing is under way any more.
@@ -207,14 +212,14 @@ impl<'a> Story<'a> {
 }
 
 /// Asks for a rotation as `rampart keys rotate` does, after what was asked for before: times are whole seconds.
-async fn request(client: &Client, namespace: &str) -> Result<i64> {
+async fn request(client: &Client, namespace: &str, at: Timestamp) -> Result<i64> {
     let keys: Api<ApiKey> = Api::namespaced(client.clone(), namespace);
     let status = keys.get("orders").await?.status.unwrap_or_default();
     let handled = status.last_handled_rotation.map(|at| at.0.checked_add(SignedDuration::from_secs(1)));
     let current = status.versions.iter().find(|version| Some(version.n) == status.current_version);
     let made = current.context("a current version")?.created_at.0;
     let now = Timestamp::from_second(Timestamp::now().as_second())?;
-    let at = now.max(made).max(handled.transpose()?.unwrap_or(made));
+    let at = at.max(now).max(made).max(handled.transpose()?.unwrap_or(made));
     let patch = Patch::Merge(json!({"spec": {"rotation": {"requestedAt": at.to_string()}}}));
     keys.patch("orders", &PatchParams::default(), &patch).await?;
     Ok(status.current_version.unwrap_or_default() + 1)
