@@ -148,7 +148,7 @@ async fn revocation(env: Env) -> Result<()> {
     })
     .await?;
     stories::ready::<ApiKey>(&client, &namespace, "orders").await?;
-    let n = request(&client, &namespace, Timestamp::UNIX_EPOCH).await?;
+    let n = request(&client, &namespace, jiff::Timestamp::UNIX_EPOCH).await?;
     status(&client, &namespace, "version 2", |it| it.current_version == Some(n) && it.next_version.is_none()).await?;
     let backup = backup(&client, &namespace).await?;
     let keys = version_keys(&client, &namespace).await?;
