@@ -22,7 +22,7 @@ pub(super) struct Page<R> {
     /// Where the list ends.
     end: u64,
     metadata: Option<meta::ListMeta>,
-    /// A part that has begun: its field and length.
+    /// The first part, where that is another: its field and length.
     begun: Option<(u64, u64)>,
 }
 
@@ -45,9 +45,9 @@ impl<R: AsyncRead + Unpin> Page<R> {
         };
         let end = body.at.saturating_add(length);
         let mut page = Self { body, end, metadata: None, begun: None };
-        page.begun = page.part().await?;
-        if let Some((METADATA, _)) = page.begun {
-            page.read_metadata().await?;
+        match page.part().await? {
+            Some((METADATA, length)) => page.read_metadata(length).await?,
+            other => page.begun = other,
         }
         Ok(page)
     }
@@ -62,21 +62,17 @@ impl<R: AsyncRead + Unpin> Page<R> {
     /// # Errors
     /// As [`Page::open`].
     pub(super) async fn tell(mut self, each: &mut impl FnMut(meta::ObjectMeta)) -> Result<meta::ListMeta> {
-        loop {
-            if self.begun.is_none() {
-                self.begun = self.part().await?;
+        let mut part = match self.begun.take() {
+            None => self.part().await?,
+            begun => begun,
+        };
+        while let Some((field, length)) = part {
+            match field {
+                METADATA => self.read_metadata(length).await?,
+                ITEMS => each(Object::decode(self.body.exactly(length).await?.as_slice())?.into()),
+                _ => drop(self.body.exactly(length).await?),
             }
-            match self.begun {
-                Some((METADATA, _)) => self.read_metadata().await?,
-                Some((field, length)) => {
-                    let bytes = self.body.exactly(length).await?;
-                    if field == ITEMS {
-                        each(Object::decode(bytes.as_slice())?.into());
-                    }
-                    self.begun = None;
-                }
-                None => break,
-            }
+            part = self.part().await?;
         }
         // To the end, so that the connection can be used again.
         while let Some((_, length)) = self.body.field().await? {
@@ -97,11 +93,9 @@ impl<R: AsyncRead + Unpin> Page<R> {
         Ok(Some((field, length)))
     }
 
-    async fn read_metadata(&mut self) -> Result<()> {
-        if let Some((_, length)) = self.begun.take() {
-            let bytes = self.body.exactly(length).await?;
-            self.metadata = Some(ListMeta::decode(bytes.as_slice())?.into());
-        }
+    async fn read_metadata(&mut self, length: u64) -> Result<()> {
+        let bytes = self.body.exactly(length).await?;
+        self.metadata = Some(ListMeta::decode(bytes.as_slice())?.into());
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     },
     controllers::Context,
     retention::{
-        Holds, Open, Plan, Spec,
+        Holds, Plan, Spec,
         evidence::{self, Header},
         open, plan_while_open,
     },
@@ -103,8 +103,8 @@ impl Run<'_> {
     async fn look(&self, reports: &Reports) -> Result<Seen> {
         let holds = in_namespace(&self.context.client, &self.spec.namespace, clock::now()).await?;
         let listed = retained::listed(self.targets, &holds).await?;
-        let open = reports.plan.as_ref().and_then(|plan| Open::of(self.spec, plan));
-        let made_at = open.map(|open| open.made_at);
+        let open = reports.plan.as_ref().filter(|_| self.is_tripped(reports));
+        let made_at = open.map(|plan| plan.spec.record.made_at.0);
         Ok(Seen { plan: plan_while_open(self.spec, &listed, made_at, clock::now()), holds })
     }
 
