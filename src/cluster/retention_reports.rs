@@ -27,7 +27,6 @@ const MANAGER: &str = "rampart-retention";
 
 /// The reports of a policy that its next step depends on.
 pub struct Reports {
-    client: Client,
     api: Api<RetentionReport>,
     owner: Owner,
     /// The last run.
@@ -59,8 +58,7 @@ impl Reports {
         .await?;
         plans.sort_unstable();
         let next_plan = plans.last().copied().unwrap_or_default() + 1;
-        let mut reports =
-            Self { client: client.clone(), api, last: None, plan: None, stale: None, next_plan, lost: None, owner };
+        let mut reports = Self { api, last: None, plan: None, stale: None, next_plan, lost: None, owner };
         if let Some(run) = runs.iter().max() {
             reports.last = reports.get(ReportType::Run, *run).await?;
         }
@@ -127,16 +125,15 @@ impl Reports {
         Ok(written)
     }
 
-    /// Writes what came of a report, over the very object that was seen.
+    /// The run that `run` follows, if it is there.
     ///
     /// # Errors
-    /// When the call fails, or somebody changed the report meanwhile.
-    pub async fn finish(&self, report: &RetentionReport, status: RetentionReportStatus) -> Result<RetentionReport> {
-        let version = status::remember(&self.client, report, &status).await?;
-        let mut finished = report.clone();
-        finished.metadata.resource_version = version;
-        finished.status = Some(status);
-        Ok(finished)
+    /// When the call fails.
+    pub async fn before(&self, run: &RetentionReport) -> Result<Option<RetentionReport>> {
+        match &run.spec.record.previous {
+            Some(previous) => read(&self.api, &previous.report).await,
+            None => Ok(None),
+        }
     }
 
     /// Takes the plan that waits; it is no longer the one that may be approved.
@@ -156,6 +153,22 @@ impl Reports {
     pub async fn remove(&self, report: &RetentionReport) -> Result<()> {
         remove(&self.api, report).await
     }
+}
+
+/// Writes what came of a report, over the very object that was seen.
+///
+/// # Errors
+/// When the call fails, or somebody changed the report meanwhile.
+pub async fn finish(
+    client: &Client,
+    report: &RetentionReport,
+    status: RetentionReportStatus,
+) -> Result<RetentionReport> {
+    let version = status::remember(client, report, &status).await?;
+    let mut finished = report.clone();
+    finished.metadata.resource_version = version;
+    finished.status = Some(status);
+    Ok(finished)
 }
 
 /// A report, by what its metadata says.

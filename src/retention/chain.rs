@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     evidence::{digest, digest_of_results},
+    implied::implied,
     rollup::unrolled,
 };
 use crate::api::{ReportType, RetentionReport, RunStatus};
@@ -98,6 +99,8 @@ fn follows(run: &RetentionReport, before: Option<&RetentionReport>, now: Timesta
     match before {
         Some(before) if name(before) == previous.report => match finished(before) {
             Some(digest) if digest == previous.digest => Ok(()),
+            // The operator is about to write them, or was when it ended.
+            None if finished(run).is_none() && implied(before, record).is_some() => Ok(()),
             _ => Err(broken(before, format!("{} was written after another state of it", name(run)))),
         },
         // What is older than its time is gone by right, although something before it may have been held.
@@ -235,6 +238,20 @@ pub(super) mod tests {
             it.status = Some(results(it, vec![], it.spec.record.made_at.0));
         };
         assert_eq!(tampered(forge), "Run-2");
+    }
+
+    #[test]
+    fn results_may_be_missing_only_while_a_run_that_proves_them_is_under_way() {
+        let mut reports = runs(2);
+        let finished_at = reports[0].status.take().unwrap().finished_at.unwrap();
+        reports[1].spec.record.made_at = finished_at;
+        reports[1].spec = spec_of(reports[1].spec.record.clone());
+        let mut under_way = reports.clone();
+        under_way[1].status = None;
+        assert!(checked(&under_way, None).unwrap().unfinished);
+        let bare = RetentionReport { status: None, ..reports[1].clone() };
+        reports[1].status = Some(results(&bare, vec![], at(NOW)));
+        assert_eq!(checked(&reports, None), Err("Run-1".into()), "somebody took them away");
     }
 
     #[test]

@@ -173,7 +173,7 @@ pub fn outcomes(report: &RetentionReport) -> impl Iterator<Item = (Named<'_>, Op
 }
 
 /// The outcome that needs no words; `None` where nothing was to be done.
-const fn as_decided(decision: RecordDecision) -> Option<Outcome> {
+pub(super) const fn as_decided(decision: RecordDecision) -> Option<Outcome> {
     match decision {
         RecordDecision::Delete => Some(Outcome::Deleted),
         RecordDecision::Mark => Some(Outcome::Marked),

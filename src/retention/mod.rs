@@ -9,6 +9,7 @@ pub mod chain;
 pub mod evidence;
 mod grace;
 mod hold;
+mod implied;
 mod item;
 mod kept;
 mod named;
@@ -19,6 +20,7 @@ mod spec;
 
 pub use acts::{Act, Permit};
 pub use hold::{Hold, HoldKind, Holds, Refusal, refusals};
+pub use implied::{implied, is_as_named};
 pub use item::{Expiry, Item, Mark, Protection};
 pub use named::{Named, named};
 pub use open::Open;

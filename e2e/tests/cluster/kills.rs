@@ -44,6 +44,16 @@ enum Story {
     Approval,
 }
 
+/// What goes wrong in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// The operator is killed after so many of its writes.
+    KilledAfter(usize),
+    /// One write in so many is refused.
+    RefusedEvery(usize),
+}
+
 struct Stage {
     plane: ControlPlane,
     proxy: Proxy,
@@ -62,12 +72,16 @@ async fn after_each_write(_: Env) -> Result<()> {
     operator.ready().await?;
 
     for story in [Story::Network, Story::Key, Story::Retention, Story::Approval] {
-        let (reference, next) = stage.run(story, operator, None).await?;
+        let (reference, next) = stage.run(story, operator, Fault::None).await?;
         operator = next;
         let reference = reference.context("nobody was to be killed")?;
+        let (ended, next) = stage.run(story, operator, Fault::RefusedEvery(3)).await?;
+        operator = next;
+        let ended = ended.context("no write was refused")?;
+        ensure!(ended == reference, "{story:?}, every third write refused:\n{ended:#}\nundisturbed:\n{reference:#}");
         let mut kills = 0;
         for after in 1..=MOST_WRITES {
-            let (ended, next) = stage.run(story, operator, Some(after)).await?;
+            let (ended, next) = stage.run(story, operator, Fault::KilledAfter(after)).await?;
             operator = next;
             // Fewer writes than that: every one of them has had its turn.
             let Some(ended) = ended else { break };
@@ -89,20 +103,21 @@ impl Stage {
         Operator::start(self.plane.dir(), &self.kubeconfig, ports, &flags)
     }
 
-    /// Tells a story in a namespace of its own, killing the operator after so many writes. The end state,
-    /// or `None` when the story was over before; and the operator that runs now.
-    async fn run(
-        &self,
-        story: Story,
-        operator: Operator,
-        kill_after: Option<usize>,
-    ) -> Result<(Option<Value>, Operator)> {
+    /// Tells a story in a namespace of its own. The end state, or `None` when it was over before the fault; and the
+    /// operator that runs now.
+    async fn run(&self, story: Story, operator: Operator, fault: Fault) -> Result<(Option<Value>, Operator)> {
         let client = self.plane.client();
-        let namespace = format!("{story:?}-{}", kill_after.unwrap_or_default()).to_lowercase();
+        let infix = match fault {
+            Fault::None => "quiet".into(),
+            Fault::KilledAfter(after) => after.to_string(),
+            Fault::RefusedEvery(nth) => format!("every-{nth}"),
+        };
+        let namespace = format!("{story:?}-{infix}").to_lowercase();
         fixtures::namespace(&client, &namespace, json!({"rampart.dev/retention": "allowed"})).await?;
-        match kill_after {
-            Some(after) => self.proxy.kill_after(after, operator.pid()),
-            None => self.proxy.clear(),
+        match fault {
+            Fault::None => self.proxy.clear(),
+            Fault::KilledAfter(after) => self.proxy.kill_after(after, operator.pid()),
+            Fault::RefusedEvery(nth) => self.proxy.refuse_every(nth),
         }
         let mut operator = Some(operator);
         let mut killed = false;
@@ -112,7 +127,7 @@ impl Stage {
             tokio::select! {
                 told = &mut telling => {
                     let writes = self.proxy.writes();
-                    told.with_context(|| format!("{story:?}, killed after {kill_after:?}: {writes:?}"))
+                    told.with_context(|| format!("{story:?}, {fault:?}: {writes:?}"))
                         .with_context(|| operator.as_ref().map(Operator::log_tail).unwrap_or_default())?;
                     break;
                 }
@@ -123,7 +138,7 @@ impl Stage {
                 }
             }
         }
-        let state = story.state(&client, &namespace).await?;
+        let (state, refused) = (story.state(&client, &namespace).await?, self.proxy.refused());
         if story == Story::Key {
             self.nothing_was_made_twice(&namespace)?;
         }
@@ -133,7 +148,12 @@ impl Stage {
             policies.delete("exports", &DeleteParams::default()).await?;
         }
         let operator = operator.context("an operator")?;
-        Ok(((killed || kill_after.is_none()).then_some(state), operator))
+        let happened = match fault {
+            Fault::None => true,
+            Fault::KilledAfter(_) => killed,
+            Fault::RefusedEvery(_) => refused > 0,
+        };
+        Ok((happened.then_some(state), operator))
     }
 
     fn nothing_was_made_twice(&self, namespace: &str) -> Result<()> {
@@ -307,7 +327,10 @@ async fn retention(client: &Client, namespace: &str) -> Result<()> {
     for object in stories::retention_fixtures(namespace, 4, 6)? {
         apply(client, &object).await?;
     }
-    apply(client, &stories::retention_policy(namespace, "Enforce")).await?;
+    let mut policy = stories::retention_policy(namespace, "Enforce");
+    // The next batch begins while the results of the one before are written.
+    policy["spec"]["safety"]["batchSize"] = json!(2);
+    apply(client, &policy).await?;
     gone(client, namespace).await
 }
 

@@ -13,13 +13,13 @@ use crate::{
         events::Reason,
         holds::in_namespace,
         retained::{self, Retained},
-        retention_reports::Reports,
+        retention_reports::{Reports, finish},
     },
     controllers::Context,
     retention::{
         Holds, Plan, Spec,
         evidence::{self, Header},
-        open, plan_while_open,
+        implied, open, plan_while_open,
     },
     runtime::clock,
 };
@@ -129,6 +129,7 @@ impl Run<'_> {
     async fn settle(&self, reports: &mut Reports, plan: &Plan) -> Result<Done> {
         let Some(last) = reports.last.clone() else { return Ok(Done::default()) };
         if last.status.as_ref().is_none_or(|status| status.finished_at.is_none()) {
+            self.complete_before(reports, &last).await?;
             let permit = plan.permit_to_go_on(self.spec, &last.spec.record, self.is_tripped(reports));
             let done = self.resume(reports, &last, plan, &plan.acts(self.spec, &permit)).await?;
             self.close_carried_out(reports).await?;
@@ -136,6 +137,16 @@ impl Run<'_> {
         }
         self.close_carried_out(reports).await?;
         Ok(Done::default())
+    }
+
+    /// Writes the results of the run that `run` follows, where they are missing and `run` proves them: the operator
+    /// ended, or failed, while it wrote them.
+    pub(super) async fn complete_before(&self, reports: &Reports, run: &RetentionReport) -> Result<()> {
+        let Some(before) = reports.before(run).await? else { return Ok(()) };
+        match implied(&before, &run.spec.record) {
+            Some(status) => finish(&self.context.client, &before, status).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// A plan that was carried out is no longer one that could be.
@@ -220,7 +231,7 @@ impl Run<'_> {
         if plan.spec.approval.is_none() {
             return reports.remove(plan).await;
         }
-        reports.finish(plan, evidence::results(plan, vec![], whole_second())).await.map(drop)
+        finish(&self.context.client, plan, evidence::results(plan, vec![], whole_second())).await.map(drop)
     }
 }
 

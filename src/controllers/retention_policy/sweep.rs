@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, future, stream};
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::{self, BoxFuture, OptionFuture},
+    stream,
+};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
 
@@ -17,8 +21,18 @@ use crate::{
     api::{
         ApprovedPlan, ItemResult, MOST_ITEMS, Outcome, RecordDecision, ReportType, RetentionPolicy, RetentionReport,
     },
-    cluster::{Error, Result, error::call, events::Reason, holds::in_namespace, retention_reports::Reports},
-    retention::{Act, Mark, Named, Permit, Plan, Planned, evidence},
+    cluster::{
+        Error, Result,
+        error::call,
+        events::Reason,
+        holds::in_namespace,
+        retention_reports::{Reports, finish},
+    },
+    retention::{
+        Act, Mark, Named, Permit, Plan, Planned,
+        evidence::{self, Header},
+        is_as_named,
+    },
     runtime::clock,
 };
 
@@ -50,6 +64,15 @@ pub(super) struct Done {
     pub(super) denied: Option<String>,
     /// Whether more can be done at once.
     pub(super) more: bool,
+}
+
+/// A run that has ended.
+struct Ended<'a> {
+    done: Done,
+    /// Its report, as it will be.
+    finished: RetentionReport,
+    /// Writes and tells it.
+    writing: BoxFuture<'a, Result<RetentionReport>>,
 }
 
 impl Run<'_> {
@@ -84,30 +107,52 @@ impl Run<'_> {
         acts.sort_by_cached_key(has_failed);
         if matches!(permit, Permit::Approved(_)) {
             let batch = acts.get(..MOST_ITEMS).unwrap_or(&acts);
-            let report = self.begin(reports, plan, batch).await?;
+            let report = self.begin(reports, plan, batch, whole_second()).await?;
             let done = self.end(reports, &report, self.try_all(batch).await, vec![]).await?;
             self.close_carried_out(reports).await?;
             return Ok(done);
         }
+        self.in_batches(reports, seen, &acts).await
+    }
+
+    /// Batch by batch, for as long as everything is as it was planned by.
+    ///
+    /// The next begins while the results of the one before are written, where these are as its report named them: the
+    /// next one's report proves them then.
+    async fn in_batches(&self, reports: &mut Reports, seen: &Seen, acts: &[Act<'_>]) -> Result<Done> {
         let (began, mut done) = (Instant::now(), Done::default());
         let mut batches = acts.chunks(self.spec.batch).peekable();
+        let (mut now, mut before): (_, Option<BoxFuture<'_, Result<RetentionReport>>>) = (whole_second(), None);
         while let Some(batch) = batches.next() {
-            let report = self.begin(reports, plan, batch).await?;
-            let tried = self.try_all(batch).await;
-            let end = self.end(reports, &report, tried, vec![]);
-            let is_last = batches.peek().is_none();
-            let goes_on = async { Ok::<_, Error>(is_last || self.still_holds(seen, began).await?) };
-            let (this, goes_on) = future::join(end, goes_on).await;
-            let this = this?;
+            let turn = async {
+                let report = self.begin(reports, &seen.plan, batch, now).await?;
+                let tried = self.try_all(batch).await;
+                Ok::<_, Error>((report, tried))
+            };
+            let (written, turn) = future::join(OptionFuture::from(before.take()), turn).await;
+            let (report, tried) = turn?;
+            if let Some(Err(error)) = written {
+                tracing::warn!(reason = error.reason(), %error, "results of a retention run are written once more");
+                self.complete_before(reports, &report).await?;
+            }
+            now = whole_second();
+            let Ended { done: this, finished, writing } = self.ended(&report, tried, vec![], now);
             done.acted |= this.acted;
             done.failed = done.failed.or(this.failed);
             done.denied = done.denied.or(this.denied);
             // Who may not delete one may not delete the next.
-            if done.denied.is_some() && !this.acted {
-                break;
+            let is_denied = done.denied.is_some() && !this.acted;
+            let goes_on = match batches.peek() {
+                Some(_) if !is_denied => self.still_holds(seen, began).await,
+                _ => Ok(false),
+            };
+            if matches!(goes_on, Ok(true)) && is_as_named(&finished) {
+                (reports.last, before) = (Some(finished), Some(writing));
+                continue;
             }
+            reports.last = Some(writing.await?);
             if !goes_on? {
-                done.more = done.acted;
+                done.more = done.acted && !is_denied && batches.peek().is_some();
                 break;
             }
         }
@@ -122,15 +167,15 @@ impl Run<'_> {
             return Ok(false);
         }
         let policies: Api<RetentionPolicy> = Api::namespaced(client.clone(), &spec.namespace);
-        let policy =
-            call(|| format!("reading RetentionPolicy {}", spec.name), policies.get_metadata_opt(&spec.name)).await?;
+        let policy = call(|| format!("reading RetentionPolicy {}", spec.name), policies.get_metadata_opt(&spec.name));
+        let agrees = async { Ok(!spec.opt_in || opted_in(client, &spec.namespace).await?) };
+        let holds = in_namespace(client, &spec.namespace, clock::now());
+        let (policy, agrees, holds) = future::try_join3(policy, agrees, holds).await?;
         let same = policy.is_some_and(|it| {
             (it.metadata.generation, it.uid()) == (Some(spec.generation), Some(spec.uid.clone()))
                 && it.metadata.deletion_timestamp.is_none()
         });
-        Ok(same
-            && (!spec.opt_in || opted_in(client, &spec.namespace).await?)
-            && in_namespace(client, &spec.namespace, clock::now()).await? == seen.holds)
+        Ok(same && agrees && holds == seen.holds)
     }
 
     /// The approved plan by which something is deleted.
@@ -145,9 +190,16 @@ impl Run<'_> {
     }
 
     /// Writes what is about to be done.
-    async fn begin(&self, reports: &mut Reports, plan: &Plan, acts: &[Act<'_>]) -> Result<RetentionReport> {
+    async fn begin(
+        &self,
+        reports: &mut Reports,
+        plan: &Plan,
+        acts: &[Act<'_>],
+        made_at: Timestamp,
+    ) -> Result<RetentionReport> {
         let carried_out = self.carries_out(reports, acts);
-        let record = evidence::record(self.spec, self.header(reports, ReportType::Run, carried_out), plan, acts);
+        let header = Header { made_at, ..self.header(reports, ReportType::Run, carried_out) };
+        let record = evidence::record(self.spec, header, plan, acts);
         reports.write(record).await
     }
 
@@ -183,33 +235,55 @@ impl Run<'_> {
         reports: &mut Reports,
         report: &RetentionReport,
         tried: Vec<Tried>,
-        mut results: Vec<ItemResult>,
+        results: Vec<ItemResult>,
     ) -> Result<Done> {
+        let ended = self.ended(report, tried, results, whole_second());
+        reports.last = Some(ended.writing.await?);
+        Ok(ended.done)
+    }
+
+    /// What came of it, to be written and told.
+    fn ended(
+        &self,
+        report: &RetentionReport,
+        tried: Vec<Tried>,
+        mut results: Vec<ItemResult>,
+        now: Timestamp,
+    ) -> Ended<'_> {
         let denied = tried.iter().filter_map(|(_, error)| error.as_ref()).find(|error| error.code() == Some(403));
         let denied = denied.map(|error| error.refusal().map_or_else(|| error.to_string(), Into::into));
         let new: Vec<ItemResult> = tried.into_iter().map(|(result, _)| result).collect();
-        let changed = new.iter().any(|it| it.result != Outcome::Failed);
+        let acted = new.iter().any(|it| it.result != Outcome::Failed);
         results.extend(new.iter().cloned());
-        let status = evidence::results(report, results, whole_second());
-        let (finished, ()) = future::join(reports.finish(report, status), self.tell(&new)).await;
-        let finished = finished?;
-        if let Some(status) = finished.status.as_ref().filter(|status| report.status.as_ref() != Some(status)) {
-            tracing::info!(
-                namespace = self.spec.namespace,
-                policy = self.spec.name,
-                report = finished.name_any(),
-                deleted = status.deleted,
-                marked = status.marked,
-                unmarked = status.unmarked,
-                failed = status.failed,
-                digest = status.digest,
-                "a retention run was recorded"
-            );
-        }
-        let count = finished.status.as_ref().map(|status| status.failed).unwrap_or_default();
-        let failed = (count > 0).then(|| Failed { report: finished.name_any(), count });
-        reports.last = Some(finished);
-        Ok(Done { acted: changed, failed, denied, more: false })
+        let status = evidence::results(report, results, now);
+        let failed = (status.failed > 0).then(|| Failed { report: report.name_any(), count: status.failed });
+        let finished = RetentionReport { status: Some(status.clone()), ..report.clone() };
+        let report = report.clone();
+        let writing = async move {
+            let (finished, ()) = future::join(finish(&self.context.client, &report, status), self.tell(&new)).await;
+            let finished = finished?;
+            self.log(&finished, &report);
+            Ok(finished)
+        };
+        Ended { done: Done { acted, failed, denied, more: false }, finished, writing: writing.boxed() }
+    }
+
+    /// Keeps the digest where no one who may write reports can change it.
+    fn log(&self, finished: &RetentionReport, before: &RetentionReport) {
+        let Some(status) = finished.status.as_ref().filter(|status| before.status.as_ref() != Some(status)) else {
+            return;
+        };
+        tracing::info!(
+            namespace = self.spec.namespace,
+            policy = self.spec.name,
+            report = finished.name_any(),
+            deleted = status.deleted,
+            marked = status.marked,
+            unmarked = status.unmarked,
+            failed = status.failed,
+            digest = status.digest,
+            "a retention run was recorded"
+        );
     }
 
     /// Does one thing, about exactly the item that was judged.
