@@ -19,6 +19,8 @@ test:
 ## Judges that need more than Rust and Go (Python, packages from PyPI, nginx, Chromium, promtool, libfaketime), or
 ## minutes to build (Argo CD).
 FAKETIME ?= $(firstword $(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/faketime/libfaketimeMT.so.1))
+# Tests of the real control plane in which one of these judges has a part.
+JUDGED := calls::ten calls::jumps gitops:: retention::clock holds::a_clock
 test-judges:
 	$(CARGO) build --quiet --workspace
 	e2e/judges/junit/run target/debug/rampart
@@ -28,11 +30,8 @@ test-judges:
 	CARGO="$(CARGO)" e2e/judges/alerts/run
 	e2e/judges/book/run
 	@[[ -n "$(FAKETIME)" ]] || { echo "libfaketime is missing: apt-get install libfaketime" >&2; exit 2; }
-	RAMPART_ENVOY="$$(e2e/judges/verifier/envoy)" $(CARGO) test -p rampart-e2e --test cluster -- calls::ten --nocapture
-	RAMPART_GITOPS_JUDGES=1 $(CARGO) test -p rampart-e2e --test cluster -- gitops:: --nocapture
-	RAMPART_FAKETIME="$(FAKETIME)" $(CARGO) test -p rampart-e2e --test cluster -- calls::jumps --nocapture
-	RAMPART_FAKETIME="$(FAKETIME)" $(CARGO) test -p rampart-e2e --test cluster -- retention::clock --nocapture
-	RAMPART_FAKETIME="$(FAKETIME)" $(CARGO) test -p rampart-e2e --test cluster -- holds::a_clock --nocapture
+	RAMPART_E2E_ONLY="$(JUDGED)" RAMPART_ENVOY="$$(e2e/judges/verifier/envoy)" RAMPART_GITOPS_JUDGES=1 RAMPART_FAKETIME="$(FAKETIME)" \
+		$(CARGO) test -p rampart-e2e --test cluster -- --nocapture
 
 ## Network intent on a real node, where Calico enforces: every dial against what `rampart reach` says; and Rampart's own
 ## image there, installed by Helm. Needs root, and Debian packages that it names if they are missing.

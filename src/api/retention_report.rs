@@ -365,7 +365,7 @@ pub enum Outcome {
     Deleted,
     /// Its deletion has begun, and waits for its finalizers, or for what it owns.
     Terminating,
-    /// It is gone, and nobody knows by whom: the operator ended before it heard an answer.
+    /// It is gone, and nobody knows by whom: the operator ended, or failed to write, before it could tell an answer.
     Gone,
     /// It was left: it had changed, or a rule had come to protect it.
     Kept,

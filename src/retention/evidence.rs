@@ -209,7 +209,10 @@ pub fn uses_up(run: &RetentionReport, plan: &str) -> bool {
 pub fn settle(item: Named<'_>, found: Option<&Planned>) -> ItemResult {
     let told = |result, message: String| ItemResult { uid: item.uid.into(), result, message };
     let Some(found) = found else {
-        return told(Outcome::Gone, "it is gone; whether this run deleted it was not heard".into());
+        return told(
+            Outcome::Gone,
+            "it is gone, or no longer one of the policy's; whether this run deleted it was not heard".into(),
+        );
     };
     let marked = Mark::of(&found.item).is_some();
     match item.decision {

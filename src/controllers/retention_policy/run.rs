@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::sweep::{Done, Failed};
 use crate::{
-    api::{ApprovedPlan, ReportType, RetentionMode, RetentionPolicy, RetentionReport, RunStatus},
+    api::{ApprovedPlan, ItemResult, ReportType, RetentionMode, RetentionPolicy, RetentionReport, RunStatus},
     cluster::{
         Result,
         events::Reason,
@@ -135,8 +135,22 @@ impl Run<'_> {
             self.close_carried_out(reports).await?;
             return Ok(done);
         }
+        self.settle_gone(reports, &last, plan).await?;
         self.close_carried_out(reports).await?;
         Ok(Done::default())
+    }
+
+    /// What failed is tried again under the report that named it; where what came of that could not be written, it is
+    /// told by what is there.
+    async fn settle_gone(&self, reports: &mut Reports, last: &RetentionReport, plan: &Plan) -> Result<()> {
+        let failed = evidence::pending(last);
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let there: BTreeSet<&str> = plan.items.iter().map(|it| it.item.uid.as_str()).collect();
+        let gone = failed.into_iter().filter(|item| !there.contains(item.uid));
+        let told: Vec<ItemResult> = gone.map(|item| evidence::settle(item, None)).collect();
+        if told.is_empty() { Ok(()) } else { self.end(reports, last, vec![], told).await.map(drop) }
     }
 
     /// Writes the results of the run that `run` follows, where they are missing and `run` proves them: the operator

@@ -230,7 +230,7 @@ impl Run<'_> {
     }
 
     /// Writes and tells what came of it.
-    async fn end(
+    pub(super) async fn end(
         &self,
         reports: &mut Reports,
         report: &RetentionReport,
