@@ -9,7 +9,7 @@ use rampart::{
     api::{KeyRecordSpec, Verb},
     keys::{
         format::ApiKeyText,
-        verify::{Answer, Credentials, Form, Header, Request, Route, Verdict, Verifier, answer},
+        verify::{Answer, Credentials, Form, Header, Refusal, Request, Route, Verdict, Verifier, answer},
     },
 };
 use rstest::rstest;
@@ -176,6 +176,17 @@ fn a_verifier_without_an_index_admits_nobody() {
     let verdict = Ask::default().verdict(&Verifier::new(vec![]), now());
     assert_eq!(answer(&verdict, Form::Plain).status, 503);
     assert_eq!(answer(&verdict, Form::AuthRequest).status, 503);
+}
+
+#[rstest]
+#[case::of_another_body(ApiKeyText::new("acme_live", ID, &[8; 32]).expose().to_owned(), &Refusal::Unknown)]
+#[case::that_nobody_knows(key("99999999"), &Refusal::Unknown)]
+#[case::mistyped(key(ID).replacen("live", "test", 1), &Refusal::Malformed)]
+#[case::mistyped_where_it_is_known_by(key(ID).replacen(ID, "99999999", 1), &Refusal::Malformed)]
+fn a_mistyped_key_is_told_from_one_that_is_not_known(#[case] key: String, #[case] wanted: &Refusal) {
+    let ask = Ask { headers: vec![("x-api-key", key)], ..Ask::default() };
+    let Verdict::Refused(refusal) = ask.verdict(&verifier(|_| {}), now()) else { panic!("it is admitted") };
+    assert_eq!(&refusal, wanted);
 }
 
 #[test]

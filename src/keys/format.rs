@@ -96,20 +96,20 @@ pub fn digest_of(key: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(key)))
 }
 
-/// The public id of what may be a key: the lengths and the checksum are right. Who looks the key up needs no more; the rest
-/// of the form is [`id_of`]'s.
-///
-/// # Errors
-/// When its length or its checksum is wrong.
-pub fn checked_id(text: &str) -> Result<&str, Malformed> {
-    let shape = || {
-        let (head, tail) = text.split_at_checked(text.len().checked_sub(BODY + CHECKSUM)?)?;
-        let (prefix, id) = head.strip_suffix('_')?.split_at_checked(head.len().checked_sub(ID + 1)?)?;
-        (prefix.len() > 1 && prefix.ends_with('_') && text.len() <= LONGEST && tail.is_ascii()).then_some(id)
-    };
-    let id = shape().ok_or(Malformed::Shape)?;
-    let (body, given) = text.split_at_checked(text.len() - CHECKSUM).ok_or(Malformed::Shape)?;
-    if checksum(body) == given.as_bytes() { Ok(id) } else { Err(Malformed::Checksum) }
+/// The public id of what may be a key, by its lengths alone. Who looks it up needs no more: the digest of a key that is
+/// known proves the rest, and of one that is not, [`is_whole`] tells whether it was mistyped.
+#[must_use]
+pub fn id_in(text: &str) -> Option<&str> {
+    let (head, _) = text.split_at_checked(text.len().checked_sub(BODY + CHECKSUM)?)?;
+    let (prefix, id) = head.strip_suffix('_')?.split_at_checked(head.len().checked_sub(ID + 1)?)?;
+    (prefix.len() > 1 && prefix.ends_with('_') && text.len() <= LONGEST).then_some(id)
+}
+
+/// Whether the checksum of what may be a key is right.
+#[must_use]
+pub fn is_whole(text: &str) -> bool {
+    let parts = text.len().checked_sub(CHECKSUM).and_then(|body| text.split_at_checked(body));
+    parts.is_some_and(|(body, given)| checksum(body) == given.as_bytes())
 }
 
 /// The public id of a key, if the text has the form of one and its checksum is right.
@@ -123,10 +123,10 @@ pub fn id_of(text: &str) -> Result<&str, Malformed> {
         let lengths = tail.len() == BODY + CHECKSUM && id.len() == ID && text.len() <= LONGEST;
         let in_id = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let alphabets = tail.bytes().all(|byte| byte.is_ascii_alphanumeric()) && id.bytes().all(in_id);
-        (lengths && alphabets && is_prefix(prefix)).then_some(())
+        (lengths && alphabets && is_prefix(prefix)).then_some(id)
     };
-    shape().ok_or(Malformed::Shape)?;
-    checked_id(text)
+    let id = shape().ok_or(Malformed::Shape)?;
+    if is_whole(text) { Ok(id) } else { Err(Malformed::Checksum) }
 }
 
 /// A public id from random bytes.
@@ -252,7 +252,7 @@ mod tests {
         fn what_is_made_is_read_back(entropy: [u8; 32], id: [u8; 8]) {
             let id = id_from(&id);
             let key = ApiKeyText::new("acme_live", &id, &entropy);
-            prop_assert_eq!(checked_id(key.expose()).unwrap(), &id);
+            prop_assert_eq!((id_in(key.expose()), is_whole(key.expose())), (Some(&*id), true));
             let read = ApiKeyText::parse(key.expose()).unwrap();
             prop_assert_eq!(read.id(), &id);
             prop_assert_eq!(read.digest(), key.digest());
@@ -271,7 +271,7 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in ".{0,120}") {
-            let _ = (ApiKeyText::parse(&text), checked_id(&text));
+            let _ = (ApiKeyText::parse(&text), id_in(&text), is_whole(&text));
             prop_assert_eq!(mask_keys(&text), text);
         }
     }

@@ -168,6 +168,8 @@ fn main() -> ExitCode {
     let runtime = Arc::new(Runtime::new().expect("a runtime"));
     let env = Env { shared: Arc::default(), calls: Arc::default(), namespaces: Arc::default() };
     let mut tests = Tests { runtime, env: env.clone(), trials: vec![], took: Arc::default() };
+    // The longest of all begins first.
+    kills::tests(&mut tests);
     harness::tests(&mut tests);
     crd_rules::tests(&mut tests);
     network::tests(&mut tests);
@@ -210,7 +212,6 @@ fn main() -> ExitCode {
     secrecy::tests(&mut tests);
     lifecycle::tests(&mut tests);
     crds_deleted::tests(&mut tests);
-    kills::tests(&mut tests);
     calls::tests(&mut tests);
     chart::tests(&mut tests);
     features::tests(&mut tests);
