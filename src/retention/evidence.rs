@@ -173,7 +173,7 @@ pub fn outcomes(report: &RetentionReport) -> impl Iterator<Item = (Named<'_>, Op
 }
 
 /// The outcome that needs no words; `None` where nothing was to be done.
-pub(super) const fn as_decided(decision: RecordDecision) -> Option<Outcome> {
+const fn as_decided(decision: RecordDecision) -> Option<Outcome> {
     match decision {
         RecordDecision::Delete => Some(Outcome::Deleted),
         RecordDecision::Mark => Some(Outcome::Marked),
@@ -183,7 +183,7 @@ pub(super) const fn as_decided(decision: RecordDecision) -> Option<Outcome> {
 }
 
 /// Only what came of all items is written.
-fn is_finished(report: &RetentionReport) -> bool {
+pub(super) fn is_finished(report: &RetentionReport) -> bool {
     let is_run = report.spec.record.kind == ReportType::Run;
     is_run && report.status.as_ref().is_some_and(|status| status.finished_at.is_some())
 }

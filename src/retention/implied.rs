@@ -3,11 +3,8 @@
 //! Where everything went as a run had named it, its results are known before they are written, and the next run, which
 //! names their digest, need not wait for that.
 
-use super::{
-    evidence::{as_decided, results},
-    named::named,
-};
-use crate::api::{ItemResult, RetentionRecord, RetentionReport, RetentionReportStatus};
+use super::evidence::{is_finished, results};
+use crate::api::{RetentionRecord, RetentionReport, RetentionReportStatus};
 
 /// What came of `run`, whose results are not there: `next` names them by a digest that only this has.
 ///
@@ -18,18 +15,17 @@ pub fn implied(run: &RetentionReport, next: &RetentionRecord) -> Option<Retentio
     if run.status.is_some() || run.metadata.name.as_ref() != Some(&previous.report) {
         return None;
     }
-    let as_named = named(&run.spec.record).filter_map(|item| {
-        let result = as_decided(item.decision)?;
-        Some(ItemResult { uid: item.uid.into(), result, message: String::new() })
-    });
-    let status = results(run, as_named.collect(), next.made_at.0);
+    // Of a finished run, what is not among its results went as it was decided.
+    let as_named =
+        RetentionReportStatus { finished_at: Some(next.made_at.clone()), ..RetentionReportStatus::default() };
+    let status = results(&RetentionReport { status: Some(as_named), ..run.clone() }, vec![], next.made_at.0);
     (status.digest.as_ref() == Some(&previous.digest)).then_some(status)
 }
 
 /// Whether everything went as the run had named it, so that the next may begin before its results are written.
 #[must_use]
 pub fn is_as_named(run: &RetentionReport) -> bool {
-    run.status.as_ref().is_some_and(|status| status.finished_at.is_some() && status.results.is_empty())
+    is_finished(run) && run.status.as_ref().is_some_and(|status| status.results.is_empty())
 }
 
 #[cfg(test)]

@@ -142,17 +142,15 @@ impl Run<'_> {
             done.denied = done.denied.or(this.denied);
             // Who may not delete one may not delete the next.
             let is_denied = done.denied.is_some() && !this.acted;
-            let goes_on = match batches.peek() {
-                Some(_) if !is_denied => self.still_holds(seen, began).await,
-                _ => Ok(false),
-            };
+            let has_next = batches.peek().is_some() && !is_denied;
+            let goes_on = if has_next { self.still_holds(seen, began).await } else { Ok(false) };
             if matches!(goes_on, Ok(true)) && is_as_named(&finished) {
                 (reports.last, before) = (Some(finished), Some(writing));
                 continue;
             }
             reports.last = Some(writing.await?);
             if !goes_on? {
-                done.more = done.acted && !is_denied && batches.peek().is_some();
+                done.more = done.acted && has_next;
                 break;
             }
         }
