@@ -33,12 +33,12 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("imported::bad_specs_are_refused", bad_specs_are_refused);
 }
 
-const FIRST: &str = "ghp_R4nd0mQ7xV2bK9sLw3TzYc8HfJ5uN1mPgEaD";
-const SECOND: &str = "ghp_Wq3ZtY7nB1vC5xK8mL2pR6sD9fG4hJ0aQeUi";
+pub(crate) const FIRST: &str = "ghp_R4nd0mQ7xV2bK9sLw3TzYc8HfJ5uN1mPgEaD";
+pub(crate) const SECOND: &str = "ghp_Wq3ZtY7nB1vC5xK8mL2pR6sD9fG4hJ0aQeUi";
 const THIRD: &str = "ghp_M8uI2oP6yT4rE0wQ1zX5cV9bN3mKlJhGfDsA";
 
 /// The ApiKey `orders`, of the entry `token` of the Secret `github`.
-fn key(namespace: &str) -> Value {
+pub(crate) fn key(namespace: &str) -> Value {
     json!({
         "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey",
         "metadata": {"name": "orders", "namespace": namespace},
@@ -52,7 +52,7 @@ fn key(namespace: &str) -> Value {
 }
 
 /// The user writes a token into the Secret `github`.
-async fn supply(secrets: &Api<Secret>, token: &str) -> Result<Secret> {
+pub(crate) async fn supply(secrets: &Api<Secret>, token: &str) -> Result<Secret> {
     let written = json!({
         "apiVersion": "v1", "kind": "Secret",
         "metadata": {"name": "github", "labels": {"rampart.dev/import": "true"}},

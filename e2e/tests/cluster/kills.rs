@@ -27,7 +27,7 @@ use rampart_e2e::{
 };
 use serde_json::{Value, json};
 
-use crate::{Env, Tests};
+use crate::{Env, Tests, imported, keys::text};
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("kills::after_each_write_of_each_story", after_each_write);
@@ -40,6 +40,8 @@ const MOST_WRITES: usize = 80;
 enum Story {
     Network,
     Key,
+    /// Of another system.
+    Token,
     Retention,
     Approval,
 }
@@ -71,7 +73,7 @@ async fn after_each_write(_: Env) -> Result<()> {
     let mut operator = stage.start(ports)?;
     operator.ready().await?;
 
-    for story in [Story::Network, Story::Key, Story::Retention, Story::Approval] {
+    for story in [Story::Network, Story::Key, Story::Token, Story::Retention, Story::Approval] {
         let (reference, next) = stage.run(story, operator, Fault::None).await?;
         operator = next;
         let reference = reference.context("nobody was to be killed")?;
@@ -214,6 +216,7 @@ impl Story {
         match self {
             Self::Network => network(client, namespace).await,
             Self::Key => key(client, namespace).await,
+            Self::Token => token(client, namespace).await,
             Self::Retention => retention(client, namespace).await,
             Self::Approval => approval(client, namespace).await,
         }
@@ -232,6 +235,13 @@ impl Story {
                 Ok(json!({"policies": specs, "conditions": conditions(&serde_json::to_value(api.get("web").await?)?)}))
             }
             Self::Key => key_state(client, namespace).await,
+            Self::Token => {
+                let mut state = key_state(client, namespace).await?;
+                let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+                let used = text(&secrets.get("orders-key").await?, "GITHUB_TOKEN");
+                state["consumersHaveTheToken"] = json!(used.as_deref() == Some(imported::SECOND));
+                Ok(state)
+            }
             Self::Retention | Self::Approval => {
                 let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
                 let left = maps.list(&ListParams::default().labels("data=export")).await?;
@@ -302,6 +312,27 @@ async fn key(client: &Client, namespace: &str) -> Result<()> {
         let records = json!([[1, "Deprecated"], [2, "Active"]]);
         ensure!(state["records"] == records && state["rotating"] == false && state["current"] == 2, "{state:#}");
         Ok(())
+    })
+    .await
+}
+
+/// A token of another system, and the one that its owner supplies in its place.
+async fn token(client: &Client, namespace: &str) -> Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let secrets = &secrets;
+    let supply = |token| {
+        wait::until("a token to be accepted", wait::SOON, move || async move {
+            imported::supply(secrets, token).await.map(drop)
+        })
+    };
+    supply(imported::FIRST).await?;
+    apply(client, &imported::key(namespace)).await?;
+    stories::ready::<ApiKey>(client, namespace, "orders").await?;
+    supply(imported::SECOND).await?;
+    wait::until("the successor to be in use", wait::SOON, || async {
+        let state = Story::Token.state(client, namespace).await?;
+        let in_use = state["consumersHaveTheToken"] == true && state["current"] == 2 && state["rotating"] == false;
+        Ok(ensure!(in_use, "{state:#}"))
     })
     .await
 }
