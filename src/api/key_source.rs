@@ -39,7 +39,8 @@ pub struct Imported {
 /// An entry of a Secret.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct TokenRef {
-    /// Name of a Secret in the ApiKey's namespace, with the label `rampart.dev/import: "true"`: so its owner agrees.
+    /// Name of a Secret in the ApiKey's namespace, with the label `rampart.dev/import: "true"`: so its owner agrees. Its
+    /// annotation `rampart.dev/token-expires-at`, RFC 3339, says when the system that issued the token ends it.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// Name of its entry.

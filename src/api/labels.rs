@@ -30,6 +30,8 @@ pub const RESTART_ON_ROTATION: &str = "rampart.dev/restart-on-rotation";
 pub const KEY_HOOK: &str = "rampart.dev/key-hook";
 /// On a Secret of the user's own: `true` lets ApiKeys of its namespace import tokens from it.
 pub const IMPORT: &str = "rampart.dev/import";
+/// On the same Secret: when the system that issued the token ends it, RFC 3339.
+pub const TOKEN_EXPIRES_AT: &str = "rampart.dev/token-expires-at";
 /// On a namespace: `allowed` lets RetentionPolicies delete in it.
 pub const RETENTION_OPT_IN: &str = "rampart.dev/retention";
 /// Value of [`RETENTION_OPT_IN`].

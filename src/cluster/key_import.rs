@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
@@ -13,9 +14,9 @@ use super::{
 use crate::{
     api::{
         ApiKeyStatus, KeyRecord, RecordState,
-        labels::{IMPORT, KEY_ID, MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME},
+        labels::{IMPORT, KEY_ID, MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, TOKEN_EXPIRES_AT},
     },
-    keys::{Fault, Import, SecretSeen, Token, TokenProblem, TokenText},
+    keys::{Fault, Import, SecretSeen, Token, TokenProblem, TokenText, read_end},
 };
 
 type Read<T> = std::result::Result<T, TokenProblem>;
@@ -51,9 +52,9 @@ impl KeyStore<'_> {
     async fn token(&self, import: &Import) -> Result<Read<(Token, TokenText)>> {
         let name = &import.secret;
         let secret = found(secret_call(|| format!("reading Secret {name}"), self.secrets().get(name)).await)?;
-        Ok(read(import, secret.as_ref()).map_err(|fault| import.problem(fault)).map(|text| {
+        Ok(read(import, secret.as_ref()).map_err(|fault| import.problem(fault)).map(|(text, ends)| {
             let digest = text.digest();
-            (Token { id: self.adoption.token_id(&self.spec.namespace, &digest), digest }, text)
+            (Token { id: self.adoption.token_id(&self.spec.namespace, &digest), digest, ends }, text)
         }))
     }
 
@@ -92,7 +93,7 @@ impl KeyStore<'_> {
     }
 }
 
-fn read(import: &Import, secret: Option<&Secret>) -> std::result::Result<TokenText, Fault> {
+fn read(import: &Import, secret: Option<&Secret>) -> std::result::Result<(TokenText, Option<Timestamp>), Fault> {
     let secret = secret.ok_or(Fault::NoSecret)?;
     if secret.labels().get(MANAGED_BY).is_some_and(|it| it == MANAGER) {
         return Err(Fault::Made);
@@ -101,5 +102,7 @@ fn read(import: &Import, secret: Option<&Secret>) -> std::result::Result<TokenTe
         return Err(Fault::NotOptedIn);
     }
     let bytes = secret.data.as_ref().and_then(|data| data.get(&import.entry)).ok_or(Fault::NoEntry)?;
-    import.read(&bytes.0)
+    let text = import.read(&bytes.0)?;
+    let ends = secret.annotations().get(TOKEN_EXPIRES_AT).map(|at| read_end(at)).transpose()?;
+    Ok((text, ends))
 }

@@ -1,4 +1,4 @@
-//! Tokens of other systems: where they come from, what they must be like, and what is made of the one that is offered.
+//! Tokens of other systems: where they come from, and what they must be like.
 
 use std::fmt;
 
@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use regex::{Regex, RegexBuilder};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Spec, format::digest_of, seen::Observed, strength};
+use super::{format::digest_of, strength};
 use crate::api::{
-    self, ApiKeySpec, ApiKeyStatus, DeletionPolicy, Invalid, RetireWhen, RotationPolicy, VersionState, labels::IMPORT,
+    self, ApiKeySpec, DeletionPolicy, Invalid, RetireWhen, RotationPolicy,
+    labels::{IMPORT, TOKEN_EXPIRES_AT},
 };
 
 /// The longest token, in bytes: as much as a usual server takes as a header.
@@ -180,6 +181,16 @@ pub struct Token {
     pub id: String,
     /// Its digest.
     pub digest: String,
+    /// When it ends, as the system that issued it says, if the user tells of it.
+    pub ends: Option<Timestamp>,
+}
+
+/// Reads when a token ends, as [`TOKEN_EXPIRES_AT`] has it.
+///
+/// # Errors
+/// When it is no time.
+pub fn read_end(annotation: &str) -> Result<Timestamp, Fault> {
+    annotation.trim().parse().map_err(|_| Fault::NoTime)
 }
 
 /// Why no token can be taken from a Secret. It never says what the token is.
@@ -206,6 +217,8 @@ pub enum Fault {
     Malformed(&'static str),
     /// It is too weak.
     Weak,
+    /// What is said to be its end is no time.
+    NoTime,
     /// It was revoked in this namespace.
     Revoked,
     /// It was replaced in this namespace, or its time was over.
@@ -224,6 +237,7 @@ impl TokenProblem {
             Fault::NoEntry => "SecretEntryNotFound",
             Fault::Malformed(_) => "TokenMalformed",
             Fault::Weak => "TokenWeak",
+            Fault::NoTime => "TokenExpiryMalformed",
             Fault::Revoked => "TokenRevoked",
             Fault::Ended => "TokenEnded",
             Fault::Taken => "TokenTaken",
@@ -254,6 +268,10 @@ impl fmt::Display for TokenProblem {
                 f,
                 "the token in entry {entry} of Secret {secret} is weaker than 128 bits, as estimated by its form: have a longer one issued"
             ),
+            Fault::NoTime => write!(
+                f,
+                "the annotation {TOKEN_EXPIRES_AT} of Secret {secret} is no RFC 3339 time, as 2027-01-31T00:00:00Z is: put it right, or take it out"
+            ),
             Fault::Revoked => write!(
                 f,
                 "the token in entry {entry} of Secret {secret} was revoked in this namespace, for ever: have another one issued"
@@ -266,77 +284,6 @@ impl fmt::Display for TokenProblem {
                 f,
                 "the token in entry {entry} of Secret {secret} is another ApiKey's already: share that one, or have another token issued"
             ),
-        }
-    }
-}
-
-/// What is to be made of what the user's Secret holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Offer<'a> {
-    /// A token that was never seen here.
-    New(&'a Token),
-    /// The one that is in use.
-    Current,
-    /// The one that is on its way to be.
-    UnderWay,
-    /// One of before: the number of its version.
-    Old(i64),
-    /// None that can be taken.
-    Refused(&'a TokenProblem),
-}
-
-impl<'a> Offer<'a> {
-    /// What is offered; none to a key that is not imported.
-    pub(super) fn of(seen: &'a Observed) -> Option<Self> {
-        let token = match seen.supplied.as_ref()? {
-            Ok(token) => token,
-            Err(problem) => return Some(Self::Refused(problem)),
-        };
-        let status = &seen.status;
-        // By the digest too: ids change with the MAC key.
-        let holds = |n: i64| seen.secrets.get(&n).is_some_and(|it| it.id == token.id || it.digest == token.digest);
-        let known = status.versions.iter().find(|version| version.id == token.id || holds(version.n));
-        Some(match known {
-            Some(version) if version.state == VersionState::Current => Self::Current,
-            Some(version) => Self::Old(version.n),
-            None if status.next_version.is_some_and(holds) => Self::UnderWay,
-            None => Self::New(token),
-        })
-    }
-}
-
-/// Reason of the condition Rotating while the successor of a token is due.
-pub const ROTATION_DUE: &str = "RotationDue";
-
-/// What the user of an imported key is asked to do, if anything: a stable reason, and how.
-pub(super) fn asked(
-    spec: &Spec,
-    seen: &Observed,
-    status: &ApiKeyStatus,
-    now: Timestamp,
-) -> Option<(&'static str, String)> {
-    let Import { secret, entry, .. } = spec.imported.as_ref()?;
-    // Nothing is taken any more.
-    if spec.hard_expiry.is_some_and(|end| end <= now) {
-        return None;
-    }
-    match Offer::of(seen)? {
-        Offer::Refused(problem) => Some((problem.reason(), problem.to_string())),
-        Offer::Old(n) => Some((
-            "TokenEnded",
-            format!(
-                "entry {entry} of Secret {secret} holds the token of version {n}, which was replaced or has ended: put another one there"
-            ),
-        )),
-        Offer::New(_) | Offer::Current | Offer::UnderWay => {
-            let due = status.next_rotation_time.as_ref().filter(|due| due.0 <= now)?;
-            Some((
-                ROTATION_DUE,
-                format!(
-                    "the token is due to be replaced since {}: put its successor into entry {entry} of Secret {secret}",
-                    due.0
-                ),
-            ))
         }
     }
 }

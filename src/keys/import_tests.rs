@@ -89,6 +89,23 @@ fn what_a_token_must_be_like(#[case] format: Value, #[case] token: &str, #[case]
     assert!(said.starts_with(wanted), "{said}");
 }
 
+#[rstest]
+#[case("2027-01-31T00:00:00Z", true)]
+#[case(" 2027-01-31T01:00:00+01:00\n", true)]
+#[case("2027-01-31", false)]
+#[case("2027-01-31 00:00:00 UTC", false)]
+#[case("1801353600", false)]
+#[case("never", false)]
+#[case("", false)]
+fn when_a_token_ends(#[case] annotation: &str, #[case] is_read: bool) {
+    let at = "2027-01-31T00:00:00Z".parse().unwrap();
+    assert_eq!(read_end(annotation), if is_read { Ok(at) } else { Err(Fault::NoTime) });
+    let problem = import(&json!(null)).problem(Fault::NoTime);
+    assert_eq!(problem.reason(), "TokenExpiryMalformed");
+    let text = problem.to_string();
+    assert!(text.contains("rampart.dev/token-expires-at of Secret github") && text.contains("RFC 3339"), "{text}");
+}
+
 #[test]
 fn longer_than_any_token() {
     let long = TOKEN.repeat(300);

@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     JobStep, KeyJob, Spec, fold,
-    import::asked,
     job_under_way,
+    offer::asked,
     rollout::{Progress, version_value},
     seen::Observed,
     step::Step,

@@ -134,7 +134,14 @@ impl World {
 
     /// The user puts this token into their Secret.
     pub fn supply(&mut self, token: &str) {
-        self.seen.supplied = Some(Ok(Token { id: format!("id-{token}"), digest: format!("digest-{token}") }));
+        self.supply_until(token, None);
+    }
+
+    /// And says when the system that issued it ends it: so many seconds from now.
+    pub fn supply_until(&mut self, token: &str, ends_in: Option<i64>) {
+        let (id, digest) = (format!("id-{token}"), format!("digest-{token}"));
+        let ends = ends_in.map(|it| self.now() + SignedDuration::from_secs(it));
+        self.seen.supplied = Some(Ok(Token { id, digest, ends }));
     }
 
     pub fn is_revoked(&self) -> bool {

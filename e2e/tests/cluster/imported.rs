@@ -30,7 +30,8 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("imported::the_same_token_again_is_no_new_version", same_token_is_no_version);
     tests.add("imported::a_token_is_one_apikeys_and_outlives_it", token_is_one_apikeys);
     tests.add("imported::the_successor_is_asked_for_when_it_is_due", successor_is_asked_for);
-    tests.add("imported::bad_specs_are_refused", bad_specs_are_refused);
+    tests.add("imported::a_token_ends_when_its_issuer_says_so", token_ends_as_told);
+    tests.add("imported::bad_specs_are_refused", crate::imported_specs::are_refused);
 }
 
 pub(crate) const FIRST: &str = "ghp_R4nd0mQ7xV2bK9sLw3TzYc8HfJ5uN1mPgEaD";
@@ -387,49 +388,43 @@ async fn successor_is_asked_for(env: Env) -> Result<()> {
     Ok(())
 }
 
-async fn bad_specs_are_refused(env: Env) -> Result<()> {
-    let (client, namespace) = env.namespace().await?;
-    let keys: Api<ApiKey> = Api::namespaced(client.clone(), &namespace);
-    let cases = [
-        ("/source", json!({}), "source is either generated or imported"),
-        ("/source/generated", json!({}), "source is either generated or imported"),
-        ("/prefix", json!("ghp"), "leave out prefix, role"),
-        ("/role", json!("Viewer"), "leave out prefix, role"),
-        ("/suspended", json!(true), "leave out prefix, role"),
-        ("/ttl", Value::Null, "needs a ttl"),
-        ("/rotation/policy", json!("Disabled"), "replaced when you supply its successor"),
-        ("/rotation/retireWhen", json!("ElapsedAndIdle"), "replaced when you supply its successor"),
-        ("/secret/name", json!("github"), "must be another Secret"),
-        ("/secret/deletionPolicy", json!("Retain"), "secret.deletionPolicy is Delete"),
-        ("/source/imported/secretRef/name", json!("Bad/Name"), "spec.source.imported.secretRef.name"),
-        ("/source/imported/format", json!("(a"), "spec.source.imported.format: is no regular expression"),
-    ];
-    for (field, value, wanted) in cases {
-        let mut bad = key(&namespace);
-        let (parent, last) = field.rsplit_once('/').context("a pointer")?;
-        let parent = bad.pointer_mut(&format!("/spec{parent}")).and_then(Value::as_object_mut).context("a parent")?;
-        if value.is_null() {
-            drop(parent.remove(last));
-        } else {
-            drop(parent.insert(last.to_owned(), value));
+async fn token_ends_as_told(env: Env) -> Result<()> {
+    let (client, namespace, secrets) = taken(&env).await?;
+    let at = (namespace.as_str(), "orders");
+    let say = |end: String| {
+        let secrets = &secrets;
+        async move {
+            let patch = json!({"metadata": {"annotations": {"rampart.dev/token-expires-at": end}}});
+            anyhow::Ok(secrets.patch("github", &PatchParams::default(), &Patch::Merge(patch)).await?)
         }
-        let params = PatchParams { dry_run: true, ..PatchParams::apply("user") };
-        let api = fixtures::api_of(&client, &bad).await?;
-        let refused = api.patch("orders", &params, &Patch::Apply(&bad)).await.err().context(field)?.to_string();
-        ensure!(refused.contains(wanted), "{field}: {refused}");
+    };
+    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
+    // No time, and one that is past: what is in use stays.
+    for (bad, reason) in [("next year", "TokenExpiryMalformed"), ("2020-01-31T00:00:00Z", "TokenEnded")] {
+        say(bad.into()).await?;
+        let message = condition(&client, at, "Rotating", ("False", reason)).await?;
+        ensure!(message.contains("rampart.dev/token-expires-at"), "{message}");
+        condition(&client, at, "Ready", ("True", "Ready")).await?;
     }
-    let mut without = key(&namespace);
-    without["spec"]["source"] = Value::Null;
-    let refused = fixtures::apply(&client, &without).await.err().context("a key without a prefix")?.to_string();
-    ensure!(refused.contains("prefix is required"), "{refused}");
-
-    let mut made = stories::api_key(&namespace);
-    (made["metadata"]["name"], made["spec"]["suspend"]) = (json!("made"), json!(true));
-    fixtures::apply(&client, &made).await?;
-    let change = json!({"spec": {"source": {"imported": {"secretRef": {"name": "github", "key": "token"}}},
-        "prefix": null, "role": null, "ttl": "9000h"}});
-    let refused = keys.patch("made", &PatchParams::default(), &Patch::Merge(&change)).await;
-    let refused = refused.err().context("a key that was made became imported")?.to_string();
-    ensure!(refused.contains("can't change between generated and imported"), "{refused}");
+    // In 20 days: a warning now.
+    let end = now + jiff::SignedDuration::from_hours(20 * 24);
+    say(end.to_string()).await?;
+    status(&client, &namespace, "its end", |it| it.versions.iter().any(|version| version.expires_at.0 == end)).await?;
+    condition(&client, at, "Expiring", ("True", "Within30Days")).await?;
+    // It ends, and its copies with it; the user's own Secret is theirs.
+    let end = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())? + jiff::SignedDuration::from_secs(3);
+    say(end.to_string()).await?;
+    condition(&client, at, "Ready", ("False", "TokenEnded")).await?;
+    let consumer = secrets.get("orders-key").await?;
+    ensure!(consumer.data.is_none_or(|data| data.is_empty()), "consumers still have something");
+    ensure!(secrets.get_opt("orders-v1").await?.is_none(), "a copy is left");
+    ensure!(text(&secrets.get("github").await?, "token").as_deref() == Some(FIRST), "the user's Secret was written");
+    // A successor, with the end that was meant for the one before: not taken, until it is put right.
+    supply(&secrets, SECOND).await?;
+    looked(&client, &namespace, "1").await?;
+    condition(&client, at, "Ready", ("False", "TokenEnded")).await?;
+    say((now + jiff::SignedDuration::from_hours(24 * 60)).to_string()).await?;
+    stories::ready::<ApiKey>(&client, &namespace, "orders").await?;
+    ensure!(text(&secrets.get("orders-key").await?, "GITHUB_TOKEN").as_deref() == Some(SECOND));
     Ok(())
 }

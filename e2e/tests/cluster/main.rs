@@ -21,6 +21,7 @@ mod harness;
 mod holds;
 mod import;
 mod imported;
+mod imported_specs;
 mod key_caps;
 mod key_consumers;
 mod key_hooks;

@@ -2,7 +2,8 @@
 
 use super::{Machine, issue::complete};
 use crate::keys::{
-    import::{Offer, Token},
+    import::Token,
+    offer::Offer,
     seen::SecretSeen,
     step::Step,
 };
@@ -13,7 +14,7 @@ impl Machine<'_> {
     }
 
     fn offer(&self) -> Option<Offer<'_>> {
-        Offer::of(self.seen).filter(|_| self.is_imported())
+        Offer::of(self.seen, self.now).filter(|_| self.is_imported())
     }
 
     /// The token that is supplied, if it was never seen here.
@@ -36,7 +37,7 @@ impl Machine<'_> {
     }
 
     /// What the user supplies meanwhile: a token that takes the place of the one that was on its way to be handed out,
-    /// or the one in use again, or nothing to take any more.
+    /// or the one in use again, or one whose time is over, or nothing to take any more.
     pub(super) fn reconsider(&self, pending: Option<&SecretSeen>) -> Option<Step> {
         let offer = self.offer()?;
         match (offer, pending) {
@@ -48,7 +49,7 @@ impl Machine<'_> {
             })),
             (Offer::New(_) | Offer::UnderWay, None)
             | (Offer::UnderWay | Offer::Old(_) | Offer::Refused(_), Some(_)) => None,
-            (Offer::Current, _) | (Offer::Old(_) | Offer::Refused(_), None) => Some(self.remember(complete)),
+            (Offer::Current | Offer::Over(_), _) | (Offer::Old(_) | Offer::Refused(_), None) => Some(self.remember(complete)),
         }
     }
 

@@ -17,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     JobSeen, JobStep, KeyJob, Spec, hook_of,
+    offer::end_of,
     report::EndsSoon,
     schedule::{due_at, expires},
     seen::{ConsumerSeen, Observed, SecretSeen},
@@ -160,6 +161,11 @@ impl Machine<'_> {
             surplus -= usize::from(goes);
             !goes
         });
+        for version in status.versions.iter_mut().filter(|version| version.state == VersionState::Current) {
+            if let Some(end) = end_of(self.seen, version, self.now) {
+                version.expires_at = Time(self.expires(version.created_at.0).min(end));
+            }
+        }
         if let Some(hard) = self.spec.hard_expiry {
             for version in status.versions.iter_mut().filter(|version| !ended(version)) {
                 version.expires_at = Time(version.expires_at.0.min(hard));

@@ -1,10 +1,12 @@
 //! Imported tokens in the rotation machine: the user supplies each version, and all else is as with keys of our own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod end;
+#[path = "../key_world/mod.rs"]
 mod key_world;
 
 use jiff::SignedDuration;
-use key_world::World;
+use key_world::{HOUR, World};
 use proptest::prelude::*;
 use rampart::{
     api::{
@@ -301,6 +303,8 @@ fn a_foreign_secret_for_consumers_is_refused_and_nothing_is_deleted_meanwhile() 
 #[derive(Debug, Clone, Copy)]
 enum Event {
     Supply(usize),
+    /// And says in how many hours it ends.
+    SupplyUntil(usize, i64),
     Refuse,
     Hours(i64),
     Request,
@@ -316,6 +320,7 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         5 => (0_usize..6).prop_map(Event::Supply),
+        3 => (0_usize..6, -2_i64..40).prop_map(|(token, hours)| Event::SupplyUntil(token, hours)),
         1 => Just(Event::Refuse),
         4 => (0_i64..40).prop_map(Event::Hours),
         1 => Just(Event::Request),
@@ -332,6 +337,7 @@ fn event() -> impl Strategy<Value = Event> {
 fn happens(world: &mut World, event: Event) {
     match event {
         Event::Supply(token) => world.supply(&token.to_string()),
+        Event::SupplyUntil(token, hours) => world.supply_until(&token.to_string(), Some(hours * HOUR)),
         Event::Refuse => refuse(world, Fault::Weak),
         Event::Hours(hours) => drop(world.hours(hours)),
         Event::Request => world.request(),
