@@ -57,7 +57,7 @@ impl ApiKeyText {
         text.push_str(id);
         text.push('_');
         push_base62(&mut text, entropy);
-        let checksum = checksum(&text);
+        let checksum = checksum(text.as_bytes());
         text.extend(checksum.map(char::from));
         Self { text: SecretString::from(text.as_str()), id: id.into() }
     }
@@ -99,17 +99,16 @@ pub fn digest_of(key: &[u8]) -> String {
 /// The public id of what may be a key, by its lengths alone. Who looks it up needs no more: the digest of a key that is
 /// known proves the rest, and of one that is not, [`is_whole`] tells whether it was mistyped.
 #[must_use]
-pub fn id_in(text: &str) -> Option<&str> {
-    let (head, _) = text.split_at_checked(text.len().checked_sub(BODY + CHECKSUM)?)?;
-    let (prefix, id) = head.strip_suffix('_')?.split_at_checked(head.len().checked_sub(ID + 1)?)?;
-    (prefix.len() > 1 && prefix.ends_with('_') && text.len() <= LONGEST).then_some(id)
+pub fn id_in(text: &[u8]) -> Option<&[u8; ID]> {
+    let (head, _) = text.split_last_chunk::<{ BODY + CHECKSUM }>()?;
+    let (prefix, id) = head.strip_suffix(b"_")?.split_last_chunk()?;
+    (prefix.len() > 1 && prefix.ends_with(b"_") && text.len() <= LONGEST).then_some(id)
 }
 
 /// Whether the checksum of what may be a key is right.
 #[must_use]
-pub fn is_whole(text: &str) -> bool {
-    let parts = text.len().checked_sub(CHECKSUM).and_then(|body| text.split_at_checked(body));
-    parts.is_some_and(|(body, given)| checksum(body) == given.as_bytes())
+pub fn is_whole(text: &[u8]) -> bool {
+    text.split_last_chunk().is_some_and(|(body, given)| checksum(body) == *given)
 }
 
 /// The public id of a key, if the text has the form of one and its checksum is right.
@@ -126,7 +125,7 @@ pub fn id_of(text: &str) -> Result<&str, Malformed> {
         (lengths && alphabets && is_prefix(prefix)).then_some(id)
     };
     let id = shape().ok_or(Malformed::Shape)?;
-    if is_whole(text) { Ok(id) } else { Err(Malformed::Checksum) }
+    if is_whole(text.as_bytes()) { Ok(id) } else { Err(Malformed::Checksum) }
 }
 
 /// A public id from random bytes.
@@ -163,8 +162,8 @@ fn push_base62(text: &mut String, entropy: &[u8; 32]) {
     text.extend(digits.iter().map(|digit| char::from(*digit)));
 }
 
-fn checksum(text: &str) -> [u8; CHECKSUM] {
-    let mut crc = crc32fast::hash(text.as_bytes());
+fn checksum(text: &[u8]) -> [u8; CHECKSUM] {
+    let mut crc = crc32fast::hash(text);
     let mut digits = [b'0'; CHECKSUM];
     for digit in digits.iter_mut().rev() {
         *digit = BASE62.get((crc % 62) as usize).copied().unwrap_or_default();
@@ -252,7 +251,8 @@ mod tests {
         fn what_is_made_is_read_back(entropy: [u8; 32], id: [u8; 8]) {
             let id = id_from(&id);
             let key = ApiKeyText::new("acme_live", &id, &entropy);
-            prop_assert_eq!((id_in(key.expose()), is_whole(key.expose())), (Some(&*id), true));
+            let text = key.expose().as_bytes();
+            prop_assert_eq!((id_in(text).map(<[u8; ID]>::as_slice), is_whole(text)), (Some(id.as_bytes()), true));
             let read = ApiKeyText::parse(key.expose()).unwrap();
             prop_assert_eq!(read.id(), &id);
             prop_assert_eq!(read.digest(), key.digest());
@@ -271,7 +271,7 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in ".{0,120}") {
-            let _ = (ApiKeyText::parse(&text), id_in(&text), is_whole(&text));
+            let _ = (ApiKeyText::parse(&text), id_in(text.as_bytes()), is_whole(text.as_bytes()));
             prop_assert_eq!(mask_keys(&text), text);
         }
     }

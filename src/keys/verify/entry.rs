@@ -22,9 +22,15 @@ impl KeyId {
     /// Reads an id.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes: [u8; 8] = text.as_bytes().try_into().ok()?;
-        let in_alphabet = bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        in_alphabet.then(|| Self(u64::from_be_bytes(bytes)))
+        Self::of(text.as_bytes().try_into().ok()?)
+    }
+
+    /// Reads an id of this length.
+    pub(super) fn of(bytes: &[u8; 8]) -> Option<Self> {
+        // All at once, without an end at the first that is wrong.
+        let in_alphabet =
+            bytes.iter().fold(true, |all, byte| all & (byte.is_ascii_lowercase() | byte.is_ascii_digit()));
+        in_alphabet.then(|| Self(u64::from_be_bytes(*bytes)))
     }
 }
 

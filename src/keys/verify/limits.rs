@@ -117,8 +117,9 @@ impl Cells {
     }
 }
 
+/// Nanoseconds since 1970, for the 272 years after that for which sums and differences have room.
 fn nanos(now: Timestamp) -> i64 {
-    i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX / 2)
+    now.as_second().clamp(0, 1 << 33) * NANOS + i64::from(now.subsec_nanosecond())
 }
 
 #[cfg(test)]

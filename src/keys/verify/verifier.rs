@@ -101,12 +101,12 @@ impl Verifier {
 
     fn admit(&self, request: &Request<'_>, audience: &str, now: Timestamp) -> Result<Admission, Refusal> {
         let key = request.credentials.one()?.0;
-        let id = format::id_in(key).and_then(KeyId::parse).ok_or(Refusal::Malformed)?;
+        let id = format::id_in(key).and_then(KeyId::of).ok_or(Refusal::Malformed)?;
         let mut part = self.index.part(id);
         let entry = part.get_mut(&id);
         // All of it is on its way from memory while the digest is worked out: it lies in several cache lines.
         entry.as_deref().map(Entry::fetch);
-        let digest = words(Sha256::digest(key.as_bytes()).into());
+        let digest = words(Sha256::digest(key).into());
         let proven = |entry: &&mut Entry| bool::from(digest.ct_eq(&entry.known.digest));
         let Some(Entry { known, calls }) = entry.filter(proven) else {
             return Err(if format::is_whole(key) { Refusal::Unknown } else { Refusal::Malformed });
