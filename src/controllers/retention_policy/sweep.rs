@@ -117,20 +117,18 @@ impl Run<'_> {
 
     /// Batch by batch, for as long as everything is as it was planned by.
     ///
-    /// The next begins while the results of the one before are written, where these are as its report named them: the
-    /// next one's report proves them then.
+    /// The results of one are written while the next is under way, where these are as its report named them: the next
+    /// one's report proves them then.
     async fn in_batches(&self, reports: &mut Reports, seen: &Seen, acts: &[Act<'_>]) -> Result<Done> {
         let (began, mut done) = (Instant::now(), Done::default());
         let mut batches = acts.chunks(self.spec.batch).peekable();
         let (mut now, mut before): (_, Option<BoxFuture<'_, Result<RetentionReport>>>) = (whole_second(), None);
         while let Some(batch) = batches.next() {
-            let turn = async {
-                let report = self.begin(reports, &seen.plan, batch, now).await?;
-                let tried = self.try_all(batch).await;
-                Ok::<_, Error>((report, tried))
-            };
-            let (written, turn) = future::join(OptionFuture::from(before.take()), turn).await;
-            let (report, tried) = turn?;
+            let begun = self.begin(reports, &seen.plan, batch, now).await;
+            let turn = OptionFuture::from(begun.is_ok().then(|| self.try_all(batch)));
+            // Beside the deletions, for nothing is deleted while a report is waited for.
+            let (written, tried) = future::join(OptionFuture::from(before.take()), turn).await;
+            let (report, tried) = (begun?, tried.unwrap_or_default());
             if let Some(Err(error)) = written {
                 tracing::warn!(reason = error.reason(), %error, "results of a retention run are written once more");
                 self.complete_before(reports, &report).await?;

@@ -111,7 +111,7 @@ fn plan_once(kubeconfig: &Path, namespace: &str, objects: usize) -> Result<(f64,
 }
 
 /// How often operator and client take turns: what else this machine does comes and goes within minutes.
-const TURNS: usize = 3;
+const TURNS: usize = 6;
 
 /// Deletions of the operator, from the first to the last, between those of one client.
 async fn sweep(client: &Client, count: usize) -> Result<bool> {
