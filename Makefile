@@ -21,17 +21,22 @@ test:
 FAKETIME ?= $(firstword $(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/faketime/libfaketimeMT.so.1))
 # Tests of the real control plane in which one of these judges has a part.
 JUDGED := calls::ten calls::jumps gitops:: retention::clock holds::a_clock
+JUDGES := $(addprefix judge-,reach-policies reach-intents alerts verifier report reach-recipes junit book)
 test-judges:
 	$(CARGO) build --quiet --workspace
-	e2e/judges/junit/run target/debug/rampart
-	e2e/judges/report/run target/debug/rampart
-	e2e/judges/reach/run target/debug/rampart
-	e2e/judges/verifier/run target/debug/rampart
-	CARGO="$(CARGO)" e2e/judges/alerts/run
-	e2e/judges/book/run
+	@# Two at once, the longest first: each has one core's work.
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(JUDGES)
 	@[[ -n "$(FAKETIME)" ]] || { echo "libfaketime is missing: apt-get install libfaketime" >&2; exit 2; }
 	RAMPART_E2E_ONLY="$(JUDGED)" RAMPART_ENVOY="$$(e2e/judges/verifier/envoy)" RAMPART_GITOPS_JUDGES=1 RAMPART_FAKETIME="$(FAKETIME)" \
 		$(CARGO) test -p rampart-e2e --test cluster -- --nocapture
+
+.PHONY: $(JUDGES)
+judge-reach-policies judge-reach-intents judge-reach-recipes: judge-reach-%:
+	e2e/judges/reach/run target/debug/rampart $*
+judge-junit judge-report judge-verifier: judge-%:
+	e2e/judges/$*/run target/debug/rampart
+judge-alerts judge-book: judge-%:
+	CARGO="$(CARGO)" e2e/judges/$*/run
 
 ## Network intent on a real node, where Calico enforces: every dial against what `rampart reach` says; and Rampart's own
 ## image there, installed by Helm. Needs root, and Debian packages that it names if they are missing.
