@@ -99,10 +99,10 @@ pub fn digest_of(key: &[u8]) -> String {
 /// The public id of what may be a key, by its lengths alone. Who looks it up needs no more: the digest of a key that is
 /// known proves the rest, and of one that is not, [`is_whole`] tells whether it was mistyped.
 #[must_use]
-pub fn id_in(text: &[u8]) -> Option<&[u8; ID]> {
+pub fn id_in(text: &[u8]) -> Option<[u8; ID]> {
     let (head, _) = text.split_last_chunk::<{ BODY + CHECKSUM }>()?;
     let (prefix, id) = head.strip_suffix(b"_")?.split_last_chunk()?;
-    (prefix.len() > 1 && prefix.ends_with(b"_") && text.len() <= LONGEST).then_some(id)
+    (prefix.len() > 1 && prefix.ends_with(b"_") && text.len() <= LONGEST).then_some(*id)
 }
 
 /// Whether the checksum of what may be a key is right.
@@ -252,7 +252,7 @@ mod tests {
             let id = id_from(&id);
             let key = ApiKeyText::new("acme_live", &id, &entropy);
             let text = key.expose().as_bytes();
-            prop_assert_eq!((id_in(text).map(<[u8; ID]>::as_slice), is_whole(text)), (Some(id.as_bytes()), true));
+            prop_assert_eq!((id_in(text).map(Vec::from), is_whole(text)), (Some(id.clone().into_bytes()), true));
             let read = ApiKeyText::parse(key.expose()).unwrap();
             prop_assert_eq!(read.id(), &id);
             prop_assert_eq!(read.digest(), key.digest());

@@ -3,8 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    JobStep, KeyJob, Spec, fold,
-    job_under_way,
+    JobStep, KeyJob, Spec, fold, job_under_way,
     offer::asked,
     rollout::{Progress, version_value},
     seen::Observed,

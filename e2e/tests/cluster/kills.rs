@@ -1,7 +1,7 @@
 //! The operator is killed after each of its writes, before it hears that the write was made; every run
 //! ends as the undisturbed one does.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{
@@ -55,6 +55,9 @@ enum Fault<'a> {
     /// One write in so many is refused; what it comes to in the end.
     RefusedEvery(usize, &'a Value),
 }
+
+/// Pauses double from visit to visit while each has a write refused.
+const BACKED_OFF: Duration = Duration::from_mins(3);
 
 struct Stage {
     plane: ControlPlane,
@@ -143,7 +146,7 @@ impl Stage {
         if let Fault::RefusedEvery(_, wanted) = fault {
             // What was refused is tried again, and told as it is then.
             self.proxy.clear();
-            wait::until("it to end as if no write had been refused", wait::SOON, || async {
+            wait::until("it to end as if no write had been refused", BACKED_OFF, || async {
                 let state = story.state(&client, &namespace).await?;
                 Ok(ensure!(state == *wanted, "{state:#}\nundisturbed:\n{wanted:#}"))
             })
@@ -398,7 +401,7 @@ async fn approval(client: &Client, namespace: &str) -> Result<()> {
 async fn gone(client: &Client, namespace: &str) -> Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let policies: Api<RetentionPolicy> = Api::namespaced(client.clone(), namespace);
-    wait::until("the old to go", wait::SOON, || async {
+    wait::until("the old to go", BACKED_OFF, || async {
         let left = maps.list(&ListParams::default().labels("data=export")).await?.items.len();
         ensure!(left == 6, "{left} are left");
         let plan = policies.get("exports").await?.status.and_then(|status| status.plan).unwrap_or_default();

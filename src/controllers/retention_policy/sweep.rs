@@ -124,11 +124,11 @@ impl Run<'_> {
         let mut batches = acts.chunks(self.spec.batch).peekable();
         let (mut now, mut before): (_, Option<BoxFuture<'_, Result<RetentionReport>>>) = (whole_second(), None);
         while let Some(batch) = batches.next() {
-            let begun = self.begin(reports, &seen.plan, batch, now).await;
-            let turn = OptionFuture::from(begun.is_ok().then(|| self.try_all(batch)));
+            let report = self.begin(reports, &seen.plan, batch, now).await;
+            let turn = OptionFuture::from(report.is_ok().then(|| self.try_all(batch)));
             // Beside the deletions, for nothing is deleted while a report is waited for.
             let (written, tried) = future::join(OptionFuture::from(before.take()), turn).await;
-            let (report, tried) = (begun?, tried.unwrap_or_default());
+            let (report, tried) = (report?, tried.unwrap_or_default());
             if let Some(Err(error)) = written {
                 tracing::warn!(reason = error.reason(), %error, "results of a retention run are written once more");
                 self.complete_before(reports, &report).await?;

@@ -1,12 +1,7 @@
 //! Imported tokens: the user supplies each version, and nothing else begins one.
 
 use super::{Machine, issue::complete};
-use crate::keys::{
-    import::Token,
-    offer::Offer,
-    seen::SecretSeen,
-    step::Step,
-};
+use crate::keys::{import::Token, offer::Offer, seen::SecretSeen, step::Step};
 
 impl Machine<'_> {
     pub(super) const fn is_imported(&self) -> bool {
@@ -49,7 +44,9 @@ impl Machine<'_> {
             })),
             (Offer::New(_) | Offer::UnderWay, None)
             | (Offer::UnderWay | Offer::Old(_) | Offer::Refused(_), Some(_)) => None,
-            (Offer::Current | Offer::Over(_), _) | (Offer::Old(_) | Offer::Refused(_), None) => Some(self.remember(complete)),
+            // Its copy goes first: else it were adopted as one that is on its way.
+            (Offer::Over(_), _) => self.abandon(),
+            (Offer::Current, _) | (Offer::Old(_) | Offer::Refused(_), None) => Some(self.remember(complete)),
         }
     }
 

@@ -190,7 +190,7 @@ impl Machine<'_> {
     }
 
     /// No version is made any more, and one that was under way ends.
-    fn abandon(&self) -> Option<Step> {
+    pub(super) fn abandon(&self) -> Option<Step> {
         let n = self.seen.status.next_version?;
         if let Some(secret) = self.seen.secrets.get(&n).filter(|secret| secret.proven) {
             let known = self.seen.records.contains_key(&secret.id);

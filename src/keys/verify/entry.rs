@@ -26,11 +26,11 @@ impl KeyId {
     }
 
     /// Reads an id of this length.
-    pub(super) fn of(bytes: &[u8; 8]) -> Option<Self> {
+    pub(super) fn of(bytes: [u8; 8]) -> Option<Self> {
         // All at once, without an end at the first that is wrong.
         let in_alphabet =
             bytes.iter().fold(true, |all, byte| all & (byte.is_ascii_lowercase() | byte.is_ascii_digit()));
-        in_alphabet.then(|| Self(u64::from_be_bytes(*bytes)))
+        in_alphabet.then(|| Self(u64::from_be_bytes(bytes)))
     }
 }
 
