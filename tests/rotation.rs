@@ -159,6 +159,21 @@ proptest! {
 }
 
 #[test]
+fn the_only_version_that_is_left_is_in_use_again() {
+    let opted_in = Workload { opted_in: true, version: None, restarted_at: None, waits_for: None };
+    let mut world = World { workload: Some(opted_in), ..World::default() };
+    for event in [Event::Steps(60), Event::Hours(24), Event::LoseStatus, Event::LoseSecrets, Event::PutBack(0)] {
+        happens(&mut world, event);
+    }
+    // Its successor is due, and would take its place.
+    happens(&mut world, Event::TestsFail(true));
+    assert!(world.settle(60), "no rest after {:#?}", world.steps);
+    assert_eq!((world.current(), world.seen.records["id1"].standing.state), (1, RecordState::Active));
+    assert_eq!(world.workload.as_ref().unwrap().version.as_deref(), Some("1-id1"));
+    assert_eq!(world.seen.records["id2"].standing.state, RecordState::Deprecated, "consumers may have it yet");
+}
+
+#[test]
 fn a_rotation_step_by_step() {
     let mut world = World::default();
     let wanted = ["Remember", "CreateSecret", "CreateRecord", "StartJob", "WriteConsumer", "Remember", "Rest"];

@@ -265,7 +265,8 @@ impl World {
             Step::StartJob(job) => self.start(job),
             Step::WriteConsumer { current, previous } => self.write_consumer(current, previous),
             Step::Restart { version, .. } => {
-                assert!(self.restarts.insert(version.clone()), "restarted twice for {version}");
+                // One of before may be all that was left, and is in use again.
+                assert!(self.restarts.insert(version.clone()) || self.status_lost, "restarted twice for {version}");
                 let at = self.now();
                 let workload = self.workload.as_mut().unwrap();
                 workload.version = Some(version);
