@@ -53,9 +53,11 @@ test-oldest:
 
 ## The image, as target/image/image.tar and target/image/oci; its digest is printed.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+# Else cargo builds whatever has C in it anew, since its date is another one, and all that depends on it.
+unexport SOURCE_DATE_EPOCH
 image:
 	image/build target/image
-	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(CARGO) run --quiet -p rampart-e2e --bin image -- target/image/rampart target/image
+	$(CARGO) run --quiet -p rampart-e2e --bin image -- target/image/rampart target/image $(SOURCE_DATE_EPOCH)
 
 ## The image twice, the second time elsewhere: both must be the same, byte for byte.
 .PHONY: image-reproduced

@@ -185,12 +185,13 @@ pub struct Token {
     pub ends: Option<Timestamp>,
 }
 
-/// Reads when a token ends, as [`TOKEN_EXPIRES_AT`] has it.
+/// Reads when a token ends, as [`TOKEN_EXPIRES_AT`] has it: to the second before, for a status knows no less.
 ///
 /// # Errors
 /// When it is no time.
 pub fn read_end(annotation: &str) -> Result<Timestamp, Fault> {
-    annotation.trim().parse().map_err(|_| Fault::NoTime)
+    let end: Timestamp = annotation.trim().parse().map_err(|_| Fault::NoTime)?;
+    Timestamp::from_second(end.as_second()).map_err(|_| Fault::NoTime)
 }
 
 /// Why no token can be taken from a Secret. It never says what the token is.

@@ -1,4 +1,4 @@
-//! Packs the image: `image PROGRAM DIRECTORY`. `SOURCE_DATE_EPOCH` is the date of everything in it.
+//! Packs the image: `image PROGRAM DIRECTORY SECONDS`, of which the last, since 1970, is the date of everything in it.
 
 use std::path::Path;
 
@@ -13,8 +13,7 @@ const LIMIT: u64 = 25_000_000;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [program, directory] = &*arguments else { anyhow::bail!("image PROGRAM DIRECTORY") };
-    let epoch = std::env::var("SOURCE_DATE_EPOCH").context("SOURCE_DATE_EPOCH is not set")?;
+    let [program, directory, epoch] = &*arguments else { anyhow::bail!("image PROGRAM DIRECTORY SECONDS") };
     let name = std::env::var("IMAGE")
         .unwrap_or_else(|_| concat!("rampart.dev/rampart:", env!("CARGO_PKG_VERSION")).to_owned());
     let parts = Parts::of("rampart")?;
@@ -23,7 +22,7 @@ fn main() -> Result<()> {
         program: Path::new(program),
         license: &fixtures::repository().join("LICENSE"),
         parts: &parts,
-        epoch: epoch.trim().parse().context("SOURCE_DATE_EPOCH is no number of seconds")?,
+        epoch: epoch.parse().context("SECONDS is no number")?,
     };
     let packed = content.pack(Path::new(directory))?;
     println!("{name} {} {} bytes, compressed", packed.digest, packed.compressed);
