@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{
     Api, Client, ResourceExt as _,
@@ -62,6 +63,13 @@ pub async fn apply(client: &Client, object: &Value) -> Result<DynamicObject> {
     let name = object.pointer("/metadata/name").and_then(Value::as_str).context("an object without a name")?;
     let params = PatchParams::apply("kubectl").force();
     Ok(api_of(client, object).await?.patch(name, &params, &Patch::Apply(object)).await?)
+}
+
+/// Now, in whole seconds: times on the wire have no parts of one.
+#[must_use]
+pub fn this_second() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 /// Makes a namespace, or labels it.

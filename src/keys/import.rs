@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use regex::{Regex, RegexBuilder};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{format::digest_of, strength};
+use super::{format::digest_of, spec::second, strength};
 use crate::api::{
     self, ApiKeySpec, DeletionPolicy, Invalid, RetireWhen, RotationPolicy,
     labels::{IMPORT, TOKEN_EXPIRES_AT},
@@ -185,13 +185,12 @@ pub struct Token {
     pub ends: Option<Timestamp>,
 }
 
-/// Reads when a token ends, as [`TOKEN_EXPIRES_AT`] has it: to the second before, for a status knows no less.
+/// Reads when a token ends, as [`TOKEN_EXPIRES_AT`] has it.
 ///
 /// # Errors
 /// When it is no time.
 pub fn read_end(annotation: &str) -> Result<Timestamp, Fault> {
-    let end: Timestamp = annotation.trim().parse().map_err(|_| Fault::NoTime)?;
-    Timestamp::from_second(end.as_second()).map_err(|_| Fault::NoTime)
+    annotation.trim().parse().ok().and_then(second).ok_or(Fault::NoTime)
 }
 
 /// Why no token can be taken from a Secret. It never says what the token is.

@@ -210,7 +210,8 @@ impl Spec {
     }
 }
 
-fn second(time: Timestamp) -> Option<Timestamp> {
+/// The second in which a time lies: a status knows no less.
+pub(super) fn second(time: Timestamp) -> Option<Timestamp> {
     Timestamp::from_second(time.as_second()).ok()
 }
 

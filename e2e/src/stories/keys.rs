@@ -50,7 +50,7 @@ pub async fn tell(client: &Client, ask: impl AsyncFn(&str) -> Result<u16>) -> Re
     checked("the verifier admits it, and not with one wrong character");
 
     let keys: Api<ApiKey> = Api::namespaced(client.clone(), SHOP);
-    let now = Timestamp::from_second(Timestamp::now().as_second())?;
+    let now = fixtures::this_second();
     let request = json!({"spec": {"rotation": {"requestedAt": now.to_string()}}});
     keys.patch("orders", &PatchParams::default(), &Patch::Merge(&request)).await?;
     let key = wait::until("version 2", wait::SOON, || async {

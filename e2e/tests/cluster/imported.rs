@@ -94,6 +94,15 @@ async fn taken(env: &Env) -> Result<(Client, String, Api<Secret>)> {
     Ok((client, namespace, secrets))
 }
 
+/// No copy of `FIRST` is left, and the user's own Secret is as it was.
+async fn first_is_nobodys_but_the_users(secrets: &Api<Secret>) -> Result<()> {
+    let consumer = secrets.get("orders-key").await?;
+    ensure!(consumer.data.is_none_or(|data| data.is_empty()), "consumers still have something");
+    ensure!(secrets.get_opt("orders-v1").await?.is_none(), "a copy is left");
+    ensure!(text(&secrets.get("github").await?, "token").as_deref() == Some(FIRST), "the user's Secret was written");
+    Ok(())
+}
+
 /// Waits until the operator has looked at the ApiKey as it is now.
 async fn looked(client: &Client, namespace: &str, token: &str) -> Result<()> {
     let annotation = json!({"metadata": {"annotations": {"rampart.dev/reconcile-requested-at": token}}});
@@ -276,10 +285,7 @@ async fn revoked_token_is_refused(env: Env) -> Result<()> {
     let (client, namespace, secrets) = taken(&env).await?;
     merge(&client, &namespace, json!({"spec": {"revocation": {"reason": "Leaked"}}})).await?;
     condition(&client, (&namespace, "orders"), "Stalled", ("True", "Revoked")).await?;
-    let consumer = secrets.get("orders-key").await?;
-    ensure!(consumer.data.is_none_or(|data| data.is_empty()), "consumers still have something");
-    ensure!(secrets.get_opt("orders-v1").await?.is_none(), "a copy is left");
-    ensure!(text(&secrets.get("github").await?, "token").as_deref() == Some(FIRST), "the user's Secret was written");
+    first_is_nobodys_but_the_users(&secrets).await?;
     let record = records(&client, &namespace).await?.remove(&1).context("a tombstone")?.spec;
     ensure!(record.state == RecordState::Revoked && record.digest.is_none(), "{record:?}");
 
@@ -376,7 +382,7 @@ async fn successor_is_asked_for(env: Env) -> Result<()> {
     merge(&client, &namespace, json!({"spec": {"rotation": {"policy": "Manual"}}})).await?;
     status(&client, &namespace, "nothing to be due", |it| !it.conditions.iter().any(|it| it.type_ == "Rotating"))
         .await?;
-    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
+    let now = fixtures::this_second();
     merge(&client, &namespace, json!({"spec": {"rotation": {"requestedAt": now.to_string()}}})).await?;
     condition(&client, at, "Rotating", ("False", "RotationDue")).await?;
     supply(&secrets, THIRD).await?;
@@ -398,7 +404,7 @@ async fn token_ends_as_told(env: Env) -> Result<()> {
             anyhow::Ok(secrets.patch("github", &PatchParams::default(), &Patch::Merge(patch)).await?)
         }
     };
-    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
+    let now = fixtures::this_second();
     // No time, and one that is past: what is in use stays.
     for (bad, reason) in [("next year", "TokenExpiryMalformed"), ("2020-01-31T00:00:00Z", "TokenEnded")] {
         say(bad.into()).await?;
@@ -412,13 +418,10 @@ async fn token_ends_as_told(env: Env) -> Result<()> {
     status(&client, &namespace, "its end", |it| it.versions.iter().any(|version| version.expires_at.0 == end)).await?;
     condition(&client, at, "Expiring", ("True", "Within30Days")).await?;
     // It ends, and its copies with it; the user's own Secret is theirs.
-    let end = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())? + jiff::SignedDuration::from_secs(3);
+    let end = fixtures::this_second() + jiff::SignedDuration::from_secs(3);
     say(end.to_string()).await?;
     condition(&client, at, "Ready", ("False", "TokenEnded")).await?;
-    let consumer = secrets.get("orders-key").await?;
-    ensure!(consumer.data.is_none_or(|data| data.is_empty()), "consumers still have something");
-    ensure!(secrets.get_opt("orders-v1").await?.is_none(), "a copy is left");
-    ensure!(text(&secrets.get("github").await?, "token").as_deref() == Some(FIRST), "the user's Secret was written");
+    first_is_nobodys_but_the_users(&secrets).await?;
     // A successor, with the end that was meant for the one before: not taken, until it is put right.
     supply(&secrets, SECOND).await?;
     looked(&client, &namespace, "1").await?;

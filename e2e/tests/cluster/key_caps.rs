@@ -139,7 +139,7 @@ async fn later_cap_ends_no_key(env: Env) -> Result<()> {
     })
     .await?;
     // Asking for a rotation is let through, and answered by nothing.
-    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
+    let now = fixtures::this_second();
     let rotate = json!({"spec": {"rotation": {"requestedAt": now.to_string()}, "suspended": false}});
     let asked = keys.patch("orders", &PatchParams::default(), &Patch::Merge(&rotate)).await?;
     let held =

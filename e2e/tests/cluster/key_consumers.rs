@@ -197,7 +197,7 @@ async fn restarted_once_for_both(env: Env) -> Result<()> {
 
     // The test of one takes until this test ends it; the other is handed out meanwhile.
     hook(&client, &namespace, Pods::Hang { seconds: 600 }).await?;
-    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
+    let now = fixtures::this_second();
     let ask = Patch::Merge(json!({"spec": {"rotation": {"requestedAt": now.to_string()}}}));
     let keys: Api<ApiKey> = Api::namespaced(client.clone(), &namespace);
     keys.patch("billing", &PatchParams::default(), &ask).await?;

@@ -117,9 +117,8 @@ fn retried(status: &mut ApiKeyStatus) {
     status.retry_at = Some(now());
 }
 
-/// In whole seconds, as statuses have it.
 fn now() -> Time {
-    Time(jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default())
+    Time(fixtures::this_second())
 }
 
 fn version(status: &ApiKeyStatus, n: i64) -> Result<&VersionStatus> {

@@ -37,7 +37,7 @@ pub(crate) async fn merge(client: &Client, namespace: &str, patch: Value) -> Res
 }
 
 pub(crate) async fn request(client: &Client, namespace: &str) -> Result<()> {
-    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
+    let now = fixtures::this_second();
     merge(client, namespace, json!({"spec": {"rotation": {"requestedAt": now.to_string()}}})).await.map(drop)
 }
 

@@ -94,7 +94,7 @@ async fn schedule_rotates(env: Env) -> Result<()> {
 async fn lost_status_is_rebuilt(env: Env) -> Result<()> {
     let (client, namespace, secrets) = issued(&env).await?;
     let keys: Api<ApiKey> = Api::namespaced(client.clone(), &namespace);
-    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
+    let now = fixtures::this_second();
     let rotate = Patch::Merge(json!({"spec": {"rotation": {"requestedAt": now.to_string()}}}));
     keys.patch("orders", &PatchParams::default(), &rotate).await?;
     let before =

@@ -308,7 +308,7 @@ async fn key(client: &Client, namespace: &str) -> Result<()> {
     apply(client, &stories::api_key(namespace)).await?;
     stories::ready::<ApiKey>(client, namespace, "orders").await?;
     let keys: Api<ApiKey> = Api::namespaced(client.clone(), namespace);
-    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
+    let now = fixtures::this_second();
     merge(&keys, "orders", json!({"spec": {"rotation": {"requestedAt": now.to_string()}}})).await?;
     wait::until("version 2 to be current and nothing to be under way", wait::SOON, || async {
         let state = key_state(client, namespace).await?;

@@ -348,7 +348,7 @@ async fn reports_expire(env: Env) -> Result<()> {
     let plan = plan_of(&client, &namespace, 2).await?;
     // As the operator wrote them some time ago, for a policy that is gone.
     let api: Api<RetentionReport> = Api::namespaced(acting_as(&env, USER).await?, &namespace);
-    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
+    let now = fixtures::this_second();
     let later = now.checked_add(jiff::SignedDuration::from_hours(1))?;
     for (name, ends) in [("over", now), ("over-unsaid", now), ("not-over", later)] {
         let mut record = plan.spec.record.clone();

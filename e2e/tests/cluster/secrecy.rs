@@ -24,7 +24,7 @@ async fn keys_are_in_secrets_alone(env: Env) -> Result<()> {
     let shared = env.shared().await?;
     fixtures::apply(&client, &stories::api_key(&namespace)).await?;
     stories::ready::<ApiKey>(&client, &namespace, "orders").await?;
-    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
+    let now = fixtures::this_second();
     let rotate = Patch::Merge(json!({"spec": {"rotation": {"requestedAt": now.to_string()}}}));
     let keys: Api<ApiKey> = Api::namespaced(client.clone(), &namespace);
     keys.patch("orders", &PatchParams::default(), &rotate).await?;

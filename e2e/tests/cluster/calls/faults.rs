@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use k8s_openapi::api::{batch::v1::Job, coordination::v1::Lease, core::v1::Secret};
 use kube::{
     Api, Resource, ResourceExt as _,
@@ -285,7 +285,7 @@ async fn jumps_of_the_clock(env: Env) -> Result<()> {
     ensure!(after.next_rotation_time.is_none(), "it is to be rotated twice for one request: {after:?}");
     // Right again, and a request of somebody whose clock is not.
     clock.set("+0s")?;
-    let ahead = Timestamp::from_second(Timestamp::now().as_second())?.checked_add(SignedDuration::from_hours(23))?;
+    let ahead = fixtures::this_second().checked_add(SignedDuration::from_hours(23))?;
     let n = story.request_for(ahead).await?;
     let status =
         status(&story.client, &story.namespace, "the request to be seen", |it| it.next_rotation_time.is_some());

@@ -218,7 +218,7 @@ async fn request(client: &Client, namespace: &str, at: Timestamp) -> Result<i64>
     let handled = status.last_handled_rotation.map(|at| at.0.checked_add(SignedDuration::from_secs(1)));
     let current = status.versions.iter().find(|version| Some(version.n) == status.current_version);
     let made = current.context("a current version")?.created_at.0;
-    let now = Timestamp::from_second(Timestamp::now().as_second())?;
+    let now = fixtures::this_second();
     let at = at.max(now).max(made).max(handled.transpose()?.unwrap_or(made));
     let patch = Patch::Merge(json!({"spec": {"rotation": {"requestedAt": at.to_string()}}}));
     keys.patch("orders", &PatchParams::default(), &patch).await?;
