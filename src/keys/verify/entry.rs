@@ -113,7 +113,7 @@ pub(super) fn words(digest: [u8; 32]) -> [u64; 4] {
     std::array::from_fn(|nth| words.get(nth).copied().map_or(0, u64::from_ne_bytes))
 }
 
-/// What is known of a key.
+/// What a record says of a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Known {
     /// In words, which compare faster than bytes.
@@ -122,42 +122,88 @@ pub(super) struct Known {
     pub(super) owner: SmolStr,
     /// What it may do.
     pub(super) access: Arc<Access>,
-    /// When it ends, because it expires or because it was replaced; in seconds since 1970.
-    pub(super) ends_at: i64,
+    /// When it ends, because it expires or because it was replaced; in [`seconds`].
+    pub(super) ends_at: u32,
     pub(super) suspended: bool,
     pub(super) deprecated: bool,
 }
 
-impl Known {
-    /// When a replaced key ends; none of one that was not replaced.
-    pub(super) fn sunset(&self) -> Option<Timestamp> {
-        self.deprecated.then(|| Timestamp::from_second(self.ends_at).ok()).flatten()
-    }
-}
-
-/// What is kept of the calls of a key, for as long as it lives, whatever becomes of its record.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Calls {
-    pub(super) cells: Cells,
+/// A key: what its record says, and what is kept of its calls for as long as it lives, whatever becomes of its record.
+///
+/// It fills two lines of a cache, and no third: memory is what a decision waits for.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct Entry {
+    /// The id, and flags in bits that no id has.
+    marked: u64,
+    pub(super) digest: [u64; 4],
+    pub(super) access: Arc<Access>,
+    pub(super) ends_at: u32,
+    /// When the last call was, in [`seconds`].
+    pub(super) last: u32,
     /// Calls that were admitted since the process started.
     pub(super) count: u64,
-    /// When the last one was, in seconds since 1970.
-    pub(super) last: i64,
+    pub(super) cells: Cells,
+    pub(super) owner: SmolStr,
 }
 
-/// A key.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) known: Known,
-    pub(super) calls: Calls,
-}
+const _: () = assert!(size_of::<Entry>() == 128);
+
+/// Characters of an id are ASCII, so that the first bit of each is free.
+const SUSPENDED: u64 = 1 << 63;
+const DEPRECATED: u64 = 1 << 55;
 
 impl Entry {
-    /// Reads a little of each of its parts, for the cache alone.
-    pub(super) fn fetch(&self) {
-        let Self { known, calls } = self;
-        std::hint::black_box((known.digest[0], known.ends_at, calls.cells, calls.last));
+    /// A key that was never used.
+    pub(super) fn new(id: KeyId, known: Known) -> Self {
+        let Known { digest, owner, access, ends_at, suspended, deprecated } = known;
+        let flag = |set, bit| if set { bit } else { 0 };
+        let marked = id.0 | flag(suspended, SUSPENDED) | flag(deprecated, DEPRECATED);
+        Self { marked, digest, access, ends_at, last: 0, count: 0, cells: Cells::default(), owner }
     }
+
+    /// Its record says something else now; its calls go on as long as it is the same owner's.
+    pub(super) fn renew(&mut self, known: Known) {
+        let mut new = Self::new(self.id(), known);
+        if new.owner == self.owner {
+            (new.last, new.count, new.cells) = (self.last, self.count, self.cells);
+        }
+        *self = new;
+    }
+
+    /// Whether its record says this.
+    pub(super) fn says(&self, known: &Known) -> bool {
+        let Known { digest, owner, access, ends_at, suspended, deprecated } = known;
+        (self.digest, &self.owner, &self.access) == (*digest, owner, access)
+            && (self.ends_at, self.is_suspended(), self.is_deprecated()) == (*ends_at, *suspended, *deprecated)
+    }
+
+    pub(super) fn id(&self) -> KeyId {
+        KeyId(self.marked & !(SUSPENDED | DEPRECATED))
+    }
+
+    pub(super) fn is_suspended(&self) -> bool {
+        self.marked & SUSPENDED != 0
+    }
+
+    fn is_deprecated(&self) -> bool {
+        self.marked & DEPRECATED != 0
+    }
+
+    /// When a replaced key ends; none of one that was not replaced.
+    pub(super) fn sunset(&self) -> Option<Timestamp> {
+        self.is_deprecated().then(|| Timestamp::from_second(self.ends_at.into()).ok()).flatten()
+    }
+
+    /// Reads a little of each of its halves, for the cache alone.
+    pub(super) fn fetch(&self) {
+        std::hint::black_box((self.digest[0], self.ends_at, self.cells, self.count));
+    }
+}
+
+/// Seconds since 1970; those after February 2106 are all one, the last.
+pub(super) fn seconds(at: Timestamp) -> u32 {
+    u32::try_from(at.as_second().max(0)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -188,5 +234,46 @@ mod tests {
         for bad in ["", "0123abc", "0123abcde", "0123ABCD", "0123abé"] {
             assert_eq!(KeyId::parse(bad), None, "{bad}");
         }
+    }
+
+    fn known(owner: &str, suspended: bool, deprecated: bool) -> Known {
+        let access = Arc::new(Access::new("", &[], &[], &[], &DEFAULT_RATE));
+        Known { digest: [1, 2, 3, 4], owner: owner.into(), access, ends_at: 9, suspended, deprecated }
+    }
+
+    #[rstest]
+    #[case(false, false)]
+    #[case(true, false)]
+    #[case(false, true)]
+    #[case(true, true)]
+    fn flags_lie_beside_the_id(#[case] suspended: bool, #[case] deprecated: bool) {
+        for id in ["00000000", "zzzzzzzz", "0123abcd"] {
+            let id = KeyId::parse(id).unwrap();
+            let entry = Entry::new(id, known("o", suspended, deprecated));
+            assert_eq!((entry.id(), entry.is_suspended(), entry.is_deprecated()), (id, suspended, deprecated));
+            assert_eq!(entry.sunset(), deprecated.then(|| Timestamp::from_second(9).unwrap()));
+            for other in [(false, false), (true, false), (false, true), (true, true)] {
+                assert_eq!(entry.says(&known("o", other.0, other.1)), other == (suspended, deprecated));
+            }
+        }
+    }
+
+    #[test]
+    fn calls_go_on_as_long_as_the_owner_is_the_same() {
+        let mut entry = Entry::new(KeyId::parse("0123abcd").unwrap(), known("a", false, false));
+        entry.count = 7;
+        entry.renew(known("a", true, false));
+        assert_eq!((entry.count, entry.is_suspended()), (7, true));
+        entry.renew(known("b", true, false));
+        assert_eq!(entry.count, 0);
+    }
+
+    #[rstest]
+    #[case("1969-12-31T23:59:59Z", 0)]
+    #[case("2106-02-07T06:28:14Z", u32::MAX - 1)]
+    #[case("2106-02-07T06:28:15Z", u32::MAX)]
+    #[case("9999-01-01T00:00:00Z", u32::MAX)]
+    fn whole_seconds(#[case] at: Timestamp, #[case] wanted: u32) {
+        assert_eq!(seconds(at), wanted);
     }
 }

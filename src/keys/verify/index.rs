@@ -1,7 +1,7 @@
 //! The keys that a verifier admits, by id.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map},
+    collections::{HashMap, HashSet},
     hash::BuildHasher as _,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -10,11 +10,12 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
+use hashbrown::{HashTable, hash_table};
 use thiserror::Error;
 
 use super::{
     KeyId,
-    entry::{Calls, Entry, Known, words},
+    entry::{Entry, Known, seconds, words},
     lock,
     rights::KnownRights,
 };
@@ -23,7 +24,7 @@ use crate::api::{KeyRecordSpec, RecordState};
 /// The index comes in parts, each under a lock of its own, so that cores seldom wait for each other.
 const PARTS: usize = 64;
 
-type Part = HashMap<KeyId, Entry, RandomState>;
+type Part = HashTable<Entry>;
 
 /// What is known of all keys. Nobody outside chooses the ids that are in it, so that a fast hash is safe.
 ///
@@ -51,15 +52,11 @@ impl Index {
         self.complete.load(Ordering::Acquire)
     }
 
-    /// The part that holds a key, if it is known.
-    pub(super) fn part(&self, id: KeyId) -> MutexGuard<'_, Part> {
+    /// The place of a key, held until it is dropped.
+    pub(super) fn place(&self, id: KeyId) -> Place<'_> {
+        let hash = self.hash.hash_one(id);
         let [first, ..] = &self.parts;
-        lock(self.parts.get(self.place(id)).unwrap_or(first))
-    }
-
-    /// Of the hash's bits those that the part's own table makes the least use of.
-    fn place(&self, id: KeyId) -> usize {
-        usize::try_from(self.hash.hash_one(id) >> 32).unwrap_or_default() % PARTS
+        Place { part: lock(self.parts.get(nth(hash)).unwrap_or(first)), hash, id }
     }
 
     pub(super) fn parts(&self) -> impl Iterator<Item = MutexGuard<'_, Part>> {
@@ -69,26 +66,33 @@ impl Index {
     pub(super) fn len(&self) -> usize {
         self.parts().map(|part| part.len()).sum()
     }
+
+    /// A key in its part, or that there is none.
+    fn put(&self, part: &mut Part, hash: u64, id: KeyId, known: Option<Known>) {
+        match (part.entry(hash, |entry| entry.id() == id, |entry| self.hash.hash_one(entry.id())), known) {
+            (hash_table::Entry::Vacant(_), None) => {}
+            (hash_table::Entry::Occupied(place), None) => drop(place.remove()),
+            (hash_table::Entry::Vacant(place), Some(known)) => drop(place.insert(Entry::new(id, known))),
+            (hash_table::Entry::Occupied(mut place), Some(known)) => place.get_mut().renew(known),
+        }
+    }
 }
 
-/// A key, or that there is none; its calls go on as long as it is the same owner's.
-fn put(part: &mut Part, id: KeyId, known: Option<Known>) {
-    match (part.entry(id), known) {
-        (place, None) => {
-            if let hash_map::Entry::Occupied(place) = place {
-                place.remove();
-            }
-        }
-        (hash_map::Entry::Vacant(place), Some(known)) => {
-            place.insert(Entry { known, calls: Calls::default() });
-        }
-        (hash_map::Entry::Occupied(mut place), Some(known)) => {
-            let entry = place.get_mut();
-            if entry.known.owner != known.owner {
-                entry.calls = Calls::default();
-            }
-            entry.known = known;
-        }
+/// Which part a key is in: of its hash those bits that the part's own table makes the least use of.
+fn nth(hash: u64) -> usize {
+    usize::try_from(hash >> 32).unwrap_or_default() % PARTS
+}
+
+/// Where a key is, if it is known.
+pub(super) struct Place<'a> {
+    part: MutexGuard<'a, Part>,
+    hash: u64,
+    id: KeyId,
+}
+
+impl Place<'_> {
+    pub(super) fn entry(&mut self) -> Option<&mut Entry> {
+        self.part.find_mut(self.hash, |entry| entry.id() == self.id)
     }
 }
 
@@ -144,7 +148,7 @@ impl Changes {
         let ids: HashSet<KeyId> = names.iter().filter_map(|name| KeyId::parse(name)).collect();
         let mut others: Vec<KeyId> = self.pending.keys().filter(|id| !ids.contains(id)).copied().collect();
         for part in self.index.parts() {
-            others.extend(part.keys().filter(|id| !ids.contains(id)));
+            others.extend(part.iter().map(Entry::id).filter(|id| !ids.contains(id)));
         }
         for id in others {
             self.note(id, None);
@@ -157,8 +161,9 @@ impl Changes {
         {
             let mut parts: Vec<MutexGuard<'_, Part>> = self.index.parts().collect();
             for (id, known) in self.pending.drain() {
-                if let Some(part) = parts.get_mut(self.index.place(id)) {
-                    put(part, id, known);
+                let hash = self.index.hash.hash_one(id);
+                if let Some(part) = parts.get_mut(nth(hash)) {
+                    self.index.put(part, hash, id, known);
                 }
             }
         }
@@ -172,12 +177,18 @@ impl Changes {
 
     /// Nobody decides by an index that is not complete: what comes before goes into it as it comes.
     fn note(&mut self, id: KeyId, known: Option<Known>) {
+        let mut place = self.index.place(id);
         if !self.index.is_complete() {
-            put(&mut self.index.part(id), id, known);
+            self.index.put(&mut place.part, place.hash, id, known);
             return;
         }
         // A list that is made anew says mostly what is known.
-        let same = self.index.part(id).get(&id).map(|entry| &entry.known) == known.as_ref();
+        let same = match (place.entry(), &known) {
+            (None, None) => true,
+            (Some(entry), Some(known)) => entry.says(known),
+            _ => false,
+        };
+        drop(place);
         if !same || self.pending.contains_key(&id) {
             self.pending.insert(id, known);
         }
@@ -193,7 +204,7 @@ impl Changes {
             digest: words(digest),
             owner: record.owner.customer_id.as_str().into(),
             access,
-            ends_at: record.destroy_at.as_ref().map_or(expires_at, |at| at.0.min(expires_at)).as_second(),
+            ends_at: seconds(record.destroy_at.as_ref().map_or(expires_at, |at| at.0.min(expires_at))),
             suspended: record.state == RecordState::Suspended,
             deprecated: record.replaced_by.is_some() || record.state == RecordState::Deprecated,
         })

@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::{
     Access, Admission, Cells, Changes, Failures, KeyId, Rates, Refusal, Request, Standing, Used, Verdict, Windows,
-    entry::{Calls, Entry, Known, words},
+    entry::{Entry, seconds, words},
     index::Index,
     lock,
     route::verb,
@@ -76,10 +76,11 @@ impl Verifier {
     #[must_use]
     pub fn used_since(&self, since: Timestamp) -> Vec<(KeyId, Used)> {
         let since = since.as_second();
-        let used = |(id, entry): (&KeyId, &Entry)| {
-            let Calls { count, last, .. } = entry.calls;
-            let last = Timestamp::from_second(last).ok().filter(|_| count > 0 && last >= since)?;
-            Some((*id, Used { count, last }))
+        let used = |entry: &Entry| {
+            let count = entry.count;
+            let last = Timestamp::from_second(entry.last.into()).ok();
+            let last = last.filter(|last| count > 0 && last.as_second() >= since)?;
+            Some((entry.id(), Used { count, last }))
         };
         let mut all = vec![];
         for part in self.index.parts() {
@@ -102,31 +103,30 @@ impl Verifier {
     fn admit(&self, request: &Request<'_>, audience: &str, now: Timestamp) -> Result<Admission, Refusal> {
         let key = request.credentials.one()?.0;
         let id = format::id_in(key).and_then(KeyId::of).ok_or(Refusal::Malformed)?;
-        let mut part = self.index.part(id);
-        let entry = part.get_mut(&id);
-        // All of it is on its way from memory while the digest is worked out: it lies in several cache lines.
+        let mut place = self.index.place(id);
+        let entry = place.entry();
+        // All of it is on its way from memory while the digest is worked out.
         entry.as_deref().map(Entry::fetch);
         let digest = words(Sha256::digest(key).into());
-        let proven = |entry: &&mut Entry| bool::from(digest.ct_eq(&entry.known.digest));
-        let Some(Entry { known, calls }) = entry.filter(proven) else {
+        let Some(entry) = entry.filter(|entry| digest.ct_eq(&entry.digest).into()) else {
             return Err(if format::is_whole(key) { Refusal::Unknown } else { Refusal::Malformed });
         };
-        if known.suspended {
+        if entry.is_suspended() {
             return Err(Refusal::Suspended(id));
         }
-        if now.as_second() >= known.ends_at {
+        if seconds(now) >= entry.ends_at {
             return Err(Refusal::Expired(id));
         }
-        if !known.access.is_for(audience) {
+        if !entry.access.is_for(audience) {
             return Err(Refusal::Audience(id));
         }
-        self.permit(request, &known.access).map_err(|needed| Refusal::Permission(id, needed))?;
-        if request.route.customer.is_some_and(|customer| known.owner != *customer) {
+        self.permit(request, &entry.access).map_err(|needed| Refusal::Permission(id, needed))?;
+        if request.route.customer.is_some_and(|customer| entry.owner != *customer) {
             return Err(Refusal::Customer(id));
         }
-        let cells = self.charge(known, calls, now).map_err(|windows| Refusal::Limited(id, windows))?;
-        let (owner, access) = (known.owner.clone(), known.access.clone());
-        Ok(Admission { id, owner, access, cells, at: now, sunset: known.sunset() })
+        let cells = self.charge(entry, now).map_err(|windows| Refusal::Limited(id, windows))?;
+        let (owner, access) = (entry.owner.clone(), entry.access.clone());
+        Ok(Admission { id, owner, access, cells, at: now, sunset: entry.sunset() })
     }
 
     fn permit(&self, request: &Request<'_>, access: &Access) -> Result<(), Box<str>> {
@@ -143,16 +143,16 @@ impl Verifier {
         }
     }
 
-    fn charge(&self, known: &Known, calls: &mut Calls, now: Timestamp) -> Result<Cells, Box<Windows>> {
-        let rates = &known.access.rates;
-        let charged = if known.access.shared_by_owner {
-            self.charge_owner(&known.owner, rates, now)?
+    fn charge(&self, entry: &mut Entry, now: Timestamp) -> Result<Cells, Box<Windows>> {
+        let rates = &entry.access.rates;
+        let charged = if entry.access.shared_by_owner {
+            self.charge_owner(&entry.owner, rates, now)?
         } else {
-            calls.cells.take(rates, now)?;
-            calls.cells
+            entry.cells.take(rates, now)?;
+            entry.cells
         };
-        calls.count = calls.count.saturating_add(1);
-        calls.last = calls.last.max(now.as_second());
+        entry.count = entry.count.saturating_add(1);
+        entry.last = entry.last.max(seconds(now));
         Ok(charged)
     }
 
