@@ -136,7 +136,7 @@ impl Conditions {
     /// a visit that found nothing new yields the same status to the byte.
     #[must_use]
     pub fn carried_from(mut self, old: &[Condition], now: Timestamp) -> Vec<Condition> {
-        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let now = super::whole_second(now);
         for condition in &mut self.list {
             let before = old.iter().find(|before| before.type_ == condition.type_ && before.status == condition.status);
             condition.last_transition_time = before.map_or(Time(now), |before| before.last_transition_time.clone());

@@ -27,6 +27,7 @@ mod retention_policy;
 mod retention_report;
 mod retention_status;
 pub mod rules;
+mod second;
 mod security_policy;
 pub mod selector;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
@@ -81,6 +82,7 @@ pub use retention_report::{
 };
 pub use retention_status::{PlanStatus, PlannedObject, RetentionPolicyStatus, RunStatus};
 pub use rules::Rules;
+pub use second::whole_second;
 pub use security_policy::{SecurityPolicy, SecurityPolicySpec, SecurityPolicyStatus};
 pub use verifier_report::{AddressBlock, KeyUse, VerifierReport, VerifierReportSpec};
 

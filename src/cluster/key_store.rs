@@ -26,6 +26,7 @@ use crate::{
     api::{
         ApiKeyStatus,
         labels::{KEY_CREATED_AT, KEY_ID, KEY_MAC, KEY_VERSION, MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME},
+        whole_second,
     },
     keys::{
         ConsumerSeen, Observed, SecretSeen, Spec,
@@ -232,7 +233,7 @@ impl KeyStore<'_> {
             .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
         let name = self.spec.secret_name(n);
         let mut secret = opaque(&name, self.version_labels(n, id), data.into());
-        let now = Timestamp::from_second(clock::now().as_second()).unwrap_or_default();
+        let now = whole_second(clock::now());
         secret.metadata.annotations =
             Some([(KEY_CREATED_AT.to_owned(), now.to_string()), (KEY_MAC.to_owned(), mac)].into());
         secret.immutable = Some(true);

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Result, error::call};
 use crate::{
-    api::{AddressBlock, KeyUse, VerifierReport, VerifierReportSpec},
+    api::{AddressBlock, KeyUse, VerifierReport, VerifierReportSpec, whole_second},
     keys::verify::{KeyId, Used, Verifier},
     runtime::{clock, metrics::Moment},
 };
@@ -107,28 +107,24 @@ impl Reporting {
         let usage = used.into_iter().map(|(id, used)| KeyUse {
             id: id.to_string(),
             count: i64::try_from(used.count).unwrap_or(i64::MAX),
-            last_used: Time(whole(used.last)),
+            last_used: Time(whole_second(used.last)),
         });
         let mut blocked = self.verifier.blocked(now);
         blocked.sort_unstable_by_key(|(_, until)| std::cmp::Reverse(*until));
         blocked.truncate(MOST_BLOCKS);
         let blocks = blocked
             .into_iter()
-            .map(|(address, until)| AddressBlock { address: address.to_string(), until: Time(whole(until)) });
+            .map(|(address, until)| AddressBlock { address: address.to_string(), until: Time(whole_second(until)) });
         VerifierReportSpec {
             revision: revision.to_string(),
             stopped,
-            started_at: Time(whole(started)),
-            renewed_at: Time(whole(now)),
+            started_at: Time(whole_second(started)),
+            renewed_at: Time(whole_second(now)),
             keys: self.verifier.keys().and_then(|keys| i64::try_from(keys).ok()).unwrap_or_default(),
             usage: usage.collect(),
             blocks: blocks.collect(),
         }
     }
-}
-
-fn whole(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// As many keys as there is room for, in the order of their ids, from the one after which the report before ended: else

@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use regex::{Regex, RegexBuilder};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{format::digest_of, spec::second, strength};
+use super::{format::digest_of, strength};
 use crate::api::{
     self, ApiKeySpec, DeletionPolicy, Invalid, RetireWhen, RotationPolicy,
     labels::{IMPORT, TOKEN_EXPIRES_AT},
+    whole_second,
 };
 
 /// The longest token, in bytes: as much as a usual server takes as a header.
@@ -190,7 +191,7 @@ pub struct Token {
 /// # Errors
 /// When it is no time.
 pub fn read_end(annotation: &str) -> Result<Timestamp, Fault> {
-    annotation.trim().parse().ok().and_then(second).ok_or(Fault::NoTime)
+    annotation.trim().parse().ok().map(whole_second).ok_or(Fault::NoTime)
 }
 
 /// Why no token can be taken from a Secret. It never says what the token is.

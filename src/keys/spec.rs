@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Observed, Step, caps::Caps, grant::Grant, import::Import, usage::idle_since, windows::Windows};
 use crate::api::{
     ApiKey, DeletionPolicy, GoDuration, Hooks, Invalid, Owner, RestartTarget, RetireWhen, RotationPolicy, SecretKeys,
+    whole_second,
 };
 
 /// What an ApiKey asks for.
@@ -120,7 +121,7 @@ impl Spec {
         let grant = caps.map(|caps| caps.check(&namespace, spec, ttl)).transpose()?;
         let mut audiences = spec.audiences.clone();
         audiences.sort();
-        let requested = spec.rotation.requested_at.as_ref().and_then(|time| second(time.0));
+        let requested = spec.rotation.requested_at.as_ref().map(|time| whole_second(time.0));
         Ok(Self {
             owner: spec.owner.clone(),
             audiences,
@@ -135,7 +136,7 @@ impl Spec {
                 retire_when: spec.rotation.retire_when,
                 history: usize::try_from(spec.rotation.history_limit.clamp(0, 10)).unwrap_or_default(),
             },
-            hard_expiry: spec.hard_expiry.as_ref().and_then(|time| second(time.0)),
+            hard_expiry: spec.hard_expiry.as_ref().map(|time| whole_second(time.0)),
             suspended: spec.suspended == Some(true),
             idle: false,
             // Nobody sees an imported token used.
@@ -208,11 +209,6 @@ impl Spec {
     pub fn secret_name(&self, n: i64) -> String {
         format!("{}-v{n}", self.name)
     }
-}
-
-/// The second in which a time lies: a status knows no less.
-pub(super) fn second(time: Timestamp) -> Option<Timestamp> {
-    Timestamp::from_second(time.as_second()).ok()
 }
 
 /// Whether a step brings a new version closer, or gives verifiers a record anew: what waits while an ApiKey asks for more

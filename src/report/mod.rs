@@ -31,6 +31,7 @@ pub use violations::{Violation, Workload};
 
 use crate::api::{
     ApiKey, ClusterLegalHold, ClusterSecurityPolicy, LegalHold, PolicyException, RetentionPolicy, SecurityPolicy,
+    whole_second,
 };
 
 /// Version of the report's shape in JSON; a field that is added does not change it.
@@ -174,7 +175,7 @@ pub fn report(world: &World, now: Timestamp) -> Report {
     let (violations, more) = violations::by_rule(&policies.all, world.only.as_deref());
     Report {
         schema_version: SCHEMA_VERSION,
-        generated_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
+        generated_at: whole_second(now),
         namespace: world.only.clone(),
         pause: policies.pause.clone(),
         unread: together(&everything),

@@ -13,11 +13,11 @@ pub(super) fn too_old(spec: &Spec, item: &Item) -> Option<Timestamp> {
         Some(Expiry::Unreadable(_)) => return None,
         Some(Expiry::At(own)) => most.min(*own).max(born.checked_add(spec.min_age).ok()?),
     };
-    Some(whole_second(too_old))
+    Some(next_second(too_old))
 }
 
 /// The second that has begun then, or the next: times on the wire have no parts of one, and nothing goes early.
-pub(super) fn whole_second(time: Timestamp) -> Timestamp {
+pub(super) fn next_second(time: Timestamp) -> Timestamp {
     let second = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
     Timestamp::from_second(second).unwrap_or(time)
 }
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_whole_seconds_and_nothing_goes_early() {
+    fn times_have_next_seconds_and_nothing_goes_early() {
         let born = at(NOW - 10 * HOUR) + SignedDuration::from_millis(1);
         assert_eq!(decision(Item { born: Some(born), ..item("a", 1) }), Decision::TooYoung(at(NOW + 1)));
     }

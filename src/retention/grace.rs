@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Mark, Spec, age::whole_second};
+use super::{Mark, Spec, age::next_second};
 
 /// A mark that nobody acted on for this long after its turn says nothing about now: the policy was narrowed, paused or
 /// gone in between, and the item gets a grace period of its own.
@@ -10,7 +10,7 @@ const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
 
 /// When the grace period of a mark ends: one that was made longer counts, one that was made shorter does not.
 pub(super) fn granted(spec: &Spec, mark: &Mark) -> Timestamp {
-    whole_second(mark.marked_at.checked_add(spec.grace).unwrap_or(Timestamp::MAX).max(mark.delete_after))
+    next_second(mark.marked_at.checked_add(spec.grace).unwrap_or(Timestamp::MAX).max(mark.delete_after))
 }
 
 /// Whether nobody acted on a mark although it was its turn: when its grace period had ended, or at the schedule's first

@@ -13,7 +13,7 @@ use super::{
     wait::{Look, refused, state, until},
 };
 use crate::{
-    api::{ApiKey, ApiKeyStatus, GoDuration, RotationPolicy, VersionState, VersionStatus},
+    api::{ApiKey, ApiKeyStatus, GoDuration, RotationPolicy, VersionState, VersionStatus, whole_second},
     runtime::clock,
 };
 
@@ -90,7 +90,7 @@ fn moment(key: &ApiKey, now: Timestamp) -> Timestamp {
     let handled = status.and_then(|status| status.last_handled_rotation.as_ref());
     let after_handled = handled.and_then(|at| at.0.checked_add(second).ok());
     let made = status.and_then(current).map(|version| version.created_at.0);
-    let whole = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let whole = whole_second(now);
     [Some(whole), after_handled, made].into_iter().flatten().max().unwrap_or(whole)
 }
 

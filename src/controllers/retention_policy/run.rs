@@ -7,7 +7,9 @@ use kube::ResourceExt;
 
 use super::sweep::{Done, Failed};
 use crate::{
-    api::{ApprovedPlan, ItemResult, ReportType, RetentionMode, RetentionPolicy, RetentionReport, RunStatus},
+    api::{
+        ApprovedPlan, ItemResult, ReportType, RetentionMode, RetentionPolicy, RetentionReport, RunStatus, whole_second,
+    },
     cluster::{
         Result,
         events::Reason,
@@ -180,7 +182,7 @@ impl Run<'_> {
         Header {
             kind,
             number: reports.next(kind),
-            made_at: whole_second(),
+            made_at: this_second(),
             previous: reports.previous().filter(|_| kind == ReportType::Run),
             approved,
             tripped: self.is_tripped(reports),
@@ -245,7 +247,7 @@ impl Run<'_> {
         if plan.spec.approval.is_none() {
             return reports.remove(plan).await;
         }
-        finish(&self.context.client, plan, evidence::results(plan, vec![], whole_second())).await.map(drop)
+        finish(&self.context.client, plan, evidence::results(plan, vec![], this_second())).await.map(drop)
     }
 }
 
@@ -263,7 +265,7 @@ fn run_status(run: &RetentionReport) -> RunStatus {
     }
 }
 
-/// Times on the wire have whole seconds.
-pub(super) fn whole_second() -> Timestamp {
-    Timestamp::from_second(clock::now().as_second()).unwrap_or_default()
+/// Now, as it is written.
+pub(super) fn this_second() -> Timestamp {
+    whole_second(clock::now())
 }

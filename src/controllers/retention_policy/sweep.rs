@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt};
 
 use super::{
     opted_in,
-    run::{Run, Seen, whole_second},
+    run::{Run, Seen, this_second},
 };
 use crate::{
     api::{
@@ -107,7 +107,7 @@ impl Run<'_> {
         acts.sort_by_cached_key(has_failed);
         if matches!(permit, Permit::Approved(_)) {
             let batch = acts.get(..MOST_ITEMS).unwrap_or(&acts);
-            let report = self.begin(reports, plan, batch, whole_second()).await?;
+            let report = self.begin(reports, plan, batch, this_second()).await?;
             let done = self.end(reports, &report, self.try_all(batch).await, vec![]).await?;
             self.close_carried_out(reports).await?;
             return Ok(done);
@@ -122,7 +122,7 @@ impl Run<'_> {
     async fn in_batches(&self, reports: &mut Reports, seen: &Seen, acts: &[Act<'_>]) -> Result<Done> {
         let (began, mut done) = (Instant::now(), Done::default());
         let mut batches = acts.chunks(self.spec.batch).peekable();
-        let (mut now, mut before): (_, Option<BoxFuture<'_, Result<RetentionReport>>>) = (whole_second(), None);
+        let (mut now, mut before): (_, Option<BoxFuture<'_, Result<RetentionReport>>>) = (this_second(), None);
         while let Some(batch) = batches.next() {
             let report = self.begin(reports, &seen.plan, batch, now).await;
             let turn = OptionFuture::from(report.is_ok().then(|| self.try_all(batch)));
@@ -133,7 +133,7 @@ impl Run<'_> {
                 tracing::warn!(reason = error.reason(), %error, "results of a retention run are written once more");
                 self.complete_before(reports, &report).await?;
             }
-            now = whole_second();
+            now = this_second();
             let Ended { done: this, finished, writing } = self.ended(&report, tried, vec![], now);
             done.acted |= this.acted;
             done.failed = done.failed.or(this.failed);
@@ -233,7 +233,7 @@ impl Run<'_> {
         tried: Vec<Tried>,
         results: Vec<ItemResult>,
     ) -> Result<Done> {
-        let ended = self.ended(report, tried, results, whole_second());
+        let ended = self.ended(report, tried, results, this_second());
         reports.last = Some(ended.writing.await?);
         Ok(ended.done)
     }
@@ -289,7 +289,7 @@ impl Run<'_> {
         let Some(target) = self.targets.get(act.planned.target) else {
             return (told(Outcome::Failed, "it is of no target".into()), None);
         };
-        let now = whole_second();
+        let now = this_second();
         let of_mark =
             |result: Outcome, tried: Result<bool>| tried.map(|done| if done { result } else { Outcome::Kept });
         let tried = match act.decision {

@@ -23,7 +23,7 @@ use super::{
     seen::{ConsumerSeen, Observed, SecretSeen},
     step::{Refusal, Step},
 };
-use crate::api::{ApiKeyStatus, VersionState, VersionStatus};
+use crate::api::{ApiKeyStatus, VersionState, VersionStatus, whole_second};
 
 /// First pause after a failed test or hook; it doubles to 32 h.
 const FIRST_RETRY: SignedDuration = SignedDuration::from_hours(1);
@@ -33,7 +33,7 @@ const MOST_LIVE: usize = 20;
 /// Decides the next step.
 #[must_use]
 pub fn decide(spec: &Spec, seen: &Observed, now: Timestamp) -> Step {
-    let machine = Machine { spec, seen, now: Timestamp::from_second(now.as_second()).unwrap_or(now) };
+    let machine = Machine { spec, seen, now: whole_second(now) };
     if spec.revoked.is_some() {
         return machine.revoke().unwrap_or(Step::Rest { until: None });
     }
