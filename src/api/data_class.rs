@@ -23,7 +23,7 @@ impl DataClass {
         matches!(self, Self::Confidential | Self::Restricted)
     }
 
-    /// How long its data is kept at the most, in hours: 365, 90, 30 and 7 days.
+    /// After how long its data is too old at the latest, in hours: 365, 90, 30 and 7 days.
     #[must_use]
     pub const fn hours_kept(self) -> u64 {
         match self {

@@ -54,15 +54,15 @@ pub struct RetentionPolicySpec {
     /// delete, Rampart will not.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     pub service_account_name: String,
-    /// How much harm it does when the data gets out, and so how long it is kept at the most: Public 8760h, Internal
-    /// 2160h, Confidential 720h, Restricted 168h.
+    /// How much harm it does when the data gets out, and so after how long it is too old at the latest, and goes after a
+    /// grace period: Public 8760h, Internal 2160h, Confidential 720h, Restricted 168h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_class: Option<DataClass>,
     /// Age beyond which an object goes; without it, the most that the data class allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("maxAge must be longer than 0s"))]
     pub max_age: Option<GoDuration>,
-    /// Age below which an object stays, whatever its own annotation says.
+    /// Age below which an object stays, counted from its creation, whatever its own annotation says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_age: Option<GoDuration>,
     /// When something may be marked and deleted: a cron expression of five fields, such as `17 2 * * *`. Without it,
@@ -200,7 +200,8 @@ pub struct ResourceTarget {
 /// What an annotation says.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnnotationSays {
-    /// The moment from which age counts, RFC 3339.
+    /// The moment from which age counts, RFC 3339. One that is further in the future than maxClockSkew keeps the object,
+    /// as one of unknown age.
     #[default]
     Since,
     /// How long the object may live from its creation, as kube-janitor's `janitor/ttl` does: `30m`, `24h`, `7d`, `2w`,
@@ -262,7 +263,10 @@ pub struct Safety {
     #[serde(default = "two_minutes")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('5s') && duration(self) <= duration('1h')").message("maxClockSkew must be from 5s to 1h"))]
     pub max_clock_skew: GoDuration,
-    /// What happens to what an object owns.
+    /// What happens to what an object owns. The caps, the plan and `allowSensitiveKinds` know of the listed objects
+    /// alone, and not of what the garbage collector takes along, such as the PersistentVolumeClaims of a StatefulSet
+    /// with `whenDeleted: Delete`, or the children of a custom resource: say `Orphan`, or make these targets of their
+    /// own.
     #[serde(default)]
     pub propagation_policy: Propagation,
 }

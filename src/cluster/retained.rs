@@ -183,6 +183,7 @@ pub fn item(
         name: object.name_any(),
         uid: object.uid().unwrap_or_default(),
         version: object.resource_version().unwrap_or_default(),
+        created: created(object),
         born: born(target, object),
         expires: expires(target, object),
         mark: object.annotations().get(RETENTION_MARK).cloned(),
@@ -191,14 +192,17 @@ pub fn item(
     }
 }
 
+fn created(object: &DynamicObject) -> Option<Timestamp> {
+    object.creation_timestamp().map(|time| time.0)
+}
+
 fn born(target: &TargetSpec, object: &DynamicObject) -> Option<Timestamp> {
     let time = |value: &Value| value.as_str().and_then(|text| text.parse::<Timestamp>().ok());
     match target.age_from {
-        AgeFrom::Creation => object.creation_timestamp().map(|time| time.0),
         AgeFrom::Annotation if target.says == AnnotationSays::Since => {
             object.annotations().get(&target.annotation).and_then(|text| text.parse().ok())
         }
-        AgeFrom::Annotation => object.creation_timestamp().map(|time| time.0),
+        AgeFrom::Creation | AgeFrom::Annotation => created(object),
         AgeFrom::Completion => {
             let status = object.data.get("status")?;
             let failed = status.get("conditions").and_then(Value::as_array).into_iter().flatten().find(|condition| {
@@ -220,7 +224,34 @@ fn expires(target: &TargetSpec, object: &DynamicObject) -> Option<Expiry> {
         return Some(Expiry::Unreadable("it has no such annotation".into()));
     };
     Some(match target.says {
-        AnnotationSays::Ttl => annotation::ttl(text, object.creation_timestamp().map(|time| time.0)),
+        AnnotationSays::Ttl => annotation::ttl(text, created(object)),
         _ => annotation::expires(text),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_tells_when_it_was_made_apart_from_when_its_age_begins() {
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "a", "creationTimestamp": "2026-02-01T00:00:00Z",
+                         "annotations": {"example.com/exported-at": "2020-01-01T00:00:00Z"}},
+        });
+        let target = TargetSpec {
+            group: String::new(),
+            version: "v1".into(),
+            kind: "ConfigMap".into(),
+            selector: rampart_reach::Selector::default(),
+            age_from: AgeFrom::Annotation,
+            annotation: "example.com/exported-at".into(),
+            says: AnnotationSays::Since,
+        };
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        let item = item(&target, ("configmaps", true), &object, &Holds::default());
+        let at = |text: &str| text.parse::<Timestamp>().ok();
+        assert_eq!((item.created, item.born), (at("2026-02-01T00:00:00Z"), at("2020-01-01T00:00:00Z")));
+    }
 }

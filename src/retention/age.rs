@@ -5,15 +5,29 @@ use jiff::Timestamp;
 use super::{Expiry, Item, Spec};
 
 /// From when on an item is too old: by its own word, but never later than the policy says, nor earlier than that.
-pub(super) fn too_old(spec: &Spec, item: &Item) -> Option<Timestamp> {
+pub(super) fn too_old(spec: &Spec, item: &Item, now: Timestamp) -> Option<Timestamp> {
     let born = item.born?;
+    // What counts from the future would be too young for ever, and nobody would know.
+    if born > now.checked_add(spec.max_skew).ok()? {
+        return None;
+    }
     let most = born.checked_add(spec.max_age).ok()?;
-    let too_old = match &item.expires {
+    let own = match &item.expires {
         None | Some(Expiry::Never) => most,
         Some(Expiry::Unreadable(_)) => return None,
-        Some(Expiry::At(own)) => most.min(*own).max(born.checked_add(spec.min_age).ok()?),
+        Some(Expiry::At(own)) => most.min(*own),
     };
-    Some(next_second(too_old))
+    // Whatever an annotation says of when it began.
+    let least = item.created?.checked_add(spec.min_age).ok()?;
+    Some(next_second(own.max(least)))
+}
+
+/// Why the age of an item can't be told, where that is known and it can't.
+pub(super) fn why_unknown(item: &Item) -> Option<&str> {
+    match &item.expires {
+        Some(Expiry::Unreadable(why)) => Some(why),
+        _ => item.born.map(|_| "it counts from a time in the future"),
+    }
 }
 
 /// The second that has begun then, or the next: times on the wire have no parts of one, and nothing goes early.
@@ -45,6 +59,27 @@ mod tests {
         assert_eq!(decided(10, then(100)), Decision::Mark, "beyond the most");
         assert_eq!(decided(20, Expiry::Never), Decision::Protected(Protection::Forever));
         assert_eq!(decided(20, Expiry::Unreadable("no".into())), Decision::UnknownAge);
+    }
+
+    #[test]
+    fn an_item_stays_below_the_least_age_since_whenever_its_age_counts() {
+        let spec = Spec { min_age: SignedDuration::from_hours(3), ..spec(100, 100) };
+        let decided = |hours: i64| {
+            let item = Item { created: Some(at(NOW - hours * HOUR)), ..item("a", 20) };
+            plan(&spec, &[Target { items: vec![item] }], at(NOW)).items[0].decision.clone()
+        };
+        assert_eq!(decided(2), Decision::TooYoung(at(NOW + HOUR)));
+        assert_eq!(decided(3), Decision::Mark);
+    }
+
+    #[test]
+    fn what_counts_from_the_future_has_no_age() {
+        let from = |seconds: i64| Item { born: Some(at(NOW + seconds)), ..item("a", 20) };
+        let told = |item: Item| plan(&spec(100, 100), &[Target { items: vec![item] }], at(NOW)).items.remove(0);
+        assert_eq!(decision(from(120)), Decision::TooYoung(at(NOW + 120 + 10 * HOUR)), "clocks differ a little");
+        assert_eq!(decision(from(121)), Decision::UnknownAge);
+        assert_eq!(told(from(121)).reason(), "kept: its age can't be read: it counts from a time in the future");
+        assert_eq!(told(Item { born: None, ..item("a", 20) }).reason(), "kept: its age can't be read");
     }
 
     #[test]

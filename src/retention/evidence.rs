@@ -88,14 +88,7 @@ pub fn record(spec: &Spec, header: Header, plan: &Plan, acts: &[Act<'_>]) -> Ret
         max_age: spec.max_age.unsigned_abs().into(),
         processing: spec.processing.clone(),
         made_at: Time(header.made_at),
-        // A report never goes before the one that it follows.
-        expires_at: Time(
-            header
-                .made_at
-                .checked_add(spec.retain_for)
-                .unwrap_or(Timestamp::MAX)
-                .max(header.previous.as_ref().map_or(Timestamp::MIN, |previous| previous.expires_at.0)),
-        ),
+        expires_at: Time(kept::expires_at(&header, spec.retain_for, kept.record.as_ref())),
         previous: header.previous,
         approved: header.approved,
         breaker: (plan.breaker.is_some() || tripped).then(|| BreakerRecord {
@@ -300,9 +293,11 @@ mod tests {
         assert!(run.items.iter().all(|item| !item.reason.is_empty()), "{:?}", run.items);
         assert!(run.acts.iter().all(|act| !act.reason.is_empty() && act.too_old_since.len() == 1), "{:?}", run.acts);
         assert_eq!((run.counts.delete, run.counts.mark, run.counts.kept, run.counts.not_named), (1, 1, 2, 0));
+        assert_eq!(run.expires_at.0.as_second(), NOW + (9600 + 720) * 3600, "later runs refer to what it names");
         let dry = record(&spec, header(ReportType::Plan), &plan, &[]);
         assert_eq!(told(&dry)[..2], [("due", RecordDecision::Delete), ("new", RecordDecision::Delete)]);
         assert_eq!((dry.acts.len(), dry.items.len()), (1, 2));
+        assert_eq!(dry.expires_at.0.as_second(), NOW + 9600 * 3600);
     }
 
     #[test]

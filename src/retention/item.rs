@@ -14,6 +14,8 @@ pub struct Item {
     pub uid: String,
     /// Version of its content, for deleting exactly what was judged.
     pub version: String,
+    /// When it was made; `None` when that can't be read.
+    pub created: Option<Timestamp>,
     /// Since when its age counts; `None` when that can't be read.
     pub born: Option<Timestamp>,
     /// When it says itself that it may go.

@@ -1,6 +1,6 @@
 //! What is kept: named once, and told of by its digest for as long as it stays the same.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::evidence::{Header, digest, number};
@@ -40,6 +40,15 @@ pub(super) fn tell(mut items: Vec<RecordItem>, header: &Header, room: usize) -> 
     let record =
         KeptRecord { digest, named_in: header.number, named_at: Time(header.made_at), named: number(items.len()) };
     Kept { count, named: items, unnamed: count - fits, record: Some(record) }
+}
+
+/// When a report may go: never before the one that it follows, and where it names what is kept, not before those that
+/// refer to it.
+pub(super) fn expires_at(header: &Header, retain_for: SignedDuration, kept: Option<&KeptRecord>) -> Timestamp {
+    let names = kept.is_some_and(|kept| kept.named_in == header.number);
+    let longer = if names { NAMED_FOR } else { SignedDuration::ZERO };
+    let own = header.made_at.checked_add(retain_for.saturating_add(longer)).unwrap_or(Timestamp::MAX);
+    header.previous.as_ref().map_or(own, |previous| own.max(previous.expires_at.0))
 }
 
 #[cfg(test)]
@@ -93,6 +102,19 @@ mod tests {
         let known = tell(items(3), &header(7, NOW, None), 1000).record;
         assert_eq!(tell(items(3), &header(8, NOW + 30 * DAY - 1, known.clone()), 1000).named.len(), 0);
         assert_eq!(tell(items(3), &header(8, NOW + 30 * DAY, known), 1000).named.len(), 3);
+    }
+
+    #[test]
+    fn who_names_it_outlives_who_refers_to_it() {
+        let (first, last) = (header(7, NOW, None), NOW + 30 * DAY - 1);
+        let known = tell(items(3), &first, 1000).record;
+        let refers = tell(items(3), &header(8, last, known.clone()), 1000).record;
+        let over = |header: &Header, kept: Option<&KeptRecord>| {
+            expires_at(header, SignedDuration::from_hours(720), kept).as_second()
+        };
+        assert_eq!(over(&first, known.as_ref()), NOW + 60 * DAY);
+        assert_eq!(over(&header(8, last, None), refers.as_ref()), last + 30 * DAY, "what it names goes no earlier");
+        assert_eq!(over(&first, None), NOW + 30 * DAY, "nothing is kept");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod age;
 pub mod annotation;
 pub mod chain;
 pub mod evidence;
+mod gone;
 mod grace;
 mod hold;
 mod implied;
@@ -19,6 +20,7 @@ pub mod rollup;
 mod spec;
 
 pub use acts::{Act, Permit};
+pub use gone::Gone;
 pub use hold::{Hold, HoldKind, Holds, Refusal, refusals};
 pub use implied::{implied, is_as_named};
 pub use item::{Expiry, Item, Mark, Protection};

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     Caps, Expiry, Item, Mark, Protection, Spec,
-    age::too_old,
+    age::{too_old, why_unknown},
     grace::{granted, is_stale},
 };
 
@@ -47,7 +47,7 @@ pub struct Planned {
     pub decision: Decision,
     /// From when on it is too old; `None` when that can't be known.
     pub too_old: Option<Timestamp>,
-    /// Whether it carries our mark without being too old.
+    /// Whether it carries our mark and is not to be deleted by it; what is being deleted keeps it.
     pub unmark: bool,
 }
 
@@ -126,7 +126,7 @@ fn decide(spec: &Spec, item: &Item, target: usize, (marks_as_of, now): (Timestam
     let mark = Mark::of(item);
     let is_ours = mark.as_ref().is_some_and(|mark| mark.policy_uid == spec.uid);
     let mark = mark.filter(|mark| !is_stale(spec, mark, if is_ours { marks_as_of } else { now }));
-    let too_old = too_old(spec, item);
+    let too_old = too_old(spec, item, now);
     let forever = (item.expires == Some(Expiry::Never)).then_some(Protection::Forever);
     let decision = match too_old {
         _ if !item.selected => Decision::NotSelected,
@@ -143,7 +143,7 @@ fn decide(spec: &Spec, item: &Item, target: usize, (marks_as_of, now): (Timestam
             }
         },
     };
-    let unmark = is_ours && !decision.deletes();
+    let unmark = is_ours && !decision.deletes() && item.protection != Some(Protection::BeingDeleted);
     Planned { item: item.clone(), target, decision, too_old, unmark }
 }
 
@@ -192,9 +192,9 @@ impl Planned {
     /// Why, for people.
     #[must_use]
     pub fn reason(&self) -> String {
-        match (&self.decision, &self.item.expires) {
-            (Decision::UnknownAge, Some(Expiry::Unreadable(why))) => format!("{}: {why}", self.decision.describe()),
-            _ => self.decision.describe(),
+        match why_unknown(&self.item).filter(|_| self.decision == Decision::UnknownAge) {
+            Some(why) => format!("{}: {why}", self.decision.describe()),
+            None => self.decision.describe(),
         }
     }
 }
@@ -273,6 +273,7 @@ pub(super) mod tests {
             name: name.into(),
             uid: format!("uid-{name}"),
             version: "1".into(),
+            created: Some(at(NOW - age_hours * HOUR)),
             born: Some(at(NOW - age_hours * HOUR)),
             expires: None,
             mark: None,

@@ -20,6 +20,7 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("retention::without_the_right_nothing_goes_and_status_names_it", without_the_right_nothing_goes);
     tests.add("retention::without_the_namespaces_consent_nothing_goes", without_consent_nothing_goes);
     tests.add("retention::what_protects_an_object", what_protects_an_object);
+    tests.add("retention::what_waits_for_a_finalizer_is_told_to_be_deleted_when_it_is_gone", a_finalizer_is_waited_for);
     tests.add("retention::an_object_made_anew_under_its_name_has_its_own_grace", made_anew_has_its_own_grace);
 }
 
@@ -192,6 +193,35 @@ async fn what_protects_an_object(env: Env) -> Result<()> {
     let done = json!({"metadata": {"finalizers": null}});
     maps.patch("finalized", &PatchParams::default(), &Patch::Merge(&done)).await?;
     Ok(())
+}
+
+async fn a_finalizer_is_waited_for(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let maps = set_up(&client, &namespace, 0, 3).await?;
+    let finalized = export(&namespace, "finalized", |it| it["finalizers"] = json!(["example.com/slow"]));
+    fixtures::apply(&client, &finalized).await?;
+    fixtures::apply(&client, &stories::retention_policy(&namespace, "Enforce")).await?;
+    wait::until("its deletion to begin", wait::SOON, || async {
+        let is_going = maps.get("finalized").await?.metadata.deletion_timestamp.is_some();
+        Ok(ensure!(is_going, "not yet"))
+    })
+    .await?;
+    let policies: Api<RetentionPolicy> = Api::namespaced(client, &namespace);
+    let deleted = || async {
+        let status = policies.get("exports").await?.status.unwrap_or_default();
+        anyhow::Ok(status.last_run.map(|run| (run.number, run.deleted)))
+    };
+    looked_again(&policies).await?;
+    looked_again(&policies).await?;
+    let then = deleted().await?;
+    ensure!(then.is_some_and(|(_, deleted)| deleted == 0), "{then:?}");
+    let done = json!({"metadata": {"finalizers": null}});
+    maps.patch("finalized", &PatchParams::default(), &Patch::Merge(&done)).await?;
+    wait::until("the same run to tell that it is gone", wait::SOON, || async {
+        let now = deleted().await?;
+        Ok(ensure!(now == then.map(|(run, _)| (run, 1)), "{then:?}, then {now:?}"))
+    })
+    .await
 }
 
 async fn made_anew_has_its_own_grace(env: Env) -> Result<()> {

@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 
 use crate::{
     Env, Tests,
-    retention::{left, looked_again, set_up},
-    retention_reports::{acting_as, retention},
+    retention::{left, looked_again, reason, set_up},
+    retention_reports::{acting_as, plan_of, retention},
 };
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("retention::reports_of_small_runs_are_rolled_up_and_stay_evidence", small_runs_are_rolled_up);
+    tests.add("retention::a_plan_that_is_held_is_closed_and_stops_nothing", held_plans_are_closed);
     tests.add("retention::who_suspends_a_policy_stops_the_sweep_that_is_under_way", a_sweep_is_stopped);
     tests.add("retention::what_can_not_be_deleted_keeps_nothing_else_from_its_turn", failures_starve_nobody);
 }
@@ -39,19 +40,23 @@ async fn all_gone(maps: &Api<ConfigMap>) -> Result<()> {
     .await
 }
 
+/// A hold on reports.
+fn hold(namespace: &str, selector: &Value) -> Value {
+    json!({
+        "apiVersion": "rampart.dev/v1alpha1", "kind": "LegalHold",
+        "metadata": {"name": "case-17", "namespace": namespace},
+        "spec": {"resources": [{"group": "rampart.dev", "resource": "retentionreports"}],
+                 "selector": selector, "indefinite": true, "ground": "litigation", "caseRef": "C-17"},
+    })
+}
+
 /// Begins, and holds the report of the first run long before it is rolled up: it stays, and stops nothing.
 async fn a_report_is_held(
     env: &Env,
     (client, namespace): (&Client, &str),
     reports: &Api<RetentionReport>,
 ) -> Result<String> {
-    let hold = json!({
-        "apiVersion": "rampart.dev/v1alpha1", "kind": "LegalHold",
-        "metadata": {"name": "case-17", "namespace": namespace},
-        "spec": {"resources": [{"group": "rampart.dev", "resource": "retentionreports"}],
-                 "selector": {"matchLabels": {"case": "17"}}, "indefinite": true, "ground": "litigation", "caseRef": "C-17"},
-    });
-    fixtures::apply(client, &hold).await?;
+    fixtures::apply(client, &hold(namespace, &json!({"matchLabels": {"case": "17"}}))).await?;
     stories::ready::<LegalHold>(client, namespace, "case-17").await?;
     fixtures::apply(client, &policy(namespace, 1)).await?;
     let first = wait::until("the first report to be finished", wait::SOON, || async {
@@ -110,6 +115,33 @@ async fn small_runs_are_rolled_up(env: Env) -> Result<()> {
     let (code, out, _) = retention(&kubeconfig, &["verify", "exports", "-n", &namespace])?;
     ensure!(code == Some(1) && out.contains("broken at exports-") && out.contains("-run-2: it is missing"), "{out}");
     Ok(())
+}
+
+async fn held_plans_are_closed(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let maps = set_up(&client, &namespace, 2, 4).await?;
+    fixtures::apply(&client, &hold(&namespace, &json!({}))).await?;
+    stories::ready::<LegalHold>(&client, &namespace, "case-17").await?;
+    fixtures::apply(&client, &stories::retention_policy(&namespace, "DryRun")).await?;
+    plan_of(&client, &namespace, 2).await?;
+    // Another one takes its place, and then there is nothing to plan.
+    maps.delete("old-0", &DeleteParams::default()).await?;
+    plan_of(&client, &namespace, 1).await?;
+    maps.delete("old-1", &DeleteParams::default()).await?;
+    let reports: Api<RetentionReport> = Api::namespaced(client.clone(), &namespace);
+    let closed = || async {
+        let all = reports.list(&ListParams::default()).await?.items;
+        let is_closed = |it: &RetentionReport| it.status.as_ref().is_some_and(|status| status.finished_at.is_some());
+        ensure!(all.len() == 2 && all.iter().all(is_closed), "{all:?}");
+        anyhow::Ok(all)
+    };
+    let all = wait::until("both plans to be closed", wait::SOON, closed).await?;
+    // Once is enough, and the policy goes on.
+    let policies: Api<RetentionPolicy> = Api::namespaced(client.clone(), &namespace);
+    looked_again(&policies).await?;
+    looked_again(&policies).await?;
+    ensure!(closed().await? == all, "a plan that was closed was written again");
+    reason(&client, &namespace, "Ready", "DryRun").await.map(drop)
 }
 
 async fn a_sweep_is_stopped(env: Env) -> Result<()> {
@@ -177,7 +209,7 @@ async fn failures_starve_nobody(env: Env) -> Result<()> {
         Ok(ensure!(left == ["old-0", "old-1", "old-2", "old-3"], "{left:?}"))
     })
     .await?;
-    let said = crate::retention::reason(&client, &namespace, "Degraded", "Failed").await?;
+    let said = reason(&client, &namespace, "Degraded", "Failed").await?;
     ensure!(said.contains("objects could not be marked or deleted: see RetentionReport exports-"), "{said}");
     let bindings = fixtures::api_of(&client, &binding).await?;
     bindings.delete(&name, &DeleteParams::default()).await?;

@@ -43,6 +43,8 @@ struct Answer {
     namespace: String,
     policy: String,
     mode: RetentionMode,
+    /// Nothing comes of the plan until that is taken back.
+    suspended: bool,
     listed: usize,
     would_delete: usize,
     kept: usize,
@@ -125,6 +127,7 @@ impl Answer {
             namespace: spec.namespace.clone(),
             policy: spec.name.clone(),
             mode: spec.mode,
+            suspended: policy.spec.suspend == Some(true),
             listed: plan.listed(),
             would_delete,
             kept: items.len() - would_delete,
@@ -138,8 +141,9 @@ impl Answer {
 
     fn text(&self, paint: Paint) -> String {
         let Self { namespace, policy, mode, listed, would_delete, kept, .. } = self;
+        let suspended = if self.suspended { ", suspended" } else { "" };
         let mut text = paint.head(format!(
-            "RetentionPolicy {namespace}/{policy} ({mode:?}): of {listed} objects {would_delete} would be deleted, {kept} are too old and kept"
+            "RetentionPolicy {namespace}/{policy} ({mode:?}{suspended}): of {listed} objects {would_delete} would be deleted, {kept} are too old and kept"
         )) + "\n";
         let width = |of: fn(&Row) -> &str| self.items.iter().map(|row| of(row).len()).max().unwrap_or_default();
         let (kinds, names) = (width(|row| &row.kind), width(|row| &row.name));
@@ -178,5 +182,31 @@ impl Row {
             decision: waits.map_or_else(|| planned.reason(), |waits| format!("{}; {waits}", planned.reason())),
             too_old_since: planned.too_old.map(Time),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_plan_says_that_its_policy_is_suspended() {
+        let told = |suspend: bool| {
+            let policy: RetentionPolicy = serde_json::from_value(json!({
+                "metadata": {"name": "exports", "namespace": "shop", "uid": "r"},
+                "spec": {"suspend": suspend, "mode": "Enforce", "serviceAccountName": "retention", "maxAge": "720h",
+                         "targets": [{"resources": {"apiVersion": "batch/v1", "kind": "Job", "selector": {}}}]},
+            }))
+            .unwrap();
+            let spec = Spec::try_from(&policy).unwrap();
+            let plan = plan_while_open(&spec, &[], None, Timestamp::UNIX_EPOCH);
+            let answer = Answer::of(&policy, &spec, &plan, None);
+            (answer.suspended, answer.text(Paint::default()).split(": ").next().map(str::to_owned))
+        };
+        assert_eq!(told(true), (true, Some("RetentionPolicy shop/exports (Enforce, suspended)".into())));
+        assert_eq!(told(false), (false, Some("RetentionPolicy shop/exports (Enforce)".into())));
     }
 }

@@ -9,7 +9,10 @@ mod standing;
 mod status;
 mod sweep;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
@@ -46,7 +49,7 @@ use crate::{
     retention::Spec,
     runtime::{clock, tasks::Tasks},
 };
-use run::{Carried, Run};
+use run::{Carried, Run, SoFar};
 use status::{degraded, status};
 
 /// Until the next try where somebody has to grant something first.
@@ -166,7 +169,7 @@ impl RetentionPolicies {
         Ok(Err(Refused::later("ClockSuspect", message)))
     }
 
-    async fn outcome(&self, policy: &RetentionPolicy) -> Result<Outcome> {
+    async fn outcome(&self, policy: &RetentionPolicy, so_far: &Mutex<SoFar>) -> Result<Outcome> {
         let mut spec = match self.accepted(policy) {
             Ok(spec) => spec,
             Err(refused) => return Ok(Err(refused)),
@@ -184,7 +187,7 @@ impl RetentionPolicies {
             Ok(targets) => targets,
             Err(refused) => return Ok(Err(refused)),
         };
-        let run = Run { context: &self.context, policy, spec: &spec, targets: &targets };
+        let run = Run { context: &self.context, policy, spec: &spec, targets: &targets, so_far };
         let mut carried = match run.carry_out().await {
             Err(error) if error.code() == Some(403) => {
                 let message = error.refusal().map_or_else(|| error.to_string(), Into::into);
@@ -289,13 +292,15 @@ impl Reconciler for RetentionPolicies {
             written::report(&self.context.client, policy, &status).await?;
             return Ok(Next::Change);
         }
-        let visit = tokio::time::timeout(LONGEST_VISIT, self.outcome(policy)).await;
+        let so_far = Mutex::default();
+        let visit = tokio::time::timeout(LONGEST_VISIT, self.outcome(policy, &so_far)).await;
+        let so_far = so_far.into_inner().unwrap_or_else(PoisonError::into_inner);
         let late = || Err(Error::Unexpected(format!("the visit took longer than {LONGEST_VISIT:?} and was cut off")));
         let outcome = match visit.unwrap_or_else(|_| late()) {
             Ok(outcome) => outcome,
-            Err(error) => return Err(self.told(policy, error).await),
+            Err(error) => return Err(self.told(policy, error, so_far).await),
         };
-        let status = status(policy, &outcome);
+        let status = status(policy, &outcome, so_far);
         let next = status.next_run_time.as_ref().map(|time| time.0);
         let wrote = written::report(&self.context.client, policy, &status).await?;
         if wrote && is_held(Some(&status)) && !is_held(policy.status.as_ref()) {
@@ -311,10 +316,11 @@ impl Reconciler for RetentionPolicies {
 }
 
 impl RetentionPolicies {
-    /// Says in status what could not be read, since then nothing is deleted. A write that came too late is no news.
-    async fn told(&self, policy: &RetentionPolicy, error: Error) -> Error {
+    /// Says in status what could not be read or written, since then nothing more is deleted. A write that came too late
+    /// is no news.
+    async fn told(&self, policy: &RetentionPolicy, error: Error, so_far: SoFar) -> Error {
         if error.code() != Some(409) {
-            let status = degraded(policy, &error);
+            let status = degraded(policy, &error, so_far);
             if let Err(error) = written::report(&self.context.client, policy, &status).await {
                 tracing::warn!(%error, "a failure could not be told in status");
             }

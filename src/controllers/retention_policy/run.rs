@@ -1,15 +1,16 @@
 //! One visit of a policy: what is written ahead, what is done, and what came of it.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::sweep::{Done, Failed};
 use crate::{
-    api::{
-        ApprovedPlan, ItemResult, ReportType, RetentionMode, RetentionPolicy, RetentionReport, RunStatus, whole_second,
-    },
+    api::{ApprovedPlan, ReportType, RetentionMode, RetentionPolicy, RetentionReport, RunStatus, whole_second},
     cluster::{
         Result,
         events::Reason,
@@ -19,7 +20,7 @@ use crate::{
     },
     controllers::Context,
     retention::{
-        Holds, Plan, Spec,
+        Gone, Holds, Plan, Spec,
         evidence::{self, Header},
         implied, open, plan_while_open,
     },
@@ -32,6 +33,16 @@ pub(super) struct Run<'a> {
     pub(super) policy: &'a RetentionPolicy,
     pub(super) spec: &'a Spec,
     pub(super) targets: &'a [Retained],
+    pub(super) so_far: &'a Mutex<SoFar>,
+}
+
+/// What a visit has done, as far as it came: it may fail after that, or be cut off.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SoFar {
+    /// Whether it has begun to mark or delete.
+    pub(super) began: bool,
+    /// The last run whose results were written.
+    pub(super) last_run: Option<RunStatus>,
 }
 
 /// Whether the caps hold.
@@ -101,6 +112,10 @@ impl Run<'_> {
         })
     }
 
+    pub(super) fn so_far(&self) -> MutexGuard<'_, SoFar> {
+        self.so_far.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What the targets list, judged now, by the holds that are there now.
     async fn look(&self, reports: &Reports) -> Result<Seen> {
         let holds = in_namespace(&self.context.client, &self.spec.namespace, clock::now()).await?;
@@ -143,16 +158,14 @@ impl Run<'_> {
     }
 
     /// What failed is tried again under the report that named it; where what came of that could not be written, it is
-    /// told by what is there.
+    /// told by what is there. So is what waited for its finalizers: no later run has named these results yet.
     async fn settle_gone(&self, reports: &mut Reports, last: &RetentionReport, plan: &Plan) -> Result<()> {
-        let failed = evidence::pending(last);
-        if failed.is_empty() {
+        let gone = Gone::of(self.spec, last, plan);
+        if gone.is_empty() {
             return Ok(());
         }
-        let there: BTreeSet<&str> = plan.items.iter().map(|it| it.item.uid.as_str()).collect();
-        let gone = failed.into_iter().filter(|item| !there.contains(item.uid));
-        let told: Vec<ItemResult> = gone.map(|item| evidence::settle(item, None)).collect();
-        if told.is_empty() { Ok(()) } else { self.end(reports, last, vec![], told).await.map(drop) }
+        let deleted = gone.deleted.into_iter().map(|result| (result, None)).collect();
+        self.end(reports, last, deleted, gone.unheard).await.map(drop)
     }
 
     /// Writes the results of the run that `run` follows, where they are missing and `run` proves them: the operator
@@ -179,6 +192,8 @@ impl Run<'_> {
     }
 
     pub(super) fn header(&self, reports: &Reports, kind: ReportType, approved: Option<ApprovedPlan>) -> Header {
+        // A report of another spec may go before one that would refer to it.
+        let last = reports.last.as_ref().map(|last| &last.spec.record).filter(|record| self.spec.is_of(record));
         Header {
             kind,
             number: reports.next(kind),
@@ -186,7 +201,7 @@ impl Run<'_> {
             previous: reports.previous().filter(|_| kind == ReportType::Run),
             approved,
             tripped: self.is_tripped(reports),
-            kept: reports.last.as_ref().and_then(|last| last.spec.record.kept.clone()),
+            kept: last.and_then(|record| record.kept.clone()),
         }
     }
 
@@ -242,16 +257,22 @@ impl Run<'_> {
         }
     }
 
-    /// Removes a plan that has no use any more; one that was approved is evidence, and is closed instead.
+    /// Removes a plan that has no use any more; one that was approved is evidence, and one that is held has to stay, so
+    /// these are closed instead.
     async fn discard(&self, reports: &Reports, plan: &RetentionReport) -> Result<()> {
         if plan.spec.approval.is_none() {
-            return reports.remove(plan).await;
+            match reports.remove(plan).await {
+                Err(error) if error.code() == Some(403) => {
+                    tracing::debug!(report = plan.name_any(), %error, "a plan that can't be removed is closed");
+                }
+                other => return other,
+            }
         }
         finish(&self.context.client, plan, evidence::results(plan, vec![], this_second())).await.map(drop)
     }
 }
 
-fn run_status(run: &RetentionReport) -> RunStatus {
+pub(super) fn run_status(run: &RetentionReport) -> RunStatus {
     let results = run.status.clone().unwrap_or_default();
     RunStatus {
         report: run.name_any(),

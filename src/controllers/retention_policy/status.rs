@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{
     Outcome, Refused,
-    run::{Brake, Carried},
+    run::{Brake, Carried, SoFar},
     sweep::Failed,
 };
 use crate::{
@@ -23,13 +23,13 @@ use crate::{
 const SAMPLES: usize = 20;
 
 /// The status after a visit.
-pub(super) fn status(policy: &RetentionPolicy, outcome: &Outcome) -> RetentionPolicyStatus {
+pub(super) fn status(policy: &RetentionPolicy, outcome: &Outcome, so_far: SoFar) -> RetentionPolicyStatus {
     let mut conditions = Conditions::of_generation(policy.metadata.generation);
     let mut status = RetentionPolicyStatus {
         observed_generation: policy.metadata.generation,
         last_handled_reconcile_at: requested(policy),
         // What was done stays known, whatever keeps the policy from doing more.
-        last_run: policy.status.as_ref().and_then(|status| status.last_run.clone()),
+        last_run: so_far.last_run.or_else(|| policy.status.as_ref()?.last_run.clone()),
         ..RetentionPolicyStatus::default()
     };
     match outcome {
@@ -56,21 +56,27 @@ pub(super) fn status(policy: &RetentionPolicy, outcome: &Outcome) -> RetentionPo
     status
 }
 
-/// The status when something could not be read: what was true before, and that nothing is done.
-pub(super) fn degraded(policy: &RetentionPolicy, error: &Error) -> RetentionPolicyStatus {
+/// The status when something could not be read or written: what was true before, and that nothing more is done.
+pub(super) fn degraded(policy: &RetentionPolicy, error: &Error, so_far: SoFar) -> RetentionPolicyStatus {
     let mut conditions = Conditions::of_generation(policy.metadata.generation);
-    let message = format!("nothing is marked or deleted: {error}");
+    let message = if so_far.began {
+        format!("the visit could not be finished, and what it marked and deleted is in its RetentionReports: {error}")
+    } else {
+        format!("nothing is marked or deleted: {error}")
+    };
     conditions.set(Type::Accepted, true, "Accepted", "");
     for kind in [Type::Programmed, Type::PlanReady, Type::Ready] {
         conditions.set(kind, false, error.reason(), message.as_str());
     }
     conditions.set(Type::Degraded, true, error.reason(), message.as_str());
     let next_run_time = known_run(policy).map(Time);
+    let known = policy.status.clone().unwrap_or_default();
     RetentionPolicyStatus {
         observed_generation: policy.metadata.generation,
         conditions: conditions.carried_from(old(policy), clock::now()),
         next_run_time,
-        ..policy.status.clone().unwrap_or_default()
+        last_run: so_far.last_run.or_else(|| known.last_run.clone()),
+        ..known
     }
 }
 
@@ -198,5 +204,50 @@ fn sample(planned: &Planned) -> PlannedObject {
             Decision::Wait(at) => Some(Time(at)),
             _ => None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn run(number: i64) -> RunStatus {
+        let run = json!({"report": format!("run-{number}"), "number": number, "expiresAt": "2028-01-01T00:00:00Z"});
+        serde_json::from_value(run).unwrap()
+    }
+
+    /// A policy whose status knows of run 1.
+    fn policy() -> RetentionPolicy {
+        serde_json::from_value(json!({
+            "apiVersion": "rampart.dev/v1alpha1", "kind": "RetentionPolicy",
+            "metadata": {"name": "exports", "namespace": "reports", "generation": 1},
+            "spec": {"serviceAccountName": "retention", "maxAge": "720h", "targets": []},
+            "status": {"lastRun": run(1)},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_visit_that_fails_tells_what_it_did_before() {
+        let told = |so_far: SoFar| {
+            let status = degraded(&policy(), &Error::Unexpected("no answer".into()), so_far);
+            let degraded = status.conditions.into_iter().find(|it| it.type_ == Type::Degraded.as_str()).unwrap();
+            (status.last_run.unwrap().number, degraded.message)
+        };
+        assert_eq!(told(SoFar::default()), (1, "nothing is marked or deleted: no answer".into()));
+        let (last, message) = told(SoFar { began: true, last_run: Some(run(2)) });
+        assert!(last == 2 && message.ends_with("is in its RetentionReports: no answer"), "{last}: {message}");
+        // Its results could not be written.
+        let (last, message) = told(SoFar { began: true, last_run: None });
+        assert!(last == 1 && message.starts_with("the visit could not be finished"), "{last}: {message}");
+    }
+
+    #[test]
+    fn so_does_one_that_is_refused() {
+        let refused: Outcome = Err(Refused::later("NotPermitted", String::new()));
+        let last = |last_run| status(&policy(), &refused, SoFar { began: true, last_run }).last_run;
+        assert_eq!([last(Some(run(2))), last(None)], [Some(run(2)), Some(run(1))]);
     }
 }

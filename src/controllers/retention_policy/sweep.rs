@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt};
 
 use super::{
     opted_in,
-    run::{Run, Seen, this_second},
+    run::{Run, Seen, run_status, this_second},
 };
 use crate::{
     api::{
@@ -219,6 +219,7 @@ impl Run<'_> {
 
     async fn try_all(&self, acts: &[Act<'_>]) -> Vec<Tried> {
         let mut tries = vec![];
+        self.so_far().began |= !acts.is_empty();
         for act in acts {
             tries.push(self.one(*act));
         }
@@ -258,6 +259,7 @@ impl Run<'_> {
         let writing = async move {
             let (finished, ()) = future::join(finish(&self.context.client, &report, status), self.tell(&new)).await;
             let finished = finished?;
+            self.so_far().last_run = Some(run_status(&finished));
             self.log(&finished, &report);
             Ok(finished)
         };
