@@ -1,4 +1,4 @@
-//! Which profile of `kubectl debug` a refused debug container would pass with.
+//! Which profile of `kubectl debug` a debug container would pass with that is refused, or warned about.
 
 use std::collections::HashSet;
 
@@ -28,9 +28,15 @@ fn profiles() -> [(&'static str, Value); 3] {
 /// Debug containers above which nobody is helped: a pod is judged once more for each profile.
 const MOST: usize = 64;
 
-/// The first profile with which nothing that is enforced would refuse the new debug containers of a request; `None`
-/// where the request is about none, or no profile would help.
-pub(super) fn profile(request: &Request<'_>, policies: &[Covering], now: Timestamp) -> Option<&'static str> {
+/// The first profile with which the new debug containers of a request violate no policy of a mode above `silent`: with
+/// Warn nothing refuses them, with Audit nothing warns about them either. `None` where the request is about none, or no
+/// profile would help.
+pub(super) fn profile(
+    request: &Request<'_>,
+    policies: &[Covering],
+    silent: HardeningMode,
+    now: Timestamp,
+) -> Option<&'static str> {
     if request.sub_resource.as_deref() != Some("ephemeralcontainers") {
         return None;
     }
@@ -54,7 +60,7 @@ pub(super) fn profile(request: &Request<'_>, policies: &[Covering], now: Timesta
         let text = pod.to_string();
         let Ok(seen) = Seen::read(&text, true) else { return false };
         let found = findings(policies, &seen, now);
-        found.iter().all(|finding| finding.covering.requirement.mode != HardeningMode::Enforce)
+        found.iter().all(|finding| finding.covering.requirement.mode <= silent)
     };
     profiles().into_iter().find(|(_, context)| passes(context)).map(|(name, _)| name)
 }
@@ -67,19 +73,18 @@ mod tests {
 
     use super::*;
     use crate::{
-        admission::{Review, decide},
+        admission::{Answer, Review, decide},
         hardening::{Enforcement, Origin, Requirement},
     };
 
-    #[rstest]
-    #[case::baseline("baseline", json!({}), Some("baseline"))]
-    #[case::restricted("restricted", json!({}), Some("restricted"))]
-    #[case::the_pod_itself_violates("baseline", json!({"hostNetwork": true}), None)]
-    fn the_denial_names_the_profile(#[case] level: &str, #[case] more: Value, #[case] wanted: Option<&str>) {
-        let hardening = json!({"mode": "Enforce", "podSecurity": {"level": level}});
-        let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
-        let origin = Origin::SecurityPolicy("p".into());
-        let covering = Covering { origin, requirement, exceptions: Arc::default() };
+    /// The answer to a privileged debug container, where policies of these modes ask these levels.
+    fn answered(policies: &[(&str, &str)], more: &Value, enforcement: Enforcement) -> Answer {
+        let covering = |(mode, level): &(&str, &str)| {
+            let hardening = json!({"mode": mode, "podSecurity": {"level": level}});
+            let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
+            Covering { origin: Origin::SecurityPolicy("p".into()), requirement, exceptions: Arc::default() }
+        };
+        let policies: Vec<Covering> = policies.iter().map(covering).collect();
         let context = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
         let mut old = json!({"spec": {
             "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
@@ -93,9 +98,42 @@ mod tests {
             "operation": "UPDATE", "object": new, "oldObject": old}});
         let text = review.to_string();
         let request = Review::parse(text.as_bytes()).unwrap();
-        let answer = decide(&request, &[covering], Enforcement::InForce, Timestamp::UNIX_EPOCH);
+        decide(&request, &policies, enforcement, Timestamp::UNIX_EPOCH)
+    }
+
+    /// The profile that is named at the end.
+    fn named(message: &str) -> Option<&str> {
+        let (_, named) = message.split_once("; `kubectl debug --profile=")?;
+        named.strip_suffix("` would pass")
+    }
+
+    #[rstest]
+    #[case::baseline("baseline", json!({}), Some("baseline"))]
+    #[case::restricted("restricted", json!({}), Some("restricted"))]
+    #[case::the_pod_itself_violates("baseline", json!({"hostNetwork": true}), None)]
+    fn the_denial_names_the_profile(#[case] level: &str, #[case] more: Value, #[case] wanted: Option<&str>) {
+        let answer = answered(&[("Enforce", level), ("Warn", "restricted")], &more, Enforcement::InForce);
         let message = answer.status.unwrap().message;
-        let named = message.split_once("; `kubectl debug --profile=").and_then(|(_, rest)| rest.split_once('`'));
-        assert_eq!(named.map(|(name, _)| name), wanted, "{message}");
+        assert_eq!(named(&message), wanted, "{message}");
+        assert!(answer.warnings.is_empty(), "{:?}", answer.warnings);
+    }
+
+    #[rstest]
+    #[case::baseline(&[("Warn", "baseline")], json!({}), &[Some("baseline")])]
+    #[case::restricted(&[("Warn", "restricted")], json!({}), &[Some("restricted")])]
+    #[case::for_all_of_them(&[("Warn", "restricted"), ("Warn", "baseline")], json!({}), &[None, Some("restricted")])]
+    #[case::what_is_paused(&[("Warn", "baseline"), ("Enforce", "restricted")], json!({}), &[None, Some("restricted")])]
+    #[case::what_is_audited_does_not(&[("Warn", "baseline"), ("Audit", "restricted")], json!({}), &[Some("baseline")])]
+    #[case::nobody_warns(&[("Audit", "restricted")], json!({}), &[])]
+    #[case::the_pod_itself_violates(&[("Warn", "baseline")], json!({"hostNetwork": true}), &[None])]
+    fn the_last_warning_names_the_profile(
+        #[case] policies: &[(&str, &str)],
+        #[case] more: Value,
+        #[case] wanted: &[Option<&str>],
+    ) {
+        let answer = answered(policies, &more, Enforcement::Paused);
+        assert!(answer.allowed);
+        let told: Vec<Option<&str>> = answer.warnings.iter().map(|warning| named(warning)).collect();
+        assert_eq!(told, wanted, "{:?}", answer.warnings);
     }
 }

@@ -13,7 +13,6 @@ mod update;
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use serde_json::value::RawValue;
 
 pub use fix::{Fixed, fix};
 pub use own_kinds::{decide_api_key, is_of_api_key};
@@ -27,7 +26,7 @@ pub use target::{Target, template_path};
 
 use crate::{
     api::HardeningMode,
-    hardening::{Covering, Enforcement, Seen, Subject, ask_rules, findings, judge},
+    hardening::{Covering, Enforcement, Moved, Seen, Subject, ask_rules, findings, judge},
 };
 
 /// Decides a request at a time. `policies` are those that cover the request's namespace. ApiKeys are decided by
@@ -43,11 +42,15 @@ pub fn decide(request: &Request<'_>, policies: &[Covering], enforcement: Enforce
         return Answer::allow();
     }
     let subject = target.subject();
-    let same = |(new, old): (&RawValue, &RawValue)| update::is_insignificant(new.get(), old.get());
-    let insignificant = subject == Subject::Pod
-        && request.operation == Operation::Update
-        && request.object().zip(request.old_object).is_some_and(same);
-    if insignificant {
+    let narrowed: Vec<Covering>;
+    let policies = match insignificant(request, subject) {
+        None => policies,
+        Some(moved) => {
+            narrowed = policies.iter().filter_map(|covering| covering.of_update(moved)).collect();
+            narrowed.as_slice()
+        }
+    };
+    if policies.is_empty() {
         return Answer::allow();
     }
     match seen(request, target, policies) {
@@ -60,6 +63,15 @@ pub fn decide(request: &Request<'_>, policies: &[Covering], enforcement: Enforce
         }
         Err(error) => Answer::allow().with_warning(format!("the pod template can't be read: {error}")),
     }
+}
+
+/// What an update of a pod changes that is judged, where it changes nothing that runs.
+fn insignificant(request: &Request<'_>, subject: Subject) -> Option<Moved> {
+    if subject != Subject::Pod || request.operation != Operation::Update {
+        return None;
+    }
+    let (new, old) = request.object().zip(request.old_object)?;
+    update::insignificant(new.get(), old.get())
 }
 
 fn seen<'a>(request: &'a Request<'_>, target: Target, policies: &[Covering]) -> serde_json::Result<Option<Seen<'a>>> {
@@ -84,16 +96,22 @@ fn answer(
     pod: &Seen<'_>,
 ) -> Answer {
     let verdict = judge(&findings(policies, pod, now), subject, enforcement);
+    let help = |silent: HardeningMode| {
+        let profile = debug::profile(request, policies, silent, now);
+        profile.map(|profile| format!("; `kubectl debug --profile={profile}` would pass")).unwrap_or_default()
+    };
     let mut answer = if verdict.admitted {
         Answer::allow()
     } else {
         let name = request.name.as_deref().unwrap_or_default();
-        let help = debug::profile(request, policies, now);
-        let help = help.map(|profile| format!("; `kubectl debug --profile={profile}` would pass"));
-        let what = verdict.denials.join("; ") + &help.unwrap_or_default();
+        let what = verdict.denials.join("; ") + &help(HardeningMode::Warn);
         Answer::deny(403, "Forbidden", format!("pods \"{name}\" is forbidden: {what}"))
     };
     answer.warnings = verdict.warnings;
+    // As with denials: once, at the end.
+    if let Some(last) = answer.warnings.last_mut() {
+        last.push_str(&help(HardeningMode::Audit));
+    }
     if subject == Subject::Template {
         answer.warnings.extend(fix::told_of_template(request, policies, now));
     }

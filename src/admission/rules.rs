@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhook, MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
+    MutatingWebhook, MutatingWebhookConfiguration, ValidatingWebhook, ValidatingWebhookConfiguration,
+    WebhookClientConfig,
 };
 use serde_json::{Value, json};
 
@@ -12,7 +13,7 @@ use super::target::TEMPLATES;
 use crate::{
     GROUP,
     api::labels::{MANAGED_BY, MANAGER, PART, WEBHOOK},
-    hardening::SYSTEM_NAMESPACES,
+    hardening::{SYSTEM_NAMESPACES, significant},
 };
 
 /// Name of the configuration that is shipped.
@@ -33,6 +34,10 @@ const PODS: &str = "pods";
 const NAME: &str = "kubernetes.io/metadata.name";
 /// What every pod of a namespace waits for, at most, in seconds.
 const TIMEOUT: i32 = 3;
+/// Asks the admissions enforcer of AKS to leave a configuration alone. It would add to every `namespaceSelector`, and
+/// own that: the operator would take it out again for ever, and `helm upgrade` end in a conflict. AKS names a label and
+/// an annotation, and says of either that it is enough.
+const AKS_ENFORCER_DISABLED: &str = "admissions.enforcer/disabled";
 
 /// The ValidatingWebhookConfiguration, for a webhook behind `client_config`. The operator adds the
 /// `caBundle`; every other default of the API server is spelled out, so that GitOps sees no drift.
@@ -65,7 +70,11 @@ pub fn webhook_configuration(client_config: &Value) -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": WEBHOOK_CONFIGURATION, "labels": {"app.kubernetes.io/name": "rampart"}},
+        "metadata": {
+            "name": WEBHOOK_CONFIGURATION,
+            "labels": {"app.kubernetes.io/name": "rampart", AKS_ENFORCER_DISABLED: "true"},
+            "annotations": {AKS_ENFORCER_DISABLED: "true"},
+        },
         "webhooks": [
             webhook("own-kinds", "Fail", json!([own, cluster_wide])),
             webhook(PODS, "Ignore", json!(pods)),
@@ -104,7 +113,8 @@ pub fn pods_client(shipped: &ValidatingWebhookConfiguration) -> Option<&WebhookC
 }
 
 /// The ValidatingWebhookConfiguration `rampart-enforce`, for namespaces where a webhook alone refuses: there no
-/// pod is made without its word. `None` where `shipped` says no path that another can stand for.
+/// pod is made without its word; but what changes neither what runs nor where it may, such as the removal of a
+/// finalizer, never waits for it. `None` where `shipped` says no path that another can stand for.
 #[must_use]
 pub fn enforce_configuration(
     shipped: &WebhookClientConfig,
@@ -112,6 +122,8 @@ pub fn enforce_configuration(
 ) -> Option<ValidatingWebhookConfiguration> {
     let pods = json!([pods(&["CREATE", "UPDATE"], "pods"), pods(&["UPDATE"], "pods/ephemeralcontainers")]);
     let webhook = named(("enforce", "Fail"), (shipped, ENFORCE), namespaces, &pods)?;
+    let match_conditions = Some(vec![significant()]);
+    let webhook = ValidatingWebhook { match_conditions, ..serde_json::from_value(webhook).ok()? };
     serde_json::from_value(json!({"metadata": metadata(ENFORCE_CONFIGURATION), "webhooks": [webhook]})).ok()
 }
 
@@ -134,7 +146,9 @@ fn pods(operations: &[&str], resource: &str) -> Value {
 
 fn metadata(name: &str) -> Value {
     json!({"name": name,
-           "labels": {"app.kubernetes.io/name": "rampart", MANAGED_BY: MANAGER, PART: WEBHOOK}})
+           "labels": {"app.kubernetes.io/name": "rampart", MANAGED_BY: MANAGER, PART: WEBHOOK,
+                      AKS_ENFORCER_DISABLED: "true"},
+           "annotations": {AKS_ENFORCER_DISABLED: "true"}})
 }
 
 /// A webhook at another path of the shipped server, asked about namespaces by name.
@@ -159,4 +173,44 @@ fn at(shipped: &WebhookClientConfig, path: &str) -> Option<WebhookClientConfig> 
         (None, None) => return None,
     }
     Some(client)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_configuration_asks_the_enforcer_of_aks_to_leave_it_alone() {
+        let client = json!({"url": "https://127.0.0.1/validate"});
+        let shipped: WebhookClientConfig = serde_json::from_value(client.clone()).unwrap();
+        let namespaces = BTreeSet::from(["shop".to_owned()]);
+        let enforce = enforce_configuration(&shipped, &namespaces).unwrap();
+        let fix = fix_configuration(&shipped, &namespaces).unwrap();
+        for (name, configuration) in [
+            (WEBHOOK_CONFIGURATION, webhook_configuration(&client)),
+            (ENFORCE_CONFIGURATION, serde_json::to_value(enforce).unwrap()),
+            (FIX_CONFIGURATION, serde_json::to_value(fix).unwrap()),
+        ] {
+            let metadata = &configuration["metadata"];
+            assert_eq!(metadata["name"], name);
+            for place in ["labels", "annotations"] {
+                assert_eq!(metadata[place]["admissions.enforcer/disabled"], "true", "{name}: {metadata}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_changes_nothing_that_runs_does_not_wait_for_the_webhook() {
+        let shipped = serde_json::from_value(json!({"url": "https://127.0.0.1/validate"})).unwrap();
+        let configuration = enforce_configuration(&shipped, &["shop".to_owned()].into()).unwrap();
+        let webhook = serde_json::to_value(configuration).unwrap()["webhooks"][0].take();
+        let conditions = webhook["matchConditions"].as_array().unwrap();
+        assert_eq!(conditions.len(), 1, "{webhook}");
+        let expression = conditions[0]["expression"].as_str().unwrap();
+        for of_update in ["containers", "?initContainers", "?ephemeralContainers"] {
+            assert!(expression.contains(&format!("object.spec.{of_update}")), "{expression}");
+        }
+        assert!(expression.starts_with("request.operation == 'CREATE' || "), "no pod is made without its word");
+        assert_eq!((&webhook["failurePolicy"], &webhook["timeoutSeconds"]), (&json!("Fail"), &json!(TIMEOUT)));
+    }
 }

@@ -1,9 +1,15 @@
-//! Which updates of a pod matter: those that change what runs in it. All others, a label or the removal
-//! of a finalizer, must go through whatever the pod looks like.
+//! Which updates of a pod matter: those that change what runs in it, and, to rules on that alone, those that change
+//! where it may run. All others, a label or the removal of a finalizer, must go through whatever the pod looks like.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
 
 use serde::Deserialize;
+use serde_json::Value;
+
+use crate::hardening::Moved;
 
 #[derive(Deserialize)]
 struct Images<'a> {
@@ -20,6 +26,10 @@ struct Spec<'a> {
     containers: Option<Vec<Container<'a>>>,
     #[serde(borrow, default)]
     ephemeral_containers: Option<Vec<Container<'a>>>,
+    #[serde(default)]
+    node_selector: Option<BTreeMap<String, Value>>,
+    #[serde(default)]
+    tolerations: Option<Vec<Value>>,
 }
 
 #[derive(Deserialize)]
@@ -30,22 +40,24 @@ struct Container<'a> {
     image: Cow<'a, str>,
 }
 
-/// Whether an update changes neither the number nor the image of containers, and adds no ephemeral one
-/// (`isSignificantPodUpdate` of the reference). What can't be read is significant.
-pub(super) fn is_insignificant(new: &str, old: &str) -> bool {
-    let (Ok(new), Ok(old)) = (serde_json::from_str::<Images<'_>>(new), serde_json::from_str::<Images<'_>>(old)) else {
-        return false;
-    };
+/// What else an update changes that changes neither the number nor the image of containers, and adds no ephemeral one.
+/// `None` for any other (`isSignificantPodUpdate` of the reference), and for what can't be read.
+pub(super) fn insignificant(new: &str, old: &str) -> Option<Moved> {
+    let (new, old): (Images<'_>, Images<'_>) = (serde_json::from_str(new).ok()?, serde_json::from_str(old).ok()?);
     let before: HashMap<&str, &str> =
         old.spec.ephemeral_containers.iter().flatten().map(|container| (&*container.name, &*container.image)).collect();
-    same_images(new.spec.containers.as_deref(), old.spec.containers.as_deref())
+    let same = same_images(new.spec.containers.as_deref(), old.spec.containers.as_deref())
         && same_images(new.spec.init_containers.as_deref(), old.spec.init_containers.as_deref())
         && new
             .spec
             .ephemeral_containers
             .iter()
             .flatten()
-            .all(|container| before.get(&*container.name).is_some_and(|image| *image == container.image))
+            .all(|container| before.get(&*container.name).is_some_and(|image| *image == container.image));
+    same.then(|| Moved {
+        node_selector: new.spec.node_selector.unwrap_or_default() != old.spec.node_selector.unwrap_or_default(),
+        tolerations: new.spec.tolerations.unwrap_or_default() != old.spec.tolerations.unwrap_or_default(),
+    })
 }
 
 fn same_images(new: Option<&[Container<'_>]>, old: Option<&[Container<'_>]>) -> bool {
@@ -55,9 +67,17 @@ fn same_images(new: Option<&[Container<'_>]>, old: Option<&[Container<'_>]>) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
     use rstest::rstest;
+    use serde_json::json;
 
     use super::*;
+    use crate::{
+        admission::{Review, decide},
+        hardening::{Covering, Enforcement, Origin, Requirement},
+    };
 
     const OLD: &str = r#"{"spec": {"containers": [{"name": "a", "image": "x"}], "ephemeralContainers": [{"name": "d", "image": "x"}]}}"#;
 
@@ -76,6 +96,44 @@ mod tests {
     #[case::another_debug_image(r#"{"spec": {"containers": [{"name": "a", "image": "x"}], "ephemeralContainers": [{"name": "d", "image": "y"}]}}"#, false)]
     #[case::not_a_pod("[]", false)]
     fn what_matters(#[case] new: &str, #[case] insignificant: bool) {
-        assert_eq!(is_insignificant(new, OLD), insignificant);
+        assert_eq!(super::insignificant(new, OLD).is_some(), insignificant);
+    }
+
+    /// The old pod violates the standard, and both rules.
+    #[rstest]
+    #[case::a_label(json!({"metadata": {"labels": {"a": "b"}}}), None)]
+    #[case::no_node(json!({"spec": {"hostNetwork": true}}), None)]
+    #[case::a_toleration(json!({"spec": {"tolerations": [{"key": "role"}, {"key": "other"}]}}), Some("tolerations"))]
+    #[case::a_good_toleration(json!({"spec": {"tolerations": [{"key": "other"}]}}), None)]
+    #[case::a_node(json!({"spec": {"nodeSelector": {"role": "x", "disk": "ssd"}}}), Some("nodeSelector"))]
+    #[case::a_good_node(json!({"spec": {"nodeSelector": {"disk": "ssd"}}}), None)]
+    fn rules_on_what_is_added_are_judged_alone(#[case] change: Value, #[case] wanted: Option<&str>) {
+        let rules = json!({
+            "nodeSelector": {"forbid": ["role"]}, "tolerations": {"forbid": ["role"]}, "probes": ["liveness"],
+        });
+        let hardening = json!({"mode": "Enforce", "podSecurity": {"level": "baseline"}, "rules": rules});
+        let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
+        let origin = Origin::SecurityPolicy("p".into());
+        let covering = Covering { origin, requirement, exceptions: Arc::default() };
+        let old = json!({"spec": {"hostPID": true, "nodeSelector": {"role": "x"}, "tolerations": [{"key": "role"}],
+            "containers": [{"name": "a", "image": "x"}]}});
+        let mut new = old.clone();
+        for (part, fields) in change.as_object().unwrap() {
+            for (field, value) in fields.as_object().unwrap() {
+                new[part][field] = value.clone();
+            }
+        }
+        let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+            "uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "UPDATE",
+            "object": new, "oldObject": old}});
+        let text = review.to_string();
+        let request = Review::parse(text.as_bytes()).unwrap();
+        let answer = decide(&request, &[covering], Enforcement::InForce, Timestamp::UNIX_EPOCH);
+        let message = answer.status.map(|status| status.message).unwrap_or_default();
+        assert_eq!(answer.allowed, wanted.is_none(), "{message}");
+        if let Some(rule) = wanted {
+            assert!(message.contains(&format!("forbidden: violates hardening/{rule} (")), "{message}");
+            assert_eq!(message.matches("hardening/").count(), 1, "{message}");
+        }
     }
 }

@@ -38,7 +38,8 @@ use super::{
 #[x_kube(
     validation = Rule::new(CLASS_RULE).message(CLASS_MESSAGE),
     validation = Rule::new("has(self.hardening) || has(self.network) || has(self.apiKeys)")
-        .message("set hardening, network or apiKeys, or several of them")
+        .message("set hardening, network or apiKeys, or several of them"),
+    validation = Rule::new(INCLUDED_RULE).message(INCLUDED_MESSAGE)
 )]
 pub struct ClusterSecurityPolicySpec {
     /// The namespaces, by their labels; `{}` selects all. System namespaces (kube-system, kube-public,
@@ -72,6 +73,10 @@ pub struct ClusterSecurityPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exceptions: Option<Exceptions>,
 }
+
+/// CEL of the rule that a policy refuses where it says so; [`crate::hardening::ClusterWide`] says the same.
+const INCLUDED_RULE: &str = "!has(self.includeSystemNamespaces) || self.includeSystemNamespaces.size() == 0 || !has(self.hardening) || self.hardening.mode != 'Enforce' || self.hardening.admissionPolicy != 'None'";
+const INCLUDED_MESSAGE: &str = "nothing would be refused in includeSystemNamespaces with hardening.admissionPolicy: None, for no webhook is asked about system namespaces: set Generate, or leave them out";
 
 /// Where PolicyExceptions may be made.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

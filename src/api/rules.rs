@@ -81,7 +81,7 @@ pub enum Required {
 
 /// Rules on images of containers and of image volumes. A pattern is an image name in which `*` stands for
 /// characters other than `/`, and `**` for any; without a registry it is one of docker.io, as it is for an
-/// image; without tag or digest it matches all of them.
+/// image; without tag or digest it matches all of them, and an image without either has the tag `latest`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase")]
 pub struct Images {

@@ -265,10 +265,11 @@ impl Options {
         }
         let (scan, residents) = Scanner::spawn(context, index.clone(), leadership.clone(), telling, tasks);
         let hardened = if hardens {
-            PolicyExceptions::spawn(context, index, scan.clone(), leadership.clone(), tasks);
             Webhooks::spawn(context, policies.clone(), leadership.clone(), tasks);
             let in_force = Floors::spawn(context, policies, leadership.clone(), self.namespace.clone(), tasks);
-            Hardened { is_on: true, in_force, scan }
+            let hardened = Hardened { is_on: true, in_force, scan };
+            PolicyExceptions::spawn(context, index, hardened.clone(), leadership.clone(), tasks);
+            hardened
         } else {
             Hardened::off()
         };

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use tokio::sync::{mpsc, watch};
 
-use super::{Context, Next, Reconciler, Triggers, requested, scan};
+use super::{Context, Hardened, Next, Reconciler, Triggers, floor, requested};
 use crate::{
     api::{
         ExceptionState, PolicyException, PolicyExceptionStatus,
@@ -18,6 +18,9 @@ use crate::{
 };
 
 const EXPIRED: Reason = Reason::warning("ExceptionExpired");
+/// Why one that is permitted is not what the API server goes by: the reason, and what to do.
+const FULL: &str = "AdmissionPolicyFull";
+const NO_ROOM: &str = "a ValidatingAdmissionPolicy of the policies in spec.policies has no room for it, and the API server goes on refusing what it covers, though the webhook knows it: delete exceptions from these policies, or write fewer and shorter ones, in their namespaces";
 /// A clock may be set, and a machine may sleep.
 const LOOK_AGAIN: Duration = Duration::from_mins(5);
 
@@ -25,7 +28,7 @@ const LOOK_AGAIN: Duration = Duration::from_mins(5);
 pub struct PolicyExceptions {
     context: Context,
     index: PolicyIndex,
-    scan: watch::Receiver<scan::Known>,
+    hardened: Hardened,
 }
 
 impl PolicyExceptions {
@@ -33,24 +36,32 @@ impl PolicyExceptions {
     pub fn spawn(
         context: &Context,
         (index, synced): (PolicyIndex, Gate),
-        scan: watch::Receiver<scan::Known>,
+        hardened: Hardened,
         mut leadership: Leadership,
         tasks: &mut Tasks,
     ) {
         let (root, _) = super::root::<PolicyException>();
         let changes = index.changes();
         let (stopped, context) = (context.stopped.clone(), context.clone());
-        let controller = Arc::new(Self { context: context.clone(), index, scan: scan.clone() });
+        let controller = Arc::new(Self { context: context.clone(), index, hardened: hardened.clone() });
         tasks.spawn(Self::NAME, async move {
+            let Hardened { in_force, scan, .. } = hardened;
+            let known = async {
+                leadership.acquired().await;
+                synced.was_opened().await;
+                floor::known(&in_force).await;
+            };
             tokio::select! {
-                () = async { leadership.acquired().await; synced.was_opened().await } => {}
+                () = known => {}
                 () = stopped.cancelled() => return Ok(()),
             }
             let ((_one, one), (all_tx, all)) = (mpsc::unbounded_channel(), watch::channel(0));
             // Which are permitted depends on ClusterSecurityPolicies.
             let permitted = super::wake_all(changes, &all_tx, &stopped);
             let counted = super::wake_all(scan, &all_tx, &stopped);
-            tokio::try_join!(super::run(controller, context, root, Triggers { one, all }), permitted, counted)?;
+            let refloored = super::wake_all(in_force, &all_tx, &stopped);
+            let running = super::run(controller, context, root, Triggers { one, all });
+            tokio::try_join!(running, permitted, counted, refloored)?;
             Ok(())
         });
     }
@@ -72,21 +83,9 @@ impl PolicyExceptions {
                 refused.map(|why| ("NotPermitted", why, ExceptionState::NotPermitted))
             }
         };
-        let state = match refused {
-            None => {
-                let until = end.map(|end| format!("until {end}")).unwrap_or_default();
-                conditions.set(Type::Accepted, true, "Accepted", "");
-                conditions.set(Type::Programmed, true, "Programmed", "");
-                conditions.set(Type::Ready, true, "Active", until);
-                ExceptionState::Active
-            }
-            Some((reason, why, state)) => {
-                let accepted = state == ExceptionState::Expired;
-                conditions.set(Type::Accepted, accepted, if accepted { "Accepted" } else { reason }, why.as_str());
-                conditions.stall(reason, &why);
-                state
-            }
-        };
+        let key = (namespace.to_owned(), exception.name_any());
+        let left_out = self.hardened.in_force.borrow().left_out.contains(&key);
+        let state = tell(refused, end, left_out, &mut conditions);
         let old = exception.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let status = PolicyExceptionStatus {
             observed_generation: exception.metadata.generation,
@@ -101,11 +100,36 @@ impl PolicyExceptions {
     /// Pods that rely on it, as last counted.
     fn relying(&self, namespace: &str, exception: &PolicyException) -> Option<u32> {
         let key = (namespace.to_owned(), exception.name_any());
-        match self.scan.borrow().as_ref() {
+        match self.hardened.scan.borrow().as_ref() {
             Some(report) => report.relying.get(&key).copied(),
             None => exception.status.as_ref()?.pods_relying,
         }
     }
+}
+
+/// Says in conditions whether it is in force: why it is refused, or until when it is not, and whether an admission
+/// policy has left it out.
+fn tell(
+    refused: Option<(&str, String, ExceptionState)>,
+    end: Option<Timestamp>,
+    left_out: bool,
+    conditions: &mut Conditions,
+) -> ExceptionState {
+    if let Some((reason, why, state)) = refused {
+        let accepted = state == ExceptionState::Expired;
+        conditions.set(Type::Accepted, accepted, if accepted { "Accepted" } else { reason }, why.as_str());
+        conditions.stall(reason, &why);
+        return state;
+    }
+    conditions.set(Type::Accepted, true, "Accepted", "");
+    if left_out {
+        conditions.stall(FULL, NO_ROOM);
+    } else {
+        let until = end.map(|end| format!("until {end}")).unwrap_or_default();
+        conditions.set(Type::Programmed, true, "Programmed", "");
+        conditions.set(Type::Ready, true, "Active", until);
+    }
+    ExceptionState::Active
 }
 
 impl Reconciler for PolicyExceptions {
@@ -126,5 +150,35 @@ impl Reconciler for PolicyExceptions {
         }
         let left = end.map(|end| Duration::try_from(end.duration_since(now)).unwrap_or_default());
         Ok(left.map_or(Next::Change, |left| Next::After(left.clamp(Duration::from_millis(10), LOOK_AGAIN))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The state, and each condition that is there: its type, status and reason.
+    fn told(refused: Option<(&str, String, ExceptionState)>, left_out: bool) -> (ExceptionState, Vec<String>) {
+        let mut conditions = Conditions::of_generation(Some(1));
+        let state = tell(refused, Some(Timestamp::UNIX_EPOCH), left_out, &mut conditions);
+        let told = conditions.carried_from(&[], Timestamp::UNIX_EPOCH);
+        (state, told.iter().map(|it| format!("{} {} {}", it.type_, it.status, it.reason)).collect())
+    }
+
+    #[test]
+    fn one_that_an_admission_policy_has_no_room_for_is_not_programmed() {
+        let (state, conditions) = told(None, false);
+        assert_eq!(state, ExceptionState::Active);
+        assert_eq!(conditions, ["Accepted True Accepted", "Programmed True Programmed", "Ready True Active"]);
+        let wanted = [
+            "Accepted True Accepted",
+            "Programmed False AdmissionPolicyFull",
+            "Ready False AdmissionPolicyFull",
+            "Stalled True AdmissionPolicyFull",
+        ];
+        assert_eq!(told(None, true).1, wanted);
+        // What it is refused for comes first.
+        let ended = || Some(("Expired", "it ended".to_owned(), ExceptionState::Expired));
+        assert_eq!(told(ended(), true), told(ended(), false));
     }
 }

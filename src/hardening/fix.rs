@@ -40,7 +40,7 @@ pub fn mend(covering: &Covering, pod: &Value, now: Timestamp) -> serde_json::Res
         if value.is_some() && mended.pointer(&wanted.pointer) == value.as_ref() {
             continue;
         }
-        let value = value.filter(|_| !is_annotated(pod, &wanted.pointer));
+        let value = value.filter(|_| !is_annotated(pod, &wanted.pointer) && !escalates(pod, &wanted.pointer));
         match value.and_then(|value| Some((vacant(&mut mended, &wanted.pointer)?, value))) {
             Some((place, value)) => {
                 fields.push(format!("{}={value}", wanted.field));
@@ -107,6 +107,16 @@ fn is_annotated(pod: &Value, pointer: &str) -> bool {
     PROFILES.iter().any(|(field, profile)| pointer.contains(field) && has(profile))
 }
 
+/// Whether the API server takes no container that is forbidden to escalate (`validateContainerSecurityContext`,
+/// "cannot set `allowPrivilegeEscalation` to false and ..."): an exception may be for what makes it so alone.
+fn escalates(pod: &Value, pointer: &str) -> bool {
+    let Some(context) = pointer.strip_suffix("/allowPrivilegeEscalation") else { return false };
+    let at = |field: &str| pod.pointer(&format!("{context}/{field}"));
+    let added = at("capabilities/add").and_then(Value::as_array);
+    at("privileged").and_then(Value::as_bool) == Some(true)
+        || added.is_some_and(|added| added.iter().any(|name| name == "CAP_SYS_ADMIN"))
+}
+
 /// By the field, or by where it may run: older manifests have no `spec.os`.
 fn is_windows(pod: &Value) -> bool {
     let says = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str) == Some("windows");
@@ -121,7 +131,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::hardening::{Origin, Requirement};
+    use crate::hardening::{Exception, Origin, Requirement};
 
     fn covering(hardening: Value) -> Covering {
         let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
@@ -181,6 +191,14 @@ mod tests {
     #[rstest]
     #[case(json!({"userNamespaces": "Required"}), json!({}), Some("spec.hostUsers=false"))]
     #[case::the_api_server_takes_no_such_pod(json!({"userNamespaces": "Required"}), json!({"hostPID": true}), None)]
+    #[case::nor_one_with_a_block_device(
+        json!({"userNamespaces": "Required"}),
+        json!({"initContainers": [{"name": "i", "volumeDevices": [{"name": "d", "devicePath": "/dev/d"}]}]}), None
+    )]
+    #[case::without_any(
+        json!({"userNamespaces": "Required"}), json!({"initContainers": [{"name": "i", "volumeDevices": []}]}),
+        Some("spec.hostUsers=false")
+    )]
     #[case(
         json!({"readOnlyRootFilesystem": "Required"}), json!({}),
         Some("spec.containers[0].securityContext.readOnlyRootFilesystem=true")
@@ -196,6 +214,47 @@ mod tests {
             Mend::Meets => panic!("it was judged"),
         };
         assert_eq!(set, wanted.map(|field| vec![field.to_owned()]));
+    }
+
+    /// Two containers that are to meet the restricted standard, but for what the second is excepted from.
+    fn mended_beside(rules: &[&str], second: &Value) -> Mend {
+        let exception = json!({"metadata": {"name": "e"}, "spec": {
+            "policies": [{"kind": "SecurityPolicy", "name": "p"}], "rules": rules, "images": ["**"],
+            "containers": ["b"], "reason": "a test", "expiresAt": "2027-01-01T00:00:00Z",
+        }});
+        let exception = Exception::try_from(&serde_json::from_value(exception).unwrap()).unwrap();
+        let covering = Covering { exceptions: [exception].into(), ..covering(restricted()) };
+        let pod = json!({"spec": {"containers": [{"name": "a"}, {"name": "b", "securityContext": second}]}});
+        mend(&covering, &pod, Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_set_for_a_container_that_is_excepted() {
+        let excepted = ["pss/runAsNonRoot", "pss/seccompProfile_restricted"];
+        let Mend::Set { pod, .. } = mended_beside(&excepted, &json!({})) else { panic!("not mended") };
+        assert_eq!(pod["spec"].get("securityContext"), None, "it would be that of both");
+        let hardened = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+        let context = |container: usize| pod["spec"]["containers"][container]["securityContext"].clone();
+        assert_eq!(context(1), hardened);
+        let mut of_first = hardened;
+        (of_first["runAsNonRoot"], of_first["seccompProfile"]) = (json!(true), json!({"type": "RuntimeDefault"}));
+        assert_eq!(context(0), of_first);
+    }
+
+    #[rstest]
+    #[case::privileged("pss/privileged", json!({"privileged": true}), false)]
+    #[case::an_administrator("pss/capabilities_restricted", json!({"capabilities": {"add": ["CAP_SYS_ADMIN"]}}), false)]
+    #[case::taken_by_the_api_server("pss/capabilities_restricted", json!({"capabilities": {"add": ["SYS_ADMIN"]}}), true)]
+    fn a_container_that_must_escalate_is_left_alone(#[case] rule: &str, #[case] second: Value, #[case] set: bool) {
+        match mended_beside(&[rule], &second) {
+            Mend::Set { .. } => assert!(set, "the API server refuses it"),
+            mended => {
+                let field = "spec.containers[1].securityContext.allowPrivilegeEscalation".to_owned();
+                assert_eq!((mended, set), (Mend::Cannot(vec![field]), false));
+            }
+        }
+        // Nothing is left to be set where that is excepted, too.
+        assert!(matches!(mended_beside(&[rule, "pss/allowPrivilegeEscalation"], &second), Mend::Set { .. }));
     }
 
     #[rstest]

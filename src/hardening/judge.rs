@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use jiff::Timestamp;
 use rampart_pss::{Level, Pod, Violation, aggregate, explain, explain_except, reasons};
 
-use super::{Covered, Exception, Requirement, RuleViolation, RulesPod, rule_of_check};
+use super::{Covered, Exception, Moved, Requirement, RuleViolation, RulesPod, rule_of_check};
 use crate::api::HardeningMode;
 
 /// Where a requirement comes from.
@@ -109,6 +109,17 @@ impl Origin {
             Self::SecurityPolicy(name) => Some(("SecurityPolicy", name)),
             Self::CommandLine => None,
         }
+    }
+}
+
+impl Covering {
+    /// What it asks at an update that changes nothing that runs: no standard, as the reference does, and rules on what
+    /// is changed alone. `None` for nothing.
+    #[must_use]
+    pub fn of_update(&self, moved: Moved) -> Option<Self> {
+        let rules = self.requirement.rules.of_update(moved);
+        let requirement = Requirement { level: Level::Privileged, rules, ..self.requirement.clone() };
+        (!requirement.rules.is_empty()).then(|| Self { requirement, ..self.clone() })
     }
 }
 

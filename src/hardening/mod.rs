@@ -18,11 +18,11 @@ mod value;
 pub use defaults::{default_pod, default_template};
 pub use exception::{Covered, Exception, Permission};
 pub use fix::{Mend, mend};
-pub use floor::{Floor, Place, SELECTOR, compile, extent};
+pub use floor::{Floor, Place, SELECTOR, compile, extent, significant};
 pub use judge::{Broken, Covering, Enforcement, Finding, Origin, Seen, Subject, Verdict, ask_rules, findings, judge};
 pub use policies::{FLOORS, Policies};
 pub use requirement::{Requirement, Standard};
-pub use rules::{About, Pod as RulesPod, RULES, Rules, Violation as RuleViolation, Whose, reference};
+pub use rules::{About, Moved, Pod as RulesPod, RULES, Rules, Violation as RuleViolation, Whose, reference};
 pub use scan::{Controller, ControllerKind, Counted, Kept, OpenReport, Owners, Report, Scan, Workload};
 pub use scope::{ClusterWide, Demand, Exceptions, SYSTEM_NAMESPACES, is_system_namespace};
 

@@ -11,7 +11,7 @@ use rampart_reach::Selector;
 
 use super::{Exception, Permission, Requirement, Standard};
 use crate::{
-    api::{ClusterSecurityPolicy, Invalid, NetworkMode, selector},
+    api::{AdmissionPolicy, ClusterSecurityPolicy, HardeningMode, Invalid, NetworkMode, selector},
     keys::PolicyCaps,
     network::{Intent, meets},
 };
@@ -56,8 +56,10 @@ impl TryFrom<&ClusterSecurityPolicy> for ClusterWide {
         let network_mode = spec.network.as_ref().map_or(NetworkMode::Disabled, |network| network.mode);
         let network = network.filter(|_| network_mode != NetworkMode::Disabled);
         meets(spec.data_class, network.as_ref())?;
+        let requirement = spec.hardening.as_ref().map_or_else(|| Ok(Requirement::none()), Requirement::try_from)?;
+        refuses_where_included(policy, &requirement)?;
         Ok(Self {
-            requirement: spec.hardening.as_ref().map_or_else(|| Ok(Requirement::none()), Requirement::try_from)?,
+            requirement,
             network: network.map(Arc::new),
             key_caps: spec.api_keys.as_ref().map(PolicyCaps::try_from).transpose()?.map(Arc::new),
             network_mode,
@@ -70,6 +72,16 @@ impl TryFrom<&ClusterSecurityPolicy> for ClusterWide {
             included: spec.include_system_namespaces.iter().map(|name| name.as_str().to_owned()).collect(),
         })
     }
+}
+
+/// System namespaces are left in for the admission policy alone: without one, nothing would be refused there.
+fn refuses_where_included(policy: &ClusterSecurityPolicy, requirement: &Requirement) -> Result<(), Invalid> {
+    let alone = requirement.mode == HardeningMode::Enforce && requirement.admission_policy == AdmissionPolicy::None;
+    if !alone || policy.spec.include_system_namespaces.is_empty() {
+        return Ok(());
+    }
+    let problem = "nothing would be refused there with hardening.admissionPolicy: None, for no webhook is asked about system namespaces: set Generate, or leave them out";
+    Err(Invalid::at("spec.includeSystemNamespaces", problem))
 }
 
 impl ClusterWide {
@@ -113,6 +125,18 @@ impl Demand {
         let wide = self.clusters.values().flat_map(|(_, exceptions)| exceptions.values());
         own.chain(wide).flatten().map(|exception| exception.expires).min()
     }
+
+    /// Its exceptions, each once: namespace, name, and when it ends.
+    #[must_use]
+    pub fn exceptions(&self) -> BTreeSet<(&str, &str, Timestamp)> {
+        let own = self.namespaces.iter();
+        let own = own.flat_map(|(namespace, standards)| standards.values().map(move |it| (namespace, it)));
+        let wide = self.clusters.values().flat_map(|(_, exceptions)| exceptions);
+        let named = own.chain(wide).flat_map(|(namespace, exceptions)| {
+            exceptions.iter().map(move |it| (namespace.as_str(), it.name.as_str(), it.expires))
+        });
+        named.collect()
+    }
 }
 
 /// What shall be enforced by admission policies.
@@ -127,7 +151,33 @@ pub struct Demand {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
     use super::*;
+
+    #[rstest]
+    #[case::nothing_would_refuse("Enforce", "None", json!(["kube-system"]), false)]
+    #[case::the_admission_policy_does("Enforce", "Generate", json!(["kube-system"]), true)]
+    #[case::none_is_included("Enforce", "None", json!([]), true)]
+    #[case::nothing_is_to_be_refused("Warn", "None", json!(["kube-system"]), true)]
+    fn system_namespaces_are_included_for_the_admission_policy_alone(
+        #[case] mode: &str,
+        #[case] admission_policy: &str,
+        #[case] included: serde_json::Value,
+        #[case] is_valid: bool,
+    ) {
+        let policy = json!({"metadata": {"name": "a"}, "spec": {
+            "namespaceSelector": {}, "includeSystemNamespaces": included,
+            "hardening": {"mode": mode, "podSecurity": {"level": "baseline"}, "admissionPolicy": admission_policy}}});
+        let policy: ClusterSecurityPolicy = serde_json::from_value(policy).unwrap();
+        let refused = ClusterWide::try_from(&policy).err();
+        assert_eq!(refused.is_none(), is_valid, "{refused:?}");
+        assert!(refused.is_none_or(|invalid| invalid.field == "spec.includeSystemNamespaces"));
+        // The API server says the same.
+        let said = policy.validate_cel().err().map(|errors| errors.to_string()).unwrap_or_default();
+        assert_eq!(!said.contains("includeSystemNamespaces"), is_valid, "{said}");
+    }
 
     #[test]
     fn a_selector_is_kept_as_the_api_server_stores_it() {

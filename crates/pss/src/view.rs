@@ -11,6 +11,7 @@ use crate::{
 pub struct View<'p, 'a> {
     pod: &'p Pod<'a>,
     containers: Vec<Placed<'p, 'a>>,
+    is_partial: bool,
     excepts: Excepts<'p>,
 }
 
@@ -31,7 +32,7 @@ pub struct Fixes(Option<Vec<Fix>>);
 
 impl<'p, 'a> View<'p, 'a> {
     pub(crate) fn of(pod: &'p Pod<'a>) -> Self {
-        Self { pod, containers: pod.containers(), excepts: None }
+        Self { pod, containers: pod.containers(), is_partial: false, excepts: None }
     }
 
     /// The same Pod without what is excepted.
@@ -41,7 +42,14 @@ impl<'p, 'a> View<'p, 'a> {
     {
         let rest = self.containers().filter(|it| !excepted(Excepted::Container(it.kind, it.index)));
         let excepts = Some(excepted);
-        View { pod: self.pod, containers: rest.map(|it| Placed { excepts, ..it }).collect(), excepts }
+        let containers: Vec<_> = rest.map(|it| Placed { excepts, ..it }).collect();
+        let is_partial = containers.len() < self.containers.len();
+        View { pod: self.pod, containers, is_partial, excepts }
+    }
+
+    /// Whether some of the Pod's containers are excepted: what is set for the whole Pod is set for them, too.
+    pub(crate) const fn is_partial(&self) -> bool {
+        self.is_partial
     }
 
     /// Whether a value of the Pod as a whole is to be overlooked.

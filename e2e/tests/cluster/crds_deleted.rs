@@ -11,7 +11,7 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
-    Api,
+    Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use rampart::api::{ApiKey, SecurityPolicy};
@@ -110,5 +110,44 @@ async fn nothing_goes_until_confirmed(_: Env) -> Result<()> {
         ensure!(!annotations.contains_key("rampart.dev/confirm-prune"), "it is there");
         Ok(())
     })
-    .await
+    .await?;
+    edits_replace_and_deletions_wait(&client, &operator).await
+}
+
+/// More at once than the prune brake lets go: edited ones are replaced, those that nobody asks for any more are held.
+async fn edits_replace_and_deletions_wait(client: &Client, operator: &Operator) -> Result<()> {
+    const MANY: usize = 7;
+    let floors: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    let floor = ListParams::default().labels("rampart.dev/part=floor");
+    let namespaces: Vec<String> = (0..MANY).map(|nth| format!("many-{nth}")).collect();
+    for namespace in &namespaces {
+        fixtures::namespace(client, namespace, json!({})).await?;
+    }
+    for oldest in [10, 20] {
+        let versions: Vec<String> = (oldest..).take(MANY).map(|minor| format!("v1.{minor}")).collect();
+        for (namespace, version) in namespaces.iter().zip(&versions) {
+            let mut policy = stories::hardening_policy(namespace, "Enforce");
+            policy["spec"]["hardening"]["podSecurity"]["version"] = json!(version);
+            fixtures::apply(client, &policy).await?;
+        }
+        wait::until("the admission policies that are asked for, and no other", BACK, || async {
+            let names: Vec<String> = floors.list(&floor).await?.items.iter().map(ResourceExt::name_any).collect();
+            let is_there = |version: &String| names.iter().any(|name| name.contains(&format!("-{version}-")));
+            ensure!(names.len() == MANY && versions.iter().all(is_there), "{names:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    for namespace in &namespaces {
+        let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), namespace);
+        policies.delete("hardened", &DeleteParams::default()).await?;
+    }
+    wait::until("what nobody asks for to be held", wait::SOON, || async {
+        let [_, _, held] = held(operator).await?;
+        ensure!(held == 7, "it holds {held}");
+        Ok(())
+    })
+    .await?;
+    ensure!(floors.list(&floor).await?.items.len() == MANY, "some are gone");
+    Ok(())
 }

@@ -13,10 +13,10 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use rampart::{
-    api::{AdmissionPolicy, Enforcer, Fix, HardeningMode, SecurityPolicy},
+    api::{AdmissionPolicy, ClusterSecurityPolicy, Enforcer, Fix, HardeningMode, SecurityPolicy},
     hardening::{Covering, Demand, Floor, Origin, Requirement, Rules, Standard, compile},
 };
 use rampart_e2e::{
@@ -244,6 +244,7 @@ async fn refuses_while_rampart_is_away(_: Env) -> Result<()> {
     refused(&client, "free", false).await?;
     edits_are_undone(&client).await?;
     a_pause_ends_by_itself(&plane).await?;
+    a_pause_needs_no_binary(&client).await?;
 
     let ports = operator.kill()?;
     let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
@@ -282,7 +283,33 @@ async fn refuses_while_rampart_is_away(_: Env) -> Result<()> {
         Ok(())
     })
     .await?;
-    refused(&client, "shop", true).await
+    refused(&client, "shop", true).await?;
+    nothing_refuses_for_the_cluster(&client).await
+}
+
+/// A ClusterSecurityPolicy that leaves refusing to the webhook is not Ready while the API server asks no webhook.
+async fn nothing_refuses_for_the_cluster(client: &Client) -> Result<()> {
+    let policies: Api<ClusterSecurityPolicy> = Api::all(client.clone());
+    let hardening = json!({"mode": "Enforce", "podSecurity": {"level": "baseline"}, "admissionPolicy": "None"});
+    let policy = json!({
+        "apiVersion": "rampart.dev/v1alpha1", "kind": "ClusterSecurityPolicy", "metadata": {"name": "wide"},
+        "spec": {"namespaceSelector": {"matchLabels": {"tier": "web"}}, "hardening": hardening},
+    });
+    fixtures::apply(client, &policy).await?;
+    let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    for wanted in ["True", "False"] {
+        wait::until("status to say whether anything is refused", wait::SOON, || async {
+            let conditions = policies.get("wide").await?.status.context("no status")?.conditions;
+            let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready").context("no Ready")?;
+            ensure!(ready.status == wanted && (wanted == "True" || ready.reason == "WebhookPending"), "{ready:?}");
+            Ok(())
+        })
+        .await?;
+        if wanted == "True" {
+            webhooks.delete("rampart", &DeleteParams::default()).await?;
+        }
+    }
+    Ok(())
 }
 
 fn ours() -> ListParams {
@@ -316,6 +343,29 @@ async fn a_pause_ends_by_itself(plane: &ControlPlane) -> Result<()> {
     let pauses: Api<ConfigMap> = Api::namespaced(client, "rampart-system");
     ensure!(pauses.get_opt("rampart-pause").await?.is_none(), "a pause that is over is left");
     Ok(())
+}
+
+/// Word by word what docs/emergency.md has `kubectl` write.
+async fn a_pause_needs_no_binary(client: &Client) -> Result<()> {
+    let date = Command::new("date").args(["-u", "-d", "+1 hour", "+%FT%TZ"]).output()?;
+    ensure!(date.status.success(), "{}", String::from_utf8_lossy(&date.stderr));
+    let until = String::from_utf8(date.stdout)?;
+    let by_hand: ConfigMap = serde_json::from_value(json!({
+        "metadata": {"name": "rampart-pause"}, "data": {"until": until.trim(), "reason": "incident 42"},
+    }))?;
+    let pauses: Api<ConfigMap> = Api::namespaced(client.clone(), "rampart-system");
+    pauses.create(&PostParams::default(), &by_hand).await?;
+    let pod = serde_json::to_value(stories::root_pod()?)?;
+    wait::until("the webhook to warn instead, and the admission policy to let it in", wait::SOON, || async {
+        let (code, body, warnings) = post(client, &path("shop"), &pod).await?;
+        let is_warned = warnings.iter().any(|it| it.starts_with("would violate"));
+        ensure!(code == 201 && is_warned, "{code} {warnings:?}: {body}");
+        Ok(())
+    })
+    .await?;
+    pauses.delete("rampart-pause", &DeleteParams::default()).await?;
+    refused(client, "shop", true).await?;
+    enforced_by(client, "shop", &[Enforcer::Webhook, Enforcer::AdmissionPolicy]).await
 }
 
 /// Whatever another hand does to an admission policy is undone.

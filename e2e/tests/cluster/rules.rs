@@ -4,10 +4,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
-use kube::Client;
+use k8s_openapi::api::core::v1::{Pod, Toleration};
+use kube::{Api, Client, api::PostParams};
 use rampart::{
     api::{Enforcer, Hardening, PolicyException},
     hardening::{Covering, Demand, Exception, Finding, Floor, Origin, RULES, Requirement, compile},
@@ -31,6 +32,7 @@ use crate::{
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("rules::four_ways_to_one_verdict", |_| same_verdicts());
     tests.add("rules::webhook_and_admission_policy_enforce_them", enforced);
+    tests.add("rules::what_is_added_to_a_pod_later_is_judged", added_later);
 }
 
 /// Random pods that the API server accepts.
@@ -44,7 +46,7 @@ fn asked() -> [Value; 8] {
     [
         json!({"readOnlyRootFilesystem": "Required", "resourceRequests": ["cpu", "memory"], "resourceLimits": ["memory"]}),
         json!({"images": {"allow": ["docker.io/**", "registry.example.com/*", "localhost:5000/**"], "forbidTags": ["latest"]}}),
-        json!({"images": {"deny": ["nginx", "*/team/*", "registry.example.com/app:1"], "requireDigest": true}}),
+        json!({"images": {"deny": ["nginx", "*/team/*", "registry.example.com/app:1", "**/app:l*"], "requireDigest": true}}),
         json!({"images": {"allow": ["nginx:1.*", "**@sha256:*"], "forbidTags": ["1", "5000"]},
                "users": {"minUid": 1000, "minGid": 100, "minFsGroup": 100}}),
         json!({"users": {"minUid": 1000, "minGid": 1, "minFsGroup": 1, "requireExplicit": true},
@@ -114,7 +116,8 @@ fn exceptions(index: usize) -> Result<Vec<Exception>> {
         json!({"rules": third(1), "images": ["**"], "expiresAt": future.to_string(),
                "podSelector": {"matchLabels": {"app": "web"}, "matchExpressions": [
                    {"key": "tier", "operator": "NotIn", "values": ["db"]}, {"key": "app", "operator": "Exists"}]}}),
-        json!({"rules": third(2), "images": ["registry.example.com/**", "docker.io/library/*", "nginx"],
+        json!({"rules": third(2),
+               "images": ["registry.example.com/**", "docker.io/library/*", "nginx", "localhost/*:latest"],
                "expiresAt": future.to_string(), "containers": ["a", "web", "b", "db", "init", "z-1"]}),
         json!({"rules": third(0), "images": ["**"], "expiresAt": future.to_string(),
                "podSelector": {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}}),
@@ -327,5 +330,58 @@ async fn enforced(env: Env) -> Result<()> {
     pod["spec"]["containers"][0]["image"] = json!(format!("registry.example.com/app@sha256:{}", "0".repeat(64)));
     let (code, body, _) = post(&client, &path(&namespace), &pod).await?;
     ensure!(code == 201, "{code}: {body}");
+    Ok(())
+}
+
+/// A pod that is there, with a toleration or a label of nodes more.
+fn grown(pod: &Pod, taint: Option<&str>, label: Option<&str>) -> Pod {
+    let mut pod = pod.clone();
+    let spec = pod.spec.get_or_insert_default();
+    if let Some(key) = taint {
+        let toleration = Toleration { key: Some(key.into()), operator: Some("Exists".into()), ..Toleration::default() };
+        spec.tolerations.get_or_insert_default().push(toleration);
+    }
+    if let Some(label) = label {
+        spec.node_selector.get_or_insert_default().insert(label.into(), "x".into());
+    }
+    pod
+}
+
+async fn added_later(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let mut pod = serde_json::to_value(stories::root_pod()?)?;
+    pod["spec"]["schedulingGates"] = json!([{"name": "example.com/later"}]);
+    let mut pod: Pod = pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+    pod.metadata.resource_version = None;
+    let mut policy = stories::hardening_policy(&namespace, "Enforce");
+    policy["spec"]["hardening"]["rules"] =
+        json!({"nodeSelector": {"forbid": ["role"]}, "tolerations": {"forbid": ["role"]}});
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    for (admission_policy, by, told_by) in [
+        ("None", vec![Enforcer::Webhook], "[SecurityPolicy hardened]"),
+        ("Generate", vec![Enforcer::Webhook, Enforcer::AdmissionPolicy], "[kubectl get rsp,rcsp"),
+    ] {
+        policy["spec"]["hardening"]["admissionPolicy"] = json!(admission_policy);
+        fixtures::apply(&client, &policy).await?;
+        enforced_by(&client, &namespace, &by).await?;
+        for (rule, bad) in
+            [("tolerations", grown(&pod, Some("role"), None)), ("nodeSelector", grown(&pod, None, Some("role")))]
+        {
+            let message = wait::until("what is added to be refused", wait::SOON, || async {
+                match pods.replace("root", &dry_run, &bad).await {
+                    Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains(told_by) => {
+                        Ok(status.message)
+                    }
+                    Err(other) => Err(other.into()),
+                    Ok(_) => bail!("{admission_policy}: {rule}: it was admitted"),
+                }
+            })
+            .await?;
+            ensure!(message.contains(&format!("violates hardening/{rule} (")), "{message}");
+        }
+        // The pod runs as root, but nothing that runs is changed.
+        pods.replace("root", &dry_run, &grown(&pod, Some("other"), Some("disk"))).await?;
+    }
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! `rampart-enforce`: where a webhook alone refuses, no pod is made without its word.
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::{admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::Pod};
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator, stories, wait};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     Env, Tests,
@@ -41,6 +41,33 @@ async fn gone(api: &Api<ValidatingWebhookConfiguration>) -> Result<()> {
     .await
 }
 
+/// A pod that is there, with a finalizer.
+async fn kept_pod(pods: &Api<Pod>) -> Result<()> {
+    let mut pod = stories::good_pod()?;
+    (pod.metadata.name, pod.metadata.finalizers) = (Some("kept".into()), Some(vec!["example.com/kept".into()]));
+    wait::until("a pod to be made", wait::SOON, || async { Ok(drop(pods.create(&PostParams::default(), &pod).await?)) })
+        .await
+}
+
+/// While the webhook is away, what runs in a pod can't be changed, and everything else can.
+async fn only_what_runs_waits(pods: &Api<Pod>) -> Result<()> {
+    let patch = |change: Value| async move {
+        pods.patch("kept", &PatchParams::default(), &Patch::Strategic(change)).await.map(drop)
+    };
+    let image = json!({"spec": {"containers": [{"name": "main", "image": "registry.example.com/app:2"}]}});
+    let refused = patch(image).await;
+    ensure!(matches!(&refused, Err(kube::Error::Api(status)) if status.code == 500), "an image: {refused:?}");
+    let debugger = json!({"name": "debugger", "image": "registry.example.com/debug:1"});
+    let debugger = Patch::Strategic(json!({"spec": {"ephemeralContainers": [debugger]}}));
+    let refused = pods.patch_ephemeral_containers("kept", &PatchParams::default(), &debugger).await.map(drop);
+    ensure!(matches!(&refused, Err(kube::Error::Api(status)) if status.code == 500), "a debugger: {refused:?}");
+    patch(json!({"metadata": {"labels": {"seen": "true"}}})).await?;
+    pods.delete("kept", &DeleteParams::default().grace_period(0)).await?;
+    ensure!(pods.get("kept").await?.metadata.deletion_timestamp.is_some(), "the finalizer keeps it");
+    patch(json!({"metadata": {"finalizers": null}})).await?;
+    wait::until("the pod to be gone", wait::SOON, || async { Ok(ensure!(pods.get_opt("kept").await?.is_none())) }).await
+}
+
 async fn no_pod_without_the_webhooks_word(_: Env) -> Result<()> {
     let plane = ControlPlane::start(&Options::default()).await?;
     let client = plane.client();
@@ -68,8 +95,11 @@ async fn no_pod_without_the_webhooks_word(_: Env) -> Result<()> {
     .await?;
 
     // Away, it holds up what it alone refuses, and nothing else.
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "shop");
+    kept_pod(&pods).await?;
     let ports = running.kill()?;
     good_pod(&client, "shop", 500).await?;
+    only_what_runs_waits(&pods).await?;
     for namespace in ["free", "kube-system", "rampart-system"] {
         good_pod(&client, namespace, 201).await?;
     }

@@ -11,6 +11,11 @@ use crate::{
     hardening::{FLOORS, Floor, Place, Requirement, Standard},
 };
 
+/// Why a policy whose pods the webhook alone refuses is not in force: that of a namespace, and a cluster-wide one.
+const NOT_NAMED: &str = "the ValidatingWebhookConfiguration rampart-enforce does not name this namespace yet: while the webhook is away, nothing is refused";
+const NOT_ASKED: &str =
+    "the ValidatingWebhookConfiguration rampart does not have the webhook asked about pods yet: nothing is refused";
+
 /// What refuses pods now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InForce {
@@ -26,6 +31,8 @@ pub struct InForce {
     pub webhook_alone: BTreeSet<String>,
     /// Until when, and why, nothing is refused.
     pub paused: Option<Pause>,
+    /// Exceptions that admission policies have no room for, by namespace and name.
+    pub left_out: BTreeSet<(String, String)>,
 }
 
 /// What refuses pods for a policy, and why it is not yet, or no longer, what was asked for.
@@ -50,6 +57,20 @@ impl InForce {
         }
     }
 
+    /// Says in the log which exceptions are left out that were not before: once, and in one line, for they may be many.
+    pub(super) fn warn_of_left_out(&self, before: &Self) {
+        let mut newly = self.left_out.difference(&before.left_out);
+        if let Some((namespace, name)) = newly.next() {
+            let more = newly.count();
+            tracing::warn!(
+                namespace,
+                name,
+                more,
+                "an admission policy has no room for a PolicyException: the API server goes on refusing what it covers"
+            );
+        }
+    }
+
     /// What refuses the pods that a policy of a namespace, or of all of them, refuses, given whether its floor
     /// is in force; `None` where it refuses none.
     #[must_use]
@@ -62,18 +83,22 @@ impl InForce {
             return Some(Enforcers { by: vec![], pending: Some(("Paused", why)) });
         }
         let by = [self.webhook.then_some(Enforcer::Webhook), floor.then_some(Enforcer::AdmissionPolicy)];
+        let by: Vec<Enforcer> = by.into_iter().flatten().collect();
         let pending = (requirement.has_floor() && !floor).then(|| {
             let why = format!(
                 "the ValidatingAdmissionPolicy for spec.hardening is not in force yet: the API server has not taken it, or this namespace has more than {FLOORS} different requirements"
             );
             ("AdmissionPolicyPending", why)
         });
-        let skipped = namespace.filter(|name| requirement.needs_webhook() && !self.webhook_alone.contains(*name));
-        let pending = pending.or_else(|| {
-            let why = "the ValidatingWebhookConfiguration rampart-enforce does not name this namespace yet: while the webhook is away, nothing is refused";
-            skipped.map(|_| ("WebhookPending", why.to_owned()))
-        });
-        Some(Enforcers { by: by.into_iter().flatten().collect(), pending })
+        let skipped = match namespace {
+            Some(name) if !self.webhook_alone.contains(name) => Some(NOT_NAMED),
+            // Which namespaces a cluster-wide policy selects is not known here.
+            None if by.is_empty() => Some(NOT_ASKED),
+            _ => None,
+        };
+        let skipped = skipped.filter(|_| requirement.needs_webhook());
+        let pending = pending.or_else(|| skipped.map(|why| ("WebhookPending", why.to_owned())));
+        Some(Enforcers { by, pending })
     }
 }
 
@@ -85,5 +110,38 @@ impl Enforcers {
             conditions.set(Type::Ready, false, reason, why.as_str());
             conditions.set(Type::Reconciling, true, reason, why.as_str());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case::nobody_asks(json!({}), None, &[], &[], Some("WebhookPending"))]
+    #[case::the_webhook_is_asked(json!({}), None, &["rampart"], &[Enforcer::Webhook], None)]
+    #[case::it_refuses_nothing(json!({"podSecurity": {"level": "privileged"}}), None, &[], &[], None)]
+    #[case::its_floor_is_missing(json!({"admissionPolicy": "Generate"}), None, &[], &[], Some("AdmissionPolicyPending"))]
+    #[case::not_named(json!({}), Some("shop"), &["rampart"], &[Enforcer::Webhook], Some("WebhookPending"))]
+    #[case::named(json!({}), Some("shop"), &["rampart", "shop"], &[Enforcer::Webhook], None)]
+    fn what_nothing_refuses_yet_is_pending(
+        #[case] more: serde_json::Value,
+        #[case] namespace: Option<&str>,
+        #[case] asked: &[&str],
+        #[case] by: &[Enforcer],
+        #[case] pending: Option<&str>,
+    ) {
+        let mut hardening =
+            json!({"mode": "Enforce", "podSecurity": {"level": "restricted"}, "admissionPolicy": "None"});
+        hardening.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
+        let webhook_alone = asked.iter().skip(1).map(|name| (*name).to_owned()).collect();
+        let in_force = InForce { webhook: !asked.is_empty(), webhook_alone, ..InForce::default() };
+        let enforcers = in_force.enforcers(&requirement, namespace, false).unwrap();
+        assert_eq!(enforcers.by, by);
+        assert_eq!(enforcers.pending.map(|(reason, _)| reason), pending);
     }
 }

@@ -42,13 +42,20 @@ impl Live {
     }
 
     /// Policies that would go, or hold in fewer namespaces.
-    pub(super) fn shrinking(&self, wanted: &[Floor]) -> Vec<&ValidatingAdmissionPolicy> {
+    pub(super) fn narrowing(&self, wanted: &[Floor]) -> Vec<&ValidatingAdmissionPolicy> {
         let after = |name: &str| {
             let floor = wanted.iter().find(|floor| floor.policy.metadata.name.as_deref() == Some(name));
             floor.map(|floor| extent(&floor.policy)).unwrap_or_default()
         };
-        let shrinks = |name: &str, policy| !extent(policy).is_subset(&after(name));
-        self.policies.iter().filter(|(name, policy)| shrinks(name, policy)).map(|(_, policy)| policy).collect()
+        let narrows = |name: &str, policy| !extent(policy).is_subset(&after(name));
+        self.policies.iter().filter(|(name, policy)| narrows(name, policy)).map(|(_, policy)| policy).collect()
+    }
+
+    /// Those of them that hold somewhere where none of their kind is wanted: what nobody asks for any more. All others
+    /// are replaced there: a policy's name follows from its content, so that an edit gives it another.
+    pub(super) fn shrinking(&self, wanted: &[Floor]) -> Vec<&ValidatingAdmissionPolicy> {
+        let after: BTreeSet<String> = wanted.iter().flat_map(|floor| extent(&floor.policy)).collect();
+        self.policies.values().filter(|policy| !extent(policy).is_subset(&after)).collect()
     }
 
     pub(super) async fn put(&self, client: &Client, metrics: &Metrics, floor: &Floor) -> Result<()> {
@@ -157,4 +164,63 @@ pub(super) async fn webhook_alone(client: &Client) -> Result<BTreeSet<String>> {
 async fn configuration(client: &Client, name: &str) -> Result<Option<ValidatingWebhookConfiguration>> {
     let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     found(call(|| format!("reading the webhook configuration {name}"), api.get(name)).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use rampart_pss::{Level, Version};
+    use serde_json::json;
+
+    use super::*;
+    use crate::hardening::{ClusterWide, Demand, Rules, Standard, compile};
+
+    /// What SecurityPolicies ask that differ by their version of the standard.
+    fn asked(policies: &[(&str, u32)]) -> Demand {
+        let mut demand = Demand::default();
+        for (namespace, minor) in policies {
+            let version = Version::minor(*minor);
+            let standard = Standard { level: Level::Restricted, version, rules: Rules::default() };
+            demand.namespaces.entry((*namespace).to_owned()).or_default().insert(standard, vec![]);
+        }
+        demand
+    }
+
+    /// What a ClusterSecurityPolicy asks.
+    fn asked_widely(minor: u32, included: &[&str]) -> Demand {
+        let policy = json!({"metadata": {"name": "wide"}, "spec": {
+            "namespaceSelector": {"matchLabels": {"tier": "web"}}, "includeSystemNamespaces": included,
+            "hardening": {"mode": "Enforce", "podSecurity": {"level": "restricted", "version": format!("v1.{minor}")}},
+        }});
+        let policy = ClusterWide::try_from(&serde_json::from_value(policy).unwrap()).unwrap();
+        Demand { clusters: [("wide".to_owned(), (policy, BTreeMap::new()))].into(), ..Demand::default() }
+    }
+
+    /// How many policies narrow, and how many of them shrink, when what is asked changes.
+    fn changed(before: &Demand, after: &Demand) -> (usize, usize) {
+        let policies = compile(before).into_iter().map(|it| (it.policy.name_any(), it.policy)).collect();
+        let (live, wanted) = (Live { policies, bindings: BTreeMap::new() }, compile(after));
+        (live.narrowing(&wanted).len(), live.shrinking(&wanted).len())
+    }
+
+    #[test]
+    fn what_is_edited_is_replaced_and_does_not_shrink() {
+        let names = ["a", "b", "c", "d", "e", "f", "g"];
+        let all = |from: u32| asked(&names.iter().copied().zip(from..).collect::<Vec<_>>());
+        assert_eq!(changed(&all(25), &all(25)), (0, 0));
+        assert_eq!(changed(&all(25), &all(10)), (7, 0), "each has a successor");
+        assert_eq!(changed(&all(25), &asked(&names.map(|name| (name, 10)))), (7, 0), "one for all of them");
+        assert_eq!(changed(&asked(&[("a", 25), ("b", 25)]), &asked(&[("a", 25), ("b", 24)])), (1, 0));
+        assert_eq!(changed(&asked_widely(25, &[]), &asked_widely(24, &[])), (1, 0));
+    }
+
+    #[test]
+    fn what_has_no_successor_in_all_its_places_shrinks() {
+        let both = asked(&[("a", 25), ("b", 25)]);
+        assert_eq!(changed(&both, &Demand::default()), (1, 1));
+        assert_eq!(changed(&both, &asked(&[("a", 25)])), (1, 1));
+        assert_eq!(changed(&both, &asked(&[("a", 24)])), (1, 1), "nothing is asked for b");
+        assert_eq!(changed(&both, &asked_widely(25, &[])), (1, 1), "another kind asks");
+        assert_eq!(changed(&asked_widely(25, &[]), &both), (1, 1));
+        assert_eq!(changed(&asked_widely(25, &["kube-system"]), &asked_widely(24, &[])), (1, 1));
+    }
 }

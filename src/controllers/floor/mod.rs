@@ -164,6 +164,7 @@ impl Floors {
         }
         let live = Live::read(&self.context.client).await?;
         let webhook = webhook_is_asked(&self.context.client).await?;
+        let narrowing: BTreeSet<String> = live.narrowing(&wanted).iter().map(|policy| policy.name_any()).collect();
         let shrinking = live.shrinking(&wanted);
         let (mut held, mut confirmed_any) = (BTreeSet::new(), false);
         for (crd, kind) in [(CRD, KIND), (CLUSTER_CRD, CLUSTER_KIND)] {
@@ -175,12 +176,16 @@ impl Floors {
         // Who confirms has waited long enough, and the confirmation is gone when another kind has used it.
         let settled = settled || confirmed_any;
         let webhook_alone = webhook_alone(&self.context.client).await?;
-        let mut in_force = InForce { known: true, webhook, webhook_alone, paused, ..InForce::default() };
-        let mut failed = BTreeSet::new();
+        let left_out = wanted.iter().flat_map(|floor| floor.left_out.iter().cloned()).collect();
+        let mut in_force = InForce { known: true, webhook, webhook_alone, paused, left_out, ..InForce::default() };
+        let mut failed: BTreeSet<String> = BTreeSet::new();
+        // What narrows comes last: it stays where what replaces it there could not be written.
+        wanted.sort_by_key(|floor| narrowing.contains(&floor.policy.name_any()));
         for floor in &wanted {
             let name = floor.policy.name_any();
             let keeps = !settled || held.contains(&name);
-            let more = live.policies.get(&name).filter(|_| keeps).map(extent).unwrap_or_default();
+            let mut more = live.policies.get(&name).map(extent).unwrap_or_default();
+            more.retain(|place| keeps || failed.contains(place));
             // One that can't be written keeps no other.
             match live.put(&self.context.client, &self.context.metrics, &floor.clone().widened(&more)).await {
                 Ok(()) => in_force.add(floor),
@@ -191,6 +196,7 @@ impl Floors {
             }
         }
         self.in_force.send_if_modified(|before| {
+            in_force.warn_of_left_out(before);
             let differs = *before != in_force;
             *before = in_force;
             differs
@@ -201,7 +207,7 @@ impl Floors {
         let stale = live.stale(&wanted).filter(|name| !held.contains(*name) && !replaced(name));
         let (stale, failed): (Vec<&String>, bool) = (stale.collect(), !failed.is_empty());
         if !settled {
-            let narrower = shrinking.iter().any(|policy| !held.contains(&policy.name_any()));
+            let narrower = narrowing.difference(&held).next().is_some();
             return Ok(Passed { left: narrower || !stale.is_empty(), failed });
         }
         for name in stale {

@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     content::{Content, short},
     exceptions::ByNamespace,
+    updates,
 };
 use crate::{
     api::labels::{FLOOR, MANAGED_BY, MANAGER, PART},
@@ -37,6 +38,8 @@ pub struct Floor {
     pub standard: Standard,
     /// Where.
     pub place: Place,
+    /// Exceptions that it has no room for, by namespace and name.
+    pub left_out: BTreeSet<(String, String)>,
 }
 
 /// Where an admission policy holds.
@@ -63,18 +66,22 @@ impl Floor {
 }
 
 /// Where a policy of ours holds, for a comparison with where it shall hold: the namespaces that it names,
-/// or its selector.
+/// or its selector, with the system namespaces that it leaves in.
 #[must_use]
 pub fn extent(policy: &ValidatingAdmissionPolicy) -> BTreeSet<String> {
     let spec = policy.spec.as_ref();
-    let conditions = || spec.iter().flat_map(|spec| spec.match_conditions.iter().flatten());
-    if conditions().any(|condition| condition.name == NOT_SYSTEM) {
+    let named = |name: &str| {
+        let condition = spec?.match_conditions.iter().flatten().find(|condition| condition.name == name)?;
+        // Every second part between quotes; a namespace's name holds none.
+        Some(condition.expression.split('\'').skip(1).step_by(2).collect::<BTreeSet<_>>())
+    };
+    if let Some(out) = named(NOT_SYSTEM) {
         let selector = spec.and_then(|spec| spec.match_constraints.as_ref()?.namespace_selector.as_ref());
-        return [format!("{SELECTOR} {}", serde_json::to_string(&selector).unwrap_or_default())].into();
+        let selector = format!("{SELECTOR} {}", serde_json::to_string(&selector).unwrap_or_default());
+        let included = SYSTEM_NAMESPACES.iter().filter(|name| !out.contains(**name));
+        return included.map(|name| format!("{selector} {name}")).chain([selector.clone()]).collect();
     }
-    let named = conditions().filter(|condition| condition.name == NAMESPACE);
-    // Every second part between quotes; a namespace's name holds none.
-    named.flat_map(|condition| condition.expression.split('\'').skip(1).step_by(2)).map(ToOwned::to_owned).collect()
+    named(NAMESPACE).into_iter().flatten().map(ToOwned::to_owned).collect()
 }
 
 /// What [`extent`] begins with for a policy that selects its namespaces: no name holds a space.
@@ -188,7 +195,7 @@ impl Content {
         let spec = ValidatingAdmissionPolicySpec {
             failure_policy: Some("Fail".into()),
             match_constraints: Some(pods(selector)),
-            match_conditions: Some(vec![here, condition("significant", SIGNIFICANT.into())]),
+            match_conditions: Some(vec![here, updates::condition(self.standard.rules.asked())]),
             variables: Some(self.variables.clone()),
             validations: Some(vec![self.validation.clone()]),
             ..ValidatingAdmissionPolicySpec::default()
@@ -207,6 +214,7 @@ impl Content {
             binding: ValidatingAdmissionPolicyBinding { metadata, spec: binding },
             standard: self.standard.clone(),
             place,
+            left_out: self.left_out.clone(),
         }
     }
 }
@@ -218,15 +226,6 @@ fn in_namespaces<'a>(namespaces: impl IntoIterator<Item = &'a String>) -> String
 fn condition(name: &str, expression: String) -> MatchCondition {
     MatchCondition { name: name.into(), expression }
 }
-
-/// The reference's `isSignificantPodUpdate`: an update that changes neither number nor image of
-/// containers, and adds no ephemeral one, is not judged.
-const SIGNIFICANT: &str = "request.operation == 'CREATE' || !(\
-    object.spec.containers.map(c, c.?image.orValue('')) == oldObject.spec.containers.map(c, c.?image.orValue('')) && \
-    object.spec.?initContainers.orValue([]).map(c, c.?image.orValue('')) == \
-    oldObject.spec.?initContainers.orValue([]).map(c, c.?image.orValue('')) && \
-    object.spec.?ephemeralContainers.orValue([]).all(c, oldObject.spec.?ephemeralContainers.orValue([]).exists(o, \
-    o.name == c.name && o.?image.orValue('') == c.?image.orValue(''))))";
 
 /// Pods and the two subresources that change what runs in them: never `pods/*`, which breaks scheduling.
 fn pods(namespaces: LabelSelector) -> MatchResources {

@@ -4,10 +4,11 @@ use k8s_openapi::api::admissionregistration::v1::{Validation, Variable};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    exceptions::{self, ByNamespace, Lifted},
+    exceptions::{self, ByNamespace, LeftOut, Lifted},
     form::{Form, Violated},
     rules,
     standards::{self, shared},
+    updates,
 };
 use crate::hardening::{
     Standard,
@@ -24,6 +25,8 @@ pub(super) struct Content {
     pub(super) standard: Standard,
     pub(super) variables: Vec<Variable>,
     pub(super) validation: Validation,
+    /// Exceptions that there was no room for.
+    pub(super) left_out: LeftOut,
 }
 
 impl Content {
@@ -47,9 +50,12 @@ impl Content {
         if checks.is_empty() && of_rules.is_empty() {
             return None;
         }
-        let mut variables = shared();
+        let (mut variables, mut left_out) = (shared(), LeftOut::new());
+        variables.extend(updates::variable(rules));
         if !excepted.is_empty() {
-            variables.extend(exceptions::variables(excepted));
+            let (more, out) = exceptions::variables(excepted);
+            variables.extend(more);
+            left_out = out;
         }
         for (name, form) in checks.iter().chain(&of_rules) {
             for variable in &form.variables {
@@ -79,7 +85,7 @@ impl Content {
         // Two that are spelt differently are two, though they may refuse the same.
         digest.update(format!("{rules:?}"));
         let base = format!("rampart-{level}-{version}-{}", short(digest));
-        Some(Self { base, standard: standard.clone(), variables, validation })
+        Some(Self { base, standard: standard.clone(), variables, validation, left_out })
     }
 }
 
@@ -93,7 +99,7 @@ fn checks(standard: &Standard, lifted: &Lifted<'_>) -> Option<Forms> {
         let form = standards::form(applied, &lifted.spared(&id))?;
         let lift = |form: Form| exceptions::except(&id, &form.only_if(&format!("!{}", exceptions::ALL)));
         let form = if lifted.whole(&id) { lift(form) } else { form };
-        Some((format!("violates_{}", applied.check.id), form))
+        Some((format!("violates_{}", applied.check.id), updates::judged(form, None, &standard.rules)))
     };
     rampart_pss::checks(standard.level, standard.version).iter().map(form).collect()
 }
@@ -104,7 +110,8 @@ fn of_rules(standard: &Standard, lifted: &Lifted<'_>) -> Forms {
         let id = about.rule();
         let whole = lifted.whole(&id);
         let (name, form) = rules::form(about, &parts, whole, &lifted.spared(&id));
-        (name, if whole { exceptions::except(&id, &form) } else { form })
+        let form = if whole { exceptions::except(&id, &form) } else { form };
+        (name, updates::judged(form, Some(about), &standard.rules))
     };
     standard.rules.forms().map(form).collect()
 }

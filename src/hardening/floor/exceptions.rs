@@ -16,8 +16,11 @@ use crate::hardening::{
 /// Exceptions by namespace.
 pub(super) type ByNamespace<'e> = BTreeMap<&'e str, &'e [Exception]>;
 
+/// Exceptions that an admission policy has no room for, by namespace and name.
+pub(super) type LeftOut = BTreeSet<(String, String)>;
+
 /// Longest map, in characters; the API server admits expressions of 100,000. What does not fit is not
-/// excepted.
+/// excepted, and told.
 const LONGEST: usize = 80_000;
 
 /// Lists of containers that forms are about.
@@ -92,31 +95,47 @@ fn is_about(container: &str) -> String {
     )
 }
 
-/// Variables that say which exceptions hold for the Pod: `active`, with what it needs.
+/// An exception as an admission policy has it.
+struct Written<'e> {
+    name: &'e str,
+    entry: String,
+    narrowed: Option<String>,
+}
+
+impl<'e> Written<'e> {
+    fn of(namespace: &str, exception: &'e Exception) -> Self {
+        Self { name: &exception.name, entry: entry(namespace, exception), narrowed: narrowed(namespace, exception) }
+    }
+
+    fn length(&self) -> usize {
+        self.entry.len().saturating_add(self.narrowed.as_ref().map_or(0, String::len)).saturating_add(4)
+    }
+}
+
+/// Variables that say which exceptions hold for the Pod: `active`, with what it needs; and the exceptions
+/// that there was no room for, by namespace and name.
 ///
 /// On CREATE the creation time is the API server's own clock; on UPDATE there is none to be trusted, and
 /// all that had not ended when the policy was compiled hold.
-pub(super) fn variables(excepted: &ByNamespace<'_>) -> Vec<(String, String)> {
-    let (mut namespaces, mut unselected) = (BTreeMap::new(), vec![]);
-    let written = |(namespace, exceptions): (&&str, &&[Exception])| -> Vec<(String, Option<String>)> {
-        exceptions.iter().map(|it| (entry(namespace, it), narrowed(namespace, it))).collect()
-    };
-    let mut all: Vec<_> = excepted.iter().map(|it| (it.0, written(it))).collect();
+pub(super) fn variables(excepted: &ByNamespace<'_>) -> (Vec<(String, String)>, LeftOut) {
+    let (mut namespaces, mut unselected, mut left_out) = (BTreeMap::new(), vec![], LeftOut::new());
+    let mut all: Vec<(&str, Vec<Written<'_>>)> = excepted
+        .iter()
+        .map(|(namespace, exceptions)| (*namespace, exceptions.iter().map(|it| Written::of(namespace, it)).collect()))
+        .collect();
     // Who has most goes short first.
-    let length = |(entry, narrowed): &(String, Option<String>)| {
-        entry.len().saturating_add(narrowed.as_ref().map_or(0, String::len)).saturating_add(4)
-    };
-    all.sort_by_key(|(_, written)| written.iter().map(length).sum::<usize>());
+    all.sort_by_key(|(_, written)| written.iter().map(Written::length).sum::<usize>());
     let mut left = LONGEST;
     for (namespace, written) in all {
         for one in written {
-            let needed = length(&one).saturating_add(namespace.len()).saturating_add(8);
+            let needed = one.length().saturating_add(namespace.len()).saturating_add(8);
             if needed > left {
+                left_out.insert((namespace.to_owned(), one.name.to_owned()));
                 continue;
             }
             left = left.saturating_sub(needed);
-            namespaces.entry(*namespace).or_insert_with(Vec::new).push(one.0);
-            unselected.extend(one.1);
+            namespaces.entry(namespace).or_insert_with(Vec::new).push(one.entry);
+            unselected.extend(one.narrowed);
         }
     }
     let namespaces =
@@ -124,7 +143,7 @@ pub(super) fn variables(excepted: &ByNamespace<'_>) -> Vec<(String, String)> {
     let namespaces: Vec<String> = namespaces.collect();
     let of_time =
         "request.operation != 'CREATE' || timestamp(object.metadata.creationTimestamp) < timestamp(e.ends[0])";
-    [
+    let variables = [
         ("labels", "object.metadata.?labels.orValue({})".to_owned()),
         ("unselected", format!("[{}]", unselected.join(", "))),
         ("exceptions", format!("{{{}}}", namespaces.join(", "))),
@@ -135,8 +154,8 @@ pub(super) fn variables(excepted: &ByNamespace<'_>) -> Vec<(String, String)> {
             ),
         ),
     ]
-    .map(|(name, expression)| (name.to_owned(), expression))
-    .into()
+    .map(|(name, expression)| (name.to_owned(), expression));
+    (variables.into(), left_out)
 }
 
 /// The exception's id where the Pod has not the labels that it is for.
@@ -196,4 +215,47 @@ pub(super) fn except(rule: &str, form: &Form) -> Form {
     });
     let variables = lists.chain(own_variables.iter().cloned()).collect();
     Form { violated: Violated::pod(violated), said, variables }
+}
+
+#[cfg(test)]
+mod tests {
+    use rampart_pss::{Level, Version};
+    use serde_json::json;
+
+    use super::*;
+    use crate::hardening::{Demand, Exceptions, Rules, Standard, compile};
+
+    fn named(names: impl Iterator<Item = String>) -> Exceptions {
+        let exception = |name: String| {
+            let exception = json!({"metadata": {"name": name}, "spec": {
+                "policies": [{"kind": "SecurityPolicy", "name": "p"}], "rules": ["pss/privileged"],
+                "images": [format!("registry.example.com/{}", "a".repeat(400))], "reason": "a test",
+                "expiresAt": "2027-01-01T00:00:00Z"}});
+            Exception::try_from(&serde_json::from_value(exception).unwrap()).unwrap()
+        };
+        names.map(exception).collect()
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_told() {
+        let standard = Standard { level: Level::Baseline, version: Version::LATEST, rules: Rules::default() };
+        let left_out = |many: usize| {
+            let few = named(["only".to_owned()].into_iter());
+            let many = named((0..many).map(|number| format!("e-{number}")));
+            let namespaces = [("crowded", many), ("few", few)]
+                .map(|(name, exceptions)| (name.to_owned(), [(standard.clone(), exceptions)].into()));
+            let floors = compile(&Demand { namespaces: namespaces.into(), clusters: BTreeMap::new() });
+            let [floor] = floors.as_slice() else { panic!("{} policies", floors.len()) };
+            let variables = floor.policy.spec.clone().unwrap().variables.unwrap();
+            let map = variables.into_iter().find(|variable| variable.name == "exceptions").unwrap().expression;
+            assert!(map.len() < LONGEST && map.contains("'few/only'"), "who has few goes short last");
+            let is_there = |(namespace, name): &(String, String)| map.contains(&format!("'{namespace}/{name}'"));
+            assert!(!floor.left_out.iter().any(is_there), "{:?}", floor.left_out);
+            assert!(floor.left_out.iter().all(|(namespace, _)| namespace == "crowded"), "{:?}", floor.left_out);
+            (map.matches("'id'").count(), floor.left_out.len())
+        };
+        assert_eq!(left_out(9), (10, 0));
+        let (there, out) = left_out(999);
+        assert!(there > 1 && out > 1 && there + out == 1000, "{there} are there, {out} are not");
+    }
 }

@@ -12,5 +12,7 @@ mod exceptions;
 mod form;
 mod rules;
 mod standards;
+mod updates;
 
 pub use compile::{Floor, Place, SELECTOR, compile, extent};
+pub use updates::significant;

@@ -26,6 +26,7 @@ use std::{cmp::Ordering, fmt, sync::Arc};
 
 use rampart_pss::{ContainerKind, Excepted, Path, Values};
 
+pub use names::Moved;
 pub use pod::Pod;
 pub(super) use pod::is_positive;
 use pod::{Placed, Volume};
@@ -237,6 +238,18 @@ impl Rules {
             .map(|rule| Violation { about: rule.about(), complaints: complaints(rule.as_ref()) })
             .filter(|violation| !violation.complaints.is_empty())
             .collect()
+    }
+
+    /// Those on what an update changes, though it changes nothing that runs.
+    #[must_use]
+    pub fn of_update(&self, moved: Moved) -> Self {
+        let wire = api::Rules {
+            node_selector: self.wire.node_selector.clone().filter(|_| moved.node_selector),
+            tolerations: self.wire.tolerations.clone().filter(|_| moved.tolerations),
+            ..api::Rules::default()
+        };
+        let rules: Vec<_> = names::parse(&wire).collect();
+        Self { wire, rules: rules.into() }
     }
 
     /// The rules that are asked.

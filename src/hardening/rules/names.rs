@@ -40,6 +40,28 @@ pub(super) static TOLERATIONS: About = About {
     values: None,
 };
 
+/// What an update changes of that by which a pod chooses its nodes. Kubernetes lets it be added to pods that are
+/// there: tolerations to any, labels of nodes to those that a scheduling gate holds back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Whether it changes `spec.nodeSelector`.
+    pub node_selector: bool,
+    /// Whether it changes `spec.tolerations`.
+    pub tolerations: bool,
+}
+
+impl About {
+    /// Whether an update changes what the rule is about, in CEL; `None` where it is about nothing that may be added
+    /// to a pod that is there. The same as [`Moved`].
+    pub(in crate::hardening) fn changed(&self) -> Option<&'static str> {
+        match self.id {
+            "nodeSelector" => Some("object.spec.?nodeSelector.orValue({}) != oldObject.spec.?nodeSelector.orValue({})"),
+            "tolerations" => Some("object.spec.?tolerations.orValue([]) != oldObject.spec.?tolerations.orValue([])"),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     PriorityClass,

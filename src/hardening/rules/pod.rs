@@ -64,6 +64,7 @@ pub(super) struct Container {
     resources: Option<Resources>,
     ports: Option<Vec<Port>>,
     volume_mounts: Option<Vec<VolumeMount>>,
+    volume_devices: Option<Vec<IgnoredAny>>,
     security_context: Option<Context>,
     pub(super) readiness_probe: Option<IgnoredAny>,
     pub(super) liveness_probe: Option<IgnoredAny>,
@@ -216,6 +217,12 @@ impl Pod {
     pub(super) fn shares_host_namespaces(&self) -> bool {
         let shares = |spec: &Spec| [spec.host_network, spec.host_pid, spec.host_ipc].contains(&Some(true));
         self.spec().is_some_and(shares)
+    }
+
+    /// Whether a container has a volume as a block device.
+    pub(super) fn has_volume_devices(&self) -> bool {
+        let has_any = |it: Placed<'_>| it.container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty());
+        self.containers().any(has_any)
     }
 
     /// Whether its containers are started again when they end.

@@ -114,12 +114,14 @@ impl Pattern {
             _ => normal(text),
         };
         let end = whole.rsplit_once('/').map_or(whole.as_str(), |(_, last)| last);
-        let in_a_step = |part: &str| part.split('*').map(regex::escape).collect::<Vec<_>>().join("[^/]*");
-        let mut expression = format!("^{}", whole.split("**").map(in_a_step).collect::<Vec<_>>().join(".*"));
+        let mut expression = format!("^{}", written(&whole, "[^/]*", ".*"));
         if !end.contains('@') {
             expression.push_str(if end.contains(':') { "(@.*)?" } else { "(:[^/@]*)?(@.*)?" });
         }
         expression.push('$');
+        if let Some(untagged) = untagged(&whole) {
+            expression = format!("{expression}|{untagged}");
+        }
         let regex = Regex::new(&expression).map_err(|error| format!("{text:?} is no pattern: {error}"))?;
         Ok(Self { text: text.into(), expression, regex })
     }
@@ -129,6 +131,22 @@ impl Pattern {
     pub fn matches(&self, normal: &str) -> bool {
         self.regex.is_match(normal)
     }
+}
+
+/// A pattern as a regular expression, with what `*` and `**` stand for.
+fn written(text: &str, one: &str, any: &str) -> String {
+    let in_a_step = |part: &str| part.split('*').map(regex::escape).collect::<Vec<_>>().join(one);
+    text.split("**").map(in_a_step).collect::<Vec<_>>().join(any)
+}
+
+/// Which names with neither tag nor digest a pattern matches, where its tag may be the `latest` that they have. No
+/// wildcard of the last step stands for a tag here: by `**:latest` would be meant every image.
+fn untagged(whole: &str) -> Option<String> {
+    let (path, end) = whole.rfind('/').map_or(("", whole), |slash| whole.split_at(slash.saturating_add(1)));
+    let (name, tag) = end.split_once(':').filter(|_| !end.contains('@'))?;
+    let latest = Regex::new(&format!("^{}$", written(tag, "[^/]*", ".*"))).ok()?.is_match("latest");
+    let name = written(name, "[^/:@]*", "(.*/)?[^/:@]*");
+    latest.then(|| format!("^{}{name}$", written(path, "[^/]*", ".*")))
 }
 
 impl PartialEq for Pattern {

@@ -33,7 +33,8 @@ impl Rule for OwnUsers {
         }
         let complaint = Complaint::pod(TEXT, Path::spec("hostUsers"));
         // The API server takes no pod that has both.
-        vec![if pod.shares_host_namespaces() { complaint } else { complaint.fixed_by("false") }]
+        let is_refused = pod.shares_host_namespaces() || pod.has_volume_devices();
+        vec![if is_refused { complaint } else { complaint.fixed_by("false") }]
     }
 
     fn form(&self) -> Vec<Part> {

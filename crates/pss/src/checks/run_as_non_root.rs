@@ -24,18 +24,26 @@ fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Optio
     let saying = |wanted: Option<bool>| {
         pod.containers().filter(move |it| it.context().and_then(|context| context.run_as_non_root) == wanted)
     };
-    let bad = saying(Some(false));
+    let (bad, unset) = (saying(Some(false)), saying(None));
+    let fill = |fixes: &mut Fixes| {
+        if of_pod.is_none() && pod.is_partial() {
+            fixes.extend(unset.clone().map(|it| it.field(FIELD).set("true")));
+        } else {
+            fixes.extend([pod_fix()]);
+        }
+    };
     if let Some(mut detail) = pod_and(of_pod == Some(false), bad.clone()) {
         fixes.extend(bad.map(|it| it.field(FIELD).set("true")));
-        fixes.extend((of_pod != Some(true)).then(pod_fix));
+        if of_pod != Some(true) {
+            fill(fixes);
+        }
         detail.push_str(" must not set securityContext.runAsNonRoot=false");
         return Some(check.violation(REASON, detail));
     }
-    let unset = saying(None);
     if of_pod == Some(true) || unset.clone().next().is_none() {
         return None;
     }
-    fixes.extend([pod_fix()]);
+    fill(fixes);
     let mut detail = String::with_capacity(ROOM);
     detail.push_str("pod or ");
     push_containers(&mut detail, unset);

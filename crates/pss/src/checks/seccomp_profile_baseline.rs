@@ -51,10 +51,15 @@ pub(super) fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixe
     let bad = pod.containers().filter(|it| unconfined(*it).is_some());
     let mut detail = pod_and(of_pod.is_some(), bad.clone())?;
     fixes.extend(of_pod.map(|_| pod_fix()));
-    fixes.extend(bad.clone().map(|it| it.field(FIELD).set(RUNTIME_DEFAULT)));
+    fixes.extend(bad.clone().map(fix_of));
     detail.push_str(" must not set securityContext.seccompProfile.type to ");
     push_quoted(&mut detail, set(of_pod.into_iter().chain(bad.filter_map(unconfined))));
     Some(check.violation(REASON, detail))
+}
+
+/// The profile for a container.
+pub(super) fn fix_of(it: Placed<'_, '_>) -> Fix {
+    it.field(FIELD).set(RUNTIME_DEFAULT)
 }
 
 /// The profile for every container that sets none.

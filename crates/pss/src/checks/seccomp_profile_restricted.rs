@@ -1,6 +1,6 @@
 //! Containers run under the runtime's default seccomp profile or a local one.
 
-use super::seccomp_profile_baseline::{self as baseline, REASON, pod_fix};
+use super::seccomp_profile_baseline::{self as baseline, REASON, fix_of, pod_fix};
 use crate::{
     Level, Violation,
     check::{Check, Exemption},
@@ -26,7 +26,11 @@ fn decide(check: &'static Check, pod: &View<'_, '_>, fixes: &mut Fixes) -> Optio
         return explicit;
     }
     // Mending what is set alone would leave the rest without a profile.
-    fixes.extend([pod_fix()]);
+    if pod.is_partial() {
+        fixes.extend(unset.clone().map(fix_of));
+    } else {
+        fixes.extend([pod_fix()]);
+    }
     explicit.or_else(|| {
         let mut detail = String::with_capacity(ROOM);
         detail.push_str("pod or ");

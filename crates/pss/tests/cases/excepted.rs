@@ -108,6 +108,27 @@ fn what_would_make_it_pass_keeps_excepted_values() {
 }
 
 #[test]
+fn what_would_make_the_rest_pass_is_not_set_for_excepted_containers() {
+    let hardened = r#""allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}"#;
+    let fixes = |of_a: &str, excepted: bool| {
+        let container =
+            |name: &str, more: &str| format!(r#"{{"name": "{name}", "securityContext": {{{hardened}{more}}}}}"#);
+        let containers = format!("{}, {}, {}", container("a", of_a), container("b", ""), container("c", ""));
+        let json = format!(r#"{{"spec": {{"containers": [{containers}]}}}}"#);
+        let pod: Pod<'_> = serde_json::from_str(&json).expect("a pod");
+        let last = |_: &str, what: Excepted<'_>| excepted && what == Excepted::Container(ContainerKind::Regular, 2);
+        let violations = explain_except(Level::Restricted, Version::LATEST, &pod, last);
+        violations.iter().flat_map(|it| &it.fixes).map(|fix| fix.path.to_string()).collect::<Vec<_>>()
+    };
+    let (root, seccomp) = ("securityContext.runAsNonRoot", "securityContext.seccompProfile");
+    let of = |container: u32, field: &str| format!("spec.containers[{container}].{field}");
+    assert_eq!(fixes("", false), [format!("spec.{root}"), format!("spec.{seccomp}")]);
+    assert_eq!(fixes("", true), [of(0, root), of(1, root), of(0, seccomp), of(1, seccomp)]);
+    let refusing = r#", "runAsNonRoot": false, "seccompProfile": {"type": "Unconfined"}"#;
+    assert_eq!(fixes(refusing, true), [of(0, root), of(1, root), of(0, seccomp), of(1, seccomp)]);
+}
+
+#[test]
 fn checks_with_values_are_those_that_refuse_them_one_by_one() {
     let with: Vec<_> = CHECKS.iter().filter_map(|check| Some((check.id, check.values?))).collect();
     assert_eq!(
