@@ -125,6 +125,13 @@ impl Conditions {
         self
     }
 
+    /// Takes a condition over as it was, of the generation that it names.
+    pub fn keep(&mut self, last: &Condition) -> &mut Self {
+        self.list.retain(|condition| condition.type_ != last.type_);
+        self.list.push(last.clone());
+        self
+    }
+
     /// Says why nothing will change until somebody changes something.
     pub fn stall(&mut self, reason: &str, message: &str) -> &mut Self {
         self.set(Type::Programmed, false, reason, message);

@@ -24,6 +24,10 @@ pub struct Key {
     pub state: KeyStanding,
     /// What makes it rotate.
     pub rotation: RotationPolicy,
+    /// Whether nothing is issued, rotated or destroyed until that is taken back.
+    pub suspend: bool,
+    /// Whether it is a token of another system, which a person supplies anew.
+    pub imported: bool,
     /// When the version in use was made; absent: none is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
@@ -102,6 +106,8 @@ fn key(key: &ApiKey, now: Timestamp) -> Key {
         prefix: spec.prefix.clone(),
         state: standing(key, &status, current, now),
         rotation: spec.rotation.policy,
+        suspend: spec.suspend == Some(true),
+        imported: spec.imported().is_some(),
         created_at: current.map(|it| it.created_at.0),
         expires_at: current.map(|it| it.expires_at.0),
         age_days: current.map(|it| now.duration_since(it.created_at.0).as_hours() / 24),
@@ -132,7 +138,8 @@ fn standing(key: &ApiKey, status: &ApiKeyStatus, current: Option<&VersionStatus>
 impl Key {
     /// Whether it is replaced by itself, and in time.
     pub(super) fn rotates(&self) -> bool {
-        self.rotation == RotationPolicy::Automatic && self.state == KeyStanding::InUse && self.ready
+        let is_automatic = self.rotation == RotationPolicy::Automatic && !self.suspend && !self.imported;
+        is_automatic && self.state == KeyStanding::InUse && self.ready
     }
 }
 

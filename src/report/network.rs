@@ -69,7 +69,11 @@ fn told(policy: &Read, intent: &Intent) -> Exposure {
     let status = policy.network.as_ref().map(|it| it.status.clone()).unwrap_or_default();
     let state = policy.network_state();
     let programmed = policy.conditions.iter().find(|it| it.type_ == "Programmed" && it.status != "True");
-    let reason = programmed.filter(|_| policy.network_mode == NetworkMode::Enforce);
+    let reason = match programmed {
+        _ if policy.network_mode != NetworkMode::Enforce => None,
+        _ if policy.suspended => Some("Suspended: what it wrote stays, and nobody keeps it".to_owned()),
+        programmed => programmed.map(|it| format!("{}: {}", it.reason, it.message)),
+    };
     Exposure {
         kind: policy.kind,
         namespace: policy.namespace.clone(),
@@ -91,7 +95,7 @@ fn told(policy: &Read, intent: &Intent) -> Exposure {
         widened_by: status.widened_by,
         not_expressible: status.not_expressible,
         findings: status.findings,
-        reason: reason.map(|it| format!("{}: {}", it.reason, it.message)),
+        reason,
     }
 }
 

@@ -9,15 +9,18 @@ use serde::Serialize;
 use super::{Pause, World};
 use crate::{
     api::{
-        ClusterNetworkStatus, ClusterSecurityPolicy, DataClass, Enforcer, HardeningMode, HardeningStatus, NetworkMode,
-        NetworkStatus, SecurityPolicy,
+        ClusterNetworkStatus, ClusterSecurityPolicy, DataClass, Direction, Enforcer, HardeningMode, HardeningStatus,
+        NetworkMode, NetworkStatus, SecurityPolicy,
         condition::{self, Type},
         rules::ServiceAccountToken,
     },
     hardening::{ClusterWide, Requirement, is_system_namespace},
-    network::Intent,
+    network::{Intent, Peer},
     policy,
 };
+
+/// NetworkPolicies of others that a status names at the most.
+const WIDENING: usize = 20;
 
 /// How far something is true of a namespace, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -148,6 +151,19 @@ fn forbids_token(hardening: Option<&crate::api::Hardening>) -> bool {
     rules.is_some_and(|rules| rules.service_account_token == Some(ServiceAccountToken::Forbidden))
 }
 
+impl Policies {
+    /// The least isolation of a namespace that ClusterSecurityPolicies enforce; one that is suspended is heard, too.
+    pub(super) fn least_of<'p>(
+        &'p self,
+        namespace: &'p str,
+        labels: &'p BTreeMap<String, String>,
+    ) -> impl Iterator<Item = (&'p str, &'p Intent)> {
+        let wide =
+            self.all.iter().filter(|policy| policy.wide.is_some() && policy.network_mode == NetworkMode::Enforce);
+        wide.filter_map(move |policy| Some((policy.name.as_str(), policy.isolates(namespace, labels)?)))
+    }
+}
+
 impl Read {
     /// `shop/web`, or `baseline`.
     pub(super) fn full_name(&self) -> String {
@@ -181,6 +197,31 @@ impl Read {
         self.intent.as_ref().filter(|_| is_about && self.network_mode != NetworkMode::Disabled)
     }
 
+    /// Whether its intent for a namespace lets everybody through in a direction.
+    pub(super) fn opens<'l>(
+        &self,
+        (intent, direction): (&Intent, Direction),
+        namespace: &str,
+        least: impl Iterator<Item = (&'l str, &'l Intent)>,
+    ) -> bool {
+        // What the least isolation leaves out is not rendered; the least itself is rendered as it is.
+        let (intent, _) = intent.clamped(namespace, least.filter(|_| self.wide.is_none()));
+        let rules = match direction {
+            Direction::Ingress => &intent.ingress,
+            Direction::Egress => &intent.egress,
+        };
+        rules.iter().any(|rule| rule.peers.contains(&Peer::Any))
+    }
+
+    /// Whether NetworkPolicies of others open more of a namespace than it does, as its status says.
+    pub(super) fn is_widened(&self, namespace: &str) -> bool {
+        let by: &[String] = self.network.as_ref().map_or(&[], |it| it.status.widened_by.as_slice());
+        // Those of a SecurityPolicy are of its own namespace, and named without it.
+        let is_here = |name: &String| name.split_once('/').is_none_or(|(of, _)| of == namespace);
+        // A list that is full may leave out those of this namespace.
+        by.len() >= WIDENING || by.iter().any(is_here)
+    }
+
     /// What refuses pods for it, as its status says of its spec as it is.
     pub(super) fn enforced_by(&self) -> &[Enforcer] {
         self.hardening.as_ref().filter(|_| self.is_current).map_or(&[], |it| &it.enforced_by)
@@ -197,14 +238,22 @@ impl Read {
         }
     }
 
-    /// How far its network intent is in force.
+    /// How far its network intent is in force. While it is suspended, nobody keeps what was written.
     pub(super) fn network_state(&self) -> State {
         let is_programmed = condition::is_true(&self.conditions, Type::Programmed) && self.is_current;
         let places = self.network.as_ref().and_then(|it| it.namespaces);
         match self.network_mode {
+            _ if self.suspended => State::Asked,
             NetworkMode::Enforce if is_programmed && places.is_none_or(|(all, done)| all == done) => State::InForce,
             _ => State::Asked,
         }
+    }
+
+    /// Whether NetworkPolicies of it are there, as its status says: those of before stay in Preview and while it is
+    /// suspended.
+    pub(super) fn is_written(&self) -> bool {
+        let is_there = |it: &Network| !it.status.rendered.is_empty() || it.namespaces.is_some_and(|(_, done)| done > 0);
+        self.network_state() == State::InForce || self.network.as_ref().is_some_and(is_there)
     }
 
     /// Whether it is ready, and the reason that its status gives.

@@ -59,7 +59,7 @@ pub struct Hardened {
 pub enum Isolation {
     /// None.
     None,
-    /// Some.
+    /// Some; or all, and something lets everybody through, or opens more than policies list.
     Some,
     /// All.
     All,
@@ -157,17 +157,26 @@ fn line(policy: &Read, namespace: &str, labels: &BTreeMap<String, String>, is_pa
     }
 }
 
-/// Which pods of a namespace are isolated by policies that are in force.
+/// Which pods of a namespace are isolated by policies that are in force. What one of them opens to everybody, or others
+/// open further, leaves that in part.
 pub(super) fn isolation(
     policies: &Policies,
     namespace: &str,
     labels: &BTreeMap<String, String>,
     direction: Direction,
 ) -> Isolation {
-    let in_force = policies.all.iter().filter(|policy| policy.network_state() == State::InForce);
-    let intents = in_force.filter_map(|policy| policy.isolates(namespace, labels));
-    let isolating = intents.filter(|intent| intent.isolate.contains(&direction));
-    isolating.fold(Isolation::None, |found, intent| {
+    let about = || {
+        let intents = policies.all.iter().filter_map(|policy| Some((policy, policy.isolates(namespace, labels)?)));
+        intents.filter(move |(_, intent)| intent.isolate.contains(&direction))
+    };
+    let in_force = about().filter(|(policy, _)| policy.network_state() == State::InForce);
+    let isolated = in_force.fold(Isolation::None, |found, (_, intent)| {
         found.max(if intent.pods.parsed == Selector::default() { Isolation::All } else { Isolation::Some })
-    })
+    });
+    // NetworkPolicies only add: what one opens, no other closes.
+    let is_opened = about().filter(|(policy, _)| policy.is_written()).any(|(policy, intent)| {
+        let least = policies.least_of(namespace, labels);
+        policy.is_widened(namespace) || policy.opens((intent, direction), namespace, least)
+    });
+    if is_opened { isolated.min(Isolation::Some) } else { isolated }
 }

@@ -23,7 +23,7 @@ pub struct RetentionClass {
     /// The class; absent: policies that name none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<DataClass>,
-    /// How long data of the class is kept at the most.
+    /// Age beyond which data of the class is too old, at the most; it is deleted a grace period later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub most: Option<GoDuration>,
     /// The policies.
@@ -40,7 +40,9 @@ pub struct Retention {
     pub name: String,
     /// How far it goes.
     pub mode: RetentionMode,
-    /// Age beyond which an object goes; absent where the policy can't be read, and has no effect.
+    /// Whether it is suspended.
+    pub suspended: bool,
+    /// Age beyond which an object is too old; absent where the policy can't be read, and has no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age: Option<GoDuration>,
     /// Kinds that it is about.
@@ -122,6 +124,7 @@ fn retention(policy: &RetentionPolicy) -> Retention {
         namespace: policy.metadata.namespace.clone().unwrap_or_default(),
         name: policy.metadata.name.clone().unwrap_or_default(),
         mode: policy.spec.mode,
+        suspended: policy.spec.suspend == Some(true),
         max_age: parsed
             .as_ref()
             .ok()

@@ -1,3 +1,5 @@
+mod isolation;
+
 use jiff::Timestamp;
 use rstest::rstest;
 use serde::de::DeserializeOwned;
@@ -115,36 +117,6 @@ fn rules_beyond_the_standards_are_controls_too() {
     };
     assert_eq!(rules(json!({"readOnlyRootFilesystem": "Required", "serviceAccountToken": "Forbidden"})), [1, 1]);
     assert_eq!(rules(json!({"serviceAccountToken": "Explicit"})), [0, 0], "it may be mounted");
-}
-
-fn network(mode: &str, pods: &Value, isolate: &Value) -> Value {
-    json!({"network": {"mode": mode, "podSelector": pods, "isolate": isolate,
-        "egress": [{"name": "all", "peers": [{"any": true}], "anyPort": true},
-                   {"name": "out", "peers": [{"external": {"cidrs": ["0.0.0.0/0"]}}], "ports": [{"port": 443}]}]}})
-}
-
-#[rstest]
-#[case::all_pods("Enforce", json!({}), json!(["Ingress", "Egress"]), "True", [1, 0, 0])]
-#[case::one_way("Enforce", json!({}), json!(["Ingress"]), "True", [0, 1, 0])]
-#[case::some_pods("Enforce", json!({"matchLabels": {"app": "web"}}), json!(["Ingress", "Egress"]), "True", [0, 1, 0])]
-#[case::refused("Enforce", json!({}), json!(["Ingress", "Egress"]), "False", [0, 0, 1])]
-#[case::preview("Preview", json!({}), json!(["Ingress", "Egress"]), "True", [0, 0, 1])]
-fn networks_are_isolated_where_an_intent_is_programmed(
-    #[case] mode: &str,
-    #[case] pods: Value,
-    #[case] isolate: Value,
-    #[case] programmed: &str,
-    #[case] wanted: [usize; 3],
-) {
-    let status =
-        json!({"observedGeneration": 2, "conditions": [condition("Programmed", programmed, "EnforceRefused")]});
-    let told = told(&shop(vec![policy("web", &network(mode, &pods, &isolate), &status)]));
-    assert_eq!(places(&told, "networkIsolation"), wanted);
-    let exposure = &told.network.items[0];
-    assert_eq!(exposure.open_to_all, ["egress/all"]);
-    assert_eq!(exposure.addresses, ["egress/out 0.0.0.0/0"]);
-    let why = (mode == "Enforce" && programmed == "False").then(|| "EnforceRefused: because".to_owned());
-    assert_eq!(exposure.reason, why);
 }
 
 #[test]
@@ -273,6 +245,19 @@ fn keys_stand_by_age_and_late_ones_are_named() {
     assert_eq!(keys::keys(&all, ended)[1].state, KeyStanding::Expired);
 }
 
+#[rstest]
+#[case::generated(json!({}), [1, 0, 0])]
+#[case::not_reconciled(json!({"suspend": true}), [0, 0, 1])]
+#[case::supplied_by_a_person(json!({"source": {"imported": {"secretRef": {"name": "own", "key": "token"}}}}), [0, 0, 1])]
+fn a_key_that_waits_for_somebody_does_not_rotate_by_itself(#[case] more: Value, #[case] wanted: [usize; 3]) {
+    let mut world = shop(vec![]);
+    world.keys.items = vec![key("k", NOW, &json!("2026-12-27T00:00:00Z"), &more)];
+    assert_eq!(places(&told(&world), "keyRotation"), wanted);
+    world.keys.items.push(key("other", NOW, &json!("2026-12-27T00:00:00Z"), &json!({})));
+    let wanted = if wanted == [1, 0, 0] { wanted } else { [0, 1, 0] };
+    assert_eq!(places(&told(&world), "keyRotation"), wanted);
+}
+
 #[test]
 fn a_key_in_json_has_nothing_but_what_its_status_shows() {
     let world = World {
@@ -281,30 +266,34 @@ fn a_key_in_json_has_nothing_but_what_its_status_shows() {
     };
     let told = serde_json::to_value(told(&world)).unwrap();
     let fields: Vec<&str> = told["keys"]["items"][0].as_object().unwrap().keys().map(String::as_str).collect();
-    let known = "ageDays createdAt expiresAt grants name namespace owner prefix ready reason rotation state versions";
+    let known = "ageDays createdAt expiresAt grants imported name namespace owner prefix ready reason rotation state \
+                 suspend versions";
     assert_eq!(fields, known.split(' ').collect::<Vec<_>>());
 }
 
 #[test]
 fn retention_is_told_by_class_and_what_has_no_effect_is_not_in_force() {
-    let policy = |namespace: &str, class: Value, mode: &str| -> RetentionPolicy {
+    let policy = |namespace: &str, class: Value, mode: &str, suspend: bool| -> RetentionPolicy {
         of(&json!({"metadata": {"name": "old", "namespace": namespace, "generation": 1},
-            "spec": {"mode": mode, "serviceAccountName": "retention", "dataClass": class, "maxAge": "24h",
+            "spec": {"mode": mode, "suspend": suspend, "serviceAccountName": "retention", "dataClass": class,
+                     "maxAge": "24h",
                      "targets": [{"resources": {"apiVersion": "batch/v1", "kind": "Job", "selector": {}}}]},
             "status": {"observedGeneration": 1, "conditions": [condition("Ready", "True", "Ready")]}}))
     };
     let items = vec![
-        policy("shop", json!("Restricted"), "Enforce"),
-        policy("books", json!("Internal"), "DryRun"),
-        policy("default", json!(null), "Enforce"),
+        policy("shop", json!("Restricted"), "Enforce", false),
+        policy("books", json!("Internal"), "DryRun", false),
+        policy("stopped", json!("Internal"), "Enforce", true),
+        policy("default", json!(null), "Enforce", false),
     ];
     let told = told(&World { retention: Listed { items, unread: vec![] }, ..World::default() });
     let classes: Vec<Option<DataClass>> = told.retention.items.iter().map(|it| it.class).collect();
     assert_eq!(classes, [Some(Restricted), Some(Internal), None]);
     let broken = &told.retention.items[2].policies[0];
     assert!(!broken.ready && broken.reason.contains("protected") && broken.max_age.is_none(), "{broken:?}");
-    assert_eq!(places(&told, "retention"), [1, 1, 1]);
-    assert_eq!(control(&told, "dataClassification").in_force, ["books", "shop"]);
+    assert_eq!(places(&told, "retention"), [1, 1, 2]);
+    assert_eq!(control(&told, "retention").asked, ["default", "stopped"]);
+    assert_eq!(control(&told, "dataClassification").in_force, ["books", "shop", "stopped"]);
 }
 
 #[test]

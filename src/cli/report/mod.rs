@@ -40,6 +40,9 @@ pub(super) struct ReportCommand {
     /// Tell of one namespace alone.
     #[arg(long, short)]
     namespace: Option<String>,
+    /// Tell of all namespaces, as without `--namespace`.
+    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    all_namespaces: bool,
     #[command(flatten)]
     connection: Connection,
     /// How to tell it.
@@ -77,11 +80,16 @@ impl ReportCommand {
         Ok(code)
     }
 
+    /// The one namespace that is told of; without it, all.
+    fn only(&self) -> Option<String> {
+        self.namespace.clone().filter(|_| !self.all_namespaces)
+    }
+
     async fn of_cluster(&self) -> Result<World> {
         let (client, own) = self.connection.client().await?;
-        let namespace = self.namespace.clone().unwrap_or(own);
+        let namespace = self.only().unwrap_or(own);
         let reader = Reader { client, namespace, unread: vec![], progress: Progress::open("reading the cluster") };
-        let (world, seen) = read::world(reader, self.namespace.clone(), &self.rampart_namespace).await;
+        let (world, seen) = read::world(reader, self.only(), &self.rampart_namespace).await;
         if seen == read::Seen::Nothing {
             bail!("nothing could be read: {}", report(&world, clock::now()).unread.join("; "));
         }
@@ -89,7 +97,7 @@ impl ReportCommand {
     }
 
     fn of_files(&self) -> (World, ExitCode) {
-        let (world, unreadable, others) = files::world(&self.paths, self.namespace.clone());
+        let (world, unreadable, others) = files::world(&self.paths, self.only());
         if others > 0 {
             let they = if others == 1 { "object is of a kind" } else { "objects are of kinds" };
             eprintln!("rampart: {others} {they} that a report does not tell of");

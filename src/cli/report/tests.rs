@@ -1,8 +1,9 @@
 use std::path::PathBuf;
 
+use clap::{Parser, error::ErrorKind};
 use jiff::Timestamp;
 
-use super::{files, html::html};
+use super::{ReportCommand, files, html::html};
 use crate::{
     cli::terminal::Paint,
     report::{Report, report},
@@ -79,6 +80,41 @@ fn words_of_a_cluster_steer_no_terminal_and_turn_no_order() {
         assert!(told.contains("a\u{fffd}[31mred\u{fffd}\u{fffd}txt.exe\u{fffd}\u{fffd} b"), "{told}");
         assert!(!told.contains(['\u{1b}', '\u{7}', '\u{202e}', '\u{2066}', '\r']));
     }
+}
+
+#[test]
+fn what_does_not_go_on_by_itself_is_told() {
+    let mut told = told();
+    told.keys.items[0].suspend = true;
+    told.keys.items[1].imported = true;
+    told.retention.items[0].policies[0].suspended = true;
+    let html = html(&told);
+    for cell in [
+        "2026-11-20T00:00:00Z (7 d ago), suspended<",
+        "2027-01-20T00:00:00Z (in 54 d), by hand<",
+        "<span class=\"warn\">ready (Ready), suspended<",
+    ] {
+        assert_eq!(html.matches(cell).count(), 1, "{cell} in {html}");
+    }
+}
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    report: ReportCommand,
+}
+
+#[test]
+fn all_namespaces_may_be_asked_for_as_kubectl_does() {
+    let only = |arguments: &[&str]| {
+        let line = Line::try_parse_from([&["report"], arguments].concat());
+        line.map(|line| line.report.only()).map_err(|error| error.kind())
+    };
+    assert_eq!(only(&[]), Ok(None));
+    assert_eq!(only(&["-A"]), Ok(None));
+    assert_eq!(only(&["--all-namespaces", "-o", "json"]), Ok(None));
+    assert_eq!(only(&["-n", "shop"]), Ok(Some("shop".into())));
+    assert_eq!(only(&["-A", "-n", "shop"]), Err(ErrorKind::ArgumentConflict));
 }
 
 /// Whether a requirement is met is for an assessor to say.

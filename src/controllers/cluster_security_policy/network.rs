@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{
         ClusterNetwork, ClusterNetworkStatus, ClusterSecurityPolicy, Finding, Invalid, NetworkMode,
-        condition::{Conditions, Type},
+        condition::{Conditions, Type, is_true},
     },
     cluster::{Result, owner::Owner},
     hardening::ClusterWide,
@@ -29,6 +29,18 @@ const NAMED: usize = 20;
 const FINDINGS: usize = 50;
 /// Namespaces that are written at once.
 const CONCURRENCY: usize = 8;
+
+/// Why nothing is programmed where nothing was before.
+const SUSPENDED: &str = "Suspended";
+/// What the network part alone says.
+const SEEN: [Type; 6] = [
+    Type::Rendered,
+    Type::Analyzed,
+    Type::WidenedByOthers,
+    Type::DnsReachable,
+    Type::ApiServerReachable,
+    Type::EnforcerDetected,
+];
 
 /// What there is to say about the network part of a policy.
 pub(super) enum Network {
@@ -238,6 +250,7 @@ pub(super) fn tell_network(
         }
         Network::Suspended => {
             accept(conditions);
+            keep_last(policy, conditions);
             return said();
         }
         Network::Refused(reason, message) => {
@@ -269,4 +282,100 @@ pub(super) fn tell_network(
     }
     conditions_of(&standing, &sight, &status.widened_by, conditions);
     Some(status)
+}
+
+/// Of a policy that is suspended, what its network part said last. What hardening waits for is told anew at each visit,
+/// and may have taken the place of Programmed: whether all was as rendered is read off the rest.
+fn keep_last(policy: &ClusterSecurityPolicy, conditions: &mut Conditions) {
+    let Some(mode) = policy.spec.network.as_ref().map(|it| it.mode).filter(|mode| *mode != NetworkMode::Disabled)
+    else {
+        return;
+    };
+    let status = policy.status.as_ref();
+    let last = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let find = |kind: Type| last.iter().find(|it| it.type_ == kind.as_str());
+    for kept in SEEN.into_iter().filter_map(find) {
+        conditions.keep(kept);
+    }
+    let is_whole = |it: &ClusterNetworkStatus| it.preview.is_none() && it.programmed == it.namespaces;
+    let network = status.and_then(|status| status.network.as_ref());
+    if is_true(last, Type::Rendered) && network.is_some_and(is_whole) {
+        if let Some(programmed) = find(Type::Programmed).filter(|it| it.status == "True") {
+            conditions.keep(programmed);
+        }
+        return;
+    }
+    let why = "it is suspended: what spec.network asks was not in force before, and nothing is written";
+    conditions.set(Type::Programmed, false, SUSPENDED, why);
+    if mode == NetworkMode::Enforce {
+        conditions.set(Type::Ready, false, SUSPENDED, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A status whose conditions are of generation 1.
+    fn status(conditions: &[(&str, &str)], network: &Value) -> Value {
+        let conditions: Vec<Value> = conditions
+            .iter()
+            .map(|(kind, status)| {
+                json!({"type": kind, "status": status, "reason": "Before", "message": "", "observedGeneration": 1,
+                       "lastTransitionTime": "2026-01-01T00:00:00Z"})
+            })
+            .collect();
+        json!({"observedGeneration": 1, "conditions": conditions, "network": network})
+    }
+
+    fn as_rendered() -> Value {
+        json!({"namespaces": 2, "programmed": 2})
+    }
+
+    fn previewed() -> Value {
+        json!({"namespaces": 2, "programmed": 0, "preview": {"newlyDenied": 1, "newlyAllowed": 0}})
+    }
+
+    const BEFORE: (&str, &str, Option<i64>) = ("True", "Before", Some(1));
+    const NOT_BEFORE: (&str, &str, Option<i64>) = ("False", "Suspended", Some(2));
+    const ANEW: (&str, &str, Option<i64>) = ("True", "Programmed", Some(2));
+
+    #[rstest]
+    #[case::never_visited("Enforce", status(&[("Ready", "Unknown")], &json!(null)), NOT_BEFORE, "False")]
+    #[case::as_rendered("Enforce", status(&[("Programmed", "True"), ("Rendered", "True")], &as_rendered()), BEFORE, "True")]
+    #[case::hardening_waits("Enforce", status(&[("Programmed", "False"), ("Rendered", "True")], &as_rendered()), ANEW, "True")]
+    #[case::not_rendered("Enforce", status(&[("Programmed", "False"), ("Rendered", "False")], &as_rendered()), NOT_BEFORE, "False")]
+    #[case::refused("Enforce", status(&[("Programmed", "False"), ("Rendered", "True")], &previewed()), NOT_BEFORE, "False")]
+    #[case::asked_for_since("Enforce", status(&[("Programmed", "True")], &json!(null)), NOT_BEFORE, "False")]
+    #[case::preview("Preview", status(&[("Programmed", "False"), ("Rendered", "True")], &previewed()), NOT_BEFORE, "True")]
+    #[case::disabled("Disabled", status(&[], &json!(null)), ANEW, "True")]
+    fn what_is_suspended_is_programmed_only_if_it_was(
+        #[case] mode: &str,
+        #[case] last: Value,
+        #[case] programmed: (&str, &str, Option<i64>),
+        #[case] ready: &str,
+    ) {
+        let mut policy: ClusterSecurityPolicy = serde_json::from_value(json!({
+            "metadata": {"name": "least", "generation": 2}, "status": last,
+            "spec": {"suspend": true, "namespaceSelector": {},
+                     "network": {"mode": mode, "podSelector": {}, "isolate": ["Ingress"]}},
+        }))
+        .unwrap();
+        // The second visit says what the first one said.
+        for _ in 0..2 {
+            let mut conditions = Conditions::of_generation(Some(2));
+            let network = tell_network(&policy, Network::Suspended, &mut conditions);
+            let status = policy.status.get_or_insert_default();
+            assert_eq!(network, status.network);
+            status.conditions = conditions.carried_from(&status.conditions, Timestamp::UNIX_EPOCH);
+            let find = |kind: &str| status.conditions.iter().find(|it| it.type_ == kind).unwrap();
+            let told = find("Programmed");
+            assert_eq!((told.status.as_str(), told.reason.as_str(), told.observed_generation), programmed);
+            assert_eq!((find("Ready").status.as_str(), find("Accepted").status.as_str()), (ready, "True"));
+        }
+    }
 }

@@ -290,7 +290,7 @@ fn rotating<'k>(keys: impl Iterator<Item = &'k Key>) -> Option<State> {
 fn kept(classes: &[RetentionClass], name: &str) -> Option<State> {
     let own = classes.iter().flat_map(|class| &class.policies).filter(|policy| policy.namespace == name);
     let states = own.filter(|policy| policy.mode != RetentionMode::Disabled).map(|policy| match policy.mode {
-        _ if !policy.ready => State::Asked,
+        _ if !policy.ready || policy.suspended => State::Asked,
         RetentionMode::Enforce => State::InForce,
         _ => State::Partial,
     });

@@ -1,5 +1,7 @@
 //! Keys, retention and holds.
 
+use jiff::Timestamp;
+
 use super::{Cell, Sheet, Table, Tone, listed, moment, or_dash, ready};
 use crate::{
     api::RetentionMode,
@@ -17,13 +19,12 @@ pub(super) fn keys(report: &Report) -> Sheet {
         vec![Cell::plain(to), Cell::plain(it.keys)]
     };
     let key = |it: &Key| {
-        let due = it.next_rotation_time.map(|time| moment(time, now));
         let last = it.last_used.map(|time| moment(time, now));
         vec![
             Cell::plain(format!("{}/{}", it.namespace, it.name)),
             standing(it.state),
             Cell::plain(or_dash(it.age_days.map(|days| format!("{days} d")))),
-            Cell::plain(or_dash(due)),
+            rotation(it, now),
             Cell::plain(or_dash(it.expires_at.map(|time| moment(time, now)))),
             Cell::plain(or_dash(last)),
             Cell::plain(format!("{} of {}", listed(&it.grants), it.owner)),
@@ -73,16 +74,28 @@ fn standing(state: KeyStanding) -> Cell {
     }
 }
 
+/// When it is due, and who waits for whom where it does not rotate by itself.
+fn rotation(it: &Key, now: Timestamp) -> Cell {
+    let due = or_dash(it.next_rotation_time.map(|time| moment(time, now)));
+    match it {
+        Key { suspend: true, .. } => Cell::new(Tone::Warn, format!("{due}, suspended")),
+        Key { imported: true, .. } => Cell::plain(format!("{due}, by hand")),
+        _ => Cell::plain(due),
+    }
+}
+
 pub(super) fn retention(report: &Report) -> Sheet {
     let table = |class: &RetentionClass| {
         let caption = match (class.class, class.most) {
-            (Some(class), Some(most)) => format!("{class:?}: kept for {most} at the most"),
+            (Some(class), Some(most)) => {
+                format!("{class:?}: too old after {most} at the most, then deleted after a grace period")
+            }
             _ => "Without a class".into(),
         };
         let rows = class.policies.iter().map(|it| policy(it, report)).collect();
         Table::new(
             caption,
-            &["Policy", "Mode", "Kept for", "Of", "Too old", "Held", "Last deleted", "Next run", "Status"],
+            &["Policy", "Mode", "Max age", "Of", "Too old", "Held", "Last deleted", "Next run", "Status"],
             rows,
         )
     };
@@ -94,7 +107,11 @@ pub(super) fn retention(report: &Report) -> Sheet {
 }
 
 fn policy(it: &Retention, report: &Report) -> Vec<Cell> {
-    let tone = if it.mode == RetentionMode::Enforce { Tone::Good } else { Tone::Warn };
+    let tone = if it.mode == RetentionMode::Enforce && !it.suspended { Tone::Good } else { Tone::Warn };
+    let mut status = ready(it.ready, &it.reason);
+    if it.suspended {
+        status = Cell::new(Tone::Warn, format!("{}, suspended", status.text));
+    }
     vec![
         Cell::plain(format!("{}/{}", it.namespace, it.name)),
         Cell::new(tone, format!("{:?}", it.mode)),
@@ -104,7 +121,7 @@ fn policy(it: &Retention, report: &Report) -> Vec<Cell> {
         Cell::plain(or_dash(it.held)),
         Cell::plain(or_dash(it.deleted)),
         Cell::plain(or_dash(it.next_run_time.map(|time| moment(time, report.generated_at)))),
-        ready(it.ready, &it.reason),
+        status,
     ]
 }
 

@@ -37,7 +37,7 @@ pub(super) fn posture(report: &Report) -> Sheet {
 fn namespace(it: &Posture) -> Vec<Cell> {
     let isolation = |isolation| match isolation {
         Isolation::All => Cell::new(Tone::Good, "all pods"),
-        Isolation::Some => Cell::new(Tone::Warn, "some pods"),
+        Isolation::Some => Cell::new(Tone::Warn, "in part"),
         Isolation::None => Cell::new(if it.system { Tone::Plain } else { Tone::Warn }, "no pods"),
     };
     let name = if it.system { format!("{} (system)", it.namespace) } else { it.namespace.clone() };
@@ -192,7 +192,7 @@ fn name(it: &Exposure) -> String {
 
 fn exposure(it: &Exposure) -> Vec<Cell> {
     let force = match (it.mode, it.state) {
-        (NetworkMode::Preview, _) => Cell::new(Tone::Warn, "preview: nothing is written"),
+        (NetworkMode::Preview, _) => Cell::new(Tone::Warn, "preview: nothing is written or removed"),
         (_, State::InForce) => state(State::InForce),
         (_, other) => Cell::new(
             Tone::Bad,
