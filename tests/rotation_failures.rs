@@ -369,12 +369,15 @@ fn a_key_in_use_is_not_destroyed_where_that_is_asked() {
     assert_eq!(world.told(), ["Rest"]);
     world.hours(1);
     assert_eq!(world.told()[0], "EndRecord", "not used for a day");
-    // Without a verifier nobody can tell, and the time alone counts.
+    // Verifiers that are away for a while take nothing back.
     world.hours(1).request();
     world.told();
+    world.hours(6);
     world.verifiers.clear();
     world.last_used.insert(id_of(&world, 2), world.now());
-    world.hours(6);
+    assert_eq!(world.told(), ["Rest"]);
+    // Where none ever told, nobody can, and the time alone counts.
+    world.last_used.clear();
     assert_eq!(world.told()[0], "EndRecord");
 }
 
@@ -390,6 +393,18 @@ fn status_remembers_as_many_ended_versions_as_it_is_asked_to() {
     world.spec["rotation"]["historyLimit"] = json!(0);
     assert_eq!(world.told(), ["Remember", "Rest"]);
     assert!(world.versions(VersionState::Destroyed).is_empty());
+}
+
+#[test]
+fn a_key_that_ended_for_good_is_not_issued_anew_where_nothing_is_remembered() {
+    let mut world = World::of(&json!({"rotation": {"policy": "Disabled", "historyLimit": 0}, "ttl": "720h"}));
+    world.told();
+    world.hours(721);
+    world.told();
+    assert!(world.seen.secrets.is_empty());
+    world.hours(1);
+    assert_eq!(world.told(), ["Rest"]);
+    assert_eq!(world.versions(VersionState::Destroyed).len(), 1, "the last one is remembered");
 }
 
 #[test]

@@ -148,8 +148,9 @@ pub struct ConsumerSecret {
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("secret.name is immutable: make another ApiKey"))]
     pub name: String,
-    /// Names of its entries.
+    /// Names of its entries. Immutable.
     #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("secret.keys is immutable, or the old entries would keep their keys: make another ApiKey"))]
     pub keys: SecretKeys,
     /// What becomes of the Secrets when the ApiKey is deleted: Delete removes them and ends the keys; Retain leaves
     /// Secrets and keys as they are, until the keys expire.
@@ -273,6 +274,9 @@ pub struct Usage {
     /// Calls that verifiers admitted.
     #[serde(default)]
     pub count: i64,
+    /// When the first verifier was there, as far as this status knows: of uses before, nobody could tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watched_since: Option<Time>,
     /// What has been counted of each verifier's report, so that nothing is counted twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

@@ -14,7 +14,7 @@ use std::{
     process::ExitCode,
 };
 
-use axum::http::Uri;
+use axum::http::{Method, Uri};
 use clap::Subcommand;
 use secrecy::SecretString;
 
@@ -43,6 +43,9 @@ pub(super) enum Command {
         /// A permission that the key has.
         #[arg(long, requires = "verifier")]
         permission: Option<String>,
+        /// A method that the key may use.
+        #[arg(long, requires = "verifier", default_value = "GET")]
+        method: Method,
     },
 }
 
@@ -53,9 +56,10 @@ impl Command {
             Self::Rotate(command) => command.run(),
             Self::Revoke(command) => command.run(),
             Self::Pattern(command) => command.run(),
-            Self::Selftest { dir, verifier, audience, permission } => {
+            Self::Selftest { dir, verifier, audience, permission, method } => {
+                let call = ask::Call { method, audience: &audience, permission: permission.as_deref() };
                 let tested = selftest(&dir).and_then(|key| match verifier {
-                    Some(verifier) => ask::admitted(&verifier, &key, &audience, permission.as_deref()).map(|()| key),
+                    Some(verifier) => ask::admitted(&verifier, &key, call).map(|()| key),
                     None => Ok(key),
                 });
                 Ok(told(&tested))

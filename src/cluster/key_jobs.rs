@@ -4,7 +4,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::{Api, ResourceExt as _, api::PostParams};
 
 use super::{
-    Error, Result,
+    Result,
     error::{call, found},
     key_store::KeyStore,
 };
@@ -34,10 +34,8 @@ impl KeyStore<'_> {
             return Ok(self.hook(job).await?.and_then(std::result::Result::err).map(JobSeen::Impossible));
         };
         let ours = self.job_labels(job).iter().all(|(key, value)| live.labels().get(key) == Some(value));
-        if !ours {
-            return Err(Error::Foreign { kind: "Job", name });
-        }
-        Ok(Some(fares(&live)))
+        // Everything else about the key goes on.
+        Ok(Some(if ours { fares(&live) } else { JobSeen::Impossible(HookProblem::ForeignJob(name)) }))
     }
 
     /// The CronJob that a Job is made from; none where it is the built-in test.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::{ApiKey, KeyCaps, Verb},
-    keys::Spec,
+    keys::{JobStep, KeyJob, Observed, Spec, Step, is_issue},
 };
 
 fn caps(policies: &[(&str, Value)]) -> Caps {
@@ -132,4 +132,13 @@ fn an_apikey_beyond_a_cap_is_read_without_a_grant_and_is_never_due() {
     let impossible = key(&json!({"rotation": {"interval": "1h", "overlap": "2h"}, "role": "Editor"}));
     assert_eq!(Spec::tolerate(&impossible, &caps).unwrap_err().field, "spec.rotation.overlap");
     assert_eq!(Spec::tolerate(&key(&json!({})), &caps).unwrap().1, None);
+}
+
+#[test]
+fn a_cap_stands_in_the_way_of_no_end() {
+    let steps = [JobStep::PreRotate, JobStep::Test, JobStep::PostPromote, JobStep::Destroy];
+    let issues = steps.map(|step| {
+        is_issue(&Step::StartJob(KeyJob { step, n: 1, id: String::new(), attempt: 0 }), &Observed::default())
+    });
+    assert_eq!(issues, [true, true, false, false]);
 }

@@ -26,7 +26,7 @@ const ID: &str = "RAMPART_KEY_ID";
 const VERSION: &str = "RAMPART_KEY_VERSION";
 /// How long a hook may take that does not say it.
 const DEADLINE_SECONDS: i64 = 600;
-/// How long a finished one is kept that does not say it.
+/// How long a finished one is kept at the least.
 const KEPT_SECONDS: i32 = 3600;
 
 /// Whether Jobs may be made of a CronJob.
@@ -57,7 +57,9 @@ pub fn hook_job(spec: &Spec, job: &KeyJob, cron: &CronJob, labels: BTreeMap<Stri
     of.selector = None;
     of.manual_selector = None;
     of.active_deadline_seconds.get_or_insert(DEADLINE_SECONDS);
-    of.ttl_seconds_after_finished.get_or_insert(KEPT_SECONDS);
+    // One that is gone before its end was seen would be run again.
+    let kept = of.ttl_seconds_after_finished.get_or_insert(KEPT_SECONDS);
+    *kept = (*kept).max(KEPT_SECONDS);
     of.template.metadata.get_or_insert_default().labels.get_or_insert_default().extend(labels);
     let pod = of.template.spec.get_or_insert_default();
     // Before a version is made there is nothing to mount.
@@ -105,6 +107,8 @@ fn equip(container: &mut Container, job: &KeyJob, mounted: bool) {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
     use crate::{api::ApiKey, keys::Caps};
 
@@ -138,6 +142,18 @@ mod tests {
         assert_eq!(check_hook(&cron("true", true)), Ok(()));
         assert_eq!(check_hook(&cron("true", false)).unwrap_err().reason(), "HookNotPermitted");
         assert_eq!(check_hook(&cron("yes", true)), Err(HookProblem::NotAnnotated("migrate".into())));
+    }
+
+    #[rstest]
+    #[case(Some(0), KEPT_SECONDS)]
+    #[case(None, KEPT_SECONDS)]
+    #[case(Some(86_400), 86_400)]
+    fn a_finished_one_is_kept_until_its_end_was_seen(#[case] asked: Option<i32>, #[case] wanted: i32) {
+        let mut cron = cron("true", true);
+        cron.spec.job_template.spec.as_mut().unwrap().ttl_seconds_after_finished = asked;
+        let job = KeyJob { step: JobStep::Test, n: 4, id: "0123abcd".into(), attempt: 0 };
+        let made = hook_job(&spec(), &job, &cron, BTreeMap::new());
+        assert_eq!(made.spec.unwrap().ttl_seconds_after_finished, Some(wanted));
     }
 
     #[test]

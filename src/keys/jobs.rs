@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::Spec;
+use super::{CONFLICTED, Spec};
 use crate::api::{ApiKeyStatus, Hook, VersionState};
 
 /// The step that a Job belongs to.
@@ -83,7 +83,7 @@ pub enum JobSeen {
     Impossible(HookProblem),
 }
 
-/// Why a hook can't be run.
+/// Why a Job can't be run.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HookProblem {
     /// No such CronJob.
@@ -95,6 +95,9 @@ pub enum HookProblem {
     /// It would run by itself.
     #[error("CronJob {0} is not suspended, so it runs by itself: set its spec.suspend to true")]
     NotSuspended(String),
+    /// A Job of its name was made by somebody else.
+    #[error("Job {0} exists and was not made for this key: delete it")]
+    ForeignJob(String),
 }
 
 impl HookProblem {
@@ -104,6 +107,7 @@ impl HookProblem {
         match self {
             Self::NotFound(_) => "HookNotFound",
             Self::NotAnnotated(_) | Self::NotSuspended(_) => "HookNotPermitted",
+            Self::ForeignJob(_) => CONFLICTED,
         }
     }
 }

@@ -38,6 +38,6 @@ pub use rollout::{Workload, WorkloadSeen};
 pub use seen::{ConsumerSeen, Made, Observed, RecordSeen, SecretSeen, Standing, VerifierSeen};
 pub use selftest_job::selftest_job;
 pub use spec::{Rotation, Spec, is_issue};
-pub use step::{Refusal, Step};
+pub use step::{CONFLICTED, Refusal, Step};
 pub use usage::{Use, deprecated_in_use, fold};
 pub use windows::Windows;

@@ -8,6 +8,7 @@ use super::{
     rollout::{Progress, version_value},
     seen::Observed,
     step::Step,
+    usage::watch,
 };
 use crate::api::{
     ApiKeyStatus, VersionState, VersionStatus,
@@ -80,6 +81,9 @@ impl EndsSoon {
 /// Puts into a status what was counted.
 pub fn count(spec: &Spec, seen: &Observed, status: &mut ApiKeyStatus, now: Timestamp) {
     status.usage = fold(status.usage.as_ref(), &seen.uses, seen.last_use());
+    if spec.imported.is_none() {
+        status.usage = watch(status.usage.take(), seen, now);
+    }
     status.verifiers = (spec.imported.is_none() && !seen.records.is_empty()).then(|| seen.verifier_counts());
     let current = status.versions.iter().find(|version| version.state == VersionState::Current);
     status.consumers = current.filter(|_| spec.revoked.is_none()).map_or_else(Vec::new, |current| {

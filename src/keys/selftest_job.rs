@@ -13,7 +13,8 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 
-use super::{Spec, jobs::KeyJob};
+use super::{Spec, grant::Grant, jobs::KeyJob};
+use crate::api::Verb;
 
 /// Where the Secret is mounted.
 pub const MOUNT: &str = "/key";
@@ -57,15 +58,27 @@ pub fn selftest_job(
 /// What the Job does: it looks at the mounted key, and asks the verifier, if there is one, whether it is admitted.
 fn args(spec: &Spec, verifier: Option<&str>) -> Vec<String> {
     let mut args = ["keys", "selftest", "--dir", MOUNT].map(String::from).to_vec();
-    let (Some(verifier), Some(audience)) = (verifier, spec.audiences.first()) else { return args };
-    args.extend(["--verifier", verifier, "--audience", audience].map(String::from));
-    // A key without a role is admitted only where a permission is stated: one that it has.
-    let grant = spec.grant.iter().filter(|grant| grant.verbs.is_empty());
-    if let Some(permission) = grant.flat_map(|grant| &grant.permissions).next() {
-        let named = permission.strip_suffix('*').map_or_else(|| permission.clone(), |above| format!("{above}selftest"));
-        args.extend(["--permission".into(), named]);
+    if let (Some(verifier), Some(audience), Some(asked)) =
+        (verifier, spec.audiences.first(), spec.grant.as_ref().map_or(Some(vec![]), asked))
+    {
+        args.extend(["--verifier", verifier, "--audience", audience].map(String::from));
+        args.extend(asked);
     }
     args
+}
+
+/// What a key may do for certain; none where that is the work of administrators alone, on paths that nobody knows here.
+fn asked(grant: &Grant) -> Option<Vec<String>> {
+    if grant.verbs.contains(&Verb::Read) {
+        return Some(vec![]);
+    }
+    if let Some(permission) = grant.permissions.first() {
+        let named = permission.strip_suffix('*').map_or_else(|| permission.clone(), |above| format!("{above}selftest"));
+        return Some(vec!["--permission".into(), named]);
+    }
+    let methods = [(Verb::Write, "POST"), (Verb::Delete, "DELETE")];
+    let (_, method) = methods.into_iter().find(|(verb, _)| grant.verbs.contains(verb))?;
+    Some(vec!["--method".into(), method.into()])
 }
 
 fn pod(secret: &str, image: &str, args: Vec<String>) -> PodSpec {
@@ -120,4 +133,29 @@ fn pod(secret: &str, image: &str, args: Vec<String>) -> PodSpec {
 
 fn quantity((name, value): (&str, &str)) -> (String, Quantity) {
     (name.into(), Quantity(value.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::role(&[Verb::Read, Verb::Write], &["a.b"], Some(""))]
+    #[case::no_role(&[], &["a.b"], Some("--permission a.b"))]
+    #[case::wildcard(&[], &["a.*"], Some("--permission a.selftest"))]
+    #[case::writes(&[Verb::Write, Verb::Delete], &[], Some("--method POST"))]
+    #[case::deletes(&[Verb::Delete], &[], Some("--method DELETE"))]
+    #[case::writes_and_has_a_permission(&[Verb::Write], &["a.b"], Some("--permission a.b"))]
+    #[case::administrates(&[Verb::Admin], &[], None)]
+    fn a_key_is_asked_about_as_it_may_be_used(
+        #[case] verbs: &[Verb],
+        #[case] permissions: &[&str],
+        #[case] wanted: Option<&str>,
+    ) {
+        let permissions = permissions.iter().map(|it| (*it).to_owned()).collect();
+        let grant = Grant { verbs: verbs.to_vec(), permissions, ..Grant::nothing() };
+        assert_eq!(asked(&grant).map(|args| args.join(" ")).as_deref(), wanted);
+    }
 }

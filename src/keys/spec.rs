@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Observed, Step, caps::Caps, grant::Grant, import::Import, usage::idle_since, windows::Windows};
+use super::{JobStep, Observed, Step, caps::Caps, grant::Grant, import::Import, usage::idle_since, windows::Windows};
 use crate::api::{
     ApiKey, DeletionPolicy, GoDuration, Hooks, Invalid, Owner, RestartTarget, RetireWhen, RotationPolicy, SecretKeys,
     whole_second,
@@ -217,7 +217,9 @@ impl Spec {
 pub fn is_issue(step: &Step, seen: &Observed) -> bool {
     match step {
         Step::Remember(status) => status.next_version.is_some() && status.next_version != seen.status.next_version,
-        Step::CreateSecret { .. } | Step::CreateRecord { .. } | Step::StartJob(_) => true,
+        Step::CreateSecret { .. } | Step::CreateRecord { .. } => true,
+        // Hooks after the promotion and before the end go with versions that there are.
+        Step::StartJob(job) => matches!(job.step, JobStep::PreRotate | JobStep::Test),
         _ => false,
     }
 }

@@ -102,6 +102,9 @@ impl Step {
     }
 }
 
+/// Reason where something of a name that is needed is somebody else's.
+pub const CONFLICTED: &str = "Conflicted";
+
 /// Why nothing can be done.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
@@ -121,7 +124,7 @@ impl Refusal {
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::ForeignConsumer(_) => "Conflicted",
+            Self::ForeignConsumer(_) => CONFLICTED,
             Self::Unproven(_) => "AdoptionRefused",
         }
     }

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Observed, Spec, report::IDLE};
-use crate::api::{ApiKeyStatus, Counted, Usage, VersionState, VersionStatus, condition::Type};
+use crate::api::{ApiKeyStatus, Counted, Usage, VersionState, VersionStatus, condition::Type, whole_second};
 
 /// Sums that status remembers: versions in use times verifiers.
 const MOST: usize = 64;
@@ -84,9 +84,20 @@ pub fn deprecated_in_use<'a>(
     })
 }
 
-/// Since when a key was not used: its last use, the making of its newest version, or the last request for a rotation,
-/// whichever is latest. None where no verifier tells, or no version is in use or would be made. One that is suspended
-/// for it stays so without verifiers, and when its last version has expired: another would be a key that nobody asks for.
+/// Notes that verifiers are there, once.
+pub(super) fn watch(usage: Option<Usage>, seen: &Observed, now: Timestamp) -> Option<Usage> {
+    if seen.verifiers.is_empty() {
+        return usage;
+    }
+    let mut usage = usage.unwrap_or_default();
+    usage.watched_since.get_or_insert(Time(whole_second(now)));
+    Some(usage)
+}
+
+/// Since when a key was not used: its last use, the coming of the first verifier, or the last request for a rotation,
+/// whichever is latest; a version that was made by time is no use. None where no verifier tells, or no version is in use
+/// or would be made. One that is suspended for it stays so without verifiers, and when its last version has expired:
+/// another would be a key that nobody asks for.
 #[must_use]
 pub(super) fn idle_since(spec: &Spec, seen: &Observed) -> Option<Timestamp> {
     let newest = seen.status.versions.iter().max_by_key(|version| version.n);
@@ -96,10 +107,13 @@ pub(super) fn idle_since(spec: &Spec, seen: &Observed) -> Option<Timestamp> {
     if !can_tell || !(is_current || spec.rotation.interval.is_some()) {
         return None;
     }
-    let used = fold(seen.status.usage.as_ref(), &seen.uses, seen.last_use()).and_then(|usage| usage.last_used);
-    // Status may remember no version that has ended.
-    let sign = newest.map(|version| version.created_at.0).max(used.map(|time| time.0))?;
-    Some(spec.rotation.requested.map_or(sign, |requested| sign.max(requested)))
+    let usage = fold(seen.status.usage.as_ref(), &seen.uses, seen.last_use()).unwrap_or_default();
+    let (used, watched) = (usage.last_used.map(|time| time.0), usage.watched_since?.0);
+    // Status may remember no version that has ended; of a key that never had one there is nothing to use.
+    if newest.is_none() && used.is_none() {
+        return None;
+    }
+    [used, spec.rotation.requested].into_iter().flatten().chain([watched]).max()
 }
 
 #[cfg(test)]
@@ -152,7 +166,7 @@ mod tests {
         let mut seen = unused();
         let spec = key(&serde_json::json!({}));
         assert!(!spec.as_of(&seen, at(7200)).idle, "nobody can tell");
-        seen.verifiers.push(VerifierSeen { revision: "1".into(), started_at: at(0) });
+        come(&mut seen, at(0));
         assert!(!spec.as_of(&seen, at(3599)).idle);
         assert!(spec.as_of(&seen, at(3600)).suspended);
         seen.uses.push(told("v0", 0, 1, 3000));
@@ -166,10 +180,37 @@ mod tests {
         assert!(!requested.as_of(&seen, at(7600)).suspended, "a rotation revives it");
     }
 
+    /// The first verifier is there.
+    fn come(seen: &mut Observed, now: Timestamp) {
+        seen.verifiers.push(VerifierSeen { revision: "1".into(), started_at: now });
+        seen.status.usage = watch(seen.status.usage.take(), seen, now);
+    }
+
+    #[test]
+    fn nobody_knows_of_uses_from_before_the_first_verifier() {
+        let (mut seen, spec) = (unused(), key(&serde_json::json!({})));
+        assert_eq!(watch(None, &seen, at(0)), None);
+        come(&mut seen, at(100_000));
+        assert!(!spec.as_of(&seen, at(103_599)).idle, "its callers called before, too");
+        assert!(spec.as_of(&seen, at(103_600)).idle);
+        let first = seen.status.usage.clone();
+        assert_eq!(watch(first.clone(), &seen, at(200_000)), first, "once");
+        seen.status.usage = None;
+        assert!(!spec.as_of(&seen, at(103_600)).idle, "its status was lost");
+    }
+
+    #[test]
+    fn a_version_made_by_time_is_no_use() {
+        let (mut seen, spec) = (unused(), key(&serde_json::json!({"policy": "Automatic"})));
+        come(&mut seen, at(0));
+        seen.status.versions[0].created_at = Time(at(3000));
+        assert!(spec.as_of(&seen, at(3600)).idle);
+    }
+
     #[test]
     fn a_key_that_expires_while_nobody_uses_it_is_not_made_anew() {
         let mut seen = unused();
-        seen.verifiers.push(VerifierSeen { revision: "1".into(), started_at: at(0) });
+        come(&mut seen, at(0));
         seen.status.versions[0].state = VersionState::Destroyed;
         let spec = key(&serde_json::json!({"policy": "Automatic"}));
         assert!(!spec.as_of(&seen, at(3599)).idle);

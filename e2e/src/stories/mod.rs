@@ -10,7 +10,10 @@ pub mod retention;
 use std::fmt::Debug;
 
 use anyhow::{Result, bail, ensure};
-use k8s_openapi::{NamespaceResourceScope, api::networking::v1::NetworkPolicy};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{events::v1::Event, networking::v1::NetworkPolicy},
+};
 use kube::{Api, Client, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -27,6 +30,21 @@ pub const WEB: &str = "ai-marketing-platform";
 pub const SHOP: &str = "shop";
 /// Namespace of retention and holds.
 pub const REPORTS: &str = "reports";
+
+/// Waits for an event in a namespace that holds these words.
+///
+/// # Errors
+/// When there is none in time.
+pub async fn told(client: &Client, namespace: &str, reason: &str, words: &str) -> Result<()> {
+    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+    wait::until(&format!("{reason}: {words}"), wait::SOON, || async {
+        let all = events.list(&ListParams::default()).await?.items;
+        let notes = all.iter().filter(|event| event.reason.as_deref() == Some(reason)).map(|event| &event.note);
+        let notes: Vec<&str> = notes.flatten().map(String::as_str).collect();
+        Ok(ensure!(notes.iter().any(|note| note.contains(words)), "{notes:?}"))
+    })
+    .await
+}
 
 /// Waits until a resource is Ready for its newest spec.
 ///

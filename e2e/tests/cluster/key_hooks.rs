@@ -2,15 +2,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::{
-    api::{batch::v1::Job, core::v1::Secret, events::v1::Event},
+    api::{batch::v1::Job, core::v1::Secret},
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use kube::{
-    Api, Client,
-    api::{ListParams, PostParams},
-};
+use kube::{Api, Client, api::PostParams};
 use rampart::api::{ApiKey, ApiKeyStatus, KeyRecord, RecordState, VersionState, VersionStatus};
-use rampart_e2e::{fixtures, wait};
+use rampart_e2e::{fixtures, stories, wait};
 use serde_json::json;
 
 use crate::{
@@ -81,18 +78,6 @@ async fn failed(client: &Client, namespace: &str, reason: &str) -> Result<ApiKey
     Ok(after)
 }
 
-/// An event of the key that holds these words.
-async fn told(client: &Client, namespace: &str, reason: &str, words: &str) -> Result<()> {
-    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
-    wait::until(&format!("{reason}: {words}"), wait::SOON, || async {
-        let all = events.list(&ListParams::default()).await?.items;
-        let notes = all.iter().filter(|event| event.reason.as_deref() == Some(reason)).map(|event| &event.note);
-        let notes: Vec<&str> = notes.flatten().map(String::as_str).collect();
-        Ok(ensure!(notes.iter().any(|note| note.contains(words)), "{notes:?}"))
-    })
-    .await
-}
-
 /// Why a Job failed.
 async fn job_failed(client: &Client, namespace: &str, name: &str, reason: &str) -> Result<()> {
     let job = Api::<Job>::namespaced(client.clone(), namespace).get(name).await?;
@@ -134,7 +119,7 @@ async fn rotated(client: &Client, namespace: &str) -> Result<ApiKeyStatus> {
         it.current_version == Some(2) && it.next_version.is_none() && it.failed_attempts.is_none()
     })
     .await?;
-    told(client, namespace, "RotationCompleted", "version 2 has replaced").await?;
+    stories::told(client, namespace, "RotationCompleted", "version 2 has replaced").await?;
     Ok(after)
 }
 
@@ -144,7 +129,7 @@ async fn before_a_version(env: Env) -> Result<()> {
     let after = failed(&client, &namespace, "HookFailed").await?;
     ensure!(after.current_version == Some(1) && after.next_version == Some(2), "{after:?}");
     job_failed(&client, &namespace, "orders-v2-pre", "BackoffLimitExceeded").await?;
-    told(&client, &namespace, "RotationFailed", "the hook before the new version failed").await?;
+    stories::told(&client, &namespace, "RotationFailed", "the hook before the new version failed").await?;
     ensure!(secrets.get_opt("orders-v2").await?.is_none(), "half a version was made");
     ensure!(!records(&client, &namespace).await?.contains_key(&2), "verifiers were told of it");
 
@@ -165,7 +150,7 @@ async fn test_that_hangs(env: Env) -> Result<()> {
     let made = secrets.get("orders-v2").await?;
     let id = text(&made, "id").context("an id")?;
     job_failed(&client, &namespace, &format!("orders-v2-{id}-test"), "DeadlineExceeded").await?;
-    told(&client, &namespace, "RotationFailed", "the test of the new version failed").await?;
+    stories::told(&client, &namespace, "RotationFailed", "the test of the new version failed").await?;
     ensure!(record(&client, &namespace, 1).await?.spec.state == RecordState::Active, "the key in use was touched");
 
     hook(&client, &namespace, Pods::Succeed).await?;
@@ -185,7 +170,7 @@ async fn after_the_promotion(env: Env) -> Result<()> {
     ensure!(after.current_version == Some(2) && after.next_version == Some(2), "{after:?}");
     let id = version(&after, 2)?.id.clone();
     job_failed(&client, &namespace, &format!("orders-v2-{id}-post"), "BackoffLimitExceeded").await?;
-    told(&client, &namespace, "RotationFailed", "the hook after the promotion failed").await?;
+    stories::told(&client, &namespace, "RotationFailed", "the hook after the promotion failed").await?;
     // The old key ends in time all the same.
     status(&client, &namespace, "version 1 to be destroyed", |it| {
         version(it, 1).is_ok_and(|first| first.state == VersionState::Destroyed)
@@ -208,7 +193,7 @@ async fn before_the_end(env: Env) -> Result<()> {
     };
     let after = status(&client, &namespace, "the end of version 1 to be put off", far).await?;
     ensure!(version(&after, 1)?.state == VersionState::Deprecated, "{after:?}");
-    told(&client, &namespace, "RotationFailed", "the hook before the end of version 1 failed").await?;
+    stories::told(&client, &namespace, "RotationFailed", "the hook before the end of version 1 failed").await?;
     condition(&client, &namespace, "Ready", ("True", "Ready")).await?;
     let old = secrets.get("orders-v1").await?;
     wait::until("consumers to have the old key, and verifiers", wait::SOON, || async {
@@ -234,5 +219,5 @@ async fn before_the_end(env: Env) -> Result<()> {
     ensure!(secrets.get_opt("orders-v1").await?.is_none(), "the Secret of a destroyed version is left");
     ensure!(text(&secrets.get("orders-key").await?, "API_KEY_PREVIOUS").is_none(), "consumers have a dead key");
     ensure!(record(&client, &namespace, 1).await?.spec.digest.is_none(), "its record is no tombstone");
-    told(&client, &namespace, "KeyDestroyed", "version 1").await
+    stories::told(&client, &namespace, "KeyDestroyed", "version 1").await
 }

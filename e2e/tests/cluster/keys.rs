@@ -192,11 +192,11 @@ async fn foreign_consumer_is_not_touched(env: Env) -> Result<()> {
     ensure!(secrets.get("orders-key").await?.resource_version() == mine.resource_version());
     let all = secrets.list(&ListParams::default()).await?;
     ensure!(all.items.len() == 1, "a key was made that nobody can get");
-    Ok(())
+    stories::told(&client, &namespace, "SecretConflict", "orders-key").await
 }
 
 async fn changed_consumer_is_put_back(env: Env) -> Result<()> {
-    let (_, _, secrets) = issued(&env).await?;
+    let (client, namespace, secrets) = issued(&env).await?;
     let good = secrets.get("orders-key").await?;
     let edit = Patch::Merge(json!({"stringData": {"API_KEY": "junk", "API_KEY_ID": "junk", "MINE": "kept"}}));
     secrets.patch("orders-key", &PatchParams::default(), &edit).await?;
@@ -215,7 +215,8 @@ async fn changed_consumer_is_put_back(env: Env) -> Result<()> {
         ensure!(text(&secrets.get("orders-key").await?, "API_KEY") == text(&good, "API_KEY"));
         Ok(())
     })
-    .await
+    .await?;
+    stories::told(&client, &namespace, "SecretDrift", "orders-key").await
 }
 
 async fn failed_test_hands_nothing_out(env: Env) -> Result<()> {

@@ -102,9 +102,12 @@ fn notes(key: &ApiKey) -> Vec<String> {
         notes.push("it is suspended: verifiers refuse every version".into());
     }
     if spec.suspend == Some(true) {
-        notes.push(
-            "the operator leaves it alone (spec.suspend): nothing is issued, rotated, revoked or destroyed".into(),
-        );
+        let rest = if spec.revocation.is_some() {
+            "its revocation is carried out all the same"
+        } else {
+            "nothing is issued, rotated or destroyed; a revocation would be carried out"
+        };
+        notes.push(format!("the operator leaves it alone (spec.suspend): {rest}"));
     }
     notes
 }
@@ -113,4 +116,26 @@ fn notes(key: &ApiKey) -> Vec<String> {
 fn matters(condition: &Condition) -> bool {
     let is_told_when_true = ["Rotating", "Reconciling", "Stalled", "Revoked", "Expiring"];
     is_told_when_true.contains(&condition.type_.as_str()) == (condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_left_alone_is_revoked_all_the_same() {
+        let note = |revocation: Value| {
+            let key = json!({"metadata": {"name": "k"}, "spec": {
+                "owner": {"customerId": "shop"}, "audiences": ["a"], "role": "Viewer", "prefix": "shop",
+                "secret": {"name": "s"}, "suspend": true, "revocation": revocation}});
+            notes(&serde_json::from_value(key).unwrap()).pop().unwrap()
+        };
+        let left_alone = "the operator leaves it alone (spec.suspend): ";
+        let rest = "nothing is issued, rotated or destroyed; a revocation would be carried out";
+        assert_eq!(note(Value::Null), format!("{left_alone}{rest}"));
+        let revoked = "its revocation is carried out all the same";
+        assert_eq!(note(json!({"reason": "Leaked"})), format!("{left_alone}{revoked}"));
+    }
 }

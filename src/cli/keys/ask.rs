@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderValue, Request, Uri};
+use axum::http::{HeaderValue, Method, Request, Uri};
 use http_body_util::Empty;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
@@ -10,28 +10,31 @@ use crate::keys::format::ApiKeyText;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// A call that a key may make.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) audience: &'a str,
+    pub(super) permission: Option<&'a str>,
+}
+
 /// Asks once; what is wrong never says what the key is.
-pub(super) fn admitted(
-    verifier: &Uri,
-    key: &ApiKeyText,
-    audience: &str,
-    permission: Option<&str>,
-) -> Result<(), String> {
+pub(super) fn admitted(verifier: &Uri, key: &ApiKeyText, call: Call<'_>) -> Result<(), String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    let asked = async { tokio::time::timeout(DEADLINE, ask(verifier, key, audience, permission)).await };
+    let asked = async { tokio::time::timeout(DEADLINE, ask(verifier, key, call)).await };
     match runtime.block_on(asked) {
         Ok(answered) => answered,
         Err(_) => Err(format!("the verifier at {verifier} did not answer within {DEADLINE:?}")),
     }
 }
 
-async fn ask(verifier: &Uri, key: &ApiKeyText, audience: &str, permission: Option<&str>) -> Result<(), String> {
+async fn ask(verifier: &Uri, key: &ApiKeyText, call: Call<'_>) -> Result<(), String> {
     let uri = format!("{}/check/", verifier.to_string().trim_end_matches('/'));
     let mut credential = HeaderValue::from_str(key.expose()).map_err(|_| "the key can't be a header".to_owned())?;
     credential.set_sensitive(true);
-    let mut request = Request::get(&uri).header("x-api-key", credential).header("x-rampart-audience", audience);
-    if let Some(permission) = permission {
+    let request = Request::builder().method(call.method).uri(&uri);
+    let mut request = request.header("x-api-key", credential).header("x-rampart-audience", call.audience);
+    if let Some(permission) = call.permission {
         request = request.header("x-rampart-permission", permission);
     }
     let request = request.body(Empty::<axum::body::Bytes>::new()).map_err(|error| error.to_string())?;

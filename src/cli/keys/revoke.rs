@@ -73,9 +73,6 @@ impl Revoke {
                 generation = after.metadata.generation;
                 eprintln!("the revocation of {place} is asked for, and can't be taken back");
             }
-            if live.spec.suspend == Some(true) {
-                eprintln!("rampart: the operator leaves {place} alone (spec.suspend): remove that, or it stays valid");
-            }
             if self.no_wait {
                 return Ok(ExitCode::SUCCESS);
             }

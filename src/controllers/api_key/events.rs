@@ -6,7 +6,10 @@ use kube::ResourceExt as _;
 use crate::{
     api::{ApiKey, ApiKeyStatus, VersionState, VersionStatus, condition::Type},
     cluster::events::{Events, Reason},
-    keys::{EndsSoon, JobStep, Observed, ROTATION_DUE, Spec, Step, deprecated_in_use, failed_job, has_job},
+    keys::{
+        CONFLICTED, ConsumerSeen, EndsSoon, JobStep, Observed, ROTATION_DUE, SecretSeen, Spec, Step, deprecated_in_use,
+        failed_job, has_job,
+    },
     runtime::{clock, metrics::KeyMetrics},
 };
 
@@ -120,6 +123,10 @@ impl Herald<'_> {
             {
                 self.normal(key, "RotationTested", &format!("version {n} passed its test")).await;
             }
+            Step::WriteConsumer { current: Some(n), .. } if has_drifted(seen, *n) => {
+                let note = format!("Secret {} did not hold version {n}, which is current: put back", spec.consumer);
+                self.events.publish(key, Reason::warning("SecretDrift"), &note).await;
+            }
             _ => {}
         }
     }
@@ -132,6 +139,17 @@ impl Herald<'_> {
             let note =
                 format!("version {n} with id {id} was replaced and is still used, last at {last}; it ends at {end}");
             self.events.publish(key, Reason::warning("DeprecatedKeyInUse"), &note).await;
+        }
+    }
+
+    /// Tells that something of a name that is needed is somebody else's: once, since the condition remembers it.
+    pub(super) async fn conflict(&self, key: &ApiKey, before: &[Condition], after: &[Condition]) {
+        let of = |list: &[Condition]| {
+            let refused = |it: &&Condition| it.type_ == Type::Accepted.as_str() && it.status == "False";
+            list.iter().find(refused).filter(|it| it.reason == CONFLICTED).map(|it| it.message.clone())
+        };
+        if let (Some(message), None) = (of(after), of(before)) {
+            self.events.publish(key, Reason::warning("SecretConflict"), &message).await;
         }
     }
 
@@ -168,6 +186,15 @@ impl Herald<'_> {
             self.events.publish(key, Reason::warning("KeyExpiringSoon"), &note).await;
         }
     }
+}
+
+/// Whether consumers had the version, and another hand changed that.
+fn has_drifted(seen: &Observed, n: i64) -> bool {
+    let holds = |secret: &SecretSeen| match &seen.consumer {
+        ConsumerSeen::Ours { current, .. } => current.as_ref() == Some(&secret.digest),
+        ConsumerSeen::Absent | ConsumerSeen::Foreign => false,
+    };
+    seen.status.current_version == Some(n) && !seen.secrets.get(&n).is_some_and(holds)
 }
 
 fn has(status: &ApiKeyStatus, n: i64) -> bool {

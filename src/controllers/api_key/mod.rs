@@ -52,8 +52,8 @@ use crate::{
         verifiers::Verifiers,
     },
     keys::{
-        JobSeen, Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide, is_issue, next_moment,
-        restarts,
+        CONFLICTED, JobSeen, Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide, is_issue,
+        next_moment, restarts,
     },
     runtime::{
         clock,
@@ -277,6 +277,7 @@ impl ApiKeys {
         key.metadata.resource_version = status::remember(&self.context.client, key, &status).await?;
         self.herald().ends_soon(key, &old, &status).await;
         self.herald().asked(key, &old, &status).await;
+        self.herald().conflict(key, &old, &status.conditions).await;
         self.herald().in_use(key, &status, seen).await;
         key.status = Some(status);
         Ok(())
@@ -288,8 +289,10 @@ impl ApiKeys {
         let mut status = key.status.clone().unwrap_or_default();
         status.observed_generation = key.metadata.generation;
         status.last_handled_reconcile_at = requested(key);
-        status.conditions = conditions.carried_from(&status.conditions, clock::now());
+        let old = std::mem::take(&mut status.conditions);
+        status.conditions = conditions.carried_from(&old, clock::now());
         status::report(&self.context.client, key, &status).await?;
+        self.herald().conflict(key, &old, &status.conditions).await;
         Ok(Next::After(REFUSAL_CHECK))
     }
 }
@@ -371,7 +374,7 @@ impl Reconciler for ApiKeys {
                 Ok(Taken::Made(made)) => known = Some(seen.with(*made)),
                 Ok(Taken::Other) => {}
                 Ok(Taken::Nothing(next)) => return Ok(next),
-                Err(error @ Error::Foreign { .. }) => return self.refuse(&key, "Conflicted", &error.to_string()).await,
+                Err(error @ Error::Foreign { .. }) => return self.refuse(&key, CONFLICTED, &error.to_string()).await,
                 Err(error) => return Err(error),
             }
         }

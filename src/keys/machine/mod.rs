@@ -154,8 +154,10 @@ impl Machine<'_> {
     fn tidy(&self, status: &mut ApiKeyStatus) {
         let ended = |version: &VersionStatus| matches!(version.state, VersionState::Destroyed | VersionState::Revoked);
         status.versions.sort_by_key(|version| version.n);
-        let mut surplus =
-            status.versions.iter().filter(|it| ended(it)).count().saturating_sub(self.spec.rotation.history);
+        // The last one is remembered while there is no other: without any, a first one would be issued.
+        let is_only = status.versions.iter().all(ended);
+        let history = self.spec.rotation.history.max(usize::from(is_only));
+        let mut surplus = status.versions.iter().filter(|it| ended(it)).count().saturating_sub(history);
         status.versions.retain(|version| {
             let goes = surplus > 0 && ended(version);
             surplus -= usize::from(goes);

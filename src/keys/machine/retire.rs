@@ -45,10 +45,10 @@ impl Machine<'_> {
         if self.spec.rotation.retire_when == RetireWhen::Elapsed {
             return None;
         }
-        // A verifier knows of no use from before it was started.
-        let watched = self.seen.verifiers.iter().map(|verifier| verifier.started_at).min()?;
+        // A verifier knows of no use from before it was started. Where none is there now, what was told still counts.
+        let watched = self.seen.verifiers.iter().map(|verifier| verifier.started_at).min();
         let used = self.seen.last_used.get(&version.id).copied();
-        used.unwrap_or(watched).max(watched).checked_add(IDLE).ok()
+        watched.max(used)?.checked_add(IDLE).ok()
     }
 
     fn end(&self, version: &VersionStatus) -> Step {

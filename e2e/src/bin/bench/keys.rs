@@ -35,8 +35,9 @@ use super::{
 const NAMESPACES: usize = 100;
 /// Whose ApiKeys the operator looks after.
 const GROUP: &str = "operator";
-/// How often the operator writes the status of a key that it issues.
-const STATUSES: usize = 2;
+/// How often the operator writes the status of a key that it issues: what it is about to make, that it waits for the test,
+/// and what came of it.
+const STATUSES: usize = 3;
 /// The events of a key that is issued.
 const EVENTS: [(&str, &str); 2] = [
     ("KeyDistributed", "version 1 with id aaaaaaaa is in force at 0 verifiers"),
