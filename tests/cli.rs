@@ -318,6 +318,22 @@ fn exceptions_are_matched_as_in_the_cluster() {
 }
 
 #[test]
+fn who_renders_static_policies_is_told_how_long_exceptions_last() {
+    let in_an_hour = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).to_string();
+    let policies = format!("{PLATFORM}{}", exception("shop", &in_an_hour));
+    let told = |arguments: &[&str]| {
+        let output = rampart(arguments, &policies);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        said
+    };
+    assert_eq!(told(&["render", "-"]), "", "the operator ends them");
+    let said = told(&["render", "--static", "-"]);
+    assert!(said.starts_with("PolicyException shop/agent ends at ") && said.contains("rendered anew"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
 fn what_is_rendered_from_standard_input_is_what_the_operator_applies() {
     let policy = |name: &str, mode: &str| {
         json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy", "metadata": {"name": name},
@@ -326,14 +342,14 @@ fn what_is_rendered_from_standard_input_is_what_the_operator_applies() {
     };
     let hold = |kind: &str| {
         json!({"apiVersion": "rampart.dev/v1alpha1", "kind": kind, "metadata": {"name": "case-17"},
-               "spec": {"resources": [{"resource": "configmaps"}], "selector": {}, "namespaceSelector": {},
-                        "indefinite": true, "ground": "litigation"}})
+               "spec": {"resources": [{"resource": "configmaps"}], "selector": {}, "indefinite": true,
+                        "ground": "litigation"}})
     };
+    let mut wide = hold("ClusterLegalHold");
+    wide["spec"]["namespaceSelector"] = json!({});
     let list = |items: &[Value]| json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
-    let (policies, holds) = (
-        list(&[policy("on", "Enforce"), policy("off", "Disabled")]),
-        list(&[hold("LegalHold"), hold("ClusterLegalHold")]),
-    );
+    let (policies, holds) =
+        (list(&[policy("on", "Enforce"), policy("off", "Disabled")]), list(&[hold("LegalHold"), wide]));
     let kinds = |arguments: &[&str], list: &str| -> Vec<String> {
         let output = rampart(arguments, list);
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
@@ -346,6 +362,33 @@ fn what_is_rendered_from_standard_input_is_what_the_operator_applies() {
     for arguments in [&["render", "-"][..], &["render", "--static", "-"]] {
         assert_eq!(kinds(arguments, &holds), floor.repeat(4), "two for each hold");
     }
+}
+
+#[test]
+fn a_field_that_a_policy_does_not_have_is_bad_input() {
+    let policy = |name: &str, mode: &str| {
+        format!(
+            "---\napiVersion: rampart.dev/v1alpha1\nkind: SecurityPolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{hardening: {{{mode}: Enforce, podSecurity: {{level: baseline}}}}}}\n"
+        )
+    };
+    let dir = dir(&[("policy.yaml", &format!("{}{}", policy("right", "mode"), policy("wrong", "modee")))]);
+    let path = dir.path().join("policy.yaml");
+    let named = format!("{}:6: SecurityPolicy wrong has a field spec.hardening.modee that", shown(&path));
+
+    let (code, out, err) = check(&["-", "--policy", shown(&path)], BAD);
+    assert_eq!(code, 2, "{err}");
+    assert!(
+        err.starts_with(&named) && err.contains("(known there: admissionPolicy, fix, mode, podSecurity, rules)"),
+        "{err}"
+    );
+    assert!(out.contains("[SecurityPolicy/right]"), "what is readable judges all the same: {out}");
+
+    let output = rampart(&["render", shown(&path)], "");
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(err.starts_with(&named) && err.lines().count() == 1, "{err}");
+    assert_eq!(out.matches("kind: ValidatingAdmissionPolicy\n").count(), 1, "what is readable is rendered: {out}");
 }
 
 #[test]

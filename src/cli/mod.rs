@@ -65,7 +65,6 @@ enum Command {
     Verifier(Box<verifier::VerifierOptions>),
     /// Prints the custom resource definitions.
     Crds,
-    /// Judges manifests before they reach a cluster.
     Check(check::Check),
     Render(render::RenderCommand),
     Reach(reach::ReachCommand),

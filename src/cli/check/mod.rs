@@ -1,5 +1,6 @@
 //! `rampart check`: judges manifests as the webhook would judge the pods that come of them.
 
+pub(super) mod fields;
 mod leaked;
 mod networks;
 mod output;
@@ -35,11 +36,14 @@ use crate::{
     keys::format::mask_keys,
 };
 
-/// Judges manifests: files, directories, `-` for standard input; YAML of many documents, JSON, lists,
-/// and every kind that holds a pod.
+/// Judges manifests before they reach a cluster: files, directories, `-` for standard input; YAML of many documents,
+/// JSON, lists, and every kind that holds a pod.
 ///
 /// NetworkPolicies are looked at together: traps that their authors may be in are warnings (`network/<rule>`). API keys
 /// of Rampart are found in objects of any kind (`data/apiKey`); what is told of one is its public id.
+///
+/// Pods are judged as they are written: where a policy says `fix: Apply`, they may be completed in the cluster, and
+/// admitted although they are refused here.
 ///
 /// Without --policy it judges at --level and --version. Exits 0 when nothing is refused, 1 when
 /// something is, 2 when something can't be read (everything else is judged all the same).

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::fields::refuse_unknown;
 use crate::{
     api::{ClusterSecurityPolicy, PolicyException, SecurityPolicy},
     cli::source::{self, Found, Object, Unreadable},
@@ -52,9 +53,12 @@ pub(in crate::cli) struct Read {
     exceptions: HashMap<String, Vec<Exception>>,
 }
 
-/// Reads policies, exceptions, and namespaces for their labels. What can't be read is bad input.
+/// Reads policies, exceptions, and namespaces for their labels. What can't be read is bad input, and so is a field that
+/// its kind does not have: without it, a policy may ask for less.
 pub(super) fn read(paths: &[PathBuf], namespace: &str) -> (Policies, Vec<Unreadable>) {
-    let Found { objects, mut unreadable } = source::read_all(paths);
+    let mut found = source::read_all(paths);
+    refuse_unknown(&mut found);
+    let Found { objects, mut unreadable } = found;
     let (policies, more) = of(&objects, namespace);
     unreadable.extend(more);
     (policies, unreadable)

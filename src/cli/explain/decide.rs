@@ -73,17 +73,17 @@ pub(super) struct Explanation {
 /// The object.
 #[derive(Debug, Serialize)]
 pub(super) struct Object {
-    pub(super) kind: &'static str,
+    pub(super) kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) namespace: Option<String>,
     pub(super) name: String,
 }
 
 /// Explains an object by what is known at a time.
-pub(super) fn explain(kind: &'static Kind, object: &DynamicObject, known: &Known, now: Timestamp) -> Explanation {
+pub(super) fn explain(kind: &Kind, object: &DynamicObject, known: &Known, now: Timestamp) -> Explanation {
     let mut told = Explanation {
         schema_version: 1,
-        object: Object { kind: kind.name, namespace: object.namespace(), name: object.name_any() },
+        object: Object { kind: kind.name.clone().into_owned(), namespace: object.namespace(), name: object.name_any() },
         notes: vec![],
         hardening: None,
         network: None,
@@ -98,13 +98,13 @@ pub(super) fn explain(kind: &'static Kind, object: &DynamicObject, known: &Known
     };
     match kind.what {
         What::Pod | What::Template => told.of_pods(kind, object, known, now),
-        What::Kept => {}
+        What::Kept | What::Other => {}
         what => {
             let terrain = Terrain::new(known.namespaces.clone(), &known.pods, &known.network_policies);
             told.of_policy(what, object, known, &terrain, now);
         }
     }
-    if matches!(kind.what, What::Pod | What::Template | What::Kept) {
+    if matches!(kind.what, What::Pod | What::Template | What::Kept | What::Other) {
         told.retention = Some(retention(known, kind, object, now));
         told.held_by = held(known, kind, object, now);
     }
@@ -136,7 +136,7 @@ impl Explanation {
             }
             return;
         }
-        let own = Workload { namespace: namespace.clone(), name, kind: kind.name.into() };
+        let own = Workload { namespace: namespace.clone(), name, kind: kind.name.clone().into_owned() };
         if !pods.iter().any(|it| it.workload == own)
             && let Some(stand_in) = stand_in(kind, object, &own)
         {
@@ -210,7 +210,7 @@ impl Explanation {
                 Ok(key) => self.api_key = Some(api_key(&key, known)),
                 Err(error) => self.notes.push(format!("it can't be read: {error}")),
             },
-            What::Pod | What::Template | What::Kept => {}
+            What::Pod | What::Template | What::Kept | What::Other => {}
         }
     }
 }
@@ -220,7 +220,7 @@ fn kept(kind: &Kind, object: &DynamicObject) -> Option<Kept> {
     if kind.what == What::Pod {
         return Kept::of(&object.metadata, object.data.clone());
     }
-    let path = template_path(kind.group(), kind.name)?;
+    let path = template_path(kind.group(), &kind.name)?;
     let template = path.iter().try_fold(&object.data, |value, key| value.get(*key))?;
     let mut metadata = object.metadata.clone();
     let written = template.get("metadata").cloned().unwrap_or_default();

@@ -1,14 +1,16 @@
 //! Kinds of objects that can be explained, and how they are called.
 
+use std::{borrow::Cow, fmt};
+
 use kube::{api::ApiResource, core::GroupVersionKind};
 
 /// A kind.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kind {
-    group: &'static str,
-    version: &'static str,
-    pub(super) name: &'static str,
-    plural: &'static str,
+    group: Cow<'static, str>,
+    version: Cow<'static, str>,
+    pub(super) name: Cow<'static, str>,
+    plural: Cow<'static, str>,
     shorts: &'static [&'static str],
     pub(super) what: What,
 }
@@ -26,6 +28,8 @@ pub(super) enum What {
     ApiKey,
     /// Retention alone: its metadata is read, and nothing else of it.
     Kept,
+    /// Retention alone, of a kind that is not listed here.
+    Other,
 }
 
 const fn kind(
@@ -35,6 +39,8 @@ const fn kind(
     shorts: &'static [&'static str],
     what: What,
 ) -> Kind {
+    let [group, version, name, plural] =
+        [Cow::Borrowed(group), Cow::Borrowed(version), Cow::Borrowed(name), Cow::Borrowed(plural)];
     Kind { group, version, name, plural, shorts, what }
 }
 
@@ -63,9 +69,16 @@ static KINDS: [Kind; 16] = [
 ];
 
 impl Kind {
+    /// One that is not listed here.
+    pub(super) fn other(resource: &ApiResource) -> Self {
+        let [group, version, name, plural] =
+            [&resource.group, &resource.version, &resource.kind, &resource.plural].map(|it| Cow::Owned(it.clone()));
+        Self { group, version, name, plural, shorts: &[], what: What::Other }
+    }
+
     /// How the API server calls it.
     pub(super) fn resource(&self) -> ApiResource {
-        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(self.group, self.version, self.name), self.plural)
+        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(&self.group, &self.version, &self.name), &self.plural)
     }
 
     /// Whether its objects stand in a namespace.
@@ -73,8 +86,8 @@ impl Kind {
         !matches!(self.what, What::Namespace | What::ClusterSecurityPolicy)
     }
 
-    pub(super) const fn group(&self) -> &'static str {
-        self.group
+    pub(super) fn group(&self) -> &str {
+        &self.group
     }
 
     fn is_called(&self, name: &str, group: Option<&str>) -> bool {
@@ -83,26 +96,49 @@ impl Kind {
     }
 }
 
+/// A kind, as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Its name or its plural, in lower case.
+    pub(super) called: String,
+    pub(super) group: Option<String>,
+}
+
+impl Written {
+    /// The kind, if it is listed here.
+    pub(super) fn listed(&self) -> Option<&'static Kind> {
+        KINDS.iter().find(|kind| kind.is_called(&self.called, self.group.as_deref()))
+    }
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.called)?;
+        self.group.iter().try_for_each(|group| write!(f, ".{group}"))
+    }
+}
+
 /// An object, as it is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asked {
-    pub(super) kind: &'static Kind,
+    pub(super) kind: Written,
     pub(super) name: String,
 }
 
 /// Reads `KIND/NAME`; the kind may be written as for kubectl: `po/x`, `pods/x`, `deployments.apps/x`.
 pub(super) fn parse(text: &str) -> Result<Asked, String> {
-    let written = text.split_once('/').filter(|(kind, name)| !kind.is_empty() && is_name(name));
+    let written = text.split_once('/').map(|(kind, name)| (kind.to_lowercase(), name));
+    let written = written.filter(|(kind, name)| is_name(kind) && is_name(name));
     let (kind, name) = written.ok_or("write KIND/NAME, such as pod/web or rsp/web")?;
-    let lower = kind.to_lowercase();
-    let (called, group) = lower.split_once('.').map_or((lower.as_str(), None), |(name, group)| (name, Some(group)));
-    let known = KINDS.iter().find(|kind| kind.is_called(called, group));
-    let kind = known.ok_or_else(|| format!("{kind:?} is none of the kinds that can be explained: {}", listed()))?;
-    Ok(Asked { kind, name: name.into() })
+    let (called, group) = match kind.split_once('.') {
+        Some((called, group)) => (called.to_owned(), Some(group.to_owned())),
+        None => (kind, None),
+    };
+    Ok(Asked { kind: Written { called, group }, name: name.into() })
 }
 
-/// Every kind, with its short names: `pod (po), ...`.
-fn listed() -> String {
+/// Every kind that is listed here, with its short names: `pod (po), ...`.
+pub(super) fn listed() -> String {
     let told = KINDS.iter().map(|kind| match kind.shorts {
         [] => kind.name.to_lowercase(),
         shorts => format!("{} ({})", kind.name.to_lowercase(), shorts.join(", ")),
@@ -134,15 +170,23 @@ mod tests {
     #[case("ns/web", "Namespace")]
     fn kinds_are_called_as_for_kubectl(#[case] text: &str, #[case] wanted: &str) {
         let asked = parse(text).unwrap();
-        assert_eq!((asked.kind.name, asked.name.as_str()), (wanted, "web"));
+        assert_eq!((&*asked.kind.listed().unwrap().name, asked.name.as_str()), (wanted, "web"));
+    }
+
+    #[rstest]
+    #[case("node/a")]
+    #[case("workflows.argoproj.io/a")]
+    #[case("securitypolicies.gateway.envoyproxy.io/a")]
+    fn others_are_asked_for(#[case] text: &str) {
+        let asked = parse(text).unwrap();
+        assert_eq!((asked.kind.listed(), asked.kind.to_string()), (None, text.trim_end_matches("/a").to_owned()));
     }
 
     #[rstest]
     #[case("web", "write KIND/NAME")]
     #[case("pod/", "write KIND/NAME")]
     #[case("pod/../secrets", "write KIND/NAME")]
-    #[case("node/a", "\"node\" is none of the kinds that can be explained: pod (po), deployment (deploy), ")]
-    #[case("securitypolicies.gateway.envoyproxy.io/a", "\"securitypolicies.gateway.envoyproxy.io\" is none of")]
+    #[case("../pods/web", "write KIND/NAME")]
     fn what_is_no_object_is_refused(#[case] text: &str, #[case] said: &str) {
         let refused = parse(text).unwrap_err();
         assert!(refused.starts_with(said), "{refused}");

@@ -14,6 +14,7 @@ mod known;
 mod namespace;
 mod network;
 mod network_policy;
+mod other;
 mod pending;
 mod policy;
 mod ranges;
@@ -24,7 +25,7 @@ mod terrain;
 mod tests;
 mod text;
 
-use std::{io::Write as _, process::ExitCode};
+use std::{borrow::Cow, io::Write as _, process::ExitCode};
 
 use anyhow::{Result, anyhow};
 use clap::Args;
@@ -47,8 +48,9 @@ use crate::{cluster::Error, runtime::clock};
 ///
 /// Of a pod or of what makes pods: whether policies of hardening would admit it, who reaches it and whom it reaches,
 /// what network intents that are not in force would change for it, and when it goes. Of a policy: whom it is about, what
-/// it does, and what is wrong with it. Of an ApiKey: what it may do, and by whose caps. Of a namespace: what covers it. Of a ConfigMap, PersistentVolumeClaim or Secret:
-/// when it goes, or who holds it; its content is not read.
+/// it does, and what is wrong with it. Of an ApiKey: what it may do, and by whose caps. Of a namespace: what covers it. Of
+/// an object of any other kind of a namespace, such as workflows.argoproj.io/build: when it goes, or who holds it; of a
+/// ConfigMap, PersistentVolumeClaim or Secret the content is not read.
 ///
 /// It reads with your rights: what you may not read is named, and everything else is told all the same. Exits 2 when
 /// there is no such object, 3 when it can't be read.
@@ -88,17 +90,21 @@ impl ExplainCommand {
     async fn told(&self) -> Result<Option<Explanation>> {
         let (client, own) = self.connection.client().await?;
         let Asked { kind, name } = &self.object;
+        let kind = match kind.listed() {
+            Some(kind) => Cow::Borrowed(kind),
+            None => Cow::Owned(other::find(&client, kind).await?),
+        };
         let namespace = self.namespace.clone().unwrap_or(own);
         let namespace = if kind.what == kinds::What::Namespace { name.clone() } else { namespace };
         let reader = Reader { client, namespace, unread: vec![], progress: Progress::open("reading the cluster") };
-        let Some(object) = reader.object(&self.object).await.map_err(shortly)? else {
+        let Some(object) = reader.object(&kind, name).await.map_err(shortly)? else {
             let place =
                 if kind.is_namespaced() { format!(" in namespace {}", reader.namespace) } else { String::new() };
             eprintln!("rampart: there is no {} {name}{place}", kind.name);
             return Ok(None);
         };
         let known = reader.known(kind.what, &self.facts.known(), &self.rampart_namespace).await;
-        Ok(Some(explain(kind, &object, &known, clock::now())))
+        Ok(Some(explain(&kind, &object, &known, clock::now())))
     }
 }
 

@@ -163,7 +163,8 @@ fn retention(known: &Known) -> Vec<Line> {
         let kinds: Vec<&str> = policy.spec.targets.iter().map(|target| target.resources.kind.as_str()).collect();
         let most = policy.spec.data_class.map(|class| GoDuration::hours(class.hours_kept()));
         let age = policy.spec.max_age.or(most).unwrap_or_else(|| GoDuration::hours(0));
-        let what = format!("{:?} after {age}: {}", policy.spec.mode, kinds.join(", "));
+        let suspended = if policy.spec.suspend == Some(true) { "; suspended" } else { "" };
+        let what = format!("{:?} after {age}: {}{suspended}", policy.spec.mode, kinds.join(", "));
         Line { kind: "RetentionPolicy", name: policy.name_any(), what }
     });
     told.collect()

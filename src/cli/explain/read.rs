@@ -8,7 +8,7 @@ use kube::{
 use super::{
     super::reader::{Extent, Reader, Within, why},
     asking::{asking, needs},
-    kinds::{Asked, What},
+    kinds::{Kind, What},
     known::Known,
     terrain::Inhabitant,
 };
@@ -25,18 +25,18 @@ use crate::{
 
 impl Reader {
     /// The object that is asked about, with no more of it than is needed.
-    pub(super) async fn object(&self, asked: &Asked) -> Result<Option<DynamicObject>> {
-        let resource = asked.kind.resource();
-        let api: Api<DynamicObject> = if asked.kind.is_namespaced() {
+    pub(super) async fn object(&self, kind: &Kind, name: &str) -> Result<Option<DynamicObject>> {
+        let resource = kind.resource();
+        let api: Api<DynamicObject> = if kind.is_namespaced() {
             Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
         } else {
             Api::all_with(self.client.clone(), &resource)
         };
-        let doing = || format!("reading {} {}", asked.kind.name, asked.name);
-        if asked.kind.what != What::Kept {
-            return found(call(doing, api.get(&asked.name)).await);
+        let doing = || format!("reading {} {name}", kind.name);
+        if kind.what != What::Kept {
+            return found(call(doing, api.get(name)).await);
         }
-        let read = found(call(doing, api.get_metadata(&asked.name)).await)?;
+        let read = found(call(doing, api.get_metadata(name)).await)?;
         let bare = |PartialObjectMeta { metadata, .. }: PartialObjectMeta<DynamicObject>| DynamicObject {
             types: None,
             metadata,
@@ -51,7 +51,7 @@ impl Reader {
         known.seen.namespaces = self.namespaces(&mut known.namespaces).await;
         let mut decides = known.seen.namespaces.in_its_namespace();
         let has_pods = matches!(what, What::Pod | What::Template);
-        let is_of_pods = !matches!(what, What::Kept | What::ApiKey);
+        let is_of_pods = !matches!(what, What::Kept | What::Other | What::ApiKey);
         if is_of_pods {
             known.seen.pods = self.pods(&mut known.pods).await;
         }
@@ -66,12 +66,12 @@ impl Reader {
         if has_pods || what == What::Namespace {
             decides = decides.min(self.list(&mut known.exceptions, Within::Own).await);
         }
-        if has_pods || matches!(what, What::Namespace | What::Kept) {
+        if has_pods || matches!(what, What::Namespace | What::Kept | What::Other) {
             self.list(&mut known.retention, Within::Own).await;
             self.plans(&mut known).await;
         }
         // Pods are never held.
-        if matches!(what, What::Template | What::Namespace | What::Kept) {
+        if matches!(what, What::Template | What::Namespace | What::Kept | What::Other) {
             self.list(&mut known.holds, Within::Own).await;
             self.list(&mut known.cluster_holds, Within::Cluster).await;
         }

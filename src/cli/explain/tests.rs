@@ -81,7 +81,7 @@ fn shop() -> Known {
 fn explained(asked: &str, object: &Value, known: &Known) -> decide::Explanation {
     let now: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
     let object: DynamicObject = serde_json::from_value(object.clone()).unwrap();
-    decide::explain(kinds::parse(asked).unwrap().kind, &object, known, now)
+    decide::explain(kinds::parse(asked).unwrap().kind.listed().unwrap(), &object, known, now)
 }
 
 #[test]
@@ -155,6 +155,20 @@ fn when_a_job_goes_and_what_holds_it() {
 }
 
 #[test]
+fn a_namespace_tells_which_retention_is_suspended() {
+    let policy = |name: &str, suspend: bool| {
+        json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "RetentionPolicy",
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"suspend": suspend, "mode": "Enforce", "serviceAccountName": "retention", "maxAge": "720h",
+                "targets": [{"resources": {"apiVersion": "v1", "kind": "ConfigMap", "selector": {}}}]}})
+    };
+    let known = Known { retention: of(&[policy("exports", true), policy("logs", false)]), ..Known::default() };
+    let told = text(&explained("ns/shop", &json!({"metadata": {"name": "shop"}}), &known));
+    assert!(told.contains("RetentionPolicy exports: Enforce after 720h: ConfigMap; suspended\n"), "{told}");
+    assert!(told.contains("RetentionPolicy logs: Enforce after 720h: ConfigMap\n"), "{told}");
+}
+
+#[test]
 fn who_holds_an_object() {
     let hold = |kind: &str, name: &str, spec: Value| {
         let mut terms = json!({"resources": [{"resource": "configmaps"}], "selector": {"matchLabels": {"case": "17"}},
@@ -201,7 +215,7 @@ fn what_could_not_be_read_is_told_and_secrets_are_not() {
 
 #[test]
 fn every_kind_is_called_as_the_api_server_calls_it() {
-    let named = |text: &str| kinds::parse(text).unwrap().kind.resource();
+    let named = |text: &str| kinds::parse(text).unwrap().kind.listed().unwrap().resource();
     assert_eq!(named("rsp/a"), ApiResource::erase::<crate::api::SecurityPolicy>(&()));
     assert_eq!(named("rcsp/a"), ApiResource::erase::<crate::api::ClusterSecurityPolicy>(&()));
     assert_eq!(named("netpol/a"), ApiResource::erase::<k8s_openapi::api::networking::v1::NetworkPolicy>(&()));

@@ -12,7 +12,9 @@ use serde::Deserialize as _;
 
 use self::cells::{Asked, Cell};
 use super::{
-    BAD_INPUT, cores,
+    BAD_INPUT,
+    check::fields::refuse_unknown,
+    cores,
     facts::ClusterFacts,
     output::Output,
     render::rendered,
@@ -91,7 +93,9 @@ impl ReachCommand {
         if let Some(Input::Jsonl) = self.input {
             return cores::filter(|line| lines::answer(line, ip_blocks, self.port));
         }
-        let Found { objects, mut unreadable } = source::read_all(&self.paths);
+        let mut found = source::read_all(&self.paths);
+        refuse_unknown(&mut found);
+        let Found { objects, mut unreadable } = found;
         let mut world = World::default();
         for object in &objects {
             if let Err(why) = world.add(&object.value, &self.namespace) {

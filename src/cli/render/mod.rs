@@ -12,11 +12,16 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    check::policies,
+    check::{fields::refuse_unknown, policies},
     facts::ClusterFacts,
     source::{self, Found},
 };
-use crate::{hardening::compile, network::World, retention::refusals, runtime::clock};
+use crate::{
+    hardening::{Demand, compile},
+    network::World,
+    retention::refusals,
+    runtime::clock,
+};
 
 pub(super) use self::network::rendered;
 
@@ -24,7 +29,8 @@ pub(super) use self::network::rendered;
 /// ClusterLegalHolds: admission policies with their bindings, and NetworkPolicies.
 ///
 /// Namespaces, Pods, workloads, Services and NetworkPolicies among the files are what a cluster would know: names of
-/// ports and Services are resolved by them, and ClusterSecurityPolicies rendered in the Namespaces that they select. What to know of a rendered NetworkPolicy goes to standard error.
+/// ports and Services are resolved by them, and ClusterSecurityPolicies rendered in the Namespaces that they select. What
+/// to know of a rendered NetworkPolicy goes to standard error, and with --static when exceptions end.
 ///
 /// Names of NetworkPolicies and of what is refused for holds end in a UID in a cluster, which files do not know. Exits 2
 /// when something can't be read or rendered; everything else is printed all the same.
@@ -50,7 +56,9 @@ const STATIC: &str = ".static.k8s.io";
 
 impl RenderCommand {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let Found { objects: resources, mut unreadable } = source::read_all(&self.paths);
+        let mut found = source::read_all(&self.paths);
+        refuse_unknown(&mut found);
+        let Found { objects: resources, mut unreadable } = found;
         let mut world = World::default();
         let (mut asked, mut kept) = (vec![], vec![]);
         for resource in &resources {
@@ -75,7 +83,11 @@ impl RenderCommand {
         let (known, more) = policies::of(asked, &self.namespace);
         unreadable.extend(more);
         let mut objects = vec![];
-        let floors = compile(&known.demand(clock::now())).into_iter().map(|it| (it.policy, it.binding));
+        let demand = known.demand(clock::now());
+        if self.as_static {
+            tell_ends(&demand);
+        }
+        let floors = compile(&demand).into_iter().map(|it| (it.policy, it.binding));
         for (policy, binding) in floors.chain(kept.into_iter().map(|it| (it.policy, it.binding))) {
             let name = format!("{}{STATIC}", policy.name_any());
             let (mut policy, mut binding) = (wire(&policy)?, wire(&binding)?);
@@ -102,6 +114,16 @@ impl RenderCommand {
             write!(out, "---\n{}", serde_saphyr::to_string(&object)?)?;
         }
         Ok(source::complain(&unreadable))
+    }
+}
+
+/// The operator compiles admission policies anew when an exception ends, and for updates they know no time. A file stays
+/// as it is.
+fn tell_ends(demand: &Demand) {
+    for (namespace, name, end) in demand.exceptions() {
+        eprintln!(
+            "PolicyException {namespace}/{name} ends at {end} for new pods; for updates of pods (a debug container) it lasts until the file is rendered anew"
+        );
     }
 }
 

@@ -1,0 +1,136 @@
+//! Fields that a kind does not have. An API server tells whoever writes them; here they would be passed over.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use serde_json::Value;
+
+use crate::{GROUP, api::crds, cli::source::Found};
+
+/// What is no business of a kind's own, or written by the operator alone.
+const FREE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
+
+/// The schemas of our kinds, of which [`FREE`] takes anything.
+static SCHEMAS: LazyLock<BTreeMap<String, JSONSchemaProps>> = LazyLock::new(|| {
+    let anything = JSONSchemaProps { x_kubernetes_preserve_unknown_fields: Some(true), ..JSONSchemaProps::default() };
+    let schemas = crds().into_iter().filter_map(|crd| {
+        let version = crd.spec.versions.into_iter().next()?;
+        let mut schema = version.schema?.open_api_v3_schema?;
+        schema.properties.get_or_insert_default().extend(FREE.map(|field| (field.to_owned(), anything.clone())));
+        Some((crd.spec.names.kind, schema))
+    });
+    schemas.collect()
+});
+
+/// Takes out objects of our kinds with fields that their kind does not have: each such field is bad input.
+pub(in crate::cli) fn refuse_unknown(found: &mut Found) {
+    let Found { objects, unreadable } = found;
+    objects.retain(|object| {
+        let problems = unknown(&object.value);
+        unreadable.extend(problems.iter().map(|why| object.unreadable(why)));
+        problems.is_empty()
+    });
+}
+
+/// What to say of each field of an object that its kind does not have; nothing of a kind that is not ours.
+fn unknown(object: &Value) -> Vec<String> {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (kind, name) = (text("/kind"), text("/metadata/name"));
+    let is_ours = text("/apiVersion").split_once('/').is_some_and(|(group, _)| group == GROUP);
+    let Some(schema) = SCHEMAS.get(kind).filter(|_| is_ours) else { return vec![] };
+    let mut found = vec![];
+    walk("", object, schema, &mut |field: &str, known: &str| {
+        found.push(format!(
+            "{kind} {name} has a field {field} that its kind does not know: correct or remove it (known there: {known})"
+        ));
+    });
+    found
+}
+
+/// Tells of each field that its schema does not have: where it is, and what would be known there.
+fn walk(place: &str, value: &Value, schema: &JSONSchemaProps, tell: &mut impl FnMut(&str, &str)) {
+    if schema.x_kubernetes_preserve_unknown_fields == Some(true) {
+        return;
+    }
+    let below = |name: &str| if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") };
+    match (value, &schema.properties, &schema.additional_properties, &schema.items) {
+        // The keys of a map are its own.
+        (Value::Object(map), _, Some(JSONSchemaPropsOrBool::Schema(each)), _) => {
+            for (key, value) in map {
+                walk(&below(key), value, each, tell);
+            }
+        }
+        (Value::Object(fields), Some(known), ..) => {
+            for (name, value) in fields {
+                if let Some(schema) = known.get(name) {
+                    walk(&below(name), value, schema, tell);
+                } else {
+                    tell(&below(name), &known.keys().map(String::as_str).collect::<Vec<_>>().join(", "));
+                }
+            }
+        }
+        (Value::Array(items), .., Some(JSONSchemaPropsOrArray::Schema(each))) => {
+            for (index, item) in items.iter().enumerate() {
+                walk(&format!("{place}[{index}]"), item, each, tell);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::source;
+
+    /// The fields that are told of.
+    fn fields(object: &Value) -> Vec<String> {
+        let said = unknown(object).into_iter();
+        said.map(|said| said.split("has a field ").nth(1).unwrap().split(' ').next().unwrap().to_owned()).collect()
+    }
+
+    #[rstest]
+    #[case::misspelt(json!({"hardening": {"modee": "Enforce"}}), &["spec.hardening.modee"])]
+    #[case::each(json!({"network": {"isolates": []}, "suspended": true}), &["spec.network.isolates", "spec.suspended"])]
+    #[case::in_a_list(
+        json!({"network": {"egress": [{"name": "a"}, {"name": "b", "peers": [{"entitty": "DNS"}]}]}}),
+        &["spec.network.egress[1].peers[0].entitty"]
+    )]
+    #[case::keys_of_a_map_are_free(json!({"network": {"podSelector": {"matchLabels": {"modee": "a"}}}}), &[])]
+    #[case::another_form_is_for_who_reads_it(json!({"hardening": ["modee"], "network": null}), &[])]
+    fn a_field_that_the_kind_does_not_have_is_named(#[case] spec: Value, #[case] wanted: &[&str]) {
+        let policy = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy", "spec": spec});
+        assert_eq!(fields(&policy), wanted);
+    }
+
+    #[test]
+    fn beside_the_spec_only_what_every_object_has_is_free() {
+        let mut policy = json!({
+            "apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
+            "metadata": {"name": "p", "anything": 1}, "spec": {}, "status": {"anything": 1},
+        });
+        assert!(unknown(&policy).is_empty());
+        policy["hardening"] = json!({"mode": "Enforce"});
+        let said = "SecurityPolicy p has a field hardening that its kind does not know: correct or remove it \
+                    (known there: apiVersion, kind, metadata, spec, status)";
+        assert_eq!(unknown(&policy), [said]);
+        policy["apiVersion"] = json!("security.example.com/v1");
+        assert!(unknown(&policy).is_empty(), "it is somebody else's kind");
+    }
+
+    #[test]
+    fn what_is_shipped_has_no_such_field() {
+        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
+        let mut found = source::read_all(&["samples", "packs"].map(|it| manifests.join(it)));
+        let before = found.objects.len();
+        refuse_unknown(&mut found);
+        assert!(before > 10 && found.objects.len() == before, "{:?}", found.unreadable);
+    }
+}
