@@ -427,7 +427,6 @@ fn explaining_what_is_no_object_is_usage_and_without_a_cluster_it_is_broken() {
     for (arguments, said) in [
         (&["web"][..], "write KIND/NAME"),
         (&["pod/"], "write KIND/NAME"),
-        (&["node/a"], "is none of the kinds that can be explained: pod (po), deployment (deploy)"),
         (&["pod/web", "--output=yaml"], "invalid value 'yaml'"),
         (&[], "KIND/NAME"),
     ] {

@@ -86,13 +86,19 @@ impl ExplainCommand {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// `None` where there is no such object, which has been said.
+    /// `None` where there is no such object or kind, which has been said.
     async fn told(&self) -> Result<Option<Explanation>> {
         let (client, own) = self.connection.client().await?;
         let Asked { kind, name } = &self.object;
         let kind = match kind.listed() {
             Some(kind) => Cow::Borrowed(kind),
-            None => Cow::Owned(other::find(&client, kind).await?),
+            None => match other::find(&client, kind).await? {
+                Ok(kind) => Cow::Owned(kind),
+                Err(why) => {
+                    eprintln!("rampart: {why}");
+                    return Ok(None);
+                }
+            },
         };
         let namespace = self.namespace.clone().unwrap_or(own);
         let namespace = if kind.what == kinds::What::Namespace { name.clone() } else { namespace };
