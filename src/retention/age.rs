@@ -17,6 +17,9 @@ pub(super) fn too_old(spec: &Spec, item: &Item, now: Timestamp) -> Option<Timest
         Some(Expiry::Unreadable(_)) => return None,
         Some(Expiry::At(own)) => most.min(*own),
     };
+    if spec.min_age.is_zero() {
+        return Some(next_second(own));
+    }
     // Whatever an annotation says of when it began.
     let least = item.created?.checked_add(spec.min_age).ok()?;
     Some(next_second(own.max(least)))
@@ -70,6 +73,9 @@ mod tests {
         };
         assert_eq!(decided(2), Decision::TooYoung(at(NOW + HOUR)));
         assert_eq!(decided(3), Decision::Mark);
+        let copied = Item { created: Some(at(NOW)), ..item("a", 20) };
+        let none = Spec { min_age: SignedDuration::ZERO, ..spec };
+        assert_eq!(too_old(&none, &copied, at(NOW)), Some(at(NOW - 10 * HOUR)), "without one, it is old when it comes");
     }
 
     #[test]
@@ -83,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_next_seconds_and_nothing_goes_early() {
+    fn times_have_whole_seconds_and_nothing_goes_early() {
         let born = at(NOW - 10 * HOUR) + SignedDuration::from_millis(1);
         assert_eq!(decision(Item { born: Some(born), ..item("a", 1) }), Decision::TooYoung(at(NOW + 1)));
     }
