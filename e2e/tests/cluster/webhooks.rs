@@ -1,10 +1,13 @@
 //! `rampart-enforce`: where a webhook alone refuses, no pod is made without its word.
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::{admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::Pod};
+use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingWebhookConfiguration},
+    core::v1::Pod,
+};
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use rampart_e2e::{ControlPlane, Operator, Options, fixtures, operator, stories, wait};
 use serde_json::{Value, json};
@@ -59,8 +62,12 @@ async fn only_what_runs_waits(pods: &Api<Pod>) -> Result<()> {
     ensure!(matches!(&refused, Err(kube::Error::Api(status)) if status.code == 500), "an image: {refused:?}");
     let debugger = json!({"name": "debugger", "image": "registry.example.com/debug:1"});
     let debugger = Patch::Strategic(json!({"spec": {"ephemeralContainers": [debugger]}}));
-    let refused = pods.patch_ephemeral_containers("kept", &PatchParams::default(), &debugger).await.map(drop);
-    ensure!(matches!(&refused, Err(kube::Error::Api(status)) if status.code == 500), "a debugger: {refused:?}");
+    // The API server forgets an admission policy a moment after it has gone.
+    wait::until("a debugger to wait for the webhook", wait::SOON, || async {
+        let refused = pods.patch_ephemeral_containers("kept", &PatchParams::default(), &debugger).await.map(drop);
+        Ok(ensure!(matches!(&refused, Err(kube::Error::Api(status)) if status.code == 500), "{refused:?}"))
+    })
+    .await?;
     patch(json!({"metadata": {"labels": {"seen": "true"}}})).await?;
     pods.delete("kept", &DeleteParams::default().grace_period(0)).await?;
     ensure!(pods.get("kept").await?.metadata.deletion_timestamp.is_some(), "the finalizer keeps it");
@@ -97,6 +104,13 @@ async fn no_pod_without_the_webhooks_word(_: Env) -> Result<()> {
     // Away, it holds up what it alone refuses, and nothing else.
     let pods: Api<Pod> = Api::namespaced(client.clone(), "shop");
     kept_pod(&pods).await?;
+    // It goes a few seconds after the webhook has taken its place.
+    let floor: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    wait::until("the admission policy to be gone", wait::SOON, || async {
+        let left = floor.list(&ListParams::default().labels("rampart.dev/part=floor")).await?.items;
+        Ok(ensure!(left.is_empty(), "{} are left", left.len()))
+    })
+    .await?;
     let ports = running.kill()?;
     good_pod(&client, "shop", 500).await?;
     only_what_runs_waits(&pods).await?;
