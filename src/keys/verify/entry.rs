@@ -123,7 +123,7 @@ pub(super) struct Known {
     /// What it may do.
     pub(super) access: Arc<Access>,
     /// When it ends, because it expires or because it was replaced; in [`seconds`].
-    pub(super) ends_at: u32,
+    pub(super) ends_at: u64,
     pub(super) suspended: bool,
     pub(super) deprecated: bool,
 }
@@ -138,11 +138,12 @@ pub(super) struct Entry {
     marked: u64,
     pub(super) digest: [u64; 4],
     pub(super) access: Arc<Access>,
-    pub(super) ends_at: u32,
-    /// When the last call was, in [`seconds`].
-    pub(super) last: u32,
+    /// When it ends; see [`Known::ends_at`].
+    ends_at: [u8; 5],
     /// Calls that were admitted since the process started.
-    pub(super) count: u64,
+    count: [u8; 7],
+    /// When the last call was, in seconds since 1970; from 2106 on the last that there is room for.
+    last: u32,
     pub(super) cells: Cells,
     pub(super) owner: SmolStr,
 }
@@ -159,7 +160,8 @@ impl Entry {
         let Known { digest, owner, access, ends_at, suspended, deprecated } = known;
         let flag = |set, bit| if set { bit } else { 0 };
         let marked = id.0 | flag(suspended, SUSPENDED) | flag(deprecated, DEPRECATED);
-        Self { marked, digest, access, ends_at, last: 0, count: 0, cells: Cells::default(), owner }
+        let ends_at = packed(ends_at);
+        Self { marked, digest, access, ends_at, count: [0; 7], last: 0, cells: Cells::default(), owner }
     }
 
     /// Its record says something else now; its calls go on as long as it is the same owner's.
@@ -175,7 +177,7 @@ impl Entry {
     pub(super) fn says(&self, known: &Known) -> bool {
         let Known { digest, owner, access, ends_at, suspended, deprecated } = known;
         (self.digest, &self.owner, &self.access) == (*digest, owner, access)
-            && (self.ends_at, self.is_suspended(), self.is_deprecated()) == (*ends_at, *suspended, *deprecated)
+            && (self.ends_at(), self.is_suspended(), self.is_deprecated()) == (*ends_at, *suspended, *deprecated)
     }
 
     pub(super) fn id(&self) -> KeyId {
@@ -190,20 +192,53 @@ impl Entry {
         self.marked & DEPRECATED != 0
     }
 
+    /// When it ends, in [`seconds`].
+    pub(super) fn ends_at(&self) -> u64 {
+        unpacked(self.ends_at)
+    }
+
     /// When a replaced key ends; none of one that was not replaced.
     pub(super) fn sunset(&self) -> Option<Timestamp> {
-        self.is_deprecated().then(|| Timestamp::from_second(self.ends_at.into()).ok()).flatten()
+        self.is_deprecated().then(|| Timestamp::from_second(self.ends_at().try_into().ok()?).ok()).flatten()
+    }
+
+    /// Takes note of a call that was admitted.
+    pub(super) fn called(&mut self, now: Timestamp) {
+        self.count = packed(unpacked(self.count) + 1);
+        self.last = self.last.max(u32::try_from(seconds(now)).unwrap_or(u32::MAX));
+    }
+
+    /// How many calls were admitted, and when the last one was, in seconds since 1970.
+    pub(super) fn calls(&self) -> (u64, u32) {
+        (unpacked(self.count), self.last)
     }
 
     /// Reads a little of each of its halves, for the cache alone.
     pub(super) fn fetch(&self) {
-        std::hint::black_box((self.digest[0], self.ends_at, self.cells, self.count));
+        std::hint::black_box((self.digest[0], self.ends_at, self.cells, self.last));
     }
 }
 
-/// Seconds since 1970; those after February 2106 are all one, the last.
-pub(super) fn seconds(at: Timestamp) -> u32 {
-    u32::try_from(at.as_second().max(0)).unwrap_or(u32::MAX)
+/// Seconds since 1970.
+pub(super) fn seconds(at: Timestamp) -> u64 {
+    u64::try_from(at.as_second()).unwrap_or_default()
+}
+
+/// A number in so many bytes; the greatest that they hold, where it is greater.
+fn packed<const BYTES: usize>(number: u64) -> [u8; BYTES] {
+    let bytes = number.to_le_bytes();
+    match bytes.split_first_chunk() {
+        Some((low, high)) if high.iter().all(|byte| *byte == 0) => *low,
+        _ => [u8::MAX; BYTES],
+    }
+}
+
+fn unpacked<const BYTES: usize>(bytes: [u8; BYTES]) -> u64 {
+    let mut all = [0; 8];
+    if let Some((low, _)) = all.split_first_chunk_mut() {
+        *low = bytes;
+    }
+    u64::from_le_bytes(all)
 }
 
 #[cfg(test)]
@@ -261,19 +296,28 @@ mod tests {
     #[test]
     fn calls_go_on_as_long_as_the_owner_is_the_same() {
         let mut entry = Entry::new(KeyId::parse("0123abcd").unwrap(), known("a", false, false));
-        entry.count = 7;
+        entry.called(Timestamp::from_second(5).unwrap());
+        entry.called(Timestamp::from_second(4).unwrap());
         entry.renew(known("a", true, false));
-        assert_eq!((entry.count, entry.is_suspended()), (7, true));
+        assert_eq!((entry.calls(), entry.is_suspended()), ((2, 5), true));
         entry.renew(known("b", true, false));
-        assert_eq!(entry.count, 0);
+        assert_eq!(entry.calls(), (0, 0));
     }
 
     #[rstest]
     #[case("1969-12-31T23:59:59Z", 0)]
-    #[case("2106-02-07T06:28:14Z", u32::MAX - 1)]
-    #[case("2106-02-07T06:28:15Z", u32::MAX)]
-    #[case("9999-01-01T00:00:00Z", u32::MAX)]
-    fn whole_seconds(#[case] at: Timestamp, #[case] wanted: u32) {
+    #[case("2106-02-07T06:28:16Z", 1 << 32)]
+    #[case("9999-01-01T00:00:00Z", 253_370_764_800)]
+    fn every_end_is_kept_to_the_second(#[case] at: Timestamp, #[case] wanted: u64) {
         assert_eq!(seconds(at), wanted);
+        let known = Known { ends_at: wanted, ..known("o", false, true) };
+        let entry = Entry::new(KeyId::parse("0123abcd").unwrap(), known);
+        assert_eq!((entry.ends_at(), entry.sunset().map(seconds)), (wanted, Some(wanted)));
+    }
+
+    #[test]
+    fn what_is_too_great_is_the_greatest() {
+        assert_eq!(unpacked(packed::<5>(1 << 40)), (1 << 40) - 1);
+        assert_eq!(unpacked(packed::<7>((1 << 56) - 1)), (1 << 56) - 1);
     }
 }

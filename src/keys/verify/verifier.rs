@@ -77,8 +77,8 @@ impl Verifier {
     pub fn used_since(&self, since: Timestamp) -> Vec<(KeyId, Used)> {
         let since = since.as_second();
         let used = |entry: &Entry| {
-            let count = entry.count;
-            let last = Timestamp::from_second(entry.last.into()).ok();
+            let (count, last) = entry.calls();
+            let last = Timestamp::from_second(last.into()).ok();
             let last = last.filter(|last| count > 0 && last.as_second() >= since)?;
             Some((entry.id(), Used { count, last }))
         };
@@ -114,7 +114,7 @@ impl Verifier {
         if entry.is_suspended() {
             return Err(Refusal::Suspended(id));
         }
-        if seconds(now) >= entry.ends_at {
+        if seconds(now) >= entry.ends_at() {
             return Err(Refusal::Expired(id));
         }
         if !entry.access.is_for(audience) {
@@ -151,8 +151,7 @@ impl Verifier {
             entry.cells.take(rates, now)?;
             entry.cells
         };
-        entry.count = entry.count.saturating_add(1);
-        entry.last = entry.last.max(seconds(now));
+        entry.called(now);
         Ok(charged)
     }
 
