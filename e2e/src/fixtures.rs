@@ -11,7 +11,7 @@ use kube::{
     core::{GroupVersionKind, TypeMeta},
     discovery::{self, Scope},
 };
-use rampart::hardening::Floor;
+use rampart::{api::whole_second, hardening::Floor};
 use serde_json::{Value, json};
 
 use crate::wait;
@@ -68,8 +68,7 @@ pub async fn apply(client: &Client, object: &Value) -> Result<DynamicObject> {
 /// Now, in whole seconds: times on the wire have no parts of one.
 #[must_use]
 pub fn this_second() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
+    whole_second(Timestamp::now())
 }
 
 /// Makes a namespace, or labels it.

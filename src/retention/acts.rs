@@ -94,7 +94,7 @@ mod tests {
         api::{ApprovedPlan, ReportType},
         retention::{
             Caps, Target,
-            evidence::{Header, record},
+            evidence::{Header, record, tests::header},
             plan,
             plan::tests::{NOW, at, item, marked, spec},
         },
@@ -103,10 +103,6 @@ mod tests {
     fn acts(spec: &Spec, plan: &Plan, permit: &Permit) -> Vec<String> {
         let told = |act: &Act<'_>| format!("{:?} {}", act.decision, act.planned.item.name);
         plan.acts(spec, permit).iter().map(told).collect()
-    }
-
-    fn header(kind: ReportType, approved: Option<ApprovedPlan>) -> Header {
-        Header { kind, number: 1, made_at: at(NOW), previous: None, approved, tripped: false, kept: None }
     }
 
     fn planned(spec: &Spec) -> Plan {
@@ -132,8 +128,7 @@ mod tests {
         let plan = planned(&before);
         assert!(acts(&before, &plan, &Permit::Caps).is_empty());
         // So that what was planned then can be approved, and a breaker that tripped stays so.
-        let header = header(ReportType::Plan, None);
-        let record = record(&before, header, &plan, &[]);
+        let record = record(&before, header(ReportType::Plan), &plan, &[]);
         assert!(record.breaker.is_some() && spec(1, 100).is_of(&record));
     }
 
@@ -166,7 +161,7 @@ mod tests {
         let items: Vec<_> = ["a", "b", "c"].map(|name| marked(name, "policy", 9)).into();
         let whole = plan(&spec, &[Target { items: items.clone() }], at(NOW));
         let approved = Some(ApprovedPlan { report: "plan".into(), digest: String::new(), expires_at: None });
-        let header = header(ReportType::Run, approved);
+        let header = Header { approved, ..header(ReportType::Run) };
         let set = ["uid-a", "uid-b", "uid-c"].map(str::to_owned).into();
         let run = record(&spec, header, &whole, &whole.acts(&spec, &Permit::Approved(set)));
         // The operator ended after the first.

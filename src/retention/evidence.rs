@@ -251,14 +251,15 @@ pub fn results(report: &RetentionReport, new: Vec<ItemResult>, now: Timestamp) -
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::retention) mod tests {
     use super::*;
     use crate::retention::{
         Item, Permit, Protection, Target, plan,
         plan::tests::{NOW, at, item, marked, spec},
     };
 
-    fn header(kind: ReportType) -> Header {
+    /// Of a first report.
+    pub(in crate::retention) fn header(kind: ReportType) -> Header {
         Header { kind, number: 1, made_at: at(NOW), previous: None, approved: None, tripped: false, kept: None }
     }
 

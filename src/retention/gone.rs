@@ -48,7 +48,7 @@ mod tests {
         api::ReportType,
         retention::{
             Item, Permit, Protection, Target,
-            evidence::{Header, record, results, spec_of},
+            evidence::{record, results, spec_of, tests::header},
             plan,
             plan::tests::{NOW, at, marked, spec},
         },
@@ -66,16 +66,7 @@ mod tests {
     /// A run that has ended: two wait for their finalizers, and one could not be deleted.
     fn ended() -> RetentionReport {
         let (spec, plan) = (spec(100, 100), listed(&["a", "b", "c", "d"]));
-        let header = Header {
-            kind: ReportType::Run,
-            number: 1,
-            made_at: at(NOW),
-            previous: None,
-            approved: None,
-            tripped: false,
-            kept: None,
-        };
-        let record = record(&spec, header, &plan, &plan.acts(&spec, &Permit::Caps));
+        let record = record(&spec, header(ReportType::Run), &plan, &plan.acts(&spec, &Permit::Caps));
         let mut run = RetentionReport::new("r", spec_of(record));
         let [waits, fails] = [Outcome::Terminating, Outcome::Failed];
         let came = vec![told("a", waits), told("b", waits), told("c", fails), told("d", Outcome::Deleted)];

@@ -60,7 +60,7 @@ mod tests {
         api::{ReportType, RetentionReportStatus},
         retention::{
             Caps, Target,
-            evidence::{Header, record, spec_of, to_approve},
+            evidence::{record, spec_of, tests::header, to_approve},
             plan,
             plan::tests::{NOW, at, marked, spec},
         },
@@ -69,16 +69,7 @@ mod tests {
     fn report(spec: &Spec, names: &[&str]) -> RetentionReport {
         let items = names.iter().map(|name| marked(name, "policy", 9)).collect();
         let plan = plan(spec, &[Target { items }], at(NOW));
-        let header = Header {
-            kind: ReportType::Plan,
-            number: 1,
-            made_at: at(NOW),
-            previous: None,
-            approved: None,
-            tripped: false,
-            kept: None,
-        };
-        RetentionReport::new("exports-plan-1", spec_of(record(spec, header, &plan, &[])))
+        RetentionReport::new("exports-plan-1", spec_of(record(spec, header(ReportType::Plan), &plan, &[])))
     }
 
     #[test]
