@@ -29,7 +29,24 @@ struct Spec<'a> {
     #[serde(default)]
     node_selector: Option<BTreeMap<String, Value>>,
     #[serde(default)]
+    affinity: Option<Affinity>,
+    #[serde(default)]
     tolerations: Option<Vec<Value>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Affinity {
+    #[serde(default)]
+    node_affinity: Option<BTreeMap<String, Value>>,
+}
+
+impl Spec<'_> {
+    /// By what it chooses its nodes.
+    fn nodes(self) -> [BTreeMap<String, Value>; 2] {
+        let affinity = self.affinity.unwrap_or_default().node_affinity;
+        [self.node_selector, affinity].map(Option::unwrap_or_default)
+    }
 }
 
 #[derive(Deserialize)]
@@ -54,9 +71,11 @@ pub(super) fn insignificant(new: &str, old: &str) -> Option<Moved> {
             .iter()
             .flatten()
             .all(|container| before.get(&*container.name).is_some_and(|image| *image == container.image));
+    let tolerated = |spec: &mut Spec<'_>| spec.tolerations.take().unwrap_or_default();
+    let (mut new, mut old) = (new.spec, old.spec);
     same.then(|| Moved {
-        node_selector: new.spec.node_selector.unwrap_or_default() != old.spec.node_selector.unwrap_or_default(),
-        tolerations: new.spec.tolerations.unwrap_or_default() != old.spec.tolerations.unwrap_or_default(),
+        tolerations: tolerated(&mut new) != tolerated(&mut old),
+        node_selector: new.nodes() != old.nodes(),
     })
 }
 
@@ -99,6 +118,11 @@ mod tests {
         assert_eq!(super::insignificant(new, OLD).is_some(), insignificant);
     }
 
+    fn affinity(label: &str) -> Value {
+        let term = json!({"matchExpressions": [{"key": label, "operator": "Exists"}]});
+        json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}})
+    }
+
     /// The old pod violates the standard, and both rules.
     #[rstest]
     #[case::a_label(json!({"metadata": {"labels": {"a": "b"}}}), None)]
@@ -106,6 +130,8 @@ mod tests {
     #[case::a_toleration(json!({"spec": {"tolerations": [{"key": "role"}, {"key": "other"}]}}), Some("tolerations"))]
     #[case::a_good_toleration(json!({"spec": {"tolerations": [{"key": "other"}]}}), None)]
     #[case::a_node(json!({"spec": {"nodeSelector": {"role": "x", "disk": "ssd"}}}), Some("nodeSelector"))]
+    #[case::nodes_by_affinity(json!({"spec": {"affinity": affinity("role")}}), Some("nodeSelector"))]
+    #[case::other_nodes_by_affinity(json!({"spec": {"nodeSelector": {}, "affinity": affinity("disk")}}), None)]
     #[case::a_good_node(json!({"spec": {"nodeSelector": {"disk": "ssd"}}}), None)]
     fn rules_on_what_is_added_are_judged_alone(#[case] change: Value, #[case] wanted: Option<&str>) {
         let rules = json!({

@@ -61,7 +61,8 @@ pub struct Rules {
     /// Priority classes that pods may name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority_classes: Option<Allowed>,
-    /// Labels of nodes that pods may not name in `nodeSelector`.
+    /// Labels of nodes by which pods may not choose nodes, in `nodeSelector` or by node affinity. To keep away from
+    /// nodes by them (`NotIn`, `DoesNotExist`) is allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<Forbidden>,
     /// Keys of taints that pods may not name in `tolerations`. A toleration of every taint is refused too.

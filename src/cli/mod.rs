@@ -8,6 +8,7 @@ mod connection;
 mod cores;
 mod explain;
 mod facts;
+mod fields;
 mod generate;
 mod gitops;
 mod import;

@@ -100,6 +100,7 @@ impl VerifierOptions {
             name: self.process.identity('-'),
             namespace: self.process.keys_namespace.clone(),
             heard: metrics.verifier.heard.clone(),
+            told: metrics.verifier.told.clone(),
         };
         let namespace = self.process.keys_namespace.clone();
         tasks.spawn("key-records", following.run(client.clone(), namespace, tasks.stopped()));

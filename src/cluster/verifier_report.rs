@@ -40,6 +40,8 @@ pub struct Reporting {
     pub namespace: String,
     /// When the API server was last heard of: while no key changes, this is the only answer that it gives.
     pub heard: Moment,
+    /// When the report was last written, and with it which keys were used.
+    pub told: Moment,
 }
 
 impl Reporting {
@@ -64,7 +66,9 @@ impl Reporting {
             let written = self.write(&api, report).await;
             match &written {
                 Ok(()) => {
-                    self.heard.set(clock::now());
+                    let now = clock::now();
+                    self.heard.set(now);
+                    self.told.set(now);
                     told = last;
                 }
                 Err(error) => tracing::warn!(%error, "the report of this verifier could not be written"),

@@ -61,7 +61,7 @@ pub fn record(spec: &Spec, header: Header, plan: &Plan, acts: &[Act<'_>]) -> Ret
     let done: BTreeSet<&str> = acts.iter().map(|act| act.planned.item.uid.as_str()).collect();
     let is_plan = header.kind == ReportType::Plan;
     let goes = plan.items.iter().filter(|it| is_plan && it.decision.deletes());
-    let kept = plan.items.iter().filter(|it| it.skipped().is_some() && !done.contains(it.item.uid.as_str()));
+    let kept = plan.items.iter().filter(|it| it.is_kept() && !done.contains(it.item.uid.as_str()));
     let acts = acts.iter().map(|act| (act.planned, act.decision));
     let mut all: Vec<(&Planned, RecordDecision)> = acts.chain(goes.map(|it| (it, RecordDecision::Delete))).collect();
     let count = |wanted| number(all.iter().filter(|(_, decision)| *decision == wanted).count());

@@ -23,13 +23,10 @@ impl Gone {
     pub fn of(spec: &Spec, last: &RetentionReport, plan: &Plan) -> Self {
         let there: BTreeSet<&str> = plan.items.iter().map(|it| it.item.uid.as_str()).collect();
         let is_gone = |item: &Named<'_>| !there.contains(item.uid);
-        // Of another spec, an item may be there and not be listed.
-        let waited = outcomes(last).filter(|(_, outcome)| *outcome == Some(Outcome::Terminating));
-        let waited = waited.map(|(item, _)| item).filter(|_| spec.is_of(&last.spec.record));
         let deleted =
             |item: Named<'_>| ItemResult { uid: item.uid.into(), result: Outcome::Deleted, message: String::new() };
         Self {
-            deleted: waited.filter(is_gone).map(deleted).collect(),
+            deleted: waited_for(spec, last).filter(is_gone).map(deleted).collect(),
             unheard: pending(last).into_iter().filter(is_gone).map(|item| settle(item, None)).collect(),
         }
     }
@@ -39,6 +36,13 @@ impl Gone {
     pub fn is_empty(&self) -> bool {
         self.deleted.is_empty() && self.unheard.is_empty()
     }
+}
+
+/// What the last run began to delete, and has not seen gone. Of another spec, it may be there and not be listed.
+pub fn waited_for<'a>(spec: &Spec, last: &'a RetentionReport) -> impl Iterator<Item = Named<'a>> {
+    let waits = |outcome| outcome == Some(Outcome::Terminating);
+    let is_ours = spec.is_of(&last.spec.record);
+    outcomes(last).filter(move |(_, outcome)| is_ours && waits(*outcome)).map(|(item, _)| item)
 }
 
 #[cfg(test)]

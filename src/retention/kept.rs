@@ -3,8 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::evidence::{Header, digest, number};
-use crate::api::{KeptRecord, RecordItem, ReportType};
+use super::{
+    Plan, Spec,
+    evidence::{self, Header, digest, number},
+};
+use crate::api::{KeptRecord, RecordItem, ReportType, RetentionRecord};
 
 /// It is named again after this long: reports go by age, and one that names it is to be there.
 const NAMED_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -42,6 +45,14 @@ pub(super) fn tell(mut items: Vec<RecordItem>, header: &Header, room: usize) -> 
     Kept { count, named: items, unnamed: count - fits, record: Some(record) }
 }
 
+/// The report of a run that does nothing: what it keeps, and why. `None` where a run before has told the same.
+#[must_use]
+pub fn kept_alone(spec: &Spec, header: Header, plan: &Plan) -> Option<RetentionRecord> {
+    let record = evidence::record(spec, header, plan, &[]);
+    let is_news = record.kept.as_ref().is_some_and(|kept| kept.named_in == record.number);
+    is_news.then_some(record)
+}
+
 /// When a report may go: never before the one that it follows, and where it names what is kept, not before those that
 /// refer to it.
 pub(super) fn expires_at(header: &Header, retain_for: SignedDuration, kept: Option<&KeptRecord>) -> Timestamp {
@@ -56,7 +67,10 @@ mod tests {
     use super::*;
     use crate::{
         api::RecordDecision,
-        retention::plan::tests::{NOW, at},
+        retention::{
+            Item, Protection, Target, plan,
+            plan::tests::{NOW, at, item, spec},
+        },
     };
 
     const DAY: i64 = 24 * 3600;
@@ -125,6 +139,20 @@ mod tests {
         assert_eq!((then.named.len(), then.unnamed), (2, 1));
         let no_better = tell(items(3), &header(9, NOW, then.record), 1);
         assert_eq!((no_better.named.len(), no_better.unnamed), (0, 1), "run 8 names two of them");
+    }
+
+    #[test]
+    fn a_run_that_does_nothing_tells_it_once() {
+        let going = |it| Item { protection: Some(Protection::BeingDeleted), ..it };
+        let unknown = Item { born: None, ..item("unknown", 20) };
+        let plan = |items: Vec<Item>| plan(&spec(100, 100), &[Target { items }], at(NOW));
+        let told = |header, items| kept_alone(&spec(100, 100), header, &plan(items));
+        assert_eq!(told(header(7, NOW, None), vec![item("young", 1), going(item("gone", 20))]), None);
+        let first = told(header(7, NOW, None), vec![unknown.clone()]).unwrap();
+        assert_eq!((first.acts.len(), first.items.len(), first.counts.kept), (0, 1, 1));
+        let then = |items| told(header(8, NOW + 60, first.kept.clone()), items);
+        assert_eq!(then(vec![unknown.clone(), item("young", 1), going(item("gone", 20))]), None);
+        assert!(then(vec![unknown, Item { born: None, ..item("another", 20) }]).is_some());
     }
 
     #[test]

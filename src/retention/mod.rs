@@ -20,10 +20,11 @@ pub mod rollup;
 mod spec;
 
 pub use acts::{Act, Permit};
-pub use gone::Gone;
+pub use gone::{Gone, waited_for};
 pub use hold::{Hold, HoldKind, Holds, Refusal, refusals};
 pub use implied::{implied, is_as_named};
 pub use item::{Expiry, Item, Mark, Protection};
+pub use kept::kept_alone;
 pub use named::{Named, named};
 pub use open::Open;
 pub use plan::{Breaker, Decision, Plan, Planned, Target, plan, plan_while_open};

@@ -189,6 +189,12 @@ impl Planned {
         }
     }
 
+    /// Whether it is too old, or of unknown age, and stays. What is being deleted already does not.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.skipped().is_some() && self.decision != Decision::Protected(Protection::BeingDeleted)
+    }
+
     /// Why, for people.
     #[must_use]
     pub fn reason(&self) -> String {

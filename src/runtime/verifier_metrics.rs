@@ -39,6 +39,8 @@ pub struct VerifierMetrics {
     pub keys: Gauge,
     /// When the API server was last heard of.
     pub heard: Moment,
+    /// When it last told which keys were used.
+    pub told: Moment,
 }
 
 impl Default for VerifierMetrics {
@@ -54,6 +56,7 @@ impl Default for VerifierMetrics {
             blocks: Counter::default(),
             keys: Gauge::default(),
             heard: Moment::default(),
+            told: Moment::default(),
         }
     }
 }
@@ -69,6 +72,8 @@ impl VerifierMetrics {
         of.register("apikey_index_keys", "Keys that the verifier knows", self.keys.clone());
         let heard = self.heard.clone();
         of.register("apikey_index_heard_timestamp_seconds", "When the verifier last heard of the API server", heard);
+        let told = self.told.clone();
+        of.register("apikey_usage_told_timestamp_seconds", "When the verifier last told which keys were used", told);
     }
 
     /// Counts a question.

@@ -33,7 +33,7 @@ const IMAGES: [&str; 21] = [
 type Change = fn(&mut StdRng, &mut Value);
 
 /// Changes of the pod.
-const OF_POD: [Change; 13] = [
+const OF_POD: [Change; 14] = [
     |rng, spec| spec["hostUsers"] = pick(rng, &[json!(true), json!(false)]),
     |rng, spec| spec["automountServiceAccountToken"] = pick(rng, &[json!(true), json!(false)]),
     |rng, spec| spec["terminationGracePeriodSeconds"] = pick(rng, &[0, 5, 30, 31, 600].map(Value::from)),
@@ -41,6 +41,21 @@ const OF_POD: [Change; 13] = [
     |_, spec| spec["runtimeClassName"] = json!("gvisor"),
     |rng, spec| {
         spec["nodeSelector"] = pick(rng, &[json!({"role": "x"}), json!({"disk": "ssd", "zone": "a"}), json!({})]);
+    },
+    |rng, spec| {
+        let operator = pick(rng, &["In", "NotIn", "Exists", "DoesNotExist"].map(Value::from));
+        let takes_values = operator.as_str().is_some_and(|it| it.ends_with("In"));
+        let key = pick(rng, &["role", "zone", "disk"].map(Value::from));
+        let mut expression = json!({"key": key, "operator": operator});
+        if takes_values {
+            expression["values"] = json!(["x"]);
+        }
+        let term = json!({"matchExpressions": [{"key": "disk", "operator": "Exists"}, expression]});
+        let nodes = [
+            json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}),
+            json!({"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": term}]}),
+        ];
+        spec["affinity"]["nodeAffinity"] = pick(rng, &nodes);
     },
     |rng, spec| {
         spec["tolerations"] = pick(

@@ -60,7 +60,7 @@ pub(crate) async fn acting_as(env: &Env, user: &str) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-async fn reports(client: &Client, namespace: &str, kind: ReportType) -> Result<Vec<RetentionReport>> {
+pub(crate) async fn reports(client: &Client, namespace: &str, kind: ReportType) -> Result<Vec<RetentionReport>> {
     let api: Api<RetentionReport> = Api::namespaced(client.clone(), namespace);
     let mut found = api.list(&ListParams::default()).await?.items;
     found.retain(|report| report.spec.record.kind == kind);
@@ -235,8 +235,11 @@ async fn plan_is_reported_once(env: Env) -> Result<()> {
     maps.delete("old-0", &DeleteParams::default()).await?;
     let changed = plan_of(&client, &namespace, 1).await?;
     ensure!(changed.spec.record.number == 2, "{:?}", changed.spec.record.number);
-    // Nothing to say: no report.
     maps.delete("old-1", &DeleteParams::default()).await?;
+    let kept = plan_of(&client, &namespace, 0).await?;
+    ensure!(kept.spec.record.counts.kept == 1, "what is kept has its reason there: {:?}", kept.spec.record);
+    // Nothing to say: no report.
+    maps.delete("junk", &DeleteParams::default()).await?;
     wait::until("the plan to go", wait::SOON, || async {
         let plans = reports(&client, &namespace, ReportType::Plan).await?.len();
         ensure!(plans == 0 && reports(&client, &namespace, ReportType::Run).await?.is_empty(), "{plans} plans");

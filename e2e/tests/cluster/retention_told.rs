@@ -8,17 +8,19 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
 };
-use rampart::api::{RetentionPolicy, labels::RETENTION_MARK};
+use rampart::api::{ReportType, RetentionPolicy, labels::RETENTION_MARK};
 use rampart_e2e::{fixtures, metrics::value_of, stories, wait};
 use serde_json::{Value, json};
 
 use crate::{
     Env, Tests,
-    retention::{left, reason, set_up},
+    retention::{export, left, looked_again, reason, set_up},
+    retention_reports::{reports, retention},
 };
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("retention::what_is_done_is_told_in_events_and_metrics", what_is_done_is_told);
+    tests.add("retention::a_run_that_does_nothing_says_what_it_keeps_once", kept_is_told_once);
     tests.add("retention::a_protected_namespace_stays_as_it_is", protected_namespace);
 }
 
@@ -127,6 +129,35 @@ async fn what_is_done_is_told(env: Env) -> Result<()> {
 /// Items that reports say are kept since they are held; 0 before the first.
 async fn kept_by_hold(env: &Env) -> f64 {
     metric(env, "rampart_retention_skipped_total{reason=\"Held\"}").await.unwrap_or_default()
+}
+
+/// Nothing is to be done, but something is too old, or of unknown age, and stays: the evidence says why.
+async fn kept_is_told_once(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    set_up(&client, &namespace, 0, 4).await?;
+    let junk = |name| export(&namespace, name, |it| it["annotations"]["example.com/exported-at"] = json!("x"));
+    fixtures::apply(&client, &junk("junk-0")).await?;
+    fixtures::apply(&client, &stories::retention_policy(&namespace, "Enforce")).await?;
+    let policies: Api<RetentionPolicy> = Api::namespaced(client.clone(), &namespace);
+    for known in 1..=2 {
+        wait::until("a report of what is kept", wait::SOON, || async {
+            let runs = reports(&client, &namespace, ReportType::Run).await?;
+            let last = runs.last().context("no report")?;
+            let (record, status) = (&last.spec.record, last.status.as_ref().context("no results")?);
+            ensure!(runs.len() == known && record.acts.is_empty() && record.items.len() == known, "{runs:?}");
+            let reasons = record.items.iter().all(|item| item.reason == "kept: its age can't be read");
+            Ok(ensure!(reasons && status.finished_at.is_some() && status.results.is_empty(), "{last:?}"))
+        })
+        .await?;
+        looked_again(&policies).await?;
+        looked_again(&policies).await?;
+        let runs = reports(&client, &namespace, ReportType::Run).await?.len();
+        ensure!(runs == known, "the same was told {runs} times");
+        fixtures::apply(&client, &junk("junk-1")).await?;
+    }
+    let kubeconfig = env.shared().await?.plane.admin_kubeconfig()?;
+    let (code, out, err) = retention(&kubeconfig, &["verify", "exports", "-n", &namespace])?;
+    Ok(ensure!(code == Some(0), "{code:?} {out}{err}"))
 }
 
 async fn protected_namespace(env: Env) -> Result<()> {

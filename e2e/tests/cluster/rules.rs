@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, Toleration};
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod, Toleration};
 use kube::{Api, Client, api::PostParams};
 use rampart::{
     api::{Enforcer, Hardening, PolicyException},
@@ -333,7 +333,7 @@ async fn enforced(env: Env) -> Result<()> {
     Ok(())
 }
 
-/// A pod that is there, with a toleration or a label of nodes more.
+/// A pod that is there, with a toleration or an affinity to nodes more.
 fn grown(pod: &Pod, taint: Option<&str>, label: Option<&str>) -> Pod {
     let mut pod = pod.clone();
     let spec = pod.spec.get_or_insert_default();
@@ -342,7 +342,16 @@ fn grown(pod: &Pod, taint: Option<&str>, label: Option<&str>) -> Pod {
         spec.tolerations.get_or_insert_default().push(toleration);
     }
     if let Some(label) = label {
-        spec.node_selector.get_or_insert_default().insert(label.into(), "x".into());
+        let expression = NodeSelectorRequirement {
+            key: label.into(),
+            operator: "Exists".into(),
+            ..NodeSelectorRequirement::default()
+        };
+        let nodes = spec.affinity.get_or_insert_default().node_affinity.get_or_insert_default();
+        let required = nodes.required_during_scheduling_ignored_during_execution.get_or_insert_default();
+        // The terms of a pod that is held back may only be narrowed; of one that has none, anything is.
+        required.node_selector_terms =
+            vec![NodeSelectorTerm { match_expressions: Some(vec![expression]), ..NodeSelectorTerm::default() }];
     }
     pod
 }

@@ -1,6 +1,5 @@
 //! `rampart check`: judges manifests as the webhook would judge the pods that come of them.
 
-pub(super) mod fields;
 mod leaked;
 mod networks;
 mod output;

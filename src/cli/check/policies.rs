@@ -10,10 +10,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::fields::refuse_unknown;
 use crate::{
     api::{ClusterSecurityPolicy, PolicyException, SecurityPolicy},
-    cli::source::{self, Found, Object, Unreadable},
+    cli::{
+        fields::refuse_unknown,
+        source::{self, Found, Object, Unreadable},
+    },
     hardening::{ClusterWide, Covering, Exception, Origin, Policies, Requirement},
     runtime::clock,
 };

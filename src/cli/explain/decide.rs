@@ -104,9 +104,12 @@ pub(super) fn explain(kind: &Kind, object: &DynamicObject, known: &Known, now: T
             told.of_policy(what, object, known, &terrain, now);
         }
     }
-    if matches!(kind.what, What::Pod | What::Template | What::Kept | What::Other) {
-        told.retention = Some(retention(known, kind, object, now));
-        told.held_by = held(known, kind, object, now);
+    if kind.is_namespaced() {
+        // Of policies and keys, it is told where there is something to tell.
+        let is_asked = matches!(kind.what, What::Pod | What::Template | What::Kept | What::Other);
+        let (retained, held) = (retention(known, kind, object, now), held(known, kind, object, now));
+        told.retention = (is_asked || !retained.is_empty() || !held.is_empty()).then_some(retained);
+        told.held_by = held;
     }
     told
 }

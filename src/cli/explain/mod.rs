@@ -49,7 +49,7 @@ use crate::{cluster::Error, runtime::clock};
 /// Of a pod or of what makes pods: whether policies of hardening would admit it, who reaches it and whom it reaches,
 /// what network intents that are not in force would change for it, and when it goes. Of a policy: whom it is about, what
 /// it does, and what is wrong with it. Of an ApiKey: what it may do, and by whose caps. Of a namespace: what covers it. Of
-/// an object of any other kind of a namespace, such as workflows.argoproj.io/build: when it goes, or who holds it; of a
+/// an object of any kind of a namespace, such as workflows.argoproj.io/build: when it goes, or who holds it; of a
 /// ConfigMap, PersistentVolumeClaim or Secret the content is not read.
 ///
 /// It reads with your rights: what you may not read is named, and everything else is told all the same. Exits 2 when

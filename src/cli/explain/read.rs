@@ -66,12 +66,12 @@ impl Reader {
         if has_pods || what == What::Namespace {
             decides = decides.min(self.list(&mut known.exceptions, Within::Own).await);
         }
-        if has_pods || matches!(what, What::Namespace | What::Kept | What::Other) {
+        if what != What::ClusterSecurityPolicy {
             self.list(&mut known.retention, Within::Own).await;
             self.plans(&mut known).await;
         }
         // Pods are never held.
-        if matches!(what, What::Template | What::Namespace | What::Kept | What::Other) {
+        if !matches!(what, What::Pod | What::ClusterSecurityPolicy) {
             self.list(&mut known.holds, Within::Own).await;
             self.list(&mut known.cluster_holds, Within::Cluster).await;
         }

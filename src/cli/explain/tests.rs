@@ -203,6 +203,20 @@ fn who_holds_an_object() {
 }
 
 #[test]
+fn of_a_policy_it_is_told_who_holds_it_and_nothing_where_nobody_does() {
+    let hold = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "LegalHold",
+        "metadata": {"name": "proof", "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"resources": [{"resource": "securitypolicies", "group": "rampart.dev"}], "indefinite": true,
+                 "selector": {"matchLabels": {"case": "17"}}, "ground": "litigation"}});
+    let known = Known { holds: of(&[hold]), ..shop() };
+    let mut policy = security_policy("web", &json!({}), &json!({}));
+    let told = |policy: &Value| text(&explained("rsp/web", policy, &known));
+    assert!(!told(&policy).contains("RETENTION"), "{}", told(&policy));
+    policy["metadata"]["labels"] = json!({"case": "17"});
+    assert!(told(&policy).contains("held by LegalHold/proof until it is released: litigation"), "{}", told(&policy));
+}
+
+#[test]
 fn what_could_not_be_read_is_told_and_secrets_are_not() {
     let known = Known { unread: vec!["networkpolicies in shop: forbidden".into()], ..shop() };
     let told = explained("pod/web-7d9f-0", &pod("shop", "web", 0), &known);

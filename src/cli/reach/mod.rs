@@ -12,10 +12,9 @@ use serde::Deserialize as _;
 
 use self::cells::{Asked, Cell};
 use super::{
-    BAD_INPUT,
-    check::fields::refuse_unknown,
-    cores,
+    BAD_INPUT, cores,
     facts::ClusterFacts,
+    fields::refuse_unknown,
     output::Output,
     render::rendered,
     source::{self, Found},

@@ -12,8 +12,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    check::{fields::refuse_unknown, policies},
+    check::policies,
     facts::ClusterFacts,
+    fields::refuse_unknown,
     source::{self, Found},
 };
 use crate::{

@@ -7,7 +7,10 @@ use rampart_reach::Namespace;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::super::source::{self, Found, Unreadable};
+use super::super::{
+    fields::refuse_unknown,
+    source::{self, Found, Unreadable},
+};
 use crate::{
     GROUP,
     report::{Listed, World},
@@ -15,7 +18,9 @@ use crate::{
 
 /// What files hold, of one namespace or of all; what can't be read of them, and how many objects are of no use.
 pub(super) fn world(paths: &[PathBuf], only: Option<String>) -> (World, Vec<Unreadable>, usize) {
-    let Found { objects, mut unreadable } = source::read_all(paths);
+    let mut found = source::read_all(paths);
+    refuse_unknown(&mut found);
+    let Found { objects, mut unreadable } = found;
     let (mut world, mut others) = (World { only, ..World::default() }, 0_usize);
     world.pause.unread = vec!["whether hardening is paused: files do not say".into()];
     for object in objects {

@@ -98,6 +98,15 @@ fn what_does_not_go_on_by_itself_is_told() {
     }
 }
 
+#[test]
+fn a_misspelt_field_is_bad_input() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let policy = "{apiVersion: rampart.dev/v1alpha1, kind: SecurityPolicy, metadata: {name: p, namespace: n}, spec: {hardning: {}}}";
+    std::fs::write(file.path(), policy).unwrap();
+    let (world, unreadable, _) = files::world(&[file.path().into()], None);
+    assert!(world.policies.items.is_empty() && unreadable[0].why.contains("field spec.hardning"), "{unreadable:?}");
+}
+
 #[derive(Debug, Parser)]
 struct Line {
     #[command(flatten)]

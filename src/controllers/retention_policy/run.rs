@@ -20,7 +20,7 @@ use crate::{
     },
     controllers::Context,
     retention::{
-        Gone, Holds, Plan, Spec,
+        Gone, Holds, Plan, Planned, Spec,
         evidence::{self, Header},
         implied, open, plan_while_open,
     },
@@ -186,18 +186,24 @@ impl Run<'_> {
     }
 
     pub(super) fn count_skipped(&self, plan: &Plan) {
-        for reason in plan.items.iter().filter_map(crate::retention::Planned::skipped) {
+        for reason in plan.items.iter().filter_map(Planned::skipped) {
             self.context.metrics.retention.skip(reason);
         }
     }
 
-    pub(super) fn header(&self, reports: &Reports, kind: ReportType, approved: Option<ApprovedPlan>) -> Header {
+    pub(super) fn header(
+        &self,
+        reports: &Reports,
+        kind: ReportType,
+        approved: Option<ApprovedPlan>,
+        made_at: Timestamp,
+    ) -> Header {
         // A report of another spec may go before one that would refer to it.
         let last = reports.last.as_ref().map(|last| &last.spec.record).filter(|record| self.spec.is_of(record));
         Header {
             kind,
             number: reports.next(kind),
-            made_at: this_second(),
+            made_at,
             previous: reports.previous().filter(|_| kind == ReportType::Run),
             approved,
             tripped: self.is_tripped(reports),
@@ -205,8 +211,18 @@ impl Run<'_> {
         }
     }
 
-    /// Keeps a report of the plan where nothing is done about it: in a dry run, or because the caps or the namespace
-    /// forbid it.
+    /// Whether nothing is done about the plan: in a dry run, or because the caps or the namespace forbid it.
+    pub(super) fn wants_plan(&self, reports: &Reports, plan: &Plan) -> bool {
+        let goes = plan.would_delete().next().is_some();
+        match self.spec.mode {
+            RetentionMode::DryRun => goes || plan.items.iter().any(Planned::is_kept),
+            RetentionMode::Mark => goes && !self.spec.agreed,
+            RetentionMode::Enforce => goes && (plan.breaker.is_some() || self.is_tripped(reports) || !self.spec.agreed),
+            RetentionMode::Disabled => false,
+        }
+    }
+
+    /// Keeps a report of a plan about which nothing is done.
     async fn keep_plan(&self, reports: &mut Reports, plan: &Plan) -> Result<()> {
         if let Some(stale) = reports.take_stale() {
             self.discard(reports, &stale).await?;
@@ -215,18 +231,12 @@ impl Run<'_> {
         if reports.plan.as_ref().is_some_and(|plan| self.approved(plan).is_some()) {
             return Ok(());
         }
-        let goes = plan.would_delete().next().is_some();
-        let (tripped, was_tripped) = (plan.breaker.is_some(), self.is_tripped(reports));
-        let wanted = match self.spec.mode {
-            RetentionMode::DryRun => goes,
-            RetentionMode::Mark => goes && !self.spec.agreed,
-            RetentionMode::Enforce => goes && (tripped || was_tripped || !self.spec.agreed),
-            RetentionMode::Disabled => false,
-        };
-        if !wanted {
+        if !self.wants_plan(reports, plan) {
             return self.discard_plan(reports).await;
         }
-        let record = evidence::record(self.spec, self.header(reports, ReportType::Plan, None), plan, &[]);
+        let (tripped, was_tripped) = (plan.breaker.is_some(), self.is_tripped(reports));
+        let record =
+            evidence::record(self.spec, self.header(reports, ReportType::Plan, None, this_second()), plan, &[]);
         if reports.plan.as_ref().is_some_and(|old| evidence::is_same_plan(&old.spec.record, &record)) {
             return Ok(());
         }

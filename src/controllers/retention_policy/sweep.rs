@@ -28,11 +28,7 @@ use crate::{
         holds::in_namespace,
         retention_reports::{Reports, finish},
     },
-    retention::{
-        Act, Mark, Named, Permit, Plan, Planned,
-        evidence::{self, Header},
-        is_as_named,
-    },
+    retention::{Act, Mark, Named, Permit, Plan, Planned, evidence, is_as_named, kept_alone, waited_for},
     runtime::clock,
 };
 
@@ -89,6 +85,7 @@ impl Run<'_> {
             self.discard_plan(reports).await?;
         }
         if acts.is_empty() {
+            self.tell_kept(reports, plan).await?;
             return Ok(Done::default());
         }
         let last = reports.last.clone();
@@ -113,6 +110,22 @@ impl Run<'_> {
             return Ok(done);
         }
         self.in_batches(reports, seen, &acts).await
+    }
+
+    /// A run that does nothing says what it keeps, once. Not while the last one waits to see gone what it deletes: its
+    /// results can't be written any more when another follows it.
+    async fn tell_kept(&self, reports: &mut Reports, plan: &Plan) -> Result<()> {
+        let waits = reports.last.as_ref().is_some_and(|last| waited_for(self.spec, last).next().is_some());
+        if waits || self.wants_plan(reports, plan) {
+            return Ok(());
+        }
+        let Some(record) = kept_alone(self.spec, self.header(reports, ReportType::Run, None, this_second()), plan)
+        else {
+            return Ok(());
+        };
+        let report = reports.write(record).await?;
+        self.count_skipped(plan);
+        self.end(reports, &report, vec![], vec![]).await.map(drop)
     }
 
     /// Batch by batch, for as long as everything is as it was planned by.
@@ -194,7 +207,7 @@ impl Run<'_> {
         made_at: Timestamp,
     ) -> Result<RetentionReport> {
         let carried_out = self.carries_out(reports, acts);
-        let header = Header { made_at, ..self.header(reports, ReportType::Run, carried_out) };
+        let header = self.header(reports, ReportType::Run, carried_out, made_at);
         let record = evidence::record(self.spec, header, plan, acts);
         reports.write(record).await
     }

@@ -3,7 +3,11 @@
 
 use rampart_pss::Path;
 
-use super::{About, Complaint, Part, Pod, Rule, pod::Spec, told_or_none};
+use super::{
+    About, Complaint, Part, Pod, Rule,
+    pod::{AVOID, Affinity, Spec},
+    told_or_none,
+};
 use crate::{
     api,
     hardening::cel::{string, strings},
@@ -40,11 +44,16 @@ pub(super) static TOLERATIONS: About = About {
     values: None,
 };
 
+/// The terms of a pod's affinity to nodes, in CEL.
+const NODE_TERMS: &str = "(object.spec.?affinity.?nodeAffinity.?requiredDuringSchedulingIgnoredDuringExecution\
+    .?nodeSelectorTerms.orValue([]) + object.spec.?affinity.?nodeAffinity\
+    .?preferredDuringSchedulingIgnoredDuringExecution.orValue([]).map(p, p.preference))";
+
 /// What an update changes of that by which a pod chooses its nodes. Kubernetes lets it be added to pods that are
 /// there: tolerations to any, labels of nodes to those that a scheduling gate holds back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Moved {
-    /// Whether it changes `spec.nodeSelector`.
+    /// Whether it changes `spec.nodeSelector` or the affinity to nodes.
     pub node_selector: bool,
     /// Whether it changes `spec.tolerations`.
     pub tolerations: bool,
@@ -55,7 +64,11 @@ impl About {
     /// to a pod that is there. The same as [`Moved`].
     pub(in crate::hardening) fn changed(&self) -> Option<&'static str> {
         match self.id {
-            "nodeSelector" => Some("object.spec.?nodeSelector.orValue({}) != oldObject.spec.?nodeSelector.orValue({})"),
+            "nodeSelector" => Some(
+                "object.spec.?nodeSelector.orValue({}) != oldObject.spec.?nodeSelector.orValue({}) || \
+                 object.spec.?affinity.?nodeAffinity.orValue({}) != \
+                 oldObject.spec.?affinity.?nodeAffinity.orValue({})",
+            ),
             "tolerations" => Some("object.spec.?tolerations.orValue([]) != oldObject.spec.?tolerations.orValue([])"),
             _ => None,
         }
@@ -105,7 +118,7 @@ impl Names {
         match self.kind {
             Kind::PriorityClass => format!("pod must not set {field} to anything else than: {names}"),
             Kind::RuntimeClass => format!("pod must set {field} to one of: {names}"),
-            Kind::NodeSelector => format!("pod must not set {field} for any of: {names}"),
+            Kind::NodeSelector => format!("pod must not set {field} or nodeAffinity for any of: {names}"),
             Kind::Tolerations => format!("pod must not set {field} of all taints, or of any of: {names}"),
         }
     }
@@ -122,7 +135,10 @@ impl Names {
                 !name.is_empty() && !self.is_named(&name)
             }
             Kind::RuntimeClass => !self.is_named(&text(&spec.runtime_class_name)),
-            Kind::NodeSelector => spec.node_selector.iter().flatten().any(|(key, _)| self.is_named(key)),
+            Kind::NodeSelector => {
+                let selected = spec.node_selector.iter().flatten().map(|(key, _)| key.as_str());
+                selected.chain(spec.affinity.iter().flat_map(Affinity::labels)).any(|key| self.is_named(key))
+            }
             // Without a key it tolerates every taint.
             Kind::Tolerations => spec.tolerations.iter().flatten().any(|toleration| {
                 let key = text(&toleration.key);
@@ -153,7 +169,13 @@ impl Rule for Names {
         let bad = match self.kind {
             Kind::PriorityClass => format!("!({field}.orValue('') in (['']+{names}))"),
             Kind::RuntimeClass => format!("!({field}.orValue('') in {names})"),
-            Kind::NodeSelector => format!("{field}.orValue({{}}).exists(k, k in {names})"),
+            Kind::NodeSelector => {
+                let avoid = strings(AVOID);
+                format!(
+                    "({field}.orValue({{}}).exists(k, k in {names}) || {NODE_TERMS}.exists(t, \
+                     t.?matchExpressions.orValue([]).exists(e, e.key in {names} && !(e.operator in {avoid}))))"
+                )
+            }
             Kind::Tolerations => format!("{field}.orValue([]).exists(t, t.?key.orValue('') in (['']+{names}))"),
         };
         vec![Part::pod(bad, string(&self.text()))]

@@ -113,15 +113,7 @@ impl Pattern {
             }
             _ => normal(text),
         };
-        let end = whole.rsplit_once('/').map_or(whole.as_str(), |(_, last)| last);
-        let mut expression = format!("^{}", written(&whole, "[^/]*", ".*"));
-        if !end.contains('@') {
-            expression.push_str(if end.contains(':') { "(@.*)?" } else { "(:[^/@]*)?(@.*)?" });
-        }
-        expression.push('$');
-        if let Some(untagged) = untagged(&whole) {
-            expression = format!("{expression}|{untagged}");
-        }
+        let expression = expression(&whole);
         let regex = Regex::new(&expression).map_err(|error| format!("{text:?} is no pattern: {error}"))?;
         Ok(Self { text: text.into(), expression, regex })
     }
@@ -139,14 +131,29 @@ fn written(text: &str, one: &str, any: &str) -> String {
     text.split("**").map(in_a_step).collect::<Vec<_>>().join(any)
 }
 
-/// Which names with neither tag nor digest a pattern matches, where its tag may be the `latest` that they have. No
-/// wildcard of the last step stands for a tag here: by `**:latest` would be meant every image.
-fn untagged(whole: &str) -> Option<String> {
+/// What a normal name must match. No wildcard before a tag stands for one: `agents/*-approved` is not about
+/// `agents/evil:x-approved`, nor `**:latest` about every image without a tag.
+fn expression(whole: &str) -> String {
     let (path, end) = whole.rfind('/').map_or(("", whole), |slash| whole.split_at(slash.saturating_add(1)));
-    let (name, tag) = end.split_once(':').filter(|_| !end.contains('@'))?;
-    let latest = Regex::new(&format!("^{}$", written(tag, "[^/]*", ".*"))).ok()?.is_match("latest");
-    let name = written(name, "[^/:@]*", "(.*/)?[^/:@]*");
-    latest.then(|| format!("^{}{name}$", written(path, "[^/]*", ".*")))
+    let (name, rest) = end.find([':', '@']).map_or((end, ""), |at| end.split_at(at));
+    let in_name = |text: &str| written(text, "[^/:@]*", "(.*/)?[^/:@]*");
+    let name = match name.strip_suffix("**") {
+        Some(begin) if rest.is_empty() => format!("{}.*", in_name(begin)),
+        _ => in_name(name),
+    };
+    let (path, tag_and_digest) = (written(path, "[^/]*", ".*"), written(rest, "[^/]*", ".*"));
+    let (any_tag, any_digest) = ("(:[^/@]*)?", "(@.*)?");
+    let Some(tag) = rest.strip_prefix(':') else {
+        let any_digest = if rest.is_empty() { any_digest } else { "" };
+        return format!("^{path}{name}{any_tag}{tag_and_digest}{any_digest}$");
+    };
+    if tag.contains('@') {
+        return format!("^{path}{name}{tag_and_digest}$");
+    }
+    // What has neither tag nor digest has the tag `latest`.
+    let latest = Regex::new(&format!("^{tag_and_digest}$")).is_ok_and(|regex| regex.is_match(":latest"));
+    let untagged = if latest { format!("|^{path}{name}$") } else { String::new() };
+    format!("^{path}{name}{tag_and_digest}{any_digest}${untagged}")
 }
 
 impl PartialEq for Pattern {

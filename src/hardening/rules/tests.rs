@@ -79,6 +79,11 @@ fn requests(#[case] spec: Value, #[case] wanted: usize) {
 #[case::latest_alone(json!({"deny": ["**:latest"]}), "localhost:5000/a/b:1", true)]
 #[case::latest_alone_in_a_step(json!({"deny": ["quay.io/*:latest"]}), "quay.io/a:1", true)]
 #[case::a_name_does_not_end_in_latest(json!({"allow": ["quay.io/*test"]}), "quay.io/a", false)]
+#[case::a_tag_does_not_end_the_name(json!({"allow": ["quay.io/*-approved"]}), "quay.io/evil:x-approved", false)]
+#[case::nor_in_any_step(json!({"allow": ["quay.io/**-approved"]}), "quay.io/a/evil:x-approved", false)]
+#[case::a_name_that_ends_so(json!({"allow": ["quay.io/**-approved"]}), "quay.io/a/b-approved:1", true)]
+#[case::a_name_anywhere(json!({"allow": ["**nginx"]}), "ghcr.io/a/nginx:1", true)]
+#[case::a_digest_with_any_tag(json!({"allow": [format!("quay.io/*@sha256:{}", "a".repeat(64))]}), &format!("quay.io/a:1@sha256:{}", "a".repeat(64)), true)]
 #[case::everything(json!({"allow": ["**"]}), "ghcr.io/a/b", true)]
 #[case::but_no_image_name_at_all(json!({"allow": ["**"]}), "UPPER", false)]
 #[case::denied(json!({"deny": ["docker.io/**"]}), "busybox", false)]
@@ -146,6 +151,14 @@ fn of_containers(#[case] asked: Value, #[case] container: Value, #[case] wanted:
     assert_eq!(said(&asked, &one(&container)), [wanted]);
 }
 
+#[test]
+fn a_pod_may_keep_away_from_nodes() {
+    let away = json!({"key": "role", "operator": "DoesNotExist"});
+    let terms = json!({"nodeSelectorTerms": [{"matchExpressions": [away]}, {"matchFields": []}]});
+    let spec = json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}});
+    assert_eq!(said(&json!({"nodeSelector": {"forbid": ["role"]}}), &spec), [] as [&str; 0]);
+}
+
 #[rstest]
 #[case(json!({"userNamespaces": "Required"}), json!({"hostUsers": true}), "hardening/userNamespaces (pod must set hostUsers=false)")]
 #[case(json!({"serviceAccountToken": "Explicit"}), json!({}),
@@ -159,7 +172,15 @@ fn of_containers(#[case] asked: Value, #[case] container: Value, #[case] wanted:
     "hardening/priorityClasses (pod must not set priorityClassName to anything else than: low)")]
 #[case(json!({"runtimeClasses": {"require": ["gvisor"]}}), json!({}), "hardening/runtimeClasses (pod must set runtimeClassName to one of: gvisor)")]
 #[case(json!({"nodeSelector": {"forbid": ["role"]}}), json!({"nodeSelector": {"role": "control-plane"}}),
-    "hardening/nodeSelector (pod must not set nodeSelector for any of: role)")]
+    "hardening/nodeSelector (pod must not set nodeSelector or nodeAffinity for any of: role)")]
+#[case(json!({"nodeSelector": {"forbid": ["role"]}}),
+    json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+        {"matchExpressions": [{"key": "disk", "operator": "Exists"}, {"key": "role", "operator": "In", "values": ["x"]}]}]}}}}),
+    "hardening/nodeSelector (pod must not set nodeSelector or nodeAffinity for any of: role)")]
+#[case(json!({"nodeSelector": {"forbid": ["role"]}}),
+    json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+        {"weight": 1, "preference": {"matchExpressions": [{"key": "role", "operator": "Exists"}]}}]}}}),
+    "hardening/nodeSelector (pod must not set nodeSelector or nodeAffinity for any of: role)")]
 #[case(json!({"tolerations": {"forbid": ["role"]}}), json!({"tolerations": [{"operator": "Exists"}]}),
     "hardening/tolerations (pod must not set tolerations of all taints, or of any of: role)")]
 #[case(json!({"volumes": {"allow": ["configMap"]}}),

@@ -7,7 +7,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::Value;
 
-use crate::{GROUP, api::crds, cli::source::Found};
+use super::source::Found;
+use crate::{GROUP, api::crds};
 
 /// What is no business of a kind's own, or written by the operator alone.
 const FREE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
@@ -25,7 +26,7 @@ static SCHEMAS: LazyLock<BTreeMap<String, JSONSchemaProps>> = LazyLock::new(|| {
 });
 
 /// Takes out objects of our kinds with fields that their kind does not have: each such field is bad input.
-pub(in crate::cli) fn refuse_unknown(found: &mut Found) {
+pub(super) fn refuse_unknown(found: &mut Found) {
     let Found { objects, unreadable } = found;
     objects.retain(|object| {
         let problems = unknown(&object.value);
