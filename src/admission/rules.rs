@@ -7,6 +7,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhook, MutatingWebhookConfiguration, ValidatingWebhook, ValidatingWebhookConfiguration,
     WebhookClientConfig,
 };
+use rampart_reach::NAMESPACE_NAME;
 use serde_json::{Value, json};
 
 use super::target::TEMPLATES;
@@ -30,8 +31,6 @@ pub const ENFORCE: &str = "/enforce";
 pub const MUTATE: &str = "/mutate";
 /// The webhook that is asked about pods, in the configuration that is shipped.
 const PODS: &str = "pods";
-/// The label by which a namespace can always be selected.
-const NAME: &str = "kubernetes.io/metadata.name";
 /// What every pod of a namespace waits for, at most, in seconds.
 const TIMEOUT: i32 = 3;
 /// Asks the admissions enforcer of AKS to leave a configuration alone. It would add to every `namespaceSelector`, and
@@ -43,7 +42,7 @@ const AKS_ENFORCER_DISABLED: &str = "admissions.enforcer/disabled";
 /// `caBundle`; every other default of the API server is spelled out, so that GitOps sees no drift.
 #[must_use]
 pub fn webhook_configuration(client_config: &Value) -> Value {
-    let everywhere = json!({"key": NAME, "operator": "NotIn", "values": SYSTEM_NAMESPACES});
+    let everywhere = json!({"key": NAMESPACE_NAME, "operator": "NotIn", "values": SYSTEM_NAMESPACES});
     let webhook = |name: &str, failure_policy: &str, rules: Value| {
         webhook((name, failure_policy), client_config, &everywhere, &rules)
     };
@@ -159,7 +158,7 @@ fn named(
     rules: &Value,
 ) -> Option<Value> {
     let client = serde_json::to_value(at(shipped, path)?).ok()?;
-    let namespaces = json!({"key": NAME, "operator": "In", "values": namespaces});
+    let namespaces = json!({"key": NAMESPACE_NAME, "operator": "In", "values": namespaces});
     Some(self::webhook(webhook, &client, &namespaces, rules))
 }
 

@@ -20,12 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster::{Error, Result, pages},
-    network::Facts,
+    network::{DNS_NAMESPACE, Facts},
     runtime::readiness::Gate,
 };
 
 /// The Service that cluster DNS has by convention.
-const DNS_NAMESPACE: &str = "kube-system";
 const DNS_SERVICE: &str = "kube-dns";
 /// The Service that the API server makes of itself.
 const API_NAMESPACE: &str = "default";

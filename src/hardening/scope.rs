@@ -93,13 +93,14 @@ impl ClusterWide {
     /// Whether its network part is about a namespace; never about a system namespace, whatever is included.
     #[must_use]
     pub fn isolates(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
-        self.network.is_some() && !is_system_namespace(namespace) && self.parsed.matches(labels)
+        self.network.is_some() && !is_system_namespace(namespace) && self.parsed.matches_namespace(namespace, labels)
     }
 
     /// Whether it covers a namespace.
     #[must_use]
     pub fn covers(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
-        (!is_system_namespace(namespace) || self.included.contains(namespace)) && self.parsed.matches(labels)
+        (!is_system_namespace(namespace) || self.included.contains(namespace))
+            && self.parsed.matches_namespace(namespace, labels)
     }
 }
 

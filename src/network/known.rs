@@ -31,12 +31,12 @@ impl<'c> Cluster<'c> {
     /// Whether a peer of a policy of the namespace `own` is about a pod, in the network of its node or not.
     #[must_use]
     pub fn selects(&self, (pods, namespaces): (&PodSet, &Namespaces), own: &str, pod: &Pod) -> bool {
-        let is_there = match namespaces {
+        let is_there = || match namespaces {
             Namespaces::Own => pod.namespace == own,
             Namespaces::Named(names) => names.contains(&pod.namespace),
             Namespaces::Selected(selected) => self.has_namespace(&pod.namespace, &selected.parsed),
         };
-        is_there && pods.parsed.matches(&pod.labels)
+        pods.parsed.matches(&pod.labels) && is_there()
     }
 
     /// Whether a namespace has labels that are selected.
@@ -46,10 +46,11 @@ impl<'c> Cluster<'c> {
     }
 }
 
-/// Whether a namespace has labels that are selected; its name is always one of them (KEP-2161).
+/// Whether a namespace has labels that are selected.
 pub(super) fn is_selected(namespaces: &[Namespace], name: &str, selected: &Selector) -> bool {
     let known = namespaces.iter().find(|namespace| namespace.name == name);
-    let mut labels = known.map(|namespace| namespace.labels.clone()).unwrap_or_default();
-    labels.insert("kubernetes.io/metadata.name".into(), name.into());
-    selected.matches(&labels)
+    known.map_or_else(
+        || selected.matches_namespace(name, &BTreeMap::new()),
+        |known| selected.matches_namespace(name, &known.labels),
+    )
 }

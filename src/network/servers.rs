@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use rampart_reach::{End, Index, Pod, Protocol};
+use rampart_reach::{End, Index, Pod};
 
 use super::Facts;
 
@@ -10,8 +10,8 @@ use super::Facts;
 pub const DNS_NAMESPACE: &str = "kube-system";
 /// What they are called by convention (`k8s-app: kube-dns`), whatever program they are.
 pub(super) const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
-/// Where they answer.
-pub(super) const DNS_PORT: (Protocol, u16) = (Protocol::UDP, 53);
+/// The port on which they answer (RFC 1035, section 4.2).
+pub(super) const DNS_PORT: u16 = 53;
 
 /// Where node-local caches answer by convention, and what their pods are called. The address is allowed in every cluster,
 /// and nobody answers there in most.

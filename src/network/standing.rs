@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rampart_reach::{Change, End, Pod, Policy};
+use rampart_reach::{Change, End, Pod, Policy, Protocol};
 
 use super::{
     Facts, Population,
@@ -58,7 +58,8 @@ pub fn standing(population: &Population, facts: &Facts, selected: &[usize], poli
         let allowed = |change: &Change<'_>, (server, port)| change.verdict(End::Pod(place), server, port).allowed;
         change.as_ref().is_none_or(|change| servers.iter().any(|server| allowed(change, *server)))
     };
-    let names: Vec<_> = name_servers(index, facts).into_iter().map(|server| (server, DNS_PORT)).collect();
+    let names: Vec<_> =
+        name_servers(index, facts).into_iter().map(|server| (server, (Protocol::UDP, DNS_PORT))).collect();
     let api = api_servers(facts);
     let (mut dns, mut api_server) = (Answered::default(), Answered::default());
     for members in classes.values() {

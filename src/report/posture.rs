@@ -14,9 +14,6 @@ use crate::{
     hardening::{Requirement, is_system_namespace},
 };
 
-/// The label by which a namespace can always be selected.
-const NAME: &str = "kubernetes.io/metadata.name";
-
 /// A namespace.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -104,9 +101,6 @@ pub(super) fn namespaces(world: &World, policies: &Policies) -> BTreeMap<String,
     let of_objects = keys.chain(retention).chain(own).chain(only);
     let mut all: BTreeMap<String, BTreeMap<String, String>> = of_objects.map(|name| (name, BTreeMap::new())).collect();
     all.extend(listed);
-    for (name, labels) in &mut all {
-        labels.insert(NAME.into(), name.clone());
-    }
     all.retain(|name, _| world.only.as_ref().is_none_or(|only| only == name));
     all
 }

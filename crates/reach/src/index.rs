@@ -7,10 +7,7 @@ use std::{
 
 use fixedbitset::FixedBitSet;
 
-use crate::{ContainerPort, IpBlocks, Namespace, Operator, Pod, Protocol, Selector};
-
-/// Every namespace has this label, with its name (KEP-2161).
-const NAME: &str = "kubernetes.io/metadata.name";
+use crate::{ContainerPort, IpBlocks, NAMESPACE_NAME, Namespace, Operator, Pod, Protocol, Selector};
 
 /// Pods in classes: those of a class have the same namespace, labels and ports, so that no policy can tell them
 /// apart.
@@ -114,7 +111,7 @@ impl Index {
         self.by_label.insert(common.labels, class);
         // Whatever a manifest says of its name, the API server knows better.
         let mut labels = of_namespace.cloned().unwrap_or_default();
-        labels.insert(NAME.to_owned(), common.namespace.to_owned());
+        labels.insert(NAMESPACE_NAME.to_owned(), common.namespace.to_owned());
         self.by_namespace_label.insert(&labels, class);
     }
 

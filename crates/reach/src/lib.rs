@@ -42,5 +42,5 @@ pub use cuts::{AddressRange, Cuts, PortRange};
 pub use difference::{Change, Difference, Flow, Flows, Place, Totals};
 pub use index::Index;
 pub use policy::{Invalid, Peer, Policy, Ports, Protocol, Rule, Which};
-pub use selector::{Operator, Requirement, Selector, covers};
+pub use selector::{NAMESPACE_NAME, Operator, Requirement, Selector, covers};
 pub use wire::{Expression, LabelSelector};

@@ -13,6 +13,9 @@ pub struct Selector {
     requirements: BTreeSet<Requirement>,
 }
 
+/// The label that every namespace has: its name (KEP-2161).
+pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
 /// One requirement on a label (`k8s.io/apimachinery`, `LabelSelectorRequirement`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Requirement {
@@ -107,9 +110,18 @@ impl Selector {
     /// Whether labels satisfy every requirement.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        let holds =
-            |requirement: &Requirement| requirement.operator.matches(labels.get(&requirement.key).map(String::as_str));
-        self.requirements.iter().all(holds)
+        self.holds(|key| labels.get(key).map(String::as_str))
+    }
+
+    /// Whether a namespace of this name satisfies every requirement: whatever its labels say of its name, the API server
+    /// knows better ([`NAMESPACE_NAME`]).
+    #[must_use]
+    pub fn matches_namespace(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.holds(|key| if key == NAMESPACE_NAME { Some(name) } else { labels.get(key).map(String::as_str) })
+    }
+
+    fn holds<'l>(&self, label: impl Fn(&str) -> Option<&'l str>) -> bool {
+        self.requirements.iter().all(|requirement| requirement.operator.matches(label(&requirement.key)))
     }
 }
 

@@ -29,17 +29,13 @@ pub(super) enum Judges {
     Files(Policies),
 }
 
-/// The label by which a namespace can always be selected.
-const NAME: &str = "kubernetes.io/metadata.name";
-
 impl Judges {
     /// What covers a namespace.
     pub(super) fn of_namespace(&self, namespace: &str) -> Arc<[Covering]> {
         match self {
             Self::Flags(covering) => covering.clone(),
             Self::Files(policies) => {
-                let mut labels = policies.labels.get(namespace).cloned().unwrap_or_default();
-                labels.insert(NAME.into(), namespace.into());
+                let labels = policies.labels.get(namespace).cloned().unwrap_or_default();
                 policies.covering(namespace, &labels)
             }
         }

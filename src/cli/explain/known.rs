@@ -71,12 +71,10 @@ impl Known {
         (read.policies(), broken)
     }
 
-    /// Labels of a namespace, with its name, which the API server always sets.
+    /// Labels of a namespace.
     pub(super) fn labels(&self, namespace: &str) -> BTreeMap<String, String> {
         let known = self.namespaces.iter().find(|it| it.name == namespace);
-        let mut labels = known.map(|it| it.labels.clone()).unwrap_or_default();
-        labels.insert("kubernetes.io/metadata.name".into(), namespace.into());
-        labels
+        known.map(|it| it.labels.clone()).unwrap_or_default()
     }
 
     /// SecurityPolicies of a namespace.

@@ -16,13 +16,20 @@ use crate::{
 struct Asking<'o> {
     object: &'o Object,
     namespace: String,
-    /// Of a SecurityPolicy: its name.
-    name: Option<String>,
     /// What names of its NetworkPolicies begin with.
     base: String,
     intent: Intent,
-    enforces: bool,
     findings: Vec<Finding>,
+}
+
+/// What resources ask.
+#[derive(Default)]
+struct Asked<'o> {
+    /// What is to be rendered: nothing that is suspended.
+    rendered: Vec<Asking<'o>>,
+    /// SecurityPolicies that another may accept.
+    own: Vec<SecurityPolicy>,
+    unreadable: Vec<Unreadable>,
 }
 
 /// The NetworkPolicies of SecurityPolicies and ClusterSecurityPolicies, and what can't be rendered.
@@ -36,7 +43,7 @@ pub(in super::super) fn rendered(
 ) -> (Vec<NetworkPolicy>, Vec<Unreadable>) {
     let World { namespaces, pods, services, .. } = world;
     let cluster = Cluster { facts, namespaces, pods, services };
-    let (asking, mut unreadable) = all(resources, namespace, world);
+    let Asked { rendered: asking, own, mut unreadable } = Asked::of(resources, namespace, world);
     // Those that are refused are named by who reads them.
     let foreign = of_kind(resources, "NetworkPolicy").filter_map(|it| NetworkPolicy::deserialize(&it.value).ok());
     let mut others: Vec<NetworkPolicy> = foreign.collect();
@@ -51,7 +58,9 @@ pub(in super::super) fn rendered(
                 && it.metadata.name.as_ref() != Some(&one.base)
         };
         let others: Vec<&NetworkPolicy> = others.iter().filter(here).collect();
-        let accepted: Vec<Accepting<'_>> = asking.iter().filter_map(|other| one.accepts(other)).collect();
+        let accepted: Vec<_> = own.iter().filter_map(|other| policy::accepted(&one.intent, other)).collect();
+        let accepted = accepted.iter().map(|(namespace, name, intent)| Accepting { namespace, name, intent });
+        let accepted: Vec<Accepting<'_>> = accepted.collect();
         match render(&one.intent, (&one.namespace, &one.base), &cluster, (&others, &accepted)) {
             Ok(rendered) => {
                 for Finding { id, message } in one.findings.iter().chain(&rendered.findings) {
@@ -65,79 +74,82 @@ pub(in super::super) fn rendered(
     (policies, unreadable)
 }
 
-impl Asking<'_> {
-    /// The intent of another, where this one accepts it.
-    fn accepts<'a>(&self, other: &'a Asking<'_>) -> Option<Accepting<'a>> {
-        let name = other.name.as_ref()?;
-        let is_accepted = other.enforces && self.intent.accept_from.contains(&(other.namespace.clone(), name.clone()));
-        is_accepted.then_some(Accepting { namespace: &other.namespace, name, intent: &other.intent })
-    }
-}
-
 fn of_kind<'o>(resources: &'o [Object], kind: &'static str) -> impl Iterator<Item = &'o Object> {
     resources.iter().filter(move |it| it.value.get("kind").is_some_and(|it| it == kind))
 }
 
-fn all<'o>(resources: &'o [Object], namespace: &str, world: &World) -> (Vec<Asking<'o>>, Vec<Unreadable>) {
-    let (mut wide, mut asking, mut unreadable) = (vec![], vec![], vec![]);
-    for object in of_kind(resources, "ClusterSecurityPolicy") {
-        match cluster_wide(object) {
-            Ok((name, policy)) => wide.push((object, name, policy)),
-            Err(why) => unreadable.push(object.unreadable(why)),
+impl<'o> Asked<'o> {
+    fn of(resources: &'o [Object], namespace: &str, world: &World) -> Self {
+        let (mut asked, mut wide) = (Self::default(), vec![]);
+        for object in of_kind(resources, "ClusterSecurityPolicy") {
+            match cluster_wide(object) {
+                Ok((policy, parsed)) => {
+                    if policy.spec.suspend != Some(true) {
+                        asked.rendered.extend(of_namespaces(object, &policy.name_any(), &parsed, world));
+                    }
+                    // It is the least that others ask, suspended or not.
+                    wide.push((policy.name_any(), parsed));
+                }
+                Err(why) => asked.unreadable.push(object.unreadable(why)),
+            }
         }
-    }
-    for (object, name, policy) in &wide {
-        let selected = world.namespaces.iter().filter(|it| policy.isolates(&it.name, &it.labels));
-        asking.extend(selected.filter_map(|namespace| {
-            Some(Asking {
-                object,
-                namespace: namespace.name.clone(),
-                name: None,
-                base: format!("rampart-{name}"),
-                intent: Intent::clone(policy.network.as_deref()?),
-                enforces: policy.network_mode == NetworkMode::Enforce,
-                findings: vec![],
-            })
-        }));
-    }
-    for object in of_kind(resources, "SecurityPolicy") {
-        match own(object, namespace) {
-            Ok(one) => asking.extend(one),
-            Err(why) => unreadable.push(object.unreadable(why)),
+        for object in of_kind(resources, "SecurityPolicy") {
+            match own(object, namespace) {
+                Ok((policy, intent)) => {
+                    let intent = intent.filter(|_| policy.spec.suspend != Some(true));
+                    asked.rendered.extend(intent.map(|intent| clamped(object, &policy, &intent, &wide, world)));
+                    asked.own.push(policy);
+                }
+                Err(why) => asked.unreadable.push(object.unreadable(why)),
+            }
         }
+        asked
     }
-    for one in asking.iter_mut().filter(|one| one.name.is_some()) {
-        let labels = world.namespaces.iter().find(|it| it.name == one.namespace).map(|it| it.labels.clone());
-        let labels = labels.unwrap_or_default();
-        let least = wide.iter().filter(|(_, _, policy)| {
-            policy.network_mode == NetworkMode::Enforce && policy.isolates(&one.namespace, &labels)
-        });
-        let least = least.filter_map(|(_, name, policy)| Some((name.as_str(), policy.network.as_deref()?)));
-        (one.intent, one.findings) = one.intent.clamped(&one.namespace, least);
-    }
-    (asking, unreadable)
 }
 
-fn cluster_wide(object: &Object) -> Result<(String, ClusterWide), String> {
+/// What a ClusterSecurityPolicy asks, in each namespace. Its name may be that of a SecurityPolicy there.
+fn of_namespaces<'o>(object: &'o Object, name: &str, policy: &ClusterWide, world: &World) -> Vec<Asking<'o>> {
+    let Some(intent) = policy.network.as_deref() else { return vec![] };
+    let selected = world.namespaces.iter().filter(|it| policy.isolates(&it.name, &it.labels));
+    let asking = selected.map(|namespace| Asking {
+        object,
+        namespace: namespace.name.clone(),
+        base: format!("rampart-cluster-{name}"),
+        intent: intent.clone(),
+        findings: vec![],
+    });
+    asking.collect()
+}
+
+/// What a SecurityPolicy asks, made narrower by those that are about its namespace.
+fn clamped<'o>(
+    object: &'o Object,
+    policy: &SecurityPolicy,
+    intent: &Intent,
+    wide: &[(String, ClusterWide)],
+    world: &World,
+) -> Asking<'o> {
+    let namespace = policy.namespace().unwrap_or_default();
+    let labels = world.namespaces.iter().find(|it| it.name == namespace).map(|it| it.labels.clone());
+    let labels = labels.unwrap_or_default();
+    let least = wide
+        .iter()
+        .filter(|(_, wide)| wide.network_mode == NetworkMode::Enforce && wide.isolates(&namespace, &labels))
+        .filter_map(|(name, wide)| Some((name.as_str(), wide.network.as_deref()?)));
+    let (intent, findings) = intent.clamped(&namespace, least);
+    Asking { object, namespace, base: format!("rampart-{}", policy.name_any()), intent, findings }
+}
+
+fn cluster_wide(object: &Object) -> Result<(ClusterSecurityPolicy, ClusterWide), String> {
     let policy = ClusterSecurityPolicy::deserialize(&object.value).map_err(|error| error.to_string())?;
     let wide = ClusterWide::try_from(&policy).map_err(|invalid| invalid.to_string())?;
-    Ok((policy.name_any(), wide))
+    Ok((policy, wide))
 }
 
-/// What a SecurityPolicy asks; `None` where nothing is to be rendered.
-fn own<'o>(object: &'o Object, namespace: &str) -> Result<Option<Asking<'o>>, String> {
-    let policy = SecurityPolicy::deserialize(&object.value).map_err(|error| error.to_string())?;
-    let namespace = policy.namespace().unwrap_or_else(|| namespace.to_owned());
+/// A SecurityPolicy in its namespace, and what it asks of the network, if anything.
+fn own(object: &Object, namespace: &str) -> Result<(SecurityPolicy, Option<Intent>), String> {
+    let mut policy = SecurityPolicy::deserialize(&object.value).map_err(|error| error.to_string())?;
+    let namespace = policy.metadata.namespace.get_or_insert_with(|| namespace.to_owned()).clone();
     let intent = policy::intent(&policy, &namespace).map_err(|refused| refused.to_string())?;
-    let intent = intent.filter(|_| policy.spec.suspend != Some(true));
-    let name = policy.name_any();
-    Ok(intent.map(|intent| Asking {
-        object,
-        base: format!("rampart-{name}"),
-        namespace,
-        name: Some(name),
-        intent,
-        enforces: policy.spec.network.as_ref().is_some_and(|it| it.mode == NetworkMode::Enforce),
-        findings: vec![],
-    }))
+    Ok((policy, intent))
 }

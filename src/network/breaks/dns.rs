@@ -1,6 +1,6 @@
 //! Name resolution.
 
-use rampart_reach::End;
+use rampart_reach::{End, Protocol};
 
 use super::{View, finding};
 use crate::{
@@ -17,7 +17,7 @@ fn servers_lost(view: &View<'_>) -> Option<Finding> {
     let mut servers = view.pods().filter(|(_, pod)| is_name_server(pod)).map(|(place, _)| End::Pod(place));
     // Pods in the network of their node ask the name servers of the node, unless they say otherwise.
     let asking = || view.strangers().filter(|from| !view.is_on_node(*from));
-    let is_lost = servers.any(|server| asking().any(|from| view.loses(from, server, DNS_PORT)));
+    let is_lost = servers.any(|server| asking().any(|from| view.loses(from, server, (Protocol::UDP, DNS_PORT))));
     let message = "pods of other namespaces could not ask the cluster's name servers any more: allow ingress on port 53 \
                    over UDP and TCP from the pods of all namespaces";
     is_lost.then(|| finding("DnsBlocked", view.policy.0, DNS_LABEL.1, message.into()))
@@ -31,7 +31,9 @@ fn asking_lost(view: &View<'_>) -> Option<Finding> {
     let servers = name_servers(&view.population.index, view.facts);
     let lost = view
         .pods()
-        .filter(|(place, _)| view.loses_all(servers.iter().map(|server| (End::Pod(*place), *server, DNS_PORT))))
+        .filter(|(place, _)| {
+            view.loses_all(servers.iter().map(|server| (End::Pod(*place), *server, (Protocol::UDP, DNS_PORT))))
+        })
         .count();
     let message = format!("{lost} pods could not resolve names any more: allow egress to `entity: DNS`");
     (lost > 0).then(|| finding("DnsBlocked", view.policy.0, view.policy.1, message))

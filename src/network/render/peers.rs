@@ -10,16 +10,19 @@ use k8s_openapi::{
     api::networking::v1::{IPBlock, NetworkPolicyEgressRule, NetworkPolicyPeer},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
+use rampart_reach::NAMESPACE_NAME;
 
 use super::{Unrenderable, ports::wire_ports};
 use crate::{
     api::{Finding, Protocol},
-    network::{EntityPods, Facts, Namespaces, Rule},
+    network::{
+        EntityPods, Facts, Namespaces, Rule,
+        servers::{DNS_LABEL, DNS_NAMESPACE, DNS_PORT},
+    },
 };
 
 /// Where clouds serve credentials to machines: never "external" to a pod.
 const CLOUD_METADATA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254));
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 pub(super) fn pod_peers(pods: &LabelSelector, namespaces: &Namespaces) -> Vec<NetworkPolicyPeer> {
     let peer =
@@ -53,13 +56,13 @@ fn namespace_named(name: &str) -> LabelSelector {
 
 pub(super) fn dns_rule(facts: &Facts) -> NetworkPolicyEgressRule {
     let kube_dns = LabelSelector {
-        match_labels: Some([("k8s-app".to_owned(), "kube-dns".to_owned())].into()),
+        match_labels: Some([(DNS_LABEL.0.to_owned(), DNS_LABEL.1.to_owned())].into()),
         match_expressions: None,
     };
-    let mut to = pod_peers(&kube_dns, &Namespaces::Named(["kube-system".to_owned()].into()));
+    let mut to = pod_peers(&kube_dns, &Namespaces::Named([DNS_NAMESPACE.to_owned()].into()));
     let addresses: BTreeSet<_> = facts.dns_addresses.iter().copied().collect();
     to.extend(addresses.into_iter().map(|address| ip_block(IpNet::from(address), &BTreeSet::new())));
-    let ports = [(Protocol::TCP, 53, None), (Protocol::UDP, 53, None)];
+    let ports = [(Protocol::TCP, DNS_PORT, None), (Protocol::UDP, DNS_PORT, None)];
     NetworkPolicyEgressRule { to: Some(to), ports: Some(wire_ports(&ports.into())) }
 }
 

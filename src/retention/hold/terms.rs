@@ -7,16 +7,13 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use rampart_reach::Selector;
+use rampart_reach::{NAMESPACE_NAME, Selector};
 
 use crate::{
     GROUP,
     api::{ClusterLegalHold, HeldResource, HoldTerms, Invalid, LegalHold, selector},
     hardening::is_system_namespace,
 };
-
-/// The label by which a namespace can always be selected.
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// What the cluster itself rewrites, replaces or removes all the time: a hold would stop it, and keep nothing.
 const REFUSED: [(&str, &str); 11] = [
@@ -154,12 +151,7 @@ impl Hold {
     /// Whether it is about a namespace with these labels.
     #[must_use]
     pub fn is_about(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
-        if is_system_namespace(namespace) {
-            return false;
-        }
-        let mut labels = labels.clone();
-        labels.insert(NAMESPACE_NAME.into(), namespace.into());
-        self.selected_namespaces.matches(&labels)
+        !is_system_namespace(namespace) && self.selected_namespaces.matches_namespace(namespace, labels)
     }
 
     /// Whether it holds an object of a kind (its group and plural) with these labels, in a namespace that it is about.
