@@ -36,14 +36,33 @@ pub(super) trait Orphanage: Send + Sync + 'static {
 
     /// The owners there are now.
     fn owners(&self) -> &Roots<Self::Owner>;
-    /// The orphans there are now, and how many objects there are in all.
-    fn orphans(&self) -> impl Future<Output = Result<(Vec<Self::Orphan>, usize)>> + Send;
+    /// The orphans there are now, in the order in which they go: while some are held, none after them goes.
+    fn orphans(&self) -> impl Future<Output = Result<Vec<Lost<Self::Orphan>>>> + Send;
     /// Metadata of an orphan.
     fn metadata<'a>(&self, orphan: &'a Self::Orphan) -> &'a ObjectMeta;
     /// Whether it still is one: its owner may have been made anew since.
     fn is_orphan(&self, orphan: &Self::Orphan) -> bool;
     /// Removes one.
     fn remove(&self, orphan: &Self::Orphan) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Orphans that the brake counts together.
+pub(super) struct Lost<O> {
+    /// What they are called by metrics, and by who confirms.
+    pub(super) kind: &'static str,
+    /// What is counted.
+    pub(super) counted: Vec<O>,
+    /// What goes along with them.
+    pub(super) along: Vec<O>,
+    /// How many objects there are in all of what is counted.
+    pub(super) all: usize,
+}
+
+impl<O> Lost<O> {
+    /// Those with which nothing goes along.
+    pub(super) const fn alone(kind: &'static str, counted: Vec<O>, all: usize) -> Self {
+        Self { kind, counted, along: vec![], all }
+    }
 }
 
 /// Prunes whenever an owner was deleted or somebody confirmed, until the process stops; not before all owners are known.
@@ -60,9 +79,9 @@ pub(super) async fn follow<O: Orphanage>(
     let mut backoff = super::Backoff::default();
     let key = (String::new(), O::OWNER.to_owned());
     loop {
-        let confirmation = confirmed.borrow_and_update().of(O::OWNER);
+        let confirmation = confirmed.borrow_and_update().clone();
         deletions.borrow_and_update();
-        let retry = match pass(&*orphanage, &context, &install_namespace, confirmation).await {
+        let retry = match pass(&*orphanage, &context, &install_namespace, &confirmation).await {
             Ok(()) => {
                 backoff = super::Backoff::default();
                 None
@@ -96,30 +115,41 @@ async fn pass<O: Orphanage>(
     orphanage: &O,
     context: &Context,
     install_namespace: &str,
-    confirmed: Option<usize>,
+    confirmation: &Confirmation,
 ) -> Result<()> {
-    let (orphans, all) = orphanage.orphans().await?;
-    let label = KindLabel { kind: O::OWNER };
-    if orphans.is_empty() {
-        context.metrics.prune_held.get_or_create(&label).set(0);
-        return Ok(());
+    for lost in orphanage.orphans().await? {
+        let metric = context.metrics.prune_held.get_or_create_owned(&KindLabel { kind: lost.kind });
+        if lost.counted.is_empty() {
+            metric.set(0);
+            continue;
+        }
+        let confirmed = confirmation.of(lost.kind);
+        let crd = crd_state(&context.client, O::CRD).await?;
+        let created: Vec<Timestamp> = lost.counted.iter().map(|it| created(orphanage.metadata(it))).collect();
+        if let Verdict::Hold(why) = decide(&created, lost.all, crd, confirmed) {
+            metric.set(i64::try_from(created.len()).unwrap_or(i64::MAX));
+            tracing::warn!(
+                owner = O::OWNER,
+                orphans = created.len(),
+                why,
+                "nothing is pruned: to confirm, annotate the Lease {install_namespace}/{LEASE} with {CONFIRM_PRUNE}={}={}",
+                lost.kind,
+                created.len()
+            );
+            return Ok(());
+        }
+        remove(orphanage, lost.counted.iter().chain(&lost.along)).await?;
+        metric.set(0);
+        if confirmed.is_some() {
+            withdraw_confirmation(context, install_namespace).await?;
+        }
     }
-    let crd = crd_state(&context.client, O::CRD).await?;
-    let created: Vec<Timestamp> = orphans.iter().map(|orphan| created(orphanage.metadata(orphan))).collect();
-    if let Verdict::Hold(why) = decide(&created, all, crd, confirmed) {
-        context.metrics.prune_held.get_or_create(&label).set(i64::try_from(orphans.len()).unwrap_or(i64::MAX));
-        tracing::warn!(
-            owner = O::OWNER,
-            orphans = orphans.len(),
-            why,
-            "nothing is pruned: to confirm, annotate the Lease {install_namespace}/{LEASE} with {CONFIRM_PRUNE}={}={}",
-            O::OWNER,
-            orphans.len()
-        );
-        return Ok(());
-    }
+    Ok(())
+}
+
+async fn remove<'o, O: Orphanage>(orphanage: &O, orphans: impl Iterator<Item = &'o O::Orphan> + Send) -> Result<()> {
     let mut result = Ok(());
-    for orphan in orphans.iter().filter(|orphan| orphanage.is_orphan(orphan)) {
+    for orphan in orphans.filter(|orphan| orphanage.is_orphan(orphan)) {
         let metadata = orphanage.metadata(orphan);
         match orphanage.remove(orphan).await {
             Ok(()) => {
@@ -134,12 +164,7 @@ async fn pass<O: Orphanage>(
             Err(error) => result = Err(error),
         }
     }
-    result?;
-    context.metrics.prune_held.get_or_create(&label).set(0);
-    if confirmed.is_some() {
-        withdraw_confirmation(context, install_namespace).await?;
-    }
-    Ok(())
+    result
 }
 
 pub(super) fn created(metadata: &ObjectMeta) -> Timestamp {

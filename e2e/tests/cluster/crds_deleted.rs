@@ -14,7 +14,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
-use rampart::api::{ApiKey, SecurityPolicy};
+use rampart::api::{ApiKey, KeyRecord, SecurityPolicy};
 use rampart_e2e::{ControlPlane, Operator, Options, fixtures, metrics::value_of, operator::kubeconfig, stories, wait};
 use serde_json::json;
 
@@ -67,10 +67,10 @@ async fn nothing_goes_until_confirmed(_: Env) -> Result<()> {
         wait::until("the CRD to go", wait::SOON, || async { Ok(ensure!(crds.get_opt(&name).await?.is_none())) })
             .await?;
     }
-    // One NetworkPolicy; two Secrets and a record of the key.
+    // One NetworkPolicy; the record of the key, with which its two Secrets go.
     wait::until("the operator to hold them", wait::SOON, || async {
         let held = held(&operator).await?;
-        ensure!(held == [1, 3, 1], "it holds {held:?}");
+        ensure!(held == [1, 1, 1], "it holds {held:?}");
         Ok(())
     })
     .await?;
@@ -82,7 +82,7 @@ async fn nothing_goes_until_confirmed(_: Env) -> Result<()> {
     fixtures::install_crds(&client).await?;
     wait::until("the next process to hold them too", BACK, || async {
         let held = held(&operator).await?;
-        ensure!(held == [1, 3, 1], "it holds {held:?}");
+        ensure!(held == [1, 1, 1], "it holds {held:?}");
         Ok(())
     })
     .await?;
@@ -98,7 +98,7 @@ async fn nothing_goes_until_confirmed(_: Env) -> Result<()> {
         Ok(())
     })
     .await?;
-    leases.patch("rampart", &PatchParams::default(), &confirm("ApiKey=3,ValidatingAdmissionPolicy=1")).await?;
+    leases.patch("rampart", &PatchParams::default(), &confirm("ApiKey=1,ValidatingAdmissionPolicy=1")).await?;
     wait::until("the rest to go", BACK, || async {
         let left = count().await?;
         ensure!(left == (0, 0, 0), "{left:?}");
@@ -111,7 +111,38 @@ async fn nothing_goes_until_confirmed(_: Env) -> Result<()> {
         Ok(())
     })
     .await?;
+    labels_alone_hold_no_end(&client, &operator).await?;
     edits_replace_and_deletions_wait(&client, &operator).await
+}
+
+/// Whoever may write Secrets may label them as the operator's, so that there are more orphans than the brake lets go. A
+/// key whose ApiKey is deleted ends all the same.
+async fn labels_alone_hold_no_end(client: &Client, operator: &Operator) -> Result<()> {
+    const MANY: usize = 20;
+    fixtures::apply(client, &stories::api_key(stories::SHOP)).await?;
+    stories::ready::<ApiKey>(client, stories::SHOP, "orders").await?;
+    for nth in 0..MANY {
+        let labels = json!({"app.kubernetes.io/managed-by": "rampart", "rampart.dev/owner-kind": "ApiKey",
+            "rampart.dev/owner-name": format!("ghost-{nth}")});
+        let metadata = json!({"name": format!("ghost-{nth}"), "namespace": stories::SHOP, "labels": labels});
+        fixtures::apply(client, &json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).await?;
+    }
+    Api::<ApiKey>::namespaced(client.clone(), stories::SHOP).delete("orders", &DeleteParams::default()).await?;
+    let (records, secrets) = (
+        Api::<KeyRecord>::namespaced(client.clone(), "rampart-keys"),
+        Api::<Secret>::namespaced(client.clone(), stories::SHOP),
+    );
+    wait::until("the key to end, and the other Secrets to be held", wait::SOON, || async {
+        let left = records.list(&ListParams::default()).await?.items;
+        ensure!(left.iter().all(|record| record.spec.state.is_tombstone()), "a key is valid");
+        let left: Vec<String> =
+            secrets.list(&ListParams::default()).await?.items.iter().map(ResourceExt::name_any).collect();
+        ensure!(left.iter().filter(|name| name.starts_with("ghost-")).count() == MANY, "{left:?}");
+        ensure!(!left.iter().any(|name| name.starts_with("orders")), "its Secrets are left: {left:?}");
+        let (_, text) = operator.admin("/metrics").await?;
+        Ok(ensure!(value_of::<i64>(&text, "rampart_prune_held{kind=\"Secret\"}") == Some(20), "{text}"))
+    })
+    .await
 }
 
 /// More at once than the prune brake lets go: edited ones are replaced, those that nobody asks for any more are held.

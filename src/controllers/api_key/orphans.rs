@@ -5,17 +5,21 @@ use std::collections::BTreeSet;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
-use super::super::{Roots, pruning::Orphanage};
+use super::super::{
+    Roots,
+    pruning::{Lost, Orphanage},
+};
 use crate::{
     api::{
         ApiKey, KeyRecord, RecordState,
-        labels::{MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME},
+        labels::{KEY_ENDED, MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME},
     },
     cluster::{
         Result,
-        error::{call, secret_call},
+        error::secret_call,
         key_records::{end_record, is_retained},
         key_store::{OWNER, delete_orphan},
+        pages,
     },
 };
 
@@ -42,38 +46,48 @@ impl Orphanage for Orphans {
         &self.roots
     }
 
-    async fn orphans(&self) -> Result<(Vec<Orphan>, usize)> {
-        let labelled = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER}"));
-        let secrets: Api<PartialObjectMeta<Secret>> = Api::all(self.client.clone());
-        let secrets = secret_call(|| "listing Secrets".into(), secrets.list_metadata(&labelled)).await?;
-        let records: Api<KeyRecord> = Api::namespaced(self.client.clone(), &self.keys_namespace);
-        let records = call(|| "listing KeyRecords".into(), records.list(&labelled)).await?;
+    /// Records are the operator's alone; Secrets anybody may label, so that they are counted apart, but for those of a
+    /// record that goes.
+    async fn orphans(&self) -> Result<Vec<Lost<Orphan>>> {
+        let made = format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER}");
         // By name, not by UID: a restore gives an ApiKey another UID, and its keys must live on.
         let lost =
             |namespace: &str, name: Option<&String>| name.is_none_or(|name| !self.roots.contains(namespace, name));
-        let all = secrets.items.len() + records.items.len();
-        let mut orphans = vec![];
+        let records: Api<KeyRecord> = Api::namespaced(self.client.clone(), &self.keys_namespace);
+        let (mut ends, mut all_records) = (vec![], 0);
         // They were to live on: the Secrets with the records, and the one of consumers with any of them.
-        let mut retained = BTreeSet::new();
-        for record in records {
+        let (mut retained, mut ending): (BTreeSet<(String, String)>, BTreeSet<(String, String)>) = Default::default();
+        // Tombstones stay for ever: they are neither listed nor counted.
+        let living = ListParams::default().labels(&format!("{made},!{KEY_ENDED}"));
+        pages::each(&records, living, "KeyRecords", |record: KeyRecord| {
             let of = &record.spec.api_key;
-            if !record.spec.state.is_tombstone() && is_retained(&record) {
+            if record.spec.state.is_tombstone() {
+                return;
+            }
+            all_records += 1;
+            if is_retained(&record) {
                 retained.insert((of.namespace.clone(), of.name.clone()));
-                continue;
+            } else if lost(&of.namespace, Some(&of.name)) {
+                ending.insert((of.namespace.clone(), of.name.clone()));
+                ends.push(Orphan::Record(Box::new(record)));
             }
-            if !record.spec.state.is_tombstone() && lost(&of.namespace, Some(&of.name)) {
-                orphans.push(Orphan::Record(Box::new(record)));
-            }
-        }
-        for secret in secrets.items {
+        })
+        .await?;
+        let secrets: Api<PartialObjectMeta<Secret>> = Api::all(self.client.clone());
+        let params = ListParams::default().labels(&made);
+        let secrets = secret_call(|| "listing Secrets".into(), secrets.list_metadata(&params)).await?.items;
+        let (all_secrets, mut along, mut alone) = (secrets.len(), vec![], vec![]);
+        for secret in secrets {
             let namespace = secret.namespace().unwrap_or_default();
             let name = secret.labels().get(OWNER_NAME);
-            let lives_on = name.is_some_and(|name| retained.contains(&(namespace.clone(), name.clone())));
-            if !lives_on && lost(&namespace, name) {
+            let of = (namespace.clone(), name.cloned().unwrap_or_default());
+            if lost(&namespace, name) && !retained.contains(&of) {
+                let orphans = if ending.contains(&of) { &mut along } else { &mut alone };
                 orphans.push(Orphan::Secret(Box::new(secret.metadata)));
             }
         }
-        Ok((orphans, all))
+        let records = Lost { kind: Self::OWNER, counted: ends, along, all: all_records };
+        Ok(vec![records, Lost::alone("Secret", alone, all_secrets)])
     }
 
     fn metadata<'a>(&self, orphan: &'a Orphan) -> &'a ObjectMeta {

@@ -15,7 +15,10 @@ use crate::{
         holds::{Holding, Live, made},
         prune::is_orphan,
     },
-    controllers::{Roots, pruning::Orphanage},
+    controllers::{
+        Roots,
+        pruning::{Lost, Orphanage},
+    },
 };
 
 /// Admission policies and bindings of a kind of hold.
@@ -45,7 +48,7 @@ impl<K: Holding> Orphanage for Orphans<K> {
         &self.roots
     }
 
-    async fn orphans(&self) -> Result<(Vec<Orphan>, usize)> {
+    async fn orphans(&self) -> Result<Vec<Lost<Orphan>>> {
         let mut made_for: BTreeMap<String, Orphan> = BTreeMap::new();
         let policies = made::<ValidatingAdmissionPolicy>(&self.client, K::KIND).await?;
         let bindings = made::<ValidatingAdmissionPolicyBinding>(&self.client, K::KIND).await?;
@@ -60,7 +63,7 @@ impl<K: Holding> Orphanage for Orphans<K> {
         }
         let all = made_for.len();
         let lost = made_for.into_values().filter(|orphan| is_lost(&orphan.metadata, &self.roots));
-        Ok((lost.collect(), all))
+        Ok(vec![Lost::alone(Self::OWNER, lost.collect(), all)])
     }
 
     fn metadata<'a>(&self, orphan: &'a Orphan) -> &'a ObjectMeta {

@@ -9,7 +9,10 @@ use super::{Networks, index::Live};
 use crate::{
     api::{ClusterSecurityPolicy, SecurityPolicy},
     cluster::{Result, apply::delete_seen, owner::is_managed, prune::is_orphan},
-    controllers::{Roots, pruning::Orphanage},
+    controllers::{
+        Roots,
+        pruning::{Lost, Orphanage},
+    },
 };
 
 /// A kind of policy that NetworkPolicies are made for.
@@ -48,12 +51,13 @@ impl<K: Owning> Orphanage for Orphans<K> {
         &self.roots
     }
 
-    async fn orphans(&self) -> Result<(Vec<Arc<Live>>, usize)> {
+    async fn orphans(&self) -> Result<Vec<Lost<Arc<Live>>>> {
         let owners = self.roots.uids();
         let ours = self.networks.index.filter(|policy| is_managed(policy.labels(), K::KIND));
         let all = ours.len();
         let is_lost = |labels: &BTreeMap<String, String>| is_orphan(labels, &owners);
-        Ok((ours.into_iter().filter(|policy| is_lost(policy.object.labels())).collect(), all))
+        let lost = ours.into_iter().filter(|policy| is_lost(policy.object.labels())).collect();
+        Ok(vec![Lost::alone(Self::OWNER, lost, all)])
     }
 
     fn metadata<'a>(&self, orphan: &'a Arc<Live>) -> &'a ObjectMeta {
