@@ -105,11 +105,10 @@ impl Preview {
         }
         for (index, covering) in self.coverings.get(namespace).into_iter().flatten() {
             for finding in findings(std::slice::from_ref(covering), &seen, now) {
-                let shown = if self.namespace.is_some() { name.to_owned() } else { format!("{namespace}/{name}") };
                 let (first, pods) =
-                    self.violating.entry((*index, finding.reasons())).or_insert_with(|| (shown.clone(), 0));
-                if shown < *first {
-                    *first = shown;
+                    self.violating.entry((*index, finding.reasons())).or_insert_with(|| (name.to_owned(), 0));
+                if name < first.as_str() {
+                    name.clone_into(first);
                 }
                 *pods = pods.saturating_add(1);
                 self.namespaces.insert(namespace.to_owned());
@@ -142,12 +141,15 @@ impl Preview {
             let policy = covering.origin.named().map(|(kind, name)| format!("{kind} {name}")).unwrap_or_default();
             warnings.push(format!("existing pods in {place} violate what {policy} comes to enforce"));
             for ((_, reasons), (pod, pods)) in of.iter().take(LINES) {
-                let others = match pods.saturating_sub(1) {
-                    0 => String::new(),
-                    1 => " (and 1 other pod)".into(),
-                    others => format!(" (and {others} other pods)"),
+                let shown = match (&self.namespace, pods.saturating_sub(1)) {
+                    // Whoever reaches the webhook may ask this, and must not hear names of every namespace.
+                    (None, 0) => "1 pod".to_owned(),
+                    (None, _) => format!("{pods} pods"),
+                    (Some(_), 0) => pod.clone(),
+                    (Some(_), 1) => format!("{pod} (and 1 other pod)"),
+                    (Some(_), others) => format!("{pod} (and {others} other pods)"),
                 };
-                warnings.push(format!("{pod}{others}: {reasons}"));
+                warnings.push(format!("{shown}: {reasons}"));
             }
             if let Some(more) = of.len().checked_sub(LINES).filter(|more| *more > 0) {
                 warnings.push(format!("and {more} more kinds of violations"));
@@ -244,7 +246,7 @@ mod tests {
             &Value::Null,
         );
         let title = "existing pods in 1 namespace violate what ClusterSecurityPolicy it comes to enforce";
-        assert_eq!(wide.unwrap(), [title, "n/a (and 1 other pod): host namespaces"]);
+        assert_eq!(wide.unwrap(), [title, "2 pods: host namespaces"]);
         let labels = warnings(("", "Namespace"), &labelled("b"), &labelled("c"));
         let title = "existing pods in namespace \"it\" violate what ClusterSecurityPolicy wide comes to enforce";
         assert_eq!(labels.unwrap(), [title, "a (and 2 other pods): host namespaces"]);

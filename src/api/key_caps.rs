@@ -19,7 +19,9 @@ pub struct KeyCaps {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("maxTtl must be longer than 0s"))]
     pub max_ttl: Option<GoDuration>,
-    /// The longest time from one rotation to the next; keys must then be rotated by themselves (`Automatic`).
+    /// The longest time from one rotation to the next; keys must then be rotated by themselves (`Automatic`). No
+    /// window puts a rotation off beyond it; a key that is suspended, or that `deletionPolicy: Retain` leaves, is rotated no
+    /// more, and ends by its `ttl`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("maxRotationInterval must be longer than 0s"))]
     pub max_rotation_interval: Option<GoDuration>,

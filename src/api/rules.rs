@@ -62,7 +62,8 @@ pub struct Rules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority_classes: Option<Allowed>,
     /// Labels of nodes by which pods may not choose nodes, in `nodeSelector` or by node affinity. To keep away from
-    /// nodes by them (`NotIn`, `DoesNotExist`) is allowed.
+    /// nodes by them (`NotIn`, `DoesNotExist`) is allowed. A pod that names its node itself (`spec.nodeName`) passes the
+    /// scheduler by, and is not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<Forbidden>,
     /// Keys of taints that pods may not name in `tolerations`. A toleration of every taint is refused too.

@@ -51,6 +51,12 @@ impl Caps {
         self.policies.iter().filter_map(move |(name, caps)| Some((name.as_str(), part(caps)?)))
     }
 
+    /// The longest time from one rotation to the next.
+    #[must_use]
+    pub fn max_rotation_interval(&self) -> Option<SignedDuration> {
+        self.given(|caps| caps.max_rotation_interval).map(|(_, longest)| longest).min()
+    }
+
     /// What a key may do.
     ///
     /// # Errors

@@ -40,6 +40,8 @@ fn scheduled(spec: &Spec, current: &VersionStatus, now: Timestamp) -> Option<Tim
     let from = due.max(now);
     // One that opens when the version is about to end would leave consumers no time.
     let late = ends.checked_sub(spec.rotation.overlap / RESERVE).unwrap_or(ends);
+    let longest = spec.rotation.longest.and_then(|longest| created.checked_add(longest).ok());
+    let late = longest.map_or(late, |longest| longest.min(late));
     match spec.rotation.windows.open_from(from) {
         Some(opens) if opens > from && opens < late => Some(opens),
         _ => Some(due),
@@ -143,6 +145,17 @@ mod tests {
         };
         assert_eq!(due("2026-05-02T03:01:00Z"), at("2026-05-02T02:00:00Z"));
         assert!(due("2026-05-02T02:59:00Z") <= at("2026-05-01T20:00:00Z"), "less than a tenth of the overlap is left");
+    }
+
+    #[test]
+    fn no_window_puts_a_rotation_off_beyond_what_is_allowed() {
+        let mut spec = spec(&serde_json::json!({"interval": "20h", "overlap": "1h",
+            "windows": [{"cron": "0 0 1 1 *", "duration": "1h"}]}));
+        let current = version(START, hours(START, 10_000));
+        let due = |spec: &Spec| due_at(spec, &ApiKeyStatus::default(), &current, hours(START, 21)).unwrap();
+        assert!(due(&spec) > hours(START, 1000), "it waits for the first of January");
+        spec.rotation.longest = Some(SignedDuration::from_hours(24));
+        assert!(due(&spec) <= hours(START, 20));
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct Spec {
 pub struct Rotation {
     /// Time from one rotation to the next, where that is automatic.
     pub interval: Option<SignedDuration>,
+    /// The longest such time that cluster policies allow: no window is waited for beyond it.
+    pub longest: Option<SignedDuration>,
     /// How long a replaced version stays valid.
     pub overlap: SignedDuration,
     /// The moment for which somebody asked for a rotation, to the second.
@@ -130,6 +132,7 @@ impl Spec {
             ttl,
             rotation: Rotation {
                 interval: (spec.rotation.policy == RotationPolicy::Automatic).then_some(interval),
+                longest: caps.and_then(Caps::max_rotation_interval),
                 overlap,
                 requested: requested.filter(|_| spec.rotation.policy != RotationPolicy::Disabled),
                 windows: Windows::parse(&spec.rotation.windows)?,
@@ -190,6 +193,7 @@ impl Spec {
             revoked: Some(reason.to_owned()),
             rotation: Rotation {
                 interval: None,
+                longest: None,
                 overlap: SignedDuration::ZERO,
                 requested: None,
                 windows: Windows::default(),

@@ -45,7 +45,7 @@ async fn tell() -> Result<()> {
     // What went wrong may stand in the log, and it goes with the demo.
     steps(&plane, &client).await.with_context(|| format!("rampart's log ends:{}\n", operator.log_tail()))?;
 
-    title("kubectl get rampart -A");
+    title("kubectl get rampart,rhold -A");
     let plurals = [
         "securitypolicies",
         "clustersecuritypolicies",

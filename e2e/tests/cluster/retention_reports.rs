@@ -185,10 +185,14 @@ async fn who_may_write_reports(env: Env) -> Result<()> {
     })
     .await?;
     let edit = json!({"spec": {"record": {"number": 7}}});
+    let gone =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "0d9c4f2e-51f7-4f5a-9f0f-3f1f2f6c7a10"});
     for (patch, status, wanted) in [
         (edit.clone(), false, "written once"),
         (json!({"metadata": {"labels": {"rampart.dev/owner-name": "another"}}}), false, "labels"),
         (json!({"metadata": {"annotations": {"rampart.dev/report-expires-at": null}}}), false, "report-expires-at"),
+        (json!({"metadata": {"ownerReferences": [gone]}}), false, "has no owner"),
+        (json!({"metadata": {"finalizers": ["example.com/never"]}}), false, "has no owner"),
         (json!({"status": {"finishedAt": "2020-01-01T00:00:00Z"}}), true, "written by Rampart alone"),
     ] {
         for api in [&writer, &approver] {

@@ -341,6 +341,7 @@ impl Reconciler for ApiKeys {
         if stopped {
             let mut status = key.status.clone().unwrap_or_default();
             status.observed_generation = key.metadata.generation;
+            status.last_handled_reconcile_at = requested(&key);
             status.conditions = suspended(status.conditions);
             status::remember(&self.context.client, &key, &status).await?;
             return Ok(Next::Change);

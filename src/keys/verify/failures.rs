@@ -124,17 +124,20 @@ impl Failures {
         self.0.iter().filter_map(|(address, record)| Some((*address, until(record)?))).collect()
     }
 
-    /// Forgets what is over; if that is not enough, those who are not shut out.
+    /// Forgets what is over. If that is not enough, a quarter at once, so that whoever comes next does not pay for the
+    /// same look at all of them: first those who are not shut out, then those who would be let in first.
     fn make_room(&mut self, now: Timestamp) {
-        for record in self.0.values_mut() {
+        self.0.retain(|_, record| {
             record.forget(now);
+            !record.is_forgotten()
+        });
+        let excess = self.0.len().saturating_sub(ADDRESSES - ADDRESSES / 4);
+        let mut ends: Vec<_> = self.0.iter().map(|(host, it)| ((it.blocked_until, it.refusals_from), *host)).collect();
+        if excess > 0 && excess < ends.len() {
+            ends.select_nth_unstable(excess);
         }
-        self.0.retain(|_, record| !record.is_forgotten());
-        if self.0.len() >= ADDRESSES {
-            self.0.retain(|_, record| record.blocked_until.is_some());
-        }
-        if self.0.len() >= ADDRESSES {
-            self.0.clear();
+        for (_, host) in ends.iter().take(excess) {
+            self.0.remove(host);
         }
     }
 }
@@ -204,5 +207,21 @@ mod tests {
             failures.refused(IpAddr::V4(address.into()), true, at(0));
         }
         assert!(failures.0.len() <= ADDRESSES);
+    }
+
+    #[test]
+    fn a_full_table_is_looked_through_once_for_many_addresses() {
+        let mut failures = Failures::default();
+        for address in 0..u32::try_from(ADDRESSES).unwrap() {
+            let blocked_until = Some(at(1 + i64::from(address % 3600)));
+            failures.0.insert(IpAddr::V4(address.into()), Record { blocked_until, ..Record::default() });
+        }
+        for address in 1_000_000..1_010_000_u32 {
+            failures.refused(IpAddr::V4(address.into()), true, at(0));
+        }
+        // Made again for each, room would be for one.
+        assert_eq!(failures.0.len(), ADDRESSES - ADDRESSES / 4 + 10_000);
+        let soonest = failures.blocked(at(0)).into_iter().map(|(_, until)| until).min();
+        assert!(soonest >= Some(at(900)), "those who are let in first were forgotten: {soonest:?}");
     }
 }
