@@ -10,8 +10,8 @@
 //! answer), [`report`] (the posture of a cluster).
 //!
 //! Act, the only rooms that touch the world: [`cluster`] (every read and write of the API server),
-//! [`controllers`] (a file a kind: observe, decide, apply, report), [`serve`] (webhook, certificates,
-//! metrics and health), [`cli`] (the command line), [`runtime`] (clock, randomness, logs, readiness).
+//! [`controllers`] (a file a kind: observe, decide, apply, report), [`serve`] (webhook, verifier,
+//! certificates, metrics and health), [`cli`] (the command line), [`runtime`] (clock, randomness, logs, readiness).
 //!
 //! Data goes one way: `main`, `runtime`, {`serve`, `controllers`}, an `api` type, a parsed domain type,
 //! a decision, a plan, `cluster`, status and events.

@@ -41,7 +41,7 @@ fn deciding_rooms_import_no_acting_room_and_touch_no_world() {
     for room in DECIDE {
         for file in files(&source().join(room)) {
             for (line, text) in code(&file) {
-                let acts = ACT.iter().any(|act| text.contains(&format!("{act}::")) && !text.contains("Identifier"));
+                let acts = ACT.iter().any(|act| text.contains(&format!("{act}::")));
                 let touches = WORLD.iter().any(|word| text.contains(word));
                 if acts || touches {
                     broken.push(format!("{}:{line}: {text}", file.display()));
@@ -54,7 +54,7 @@ fn deciding_rooms_import_no_acting_room_and_touch_no_world() {
 
 #[test]
 fn wire_types_know_no_other_room() {
-    let rooms = ["admission", "hardening", "keys", "network", "policy", "report", "retention"].iter().chain(&ACT);
+    let rooms = DECIDE.iter().chain(&ACT).map(|room| room.trim_end_matches(".rs"));
     let imports: Vec<String> = rooms.map(|room| format!("crate::{room}")).collect();
     let mut broken = vec![];
     for file in files(&source().join("api")) {

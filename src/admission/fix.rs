@@ -9,6 +9,9 @@ use crate::{
     hardening::{Covering, Enforcement, Mend, mend},
 };
 
+/// Pods of a longer text are left as they are: read as values, and compared, it takes many times its length.
+const LONGEST: usize = 256 << 10;
+
 /// What came of fixing pods, for a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fixed {
@@ -30,11 +33,17 @@ pub fn fix(
     now: Timestamp,
 ) -> (Answer, Vec<Fixed>) {
     let creates = Target::of(request) == Some(Target::Pod) && request.operation == Operation::Create;
-    let fixing = policies.iter().filter(|covering| covering.requirement.fixes());
+    let mut fixing = policies.iter().filter(|covering| covering.requirement.fixes()).peekable();
     if !creates || enforcement != Enforcement::InForce {
         return (Answer::allow(), vec![]);
     }
-    let before = request.object().and_then(|object| serde_json::from_str::<Value>(object.get()).ok());
+    let Some(text) = request.object().map(|object| object.get()) else { return (Answer::allow(), vec![]) };
+    if text.len() > LONGEST {
+        let why = format!("the pod is not completed: its text is longer than {} KiB", LONGEST >> 10);
+        let told = fixing.peek().map(|_| Answer::allow().with_warning(why));
+        return (told.unwrap_or_else(Answer::allow), vec![]);
+    }
+    let before = serde_json::from_str::<Value>(text).ok();
     let Some(before) = before else { return (Answer::allow(), vec![]) };
     let (mut pod, mut answer, mut outcomes, mut set) = (before.clone(), Answer::allow(), vec![], vec![]);
     // First what is changed, so that a preview tells of what is left.
@@ -67,8 +76,8 @@ pub(super) fn told_of_template(request: &Request<'_>, policies: &[Covering], now
     if fixing.peek().is_none() {
         return vec![];
     }
-    let template =
-        Target::of(request).zip(request.object()).and_then(|(target, it)| target.pod::<Value>(it.get()).ok()?);
+    let object = request.object().filter(|object| object.get().len() <= LONGEST);
+    let template = Target::of(request).zip(object).and_then(|(target, it)| target.pod::<Value>(it.get()).ok()?);
     let Some(pod) = template else { return vec![] };
     fixing.filter_map(|covering| told(covering, &mend(covering, &pod, now).ok()?)).collect()
 }
@@ -166,6 +175,15 @@ mod tests {
         let (response, outcomes) = asked(&policies, operation, &spec, enforcement);
         assert_eq!((response.get("patch"), outcomes.as_slice()), (None, wanted));
         assert_eq!(response.get("warnings").is_some(), !wanted.is_empty(), "{response}");
+    }
+
+    #[test]
+    fn a_pod_that_is_too_long_is_left_as_it_is() {
+        let policies = [covering("p", "Apply", "restricted", &json!({}))];
+        let spec = json!({"containers": [{"name": "a", "args": ["a".repeat(LONGEST)]}]});
+        let (response, outcomes) = asked(&policies, "CREATE", &spec, Enforcement::InForce);
+        assert_eq!((response.get("patch"), outcomes.len()), (None, 0));
+        assert_eq!(response["warnings"], json!(["the pod is not completed: its text is longer than 256 KiB"]));
     }
 
     #[test]

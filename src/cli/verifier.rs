@@ -7,6 +7,7 @@ use std::{net::SocketAddr, num::NonZero, path::PathBuf, process::ExitCode, sync:
 use anyhow::Result;
 use axum::http::HeaderName;
 use clap::Args;
+use ipnet::IpNet;
 use tokio::sync::watch;
 
 use super::process::Process;
@@ -14,7 +15,7 @@ use crate::{
     cluster::{client, key_index::Following, verifier_report::Reporting},
     keys::verify::Verifier,
     runtime::{metrics::Metrics, readiness::Readiness, tasks::Tasks},
-    serve::verifier::{Desk, serve_grpc, serve_http},
+    serve::verifier::{Desk, Proxies, serve_grpc, serve_http},
 };
 
 /// The verifier of API keys: Envoy's external authorisation (gRPC), and forward authentication (HTTP).
@@ -39,6 +40,10 @@ pub struct VerifierOptions {
     /// from: that of the load balancer, if one stands before Envoy.
     #[arg(long, env = "RAMPART_GRPC_SOURCE_HEADER")]
     grpc_source_header: Option<HeaderName>,
+    /// Networks of the proxies that ask. Where they are given, whoever asks from elsewhere is not believed about the
+    /// address of the client: wrong keys count for its own. Without any, everybody is.
+    #[arg(long, env = "RAMPART_PROXIES", value_delimiter = ',', value_name = "CIDR")]
+    proxies: Vec<IpNet>,
     /// Of so many admitted calls one leaves an audit record; 0 for none. Refused ones leave one each.
     #[arg(long, env = "RAMPART_AUDIT_SAMPLE", default_value_t = 1000)]
     audit_sample: u64,
@@ -68,7 +73,8 @@ impl VerifierOptions {
             None => self.follow(&verifier, &metrics, &readiness, &mut tasks).await?,
         }
         let audit_sample = NonZero::new(self.audit_sample);
-        let desk = Desk { verifier, metrics: metrics.verifier.clone(), audit_sample };
+        let proxies = Proxies::new(self.proxies);
+        let desk = Desk { verifier, metrics: metrics.verifier.clone(), audit_sample, proxies };
         let stopped = tasks.stopped();
         let (grpc, http) = (readiness.gate("grpc"), readiness.gate("http"));
         let grpc_source = self.grpc_source_header;

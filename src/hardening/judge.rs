@@ -162,13 +162,6 @@ impl Finding<'_> {
         };
         self.violations.iter().map(of_standard).chain(self.rules.iter().map(of_rule)).collect()
     }
-
-    /// Ids of the rules that are violated.
-    #[must_use]
-    pub fn rule_ids(&self) -> Vec<String> {
-        let checks = self.violations.iter().map(|violation| rule_of_check(violation.check));
-        checks.chain(self.rules.iter().map(|violation| violation.about.rule())).collect()
-    }
 }
 
 impl fmt::Display for Finding<'_> {

@@ -1,4 +1,4 @@
-//! The servers: webhook, and metrics and health.
+//! The servers: webhook, verifier, and metrics and health.
 
 pub mod admin;
 mod body;

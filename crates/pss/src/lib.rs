@@ -20,6 +20,7 @@ mod checks;
 mod container;
 mod fix;
 mod level;
+mod list;
 mod pod;
 mod text;
 mod view;
@@ -29,6 +30,7 @@ pub use check::{Applied, Check, Decide, Excepted, Exemption, Values, Violation};
 pub use checks::CHECKS;
 pub use fix::{Fix, Path};
 pub use level::{Level, ParseError, Version};
+pub use list::list;
 pub use pod::{ContainerKind, Pod};
 pub use view::{Fixes, View};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::{borrowed::Text, container::Container, view::Placed, volume::Volume};
+use crate::{borrowed::Text, container::Container, list::list, view::Placed, volume::Volume};
 
 /// A Pod, or a pod template: anything with `metadata` and `spec`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -37,13 +37,13 @@ pub(crate) struct PodSpec<'a> {
     pub(crate) host_ipc: Option<bool>,
     #[serde(borrow, default)]
     pub(crate) security_context: Option<PodSecurityContext<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "list")]
     volumes: Option<Vec<Volume<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "list")]
     init_containers: Option<Vec<Container<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "list")]
     containers: Option<Vec<Container<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "list")]
     ephemeral_containers: Option<Vec<Container<'a>>>,
 }
 

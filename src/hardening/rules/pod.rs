@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rampart_pss::{ContainerKind, Path};
+use rampart_pss::{ContainerKind, Path, list};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
@@ -27,9 +27,13 @@ struct Metadata {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Spec {
     os: Option<Os>,
+    #[serde(default, deserialize_with = "list")]
     init_containers: Option<Vec<Container>>,
+    #[serde(default, deserialize_with = "list")]
     containers: Option<Vec<Container>>,
+    #[serde(default, deserialize_with = "list")]
     ephemeral_containers: Option<Vec<Container>>,
+    #[serde(default, deserialize_with = "list")]
     volumes: Option<Vec<Volume>>,
     restart_policy: Option<String>,
     resources: Option<Resources>,

@@ -59,11 +59,12 @@ pub async fn serve(
 #[tonic::async_trait]
 impl Authorization for Shared {
     async fn check(&self, question: tonic::Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        let peer = question.remote_addr().map(|peer| peer.ip());
         let attributes = question.into_inner().attributes.unwrap_or_default();
         let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
         let stated =
             |name: &str| attributes.context_extensions.get(name).map(String::as_str).filter(|it| !it.is_empty());
-        let source = match &self.source {
+        let stated_source = match &self.source {
             Some(name) => stated_source(&http, name),
             None => attributes.source.as_ref().and_then(connected),
         };
@@ -76,7 +77,7 @@ impl Authorization for Shared {
                 permission: stated("permission"),
                 customer: stated("customer"),
             },
-            source,
+            source: self.desk.proxies.client(peer, stated_source),
         };
         Ok(Response::new(self.desk.answer(&request, Form::Plain, respond)))
     }

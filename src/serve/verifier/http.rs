@@ -9,12 +9,15 @@
 //! The proxy states the route in `X-Rampart-Audience`, `-Permission` and `-Customer`, and must overwrite what clients
 //! send under these names.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     Router,
     body::Body,
-    extract::State,
+    extract::{ConnectInfo, State},
     http::{HeaderMap, HeaderName, HeaderValue, Request as Question, StatusCode},
     response::Response,
     routing::any,
@@ -57,24 +60,35 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await?;
     listens.open();
-    axum::serve(listener, router(desk, source)).with_graceful_shutdown(stopped.cancelled_owned()).await?;
-    Ok(())
+    let by_peer = desk.proxies.are_known();
+    let (router, stopped) = (router(desk, source), stopped.cancelled_owned());
+    // Who asks is told to each question only where it is looked at.
+    if by_peer {
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        return Ok(axum::serve(listener, service).with_graceful_shutdown(stopped).await?);
+    }
+    Ok(axum::serve(listener, router).with_graceful_shutdown(stopped).await?)
+}
+
+fn peer(question: &Question<Body>) -> Option<IpAddr> {
+    question.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
 }
 
 async fn forwarded(State(shared): State<Arc<Shared>>, question: Question<Body>) -> Response {
     let asked = Asked::by(question.headers(), ["x-forwarded-method", "x-forwarded-uri"], &shared.source);
-    shared.reply(asked, Form::Plain)
+    shared.reply(asked, Form::Plain, peer(&question))
 }
 
 async fn own(State(shared): State<Arc<Shared>>, question: Question<Body>) -> Response {
     let method = Stated::One(question.method().as_str());
     let path = Stated::One(question.uri().path().strip_prefix("/check").unwrap_or_default());
-    shared.reply(Asked { method, path, ..Asked::by(question.headers(), ["", ""], &shared.source) }, Form::Plain)
+    let asked = Asked { method, path, ..Asked::by(question.headers(), ["", ""], &shared.source) };
+    shared.reply(asked, Form::Plain, peer(&question))
 }
 
 async fn auth_request(State(shared): State<Arc<Shared>>, question: Question<Body>) -> Response {
     let asked = Asked::by(question.headers(), ["x-original-method", "x-original-uri"], &shared.source);
-    shared.reply(asked, Form::AuthRequest)
+    shared.reply(asked, Form::AuthRequest, peer(&question))
 }
 
 /// A header states nothing that can be relied upon.
@@ -124,7 +138,7 @@ impl<'a> Asked<'a> {
 }
 
 impl Shared {
-    fn reply(&self, asked: Asked<'_>, form: Form) -> Response {
+    fn reply(&self, asked: Asked<'_>, form: Form, peer: Option<IpAddr>) -> Response {
         let envoy = matches!(form, Form::Plain);
         let Asked { credentials, method, path, audience, permission, customer, source } = asked;
         let [Ok(audience), Ok(permission), Ok(customer)] = [audience, permission, customer].map(Stated::optional)
@@ -135,7 +149,8 @@ impl Shared {
         let (Ok(Some(method)), Ok(Some(path))) = (method.optional(), path.optional()) else {
             return write(answer(&Verdict::Misrouted, form), envoy);
         };
-        let source = source.optional().ok().flatten().and_then(super::address);
+        let stated = source.optional().ok().flatten().and_then(super::address);
+        let source = self.desk.proxies.client(peer, stated);
         let request = Request { credentials, method, path, route: Route { audience, permission, customer }, source };
         self.desk.answer(&request, form, |answer| write(answer, envoy))
     }

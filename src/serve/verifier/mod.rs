@@ -18,6 +18,7 @@ use std::{
 
 pub use grpc::serve as serve_grpc;
 pub use http::serve as serve_http;
+use ipnet::IpNet;
 
 use crate::{
     keys::verify::{Answer, Form, Request, Verdict, Verifier, answer},
@@ -26,6 +27,28 @@ use crate::{
 
 /// Longest body of a question, in bytes: headers of 20 kB, twice, and some.
 const MAX_QUESTION: usize = 256 << 10;
+
+/// Who is believed about the client for whom it asks: peers in these networks, or, without any, whoever asks.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies(Arc<[IpNet]>);
+
+impl Proxies {
+    /// Peers in these networks.
+    #[must_use]
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks.into())
+    }
+
+    fn are_known(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// The address that failures count for: who is no proxy shuts out nobody but itself.
+    fn client(&self, peer: Option<IpAddr>, stated: Option<IpAddr>) -> Option<IpAddr> {
+        let is_proxy = |peer: IpAddr| self.0.iter().any(|network| network.contains(&peer.to_canonical()));
+        if self.are_known() && !peer.is_some_and(is_proxy) { peer } else { stated }
+    }
+}
 
 /// What answers questions.
 #[derive(Clone)]
@@ -36,6 +59,8 @@ pub struct Desk {
     pub metrics: VerifierMetrics,
     /// Of so many admitted calls one leaves an audit record; none does without it.
     pub audit_sample: Option<NonZero<u64>>,
+    /// Who may state a client's address.
+    pub proxies: Proxies,
 }
 
 impl Desk {

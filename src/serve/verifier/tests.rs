@@ -41,7 +41,12 @@ fn desk() -> Desk {
     let mut changes = verifier.changes();
     changes.apply(ID, &record).unwrap();
     changes.commit();
-    Desk { verifier: Arc::new(verifier), metrics: VerifierMetrics::default(), audit_sample: None }
+    Desk {
+        verifier: Arc::new(verifier),
+        metrics: VerifierMetrics::default(),
+        audit_sample: None,
+        proxies: Proxies::default(),
+    }
 }
 
 /// A call with a key, from an address.
@@ -109,6 +114,31 @@ fn question(key: &ApiKeyText) -> String {
          X-API-Key: {}\r\n\r\n",
         key.expose()
     )
+}
+
+#[tokio::test]
+async fn who_is_no_proxy_shuts_out_nobody_but_itself() {
+    let proxies = Proxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+    let victim: IpAddr = Ipv4Addr::new(192, 0, 2, 7).into();
+    assert_eq!(proxies.client(Some(Ipv4Addr::new(10, 1, 2, 3).into()), Some(victim)), Some(victim));
+    let desk = Desk { proxies, ..desk() };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = http::router(desk.clone(), ::http::HeaderName::from_static("x-rampart-source"));
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let serving = tokio::spawn(async move { axum::serve(listener, service).await });
+    let stating = |key: &ApiKeyText| {
+        let stated = format!("X-Rampart-Source: {victim}\r\nX-API-Key");
+        question(key).replace("X-API-Key", &stated)
+    };
+    for _ in 0..6 {
+        let bad = stating(&other());
+        assert!(ask(address, &bad, bad.len(), true).await.starts_with("HTTP/1.1 401 "));
+    }
+    let good = stating(&key());
+    assert!(ask(address, &good, good.len(), true).await.starts_with("HTTP/1.1 429 "), "the peer is held");
+    assert_eq!(desk.answer(&call(&key()), Form::Plain, |answer| answer.status), 200, "the victim is not");
+    serving.abort();
 }
 
 /// Sends a question up to a byte, and reads the answer or hangs up.
