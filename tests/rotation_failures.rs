@@ -1,4 +1,4 @@
-//! Failures that were met by others (keys.md, section 2), row by row as far as the machine is concerned, and what
+//! Failures that were met by others, row by row as far as the machine is concerned, and what
 //! ends a key.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 

@@ -1,4 +1,4 @@
-//! Hooks and tests of a rotation: one Job a step, and what a failed one leads to (keys.md, section 2).
+//! Hooks and tests of a rotation: one Job a step, and what a failed one leads to.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod key_world;

@@ -1,4 +1,4 @@
-//! The sample intent (values.md, "The sample network intent"), said right: it lets through exactly what it should.
+//! The sample intent, said right: it lets through exactly what it should.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 

@@ -3,7 +3,7 @@
 //! Server-side apply states what we own; but it leaves what another manager added to a list or a field
 //! that we did not mention. So the answer is compared as a whole, and replaced where it differs.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -24,6 +24,10 @@ use super::{
     error::{call, found},
     owner::Owner,
 };
+
+/// After so long every API server enforces an admission policy that was written: it rebuilds its policies once a second
+/// (`k8s.io/apiserver`, generic/policy_source.go), from watches.
+pub const IN_FORCE_AFTER: Duration = Duration::from_secs(3);
 
 /// A kind that is rendered and kept.
 pub trait Kept: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned {

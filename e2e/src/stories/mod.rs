@@ -24,7 +24,7 @@ pub use keys::api_key;
 pub use network::{sample_policy, sample_workloads};
 pub use retention::{retention_fixtures, retention_policy};
 
-/// Namespace of the sample network intent (values.md).
+/// Namespace of the sample network intent.
 pub const WEB: &str = "ai-marketing-platform";
 /// Namespace of hardening and keys.
 pub const SHOP: &str = "shop";

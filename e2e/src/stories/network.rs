@@ -1,4 +1,4 @@
-//! Network intent: the sample of values.md.
+//! Network intent: the sample of the README.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{
@@ -54,7 +54,7 @@ fn workloads(image: &str) -> Vec<Value> {
     objects
 }
 
-/// The sample intent of values.md.
+/// The sample intent.
 #[must_use]
 pub fn sample_policy() -> Value {
     let app = |app: &str| json!({"pods": {"selector": {"matchLabels": {"app": app}}}});

@@ -1,4 +1,4 @@
-//! The sample intent of values.md.
+//! The sample intent.
 
 use anyhow::{Result, ensure};
 use rampart_e2e::{fixtures, stories};

@@ -27,6 +27,7 @@ use crate::{
     api::labels::CONFIRM_PRUNE,
     cluster::{
         Result,
+        apply::IN_FORCE_AFTER,
         events::Reason,
         leader::{LEASE, Leadership},
         pause::{self, Pause, Pauses},
@@ -46,9 +47,6 @@ const CLUSTER_CRD: &str = "clustersecuritypolicies.rampart.dev";
 const SETTLE: Duration = Duration::from_millis(100);
 /// Statuses wait so long for the first pass.
 const KNOWN_AT_THE_LATEST: Duration = Duration::from_secs(10);
-/// After so long every API server enforces what was written: it rebuilds its policies once a second
-/// (`k8s.io/apiserver`, generic/policy_source.go), from watches.
-const IN_FORCE_AFTER: Duration = Duration::from_secs(3);
 
 const RESUMED: Reason = Reason::normal("EnforcementResumed");
 

@@ -23,7 +23,7 @@ use crate::{
     },
     cluster::{
         Result,
-        apply::Outcome,
+        apply::{IN_FORCE_AFTER, Outcome},
         events::Reason,
         holds::{Holding, Live, made_for, unserved},
         leader::Leadership,
@@ -34,9 +34,6 @@ use crate::{
     runtime::{clock, metrics::KindLabel, tasks::Tasks},
 };
 
-/// After so long every API server enforces what was written: it rebuilds its policies once a second
-/// (`k8s.io/apiserver`, generic/policy_source.go), from watches.
-const IN_FORCE_AFTER: Duration = Duration::from_secs(3);
 /// A kind that is not served may come.
 const AGAIN: Duration = Duration::from_secs(30);
 /// A clock may be set, and a machine may sleep.

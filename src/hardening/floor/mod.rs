@@ -1,7 +1,7 @@
 //! The floor: enforced policies as ValidatingAdmissionPolicies, with their constants inside, so that the
 //! API server refuses by itself what must be refused, whether Rampart runs or not.
 //!
-//! What was tried, and why it is shaped so: `admission-policy.md` of the design. No paramKind (its
+//! Why it is shaped so: no paramKind (its
 //! informer can die for the API server's life, kubernetes/kubernetes#130887); equal requirements share a
 //! policy; namespaces are named in a match condition, not in the binding's selector, which would cost
 //! every pod of the cluster.

@@ -13,11 +13,16 @@ use http::{
 use jiff::{Timestamp, fmt::rfc2822};
 use serde_json::json;
 
-use super::{Admission, Refusal, Verdict, WINDOWS, Window};
+use super::{
+    Admission, Refusal, Verdict, WINDOWS, Window,
+    credential::{AUTHORIZATION, X_API_KEY},
+};
 use crate::api::Verb;
 
 /// Headers that never reach the service: what carried the key.
-pub const REMOVED: [&str; 2] = ["authorization", "x-api-key"];
+pub const REMOVED: [&str; 2] = [AUTHORIZATION, X_API_KEY];
+/// The same, as Envoy is told over HTTP.
+pub const REMOVED_LIST: &str = "authorization,x-api-key";
 
 /// How the asking proxy reads an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,11 @@
 
 use super::verdict::Refusal;
 
+/// Where a key may stand, as `Bearer KEY` (RFC 6750, section 2.1).
+pub(super) const AUTHORIZATION: &str = "authorization";
+/// Where a key may stand alone.
+pub(super) const X_API_KEY: &str = "x-api-key";
+
 /// Longest value that is looked at, in bytes: a key has at most 81, and before it may stand `Bearer `.
 const LONGEST: usize = 256;
 
@@ -27,8 +32,8 @@ impl<'a> Credentials<'a> {
     /// Takes note of a header; its name in lower case. Others than the two are passed over.
     pub fn header(&mut self, name: &str, value: &'a [u8]) {
         let place = match name {
-            "authorization" => &mut self.bearer,
-            "x-api-key" => &mut self.plain,
+            AUTHORIZATION => &mut self.bearer,
+            X_API_KEY => &mut self.plain,
             _ => return,
         };
         self.repeated |= place.replace(value).is_some();

@@ -16,7 +16,7 @@ mod usage;
 mod verdict;
 mod verifier;
 
-pub use answer::{Answer, Form, Header, REMOVED, answer};
+pub use answer::{Answer, Form, Header, REMOVED, REMOVED_LIST, answer};
 pub use credential::{Credential, Credentials};
 pub use entry::{Access, KeyId};
 pub use failures::{Failures, Standing};

@@ -42,7 +42,7 @@ impl ResolvesServerCert for Leaf {
     }
 }
 
-/// TLS 1.3 preferred, 1.2 the least, and AEAD suites alone (values.md, "TLS").
+/// TLS 1.3 preferred, 1.2 the least, and AEAD suites alone (RFC 9325, sections 3.1 and 4.2).
 ///
 /// # Errors
 /// When the provider has none of the versions, which does not happen.

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Desk;
 use crate::{
-    keys::verify::{Answer, Credentials, Form, Request, Route, Verdict, answer},
+    keys::verify::{Answer, Credentials, Form, REMOVED_LIST, Request, Route, Verdict, answer},
     runtime::readiness::Gate,
 };
 
@@ -190,7 +190,7 @@ fn write(answer: Answer<'_>, envoy: bool) -> Response {
         headers.insert(name, value);
     }
     if admitted && envoy {
-        headers.insert(TO_REMOVE, HeaderValue::from_static("authorization,x-api-key"));
+        headers.insert(TO_REMOVE, HeaderValue::from_static(REMOVED_LIST));
     }
     response
 }

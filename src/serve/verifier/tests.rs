@@ -95,6 +95,12 @@ fn one_of_so_many_admitted_calls_is_recorded_and_every_refusal() {
 }
 
 #[test]
+fn both_protocols_keep_the_same_headers_from_the_service() {
+    use crate::keys::verify::{REMOVED, REMOVED_LIST};
+    assert_eq!(REMOVED_LIST, REMOVED.join(","));
+}
+
+#[test]
 fn what_panics_has_not_admitted() {
     let (desk, key) = (desk(), key());
     let request = call(&key);

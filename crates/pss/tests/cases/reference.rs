@@ -1,4 +1,4 @@
-//! Reasons and details as the reference words them (its `check_*_test.go` and pss.md, section 2).
+//! Reasons and details as the reference words them (its `check_*_test.go`).
 
 use rampart_pss::{Level, Pod, Version, aggregate, evaluate};
 
