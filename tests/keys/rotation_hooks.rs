@@ -1,10 +1,8 @@
 //! Hooks and tests of a rotation: one Job a step, and what a failed one leads to.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-mod key_world;
-
+use crate::key_world::{World, id_of, issued, rotated};
 use jiff::SignedDuration;
-use key_world::{World, id_of, issued, rotated};
 use rampart::{
     api::VersionState,
     keys::{ConsumerSeen, JobSeen, JobStep, conditions},

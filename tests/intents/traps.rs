@@ -10,7 +10,7 @@ use std::{
 use rstest::rstest;
 use serde_json::Value;
 
-const NAIVE: &str = include_str!("fixtures/naive-network-policy.yaml");
+const NAIVE: &str = include_str!("../fixtures/naive-network-policy.yaml");
 const DENY: &str = "
 ---
 apiVersion: networking.k8s.io/v1

@@ -1,9 +1,7 @@
 //! What others damage, put back or keep from going on, and the machine neither hands out nor waits for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-mod key_world;
-
-use key_world::{World, id_of, issued, rotated};
+use crate::key_world::{World, id_of, issued, rotated};
 use rampart::{
     api::{RecordState, VersionState},
     keys::{ConsumerSeen, Refusal, SecretSeen, Step, Workload},

@@ -2,11 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod end;
-#[path = "../key_world/mod.rs"]
-mod key_world;
 
+use crate::key_world::{HOUR, World};
 use jiff::SignedDuration;
-use key_world::{HOUR, World};
 use proptest::prelude::*;
 use rampart::{
     api::{

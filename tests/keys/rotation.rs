@@ -3,10 +3,8 @@
 //! verifiers don't have, and never lets a dead key come back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-mod key_world;
-
+use crate::key_world::World;
 use jiff::SignedDuration;
-use key_world::World;
 use proptest::prelude::*;
 use rampart::{
     api::{RecordState, VersionState},

@@ -7,11 +7,8 @@ use rampart::{
 };
 use serde_json::json;
 
-use super::{
-    asked, consumers, digest,
-    key_world::{HOUR, World},
-    refuse, taken, told, world,
-};
+use super::{asked, consumers, digest, refuse, taken, told, world};
+use crate::key_world::{HOUR, World};
 
 /// When the version in use ends, from now.
 fn ends_in(world: &World) -> SignedDuration {

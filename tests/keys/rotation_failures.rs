@@ -2,10 +2,8 @@
 //! ends a key.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-mod key_world;
-
+use crate::key_world::{HOUR, World, id_of, issued, rotated};
 use jiff::SignedDuration;
-use key_world::{HOUR, World, id_of, issued, rotated};
 use rampart::{
     api::{ApiKeyStatus, RecordState, VersionState},
     keys::{ConsumerSeen, Neighbour, Refusal, Step, Workload},

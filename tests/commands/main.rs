@@ -1,0 +1,6 @@
+//! The command line, and the pages that tell of it. One program: each that is linked by itself takes seconds.
+
+mod cli;
+mod docs;
+mod reach;
+mod terminal;
