@@ -51,6 +51,8 @@ pub(super) fn profile(
     }
     let passes = |context: &Value| {
         let mut pod = new.clone();
+        // The scheduler named it.
+        pod.get_mut("spec").and_then(Value::as_object_mut).into_iter().for_each(|spec| drop(spec.remove("nodeName")));
         let debug = pod.pointer_mut("/spec/ephemeralContainers").and_then(Value::as_array_mut);
         for container in debug.into_iter().flatten().filter_map(Value::as_object_mut) {
             if !container.get("name").and_then(Value::as_str).is_some_and(|name| known.contains(name)) {

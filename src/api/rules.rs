@@ -62,11 +62,12 @@ pub struct Rules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority_classes: Option<Allowed>,
     /// Labels of nodes by which pods may not choose nodes, in `nodeSelector` or by node affinity. To keep away from
-    /// nodes by them (`NotIn`, `DoesNotExist`) is allowed. A pod that names its node itself (`spec.nodeName`) passes the
-    /// scheduler by, and is not looked at.
+    /// nodes by them (`NotIn`, `DoesNotExist`) is allowed. A pod that names its node itself (`spec.nodeName`)
+    /// passes the scheduler by, and is refused when it is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<Forbidden>,
-    /// Keys of taints that pods may not name in `tolerations`. A toleration of every taint is refused too.
+    /// Keys of taints that pods may not name in `tolerations`. A toleration of every taint is refused too,
+    /// and so is a pod that names its node itself (`spec.nodeName`) when it is made: the scheduler looks at taints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerations: Option<Forbidden>,
     /// Runtime classes of which pods name one.

@@ -33,12 +33,13 @@ const IMAGES: [&str; 21] = [
 type Change = fn(&mut StdRng, &mut Value);
 
 /// Changes of the pod.
-const OF_POD: [Change; 14] = [
+const OF_POD: [Change; 15] = [
     |rng, spec| spec["hostUsers"] = pick(rng, &[json!(true), json!(false)]),
     |rng, spec| spec["automountServiceAccountToken"] = pick(rng, &[json!(true), json!(false)]),
     |rng, spec| spec["terminationGracePeriodSeconds"] = pick(rng, &[0, 5, 30, 31, 600].map(Value::from)),
     |rng, spec| spec["priorityClassName"] = pick(rng, &["low", "system-node-critical", ""].map(Value::from)),
     |_, spec| spec["runtimeClassName"] = json!("gvisor"),
+    |_, spec| spec["nodeName"] = json!("node-1"),
     |rng, spec| {
         spec["nodeSelector"] = pick(rng, &[json!({"role": "x"}), json!({"disk": "ssd", "zone": "a"}), json!({})]);
     },

@@ -49,6 +49,10 @@ const NODE_TERMS: &str = "(object.spec.?affinity.?nodeAffinity.?requiredDuringSc
     .?nodeSelectorTerms.orValue([]) + object.spec.?affinity.?nodeAffinity\
     .?preferredDuringSchedulingIgnoredDuringExecution.orValue([]).map(p, p.preference))";
 
+/// [`Pod::names_its_node`] in CEL, of a pod that is being created.
+const NAMES_ITS_NODE: &str = "(request.operation == 'CREATE' && object.spec.?nodeName.orValue('') != '' && \
+    !('kubernetes.io/config.mirror' in object.metadata.?annotations.orValue({})))";
+
 /// What an update changes of that by which a pod chooses its nodes. Kubernetes lets it be added to pods that are
 /// there: tolerations to any, labels of nodes to those that a scheduling gate holds back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -118,8 +122,8 @@ impl Names {
         match self.kind {
             Kind::PriorityClass => format!("pod must not set {field} to anything else than: {names}"),
             Kind::RuntimeClass => format!("pod must set {field} to one of: {names}"),
-            Kind::NodeSelector => format!("pod must not set {field} or nodeAffinity for any of: {names}"),
-            Kind::Tolerations => format!("pod must not set {field} of all taints, or of any of: {names}"),
+            Kind::NodeSelector => format!("pod must not set nodeName, nor {field} or nodeAffinity for any of: {names}"),
+            Kind::Tolerations => format!("pod must not set nodeName, nor {field} of all taints, or of any of: {names}"),
         }
     }
 
@@ -159,7 +163,8 @@ impl Rule for Names {
     }
 
     fn complaints(&self, pod: &Pod) -> Vec<Complaint> {
-        let refused = pod.spec().is_some_and(|spec| self.refuses(spec));
+        let chooses = matches!(self.kind, Kind::NodeSelector | Kind::Tolerations);
+        let refused = chooses && pod.names_its_node() || pod.spec().is_some_and(|spec| self.refuses(spec));
         if refused { vec![Complaint::pod(self.text(), Path::spec(self.kind.field()))] } else { vec![] }
     }
 
@@ -172,11 +177,13 @@ impl Rule for Names {
             Kind::NodeSelector => {
                 let avoid = strings(AVOID);
                 format!(
-                    "({field}.orValue({{}}).exists(k, k in {names}) || {NODE_TERMS}.exists(t, \
+                    "({NAMES_ITS_NODE} || {field}.orValue({{}}).exists(k, k in {names}) || {NODE_TERMS}.exists(t, \
                      t.?matchExpressions.orValue([]).exists(e, e.key in {names} && !(e.operator in {avoid}))))"
                 )
             }
-            Kind::Tolerations => format!("{field}.orValue([]).exists(t, t.?key.orValue('') in (['']+{names}))"),
+            Kind::Tolerations => {
+                format!("({NAMES_ITS_NODE} || {field}.orValue([]).exists(t, t.?key.orValue('') in (['']+{names})))")
+            }
         };
         vec![Part::pod(bad, string(&self.text()))]
     }

@@ -20,6 +20,14 @@ pub struct Pod {
 #[derive(Debug, Clone, Default, Deserialize)]
 struct Metadata {
     labels: Option<BTreeMap<String, Option<String>>>,
+    annotations: Option<Annotations>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Annotations {
+    /// Of a static pod, which a kubelet tells of and nobody schedules; one that a person makes is never run.
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    mirror: Option<IgnoredAny>,
 }
 
 /// Specification of a Pod.
@@ -49,6 +57,7 @@ pub(super) struct Spec {
     pub(super) termination_grace_period_seconds: Option<i64>,
     pub(super) priority_class_name: Option<String>,
     pub(super) runtime_class_name: Option<String>,
+    node_name: Option<String>,
     pub(super) node_selector: Option<BTreeMap<String, Value>>,
     pub(super) affinity: Option<Affinity>,
     pub(super) tolerations: Option<Vec<Toleration>>,
@@ -248,6 +257,21 @@ impl<'p> Placed<'p> {
 impl Pod {
     pub(super) fn spec(&self) -> Option<&Spec> {
         self.spec.as_ref()
+    }
+
+    /// Whether it names its node itself, and so passes the scheduler by.
+    pub(super) fn names_its_node(&self) -> bool {
+        let is_mirror = self.metadata.as_ref().and_then(|it| it.annotations.as_ref()?.mirror.as_ref()).is_some();
+        !is_mirror && self.spec().and_then(|spec| spec.node_name.as_ref()).is_some_and(|name| !name.is_empty())
+    }
+
+    /// As it is once it is there: the scheduler has named its node.
+    #[must_use]
+    pub fn scheduled(mut self) -> Self {
+        if let Some(spec) = &mut self.spec {
+            spec.node_name = None;
+        }
+        self
     }
 
     /// Its labels.

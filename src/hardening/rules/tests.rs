@@ -151,6 +151,19 @@ fn of_containers(#[case] asked: Value, #[case] container: Value, #[case] wanted:
     assert_eq!(said(&asked, &one(&container)), [wanted]);
 }
 
+#[rstest]
+#[case::by_the_scheduler(json!({}), 0)]
+#[case::by_itself(json!({"spec": {"nodeName": "control-plane-1"}}), 2)]
+#[case::a_static_pod(
+    json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": {"nodeName": "control-plane-1"}}), 0
+)]
+fn a_pod_does_not_pass_the_scheduler_by(#[case] pod: Value, #[case] wanted: usize) {
+    let asked = json!({"nodeSelector": {"forbid": ["role"]}, "tolerations": {"forbid": ["role"]}});
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    assert_eq!(rules(&asked).violations(&pod, None).len(), wanted);
+    assert_eq!(rules(&asked).violations(&pod.scheduled(), None).len(), 0, "once it is there, it has a node");
+}
+
 #[test]
 fn a_pod_may_keep_away_from_nodes() {
     let away = json!({"key": "role", "operator": "DoesNotExist"});
@@ -172,17 +185,17 @@ fn a_pod_may_keep_away_from_nodes() {
     "hardening/priorityClasses (pod must not set priorityClassName to anything else than: low)")]
 #[case(json!({"runtimeClasses": {"require": ["gvisor"]}}), json!({}), "hardening/runtimeClasses (pod must set runtimeClassName to one of: gvisor)")]
 #[case(json!({"nodeSelector": {"forbid": ["role"]}}), json!({"nodeSelector": {"role": "control-plane"}}),
-    "hardening/nodeSelector (pod must not set nodeSelector or nodeAffinity for any of: role)")]
+    "hardening/nodeSelector (pod must not set nodeName, nor nodeSelector or nodeAffinity for any of: role)")]
 #[case(json!({"nodeSelector": {"forbid": ["role"]}}),
     json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
         {"matchExpressions": [{"key": "disk", "operator": "Exists"}, {"key": "role", "operator": "In", "values": ["x"]}]}]}}}}),
-    "hardening/nodeSelector (pod must not set nodeSelector or nodeAffinity for any of: role)")]
+    "hardening/nodeSelector (pod must not set nodeName, nor nodeSelector or nodeAffinity for any of: role)")]
 #[case(json!({"nodeSelector": {"forbid": ["role"]}}),
     json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
         {"weight": 1, "preference": {"matchExpressions": [{"key": "role", "operator": "Exists"}]}}]}}}),
-    "hardening/nodeSelector (pod must not set nodeSelector or nodeAffinity for any of: role)")]
+    "hardening/nodeSelector (pod must not set nodeName, nor nodeSelector or nodeAffinity for any of: role)")]
 #[case(json!({"tolerations": {"forbid": ["role"]}}), json!({"tolerations": [{"operator": "Exists"}]}),
-    "hardening/tolerations (pod must not set tolerations of all taints, or of any of: role)")]
+    "hardening/tolerations (pod must not set nodeName, nor tolerations of all taints, or of any of: role)")]
 #[case(json!({"volumes": {"allow": ["configMap"]}}),
     json!({"volumes": [{"name": "c", "configMap": {}}, {"name": "h", "hostPath": {"path": "/"}}, {"name": "kube-api-access-x", "projected": {"sources": [{"serviceAccountToken": {}}, {"configMap": {"name": "kube-root-ca.crt"}}]}}]}),
     r#"hardening/volumes.allow (volume "h" is of the type hostPath, allowed types: configMap)"#)]

@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 use super::Controller;
 use crate::hardening::Seen;
 
-/// Fields of a pod's spec that no policy looks at, and that can be long.
-const UNSEEN: [&str; 4] = ["affinity", "topologySpreadConstraints", "hostAliases", "dnsConfig"];
+/// Fields of a pod's spec that no policy looks at, and that can be long; and its node, which the scheduler names.
+const UNSEEN: [&str; 4] = ["topologySpreadConstraints", "hostAliases", "dnsConfig", "nodeName"];
+/// The same, of its affinity.
+const UNSEEN_OF_AFFINITY: [&str; 2] = ["podAffinity", "podAntiAffinity"];
 /// The same, of containers.
 const UNSEEN_OF_CONTAINERS: [&str; 4] = ["env", "envFrom", "command", "args"];
 /// Annotations that the standards look at have one of these in their keys.
@@ -36,6 +38,7 @@ impl Kept {
         }
         let mut spec = data.get_mut("spec").map(Value::take).unwrap_or_default();
         strip(&mut spec, &UNSEEN);
+        spec.get_mut("affinity").into_iter().for_each(|affinity| strip(affinity, &UNSEEN_OF_AFFINITY));
         for list in ["initContainers", "containers", "ephemeralContainers"] {
             let containers = spec.get_mut(list).and_then(Value::as_array_mut);
             containers.into_iter().flatten().for_each(|container| strip(container, &UNSEEN_OF_CONTAINERS));
