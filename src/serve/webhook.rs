@@ -180,6 +180,9 @@ async fn answer(shared: &Shared, body: Body, path: Path) -> Response {
     };
     match review(shared, &body, path).await {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
+        Err(Failure::NotListed) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the policies have not been listed yet\n").into_response()
+        }
         Err(Failure::NoPolicies(error)) => {
             // The API server takes it as a webhook that is away; the floor refuses what it must.
             tracing::warn!(%error, "the policies of a namespace could not be found");
@@ -196,12 +199,18 @@ async fn answer(shared: &Shared, body: Body, path: Path) -> Response {
 /// Why a review was not answered.
 enum Failure {
     NoReview(BadReview),
+    NotListed,
     NoPolicies(crate::cluster::Error),
 }
 
 async fn review(shared: &Shared, body: &[u8], path: Path) -> Result<Vec<u8>, Failure> {
     let began = Instant::now();
     let request = Review::parse(body).map_err(Failure::NoReview)?;
+    // The Service sends nobody here before, but whoever goes around it must not hear that nothing is asked of a pod.
+    let by_policies = if request.kind.group == crate::GROUP { is_of_api_key(&request) } else { shared.hardens };
+    if by_policies && !shared.policies.is_listed() {
+        return Err(Failure::NotListed);
+    }
     let namespace = request.namespace.as_deref().unwrap_or_default();
     let policies = if shared.hardens {
         shared.policies.of_namespace(&shared.client, namespace).await.map_err(Failure::NoPolicies)?
@@ -264,5 +273,54 @@ async fn previewed(shared: &Shared, mut preview: Preview, began: Instant, now: T
             tracing::warn!(%error, "pods could not be listed for a preview");
             vec![format!("existing pods could not be checked: {error}")]
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Request, Response as Answer};
+    use kube::client::Body as Sent;
+    use tokio::sync::watch;
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+
+    /// Nobody answers its client.
+    fn shared() -> Shared {
+        let refuse = |_: Request<Sent>| async { Err::<Answer<Sent>, _>(std::io::Error::other("nobody is there")) };
+        let (client, pauses) = (Client::new(service_fn(refuse), "default"), watch::channel(None).1);
+        let policies = PolicyIndex::default();
+        Shared { client, policies, pauses, hardens: true, metrics: Metrics::default() }
+    }
+
+    fn review(group: &str, kind: &str) -> Body {
+        let review = serde_json::json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "u", "kind": {"group": group, "version": "v1", "kind": kind}, "namespace": "shop", "name": "web",
+                "operation": "CREATE", "object": {"metadata": {}, "spec": {"containers": [{"name": "main"}]}},
+            },
+        });
+        review.to_string().into()
+    }
+
+    async fn ask(router: &Router, path: &str, body: Body) -> Response {
+        router.clone().oneshot(Request::post(path).body(body).unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_allowed_by_policies_that_were_not_listed() {
+        let shared = shared();
+        let policies = shared.policies.clone();
+        let router = router(shared);
+        let answers = async || {
+            let pod = ask(&router, ENFORCE, review("", "Pod")).await.status().as_u16();
+            let key = ask(&router, VALIDATE, review(crate::GROUP, "ApiKey")).await.status().as_u16();
+            let policy = ask(&router, VALIDATE, review(crate::GROUP, "SecurityPolicy")).await.status().as_u16();
+            (pod, key, policy)
+        };
+        assert_eq!(answers().await, (503, 503, 200));
+        policies.mark_listed();
+        assert_eq!(answers().await, (200, 200, 200));
     }
 }
