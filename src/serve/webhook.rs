@@ -19,11 +19,10 @@ use axum_server::{Handle, tls_rustls::RustlsConfig};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
 use kube::Client;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer};
-use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
+use tower::ServiceBuilder;
+use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 use tracing::Instrument as _;
 
 use super::body;
@@ -43,7 +42,7 @@ use crate::{
 
 /// The API server's own limit on an object is 3 MiB, and an update carries two of them.
 const MAX_BODY: usize = 16 << 20;
-/// Less than the three seconds after which the API server gives up.
+/// Less than the three seconds after which the API server gives up: waiting for a turn and for the body included.
 const REQUEST_DEADLINE: Duration = Duration::from_millis(2500);
 /// For the pods that a change would refuse; Pod Security Admission takes no longer either.
 const PREVIEW_DEADLINE: Duration = Duration::from_secs(1);
@@ -69,9 +68,20 @@ pub struct Shared {
     pub metrics: Metrics,
 }
 
+/// What handlers share, and how much of it a review may take.
+struct Service {
+    shared: Shared,
+    turns: Semaphore,
+    deadline: Duration,
+}
+
 /// The routes, without TLS.
 pub fn router(shared: Shared) -> Router {
-    let panics = shared.metrics.webhook_panics.clone();
+    routes(Service { shared, turns: Semaphore::new(MAX_IN_FLIGHT), deadline: REQUEST_DEADLINE })
+}
+
+fn routes(service: Service) -> Router {
+    let panics = service.shared.metrics.webhook_panics.clone();
     let on_panic = move |_: Box<dyn std::any::Any + Send>| {
         panics.inc();
         StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -81,16 +91,13 @@ pub fn router(shared: Shared) -> Router {
     let layers = ServiceBuilder::new()
         .layer(set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
         .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        // Outside the limit: waiting for a turn counts too.
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE))
-        .layer(GlobalConcurrencyLimitLayer::new(MAX_IN_FLIGHT))
         .layer(CatchPanicLayer::custom(on_panic));
     Router::new()
-        .route(VALIDATE, post(|shared, body| serve_review(shared, body, Path::Validate)))
-        .route(ENFORCE, post(|shared, body| serve_review(shared, body, Path::Enforce)))
-        .route(MUTATE, post(|shared, body| serve_review(shared, body, Path::Mutate)))
+        .route(VALIDATE, post(|service, body| serve_review(service, body, Path::Validate)))
+        .route(ENFORCE, post(|service, body| serve_review(service, body, Path::Enforce)))
+        .route(MUTATE, post(|service, body| serve_review(service, body, Path::Mutate)))
         .layer(layers)
-        .with_state(Arc::new(shared))
+        .with_state(Arc::new(service))
 }
 
 /// Serves until the process stops.
@@ -126,19 +133,30 @@ pub async fn serve(
     Ok(())
 }
 
-/// Counts a request for as long as it is handled, however that ends.
-struct InFlight(Gauge);
+/// Counts a request for as long as it is handled, and then what came of it.
+struct Counted<'a> {
+    metrics: &'a Metrics,
+    path: Path,
+    began: Instant,
+    /// None yet where the handling panics, or the client is gone.
+    code: Option<StatusCode>,
+}
 
-impl InFlight {
-    fn new(requests: &Gauge) -> Self {
-        requests.inc();
-        Self(requests.clone())
+impl<'a> Counted<'a> {
+    fn new(metrics: &'a Metrics, path: Path) -> Self {
+        metrics.webhook_in_flight.inc();
+        Self { metrics, path, began: Instant::now(), code: None }
     }
 }
 
-impl Drop for InFlight {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.dec();
+        self.metrics.webhook_in_flight.dec();
+        let panicked = std::thread::panicking().then_some(StatusCode::INTERNAL_SERVER_ERROR);
+        let Some(code) = self.code.or(panicked) else { return };
+        let labels = WebhookLabels { webhook: self.path.as_str(), code: code.as_u16() };
+        self.metrics.webhook_requests.get_or_create(&labels).inc();
+        self.metrics.webhook_seconds.get_or_create(&labels).observe(self.began.elapsed().as_secs_f64());
     }
 }
 
@@ -163,13 +181,15 @@ impl Path {
     }
 }
 
-async fn serve_review(State(shared): State<Arc<Shared>>, body: Body, path: Path) -> Response {
-    let began = Instant::now();
-    let _in_flight = InFlight::new(&shared.metrics.webhook_in_flight);
-    let response = answer(&shared, body, path).await;
-    let labels = WebhookLabels { webhook: path.as_str(), code: response.status().as_u16() };
-    shared.metrics.webhook_requests.get_or_create(&labels).inc();
-    shared.metrics.webhook_seconds.get_or_create(&labels).observe(began.elapsed().as_secs_f64());
+async fn serve_review(State(service): State<Arc<Service>>, body: Body, path: Path) -> Response {
+    let mut counted = Counted::new(&service.shared.metrics, path);
+    let answered = tokio::time::timeout(service.deadline, async {
+        let _turn = service.turns.acquire().await;
+        answer(&service.shared, body, path).await
+    });
+    let late = |_| (StatusCode::SERVICE_UNAVAILABLE, "the review was not answered in time\n").into_response();
+    let response = answered.await.unwrap_or_else(late);
+    counted.code = Some(response.status());
     response
 }
 
@@ -278,7 +298,13 @@ async fn previewed(shared: &Shared, mut preview: Preview, began: Instant, now: T
 
 #[cfg(test)]
 mod tests {
-    use axum::http::{Request, Response as Answer};
+    use std::task::Poll;
+
+    use axum::{
+        body::Bytes,
+        http::{Request, Response as Answer},
+    };
+    use futures::stream;
     use kube::client::Body as Sent;
     use tokio::sync::watch;
     use tower::{ServiceExt as _, service_fn};
@@ -322,5 +348,32 @@ mod tests {
         assert_eq!(answers().await, (503, 503, 200));
         policies.mark_listed();
         assert_eq!(answers().await, (200, 200, 200));
+    }
+
+    /// The code of an answer, and how many of this code are counted.
+    async fn counted(service: Service, body: Body) -> (u16, u64) {
+        let metrics = service.shared.metrics.clone();
+        let code = ask(&routes(service), ENFORCE, body).await.status().as_u16();
+        assert_eq!(metrics.webhook_in_flight.get(), 0);
+        let labels = WebhookLabels { webhook: ENFORCE, code };
+        (code, metrics.webhook_requests.get_or_create(&labels).get())
+    }
+
+    #[tokio::test]
+    async fn what_gets_no_answer_in_time_is_answered_and_counted() {
+        let hurried = |turns| {
+            let deadline = Duration::from_millis(50);
+            Service { shared: shared(), turns: Semaphore::new(turns), deadline }
+        };
+        let endless = Body::from_stream(stream::pending::<std::io::Result<Bytes>>());
+        assert_eq!(counted(hurried(1), endless).await, (503, 1), "a body that does not end");
+        assert_eq!(counted(hurried(0), review("", "Pod")).await, (503, 1), "a turn that does not come");
+    }
+
+    #[tokio::test]
+    async fn what_panics_is_counted() {
+        let broken = stream::poll_fn(|_| -> Poll<Option<std::io::Result<Bytes>>> { panic!("a body that panics") });
+        let service = Service { shared: shared(), turns: Semaphore::new(1), deadline: REQUEST_DEADLINE };
+        assert_eq!(counted(service, Body::from_stream(broken)).await, (500, 1));
     }
 }
