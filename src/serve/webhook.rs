@@ -41,7 +41,9 @@ use crate::{
 };
 
 /// The API server's own limit on an object is 3 MiB, and an update carries two of them.
-const MAX_BODY: usize = 16 << 20;
+const MAX_BODY: usize = 8 << 20;
+/// For all bodies under way that are larger than common ones: the pod may have 256 MiB.
+const ROOM: usize = 64 << 20;
 /// Less than the three seconds after which the API server gives up: waiting for a turn and for the body included.
 const REQUEST_DEADLINE: Duration = Duration::from_millis(2500);
 /// For the pods that a change would refuse; Pod Security Admission takes no longer either.
@@ -49,7 +51,7 @@ const PREVIEW_DEADLINE: Duration = Duration::from_secs(1);
 /// Previews under way at once: each reads up to 3,000 pods.
 static PREVIEWS: Semaphore = Semaphore::const_new(4);
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
-/// Reviews under way at once: each may hold a body of 16 MiB.
+/// Reviews under way at once.
 const MAX_IN_FLIGHT: usize = 128;
 /// What is under way may take this long to finish when the process stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -72,12 +74,15 @@ pub struct Shared {
 struct Service {
     shared: Shared,
     turns: Semaphore,
+    /// Bytes of large bodies.
+    room: Semaphore,
     deadline: Duration,
 }
 
 /// The routes, without TLS.
 pub fn router(shared: Shared) -> Router {
-    routes(Service { shared, turns: Semaphore::new(MAX_IN_FLIGHT), deadline: REQUEST_DEADLINE })
+    let (turns, room) = (Semaphore::new(MAX_IN_FLIGHT), Semaphore::new(ROOM));
+    routes(Service { shared, turns, room, deadline: REQUEST_DEADLINE })
 }
 
 fn routes(service: Service) -> Router {
@@ -185,7 +190,7 @@ async fn serve_review(State(service): State<Arc<Service>>, body: Body, path: Pat
     let mut counted = Counted::new(&service.shared.metrics, path);
     let answered = tokio::time::timeout(service.deadline, async {
         let _turn = service.turns.acquire().await;
-        answer(&service.shared, body, path).await
+        answer(&service, body, path).await
     });
     let late = |_| (StatusCode::SERVICE_UNAVAILABLE, "the review was not answered in time\n").into_response();
     let response = answered.await.unwrap_or_else(late);
@@ -193,12 +198,12 @@ async fn serve_review(State(service): State<Arc<Service>>, body: Body, path: Pat
     response
 }
 
-async fn answer(shared: &Shared, body: Body, path: Path) -> Response {
-    let body = match body::read(body, MAX_BODY).await {
+async fn answer(service: &Service, body: Body, path: Path) -> Response {
+    let body = match body::read(body, MAX_BODY, &service.room).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into_response(),
     };
-    match review(shared, &body, path).await {
+    match review(&service.shared, &body.bytes, path).await {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
         Err(Failure::NotListed) => {
             (StatusCode::SERVICE_UNAVAILABLE, "the policies have not been listed yet\n").into_response()
@@ -350,6 +355,11 @@ mod tests {
         assert_eq!(answers().await, (200, 200, 200));
     }
 
+    fn hurried(turns: usize) -> Service {
+        let (turns, room) = (Semaphore::new(turns), Semaphore::new(ROOM));
+        Service { shared: shared(), turns, room, deadline: Duration::from_millis(50) }
+    }
+
     /// The code of an answer, and how many of this code are counted.
     async fn counted(service: Service, body: Body) -> (u16, u64) {
         let metrics = service.shared.metrics.clone();
@@ -361,10 +371,6 @@ mod tests {
 
     #[tokio::test]
     async fn what_gets_no_answer_in_time_is_answered_and_counted() {
-        let hurried = |turns| {
-            let deadline = Duration::from_millis(50);
-            Service { shared: shared(), turns: Semaphore::new(turns), deadline }
-        };
         let endless = Body::from_stream(stream::pending::<std::io::Result<Bytes>>());
         assert_eq!(counted(hurried(1), endless).await, (503, 1), "a body that does not end");
         assert_eq!(counted(hurried(0), review("", "Pod")).await, (503, 1), "a turn that does not come");
@@ -373,7 +379,6 @@ mod tests {
     #[tokio::test]
     async fn what_panics_is_counted() {
         let broken = stream::poll_fn(|_| -> Poll<Option<std::io::Result<Bytes>>> { panic!("a body that panics") });
-        let service = Service { shared: shared(), turns: Semaphore::new(1), deadline: REQUEST_DEADLINE };
-        assert_eq!(counted(service, Body::from_stream(broken)).await, (500, 1));
+        assert_eq!(counted(hurried(1), Body::from_stream(broken)).await, (500, 1));
     }
 }
