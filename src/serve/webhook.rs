@@ -305,23 +305,17 @@ async fn previewed(shared: &Shared, mut preview: Preview, began: Instant, now: T
 mod tests {
     use std::task::Poll;
 
-    use axum::{
-        body::Bytes,
-        http::{Request, Response as Answer},
-    };
+    use axum::{body::Bytes, http::Request};
     use futures::stream;
-    use kube::client::Body as Sent;
     use tokio::sync::watch;
-    use tower::{ServiceExt as _, service_fn};
+    use tower::ServiceExt as _;
 
     use super::*;
+    use crate::cluster::client::tests::nobody;
 
-    /// Nobody answers its client.
     fn shared() -> Shared {
-        let refuse = |_: Request<Sent>| async { Err::<Answer<Sent>, _>(std::io::Error::other("nobody is there")) };
-        let (client, pauses) = (Client::new(service_fn(refuse), "default"), watch::channel(None).1);
-        let policies = PolicyIndex::default();
-        Shared { client, policies, pauses, hardens: true, metrics: Metrics::default() }
+        let (policies, pauses) = (PolicyIndex::default(), watch::channel(None).1);
+        Shared { client: nobody(), policies, pauses, hardens: true, metrics: Metrics::default() }
     }
 
     fn review(group: &str, kind: &str) -> Body {
