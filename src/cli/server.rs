@@ -200,8 +200,14 @@ impl Options {
             bundle: readiness.gate("webhook-ca-bundle"),
         };
         tasks.spawn("webhook-certificates", keeper.run(stopped.clone()));
-        let hardens = self.has(Feature::Hardening);
-        let shared = webhook::Shared { client: client.clone(), policies, pauses, hardens, metrics: metrics.clone() };
+        let shared = webhook::Shared {
+            client: client.clone(),
+            policies,
+            pauses,
+            hardens: self.has(Feature::Hardening),
+            metrics: metrics.clone(),
+            readiness: readiness.clone(),
+        };
         tasks.spawn("webhook", webhook::serve(self.webhook_address, server_config(leaf)?, shared, stopped));
         Ok(())
     }

@@ -11,7 +11,7 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, Version, header},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -37,6 +37,7 @@ use crate::{
     runtime::{
         clock,
         metrics::{Metrics, WebhookLabels},
+        readiness::Readiness,
     },
 };
 
@@ -50,7 +51,9 @@ const REQUEST_DEADLINE: Duration = Duration::from_millis(2500);
 const PREVIEW_DEADLINE: Duration = Duration::from_secs(1);
 /// Previews under way at once: each reads up to 3,000 pods.
 static PREVIEWS: Semaphore = Semaphore::const_new(4);
-const HEADER_DEADLINE: Duration = Duration::from_secs(5);
+/// From one request's end to the end of the next one's head: more than the 90 seconds after which the API server closes
+/// what it does not use. It does not send a review again that it sent into a connection that was just closed.
+const HEADER_DEADLINE: Duration = Duration::from_secs(100);
 /// Reviews under way at once.
 const MAX_IN_FLIGHT: usize = 128;
 /// What is under way may take this long to finish when the process stops.
@@ -68,6 +71,8 @@ pub struct Shared {
     pub hardens: bool,
     /// Metrics.
     pub metrics: Metrics,
+    /// Whether the process is about to end.
+    pub readiness: Readiness,
 }
 
 /// What handlers share, and how much of it a review may take.
@@ -98,9 +103,9 @@ fn routes(service: Service) -> Router {
         .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(CatchPanicLayer::custom(on_panic));
     Router::new()
-        .route(VALIDATE, post(|service, body| serve_review(service, body, Path::Validate)))
-        .route(ENFORCE, post(|service, body| serve_review(service, body, Path::Enforce)))
-        .route(MUTATE, post(|service, body| serve_review(service, body, Path::Mutate)))
+        .route(VALIDATE, post(|service, version, body| serve_review(service, version, body, Path::Validate)))
+        .route(ENFORCE, post(|service, version, body| serve_review(service, version, body, Path::Enforce)))
+        .route(MUTATE, post(|service, version, body| serve_review(service, version, body, Path::Mutate)))
         .layer(layers)
         .with_state(Arc::new(service))
 }
@@ -186,15 +191,19 @@ impl Path {
     }
 }
 
-async fn serve_review(State(service): State<Arc<Service>>, body: Body, path: Path) -> Response {
+async fn serve_review(State(service): State<Arc<Service>>, version: Version, body: Body, path: Path) -> Response {
     let mut counted = Counted::new(&service.shared.metrics, path);
     let answered = tokio::time::timeout(service.deadline, async {
         let _turn = service.turns.acquire().await;
         answer(&service, body, path).await
     });
     let late = |_| (StatusCode::SERVICE_UNAVAILABLE, "the review was not answered in time\n").into_response();
-    let response = answered.await.unwrap_or_else(late);
+    let mut response = answered.await.unwrap_or_else(late);
     counted.code = Some(response.status());
+    // The next review is to come to a replica that stays. (HTTP/2 has no such header.)
+    if version == Version::HTTP_11 && service.shared.readiness.is_shutting_down() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 
@@ -314,8 +323,14 @@ mod tests {
     use crate::cluster::client::tests::nobody;
 
     fn shared() -> Shared {
-        let (policies, pauses) = (PolicyIndex::default(), watch::channel(None).1);
-        Shared { client: nobody(), policies, pauses, hardens: true, metrics: Metrics::default() }
+        Shared {
+            client: nobody(),
+            policies: PolicyIndex::default(),
+            pauses: watch::channel(None).1,
+            hardens: true,
+            metrics: Metrics::default(),
+            readiness: Readiness::default(),
+        }
     }
 
     fn review(group: &str, kind: &str) -> Body {
@@ -347,6 +362,17 @@ mod tests {
         assert_eq!(answers().await, (503, 503, 200));
         policies.mark_listed();
         assert_eq!(answers().await, (200, 200, 200));
+    }
+
+    #[tokio::test]
+    async fn connections_end_with_the_next_answer_once_the_process_is_to_end() {
+        let shared = shared();
+        let readiness = shared.readiness.clone();
+        let router = router(shared);
+        let connection = async || ask(&router, ENFORCE, Body::empty()).await.headers().get(header::CONNECTION).cloned();
+        assert_eq!(connection().await, None);
+        readiness.shut_down();
+        assert_eq!(connection().await, Some(HeaderValue::from_static("close")));
     }
 
     fn hurried(turns: usize) -> Service {
