@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Leaf,
-    authority::{Authority, Ca, LEAF_RENEWAL, Step, ends},
+    authority::{Authority, Ca, LEAF_RENEWAL, Step, life},
 };
 use crate::{
     admission::WEBHOOK_CONFIGURATION,
@@ -29,6 +29,7 @@ use crate::{
     cluster::{
         Error, Result,
         error::{call, found, secret_call},
+        server_clock::skew,
     },
     runtime::{clock, metrics::Metrics, readiness::Gate},
 };
@@ -81,10 +82,17 @@ pub struct Keeper {
     pub bundle: Gate,
 }
 
-/// What is served: by which CA, and until when.
+/// What is served: by which CA, from when, and until when.
 struct Served {
     by: String,
+    from: Timestamp,
     until: Timestamp,
+}
+
+impl Served {
+    fn is_fresh(&self, signing: &Ca, now: Timestamp) -> bool {
+        self.by == signing.certificate && self.from <= now && self.until.duration_since(now) > LEAF_RENEWAL
+    }
 }
 
 impl Keeper {
@@ -124,7 +132,8 @@ impl Keeper {
 
     /// One look at everything; whether it changed the Secret.
     async fn pass(&self, names: &[SanType], served: &mut Option<Served>) -> anyhow::Result<bool> {
-        let now = clock::now();
+        // By the clock of who is to believe it.
+        let now = clock::now().checked_sub(skew(&self.client).await?)?;
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let secret = found(secret_call(|| format!("reading Secret {SECRET}"), api.get(SECRET)).await)?;
         let authority = secret.as_ref().map(read).unwrap_or_default();
@@ -152,15 +161,13 @@ impl Keeper {
         now: Timestamp,
     ) -> anyhow::Result<()> {
         let Some(signing) = &authority.signing else { return Ok(()) };
-        let fresh =
-            |served: &Served| served.by == signing.certificate && served.until.duration_since(now) > LEAF_RENEWAL;
-        if !served.as_ref().is_some_and(fresh) {
+        if !served.as_ref().is_some_and(|served| served.is_fresh(signing, now)) {
             let (certificate, key) = signing.sign(names, now)?;
             self.leaf.serve(&certificate, &key)?;
-            let until = ends(&certificate);
+            let (from, until) = life(&certificate);
             self.metrics.certificate_expiry.set(until);
             tracing::info!(%until, "a new certificate is served");
-            *served = Some(Served { by: signing.certificate.clone(), until });
+            *served = Some(Served { by: signing.certificate.clone(), from, until });
             self.certificate.open();
         }
         Ok(())
@@ -247,5 +254,21 @@ impl Authority {
             data.insert(RETIRED.into(), bytes(&self.retired.concat()));
         }
         data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaf_that_has_not_begun_is_made_anew() {
+        let at = |hour: i64| Timestamp::from_second(hour * 3600).unwrap();
+        let signing = Ca { certificate: "ca".into(), key: Zeroizing::default() };
+        let served = Served { by: "ca".into(), from: at(100), until: at(268) };
+        assert!(served.is_fresh(&signing, at(100)));
+        assert!(!served.is_fresh(&signing, at(99)), "a clock was ahead");
+        assert!(!served.is_fresh(&signing, at(200)), "it ends");
+        assert!(!served.is_fresh(&Ca { certificate: "next".into(), ..signing }, at(100)));
     }
 }
