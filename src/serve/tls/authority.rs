@@ -80,7 +80,7 @@ impl Authority {
         current.chain(self.retired.iter().map(String::as_str)).collect()
     }
 
-    /// Decides, given the bundle that the API server is known to trust.
+    /// Decides, given the bundle that the API server is known to trust, whichever webhook it asks.
     pub(super) fn decide(&self, trusted: Option<&str>, now: Timestamp) -> Step {
         let Some(signing) = &self.signing else { return Step::Create };
         let (begins, end) = life(&signing.certificate);

@@ -6,7 +6,12 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
-    api::{admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::Secret},
+    api::{
+        admissionregistration::v1::{
+            MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
+        },
+        core::v1::Secret,
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
@@ -24,7 +29,7 @@ use super::{
     authority::{Authority, Ca, LEAF_RENEWAL, Step, life},
 };
 use crate::{
-    admission::WEBHOOK_CONFIGURATION,
+    admission::{ENFORCE_CONFIGURATION, FIX_CONFIGURATION, WEBHOOK_CONFIGURATION},
     api::labels::{MANAGED_BY, MANAGER},
     cluster::{
         Error, Result,
@@ -138,7 +143,11 @@ impl Keeper {
         let secret = found(secret_call(|| format!("reading Secret {SECRET}"), api.get(SECRET)).await)?;
         let authority = secret.as_ref().map(read).unwrap_or_default();
         let trusted = self.trusted().await?;
-        let step = authority.decide(trusted.as_deref(), now);
+        let everywhere = match &authority.next {
+            Some(next) if !self.is_everywhere(next).await => None,
+            _ => trusted.as_deref(),
+        };
+        let step = authority.decide(everywhere, now);
         if step != Step::Keep {
             tracing::info!(?step, "the webhook's CA");
             self.write(&api, secret, &authority.after(step, now)?).await?;
@@ -185,6 +194,23 @@ impl Keeper {
         })
     }
 
+    /// Whether the webhooks that the controller makes after the shipped ones carry a CA, as far as they are there. They
+    /// get it from those a moment later.
+    async fn is_everywhere(&self, ca: &Ca) -> bool {
+        let enforce: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
+        let fix: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
+        let doing = |name: &str| format!("reading the webhook configuration {name}");
+        let enforce = found(call(|| doing(ENFORCE_CONFIGURATION), enforce.get(ENFORCE_CONFIGURATION)).await);
+        let fix = found(call(|| doing(FIX_CONFIGURATION), fix.get(FIX_CONFIGURATION)).await);
+        match (enforce, fix) {
+            (Ok(enforce), Ok(fix)) => carry(ca, enforce.as_ref(), fix.as_ref()),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(%error, "the next CA does not sign before every webhook is known to carry it");
+                false
+            }
+        }
+    }
+
     async fn configuration(&self) -> Result<ValidatingWebhookConfiguration> {
         let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let doing = || format!("reading the ValidatingWebhookConfiguration {WEBHOOK_CONFIGURATION}: is it installed?");
@@ -228,6 +254,20 @@ impl Keeper {
     }
 }
 
+fn carry(
+    ca: &Ca,
+    enforce: Option<&ValidatingWebhookConfiguration>,
+    fix: Option<&MutatingWebhookConfiguration>,
+) -> bool {
+    let carries = |client: &WebhookClientConfig| {
+        let bundle = client.ca_bundle.as_ref().and_then(|bundle| std::str::from_utf8(&bundle.0).ok());
+        bundle.is_some_and(|bundle| bundle.contains(ca.certificate.trim()))
+    };
+    let enforce = enforce.and_then(|it| it.webhooks.as_ref()).into_iter().flatten();
+    let fix = fix.and_then(|it| it.webhooks.as_ref()).into_iter().flatten();
+    enforce.map(|webhook| &webhook.client_config).chain(fix.map(|webhook| &webhook.client_config)).all(carries)
+}
+
 type Data = std::collections::BTreeMap<String, ByteString>;
 
 fn read(secret: &Secret) -> Authority {
@@ -260,6 +300,23 @@ impl Authority {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ca_signs_once_every_webhook_that_is_there_carries_it() {
+        let next = Ca { certificate: "next\n".into(), key: Zeroizing::default() };
+        let webhooks = |bundle: &str| {
+            let client = json!({"caBundle": ByteString(bundle.into()), "url": "https://webhook.example.com/enforce"});
+            json!({"webhooks": [{
+                "name": "w.rampart.dev", "clientConfig": client, "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            }]})
+        };
+        let enforce = |bundle| serde_json::from_value::<ValidatingWebhookConfiguration>(webhooks(bundle)).unwrap();
+        let fix = |bundle| serde_json::from_value::<MutatingWebhookConfiguration>(webhooks(bundle)).unwrap();
+        assert!(carry(&next, None, None));
+        assert!(carry(&next, Some(&enforce("next\nnow\n")), Some(&fix("next\nnow\n"))));
+        assert!(!carry(&next, Some(&enforce("now\n")), None));
+        assert!(!carry(&next, Some(&enforce("next\nnow\n")), Some(&fix("now\n"))));
+    }
 
     #[test]
     fn a_leaf_that_has_not_begun_is_made_anew() {
