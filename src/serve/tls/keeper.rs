@@ -46,8 +46,9 @@ const INJECTOR: &str = "rampart-ca-injector";
 /// Everything is looked at again this often, by the wall clock: timers stand still while a machine
 /// sleeps, and certificates do not.
 const CHECK: Duration = Duration::from_mins(1);
-/// The first pause after a failure; each is twice the one before, up to [`CHECK`].
+/// The first pause after a failure; each is twice the one before, up to the longest.
 const RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(15);
 
 const SIGNING: (&str, &str) = ("ca.crt", "ca.key");
 const NEXT: (&str, &str) = ("next.crt", "next.key");
@@ -137,7 +138,7 @@ impl Keeper {
                 Err(error) => {
                     tracing::warn!(%error, "the webhook's certificate could not be looked after");
                     let pause = retry;
-                    retry = (retry * 2).min(CHECK);
+                    retry = (retry * 2).min(LONGEST_RETRY);
                     pause
                 }
             };
