@@ -193,12 +193,13 @@ impl Path {
 
 async fn serve_review(State(service): State<Arc<Service>>, version: Version, body: Body, path: Path) -> Response {
     let mut counted = Counted::new(&service.shared.metrics, path);
+    let late = |_| (StatusCode::SERVICE_UNAVAILABLE, "the review was not answered in time\n").into_response();
     let answered = tokio::time::timeout(service.deadline, async {
         let _turn = service.turns.acquire().await;
         answer(&service, body, path).await
-    });
-    let late = |_| (StatusCode::SERVICE_UNAVAILABLE, "the review was not answered in time\n").into_response();
-    let mut response = answered.await.unwrap_or_else(late);
+    })
+    .await;
+    let mut response = answered.unwrap_or_else(late);
     counted.code = Some(response.status());
     // The next review is to come to a replica that stays. (HTTP/2 has no such header.)
     if version == Version::HTTP_11 && service.shared.readiness.is_shutting_down() {
