@@ -19,7 +19,7 @@ use crate::{
         client,
         events::Events,
         impersonate::Impersonator,
-        leader::{Election, Leadership, elect, release},
+        leader::{Election, Leadership, elect},
         pause::{Pauses, follow},
         policy_index::PolicyIndex,
     },
@@ -165,11 +165,7 @@ impl Options {
             self.controllers(context, impersonator, (policies, pauses, synced), identity.as_str().into(), &mut tasks);
         }
         started.open();
-        tasks.run().await?;
-        if parts.controller {
-            release(client, &self.namespace, &identity).await;
-        }
-        Ok(())
+        tasks.run().await
     }
 
     fn webhook(
@@ -200,8 +196,14 @@ impl Options {
             bundle: readiness.gate("webhook-ca-bundle"),
         };
         tasks.spawn("webhook-certificates", keeper.run(stopped.clone()));
-        let hardens = self.has(Feature::Hardening);
-        let shared = webhook::Shared { client: client.clone(), policies, pauses, hardens, metrics: metrics.clone() };
+        let shared = webhook::Shared {
+            client: client.clone(),
+            policies,
+            pauses,
+            hardens: self.has(Feature::Hardening),
+            metrics: metrics.clone(),
+            readiness: readiness.clone(),
+        };
         tasks.spawn("webhook", webhook::serve(self.webhook_address, server_config(leaf)?, shared, stopped));
         Ok(())
     }
@@ -222,8 +224,8 @@ impl Options {
             renew_deadline: lease * 2 / 3,
             retry: lease * 2 / 15,
         };
-        let (leadership, electing) = elect(election, context.client.clone(), context.metrics.clone(), tasks.stopped());
-        tasks.spawn("leader-election", electing);
+        let (leadership, electing) = elect(election, context.client.clone(), context.metrics.clone(), tasks.alone());
+        tasks.spawn_lasting("leader-election", electing);
         let of_keys = (policies.0.clone(), policies.2.clone());
         let (hardened, networks) = self.hardening_and_network(&context, policies, &leadership, tasks);
         let namespace = || self.namespace.clone();

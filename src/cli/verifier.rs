@@ -94,15 +94,18 @@ impl VerifierOptions {
         let config = self.process.connection.config().await?;
         let client = client::client(config, metrics)?;
         let (revision, revisions) = watch::channel(None);
+        let (failed, failures) = watch::channel(None);
         let following = Following {
             verifier: verifier.clone(),
             revision,
+            failed,
             synced: readiness.gate("key-records"),
             metrics: metrics.clone(),
         };
         let reporting = Reporting {
             verifier: verifier.clone(),
             revision: revisions,
+            failed: failures,
             name: self.process.identity('-'),
             namespace: self.process.keys_namespace.clone(),
             heard: metrics.verifier.heard.clone(),

@@ -95,3 +95,14 @@ where
         })
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A client that nobody answers.
+    pub(crate) fn nobody() -> Client {
+        let refuse = |_: Request<Body>| async { Err::<Response<Body>, _>(std::io::Error::other("nobody is there")) };
+        Client::new(tower::service_fn(refuse), "default")
+    }
+}

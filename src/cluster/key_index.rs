@@ -8,7 +8,7 @@ use kube::{
     core::DeserializeGuard,
     runtime::{WatchStreamExt as _, watcher},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::client::PAGE;
@@ -33,6 +33,8 @@ pub struct Following {
     pub verifier: Arc<Verifier>,
     /// resourceVersion up to which every change is in force.
     pub revision: watch::Sender<Option<u64>>,
+    /// When the watch last failed, where nothing has come of it since.
+    pub failed: watch::Sender<Option<Instant>>,
     /// Opens when all records are known.
     pub synced: Gate,
     /// Metrics.
@@ -118,9 +120,11 @@ impl Following {
             }
             Err(error) => {
                 tracing::warn!(%error, "the watch of KeyRecords failed and is being restarted");
+                self.failed.send_replace(Some(Instant::now()));
                 return;
             }
         }
+        self.failed.send_if_modified(|failed| failed.take().is_some());
         self.metrics.verifier.heard.set(clock::now());
     }
 
@@ -166,15 +170,17 @@ mod tests {
     fn that_a_watch_failed_is_not_hearing_of_the_api_server() {
         let (verifier, metrics) = (Arc::new(Verifier::new(vec![])), Metrics::default());
         let mut state = State { changes: verifier.changes(), listing: None, revision: 0, changed: false };
-        let (revision, _) = watch::channel(None);
+        let (revision, failed) = (watch::Sender::new(None), watch::Sender::new(None));
         let synced = Readiness::default().gate("key-records");
-        let following = Following { verifier, revision, synced, metrics: metrics.clone() };
+        let following = Following { verifier, revision, failed, synced, metrics: metrics.clone() };
         let is_heard = || metrics.text().unwrap().contains("rampart_apikey_index_heard_timestamp_seconds ");
         for nothing_heard in [Ok(watcher::Event::Init), Err(watcher::Error::NoResourceVersion)] {
             following.take(&mut state, nothing_heard);
             assert!(!is_heard());
         }
+        assert!(following.failed.borrow().is_some());
         following.take(&mut state, Ok(watcher::Event::InitDone));
         assert!(is_heard(), "a list that was answered");
+        assert_eq!(*following.failed.borrow(), None);
     }
 }

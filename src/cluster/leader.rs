@@ -69,18 +69,19 @@ impl Leadership {
     }
 }
 
-/// Runs the election in the background: the returned future ends with an error when leadership is lost.
+/// Runs the election in the background: the returned future ends with an error when leadership is lost. `alone` is to be
+/// cancelled when nothing of this process writes any more: until then the Lease is renewed, and then released.
 pub fn elect(
     election: Election,
     client: Client,
     metrics: Metrics,
-    stopped: CancellationToken,
+    alone: CancellationToken,
 ) -> (Leadership, impl Future<Output = Result<()>>) {
     let (leads_tx, leads) = watch::channel(false);
     let (confirmed_tx, confirmed) = watch::channel(Confirmation::default());
     let api = Api::namespaced(client, &election.namespace);
     let state = State { election, api, metrics, leads: leads_tx, confirmed: confirmed_tx, observed: None };
-    (Leadership { leads, confirmed }, state.run(stopped))
+    (Leadership { leads, confirmed }, state.run(alone))
 }
 
 struct State {
@@ -94,7 +95,7 @@ struct State {
 }
 
 impl State {
-    async fn run(mut self, stopped: CancellationToken) -> Result<()> {
+    async fn run(mut self, alone: CancellationToken) -> Result<()> {
         let mut renewed = Instant::now();
         loop {
             let began = Instant::now();
@@ -119,10 +120,23 @@ impl State {
             }
             tokio::select! {
                 () = tokio::time::sleep(self.election.retry) => {}
-                () = stopped.cancelled() => break,
+                () = alone.cancelled() => break,
             }
         }
+        self.release().await;
         Ok(())
+    }
+
+    /// Lets the next process start at once.
+    async fn release(&self) {
+        let Ok(mut lease) = call(|| "reading the Lease".into(), self.api.get(LEASE)).await else { return };
+        let Some(spec) = &mut lease.spec else { return };
+        if spec.holder_identity.as_deref() == Some(&*self.election.identity) {
+            spec.holder_identity = None;
+            spec.lease_duration_seconds = Some(1);
+            let replaced = self.api.replace(LEASE, &PostParams::default(), &lease);
+            let _ = call(|| "releasing the Lease".into(), replaced).await;
+        }
     }
 
     fn announce(&self, leads: bool) {
@@ -202,18 +216,6 @@ impl State {
             *before = confirmed;
             differs
         });
-    }
-}
-
-/// Lets the next process start at once. To be called when nothing of this one writes any more.
-pub async fn release(client: Client, namespace: &str, identity: &str) {
-    let api: Api<Lease> = Api::namespaced(client, namespace);
-    let Ok(mut lease) = call(|| "reading the Lease".into(), api.get(LEASE)).await else { return };
-    let Some(spec) = &mut lease.spec else { return };
-    if spec.holder_identity.as_deref() == Some(identity) {
-        spec.holder_identity = None;
-        spec.lease_duration_seconds = Some(1);
-        let _ = call(|| "releasing the Lease".into(), api.replace(LEASE, &PostParams::default(), &lease)).await;
     }
 }
 

@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -35,12 +38,24 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct PolicyIndex {
     known: Arc<ArcSwap<Policies>>,
+    listed: Arc<AtomicBool>,
     changes: watch::Sender<u64>,
     wide_changes: watch::Sender<u64>,
     label_changes: watch::Sender<u64>,
 }
 
 impl PolicyIndex {
+    /// Whether everything has been listed once. Before, that no policy is known says nothing.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Acquire)
+    }
+
+    /// Says that everything has been listed.
+    pub(crate) fn mark_listed(&self) {
+        self.listed.store(true, Ordering::Release);
+    }
+
     /// Policies that cover a namespace. One that is so new that no watch has told of it is asked for.
     ///
     /// # Errors
@@ -142,6 +157,7 @@ impl PolicyIndex {
             for listed in &listed {
                 let _ = listed.subscribe().wait_for(|listed| *listed).await;
             }
+            self.mark_listed();
             synced.open();
         };
         let [own_listed, wide_listed, labels_listed, exceptions_listed] = &listed;

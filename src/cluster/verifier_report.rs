@@ -8,7 +8,7 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{Result, error::call};
@@ -24,6 +24,8 @@ const RENEW: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_millis(300);
 /// Keys that were used within this time are in the report, so that one that gets lost loses no count.
 pub(super) const LATELY: SignedDuration = SignedDuration::from_mins(15);
+/// A watch that failed is tried again within this time: one that has not failed again is back.
+const BACK: Duration = Duration::from_secs(90);
 const MOST_KEYS: usize = 5000;
 const MOST_BLOCKS: usize = 50;
 const FIELD_MANAGER: &str = "rampart-verifier";
@@ -38,6 +40,8 @@ pub struct Reporting {
     pub name: String,
     /// Namespace of KeyRecords.
     pub namespace: String,
+    /// When the watch of records last failed, where nothing has come of it since.
+    pub failed: watch::Receiver<Option<Instant>>,
     /// When the API server was last heard of: while no key changes, this is the only answer that it gives.
     pub heard: Moment,
     /// When the report was last written, and with it which keys were used.
@@ -67,7 +71,10 @@ impl Reporting {
             match &written {
                 Ok(()) => {
                     let now = clock::now();
-                    self.heard.set(now);
+                    // Who can write, and does not hear of revocations, is deaf all the same.
+                    if is_back(*self.failed.borrow(), Instant::now()) {
+                        self.heard.set(now);
+                    }
                     self.told.set(now);
                     told = last;
                 }
@@ -131,6 +138,10 @@ impl Reporting {
     }
 }
 
+fn is_back(failed: Option<Instant>, now: Instant) -> bool {
+    failed.is_none_or(|failed| now.duration_since(failed) >= BACK)
+}
+
 /// As many keys as there is room for, in the order of their ids, from the one after which the report before ended: else
 /// those that are seldom used would never be told, and be taken for idle.
 fn in_turn(mut used: Vec<(KeyId, Used)>, told: Option<KeyId>, most: usize) -> Vec<(KeyId, Used)> {
@@ -146,6 +157,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_verifier_whose_watch_fails_does_not_say_that_it_hears() {
+        let now = Instant::now();
+        assert!(is_back(None, now));
+        assert!(!is_back(Some(now), now) && !is_back(Some(now), now + BACK / 2));
+        assert!(is_back(Some(now), now + BACK), "it may be long before a key changes");
+    }
 
     #[test]
     fn all_keys_are_told_in_turn() {

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::watch;
@@ -11,6 +14,7 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     gates: Arc<Mutex<BTreeMap<&'static str, bool>>>,
+    shutting_down: Arc<AtomicBool>,
 }
 
 /// One thing that has to be there.
@@ -33,14 +37,21 @@ impl Readiness {
 
     /// Makes the process not ready for good.
     pub fn shut_down(&self) {
-        self.set(SHUTTING_DOWN, false);
+        self.shutting_down.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the process is about to end.
+    #[must_use]
+    pub fn is_shutting_down(&self) -> bool {
+        self.shutting_down.load(Ordering::Relaxed)
     }
 
     /// Names of the closed gates; empty when ready.
     #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {
         let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        gates.iter().filter(|(_, open)| !**open).map(|(name, _)| *name).collect()
+        let closed = gates.iter().filter(|(_, open)| !**open).map(|(name, _)| *name);
+        closed.chain(self.is_shutting_down().then_some(SHUTTING_DOWN)).collect()
     }
 
     fn set(&self, name: &'static str, open: bool) {

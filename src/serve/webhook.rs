@@ -11,7 +11,7 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, Version, header},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -19,11 +19,10 @@ use axum_server::{Handle, tls_rustls::RustlsConfig};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
 use kube::Client;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer};
-use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
+use tower::ServiceBuilder;
+use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 use tracing::Instrument as _;
 
 use super::body;
@@ -38,19 +37,24 @@ use crate::{
     runtime::{
         clock,
         metrics::{Metrics, WebhookLabels},
+        readiness::Readiness,
     },
 };
 
 /// The API server's own limit on an object is 3 MiB, and an update carries two of them.
-const MAX_BODY: usize = 16 << 20;
-/// Less than the three seconds after which the API server gives up.
+const MAX_BODY: usize = 8 << 20;
+/// For all bodies under way that are larger than common ones: the pod may have 256 MiB.
+const ROOM: usize = 64 << 20;
+/// Less than the three seconds after which the API server gives up: waiting for a turn and for the body included.
 const REQUEST_DEADLINE: Duration = Duration::from_millis(2500);
 /// For the pods that a change would refuse; Pod Security Admission takes no longer either.
 const PREVIEW_DEADLINE: Duration = Duration::from_secs(1);
 /// Previews under way at once: each reads up to 3,000 pods.
 static PREVIEWS: Semaphore = Semaphore::const_new(4);
-const HEADER_DEADLINE: Duration = Duration::from_secs(5);
-/// Reviews under way at once: each may hold a body of 16 MiB.
+/// From one request's end to the end of the next one's head: more than the 90 seconds after which the API server closes
+/// what it does not use. It does not send a review again that it sent into a connection that was just closed.
+const HEADER_DEADLINE: Duration = Duration::from_secs(100);
+/// Reviews under way at once.
 const MAX_IN_FLIGHT: usize = 128;
 /// What is under way may take this long to finish when the process stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -67,11 +71,27 @@ pub struct Shared {
     pub hardens: bool,
     /// Metrics.
     pub metrics: Metrics,
+    /// Whether the process is about to end.
+    pub readiness: Readiness,
+}
+
+/// What handlers share, and how much of it a review may take.
+struct Service {
+    shared: Shared,
+    turns: Semaphore,
+    /// Bytes of large bodies.
+    room: Semaphore,
+    deadline: Duration,
 }
 
 /// The routes, without TLS.
 pub fn router(shared: Shared) -> Router {
-    let panics = shared.metrics.webhook_panics.clone();
+    let (turns, room) = (Semaphore::new(MAX_IN_FLIGHT), Semaphore::new(ROOM));
+    routes(Service { shared, turns, room, deadline: REQUEST_DEADLINE })
+}
+
+fn routes(service: Service) -> Router {
+    let panics = service.shared.metrics.webhook_panics.clone();
     let on_panic = move |_: Box<dyn std::any::Any + Send>| {
         panics.inc();
         StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -81,16 +101,13 @@ pub fn router(shared: Shared) -> Router {
     let layers = ServiceBuilder::new()
         .layer(set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
         .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        // Outside the limit: waiting for a turn counts too.
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE))
-        .layer(GlobalConcurrencyLimitLayer::new(MAX_IN_FLIGHT))
         .layer(CatchPanicLayer::custom(on_panic));
     Router::new()
-        .route(VALIDATE, post(|shared, body| serve_review(shared, body, Path::Validate)))
-        .route(ENFORCE, post(|shared, body| serve_review(shared, body, Path::Enforce)))
-        .route(MUTATE, post(|shared, body| serve_review(shared, body, Path::Mutate)))
+        .route(VALIDATE, post(|service, version, body| serve_review(service, version, body, Path::Validate)))
+        .route(ENFORCE, post(|service, version, body| serve_review(service, version, body, Path::Enforce)))
+        .route(MUTATE, post(|service, version, body| serve_review(service, version, body, Path::Mutate)))
         .layer(layers)
-        .with_state(Arc::new(shared))
+        .with_state(Arc::new(service))
 }
 
 /// Serves until the process stops.
@@ -126,19 +143,30 @@ pub async fn serve(
     Ok(())
 }
 
-/// Counts a request for as long as it is handled, however that ends.
-struct InFlight(Gauge);
+/// Counts a request for as long as it is handled, and then what came of it.
+struct Counted<'a> {
+    metrics: &'a Metrics,
+    path: Path,
+    began: Instant,
+    /// None yet where the handling panics, or the client is gone.
+    code: Option<StatusCode>,
+}
 
-impl InFlight {
-    fn new(requests: &Gauge) -> Self {
-        requests.inc();
-        Self(requests.clone())
+impl<'a> Counted<'a> {
+    fn new(metrics: &'a Metrics, path: Path) -> Self {
+        metrics.webhook_in_flight.inc();
+        Self { metrics, path, began: Instant::now(), code: None }
     }
 }
 
-impl Drop for InFlight {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.dec();
+        self.metrics.webhook_in_flight.dec();
+        let panicked = std::thread::panicking().then_some(StatusCode::INTERNAL_SERVER_ERROR);
+        let Some(code) = self.code.or(panicked) else { return };
+        let labels = WebhookLabels { webhook: self.path.as_str(), code: code.as_u16() };
+        self.metrics.webhook_requests.get_or_create(&labels).inc();
+        self.metrics.webhook_seconds.get_or_create(&labels).observe(self.began.elapsed().as_secs_f64());
     }
 }
 
@@ -163,23 +191,33 @@ impl Path {
     }
 }
 
-async fn serve_review(State(shared): State<Arc<Shared>>, body: Body, path: Path) -> Response {
-    let began = Instant::now();
-    let _in_flight = InFlight::new(&shared.metrics.webhook_in_flight);
-    let response = answer(&shared, body, path).await;
-    let labels = WebhookLabels { webhook: path.as_str(), code: response.status().as_u16() };
-    shared.metrics.webhook_requests.get_or_create(&labels).inc();
-    shared.metrics.webhook_seconds.get_or_create(&labels).observe(began.elapsed().as_secs_f64());
+async fn serve_review(State(service): State<Arc<Service>>, version: Version, body: Body, path: Path) -> Response {
+    let mut counted = Counted::new(&service.shared.metrics, path);
+    let late = |_| (StatusCode::SERVICE_UNAVAILABLE, "the review was not answered in time\n").into_response();
+    let answered = tokio::time::timeout(service.deadline, async {
+        let _turn = service.turns.acquire().await;
+        answer(&service, body, path).await
+    })
+    .await;
+    let mut response = answered.unwrap_or_else(late);
+    counted.code = Some(response.status());
+    // The next review is to come to a replica that stays. (HTTP/2 has no such header.)
+    if version == Version::HTTP_11 && service.shared.readiness.is_shutting_down() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 
-async fn answer(shared: &Shared, body: Body, path: Path) -> Response {
-    let body = match body::read(body, MAX_BODY).await {
+async fn answer(service: &Service, body: Body, path: Path) -> Response {
+    let body = match body::read(body, MAX_BODY, &service.room).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into_response(),
     };
-    match review(shared, &body, path).await {
+    match review(&service.shared, &body.bytes, path).await {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
+        Err(Failure::NotListed) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the policies have not been listed yet\n").into_response()
+        }
         Err(Failure::NoPolicies(error)) => {
             // The API server takes it as a webhook that is away; the floor refuses what it must.
             tracing::warn!(%error, "the policies of a namespace could not be found");
@@ -196,12 +234,18 @@ async fn answer(shared: &Shared, body: Body, path: Path) -> Response {
 /// Why a review was not answered.
 enum Failure {
     NoReview(BadReview),
+    NotListed,
     NoPolicies(crate::cluster::Error),
 }
 
 async fn review(shared: &Shared, body: &[u8], path: Path) -> Result<Vec<u8>, Failure> {
     let began = Instant::now();
     let request = Review::parse(body).map_err(Failure::NoReview)?;
+    // The Service sends nobody here before, but whoever goes around it must not hear that nothing is asked of a pod.
+    let by_policies = if request.kind.group == crate::GROUP { is_of_api_key(&request) } else { shared.hardens };
+    if by_policies && !shared.policies.is_listed() {
+        return Err(Failure::NotListed);
+    }
     let namespace = request.namespace.as_deref().unwrap_or_default();
     let policies = if shared.hardens {
         shared.policies.of_namespace(&shared.client, namespace).await.map_err(Failure::NoPolicies)?
@@ -264,5 +308,98 @@ async fn previewed(shared: &Shared, mut preview: Preview, began: Instant, now: T
             tracing::warn!(%error, "pods could not be listed for a preview");
             vec![format!("existing pods could not be checked: {error}")]
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use axum::{body::Bytes, http::Request};
+    use futures::stream;
+    use tokio::sync::watch;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::cluster::client::tests::nobody;
+
+    fn shared() -> Shared {
+        Shared {
+            client: nobody(),
+            policies: PolicyIndex::default(),
+            pauses: watch::channel(None).1,
+            hardens: true,
+            metrics: Metrics::default(),
+            readiness: Readiness::default(),
+        }
+    }
+
+    fn review(group: &str, kind: &str) -> Body {
+        let review = serde_json::json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "u", "kind": {"group": group, "version": "v1", "kind": kind}, "namespace": "shop", "name": "web",
+                "operation": "CREATE", "object": {"metadata": {}, "spec": {"containers": [{"name": "main"}]}},
+            },
+        });
+        review.to_string().into()
+    }
+
+    async fn ask(router: &Router, path: &str, body: Body) -> Response {
+        router.clone().oneshot(Request::post(path).body(body).unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_allowed_by_policies_that_were_not_listed() {
+        let shared = shared();
+        let policies = shared.policies.clone();
+        let router = router(shared);
+        let answers = async || {
+            let pod = ask(&router, ENFORCE, review("", "Pod")).await.status().as_u16();
+            let key = ask(&router, VALIDATE, review(crate::GROUP, "ApiKey")).await.status().as_u16();
+            let policy = ask(&router, VALIDATE, review(crate::GROUP, "SecurityPolicy")).await.status().as_u16();
+            (pod, key, policy)
+        };
+        assert_eq!(answers().await, (503, 503, 200));
+        policies.mark_listed();
+        assert_eq!(answers().await, (200, 200, 200));
+    }
+
+    #[tokio::test]
+    async fn connections_end_with_the_next_answer_once_the_process_is_to_end() {
+        let shared = shared();
+        let readiness = shared.readiness.clone();
+        let router = router(shared);
+        let connection = async || ask(&router, ENFORCE, Body::empty()).await.headers().get(header::CONNECTION).cloned();
+        assert_eq!(connection().await, None);
+        readiness.shut_down();
+        assert_eq!(connection().await, Some(HeaderValue::from_static("close")));
+    }
+
+    fn hurried(turns: usize) -> Service {
+        let (turns, room) = (Semaphore::new(turns), Semaphore::new(ROOM));
+        Service { shared: shared(), turns, room, deadline: Duration::from_millis(50) }
+    }
+
+    /// The code of an answer, and how many of this code are counted.
+    async fn counted(service: Service, body: Body) -> (u16, u64) {
+        let metrics = service.shared.metrics.clone();
+        let code = ask(&routes(service), ENFORCE, body).await.status().as_u16();
+        assert_eq!(metrics.webhook_in_flight.get(), 0);
+        let labels = WebhookLabels { webhook: ENFORCE, code };
+        (code, metrics.webhook_requests.get_or_create(&labels).get())
+    }
+
+    #[tokio::test]
+    async fn what_gets_no_answer_in_time_is_answered_and_counted() {
+        let endless = Body::from_stream(stream::pending::<std::io::Result<Bytes>>());
+        assert_eq!(counted(hurried(1), endless).await, (503, 1), "a body that does not end");
+        assert_eq!(counted(hurried(0), review("", "Pod")).await, (503, 1), "a turn that does not come");
+    }
+
+    #[tokio::test]
+    async fn what_panics_is_counted() {
+        let broken = stream::poll_fn(|_| -> Poll<Option<std::io::Result<Bytes>>> { panic!("a body that panics") });
+        assert_eq!(counted(hurried(1), Body::from_stream(broken)).await, (500, 1));
     }
 }

@@ -65,7 +65,7 @@ async fn each_has_its_answer(env: Env) -> Result<()> {
         ("an old version", old.into_bytes(), 400, "must be admission.k8s.io/v1 AdmissionReview"),
         ("no request", empty.into_bytes(), 400, "has no request"),
         ("7 MiB", review(7 << 20), 200, r#""allowed":true"#),
-        ("20 MiB", review(20 << 20), 413, "larger than 16 MiB"),
+        ("20 MiB", review(20 << 20), 413, "larger than 8 MiB"),
     ];
     for (name, body, code, wanted) in cases {
         let (found, text) = send(&client, "POST", "/validate", body).await.context(name)?;

@@ -28,6 +28,14 @@ const UNUSED: &[(&str, &str)] = &[
         "what an apply can't mend",
     ),
     ("controller: update networking.k8s.io/networkpolicies", "what an apply can't mend"),
+    (
+        "webhook: get admissionregistration.k8s.io/mutatingwebhookconfigurations rampart-fix",
+        "the CA is renewed after years",
+    ),
+    (
+        "webhook: get admissionregistration.k8s.io/validatingwebhookconfigurations rampart-enforce",
+        "the CA is renewed after years",
+    ),
     ("webhook: update core/secrets rampart-webhook-ca in rampart-system", "the CA is renewed after years"),
 ];
 

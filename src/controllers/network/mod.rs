@@ -131,6 +131,11 @@ impl Networks {
         self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
     }
 
+    #[cfg(test)]
+    pub(super) fn tells_nobody(&self) -> bool {
+        self.listeners.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Waits until everything has been listed: half a view of the cluster would render too wide, and prune too little.
     pub(super) async fn was_listed(&self) {
         if !self.is_on {

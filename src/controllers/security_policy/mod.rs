@@ -56,9 +56,7 @@ impl SecurityPolicies {
         let (one_tx, one) = mpsc::unbounded_channel();
         let (all_tx, all) = watch::channel(0);
         let isolating = watch::Sender::default();
-        let wake =
-            Wake { one: one_tx.clone(), all: all_tx.clone(), roots: roots.clone(), isolating: isolating.clone() };
-        networks.listen(move |news| wake.about(news));
+        let wake = Wake { one: one_tx.clone(), all: all_tx, roots: roots.clone(), isolating: isolating.clone() };
         let controller = Arc::new(Self {
             context: context.clone(),
             networks: networks.clone(),
@@ -72,7 +70,7 @@ impl SecurityPolicies {
         let for_pods = wake_for_pods(networks.clone(), isolating, (roots.clone(), one_tx.clone()), stopped());
         tasks.spawn("network-previews", for_pods);
         tasks.spawn("floor-status", wake_for_floor(in_force, roots.clone(), one_tx, stopped()));
-        tasks.spawn(Self::NAME, controller.run(root, roots, Triggers { one, all }, (all_tx, leadership, namespace)));
+        tasks.spawn(Self::NAME, controller.run(root, roots, Triggers { one, all }, (wake, leadership, namespace)));
     }
 
     async fn run(
@@ -80,13 +78,16 @@ impl SecurityPolicies {
         root: super::Root<SecurityPolicy>,
         roots: Roots<SecurityPolicy>,
         triggers: Triggers<SecurityPolicy>,
-        (all, mut leadership, namespace): (watch::Sender<u64>, Leadership, String),
+        (wake, mut leadership, namespace): (Wake, Leadership, String),
     ) -> anyhow::Result<()> {
         let stopped = self.context.stopped.clone();
         tokio::select! {
             () = leadership.acquired() => {}
             () = stopped.cancelled() => return Ok(()),
         }
+        let all = wake.all.clone();
+        // Only now: who does not lead takes nothing out of the queue.
+        self.networks.listen(move |news| wake.about(news));
         tokio::select! {
             () = async { self.networks.was_listed().await; floor::known(&self.hardened.in_force).await } => {}
             () = stopped.cancelled() => return Ok(()),
@@ -188,5 +189,46 @@ impl Reconciler for SecurityPolicies {
         let wanted = self.status(policy, network, self.hardening(policy, &owner));
         status::report(&self.context.client, policy, &wanted).await?;
         Ok(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        cluster::{
+            client::tests::nobody,
+            events::Events,
+            leader::{Election, elect},
+            policy_index::PolicyIndex,
+        },
+        controllers::Residents,
+        runtime::{metrics::Metrics, readiness::Readiness},
+    };
+
+    #[tokio::test]
+    async fn a_standby_collects_no_news() {
+        let (metrics, readiness, stopped) = (Metrics::default(), Readiness::default(), CancellationToken::new());
+        let second = Duration::from_secs(1);
+        let election = Election {
+            namespace: "rampart-system".into(),
+            identity: "standby".into(),
+            duration: second,
+            renew_deadline: second,
+            retry: second,
+        };
+        let (leadership, _not_yet) = elect(election, nobody(), metrics.clone(), stopped.clone());
+        let mut tasks = Tasks::new(readiness.clone(), Duration::ZERO);
+        let events = Events::new(nobody(), "standby");
+        let context = Context { client: nobody(), events, metrics, readiness, stopped, concurrency: 1 };
+        let policies = PolicyIndex::default();
+        let networks = Networks::off(&context, Residents::new(policies.clone()), policies);
+        SecurityPolicies::spawn(&context, &networks, Hardened::off(), leadership, "rampart-system".into(), &mut tasks);
+        tokio::task::yield_now().await;
+        assert!(networks.tells_nobody());
     }
 }

@@ -57,13 +57,20 @@ pub(super) enum Step {
     DropEnded,
 }
 
-/// When a certificate ends; the past, if it is none.
-pub(super) fn ends(certificate: &str) -> Timestamp {
-    let end = || {
+/// When a certificate begins, and when it ends; in the past, if it is none.
+pub(super) fn life(certificate: &str) -> (Timestamp, Timestamp) {
+    let life = || {
         let pem = Pem::iter_from_buffer(certificate.as_bytes()).next()?.ok()?;
-        Timestamp::from_second(pem.parse_x509().ok()?.validity().not_after.timestamp()).ok()
+        let certificate = pem.parse_x509().ok()?;
+        let validity = certificate.validity();
+        let [from, until] = [validity.not_before, validity.not_after].map(|time| time.timestamp());
+        Some((Timestamp::from_second(from).ok()?, Timestamp::from_second(until).ok()?))
     };
-    end().unwrap_or(Timestamp::MIN)
+    life().unwrap_or((Timestamp::MIN, Timestamp::MIN))
+}
+
+fn ends(certificate: &str) -> Timestamp {
+    life(certificate).1
 }
 
 impl Authority {
@@ -73,10 +80,15 @@ impl Authority {
         current.chain(self.retired.iter().map(String::as_str)).collect()
     }
 
-    /// Decides, given the bundle that the API server is known to trust.
+    /// Decides, given the bundle that the API server is known to trust, whichever webhook it asks.
     pub(super) fn decide(&self, trusted: Option<&str>, now: Timestamp) -> Step {
         let Some(signing) = &self.signing else { return Step::Create };
-        let left = ends(&signing.certificate).duration_since(now);
+        let (begins, end) = life(&signing.certificate);
+        if begins.duration_since(now) > SKEW {
+            // Made by a clock that was ahead: nobody believes what it signs.
+            return Step::Create;
+        }
+        let left = end.duration_since(now);
         if let Some(next) = &self.next {
             let is_trusted = trusted.is_some_and(|bundle| bundle.contains(next.certificate.trim()));
             let made = ends(&next.certificate).checked_sub(CA_LIFETIME).unwrap_or(Timestamp::MAX);
@@ -103,7 +115,13 @@ impl Authority {
     pub(super) fn after(mut self, step: Step, now: Timestamp) -> Result<Self, rcgen::Error> {
         match step {
             Step::Keep => {}
-            Step::Create => self = Self { signing: Some(Ca::make(now)?), ..Self::default() },
+            Step::Create => {
+                // What they signed is served until a replica has heard of this one.
+                let before = [self.next.take(), self.signing.take()].into_iter().flatten().map(|ca| ca.certificate);
+                self.retired.extend(before);
+                self.retired.retain(|certificate| ends(certificate) > now);
+                self.signing = Some(Ca::make(now)?);
+            }
             Step::AddNext => self.next = Some(Ca::make(now)?),
             Step::Promote => {
                 self.retired.extend(self.signing.take().map(|ca| ca.certificate));
@@ -189,6 +207,16 @@ mod tests {
         assert_eq!(authority.decide(Some(&authority.bundle()), day(366)), Step::DropEnded);
         authority = authority.after(Step::DropEnded, day(366)).unwrap();
         assert!(!authority.bundle().contains(&first.bundle()));
+    }
+
+    #[test]
+    fn one_that_a_clock_made_that_was_ahead_is_replaced_and_stays_trusted() {
+        let ahead = Authority::default().after(Step::Create, day(400)).unwrap();
+        let trusted = ahead.bundle();
+        assert_eq!(ahead.decide(Some(&trusted), day(0)), Step::Create);
+        let authority = ahead.after(Step::Create, day(0)).unwrap();
+        assert!(authority.bundle().contains(&trusted), "other replicas serve what it signed");
+        assert_eq!(authority.decide(Some(&authority.bundle()), day(0)), Step::Keep);
     }
 
     #[test]
