@@ -298,7 +298,16 @@ impl Reconciler for RetentionPolicies {
         let late = || Err(Error::Unexpected(format!("the visit took longer than {LONGEST_VISIT:?} and was cut off")));
         let outcome = match visit.unwrap_or_else(|_| late()) {
             Ok(outcome) => outcome,
-            Err(error) => return Err(self.told(policy, error, so_far).await),
+            Err(error) => {
+                let began = so_far.began;
+                let error = self.told(policy, error, so_far).await;
+                if !began {
+                    return Err(error);
+                }
+                // It came on, so that the pause is none of a row of failures.
+                tracing::warn!(namespace, name, reason = error.reason(), %error, "a visit could not be finished");
+                return Ok(Next::After(AGAIN));
+            }
         };
         let status = status(policy, &outcome, so_far);
         let next = status.next_run_time.as_ref().map(|time| time.0);
