@@ -226,6 +226,14 @@ async fn a_foreign_policy_that_widens_is_named(env: Env) -> Result<()> {
     fixtures::apply(&case.client, &foreign("open", json!([{}]))).await?;
     let told = case.told("WidenedByOthers", "True", "ForeignPolicies").await?;
     ensure!(told.widened_by == ["open"], "{told:?}");
+    // Another that opens the same hides neither.
+    fixtures::apply(&case.client, &foreign("wide", json!([{}]))).await?;
+    wait::until("both to be named", wait::SOON, || async {
+        let told = case.told("WidenedByOthers", "True", "ForeignPolicies").await?;
+        Ok(ensure!(told.widened_by == ["open", "wide"], "{told:?}"))
+    })
+    .await?;
+    case.rendered.delete("wide", &DeleteParams::default()).await?;
     let events: Api<Event> = Api::namespaced(case.client.clone(), &case.namespace);
     wait::until("an event about it", wait::SOON, || async {
         let events = events.list(&ListParams::default()).await?;
