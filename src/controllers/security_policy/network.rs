@@ -87,8 +87,9 @@ impl SecurityPolicies {
         let before = before(policy);
         let parts = [part];
         let asked = Asked { allow_no_dns: spec.allow_no_dns == Some(true), only_open: false };
-        // What the cluster makes of the same spec may be narrower than before, as where a clamp was added.
-        let is_drift = |part: &Part| enforces && before.was_programmed() && self.networks.wants_as_before(part);
+        // What the cluster makes of the same spec may be narrower than before, as where a clamp was added, also while
+        // nobody ran: what is found otherwise after a restart is asked.
+        let is_drift = |part: &Part| enforces && before.was_programmed() && self.networks.is_known(part);
         let looked = self.networks.look(&parts, &sight, asked, is_drift);
         let [part] = parts;
         let seen = looked.parts.into_iter().next().unwrap_or_default();
