@@ -227,19 +227,25 @@ pub(super) struct Wake {
 
 impl Wake {
     pub(super) fn about(&self, news: News<'_>) {
-        let policy = match news {
+        let (policy, is_echo) = match news {
             News::Listed => return self.all.send_modify(|count| *count += 1),
-            News::Echo(policy) => return self.beside(policy),
-            News::Changed(policy) => policy,
+            News::Echo(policy) => (policy, true),
+            News::Changed(policy) => (policy, false),
         };
         let namespace = policy.namespace().unwrap_or_default();
-        if let Some((KIND, owner)) = owner_of(policy) {
+        let owner = owner_of(policy).filter(|(kind, _)| *kind == KIND).map(|(_, name)| name);
+        let is_lost = owner.is_some_and(|owner| !self.roots.contains(&namespace, owner));
+        if is_echo && !is_lost {
+            return self.beside(policy);
+        }
+        if let Some(owner) = owner.filter(|_| !is_lost) {
             let _ = self.one.send(ObjectRef::new(owner).within(&namespace));
             // What somebody else changed of it may isolate others than before.
             self.beside(policy);
             return;
         }
-        // Somebody else's may isolate pods whose side a policy opens; and one of ours may have lost its labels.
+        // Somebody else's may isolate pods whose side a policy opens, whatever its labels say; and one of ours may have
+        // lost its labels.
         wake(&self.roots, &self.one, |root| root.meta().namespace.as_ref() == Some(&namespace));
         if namespace == DNS_NAMESPACE {
             self.isolating.send_if_modified(|all| all.insert((namespace, None)));
