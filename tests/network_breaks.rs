@@ -172,6 +172,10 @@ fn who_was_named_is_the_one_who_must_get_through() {
     let wrong = left(Facts { ingress_controller: named("proxy"), monitoring: named("p"), ..facts() });
     assert!(wrong.contains(&"IngressBlocked/shop/inner".to_owned()), "{wrong:?}");
     assert!(wrong.contains(&"ScrapeBlocked/shop/web".to_owned()), "{wrong:?}");
+    // Where no pod is called so, whoever is known otherwise.
+    let nobody =
+        broken_among(&Facts { ingress_controller: named("nobody"), ..facts() }, &["Ingress"], json!([]), json!([]));
+    assert!(nobody.contains(&"IngressBlocked/shop/inner".to_owned()), "{nobody:?}");
 }
 
 /// What lets a peer in to the pods of the app `web`, on one port.
