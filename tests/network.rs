@@ -73,6 +73,30 @@ fn an_external_peer_needs_the_clusters_ranges() {
     assert_eq!(refused, Unrenderable::UnknownClusterRanges { rule: "out".into() });
 }
 
+#[rstest]
+#[case::another_pool(json!({"ips": ["10.60.0.5"]}), Some("10.60.0.5"))]
+#[case::another_family(json!({"ips": ["10.244.0.5", "fd00::5"]}), Some("fd00::5"))]
+#[case::inside(json!({"ips": ["10.244.255.255"]}), None)]
+#[case::of_its_node(json!({"ips": ["192.0.2.7"], "hostNetwork": true}), None)]
+#[case::none_yet(json!({}), None)]
+fn pods_in_no_range_tell_that_ranges_are_missing(#[case] more: Value, #[case] outside: Option<&str>) {
+    let mut pod = json!({"namespace": "data", "name": "db"});
+    pod.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let (pods, facts): (Vec<Pod>, _) = (serde_json::from_value(json!([pod])).unwrap(), facts());
+    let intent = intent(egress(json!([{"external": {"cidrs": ["0.0.0.0/0", "::/0"]}}])));
+    let rendered = |facts: &Facts| {
+        let cluster = Cluster { pods: &pods, ..Cluster::of_facts(facts) };
+        render(&intent, ("shop", "b"), &cluster, (&[], &[]))
+    };
+    let missing = outside.map(|address| Unrenderable::PodOutsideRanges {
+        rule: "out".into(),
+        pod: "data/db".into(),
+        address: address.parse().unwrap(),
+    });
+    assert_eq!(rendered(&facts).err(), missing);
+    assert!(rendered(&facts.without_ranges()).is_ok(), "what it would be is told all the same");
+}
+
 #[test]
 fn a_rule_whose_peers_all_fall_away_allows_nothing_rather_than_everything() {
     let rendered = rendered(egress(json!([{"external": {"cidrs": ["10.244.7.0/24"]}}])), &facts(), &[]);

@@ -89,6 +89,17 @@ impl Gathered {
 }
 
 impl Gathered {
+    /// Forgets an object. The ranges of a node that is gone stay until all are listed anew: its pods may outlive it for
+    /// a while, and they are the cluster's, whichever node is next to have them.
+    fn forget(&mut self, kind: &'static str, name: String) {
+        let gone = self.by_object.remove(&(kind, name.clone()));
+        let mut ranges = gone.filter(|_| kind == NODE).map(|said| said.ranges).unwrap_or_default();
+        ranges.retain(|range| range.prefix_len() < range.max_prefix_len());
+        if !ranges.is_empty() {
+            self.by_object.insert((kind, name), Said { ranges, ..Said::default() });
+        }
+    }
+
     async fn list<K>(
         &mut self,
         api: &Api<K>,
@@ -239,7 +250,7 @@ pub(super) async fn follow(
     while let Some(news) = stream.next().await {
         match news {
             News::Put(kind, name, said) => drop(gathered.by_object.insert((kind, name), said)),
-            News::Gone(kind, name) => drop(gathered.by_object.remove(&(kind, name))),
+            News::Gone(kind, name) => gathered.forget(kind, name),
             News::Listing(kind) => {
                 // Half a list is no fact: nothing is said until it is whole again.
                 gathered.by_object.retain(|(found, _), _| *found != kind);
@@ -307,6 +318,23 @@ mod tests {
         }
         gathered.by_object.insert((NODE, "a".into()), node(Some("10.244.0.0/24"), Some("True")));
         assert_eq!(ranges(&gathered, &[]), ["10.96.0.0/16", "10.244.0.0/24"]);
+    }
+
+    #[test]
+    fn the_pods_of_a_node_that_is_gone_are_the_clusters_still() {
+        let mut gathered = Gathered::default();
+        gathered.by_object.insert((SERVICE_CIDR, "s".into()), said("10.96.0.0/16"));
+        for (name, range, address) in [("a", "10.244.0.0/24", "192.0.2.7/32"), ("b", "10.244.2.0/24", "192.0.2.9/32")] {
+            let mut node = node(Some(range), Some("True"));
+            node.ranges.push(address.parse().unwrap());
+            gathered.by_object.insert((NODE, name.into()), node);
+        }
+        gathered.forget(NODE, "b".into());
+        assert_eq!(ranges(&gathered, &[]), ["10.96.0.0/16", "10.244.0.0/24", "10.244.2.0/24", "192.0.2.7/32"]);
+        gathered.forget(NODE, "a".into());
+        assert!(ranges(&gathered, &[]).is_empty(), "no node is there");
+        gathered.forget(SERVICE_CIDR, "s".into());
+        assert!(!gathered.by_object.contains_key(&(SERVICE_CIDR, "s".into())));
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl SecurityPolicies {
             accepted.iter().map(|(namespace, name, intent)| Accepting { namespace, name, intent }).collect();
         let part = |sight: &Sight| self.networks.part(owner.clone(), intent, &accepting, sight);
         match part(sight) {
-            Err(error @ Unrenderable::UnknownClusterRanges { .. }) => Ok((part(&sight.without_ranges())?, Some(error))),
+            Err(error) if error.is_of_ranges() => Ok((part(&sight.without_ranges())?, Some(error))),
             part => Ok((part?, None)),
         }
     }
