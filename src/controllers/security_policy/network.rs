@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{
-        NetworkMode, NetworkPreview, NetworkStatus, SecurityPolicy,
+        MOST_RENDERED, NetworkMode, NetworkPreview, NetworkStatus, SecurityPolicy,
         condition::{Conditions, Type},
     },
     cluster::{Result, owner::Owner},
@@ -239,10 +239,38 @@ pub(super) fn tell_network(
             told
         }
     };
-    let Told { status, standing, sight } = *told;
+    let Told { mut status, standing, sight } = *told;
+    // How many there are was said.
+    status.rendered.truncate(MOST_RENDERED);
     conditions_of(&standing, &sight, &status.widened_by, conditions);
     if let Some(reason) = unrendered {
         conditions.set(Type::Rendered, false, reason, "");
     }
     Some(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::network::{Facts, Population};
+
+    #[test]
+    fn status_holds_as_many_names_as_its_schema_takes_and_counts_all() {
+        let policy: SecurityPolicy =
+            serde_json::from_value(json!({"metadata": {"name": "web", "generation": 1}, "spec": {}})).unwrap();
+        let population = Arc::new(Population::new(vec![], std::iter::empty()));
+        let sight = Sight { population, facts: Facts::default(), around: Arc::default() };
+        let rendered = (0..=MOST_RENDERED).map(|nth| format!("rampart-web-{nth}")).collect();
+        let status = NetworkStatus { rendered, ..NetworkStatus::default() };
+        let programmed = Network::Programmed(Box::new(Told { status, standing: Standing::default(), sight }));
+        let mut conditions = Conditions::of_generation(Some(1));
+        let told = tell_network(&policy, programmed, &mut conditions).unwrap();
+        assert_eq!(told.rendered.len(), MOST_RENDERED);
+        let conditions = conditions.carried_from(&[], Timestamp::UNIX_EPOCH);
+        let programmed = conditions.iter().find(|it| it.type_ == "Programmed").unwrap();
+        assert_eq!(programmed.message, "65 NetworkPolicies are as rendered");
+    }
 }
