@@ -98,6 +98,15 @@ fn pods_in_no_range_tell_that_ranges_are_missing(#[case] more: Value, #[case] ou
 }
 
 #[test]
+fn where_clouds_serve_credentials_is_never_external() {
+    let rendered = rendered(egress(json!([{"external": {"cidrs": ["169.254.0.0/16", "fd00::/8"]}}])), &facts(), &[]);
+    let spec = serde_json::to_value(&rendered.policies[0].spec).unwrap();
+    let block = |cidr: &str, except: &str| json!({"ipBlock": {"cidr": cidr, "except": [except]}});
+    let wanted = [block("169.254.0.0/16", "169.254.169.254/32"), block("fd00::/8", "fd00:ec2::254/128")];
+    assert_eq!(spec["egress"][0]["to"], json!(wanted));
+}
+
+#[test]
 fn a_rule_whose_peers_all_fall_away_allows_nothing_rather_than_everything() {
     let rendered = rendered(egress(json!([{"external": {"cidrs": ["10.244.7.0/24"]}}])), &facts(), &[]);
     let spec = rendered.policies[0].spec.clone().unwrap();

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use ipnet::IpNet;
@@ -21,8 +21,9 @@ use crate::{
     },
 };
 
-/// Where clouds serve credentials to machines: never "external" to a pod.
-const CLOUD_METADATA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254));
+/// Where clouds serve credentials to machines, by IPv4 and, at Amazon, by IPv6: never "external" to a pod.
+const CLOUD_METADATA: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254))];
 
 pub(super) fn pod_peers(pods: &LabelSelector, namespaces: &Namespaces) -> Vec<NetworkPolicyPeer> {
     let peer =
@@ -92,7 +93,7 @@ pub(super) fn external_peers(
     (namespace, facts): (&str, &Facts),
     findings: &mut Vec<Finding>,
 ) -> Vec<NetworkPolicyPeer> {
-    let always = facts.cluster_ranges.iter().copied().chain([IpNet::from(CLOUD_METADATA)]);
+    let always = facts.cluster_ranges.iter().copied().chain(CLOUD_METADATA.map(IpNet::from));
     let left_out: Vec<IpNet> = IpNet::aggregate(&always.chain(except.iter().copied()).collect());
     let mut peers = vec![];
     for cidr in IpNet::aggregate(&cidrs.to_vec()) {
