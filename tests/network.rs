@@ -98,6 +98,16 @@ fn pods_in_no_range_tell_that_ranges_are_missing(#[case] more: Value, #[case] ou
 }
 
 #[test]
+fn name_servers_are_asked_on_the_ports_that_their_service_leads_to() {
+    let network = to(&json!({"entity": "DNS"}), &json!(null));
+    let facts = Facts { dns_ports: [8053].into(), ..facts() };
+    let spec = serde_json::to_value(&rendered(network, &facts, &[]).policies[0].spec).unwrap();
+    let port = |protocol: &str, number: u16| json!({"protocol": protocol, "port": number});
+    let wanted = [port("TCP", 53), port("TCP", 8053), port("UDP", 53), port("UDP", 8053)];
+    assert_eq!(spec["egress"][0]["ports"], json!(wanted));
+}
+
+#[test]
 fn where_clouds_serve_credentials_is_never_external() {
     let rendered = rendered(egress(json!([{"external": {"cidrs": ["169.254.0.0/16", "fd00::/8"]}}])), &facts(), &[]);
     let spec = serde_json::to_value(&rendered.policies[0].spec).unwrap();

@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use futures::{StreamExt as _, stream::select_all};
 use ipnet::IpNet;
-use k8s_openapi::api::{
-    core::v1::{Node, Service},
-    discovery::v1::EndpointSlice,
-    networking::v1::ServiceCIDR,
+use k8s_openapi::{
+    api::{
+        core::v1::{Node, Service},
+        discovery::v1::EndpointSlice,
+        networking::v1::ServiceCIDR,
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -20,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster::{Error, Result, pages},
-    network::{DNS_NAMESPACE, Facts},
+    network::{DNS_NAMESPACE, DNS_PORT, Facts},
     runtime::readiness::Gate,
 };
 
@@ -35,6 +38,7 @@ const API_SERVICE: &str = "kubernetes";
 struct Said {
     ranges: Vec<IpNet>,
     dns: Vec<IpAddr>,
+    dns_ports: Vec<u16>,
     api_endpoints: Vec<(IpAddr, u16)>,
     api_service: Vec<(IpAddr, u16)>,
     /// What is known of the addresses of a node's pods.
@@ -76,6 +80,7 @@ impl Gathered {
         Facts {
             cluster_ranges: if known { IpNet::aggregate(&ranges) } else { vec![] },
             dns_addresses: dns,
+            dns_ports: all().flat_map(|(_, said)| said.dns_ports.iter()).chain(&given.dns_ports).copied().collect(),
             api_endpoints: all()
                 .flat_map(|(_, said)| said.api_endpoints.iter())
                 .chain(&given.api_endpoints)
@@ -150,8 +155,16 @@ fn of_service_cidr(range: &ServiceCIDR) -> Said {
 }
 
 fn of_service(service: &Service) -> Said {
-    let addresses = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
-    Said { dns: addresses.filter_map(|address| address.parse().ok()).collect(), ..Said::default() }
+    let spec = service.spec.clone().unwrap_or_default();
+    let addresses = spec.cluster_ips.iter().flatten().filter_map(|address| address.parse().ok());
+    // It may have a port for metrics, too. What a target is called, only pods know.
+    let ports = spec.ports.iter().flatten().filter(|port| port.port == i32::from(DNS_PORT));
+    let targets = ports.filter_map(|port| match port.target_port {
+        Some(IntOrString::String(_)) => None,
+        Some(IntOrString::Int(target)) if target != 0 => u16::try_from(target).ok(),
+        _ => Some(DNS_PORT),
+    });
+    Said { dns: addresses.collect(), dns_ports: targets.collect(), ..Said::default() }
 }
 
 fn of_api_service(service: &Service) -> Said {
@@ -335,6 +348,19 @@ mod tests {
         assert!(ranges(&gathered, &[]).is_empty(), "no node is there");
         gathered.forget(SERVICE_CIDR, "s".into());
         assert!(!gathered.by_object.contains_key(&(SERVICE_CIDR, "s".into())));
+    }
+
+    #[test]
+    fn the_ports_of_name_servers_are_those_that_their_service_leads_to() {
+        let ports = |ports: &Value| {
+            let spec = json!({"clusterIPs": ["10.96.0.10", "None"], "ports": ports});
+            let said = of_service(&serde_json::from_value(json!({"spec": spec})).unwrap());
+            assert_eq!(said.dns, ["10.96.0.10".parse::<IpAddr>().unwrap()]);
+            said.dns_ports
+        };
+        let metrics = json!({"port": 9153, "targetPort": 9153});
+        assert_eq!(ports(&json!([{"port": 53, "targetPort": 8053, "protocol": "UDP"}, metrics])), [8053]);
+        assert_eq!(ports(&json!([{"port": 53}, {"port": 53, "targetPort": "dns-tcp"}])), [53]);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Facts {
     /// Addresses that pods ask for names besides the kube-dns pods: the cluster DNS Service, and
     /// node-local caches.
     pub dns_addresses: Vec<IpAddr>,
+    /// Ports of its pods that the cluster DNS Service leads to, by number; empty while unknown.
+    pub dns_ports: BTreeSet<u16>,
     /// Where the API server itself is, with its ports; empty while unknown.
     pub api_endpoints: BTreeSet<(IpAddr, u16)>,
     /// Its Service. Some network plug-ins match before the address is translated.

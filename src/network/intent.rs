@@ -144,7 +144,8 @@ impl Intent {
         })
     }
 
-    /// Whether what it becomes depends on the labels of namespaces: it opens the other end in its own, if that is selected.
+    /// Whether what it becomes depends on the labels of namespaces: it opens the other end in its own, where that is
+    /// selected.
     #[must_use]
     pub fn follows_labels(&self) -> bool {
         let mut peers = self.ingress.iter().chain(&self.egress).flat_map(|rule| &rule.peers);

@@ -17,7 +17,7 @@ use crate::{
     api::{Finding, Protocol},
     network::{
         EntityPods, Facts, Namespaces, Rule,
-        servers::{DNS_LABEL, DNS_NAMESPACE, DNS_PORT},
+        servers::{DNS_LABEL, DNS_NAMESPACE, DNS_PORT, dns_ports},
     },
 };
 
@@ -63,8 +63,12 @@ pub(super) fn dns_rule(facts: &Facts) -> NetworkPolicyEgressRule {
     let mut to = pod_peers(&kube_dns, &Namespaces::Named([DNS_NAMESPACE.to_owned()].into()));
     let addresses: BTreeSet<_> = facts.dns_addresses.iter().copied().collect();
     to.extend(addresses.into_iter().map(|address| ip_block(IpNet::from(address), &BTreeSet::new())));
-    let ports = [(Protocol::TCP, DNS_PORT, None), (Protocol::UDP, DNS_PORT, None)];
-    NetworkPolicyEgressRule { to: Some(to), ports: Some(wire_ports(&ports.into())) }
+    // Some network plug-ins match before the address of the Service is translated, and most after: pods may answer on
+    // another port than theirs.
+    let numbers = dns_ports(facts).into_iter().chain([DNS_PORT]);
+    let ports: BTreeSet<_> =
+        numbers.flat_map(|number| [(Protocol::TCP, number, None), (Protocol::UDP, number, None)]).collect();
+    NetworkPolicyEgressRule { to: Some(to), ports: Some(wire_ports(&ports)) }
 }
 
 pub(super) fn known_api_server<'f>(rule: &Rule, facts: &'f Facts) -> Result<&'f Facts, Unrenderable> {
