@@ -67,7 +67,9 @@ pub use network::{
     Accepted, ClusterNetwork, Direction, Entity, External, Network, NetworkMode, NetworkRule, Peer, Pods, Port,
     Protocol, Reciprocal, ServicePeer,
 };
-pub use network_status::{ClusterNetworkStatus, Finding, Isolated, NetworkFlow, NetworkPreview, NetworkStatus};
+pub use network_status::{
+    ClusterNetworkStatus, Finding, Isolated, MOST_RENDERED, NetworkFlow, NetworkPreview, NetworkStatus,
+};
 pub use policy_exception::{
     ExceptionState, PolicyException, PolicyExceptionSpec, PolicyExceptionStatus, PolicyKind, PolicyReference,
 };

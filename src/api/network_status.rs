@@ -3,6 +3,9 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+/// Most names of NetworkPolicies that status holds of an intent.
+pub const MOST_RENDERED: usize = 64;
+
 /// What is true of a network intent.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -18,7 +21,7 @@ pub struct NetworkStatus {
     pub preview: Option<NetworkPreview>,
     /// NetworkPolicies that are rendered and kept, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = MOST_RENDERED))]
     pub rendered: Vec<String>,
     /// NetworkPolicies of others that allow pods of this intent more than it does, at most 20 by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use futures::{StreamExt as _, stream::select_all};
 use ipnet::IpNet;
-use k8s_openapi::api::{
-    core::v1::{Node, Service},
-    discovery::v1::EndpointSlice,
-    networking::v1::ServiceCIDR,
+use k8s_openapi::{
+    api::{
+        core::v1::{Node, Service},
+        discovery::v1::EndpointSlice,
+        networking::v1::ServiceCIDR,
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -20,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster::{Error, Result, pages},
-    network::{DNS_NAMESPACE, Facts},
+    network::{DNS_NAMESPACE, DNS_PORT, Facts},
     runtime::readiness::Gate,
 };
 
@@ -35,6 +38,7 @@ const API_SERVICE: &str = "kubernetes";
 struct Said {
     ranges: Vec<IpNet>,
     dns: Vec<IpAddr>,
+    dns_ports: Vec<u16>,
     api_endpoints: Vec<(IpAddr, u16)>,
     api_service: Vec<(IpAddr, u16)>,
     /// What is known of the addresses of a node's pods.
@@ -76,6 +80,7 @@ impl Gathered {
         Facts {
             cluster_ranges: if known { IpNet::aggregate(&ranges) } else { vec![] },
             dns_addresses: dns,
+            dns_ports: all().flat_map(|(_, said)| said.dns_ports.iter()).chain(&given.dns_ports).copied().collect(),
             api_endpoints: all()
                 .flat_map(|(_, said)| said.api_endpoints.iter())
                 .chain(&given.api_endpoints)
@@ -89,6 +94,17 @@ impl Gathered {
 }
 
 impl Gathered {
+    /// Forgets an object. The ranges of a node that is gone stay until all are listed anew: its pods may outlive it for
+    /// a while, and they are the cluster's, whichever node is next to have them.
+    fn forget(&mut self, kind: &'static str, name: String) {
+        let gone = self.by_object.remove(&(kind, name.clone()));
+        let mut ranges = gone.filter(|_| kind == NODE).map(|said| said.ranges).unwrap_or_default();
+        ranges.retain(|range| range.prefix_len() < range.max_prefix_len());
+        if !ranges.is_empty() {
+            self.by_object.insert((kind, name), Said { ranges, ..Said::default() });
+        }
+    }
+
     async fn list<K>(
         &mut self,
         api: &Api<K>,
@@ -139,8 +155,16 @@ fn of_service_cidr(range: &ServiceCIDR) -> Said {
 }
 
 fn of_service(service: &Service) -> Said {
-    let addresses = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
-    Said { dns: addresses.filter_map(|address| address.parse().ok()).collect(), ..Said::default() }
+    let spec = service.spec.clone().unwrap_or_default();
+    let addresses = spec.cluster_ips.iter().flatten().filter_map(|address| address.parse().ok());
+    // It may have a port for metrics, too. What a target is called, only pods know.
+    let ports = spec.ports.iter().flatten().filter(|port| port.port == i32::from(DNS_PORT));
+    let targets = ports.filter_map(|port| match port.target_port {
+        Some(IntOrString::String(_)) => None,
+        Some(IntOrString::Int(target)) if target != 0 => u16::try_from(target).ok(),
+        _ => Some(DNS_PORT),
+    });
+    Said { dns: addresses.collect(), dns_ports: targets.collect(), ..Said::default() }
 }
 
 fn of_api_service(service: &Service) -> Said {
@@ -239,7 +263,7 @@ pub(super) async fn follow(
     while let Some(news) = stream.next().await {
         match news {
             News::Put(kind, name, said) => drop(gathered.by_object.insert((kind, name), said)),
-            News::Gone(kind, name) => drop(gathered.by_object.remove(&(kind, name))),
+            News::Gone(kind, name) => gathered.forget(kind, name),
             News::Listing(kind) => {
                 // Half a list is no fact: nothing is said until it is whole again.
                 gathered.by_object.retain(|(found, _), _| *found != kind);
@@ -307,6 +331,36 @@ mod tests {
         }
         gathered.by_object.insert((NODE, "a".into()), node(Some("10.244.0.0/24"), Some("True")));
         assert_eq!(ranges(&gathered, &[]), ["10.96.0.0/16", "10.244.0.0/24"]);
+    }
+
+    #[test]
+    fn the_pods_of_a_node_that_is_gone_are_the_clusters_still() {
+        let mut gathered = Gathered::default();
+        gathered.by_object.insert((SERVICE_CIDR, "s".into()), said("10.96.0.0/16"));
+        for (name, range, address) in [("a", "10.244.0.0/24", "192.0.2.7/32"), ("b", "10.244.2.0/24", "192.0.2.9/32")] {
+            let mut node = node(Some(range), Some("True"));
+            node.ranges.push(address.parse().unwrap());
+            gathered.by_object.insert((NODE, name.into()), node);
+        }
+        gathered.forget(NODE, "b".into());
+        assert_eq!(ranges(&gathered, &[]), ["10.96.0.0/16", "10.244.0.0/24", "10.244.2.0/24", "192.0.2.7/32"]);
+        gathered.forget(NODE, "a".into());
+        assert!(ranges(&gathered, &[]).is_empty(), "no node is there");
+        gathered.forget(SERVICE_CIDR, "s".into());
+        assert!(!gathered.by_object.contains_key(&(SERVICE_CIDR, "s".into())));
+    }
+
+    #[test]
+    fn the_ports_of_name_servers_are_those_that_their_service_leads_to() {
+        let ports = |ports: &Value| {
+            let spec = json!({"clusterIPs": ["10.96.0.10", "None"], "ports": ports});
+            let said = of_service(&serde_json::from_value(json!({"spec": spec})).unwrap());
+            assert_eq!(said.dns, ["10.96.0.10".parse::<IpAddr>().unwrap()]);
+            said.dns_ports
+        };
+        let metrics = json!({"port": 9153, "targetPort": 9153});
+        assert_eq!(ports(&json!([{"port": 53, "targetPort": 8053, "protocol": "UDP"}, metrics])), [8053]);
+        assert_eq!(ports(&json!([{"port": 53}, {"port": 53, "targetPort": "dns-tcp"}])), [53]);
     }
 
     #[test]

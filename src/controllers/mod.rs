@@ -22,7 +22,7 @@ mod switched_off;
 mod webhooks;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     future::Future,
     panic::AssertUnwindSafe,
@@ -148,10 +148,29 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static> Root
         self.store.state().iter().filter_map(|root| root.uid()).collect()
     }
 
+    /// The namespace of each of them, by its UID, unreadable ones too; `None` where they are the cluster's.
+    #[must_use]
+    pub fn places(&self) -> BTreeMap<String, Option<String>> {
+        self.store.state().iter().filter_map(|root| Some((root.uid()?, root.namespace()))).collect()
+    }
+
+    /// Whether there is the very one of this namespace and name; those of the cluster are in every namespace.
+    #[must_use]
+    pub fn has(&self, (namespace, name): (&str, &str), uid: &str) -> bool {
+        let root = self.store.get(&ObjectRef::new(name).within(namespace));
+        root.is_some_and(|root| root.meta().uid.as_deref() == Some(uid))
+    }
+
     /// Whether there is one of this name.
     #[must_use]
     pub fn contains(&self, namespace: &str, name: &str) -> bool {
         self.store.get(&ObjectRef::new(name).within(namespace)).is_some()
+    }
+
+    /// Whether all have been listed once.
+    #[must_use]
+    pub fn are_listed(&self) -> bool {
+        matches!(self.store.wait_until_ready().now_or_never(), Some(Ok(())))
     }
 
     /// Waits until all have been listed once. `false`: their watch ended before, as it does when the process stops.

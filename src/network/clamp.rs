@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use rampart_reach::covers;
+use rampart_reach::disjoint;
 
 use super::{Intent, Peer};
 use crate::api::{Direction, Finding};
 
 impl Intent {
     /// The intent without what would undo the isolation that others ask at the least: peers that are everybody, in
-    /// the directions which `least` isolates for all of its pods. With what was left out.
+    /// the directions which `least` isolates for any of its pods. What is opened for those is opened for all that the
+    /// intent is about, so only pods that are provably others keep it. With what was left out.
     #[must_use]
     pub fn clamped<'l>(
         &self,
@@ -18,7 +19,7 @@ impl Intent {
     ) -> (Self, Vec<Finding>) {
         let (mut clamped, mut findings) = (self.clone(), vec![]);
         let mut done = BTreeSet::new();
-        for (name, least) in least.filter(|(_, least)| covers(&least.pods.parsed, &self.pods.parsed)) {
+        for (name, least) in least.filter(|(_, least)| !disjoint(&least.pods.parsed, &self.pods.parsed)) {
             for direction in least.isolate.iter().copied().filter(|it| done.insert(*it)) {
                 let rules = match direction {
                     Direction::Ingress => &mut clamped.ingress,

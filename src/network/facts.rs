@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use rampart_reach::Pod;
 use serde::Deserialize;
 
 use super::{NamespaceSet, PodSet};
@@ -18,6 +19,8 @@ pub struct Facts {
     /// Addresses that pods ask for names besides the kube-dns pods: the cluster DNS Service, and
     /// node-local caches.
     pub dns_addresses: Vec<IpAddr>,
+    /// Ports of its pods that the cluster DNS Service leads to, by number; empty while unknown.
+    pub dns_ports: BTreeSet<u16>,
     /// Where the API server itself is, with its ports; empty while unknown.
     pub api_endpoints: BTreeSet<(IpAddr, u16)>,
     /// Its Service. Some network plug-ins match before the address is translated.
@@ -32,9 +35,31 @@ impl Facts {
     /// The same, if every address lay outside of the cluster.
     #[must_use]
     pub fn without_ranges(&self) -> Self {
-        // A range that holds nothing which anybody could mean (RFC 5737, TEST-NET-1).
-        Self { cluster_ranges: vec![IpNet::from(IpAddr::from([192, 0, 2, 0]))], ..self.clone() }
+        Self { cluster_ranges: nowhere(), ..self.clone() }
     }
+
+    /// A pod with an address that is in no known range: then the ranges are not all that the cluster has, as where the
+    /// network plug-in keeps pools of its own. Pods in the network of their node have its addresses.
+    #[must_use]
+    pub fn stray<'p>(&self, pods: &'p [Pod]) -> Option<(&'p Pod, IpAddr)> {
+        if self.cluster_ranges == nowhere() {
+            return None;
+        }
+        // Joined, they don't overlap: the last that begins before an address holds it, or none does.
+        let mut ranges = IpNet::aggregate(&self.cluster_ranges);
+        ranges.sort_by_key(IpNet::network);
+        let is_known = |address: &IpAddr| {
+            let before = ranges.partition_point(|range| range.network() <= *address);
+            before.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|range| range.contains(address))
+        };
+        let of_network = pods.iter().filter(|pod| !pod.host_network);
+        of_network.flat_map(|pod| pod.ips.iter().map(move |it| (pod, *it))).find(|(_, address)| !is_known(address))
+    }
+}
+
+/// A range that holds nothing which anybody could mean (RFC 5737, TEST-NET-1).
+fn nowhere() -> Vec<IpNet> {
+    vec![IpNet::from(IpAddr::from([192, 0, 2, 0]))]
 }
 
 /// Pods that only the administrator can name, of any namespace.

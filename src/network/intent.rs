@@ -144,6 +144,15 @@ impl Intent {
         })
     }
 
+    /// Whether what it becomes depends on the labels of namespaces: it opens the other end in its own, where that is
+    /// selected.
+    #[must_use]
+    pub fn follows_labels(&self) -> bool {
+        let mut peers = self.ingress.iter().chain(&self.egress).flat_map(|rule| &rule.peers);
+        let is_selected = |peer: &Peer| matches!(peer, Peer::Pods { namespaces: Namespaces::Selected(_), .. });
+        self.reciprocal == Reciprocal::Generate && peers.any(is_selected)
+    }
+
     /// Whether it names the API server, as somebody called or calling.
     #[must_use]
     pub fn names_api_server(&self) -> bool {

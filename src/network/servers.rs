@@ -1,6 +1,9 @@
 //! Whom pods of every cluster call: its name servers and the API server.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use rampart_reach::{End, Index, Pod};
 
@@ -11,21 +14,29 @@ pub const DNS_NAMESPACE: &str = "kube-system";
 /// What they are called by convention (`k8s-app: kube-dns`), whatever program they are.
 pub(super) const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
 /// The port on which they answer (RFC 1035, section 4.2).
-pub(super) const DNS_PORT: u16 = 53;
+pub const DNS_PORT: u16 = 53;
 
 /// Where node-local caches answer by convention, and what their pods are called. The address is allowed in every cluster,
 /// and nobody answers there in most.
 const NODE_LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10));
 const NODE_LOCAL_APP: &str = "node-local-dns";
 
-/// The name servers: a pod of each class of them, and their addresses.
-pub(super) fn name_servers(index: &Index, facts: &Facts) -> Vec<End> {
+/// Ports on which the pods of the name servers answer: those that their Service leads to, which may be others than its
+/// own.
+pub(super) fn dns_ports(facts: &Facts) -> BTreeSet<u16> {
+    if facts.dns_ports.is_empty() { [DNS_PORT].into() } else { facts.dns_ports.clone() }
+}
+
+/// The name servers, and where they answer: a pod of each class of them, and their addresses.
+pub(super) fn name_servers(index: &Index, facts: &Facts) -> Vec<(End, (Protocol, u16))> {
     let classes =
         || index.classes().iter().filter_map(|pods| Some((*pods.first()?, index.pods().get(*pods.first()?)?)));
     let has_caches = classes().any(|(_, pod)| is_called(pod, NODE_LOCAL_APP));
+    let ports = dns_ports(facts);
     let pods = classes().filter(|(_, pod)| is_name_server(pod)).map(|(place, _)| End::Pod(place));
+    let pods = pods.flat_map(|pod| ports.iter().map(move |port| (pod, (Protocol::UDP, *port))));
     let addresses = facts.dns_addresses.iter().filter(|it| has_caches || **it != NODE_LOCAL);
-    pods.chain(addresses.map(|it| End::Address(*it))).collect()
+    pods.chain(addresses.map(|it| (End::Address(*it), (Protocol::UDP, DNS_PORT)))).collect()
 }
 
 /// Whether a pod is one of the name servers.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use rampart_reach::{Change, End, Pod, Policy, Protocol};
+use rampart_reach::{Change, End, Pod, Policy};
 
 use super::{
     Facts, Population,
-    servers::{DNS_NAMESPACE, DNS_PORT, api_servers, name_servers},
+    servers::{DNS_NAMESPACE, api_servers, name_servers},
 };
 use crate::api::Isolated;
 
@@ -58,9 +58,7 @@ pub fn standing(population: &Population, facts: &Facts, selected: &[usize], poli
         let allowed = |change: &Change<'_>, (server, port)| change.verdict(End::Pod(place), server, port).allowed;
         change.as_ref().is_none_or(|change| servers.iter().any(|server| allowed(change, *server)))
     };
-    let names: Vec<_> =
-        name_servers(index, facts).into_iter().map(|server| (server, (Protocol::UDP, DNS_PORT))).collect();
-    let api = api_servers(facts);
+    let (names, api) = (name_servers(index, facts), api_servers(facts));
     let (mut dns, mut api_server) = (Answered::default(), Answered::default());
     for members in classes.values() {
         let Some(first) = members.first() else { continue };

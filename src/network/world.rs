@@ -52,8 +52,10 @@ pub(super) struct Spec {
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Container {
     ports: Option<Vec<Port>>,
+    restart_policy: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -136,7 +138,11 @@ pub(super) fn pod(named: Metadata, written: Written, namespace: &str) -> Option<
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;
     }
-    let containers = spec.init_containers.into_iter().chain(spec.containers).flatten();
+    // As the API server looks for the target of a Service: init containers after the others, and only those that stay
+    // (`k8s.io/kubernetes/pkg/api/v1/pod`, FindPort).
+    let sidecars = spec.init_containers.into_iter().flatten();
+    let sidecars = sidecars.filter(|it| it.restart_policy.as_deref() == Some("Always"));
+    let containers = spec.containers.into_iter().flatten().chain(sidecars);
     let port = |port: Port| ContainerPort {
         name: port.name.unwrap_or_default(),
         port: port.number,
@@ -168,7 +174,8 @@ mod tests {
         let mut world = World::default();
         let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {
             "containers": [{"name": "a", "ports": [{"name": "http", "containerPort": 8080}]}],
-            "initContainers": [{"name": "b", "ports": [{"containerPort": 53, "protocol": "UDP"}]}, {"name": "c"}]}});
+            "initContainers": [{"name": "b", "ports": [{"name": "http", "containerPort": 80}]}, {"name": "c"},
+                {"name": "d", "restartPolicy": "Always", "ports": [{"containerPort": 53, "protocol": "UDP"}]}]}});
         let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "web", "namespace": "shop", "labels": {"app": "other"}}, "spec": {"template": template}});
         assert_eq!(world.add(&deployment, "default"), Ok(true));
@@ -177,7 +184,7 @@ mod tests {
             namespace: "shop".into(),
             name: "web".into(),
             labels: [("app".to_owned(), "web".to_owned())].into(),
-            ports: vec![port("", 53, UDP), port("http", 8080, TCP)],
+            ports: vec![port("http", 8080, TCP), port("", 53, UDP)],
             ..Pod::default()
         };
         assert_eq!(world.pods, [wanted]);

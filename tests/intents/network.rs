@@ -73,6 +73,49 @@ fn an_external_peer_needs_the_clusters_ranges() {
     assert_eq!(refused, Unrenderable::UnknownClusterRanges { rule: "out".into() });
 }
 
+#[rstest]
+#[case::another_pool(json!({"ips": ["10.60.0.5"]}), Some("10.60.0.5"))]
+#[case::another_family(json!({"ips": ["10.244.0.5", "fd00::5"]}), Some("fd00::5"))]
+#[case::inside(json!({"ips": ["10.244.255.255"]}), None)]
+#[case::of_its_node(json!({"ips": ["192.0.2.7"], "hostNetwork": true}), None)]
+#[case::none_yet(json!({}), None)]
+fn pods_in_no_range_tell_that_ranges_are_missing(#[case] more: Value, #[case] outside: Option<&str>) {
+    let mut pod = json!({"namespace": "data", "name": "db"});
+    pod.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let (pods, facts): (Vec<Pod>, _) = (serde_json::from_value(json!([pod])).unwrap(), facts());
+    let intent = intent(egress(json!([{"external": {"cidrs": ["0.0.0.0/0", "::/0"]}}])));
+    let rendered = |facts: &Facts| {
+        let cluster = Cluster { pods: &pods, ..Cluster::of_facts(facts) };
+        render(&intent, ("shop", "b"), &cluster, (&[], &[]))
+    };
+    let missing = outside.map(|address| Unrenderable::PodOutsideRanges {
+        rule: "out".into(),
+        pod: "data/db".into(),
+        address: address.parse().unwrap(),
+    });
+    assert_eq!(rendered(&facts).err(), missing);
+    assert!(rendered(&facts.without_ranges()).is_ok(), "what it would be is told all the same");
+}
+
+#[test]
+fn name_servers_are_asked_on_the_ports_that_their_service_leads_to() {
+    let network = to(&json!({"entity": "DNS"}), &json!(null));
+    let facts = Facts { dns_ports: [8053].into(), ..facts() };
+    let spec = serde_json::to_value(&rendered(network, &facts, &[]).policies[0].spec).unwrap();
+    let port = |protocol: &str, number: u16| json!({"protocol": protocol, "port": number});
+    let wanted = [port("TCP", 53), port("TCP", 8053), port("UDP", 53), port("UDP", 8053)];
+    assert_eq!(spec["egress"][0]["ports"], json!(wanted));
+}
+
+#[test]
+fn where_clouds_serve_credentials_is_never_external() {
+    let rendered = rendered(egress(json!([{"external": {"cidrs": ["169.254.0.0/16", "fd00::/8"]}}])), &facts(), &[]);
+    let spec = serde_json::to_value(&rendered.policies[0].spec).unwrap();
+    let block = |cidr: &str, except: &str| json!({"ipBlock": {"cidr": cidr, "except": [except]}});
+    let wanted = [block("169.254.0.0/16", "169.254.169.254/32"), block("fd00::/8", "fd00:ec2::254/128")];
+    assert_eq!(spec["egress"][0]["to"], json!(wanted));
+}
+
 #[test]
 fn a_rule_whose_peers_all_fall_away_allows_nothing_rather_than_everything() {
     let rendered = rendered(egress(json!([{"external": {"cidrs": ["10.244.7.0/24"]}}])), &facts(), &[]);

@@ -147,6 +147,24 @@ fn name_servers_must_be_reached_from_everywhere(#[case] peers: Value, #[case] br
     assert_eq!(broken_by("kube-system", &network, (&population(), &surroundings(), &facts())), broken);
 }
 
+#[rstest]
+#[case(53, &["DnsBlocked/kube-system/kube-dns"])]
+#[case(8053, &[])]
+fn name_servers_must_be_reached_where_they_answer(#[case] port: u16, #[case] broken: &[&str]) {
+    let facts = Facts { dns_ports: [8053].into(), ..facts() };
+    let all = json!({"pods": {"selector": {}, "namespaceSelector": {}}});
+    let rules = json!([{"name": "dns", "peers": [all], "ports": [{"port": port, "protocol": "UDP"}]}]);
+    let network = json!({"podSelector": {}, "isolate": ["Ingress"], "ingress": rules, "allowNoDns": true});
+    assert_eq!(broken_by("kube-system", &network, (&population(), &surroundings(), &facts)), broken);
+    // Whoever asks: by `entity: DNS` on the right port.
+    let asking = |egress: Value| broken_among(&facts, &["Egress"], json!([]), json!([egress]));
+    let is_blocked = |found: &[String]| found.contains(&"DnsBlocked/shop/web".to_owned());
+    assert!(!is_blocked(&asking(json!({"name": "dns", "peers": [{"entity": "DNS"}]}))));
+    let by_hand = json!({"pods": {"selector": {}, "namespaces": ["kube-system"]}});
+    let found = asking(json!({"name": "dns", "peers": [by_hand], "ports": [{"port": port, "protocol": "UDP"}]}));
+    assert_eq!(is_blocked(&found), port == 53);
+}
+
 #[test]
 fn what_is_callers_of_one_namespace_is_no_scrape() {
     let own = json!([rule(json!({"entity": "SameNamespace"}), 9100)]);
@@ -172,6 +190,10 @@ fn who_was_named_is_the_one_who_must_get_through() {
     let wrong = left(Facts { ingress_controller: named("proxy"), monitoring: named("p"), ..facts() });
     assert!(wrong.contains(&"IngressBlocked/shop/inner".to_owned()), "{wrong:?}");
     assert!(wrong.contains(&"ScrapeBlocked/shop/web".to_owned()), "{wrong:?}");
+    // Where no pod is called so, whoever is known otherwise.
+    let nobody =
+        broken_among(&Facts { ingress_controller: named("nobody"), ..facts() }, &["Ingress"], json!([]), json!([]));
+    assert!(nobody.contains(&"IngressBlocked/shop/inner".to_owned()), "{nobody:?}");
 }
 
 /// What lets a peer in to the pods of the app `web`, on one port.

@@ -1,6 +1,11 @@
 //! What may not be weaker: the isolation that a class of data asks, and that of a ClusterSecurityPolicy.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    reason = "tests fail by panicking, and cases are values"
+)]
 
 use rampart::{
     api::{ClusterSecurityPolicy, Network, SecurityPolicy},
@@ -74,6 +79,21 @@ fn everybody_is_left_out_where_the_cluster_isolates() {
     assert_eq!(clamped(&web, &both()), (1, told));
     assert_eq!(clamped(&json!({}), &json!(["Ingress"])), (2, vec![]), "another direction");
     assert_eq!(clamped(&json!({"matchLabels": {"app": "db"}}), &both()), (2, vec![]), "other pods");
+}
+
+#[rstest]
+#[case::all_of_them(json!({}), json!({"matchLabels": {"tier": "backend"}}), true)]
+#[case::by_another_label(json!({"matchLabels": {"app": "web"}}), json!({"matchLabels": {"tier": "backend"}}), true)]
+#[case::others(json!({"matchLabels": {"app": "web"}}), json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]}), false)]
+fn a_wider_selector_opens_nothing_of_what_the_cluster_isolates(
+    #[case] own: Value,
+    #[case] least: Value,
+    #[case] is_clamped: bool,
+) {
+    let own = intent(&own, &both(), &json!([{"any": true}]));
+    let least = intent(&least, &both(), &json!([{"entity": "SameNamespace"}]));
+    let (clamped, findings) = own.clamped("shop", [("base", &least)].into_iter());
+    assert_eq!((clamped.egress.is_empty(), !findings.is_empty()), (is_clamped, is_clamped));
 }
 
 #[test]

@@ -23,7 +23,8 @@
 //! What it costs grows with the number of classes of pods (same namespace, labels and ports), not with that of pods,
 //! nor with that of pairs.
 //!
-//! [`covers`] is another question: whether one label selector selects at least the pods of another.
+//! [`covers`] and [`disjoint`] are other questions: whether one label selector selects at least the pods of another, or
+//! none of them.
 
 mod analysis;
 mod cluster;
@@ -42,5 +43,5 @@ pub use cuts::{AddressRange, Cuts, PortRange};
 pub use difference::{Change, Difference, Flow, Flows, Place, Totals};
 pub use index::Index;
 pub use policy::{Invalid, Peer, Policy, Ports, Protocol, Rule, Which};
-pub use selector::{NAMESPACE_NAME, Operator, Requirement, Selector, covers};
+pub use selector::{NAMESPACE_NAME, Operator, Requirement, Selector, covers, disjoint};
 pub use wire::{Expression, LabelSelector};

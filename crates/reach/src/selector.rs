@@ -1,4 +1,4 @@
-//! Label selectors, and when one provably selects all that another does.
+//! Label selectors, and when one provably selects all that another does, or nothing of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,6 +55,17 @@ impl Operator {
             (Self::NotIn(excluded), Self::NotIn(fewer)) => fewer.is_subset(excluded),
             (Self::DoesNotExist, Self::NotIn(_)) => true,
             (same, other) => same == other,
+        }
+    }
+
+    /// Whether nothing satisfies both.
+    fn excludes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::In(values), other) | (other, Self::In(values)) => {
+                !values.iter().any(|value| other.matches(Some(value)))
+            }
+            (Self::Exists, Self::DoesNotExist) | (Self::DoesNotExist, Self::Exists) => true,
+            _ => false,
         }
     }
 }
@@ -136,6 +147,16 @@ pub fn covers(wide: &Selector, narrow: &Selector) -> bool {
     })
 }
 
+/// Whether no labels satisfy both, provably: a requirement of one excludes a requirement of the other on the same label.
+///
+/// `false` may also mean that it could not be proven, never the reverse.
+#[must_use]
+pub fn disjoint(one: &Selector, other: &Selector) -> bool {
+    one.requirements.iter().any(|mine| {
+        other.requirements.iter().any(|theirs| mine.key == theirs.key && mine.operator.excludes(&theirs.operator))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +218,45 @@ mod tests {
             }
         }
         assert!(proven > all.len(), "each covers itself, and some cover others");
+    }
+
+    #[test]
+    fn what_is_disjoint_is_so_in_every_world() {
+        let worlds = worlds();
+        let all = all();
+        let mut proven = 0;
+        for one in &all {
+            for other in &all {
+                assert_eq!(disjoint(one, other), disjoint(other, one), "{one:?} and {other:?}");
+                if disjoint(one, other) {
+                    proven += 1;
+                    let both = worlds.iter().find(|labels| one.matches(labels) && other.matches(labels));
+                    assert_eq!(both, None, "{one:?} and {other:?}");
+                }
+            }
+        }
+        assert!(proven > all.len(), "many exclude some others");
+    }
+
+    #[test]
+    fn the_usual_cases_are_disjoint() {
+        let of = |key: &str, operator: &str, values: &[&str]| Selector::new([requirement(key, operator, values)]);
+        let web = of("app", "In", &["web"]);
+        for other in
+            [of("app", "In", &["db", "queue"]), of("app", "NotIn", &["web", "db"]), of("app", "DoesNotExist", &[])]
+        {
+            assert!(disjoint(&web, &other), "{other:?}");
+        }
+        assert!(disjoint(&of("app", "Exists", &[]), &of("app", "DoesNotExist", &[])));
+        for other in [
+            Selector::default(),
+            of("tier", "In", &["backend"]),
+            of("app", "In", &["web", "db"]),
+            of("app", "NotIn", &["db"]),
+            of("app", "Exists", &[]),
+        ] {
+            assert!(!disjoint(&web, &other), "{other:?}");
+        }
     }
 
     #[test]

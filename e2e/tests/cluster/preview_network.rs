@@ -226,6 +226,28 @@ async fn a_foreign_policy_that_widens_is_named(env: Env) -> Result<()> {
     fixtures::apply(&case.client, &foreign("open", json!([{}]))).await?;
     let told = case.told("WidenedByOthers", "True", "ForeignPolicies").await?;
     ensure!(told.widened_by == ["open"], "{told:?}");
+    // Another that opens the same hides neither.
+    fixtures::apply(&case.client, &foreign("wide", json!([{}]))).await?;
+    wait::until("both to be named", wait::SOON, || async {
+        let told = case.told("WidenedByOthers", "True", "ForeignPolicies").await?;
+        Ok(ensure!(told.widened_by == ["open", "wide"], "{told:?}"))
+    })
+    .await?;
+    case.rendered.delete("wide", &DeleteParams::default()).await?;
+    // Nor do labels of Rampart's own: they name a policy that is not there.
+    let mut disguised = foreign("rampart-ghost-01234567", json!([{}]));
+    disguised["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "rampart",
+        "rampart.dev/owner-kind": "SecurityPolicy", "rampart.dev/owner-name": "ghost", "rampart.dev/owner-uid": "0123456789"});
+    wait::until("the one in disguise to be named", wait::SOON, || async {
+        // It is pruned whenever a policy goes.
+        fixtures::apply(&case.client, &disguised).await?;
+        let told = case.told("WidenedByOthers", "True", "ForeignPolicies").await?;
+        Ok(ensure!(told.widened_by.iter().any(|it| it == "rampart-ghost-01234567"), "{told:?}"))
+    })
+    .await?;
+    if case.rendered.get_opt("rampart-ghost-01234567").await?.is_some() {
+        let _ = case.rendered.delete("rampart-ghost-01234567", &DeleteParams::default()).await;
+    }
     let events: Api<Event> = Api::namespaced(case.client.clone(), &case.namespace);
     wait::until("an event about it", wait::SOON, || async {
         let events = events.list(&ListParams::default()).await?;

@@ -17,7 +17,7 @@ use crate::{
         condition::{self, Type},
     },
     cluster::owner::Owner,
-    network::{Accepting, Cluster, Intent, Rendered, Unrenderable, render, understood},
+    network::{Accepting, Cluster, Intent, Rendered, render, understood},
 };
 
 /// A network intent that is not in force, and what it would change for a pod.
@@ -158,7 +158,7 @@ impl Pending {
             render(intent, (&owner.namespace, &base), &cluster, (&others, &accepted))
         };
         let Rendered { policies, .. } = match rendered(&known.facts) {
-            Err(Unrenderable::UnknownClusterRanges { .. }) => {
+            Err(unknown) if unknown.is_of_ranges() => {
                 self.why.push("ranges of the cluster are unknown: told as if all addresses lay outside".into());
                 rendered(&known.facts.without_ranges())
             }

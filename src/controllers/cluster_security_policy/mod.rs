@@ -10,8 +10,11 @@ use tokio::sync::{mpsc, watch};
 
 use self::network::{Network, tell_network};
 use super::{
-    Context, Hardened, Networks, Next, Reconciler, Roots, Triggers, floor, network::Orphans, pruning, requested,
-    scan::hardening_status, switched_off,
+    Context, Hardened, Networks, Next, Reconciler, Roots, Triggers, floor,
+    network::{Orphans, wake_once_listed},
+    pruning, requested,
+    scan::hardening_status,
+    switched_off,
 };
 use crate::{
     api::{ClusterSecurityPolicy, ClusterSecurityPolicyStatus, HardeningMode, HardeningStatus, condition::Conditions},
@@ -40,6 +43,7 @@ impl ClusterSecurityPolicies {
         let (root, roots) = super::root::<ClusterSecurityPolicy>();
         let (all_tx, all) = watch::channel(0);
         let networks = networks.of_controller();
+        let _ = networks.owners.wide.set(roots.clone());
         tasks.spawn("cluster-network", wake::follow(networks.clone(), all_tx.clone(), context.stopped.clone()));
         let controller = Arc::new(Self { context: context.clone(), networks, hardened });
         tasks.spawn(Self::NAME, controller.run((root, roots), (all_tx, all), leadership, namespace));
@@ -70,8 +74,9 @@ impl ClusterSecurityPolicies {
         let orphanage = Arc::new(Orphans { networks: self.networks.clone(), roots: roots.clone() });
         let confirmed = leadership.confirmed_prune();
         let pruning = pruning::follow(orphanage, context.clone(), namespace, confirmed);
+        let owning = wake_once_listed(self.networks.owners.own.get(), &all_tx, &stopped);
         let running = super::run(self.clone(), context.clone(), root, Triggers { one, all });
-        tokio::try_join!(running, refloored, counted, pruning, self.forget_deleted(&roots))?;
+        tokio::try_join!(running, refloored, counted, pruning, owning, self.forget_deleted(&roots))?;
         Ok(())
     }
 

@@ -103,9 +103,11 @@ impl ClusterSecurityPolicies {
         let of = |namespace: String| Owner { namespace, ..owner.clone() };
         let there = self.networks.namespaces_of(&owner.kind, &owner.name).into_iter();
         let Some((intent, spec)) = asked.network.as_ref().zip(policy.spec.network.as_ref()) else {
-            for namespace in there {
-                self.networks.remove_stale(&self.networks.nothing(of(namespace))).await?;
-            }
+            let remove = |namespace| {
+                let part = self.networks.nothing(of(namespace));
+                async move { self.networks.remove_stale(&part).await }
+            };
+            in_each(there, remove).await?;
             return Ok(Network::Absent);
         };
         let sight = self.networks.sight();
@@ -186,6 +188,21 @@ impl ClusterSecurityPolicies {
         outcome.conflicts.sort();
         Ok(outcome)
     }
+}
+
+/// Acts in each namespace: one where that fails keeps no other, and the first error is returned in the end.
+async fn in_each<F: Future<Output = Result<()>>>(
+    namespaces: impl Iterator<Item = String>,
+    act: impl Fn(String) -> F,
+) -> Result<()> {
+    let mut result = Ok(());
+    for namespace in namespaces {
+        match act(namespace).await {
+            Err(error) if !error.is_of_ending_namespace() => result = result.and(Err(error)),
+            _ => {}
+        }
+    }
+    result
 }
 
 fn status(
@@ -314,11 +331,27 @@ fn keep_last(policy: &ClusterSecurityPolicy, conditions: &mut Conditions) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use jiff::Timestamp;
     use rstest::rstest;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::cluster::Error;
+
+    #[tokio::test]
+    async fn one_namespace_that_fails_keeps_no_other() {
+        let seen = RefCell::new(vec![]);
+        let act = |namespace: String| {
+            seen.borrow_mut().push(namespace.clone());
+            let failed = namespace != "c";
+            std::future::ready(if failed { Err(Error::Unexpected(namespace)) } else { Ok(()) })
+        };
+        let result = in_each(["a", "b", "c"].map(str::to_owned).into_iter(), act).await;
+        assert!(result.is_err_and(|error| error.to_string().contains('a')), "the first is told");
+        assert_eq!(*seen.borrow(), ["a", "b", "c"]);
+    }
 
     /// A status whose conditions are of generation 1.
     fn status(conditions: &[(&str, &str)], network: &Value) -> Value {

@@ -30,16 +30,28 @@ pub(in super::super) struct Live {
     pub(super) object: NetworkPolicy,
     /// As the analysis understands it, once it was asked.
     understood: OnceLock<Option<Policy>>,
+    /// Set once it is known that it was made for a policy that was there then.
+    ours: OnceLock<()>,
 }
 
 impl Live {
-    fn new(object: NetworkPolicy) -> Arc<Self> {
-        Arc::new(Self { object, understood: OnceLock::new() })
+    pub(super) fn new(object: NetworkPolicy) -> Arc<Self> {
+        Arc::new(Self { object, ..Self::default() })
     }
 
     /// What it allows.
     pub(super) fn understood(&self) -> Option<&Policy> {
         self.understood.get_or_init(|| understood(&self.object)).as_ref()
+    }
+
+    /// Whether it is known to be ours.
+    pub(super) fn is_ours(&self) -> bool {
+        self.ours.get().is_some()
+    }
+
+    /// Takes note that it is ours.
+    pub(super) fn remember(&self) {
+        self.ours.get_or_init(|| ());
     }
 }
 
@@ -132,7 +144,9 @@ impl NetworkIndex {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         // Events may overtake the answer; they have told of this write, and perhaps of the object's end.
         if version(&policy) > state.told {
-            state.put(&Live::new(policy));
+            let live = Live::new(policy);
+            live.remember();
+            state.put(&live);
         }
     }
 
@@ -165,6 +179,9 @@ impl NetworkIndex {
             watcher::Event::Apply(policy) => {
                 let is_own = state.writing.get(&key(&policy)).is_some_and(|wanted| is_as_wanted(&policy, wanted));
                 let live = Live::new(policy);
+                if is_own {
+                    live.remember();
+                }
                 let is_news = state.put(&live) && !is_own;
                 Some((live, is_news))
             }
@@ -250,6 +267,7 @@ mod tests {
         index.wrote(policy("a", 5));
         assert_eq!(versions(&index), [5]);
         assert!(!is_news(&index, watcher::Event::Apply(policy("a", 5))));
+        assert!(index.in_namespace("n").values().all(|live| live.is_ours()));
         assert!(is_news(&index, watcher::Event::Apply(policy("a", 6))), "somebody else's write is");
     }
 

@@ -44,7 +44,7 @@ impl Networks {
     ) -> Result<Kept> {
         let (uid, namespace, fingerprint) = (&part.owner.uid, &part.owner.namespace, part.fingerprint());
         // After a restart nobody knows what was wanted, and a change of the cluster must not be called drift.
-        let is_drift = was_programmed && self.ledger.rendered(uid, namespace) == Some(fingerprint);
+        let is_drift = was_programmed && self.ledger.is_known(uid, namespace, fingerprint);
         let mut names = vec![];
         for wanted in &part.wanted {
             let name = wanted.name_any();
@@ -82,14 +82,9 @@ impl Networks {
         Ok(())
     }
 
-    /// Whether what a part wants was wanted before, by this process.
+    /// Whether what a part wants was wanted before, by this process. What that breaks was decided then.
     pub(in super::super) fn is_known(&self, part: &Part) -> bool {
-        self.ledger.rendered(&part.owner.uid, &part.owner.namespace) == Some(part.fingerprint())
-    }
-
-    /// Whether a part wants nothing else than before, as far as this process knows. What that breaks was decided then.
-    pub(in super::super) fn wants_as_before(&self, part: &Part) -> bool {
-        self.ledger.wants_as_before(&part.owner.uid, &part.owner.namespace, part.fingerprint())
+        self.ledger.is_known(&part.owner.uid, &part.owner.namespace, part.fingerprint())
     }
 
     async fn tell_of_drift<K: Resource<DynamicType = ()> + Debug>(&self, policy: &K, name: &str, outcome: Outcome) {

@@ -39,14 +39,9 @@ impl Ledger {
         self.by_uid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was rendered last for a policy in a namespace.
-    pub(super) fn rendered(&self, uid: &str, namespace: &str) -> Option<u64> {
-        self.entries().get(uid)?.rendered.get(namespace).copied()
-    }
-
-    /// Whether nothing else than this is known to have been rendered last for a policy in a namespace.
-    pub(super) fn wants_as_before(&self, uid: &str, namespace: &str, fingerprint: u64) -> bool {
-        self.rendered(uid, namespace).is_none_or(|it| it == fingerprint)
+    /// Whether this is known to have been rendered last for a policy in a namespace: after a restart, nothing is.
+    pub(super) fn is_known(&self, uid: &str, namespace: &str, fingerprint: u64) -> bool {
+        self.entries().get(uid).is_some_and(|entry| entry.rendered.get(namespace) == Some(&fingerprint))
     }
 
     /// Notes what is rendered; `None`: nothing.
@@ -114,10 +109,12 @@ mod tests {
     #[test]
     fn what_is_rendered_otherwise_is_wanted_anew() {
         let ledger = Ledger::new(Metrics::default());
-        assert!(ledger.wants_as_before("a", "n", 1), "after a restart");
+        assert!(!ledger.is_known("a", "n", 1), "after a restart nobody knows what was decided before");
         ledger.render("a", "n", Some(1));
-        assert!(ledger.wants_as_before("a", "n", 1) && !ledger.wants_as_before("a", "n", 2));
-        assert!(ledger.wants_as_before("a", "m", 2) && ledger.wants_as_before("b", "n", 2));
+        assert!(ledger.is_known("a", "n", 1) && !ledger.is_known("a", "n", 2));
+        assert!(!ledger.is_known("a", "m", 1) && !ledger.is_known("b", "n", 1));
+        ledger.render("a", "n", None);
+        assert!(!ledger.is_known("a", "n", 1));
     }
 
     #[test]

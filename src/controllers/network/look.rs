@@ -6,11 +6,7 @@ use kube::ResourceExt as _;
 use rampart_reach::{Change, Index, Policy};
 use tokio::task::block_in_place;
 
-use super::{
-    Networks, Sight,
-    index::Live,
-    part::{Part, is_foreign},
-};
+use super::{Networks, Sight, index::Live, owners::Owners, part::Part};
 use crate::{
     api::{Finding, NetworkPreview},
     network::{DNS_NAMESPACE, Standing, View, breaks, preview, standing, understood, widened_by},
@@ -56,7 +52,8 @@ impl Networks {
         let index = &sight.population.index;
         let stays: Vec<bool> =
             parts.iter().map(|part| is_drift(part) || part.is_in_force() || is_about_nobody(part, index)).collect();
-        let may_be_widened = |part: &Part| !part.selected.is_empty() && part.live.values().any(|it| is_foreign(it));
+        let may_be_widened =
+            |part: &Part| !part.selected.is_empty() && part.live.values().any(|it| self.owners.is_foreign(it));
         let all_stay = stays.iter().all(|stays| *stays);
         if all_stay && !parts.iter().any(may_be_widened) {
             // Policies of the rest of the cluster need not be understood: at rest they take no memory.
@@ -96,7 +93,7 @@ impl Networks {
         let (removed_all, kept_all) = (policies(&removed), policies(&kept));
         let mut looked = Looked::default();
         for (part, added) in parts.iter().zip(added) {
-            let widened_by = widening(part, added, (&kept, &kept_all), sight, asked);
+            let widened_by = widening(part, added, (&kept, &kept_all), (sight, &self.owners), asked);
             looked.parts.push(LookedPart { widened_by, breaks: vec![] });
         }
         if changing.is_empty() {
@@ -170,7 +167,7 @@ fn widening(
     part: &Part,
     added: &[Policy],
     (kept, kept_all): (&[(&Live, &Policy)], &[&Policy]),
-    sight: &Sight,
+    (sight, owners): (&Sight, &Owners),
     asked: Asked,
 ) -> Vec<String> {
     let is_here = |live: &Live| live.object.metadata.namespace.as_ref() == Some(&part.owner.namespace);
@@ -180,7 +177,7 @@ fn widening(
     };
     let foreign: Vec<(&Live, &Policy)> = kept
         .iter()
-        .filter(|(live, policy)| is_here(live) && is_foreign(live) && (!asked.only_open || is_open(policy)))
+        .filter(|(live, policy)| is_here(live) && owners.is_foreign(live) && (!asked.only_open || is_open(policy)))
         .copied()
         .collect();
     if foreign.is_empty() || part.selected.is_empty() {

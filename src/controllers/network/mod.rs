@@ -6,6 +6,7 @@ mod keep;
 mod ledger;
 mod look;
 mod orphans;
+mod owners;
 mod part;
 mod tell;
 
@@ -13,12 +14,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-use self::{index::NetworkIndex, ledger::Ledger};
+use self::{index::NetworkIndex, ledger::Ledger, owners::Owners};
 pub(super) use self::{
     index::News,
     keep::{Kept, REFUSED_AGAIN, WRITE_REFUSED},
     look::{Asked, Looked},
     orphans::{Orphans, Owning},
+    owners::wake_once_listed,
     part::{Part, owner_of},
     tell::{Before, ENFORCE_REFUSED, conditions_of, open_first, unacknowledged},
 };
@@ -48,6 +50,8 @@ pub struct Networks {
     /// What depends on who may reach them.
     pub(super) surroundings: watch::Receiver<Arc<Surroundings>>,
     ledger: Ledger,
+    /// The policies that NetworkPolicies were made for.
+    pub(super) owners: Arc<Owners>,
     listeners: Arc<RwLock<Vec<Listener>>>,
     synced: Arc<[Gate]>,
 }
@@ -116,6 +120,7 @@ impl Networks {
             residents,
             surroundings: watch::channel(Arc::default()).1,
             ledger: Ledger::new(context.metrics.clone()),
+            owners: Arc::default(),
             listeners: Arc::default(),
             synced: Arc::default(),
         }

@@ -22,9 +22,6 @@ use crate::{
     network::{Accepting, Intent, Rendered, Unrenderable, not_expressible, render, understood},
 };
 
-/// Kinds whose NetworkPolicies are ours.
-const KINDS: [&str; 2] = ["SecurityPolicy", "ClusterSecurityPolicy"];
-
 /// What a policy becomes in one namespace, and what there is.
 pub(in super::super) struct Part {
     /// The policy, with the namespace.
@@ -39,11 +36,6 @@ pub(in super::super) struct Part {
     pub(in super::super) not_expressible: Vec<String>,
     /// The pods that it is about, by their places in the population.
     pub(super) selected: Vec<usize>,
-}
-
-/// Whether somebody else made it.
-pub(super) fn is_foreign(live: &Live) -> bool {
-    !KINDS.iter().any(|kind| is_managed(live.object.labels(), kind))
 }
 
 impl Networks {

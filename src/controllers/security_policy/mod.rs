@@ -15,7 +15,7 @@ use self::{
 use super::{
     Context, Hardened, Networks, Next, Reconciler, Roots, Triggers,
     floor::{self, Enforcers},
-    network::Orphans,
+    network::{Orphans, wake_once_listed},
     pruning, requested,
     scan::{hardening_status, wake_changed},
     switched_off,
@@ -53,6 +53,7 @@ impl SecurityPolicies {
     ) {
         let networks = networks.of_controller();
         let (root, roots) = super::root::<SecurityPolicy>();
+        let _ = networks.owners.own.set(roots.clone());
         let (one_tx, one) = mpsc::unbounded_channel();
         let (all_tx, all) = watch::channel(0);
         let isolating = watch::Sender::default();
@@ -97,8 +98,9 @@ impl SecurityPolicies {
         let pruning = pruning::follow(orphanage, self.context.clone(), namespace, confirmed);
         let refacting = super::wake_all(self.networks.facts.clone(), &all, &stopped);
         let clamping = super::wake_all(self.networks.policies.wide_changes(), &all, &stopped);
+        let owning = wake_once_listed(self.networks.owners.wide.get(), &all, &stopped);
         let running = super::run(self.clone(), self.context.clone(), root, triggers);
-        tokio::try_join!(running, pruning, refacting, clamping, self.forget_deleted(roots.clone()))?;
+        tokio::try_join!(running, pruning, refacting, clamping, owning, self.forget_deleted(roots.clone()))?;
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{
-        NetworkMode, NetworkPreview, NetworkStatus, SecurityPolicy,
+        MOST_RENDERED, NetworkMode, NetworkPreview, NetworkStatus, SecurityPolicy,
         condition::{Conditions, Type},
     },
     cluster::{Result, owner::Owner},
@@ -87,8 +87,9 @@ impl SecurityPolicies {
         let before = before(policy);
         let parts = [part];
         let asked = Asked { allow_no_dns: spec.allow_no_dns == Some(true), only_open: false };
-        // What the cluster makes of the same spec may be narrower than before, as where a clamp was added.
-        let is_drift = |part: &Part| enforces && before.was_programmed() && self.networks.wants_as_before(part);
+        // What the cluster makes of the same spec may be narrower than before, as where a clamp was added, also while
+        // nobody ran: what is found otherwise after a restart is asked.
+        let is_drift = |part: &Part| enforces && before.was_programmed() && self.networks.is_known(part);
         let looked = self.networks.look(&parts, &sight, asked, is_drift);
         let [part] = parts;
         let seen = looked.parts.into_iter().next().unwrap_or_default();
@@ -144,7 +145,7 @@ impl SecurityPolicies {
             accepted.iter().map(|(namespace, name, intent)| Accepting { namespace, name, intent }).collect();
         let part = |sight: &Sight| self.networks.part(owner.clone(), intent, &accepting, sight);
         match part(sight) {
-            Err(error @ Unrenderable::UnknownClusterRanges { .. }) => Ok((part(&sight.without_ranges())?, Some(error))),
+            Err(error) if error.is_of_ranges() => Ok((part(&sight.without_ranges())?, Some(error))),
             part => Ok((part?, None)),
         }
     }
@@ -238,10 +239,38 @@ pub(super) fn tell_network(
             told
         }
     };
-    let Told { status, standing, sight } = *told;
+    let Told { mut status, standing, sight } = *told;
+    // How many there are was said.
+    status.rendered.truncate(MOST_RENDERED);
     conditions_of(&standing, &sight, &status.widened_by, conditions);
     if let Some(reason) = unrendered {
         conditions.set(Type::Rendered, false, reason, "");
     }
     Some(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::network::{Facts, Population};
+
+    #[test]
+    fn status_holds_as_many_names_as_its_schema_takes_and_counts_all() {
+        let policy: SecurityPolicy =
+            serde_json::from_value(json!({"metadata": {"name": "web", "generation": 1}, "spec": {}})).unwrap();
+        let population = Arc::new(Population::new(vec![], std::iter::empty()));
+        let sight = Sight { population, facts: Facts::default(), around: Arc::default() };
+        let rendered = (0..=MOST_RENDERED).map(|nth| format!("rampart-web-{nth}")).collect();
+        let status = NetworkStatus { rendered, ..NetworkStatus::default() };
+        let programmed = Network::Programmed(Box::new(Told { status, standing: Standing::default(), sight }));
+        let mut conditions = Conditions::of_generation(Some(1));
+        let told = tell_network(&policy, programmed, &mut conditions).unwrap();
+        assert_eq!(told.rendered.len(), MOST_RENDERED);
+        let conditions = conditions.carried_from(&[], Timestamp::UNIX_EPOCH);
+        let programmed = conditions.iter().find(|it| it.type_ == "Programmed").unwrap();
+        assert_eq!(programmed.message, "65 NetworkPolicies are as rendered");
+    }
 }

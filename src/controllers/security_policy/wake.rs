@@ -138,10 +138,11 @@ fn wake(
     }
 }
 
-/// Whether what a policy becomes depends on which pods and Services there are: by itself, or by what it accepts.
+/// Whether what a policy becomes depends on which pods and Services there are, or on labels of namespaces: by itself, or
+/// by what it accepts.
 fn is_rendered_by_pods(root: &DeserializeGuard<SecurityPolicy>) -> bool {
     let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
-    let is_so = |intent: Intent| !intent.accept_from.is_empty() || intent.is_resolved();
+    let is_so = |intent: Intent| !intent.accept_from.is_empty() || intent.is_resolved() || intent.follows_labels();
     network.is_some_and(|network| Intent::try_from(network).is_ok_and(is_so))
 }
 
@@ -227,19 +228,25 @@ pub(super) struct Wake {
 
 impl Wake {
     pub(super) fn about(&self, news: News<'_>) {
-        let policy = match news {
+        let (policy, is_echo) = match news {
             News::Listed => return self.all.send_modify(|count| *count += 1),
-            News::Echo(policy) => return self.beside(policy),
-            News::Changed(policy) => policy,
+            News::Echo(policy) => (policy, true),
+            News::Changed(policy) => (policy, false),
         };
         let namespace = policy.namespace().unwrap_or_default();
-        if let Some((KIND, owner)) = owner_of(policy) {
+        let owner = owner_of(policy).filter(|(kind, _)| *kind == KIND).map(|(_, name)| name);
+        let is_lost = owner.is_some_and(|owner| !self.roots.contains(&namespace, owner));
+        if is_echo && !is_lost {
+            return self.beside(policy);
+        }
+        if let Some(owner) = owner.filter(|_| !is_lost) {
             let _ = self.one.send(ObjectRef::new(owner).within(&namespace));
             // What somebody else changed of it may isolate others than before.
             self.beside(policy);
             return;
         }
-        // Somebody else's may isolate pods whose side a policy opens; and one of ours may have lost its labels.
+        // Somebody else's may isolate pods whose side a policy opens, whatever its labels say; and one of ours may have
+        // lost its labels.
         wake(&self.roots, &self.one, |root| root.meta().namespace.as_ref() == Some(&namespace));
         if namespace == DNS_NAMESPACE {
             self.isolating.send_if_modified(|all| all.insert((namespace, None)));
@@ -283,6 +290,20 @@ mod tests {
         assert!(is_rendered_by_pods(&root(&named)));
         assert!(is_rendered_by_pods(&root(&json!({"acceptFrom": [{"namespace": "data", "policy": "db"}]}))));
         assert!(!is_rendered_by_pods(&root(&json!({}))));
+    }
+
+    #[test]
+    fn who_opens_the_other_end_in_namespaces_by_their_labels_follows_those() {
+        let opening = |reciprocal: &str, namespaces: &Value| {
+            let mut pods = json!({"selector": {}});
+            pods.as_object_mut().unwrap().extend(namespaces.as_object().unwrap().clone());
+            let rule = json!({"name": "in", "peers": [{"pods": pods}], "anyPort": true});
+            root(&json!({"reciprocal": reciprocal, "ingress": [rule]}))
+        };
+        let by_label = json!({"namespaceSelector": {"matchLabels": {"team": "a"}}});
+        assert!(is_rendered_by_pods(&opening("Generate", &by_label)));
+        assert!(!is_rendered_by_pods(&opening("Report", &by_label)));
+        assert!(!is_rendered_by_pods(&opening("Generate", &json!({}))));
     }
 
     #[test]

@@ -42,11 +42,12 @@ pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
     found
 }
 
-/// Where controllers of Ingresses may be. Unless somebody said so, also outside: where a cloud does their work, or in
-/// the network of a node.
+/// Where controllers of Ingresses may be. Unless somebody said so, and there are such pods, also outside: where a cloud
+/// does their work, or in the network of a node.
 fn controllers(view: &View<'_>, outside: &[End]) -> Vec<End> {
-    if let Some(named) = &view.facts.ingress_controller {
-        return view.of_entity(named).collect();
+    let named: Vec<End> = view.facts.ingress_controller.iter().flat_map(|named| view.of_entity(named)).collect();
+    if !named.is_empty() {
+        return named;
     }
     let known: Vec<End> = view.named(&CONTROLLERS).collect();
     let inside = if known.is_empty() { view.strangers().collect() } else { known };

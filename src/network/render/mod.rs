@@ -6,7 +6,7 @@ mod ports;
 mod reciprocal;
 mod rules;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::{
     api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicySpec},
@@ -38,6 +38,19 @@ pub enum Unrenderable {
         /// Name of the rule.
         rule: String,
     },
+    /// An external peer, and a pod that is in none of the cluster's ranges, as far as these are known.
+    #[error(
+        "rule {rule:?} has an external peer, and pod {pod} has the address {address}, which is in none of the ranges that \
+         are known of this cluster: start Rampart with --network-cluster-cidrs, naming those of pods, services and nodes"
+    )]
+    PodOutsideRanges {
+        /// Name of the rule.
+        rule: String,
+        /// Namespace and name of one such pod.
+        pod: String,
+        /// Its address.
+        address: IpAddr,
+    },
     /// A peer that is the API server, and nobody knows where that is.
     #[error(
         "rule {rule:?} has the API server as a peer, and its addresses are unknown: they are read from the \
@@ -60,11 +73,17 @@ pub enum Unrenderable {
 }
 
 impl Unrenderable {
+    /// Whether the cluster's ranges are all that is missing.
+    #[must_use]
+    pub const fn is_of_ranges(&self) -> bool {
+        matches!(self, Self::UnknownClusterRanges { .. } | Self::PodOutsideRanges { .. })
+    }
+
     /// Stable name for conditions.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::UnknownClusterRanges { .. } => "UnknownClusterRanges",
+            Self::UnknownClusterRanges { .. } | Self::PodOutsideRanges { .. } => "UnknownClusterRanges",
             Self::UnknownApiServer { .. } => "UnknownApiServer",
             Self::UnnamedEntity { .. } => "Invalid",
         }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use ipnet::IpNet;
@@ -17,12 +17,13 @@ use crate::{
     api::{Finding, Protocol},
     network::{
         EntityPods, Facts, Namespaces, Rule,
-        servers::{DNS_LABEL, DNS_NAMESPACE, DNS_PORT},
+        servers::{DNS_LABEL, DNS_NAMESPACE, DNS_PORT, dns_ports},
     },
 };
 
-/// Where clouds serve credentials to machines: never "external" to a pod.
-const CLOUD_METADATA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254));
+/// Where clouds serve credentials to machines, by IPv4 and, at Amazon, by IPv6: never "external" to a pod.
+const CLOUD_METADATA: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254))];
 
 pub(super) fn pod_peers(pods: &LabelSelector, namespaces: &Namespaces) -> Vec<NetworkPolicyPeer> {
     let peer =
@@ -62,8 +63,12 @@ pub(super) fn dns_rule(facts: &Facts) -> NetworkPolicyEgressRule {
     let mut to = pod_peers(&kube_dns, &Namespaces::Named([DNS_NAMESPACE.to_owned()].into()));
     let addresses: BTreeSet<_> = facts.dns_addresses.iter().copied().collect();
     to.extend(addresses.into_iter().map(|address| ip_block(IpNet::from(address), &BTreeSet::new())));
-    let ports = [(Protocol::TCP, DNS_PORT, None), (Protocol::UDP, DNS_PORT, None)];
-    NetworkPolicyEgressRule { to: Some(to), ports: Some(wire_ports(&ports.into())) }
+    // Some network plug-ins match before the address of the Service is translated, and most after: pods may answer on
+    // another port than theirs.
+    let numbers = dns_ports(facts).into_iter().chain([DNS_PORT]);
+    let ports: BTreeSet<_> =
+        numbers.flat_map(|number| [(Protocol::TCP, number, None), (Protocol::UDP, number, None)]).collect();
+    NetworkPolicyEgressRule { to: Some(to), ports: Some(wire_ports(&ports)) }
 }
 
 pub(super) fn known_api_server<'f>(rule: &Rule, facts: &'f Facts) -> Result<&'f Facts, Unrenderable> {
@@ -92,7 +97,7 @@ pub(super) fn external_peers(
     (namespace, facts): (&str, &Facts),
     findings: &mut Vec<Finding>,
 ) -> Vec<NetworkPolicyPeer> {
-    let always = facts.cluster_ranges.iter().copied().chain([IpNet::from(CLOUD_METADATA)]);
+    let always = facts.cluster_ranges.iter().copied().chain(CLOUD_METADATA.map(IpNet::from));
     let left_out: Vec<IpNet> = IpNet::aggregate(&always.chain(except.iter().copied()).collect());
     let mut peers = vec![];
     for cidr in IpNet::aggregate(&cidrs.to_vec()) {

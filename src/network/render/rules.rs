@@ -7,6 +7,7 @@ use k8s_openapi::{
     api::networking::v1::{NetworkPolicyEgressRule, NetworkPolicyPeer},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
+use rampart_reach::Pod;
 
 use super::{
     Renderer, Unrenderable,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     api::Direction,
-    network::{Namespaces, Peer, Port, Ports, Rule, Service, surroundings::Name},
+    network::{Cluster, Namespaces, Peer, Port, Ports, Rule, Service, surroundings::Name},
 };
 
 impl<'r> Renderer<'r> {
@@ -49,9 +50,7 @@ impl<'r> Renderer<'r> {
                     }
                 }
                 Peer::External { cidrs, except } => {
-                    if facts.cluster_ranges.is_empty() {
-                        return Err(Unrenderable::UnknownClusterRanges { rule: rule.name.clone() });
-                    }
+                    self.known_ranges(rule)?;
                     let (namespace, findings) = (self.namespace, &mut self.findings);
                     to.extend(external_peers(rule, cidrs, except, (namespace, facts), findings));
                 }
@@ -85,6 +84,20 @@ impl<'r> Renderer<'r> {
             rendered.push(NetworkPolicyEgressRule { to: (!is_open).then_some(to), ports });
         }
         Ok(rendered)
+    }
+
+    /// That the cluster's ranges are known, as far as its pods can tell.
+    fn known_ranges(&self, rule: &Rule) -> Result<(), Unrenderable> {
+        let (Cluster { facts, pods, .. }, rule) = (self.cluster, rule.name.clone());
+        if facts.cluster_ranges.is_empty() {
+            return Err(Unrenderable::UnknownClusterRanges { rule });
+        }
+        match facts.stray(pods) {
+            Some((Pod { namespace, name, .. }, address)) => {
+                Err(Unrenderable::PodOutsideRanges { rule, pod: format!("{namespace}/{name}"), address })
+            }
+            None => Ok(()),
+        }
     }
 
     /// The pods behind a Service, as peers.
