@@ -1,7 +1,7 @@
 //! The fix: pods that are being created are completed by what policies ask, as JSON patches (RFC 6902).
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::{Answer, Operation, Request, Target};
 use crate::{
@@ -37,7 +37,7 @@ pub fn fix(
     if !creates || enforcement != Enforcement::InForce {
         return (Answer::allow(), vec![]);
     }
-    let Some(text) = request.object().map(|object| object.get()) else { return (Answer::allow(), vec![]) };
+    let Some(text) = request.object().map(RawValue::get) else { return (Answer::allow(), vec![]) };
     if text.len() > LONGEST {
         let why = format!("the pod is not completed: its text is longer than {} KiB", LONGEST >> 10);
         let told = fixing.peek().map(|_| Answer::allow().with_warning(why));

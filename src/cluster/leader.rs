@@ -134,7 +134,8 @@ impl State {
         if spec.holder_identity.as_deref() == Some(&*self.election.identity) {
             spec.holder_identity = None;
             spec.lease_duration_seconds = Some(1);
-            let replaced = self.api.replace(LEASE, &PostParams::default(), &lease);
+            let params = PostParams::default();
+            let replaced = self.api.replace(LEASE, &params, &lease);
             let _ = call(|| "releasing the Lease".into(), replaced).await;
         }
     }

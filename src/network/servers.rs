@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use rampart_reach::{End, Index, Pod};
+use rampart_reach::{End, Index, Pod, Protocol};
 
 use super::Facts;
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    Caps, Expiry, Item, Mark, Protection, Spec,
+    Caps, Decision, Expiry, Item, Mark, Protection, Spec,
     age::{too_old, why_unknown},
     grace::{granted, is_stale},
 };
@@ -13,27 +13,6 @@ use super::{
 pub struct Target {
     /// Everything that it selects, of whatever age; and what carries a mark and is not selected any more.
     pub items: Vec<Item>,
-}
-
-/// What happens to an item, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
-    /// It is not too old before then.
-    TooYoung(Timestamp),
-    /// Its age can't be read, so it is kept.
-    UnknownAge,
-    /// It is not one of the target's any more.
-    NotSelected,
-    /// It is too old, and protected.
-    Protected(Protection),
-    /// Another policy has marked it, and will delete it.
-    MarkedByAnother,
-    /// It is too old, and not marked yet.
-    Mark,
-    /// It is marked, and may not go before then.
-    Wait(Timestamp),
-    /// It is marked, and its grace period is over.
-    Delete,
 }
 
 /// An item and what happens to it.
@@ -145,36 +124,6 @@ fn decide(spec: &Spec, item: &Item, target: usize, (marks_as_of, now): (Timestam
     };
     let unmark = is_ours && !decision.deletes() && item.protection != Some(Protection::BeingDeleted);
     Planned { item: item.clone(), target, decision, too_old, unmark }
-}
-
-impl Decision {
-    /// Whether it ends in a deletion, now or later.
-    #[must_use]
-    pub const fn deletes(&self) -> bool {
-        matches!(self, Self::Mark | Self::Wait(_) | Self::Delete)
-    }
-
-    /// Whether the item is too old.
-    #[must_use]
-    pub const fn is_candidate(&self) -> bool {
-        !matches!(self, Self::TooYoung(_) | Self::UnknownAge | Self::NotSelected)
-    }
-
-    /// For people.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        let said = match self {
-            Self::Protected(protection) => return protection.describe(),
-            Self::TooYoung(_) => "kept: it is not too old yet",
-            Self::UnknownAge => "kept: its age can't be read",
-            Self::NotSelected => "kept: no target selects it any more",
-            Self::MarkedByAnother => "kept: another policy has marked it",
-            Self::Mark => "would be marked, and deleted after the grace period",
-            Self::Wait(_) => "is marked, and will be deleted after the grace period",
-            Self::Delete => "is marked, and its grace period is over",
-        };
-        said.into()
-    }
 }
 
 impl Planned {

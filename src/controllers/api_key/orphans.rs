@@ -56,7 +56,7 @@ impl Orphanage for Orphans {
         let records: Api<KeyRecord> = Api::namespaced(self.client.clone(), &self.keys_namespace);
         let (mut ends, mut all_records) = (vec![], 0);
         // They were to live on: the Secrets with the records, and the one of consumers with any of them.
-        let (mut retained, mut ending): (BTreeSet<(String, String)>, BTreeSet<(String, String)>) = Default::default();
+        let (mut retained, mut ending) = (BTreeSet::new(), BTreeSet::new());
         // Tombstones stay for ever: they are neither listed nor counted.
         let living = ListParams::default().labels(&format!("{made},!{KEY_ENDED}"));
         pages::each(&records, living, "KeyRecords", |record: KeyRecord| {
@@ -76,18 +76,18 @@ impl Orphanage for Orphans {
         let secrets: Api<PartialObjectMeta<Secret>> = Api::all(self.client.clone());
         let params = ListParams::default().labels(&made);
         let secrets = secret_call(|| "listing Secrets".into(), secrets.list_metadata(&params)).await?.items;
-        let (all_secrets, mut along, mut alone) = (secrets.len(), vec![], vec![]);
+        let (all_secrets, mut along, mut apart) = (secrets.len(), vec![], vec![]);
         for secret in secrets {
             let namespace = secret.namespace().unwrap_or_default();
             let name = secret.labels().get(OWNER_NAME);
             let of = (namespace.clone(), name.cloned().unwrap_or_default());
             if lost(&namespace, name) && !retained.contains(&of) {
-                let orphans = if ending.contains(&of) { &mut along } else { &mut alone };
+                let orphans = if ending.contains(&of) { &mut along } else { &mut apart };
                 orphans.push(Orphan::Secret(Box::new(secret.metadata)));
             }
         }
         let records = Lost { kind: Self::OWNER, counted: ends, along, all: all_records };
-        Ok(vec![records, Lost::alone("Secret", alone, all_secrets)])
+        Ok(vec![records, Lost::alone("Secret", apart, all_secrets)])
     }
 
     fn metadata<'a>(&self, orphan: &'a Orphan) -> &'a ObjectMeta {

@@ -1,6 +1,7 @@
 //! Rules beyond the Pod Security Standards: a file each, which says what a rule finds wrong with a Pod and
 //! how an admission policy states the same, in the same words.
 
+mod affinity;
 mod app_armor;
 mod capabilities;
 mod expression;

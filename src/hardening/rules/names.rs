@@ -5,7 +5,8 @@ use rampart_pss::Path;
 
 use super::{
     About, Complaint, Part, Pod, Rule,
-    pod::{AVOID, Affinity, Spec},
+    affinity::{AVOID, Affinity},
+    pod::Spec,
     told_or_none,
 };
 use crate::{
