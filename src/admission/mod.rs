@@ -26,7 +26,7 @@ pub use target::{Target, template_path};
 
 use crate::{
     api::HardeningMode,
-    hardening::{Covering, Enforcement, Moved, RulesPod, Seen, Subject, ask_rules, findings, judge},
+    hardening::{Covering, Enforcement, Moved, Seen, Subject, ask_rules, findings, judge},
 };
 
 /// Decides a request at a time. `policies` are those that cover the request's namespace. ApiKeys are decided by
@@ -86,9 +86,9 @@ fn seen<'a>(request: &'a Request<'_>, target: Target, policies: &[Covering]) -> 
         return Ok(Some(Seen { standards, rules: None }));
     }
     let Some(object) = request.object() else { return Ok(None) };
-    let rules: Option<RulesPod> = target.pod(object.get())?;
+    let seen = Seen { standards, rules: target.pod(object.get())? };
     let is_new = request.operation == Operation::Create || target.subject() == Subject::Template;
-    Ok(Some(Seen { standards, rules: if is_new { rules } else { rules.map(RulesPod::scheduled) } }))
+    Ok(Some(if is_new { seen } else { seen.scheduled() }))
 }
 
 fn answer(

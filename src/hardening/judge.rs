@@ -79,6 +79,12 @@ impl<'a> Seen<'a> {
         let rules = rules.then(|| serde_json::from_str(json)).transpose()?;
         Ok(Self { standards: Cow::Owned(serde_json::from_str(json)?), rules })
     }
+
+    /// As it is once it is there: the scheduler has named its node.
+    #[must_use]
+    pub fn scheduled(self) -> Self {
+        Self { rules: self.rules.map(RulesPod::scheduled), ..self }
+    }
 }
 
 /// Whether some policy asks rules of a pod, or has exceptions.

@@ -55,8 +55,9 @@ impl Orphanage for Orphans {
             |namespace: &str, name: Option<&String>| name.is_none_or(|name| !self.roots.contains(namespace, name));
         let records: Api<KeyRecord> = Api::namespaced(self.client.clone(), &self.keys_namespace);
         let (mut ends, mut all_records) = (vec![], 0);
-        // They were to live on: the Secrets with the records, and the one of consumers with any of them.
-        let (mut retained, mut ending) = (BTreeSet::new(), BTreeSet::new());
+        // Secrets stay with a record that does: it was to live on, or its ApiKey was there when records were listed. None
+        // goes before the record has ended.
+        let (mut staying, mut ending) = (BTreeSet::new(), BTreeSet::new());
         // Tombstones stay for ever: they are neither listed nor counted.
         let living = ListParams::default().labels(&format!("{made},!{KEY_ENDED}"));
         pages::each(&records, living, "KeyRecords", |record: KeyRecord| {
@@ -65,12 +66,10 @@ impl Orphanage for Orphans {
                 return;
             }
             all_records += 1;
-            if is_retained(&record) {
-                retained.insert((of.namespace.clone(), of.name.clone()));
-            } else if lost(&of.namespace, Some(&of.name)) {
-                ending.insert((of.namespace.clone(), of.name.clone()));
-                ends.push(Orphan::Record(Box::new(record)));
-            }
+            let goes = !is_retained(&record) && lost(&of.namespace, Some(&of.name));
+            let of_it = if goes { &mut ending } else { &mut staying };
+            of_it.insert((of.namespace.clone(), of.name.clone()));
+            ends.extend(goes.then(|| Orphan::Record(Box::new(record))));
         })
         .await?;
         let secrets: Api<PartialObjectMeta<Secret>> = Api::all(self.client.clone());
@@ -81,7 +80,7 @@ impl Orphanage for Orphans {
             let namespace = secret.namespace().unwrap_or_default();
             let name = secret.labels().get(OWNER_NAME);
             let of = (namespace.clone(), name.cloned().unwrap_or_default());
-            if lost(&namespace, name) && !retained.contains(&of) {
+            if lost(&namespace, name) && !staying.contains(&of) {
                 let orphans = if ending.contains(&of) { &mut along } else { &mut apart };
                 orphans.push(Orphan::Secret(Box::new(secret.metadata)));
             }

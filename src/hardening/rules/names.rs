@@ -45,10 +45,11 @@ pub(super) static TOLERATIONS: About = About {
     values: None,
 };
 
-/// The terms of a pod's affinity to nodes, in CEL.
-const NODE_TERMS: &str = "(object.spec.?affinity.?nodeAffinity.?requiredDuringSchedulingIgnoredDuringExecution\
-    .?nodeSelectorTerms.orValue([]) + object.spec.?affinity.?nodeAffinity\
-    .?preferredDuringSchedulingIgnoredDuringExecution.orValue([]).map(p, p.preference))";
+/// A pod's affinity to nodes, in CEL: what it requires, and what it prefers. Their terms are of two types.
+const REQUIRED: &str = "object.spec.?affinity.?nodeAffinity.?requiredDuringSchedulingIgnoredDuringExecution\
+    .?nodeSelectorTerms.orValue([])";
+const PREFERRED: &str =
+    "object.spec.?affinity.?nodeAffinity.?preferredDuringSchedulingIgnoredDuringExecution.orValue([])";
 
 /// [`Pod::names_its_node`] in CEL, of a pod that is being created.
 const NAMES_ITS_NODE: &str = "(request.operation == 'CREATE' && object.spec.?nodeName.orValue('') != '' && \
@@ -177,9 +178,11 @@ impl Rule for Names {
             Kind::RuntimeClass => format!("!({field}.orValue('') in {names})"),
             Kind::NodeSelector => {
                 let avoid = strings(AVOID);
+                let chooses = format!("exists(e, e.key in {names} && !(e.operator in {avoid}))");
                 format!(
-                    "({NAMES_ITS_NODE} || {field}.orValue({{}}).exists(k, k in {names}) || {NODE_TERMS}.exists(t, \
-                     t.?matchExpressions.orValue([]).exists(e, e.key in {names} && !(e.operator in {avoid}))))"
+                    "({NAMES_ITS_NODE} || {field}.orValue({{}}).exists(k, k in {names}) || \
+                     {REQUIRED}.exists(t, t.?matchExpressions.orValue([]).{chooses}) || \
+                     {PREFERRED}.exists(p, p.preference.?matchExpressions.orValue([]).{chooses}))"
                 )
             }
             Kind::Tolerations => {

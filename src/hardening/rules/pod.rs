@@ -211,7 +211,7 @@ impl Pod {
         !is_mirror && self.spec().and_then(|spec| spec.node_name.as_ref()).is_some_and(|name| !name.is_empty())
     }
 
-    /// As it is once it is there: the scheduler has named its node.
+    /// Without the node that the scheduler named.
     #[must_use]
     pub fn scheduled(mut self) -> Self {
         if let Some(spec) = &mut self.spec {
