@@ -365,6 +365,14 @@ async fn a_pause_needs_no_binary(client: &Client) -> Result<()> {
     .await?;
     pauses.delete("rampart-pause", &DeleteParams::default()).await?;
     refused(client, "shop", true).await?;
+    // The webhook refuses at once; the bindings are written by the operator, which is killed next.
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+    wait::until("the admission policies to refuse again", wait::SOON, || async {
+        let refuses =
+            |it: &ValidatingAdmissionPolicyBinding| it.spec.validation_actions.iter().any(|action| action == "Deny");
+        Ok(ensure!(bindings.list(&ours()).await?.items.iter().all(refuses), "a binding does not refuse"))
+    })
+    .await?;
     enforced_by(client, "shop", &[Enforcer::Webhook, Enforcer::AdmissionPolicy]).await
 }
 
