@@ -20,14 +20,14 @@ mod security_policy;
 mod surroundings;
 mod switched_off;
 mod webhooks;
+mod work;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     future::Future,
-    panic::AssertUnwindSafe,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::{FutureExt as _, StreamExt as _, stream};
@@ -35,9 +35,7 @@ use kube::{
     Api, Client, Resource, ResourceExt as _,
     core::DeserializeGuard,
     runtime::{
-        Controller, Predicate as _, WatchStreamExt as _,
-        controller::{self, Action},
-        predicates,
+        Controller, Predicate as _, WatchStreamExt as _, controller, predicates,
         reflector::{self, ObjectRef, Store},
         watcher,
     },
@@ -58,17 +56,14 @@ pub use scan::{Scanner, Telling};
 pub use security_policy::SecurityPolicies;
 pub use webhooks::Webhooks;
 
+use self::{backoff::Backoff, work::Work};
 use crate::{
-    cluster::{Class, Error, client::PAGE, events::Events},
+    cluster::{Error, client::PAGE, events::Events},
     runtime::{
-        metrics::{ControllerLabel, ErrorLabels, KindLabel, Metrics, ReconcileLabels},
+        metrics::{ControllerLabel, KindLabel, Metrics},
         readiness::Readiness,
     },
 };
-use backoff::Backoff;
-
-/// Longest reconcile of one object: its calls have deadlines of their own, this bounds their number.
-const RECONCILE_DEADLINE: Duration = Duration::from_mins(2);
 
 /// What every controller needs.
 #[derive(Clone)]
@@ -235,6 +230,7 @@ pub async fn run<R: Reconciler>(
     let gate = context.readiness.gate(R::NAME);
     let Root { writer, deleted } = root;
     let reader = writer.as_reader();
+    let roots = (reader.clone(), deleted.clone());
     let api: Api<DeserializeGuard<R::Root>> = Api::all(context.client.clone());
     let stream = watcher(api, watcher::Config::default().page_size(PAGE))
         .default_backoff()
@@ -254,7 +250,7 @@ pub async fn run<R: Reconciler>(
             predicates::generation.combine(predicates::annotations).combine(deletion),
             kube::runtime::PredicateConfig::default(),
         );
-    let work = Arc::new(Work { reconciler, context: context.clone(), backoff: Backoff::default() });
+    let work = Arc::new(Work::new(reconciler, context.clone(), roots));
     let one = stream::unfold(triggers.one, |mut one| async move { Some((one.recv().await?, one)) });
     let all = stream::unfold(triggers.all, |mut all| async move { Some((all.changed().await.ok()?, all)) });
     let config = controller::Config::default().concurrency(context.concurrency);
@@ -292,73 +288,6 @@ pub async fn run<R: Reconciler>(
 #[allow(clippy::unnecessary_wraps, reason = "the form of a predicate")]
 fn deletion<K: Resource>(object: &K) -> Option<u64> {
     Some(object.meta().deletion_timestamp.is_some().into())
-}
-
-struct Work<R> {
-    reconciler: Arc<R>,
-    context: Context,
-    backoff: Backoff,
-}
-
-impl<R: Reconciler> Work<R> {
-    async fn reconcile(&self, object: &DeserializeGuard<R::Root>) -> Result<Action, Error> {
-        let (metrics, controller) = (&self.context.metrics, R::NAME);
-        let label = ControllerLabel { controller };
-        let root = match &object.0 {
-            Ok(root) => root,
-            Err(invalid) => {
-                // The schema admitted it under another version of the CRD: it can't be read, and so it
-                // is left alone. All others go on.
-                let kind = R::Root::kind(&()).into_owned();
-                tracing::error!(kind, name = invalid.metadata.name, error = invalid.error, "an object can't be read");
-                metrics.invalid_objects.get_or_create(&KindLabel { kind: R::NAME }).inc();
-                return Ok(Action::await_change());
-            }
-        };
-        let began = Instant::now();
-        metrics.active_workers.get_or_create(&label).inc();
-        let guarded = AssertUnwindSafe(self.reconciler.reconcile(root)).catch_unwind();
-        let result = match tokio::time::timeout(RECONCILE_DEADLINE, guarded).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => {
-                metrics.reconcile_panics.get_or_create(&label).inc();
-                Err(Error::Unexpected("the reconcile panicked".into()))
-            }
-            Err(_) => {
-                metrics.reconcile_timeouts.get_or_create(&label).inc();
-                Err(Error::Deadline { doing: format!("reconciling {}", root.name_any()) })
-            }
-        };
-        metrics.active_workers.get_or_create(&label).dec();
-        metrics.reconcile_seconds.get_or_create(&label).observe(began.elapsed().as_secs_f64());
-        let outcome = match &result {
-            Ok(Next::Change) => "success",
-            Ok(Next::After(_)) => "requeue_after",
-            Err(_) => "error",
-        };
-        metrics.reconciles.get_or_create(&ReconcileLabels { controller, result: outcome }).inc();
-        let next = result?;
-        self.backoff.succeeded(&key(object));
-        Ok(match next {
-            Next::Change => Action::await_change(),
-            Next::After(pause) => Action::requeue(pause),
-        })
-    }
-
-    fn after_error(&self, object: &DeserializeGuard<R::Root>, error: &Error) -> Action {
-        let metrics = &self.context.metrics;
-        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-        tracing::warn!(controller = R::NAME, namespace, name, reason = error.reason(), %error, "a reconcile failed");
-        let labels = ErrorLabels { controller: R::NAME, reason: error.reason() };
-        metrics.reconcile_errors.get_or_create(&labels).inc();
-        match error.class() {
-            Class::User => {
-                metrics.terminal_errors.get_or_create(&ControllerLabel { controller: R::NAME }).inc();
-                Action::await_change()
-            }
-            Class::Transient => Action::requeue(self.backoff.failed(&key(object))),
-        }
-    }
 }
 
 fn key<K: Resource>(object: &K) -> (String, String) {

@@ -1,7 +1,7 @@
 //! SecurityPolicy, network: rendered, kept, pruned.
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::{core::v1::ResourceQuota, networking::v1::NetworkPolicy};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -135,22 +135,46 @@ async fn a_foreign_object_is_never_overwritten(env: Env) -> Result<()> {
 
 async fn what_a_quota_refuses_is_said(env: Env) -> Result<()> {
     let (client, namespace) = env.namespace().await?;
-    let quota = json!({
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": namespace},
-        "spec": {"hard": {"count/networkpolicies.networking.k8s.io": "0"}},
-    });
-    fixtures::apply(&client, &quota).await?;
+    let quota = |many: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": namespace},
+            "spec": {"hard": {"count/networkpolicies.networking.k8s.io": many}},
+        })
+    };
+    fixtures::apply(&client, &quota("0")).await?;
     let mut policy = stories::sample_policy();
     policy["metadata"]["namespace"] = json!(namespace);
     fixtures::apply(&client, &policy).await?;
-    let policies: Api<SecurityPolicy> = Api::namespaced(client, &namespace);
-    wait::until("Programmed=False", wait::SOON, || async {
-        let live = serde_json::to_value(policies.get("web").await?)?;
-        let programmed = stories::condition(&live, "Programmed").unwrap_or_default();
-        ensure!(programmed["status"] == "False" && programmed["reason"] == "WriteRefused", "{programmed}");
-        Ok(ensure!(programmed["message"].as_str().unwrap_or_default().contains("quota"), "{programmed}"))
+    let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), &namespace);
+    let refused = async |words: &[&str]| {
+        wait::until("Programmed=False", wait::SOON, || async {
+            let live = serde_json::to_value(policies.get("web").await?)?;
+            let programmed = stories::condition(&live, "Programmed").unwrap_or_default();
+            ensure!(programmed["status"] == "False" && programmed["reason"] == "WriteRefused", "{programmed}");
+            let message = programmed["message"].as_str().unwrap_or_default();
+            Ok(ensure!(words.iter().all(|it| message.contains(it)), "{programmed}"))
+        })
+        .await
+    };
+    refused(&["quota"]).await?;
+    // With all isolated, it needs two more beside its own, of which none is taken.
+    let quotas: Api<ResourceQuota> = Api::namespaced(client.clone(), &namespace);
+    fixtures::apply(&client, &quota("2")).await?;
+    wait::until("the quota to be counted", wait::SOON, || async {
+        let hard = quotas.get("few").await?.status.and_then(|status| status.hard).unwrap_or_default();
+        Ok(ensure!(hard.values().any(|it| it.0 == "2"), "{hard:?}"))
     })
-    .await
+    .await?;
+    let deny = json!({
+        "apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
+        "metadata": {"name": "deny", "namespace": namespace},
+        "spec": {"network": {"mode": "Enforce", "podSelector": {}, "isolate": ["Ingress"]}},
+    });
+    fixtures::apply(&client, &deny).await?;
+    stories::ready::<SecurityPolicy>(&client, &namespace, "deny").await?;
+    let again = Patch::Merge(json!({"metadata": {"annotations": {"rampart.dev/reconcile-requested-at": "now"}}}));
+    policies.patch("web", &PatchParams::default(), &again).await?;
+    refused(&["1 of 3 NetworkPolicies are as rendered", "quota"]).await
 }
 
 async fn none_left(api: &Api<NetworkPolicy>) -> Result<()> {

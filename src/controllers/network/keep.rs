@@ -59,8 +59,8 @@ impl Networks {
                         self.tell_of_drift(policy, &name, outcome).await;
                     }
                 }
-                Err(error @ Error::Foreign { .. }) => return Ok(Kept::Conflicted(error.to_string())),
-                Err(error) if error.is_refusal() => return Ok(Kept::Refused(error.to_string())),
+                Err(error @ Error::Foreign { .. }) => return Ok(Kept::Conflicted(partly(&names, part, &error))),
+                Err(error) if error.is_refusal() => return Ok(Kept::Refused(partly(&names, part, &error))),
                 Err(error) => return Err(error),
             }
             names.push(name);
@@ -118,5 +118,13 @@ impl Networks {
     /// Forgets all policies but these.
     pub(in super::super) fn forget_others(&self, uids: &BTreeSet<String>) {
         self.ledger.forget_others(uids);
+    }
+}
+
+/// Why not all of a part was written. What was stays in force.
+fn partly(names: &[String], part: &Part, why: &Error) -> String {
+    match (names.len(), part.wanted.len()) {
+        (0, _) => why.to_string(),
+        (written, all) => format!("{written} of {all} NetworkPolicies are as rendered; {why}"),
     }
 }

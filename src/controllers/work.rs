@@ -1,0 +1,165 @@
+//! One reconcile, with its deadline and its panic guard, and what is told of it.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::FutureExt as _;
+use kube::{
+    Resource, ResourceExt as _,
+    core::DeserializeGuard,
+    runtime::{
+        controller::Action,
+        reflector::{ObjectRef, Store},
+    },
+};
+use tokio::sync::watch;
+
+use super::{Backoff, Context, Next, Reconciler, key};
+use crate::{
+    cluster::{Class, Error},
+    runtime::metrics::{ControllerLabel, ErrorLabels, KindLabel, ReconcileLabels},
+};
+
+/// Longest reconcile of one object: its calls have deadlines of their own, this bounds their number.
+const RECONCILE_DEADLINE: Duration = Duration::from_mins(2);
+
+/// A reconciler, guarded.
+pub(super) struct Work<R: Reconciler> {
+    reconciler: Arc<R>,
+    context: Context,
+    backoff: Backoff,
+    roots: Store<DeserializeGuard<R::Root>>,
+    deleted: watch::Sender<u64>,
+}
+
+impl<R: Reconciler> Work<R> {
+    /// Of roots as last seen, and who is told when one was deleted.
+    pub(super) fn new(
+        reconciler: Arc<R>,
+        context: Context,
+        (roots, deleted): (Store<DeserializeGuard<R::Root>>, watch::Sender<u64>),
+    ) -> Self {
+        Self { reconciler, context, backoff: Backoff::default(), roots, deleted }
+    }
+
+    pub(super) async fn reconcile(&self, object: &DeserializeGuard<R::Root>) -> Result<Action, Error> {
+        let (metrics, controller) = (&self.context.metrics, R::NAME);
+        let label = ControllerLabel { controller };
+        let root = match &object.0 {
+            Ok(root) => root,
+            Err(invalid) => {
+                // The schema admitted it under another version of the CRD: it can't be read, and so it
+                // is left alone. All others go on.
+                let kind = R::Root::kind(&()).into_owned();
+                tracing::error!(kind, name = invalid.metadata.name, error = invalid.error, "an object can't be read");
+                metrics.invalid_objects.get_or_create(&KindLabel { kind: R::NAME }).inc();
+                return Ok(Action::await_change());
+            }
+        };
+        let began = Instant::now();
+        metrics.active_workers.get_or_create(&label).inc();
+        let guarded = AssertUnwindSafe(self.reconciler.reconcile(root)).catch_unwind();
+        let result = match tokio::time::timeout(RECONCILE_DEADLINE, guarded).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => {
+                metrics.reconcile_panics.get_or_create(&label).inc();
+                Err(Error::Unexpected("the reconcile panicked".into()))
+            }
+            Err(_) => {
+                metrics.reconcile_timeouts.get_or_create(&label).inc();
+                Err(Error::Deadline { doing: format!("reconciling {}", root.name_any()) })
+            }
+        };
+        metrics.active_workers.get_or_create(&label).dec();
+        metrics.reconcile_seconds.get_or_create(&label).observe(began.elapsed().as_secs_f64());
+        let outcome = match &result {
+            Ok(Next::Change) => "success",
+            Ok(Next::After(_)) => "requeue_after",
+            Err(_) => "error",
+        };
+        metrics.reconciles.get_or_create(&ReconcileLabels { controller, result: outcome }).inc();
+        self.tell_again_if_gone(object);
+        let next = result?;
+        self.backoff.succeeded(&key(object));
+        Ok(match next {
+            Next::Change => Action::await_change(),
+            Next::After(pause) => Action::requeue(pause),
+        })
+    }
+
+    /// Who prunes was told of a deletion when it came; what was written for the object since would stay.
+    fn tell_again_if_gone(&self, object: &DeserializeGuard<R::Root>) {
+        let now = self.roots.get(&ObjectRef::from_obj(object));
+        if now.is_none_or(|now| now.uid() != object.uid()) {
+            self.deleted.send_modify(|count| *count += 1);
+        }
+    }
+
+    pub(super) fn after_error(&self, object: &DeserializeGuard<R::Root>, error: &Error) -> Action {
+        let metrics = &self.context.metrics;
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        tracing::warn!(controller = R::NAME, namespace, name, reason = error.reason(), %error, "a reconcile failed");
+        let labels = ErrorLabels { controller: R::NAME, reason: error.reason() };
+        metrics.reconcile_errors.get_or_create(&labels).inc();
+        match error.class() {
+            Class::User => {
+                metrics.terminal_errors.get_or_create(&ControllerLabel { controller: R::NAME }).inc();
+                Action::await_change()
+            }
+            Class::Transient => Action::requeue(self.backoff.failed(&key(object))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::{reflector, watcher};
+    use serde_json::json;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        api::SecurityPolicy,
+        cluster::{client::tests::nobody, events::Events},
+        runtime::{metrics::Metrics, readiness::Readiness},
+    };
+
+    struct Writes;
+
+    impl Reconciler for Writes {
+        type Root = SecurityPolicy;
+        const NAME: &'static str = "writes";
+
+        async fn reconcile(&self, _: &SecurityPolicy) -> Result<Next, Error> {
+            Ok(Next::Change)
+        }
+    }
+
+    #[tokio::test]
+    async fn who_prunes_looks_again_after_a_reconcile_of_what_was_deleted_meanwhile() {
+        let (metrics, readiness, stopped) = (Metrics::default(), Readiness::default(), CancellationToken::new());
+        let events = Events::new(nobody(), "operator");
+        let context = Context { client: nobody(), events, metrics, readiness, stopped, concurrency: 1 };
+        let (roots, mut writer) = reflector::store();
+        let (deleted, told) = watch::channel(0);
+        let work = Work::new(Arc::new(Writes), context, (roots, deleted));
+        let policy = |uid: &str| -> DeserializeGuard<SecurityPolicy> {
+            let metadata = json!({"name": "web", "namespace": "shop", "uid": uid});
+            serde_json::from_value(json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
+                "metadata": metadata, "spec": {}}))
+            .unwrap()
+        };
+        writer.apply_watcher_event(&watcher::Event::Apply(policy("a")));
+        work.reconcile(&policy("a")).await.unwrap();
+        assert_eq!(*told.borrow(), 0, "it is there");
+        writer.apply_watcher_event(&watcher::Event::Apply(policy("b")));
+        work.reconcile(&policy("a")).await.unwrap();
+        assert_eq!(*told.borrow(), 1, "another of its name");
+        writer.apply_watcher_event(&watcher::Event::Delete(policy("b")));
+        work.reconcile(&policy("b")).await.unwrap();
+        assert_eq!(*told.borrow(), 2);
+    }
+}
