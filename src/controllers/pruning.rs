@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Api, Resource,
+    Api, CustomResourceExt, Resource,
     api::{Patch, PatchParams},
 };
 use tokio::sync::watch;
@@ -26,13 +26,11 @@ use crate::{
 /// One kind whose orphans are pruned.
 pub(super) trait Orphanage: Send + Sync + 'static {
     /// What the owners are.
-    type Owner: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static;
+    type Owner: Resource<DynamicType = ()> + CustomResourceExt + Clone + Debug + Send + Sync + 'static;
     /// What an orphan is.
     type Orphan: Send + Sync;
     /// The owners' kind.
     const OWNER: &'static str;
-    /// Name of the owners' CRD.
-    const CRD: &'static str;
 
     /// The owners there are now.
     fn owners(&self) -> &Roots<Self::Owner>;
@@ -124,7 +122,7 @@ async fn pass<O: Orphanage>(
             continue;
         }
         let confirmed = confirmation.of(lost.kind);
-        let crd = crd_state(&context.client, O::CRD).await?;
+        let crd = crd_state(&context.client, O::Owner::crd_name()).await?;
         let created: Vec<Timestamp> = lost.counted.iter().map(|it| created(orphanage.metadata(it))).collect();
         if let Verdict::Hold(why) = decide(&created, lost.all, crd, confirmed) {
             metric.set(i64::try_from(created.len()).unwrap_or(i64::MAX));

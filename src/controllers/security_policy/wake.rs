@@ -10,13 +10,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    super::{
-        Networks, Roots,
-        floor::InForce,
-        network::{News, owner_of},
-    },
-    KIND,
+use super::super::{
+    Networks, Roots,
+    floor::InForce,
+    network::{News, Owning as _, owner_of},
 };
 use crate::{
     api::{
@@ -234,7 +231,7 @@ impl Wake {
             News::Changed(policy) => (policy, false),
         };
         let namespace = policy.namespace().unwrap_or_default();
-        let owner = owner_of(policy).filter(|(kind, _)| *kind == KIND).map(|(_, name)| name);
+        let owner = owner_of(policy).filter(|(kind, _)| *kind == SecurityPolicy::KIND).map(|(_, name)| name);
         let is_lost = owner.is_some_and(|owner| !self.roots.contains(&namespace, owner));
         if is_echo && !is_lost {
             return self.beside(policy);
@@ -260,7 +257,7 @@ impl Wake {
             return;
         }
         let namespace = policy.namespace().unwrap_or_default();
-        let owner = owner_of(policy).filter(|(kind, _)| *kind == KIND).map(|(_, name)| name);
+        let owner = owner_of(policy).filter(|(kind, _)| *kind == SecurityPolicy::KIND).map(|(_, name)| name);
         wake(&self.roots, &self.one, |root| {
             root.meta().namespace.as_ref() == Some(&namespace)
                 && root.meta().name.as_deref() != owner
