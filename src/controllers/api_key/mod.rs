@@ -34,7 +34,7 @@ use self::{
 use super::{Context, Next, Reconciler, Roots, Triggers, pruning, requested};
 use crate::{
     api::{
-        ApiKey, ApiKeyStatus, KeyRecord, VersionState,
+        ApiKey, ApiKeyStatus, KeyRecord,
         condition::{Conditions, Type, is_true, suspended},
         labels::{MANAGED_BY, MANAGER, OWNER_KIND},
     },
@@ -301,7 +301,7 @@ impl ApiKeys {
 fn stand(key: &DeserializeGuard<ApiKey>) -> Option<ApiKeyStanding> {
     let key = key.0.as_ref().ok()?;
     let status = key.status.as_ref()?;
-    let current = status.versions.iter().find(|version| version.state == VersionState::Current);
+    let current = status.current();
     Some(ApiKeyStanding {
         labels: ApiKeyLabels { namespace: key.namespace().unwrap_or_default(), name: key.name_any() },
         expires: current.map(|current| current.expires_at.0.as_second()),
