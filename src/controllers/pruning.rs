@@ -11,7 +11,7 @@ use kube::{
 };
 use tokio::sync::watch;
 
-use super::{Context, Roots};
+use super::{Context, Roots, news};
 use crate::{
     api::labels::CONFIRM_PRUNE,
     cluster::{
@@ -89,17 +89,11 @@ pub(super) async fn follow<O: Orphanage>(
                 Some(backoff.failed(&key))
             }
         };
-        let again = async {
-            match retry {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => std::future::pending().await,
-            }
-        };
         // Whoever tells us may end first when the process stops.
         let ended = tokio::select! {
             changed = deletions.changed() => changed.is_err(),
             changed = confirmed.changed() => changed.is_err(),
-            () = again => false,
+            () = news::after(retry) => false,
             () = context.stopped.cancelled() => true,
         };
         if ended {
