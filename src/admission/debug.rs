@@ -51,8 +51,6 @@ pub(super) fn profile(
     }
     let passes = |context: &Value| {
         let mut pod = new.clone();
-        // The scheduler named it.
-        pod.get_mut("spec").and_then(Value::as_object_mut).into_iter().for_each(|spec| drop(spec.remove("nodeName")));
         let debug = pod.pointer_mut("/spec/ephemeralContainers").and_then(Value::as_array_mut);
         for container in debug.into_iter().flatten().filter_map(Value::as_object_mut) {
             if !container.get("name").and_then(Value::as_str).is_some_and(|name| known.contains(name)) {
@@ -61,7 +59,7 @@ pub(super) fn profile(
         }
         let text = pod.to_string();
         let Ok(seen) = Seen::read(&text, true) else { return false };
-        let found = findings(policies, &seen, now);
+        let found = findings(policies, &seen.scheduled(), now);
         found.iter().all(|finding| finding.covering.requirement.mode <= silent)
     };
     profiles().into_iter().find(|(_, context)| passes(context)).map(|(name, _)| name)

@@ -372,11 +372,32 @@ impl ApiKeySpec {
     }
 }
 
+impl ApiKeyStatus {
+    /// The version to use, if there is one.
+    #[must_use]
+    pub fn current(&self) -> Option<&VersionStatus> {
+        self.versions.iter().find(|version| version.state == VersionState::Current)
+    }
+}
+
+impl VersionState {
+    /// Whether it was handed out and has not ended; its times may end it all the same.
+    #[must_use]
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Current | Self::Deprecated)
+    }
+
+    /// Whether it has ended for good.
+    #[must_use]
+    pub const fn has_ended(self) -> bool {
+        matches!(self, Self::Revoked | Self::Destroyed)
+    }
+}
+
 impl VersionStatus {
     /// Whether the version may be presented at `now`.
     #[must_use]
     pub fn is_valid(&self, now: Timestamp) -> bool {
-        let live = matches!(self.state, VersionState::Current | VersionState::Deprecated);
-        live && now < self.expires_at.0 && self.destroy_at.as_ref().is_none_or(|end| now < end.0)
+        self.state.is_live() && now < self.expires_at.0 && self.destroy_at.as_ref().is_none_or(|end| now < end.0)
     }
 }

@@ -68,7 +68,8 @@ pub use network::{
     Protocol, Reciprocal, ServicePeer,
 };
 pub use network_status::{
-    ClusterNetworkStatus, Finding, Isolated, MOST_RENDERED, NetworkFlow, NetworkPreview, NetworkStatus,
+    ClusterNetworkStatus, Finding, Isolated, MOST_FINDINGS, MOST_NAMED, MOST_RENDERED, NetworkFlow, NetworkPreview,
+    NetworkStatus,
 };
 pub use policy_exception::{
     ExceptionState, PolicyException, PolicyExceptionSpec, PolicyExceptionStatus, PolicyKind, PolicyReference,

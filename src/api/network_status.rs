@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 
 /// Most names of NetworkPolicies that status holds of an intent.
 pub const MOST_RENDERED: usize = 64;
+/// Most names of what widens an intent, and of what can't be said, that status holds.
+pub const MOST_NAMED: usize = 20;
+/// Most findings that status holds of an intent.
+pub const MOST_FINDINGS: usize = 50;
 
 /// What is true of a network intent.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -25,15 +29,15 @@ pub struct NetworkStatus {
     pub rendered: Vec<String>,
     /// NetworkPolicies of others that allow pods of this intent more than it does, at most 20 by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20))]
+    #[schemars(length(max = MOST_NAMED))]
     pub widened_by: Vec<String>,
     /// What no NetworkPolicy can say, at most 20: pods in the network of their node, which policies do not see.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20))]
+    #[schemars(length(max = MOST_NAMED))]
     pub not_expressible: Vec<String>,
     /// What the author should know, at most 50; `acknowledge` lists ids of those that Enforce would break.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 50))]
+    #[schemars(length(max = MOST_FINDINGS))]
     pub findings: Vec<Finding>,
 }
 
@@ -56,15 +60,15 @@ pub struct ClusterNetworkStatus {
     pub preview: Option<NetworkPreview>,
     /// NetworkPolicies of others that open a direction to everybody, at most 20 as `<namespace>/<name>`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20))]
+    #[schemars(length(max = MOST_NAMED))]
     pub widened_by: Vec<String>,
     /// What no NetworkPolicy can say, at most 20: pods in the network of their node, which policies do not see.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20))]
+    #[schemars(length(max = MOST_NAMED))]
     pub not_expressible: Vec<String>,
     /// What the author should know, at most 50; `acknowledge` lists ids of those that Enforce would break.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 50))]
+    #[schemars(length(max = MOST_FINDINGS))]
     pub findings: Vec<Finding>,
 }
 

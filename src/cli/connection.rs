@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args;
 use kube::{Client, Config};
 
-use crate::{cluster::client, runtime::metrics::Metrics};
+use crate::{
+    cluster::{Error, client},
+    runtime::metrics::Metrics,
+};
 
 /// How to reach a cluster.
 #[derive(Debug, Clone, Args)]
@@ -34,22 +37,30 @@ impl Connection {
         client::config(self.kubeconfig.as_deref(), self.context.as_deref()).await
     }
 
-    /// A client, and the namespace that the kubeconfig's context names.
-    pub(super) async fn client(&self) -> Result<(Client, String)> {
+    /// A client, and the namespace that is named; without one, that of the kubeconfig's context.
+    pub(super) async fn client(&self, named: Option<&str>) -> Result<(Client, String)> {
         let config = self.config().await?;
-        let namespace = config.default_namespace.clone();
+        let namespace = named.unwrap_or(&config.default_namespace).to_owned();
         Ok((client::client(config, &Metrics::default())?, namespace))
     }
 }
 
 impl Cluster {
     pub(super) async fn client(&self) -> Result<Client> {
-        Ok(self.connection.client().await?.0)
+        Ok(self.connection.client(None).await?.0)
     }
 
     /// Where Rampart is installed.
     pub(super) fn namespace(&self) -> &str {
         &self.namespace
+    }
+}
+
+/// The API server's own words, where it has some.
+pub(super) fn shortly(error: Error) -> anyhow::Error {
+    match error.refusal() {
+        Some(said) => anyhow!("{said}"),
+        None => error.into(),
     }
 }
 

@@ -14,7 +14,7 @@ use k8s_openapi::{
     },
 };
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Api, Client, CustomResourceExt, Resource, ResourceExt as _,
     api::ListParams,
     core::object::HasStatus,
     discovery::{self, Scope},
@@ -40,6 +40,7 @@ const FIELD_MANAGER: &str = "rampart-hold";
 /// A kind of hold.
 pub trait Holding:
     Resource<DynamicType = ()>
+    + CustomResourceExt
     + HasStatus<Status = LegalHoldStatus>
     + Clone
     + Debug
@@ -50,8 +51,6 @@ pub trait Holding:
 {
     /// Which.
     const KIND: HoldKind;
-    /// Name of its CRD.
-    const CRD: &'static str;
     /// Name of its controller.
     const CONTROLLER: &'static str;
 
@@ -70,7 +69,6 @@ pub trait Holding:
 
 impl Holding for LegalHold {
     const KIND: HoldKind = HoldKind::LegalHold;
-    const CRD: &'static str = "legalholds.rampart.dev";
     const CONTROLLER: &'static str = "legalhold";
 
     fn hold(&self) -> std::result::Result<Hold, Invalid> {
@@ -80,7 +78,6 @@ impl Holding for LegalHold {
 
 impl Holding for ClusterLegalHold {
     const KIND: HoldKind = HoldKind::ClusterLegalHold;
-    const CRD: &'static str = "clusterlegalholds.rampart.dev";
     const CONTROLLER: &'static str = "clusterlegalhold";
 
     fn hold(&self) -> std::result::Result<Hold, Invalid> {

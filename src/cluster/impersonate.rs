@@ -1,12 +1,10 @@
 //! Acting as a service account of a user's namespace: where a user chooses what is done, it is done with
 //! that account's rights, never with Rampart's own.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashMap;
 
 use kube::{Client, Config};
+use parking_lot::Mutex;
 
 use super::{Error, Result, client};
 use crate::runtime::metrics::Metrics;
@@ -34,7 +32,7 @@ impl Impersonator {
     /// When the operator's own configuration is not usable.
     pub fn service_account(&self, namespace: &str, name: &str) -> Result<Client> {
         let user = format!("system:serviceaccount:{namespace}:{name}");
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.clients.lock();
         if let Some(client) = clients.get(&user) {
             return Ok(client.clone());
         }

@@ -1,12 +1,10 @@
 //! Secrets as one visit of an ApiKey has read or written them last.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
+use parking_lot::{Mutex, MutexGuard};
 
 /// By name; `None` where there was none. What consumers are given is so the very Secret whose proof was checked, and a
 /// write to one that has changed since fails.
@@ -32,7 +30,7 @@ impl KeptSecrets {
         self.all().get(name).cloned().flatten()
     }
 
-    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Option<Secret>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Option<Secret>>> {
+        self.0.lock()
     }
 }

@@ -1,11 +1,9 @@
 //! What was written here: the watch tells of it again, and that is no news.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashMap;
 
 use kube::{Resource, ResourceExt as _};
+use parking_lot::{Mutex, MutexGuard};
 
 /// An object as it stood at one moment: its UID, and its resourceVersion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +48,8 @@ impl OwnWrites {
         self.all().clear();
     }
 
-    fn all(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn all(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.0.lock()
     }
 }
 

@@ -4,10 +4,11 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use kube::{ResourceExt as _, core::PartialObjectMeta, runtime::watcher::Event};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::api::{
@@ -73,8 +74,8 @@ impl RecordNames {
         self.known().get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default()
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Names> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Names> {
+        self.known.lock()
     }
 }
 

@@ -7,12 +7,13 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, Client, ResourceExt as _};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
@@ -129,7 +130,7 @@ impl Verifiers {
     /// When keys were used last, as far as verifiers told within the last day.
     #[must_use]
     pub fn last_used<'a>(&self, ids: impl Iterator<Item = &'a String>) -> BTreeMap<String, Timestamp> {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = self.used.lock();
         ids.filter_map(|id| Some((id.clone(), *used.get(id)?))).collect()
     }
 }
@@ -146,7 +147,7 @@ fn read(report: &VerifierReport, before: Option<&Seen>) -> Option<Seen> {
 
 /// Forward only: a verifier that was started anew takes nothing back.
 fn remember(used: &Mutex<BTreeMap<String, Timestamp>>, told: Vec<&Seen>) {
-    let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut used = used.lock();
     for of in told.into_iter().flat_map(|seen| &seen.report.spec.usage) {
         let last = used.entry(of.id.clone()).or_insert(of.last_used.0);
         *last = (*last).max(of.last_used.0);
@@ -172,7 +173,7 @@ async fn sweep(
             }
         }
         if let Ok(oldest) = clock::now().checked_sub(REMEMBERED) {
-            used.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, last| *last > oldest);
+            used.lock().retain(|_, last| *last > oldest);
         }
     }
 }
@@ -223,6 +224,6 @@ mod tests {
             let seen = Seen { report: Arc::new(report("7", time)), changed: Instant::now() };
             remember(&used, vec![&seen]);
         }
-        assert_eq!(used.lock().unwrap()["abc"], "2026-01-01T10:00:00Z".parse::<Timestamp>().unwrap());
+        assert_eq!(used.lock()["abc"], "2026-01-01T10:00:00Z".parse::<Timestamp>().unwrap());
     }
 }

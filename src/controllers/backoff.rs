@@ -1,10 +1,8 @@
 //! Pauses between tries, for each object by itself.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
+
+use parking_lot::Mutex;
 
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_mins(5);
@@ -18,7 +16,7 @@ pub(super) struct Backoff {
 impl Backoff {
     /// Notes a failure, and says how long to wait.
     pub(super) fn failed(&self, key: &(String, String)) -> Duration {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures.lock();
         let count = failures.entry(key.clone()).or_default();
         *count = count.saturating_add(1);
         pause(*count)
@@ -26,7 +24,7 @@ impl Backoff {
 
     /// Forgets the failures.
     pub(super) fn succeeded(&self, key: &(String, String)) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.failures.lock().remove(key);
     }
 }
 

@@ -1,4 +1,4 @@
-//! When a controller that keeps few objects in one pass has to look again.
+//! When a controller has to look again.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -12,10 +12,13 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{WatchStreamExt as _, watcher},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::clock;
+
+/// An object's status is written at most this often for counts alone.
+pub(super) const HOLD: Duration = Duration::from_secs(10);
 
 /// That something has changed, whatever it is.
 pub(super) type News = BoxStream<'static, Result<(), watcher::Error>>;
@@ -54,6 +57,14 @@ pub(super) async fn follow(
 pub(super) async fn after(pause: Option<Duration>) {
     match pause {
         Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a moment, for ever where none is to come.
+pub(super) async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

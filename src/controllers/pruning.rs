@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Api, Resource,
+    Api, CustomResourceExt, Resource,
     api::{Patch, PatchParams},
 };
 use tokio::sync::watch;
 
-use super::{Context, Roots};
+use super::{Context, Roots, news};
 use crate::{
     api::labels::CONFIRM_PRUNE,
     cluster::{
@@ -26,13 +26,11 @@ use crate::{
 /// One kind whose orphans are pruned.
 pub(super) trait Orphanage: Send + Sync + 'static {
     /// What the owners are.
-    type Owner: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static;
+    type Owner: Resource<DynamicType = ()> + CustomResourceExt + Clone + Debug + Send + Sync + 'static;
     /// What an orphan is.
     type Orphan: Send + Sync;
     /// The owners' kind.
     const OWNER: &'static str;
-    /// Name of the owners' CRD.
-    const CRD: &'static str;
 
     /// The owners there are now.
     fn owners(&self) -> &Roots<Self::Owner>;
@@ -91,17 +89,11 @@ pub(super) async fn follow<O: Orphanage>(
                 Some(backoff.failed(&key))
             }
         };
-        let again = async {
-            match retry {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => std::future::pending().await,
-            }
-        };
         // Whoever tells us may end first when the process stops.
         let ended = tokio::select! {
             changed = deletions.changed() => changed.is_err(),
             changed = confirmed.changed() => changed.is_err(),
-            () = again => false,
+            () = news::after(retry) => false,
             () = context.stopped.cancelled() => true,
         };
         if ended {
@@ -124,7 +116,7 @@ async fn pass<O: Orphanage>(
             continue;
         }
         let confirmed = confirmation.of(lost.kind);
-        let crd = crd_state(&context.client, O::CRD).await?;
+        let crd = crd_state(&context.client, O::Owner::crd_name()).await?;
         let created: Vec<Timestamp> = lost.counted.iter().map(|it| created(orphanage.metadata(it))).collect();
         if let Verdict::Hold(why) = decide(&created, lost.all, crd, confirmed) {
             metric.set(i64::try_from(created.len()).unwrap_or(i64::MAX));

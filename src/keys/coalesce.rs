@@ -11,7 +11,7 @@ use super::{
     Spec,
     rollout::{version_annotation, version_number, version_value},
 };
-use crate::api::{ApiKey, RestartTarget, VersionState, VersionStatus, labels::KEY_VERSION};
+use crate::api::{ApiKey, RestartTarget, VersionStatus, labels::KEY_VERSION};
 
 /// How long after a version was made its restarts wait for other keys: what their tests take, and some.
 const LONGEST: SignedDuration = SignedDuration::from_mins(5);
@@ -38,7 +38,7 @@ impl Neighbour {
         if rests || key.metadata.deletion_timestamp.is_some() {
             return None;
         }
-        let current = status.versions.iter().find(|version| version.state == VersionState::Current);
+        let current = status.current();
         let is_made = status.next_version.is_some_and(|n| status.versions.iter().all(|version| version.n != n));
         let is_put_off = status.retry_at.as_ref().is_some_and(|at| now < at.0);
         Some(Self {

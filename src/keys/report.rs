@@ -11,7 +11,7 @@ use super::{
     usage::watch,
 };
 use crate::api::{
-    ApiKeyStatus, VersionState, VersionStatus,
+    ApiKeyStatus, VersionStatus,
     condition::{Conditions, Type},
 };
 
@@ -66,7 +66,7 @@ impl EndsSoon {
     /// Whether the current version ends soon and will not be replaced before.
     #[must_use]
     pub fn of(spec: &Spec, status: &ApiKeyStatus, now: Timestamp) -> Option<Self> {
-        let current = status.versions.iter().find(|version| version.state == VersionState::Current)?;
+        let current = status.current()?;
         // Nobody but the user replaces an imported token.
         let in_time =
             spec.imported.is_none() && status.next_rotation_time.as_ref().is_some_and(|at| at.0 < current.expires_at.0);
@@ -85,7 +85,7 @@ pub fn count(spec: &Spec, seen: &Observed, status: &mut ApiKeyStatus, now: Times
         status.usage = watch(status.usage.take(), seen, now);
     }
     status.verifiers = (spec.imported.is_none() && !seen.records.is_empty()).then(|| seen.verifier_counts());
-    let current = status.versions.iter().find(|version| version.state == VersionState::Current);
+    let current = status.current();
     status.consumers = current.filter(|_| spec.revoked.is_none()).map_or_else(Vec::new, |current| {
         let version = version_value(current.n, &current.id);
         seen.workloads.iter().map(|workload| workload.status(&version, now)).collect()
@@ -144,7 +144,7 @@ pub fn conditions(
     if let Some((reason, message)) = &asked {
         conditions.set(Type::Rotating, false, reason, message.as_str());
     }
-    let has_current = status.versions.iter().any(|version| version.state == VersionState::Current);
+    let has_current = status.current().is_some();
     let (reason, message) = if spec.idle { (IDLE, UNUSED) } else { ("Suspended", SUSPENDED) };
     match (&rotating, has_current) {
         (_, true) => {
@@ -175,8 +175,7 @@ const ENDED: &str = "the last version has ended, and neither rotation.policy nor
 const SUSPENDED: &str = "verifiers refuse every version until spec.suspended is taken out";
 
 fn revoked(conditions: &mut Conditions, status: &ApiKeyStatus, reason: &str) {
-    let live = |version: &VersionStatus| matches!(version.state, VersionState::Current | VersionState::Deprecated);
-    let done = !status.versions.iter().any(live) && status.next_version.is_none();
+    let done = !status.versions.iter().any(|version| version.state.is_live()) && status.next_version.is_none();
     let message = format!("revoked ({reason}): every version has ended for good; make another ApiKey");
     conditions.set(Type::Revoked, true, "Revoked", message.as_str());
     if done {
@@ -209,7 +208,7 @@ fn verifiers(conditions: &mut Conditions, seen: &Observed, step: &Step) {
 }
 
 fn consumers(conditions: &mut Conditions, seen: &Observed, status: &ApiKeyStatus, now: Timestamp) {
-    let Some(current) = status.versions.iter().find(|version| version.state == VersionState::Current) else { return };
+    let Some(current) = status.current() else { return };
     let version = version_value(current.n, &current.id);
     let worst = seen.workloads.iter().map(|workload| (workload.progress(&version, now), workload));
     let Some((progress, workload)) = worst.max_by_key(|(progress, _)| *progress) else { return };
@@ -262,7 +261,10 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
-    use crate::{api::ApiKey, keys::Caps};
+    use crate::{
+        api::{ApiKey, VersionState},
+        keys::Caps,
+    };
 
     const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
 

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::policies::ready;
-use crate::api::{ApiKey, ApiKeyStatus, RotationPolicy, VersionState, VersionStatus};
+use crate::api::{ApiKey, ApiKeyStatus, RotationPolicy, VersionStatus};
 
 /// An ApiKey.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -95,7 +95,7 @@ pub(super) fn keys(all: &[ApiKey], now: Timestamp) -> Vec<Key> {
 
 fn key(key: &ApiKey, now: Timestamp) -> Key {
     let (spec, status) = (&key.spec, key.status.clone().unwrap_or_default());
-    let current = current(&status);
+    let current = status.current();
     let is_current = status.observed_generation == key.metadata.generation;
     let (ready, reason) = ready(&status.conditions, is_current);
     Key {
@@ -117,10 +117,6 @@ fn key(key: &ApiKey, now: Timestamp) -> Key {
         reason,
         versions: status.versions,
     }
-}
-
-fn current(status: &ApiKeyStatus) -> Option<&VersionStatus> {
-    status.versions.iter().find(|version| version.state == VersionState::Current)
 }
 
 fn standing(key: &ApiKey, status: &ApiKeyStatus, current: Option<&VersionStatus>, now: Timestamp) -> KeyStanding {

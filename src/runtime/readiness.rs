@@ -3,11 +3,12 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 /// The gates of a process. It is ready when every gate is open and it is not shutting down.
@@ -49,13 +50,13 @@ impl Readiness {
     /// Names of the closed gates; empty when ready.
     #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {
-        let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let gates = self.gates.lock();
         let closed = gates.iter().filter(|(_, open)| !**open).map(|(name, _)| *name);
         closed.chain(self.is_shutting_down().then_some(SHUTTING_DOWN)).collect()
     }
 
     fn set(&self, name: &'static str, open: bool) {
-        self.gates.lock().unwrap_or_else(PoisonError::into_inner).insert(name, open);
+        self.gates.lock().insert(name, open);
     }
 }
 

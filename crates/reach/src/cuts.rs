@@ -27,6 +27,20 @@ pub struct AddressRange {
     pub last: IpAddr,
 }
 
+impl AddressRange {
+    /// The address before it, in its family; `None` where it begins with the first.
+    #[must_use]
+    pub fn before(&self) -> Option<IpAddr> {
+        before(self.first)
+    }
+
+    /// The address after it, in its family; `None` where it ends with the last.
+    #[must_use]
+    pub fn after(&self) -> Option<IpAddr> {
+        after(self.last)
+    }
+}
+
 /// Where ports and addresses are cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cuts {
@@ -52,7 +66,7 @@ impl Cuts {
                 let Peer::Addresses { cidr, except } = peer else { continue };
                 for range in std::iter::once(cidr).chain(except) {
                     addresses.insert(range.network());
-                    addresses.extend(next(range.broadcast()));
+                    addresses.extend(after(range.broadcast()));
                 }
             }
         }
@@ -134,18 +148,17 @@ fn port_ranges(starts: &BTreeSet<(Protocol, u16)>) -> Vec<PortRange> {
     starts.iter().zip(ends).map(range).collect()
 }
 
-/// The address after one, in its family.
-fn next(address: IpAddr) -> Option<IpAddr> {
+fn after(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V4(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V4(bits.into())),
         IpAddr::V6(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V6(bits.into())),
     }
 }
 
-fn before(address: IpAddr) -> IpAddr {
+fn before(address: IpAddr) -> Option<IpAddr> {
     match address {
-        IpAddr::V4(address) => IpAddr::V4(address.to_bits().saturating_sub(1).into()),
-        IpAddr::V6(address) => IpAddr::V6(address.to_bits().saturating_sub(1).into()),
+        IpAddr::V4(address) => address.to_bits().checked_sub(1).map(|bits| IpAddr::V4(bits.into())),
+        IpAddr::V6(address) => address.to_bits().checked_sub(1).map(|bits| IpAddr::V6(bits.into())),
     }
 }
 
@@ -156,7 +169,7 @@ fn address_ranges(mut starts: BTreeSet<IpAddr>) -> Vec<AddressRange> {
     let range = |(first, next): (&IpAddr, Option<&IpAddr>)| {
         let last_of_all = if first.is_ipv4() { IpAddr::V4(u32::MAX.into()) } else { IpAddr::V6(u128::MAX.into()) };
         let next = next.filter(|next| is_same_family(**next, *first));
-        AddressRange { first: *first, last: next.map_or(last_of_all, |next| before(*next)) }
+        AddressRange { first: *first, last: next.and_then(|next| before(*next)).unwrap_or(last_of_all) }
     };
     starts.iter().zip(ends).map(range).collect()
 }

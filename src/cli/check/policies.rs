@@ -35,8 +35,8 @@ impl Judges {
         match self {
             Self::Flags(covering) => covering.clone(),
             Self::Files(policies) => {
-                let labels = policies.labels.get(namespace).cloned().unwrap_or_default();
-                policies.covering(namespace, &labels)
+                let none = BTreeMap::new();
+                policies.covering(namespace, policies.labels.get(namespace).unwrap_or(&none))
             }
         }
     }

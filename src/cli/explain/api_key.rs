@@ -63,7 +63,7 @@ pub(super) fn api_key(key: &ApiKey, known: &Known) -> Credential {
     }
     let (policies, broken) = known.hardening();
     told.notes.extend(broken);
-    let caps = policies.key_caps(&namespace, &known.labels(&namespace));
+    let caps = policies.key_caps(&namespace, known.labels(&namespace));
     told.capped_by = caps.policies().map(ToOwned::to_owned).collect();
     match Spec::tolerate(key, &caps) {
         Ok((spec, None)) => {

@@ -97,7 +97,7 @@ fn of_cluster(policy: &ClusterSecurityPolicy, known: &Known) -> Option<Asking> {
     let wide = ClusterWide::try_from(policy).ok()?;
     let intent = wide.network.as_deref()?;
     let owner = Owner::of(policy).ok()?;
-    let isolated = known.namespaces.iter().filter(|it| wide.isolates(&it.name, &known.labels(&it.name)));
+    let isolated = known.namespaces.iter().filter(|it| wide.isolates(&it.name, &it.labels));
     let part = |name: &String| (Owner { namespace: name.clone(), ..owner.clone() }, intent.clone());
     let mut asking = Asking {
         kind: "ClusterSecurityPolicy",

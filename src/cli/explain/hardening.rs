@@ -101,7 +101,7 @@ pub(super) fn hardening(
     now: Timestamp,
 ) -> Result<Hardening, String> {
     let (policies, broken) = known.hardening();
-    let covering = policies.covering(namespace, &known.labels(namespace));
+    let covering = policies.covering(namespace, known.labels(namespace));
     let seen = kept.seen(ask_rules(&covering)).map_err(|error| error.to_string())?;
     let found = findings(&covering, &seen, now);
     let is_paused = pause::holds(known.pause.as_ref(), now);

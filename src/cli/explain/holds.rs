@@ -28,7 +28,7 @@ pub(super) fn about(known: &Known, namespace: &str, now: Timestamp) -> Vec<(Hold
     let labels = known.labels(namespace);
     let own = known.holds.iter().filter_map(|it| running(it, &it.spec.terms, now));
     let wide = known.cluster_holds.iter().filter_map(|it| running(it, &it.spec.terms, now));
-    own.chain(wide).filter(|(hold, _)| hold.is_about(namespace, &labels)).collect()
+    own.chain(wide).filter(|(hold, _)| hold.is_about(namespace, labels)).collect()
 }
 
 fn running<K: Holding>(object: &K, terms: &HoldTerms, now: Timestamp) -> Option<(Hold, HoldTerms)> {

@@ -71,10 +71,10 @@ impl Known {
         (read.policies(), broken)
     }
 
-    /// Labels of a namespace.
-    pub(super) fn labels(&self, namespace: &str) -> BTreeMap<String, String> {
-        let known = self.namespaces.iter().find(|it| it.name == namespace);
-        known.map(|it| it.labels.clone()).unwrap_or_default()
+    /// Labels of a namespace; none of one that is not known.
+    pub(super) fn labels(&self, namespace: &str) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.namespaces.iter().find(|it| it.name == namespace).map_or(&NONE, |it| &it.labels)
     }
 
     /// SecurityPolicies of a namespace.

@@ -27,7 +27,7 @@ mod text;
 
 use std::{borrow::Cow, io::Write as _, process::ExitCode};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::Args;
 
 use self::{
@@ -36,13 +36,13 @@ use self::{
 };
 use super::{
     BAD_INPUT,
-    connection::{Connection, block_on},
+    connection::{Connection, block_on, shortly},
     facts::ClusterFacts,
     output::Output,
     reader::Reader,
     terminal::{Paint, Progress},
 };
-use crate::{cluster::Error, runtime::clock};
+use crate::runtime::clock;
 
 /// Tells which policies touch an object of a cluster, what each decides, and what would change.
 ///
@@ -88,7 +88,7 @@ impl ExplainCommand {
 
     /// `None` where there is no such object or kind, which has been said.
     async fn told(&self) -> Result<Option<Explanation>> {
-        let (client, own) = self.connection.client().await?;
+        let (client, namespace) = self.connection.client(self.namespace.as_deref()).await?;
         let Asked { kind, name } = &self.object;
         let kind = match kind.listed() {
             Some(kind) => Cow::Borrowed(kind),
@@ -100,7 +100,6 @@ impl ExplainCommand {
                 }
             },
         };
-        let namespace = self.namespace.clone().unwrap_or(own);
         let namespace = if kind.what == kinds::What::Namespace { name.clone() } else { namespace };
         let reader = Reader { client, namespace, unread: vec![], progress: Progress::open("reading the cluster") };
         let Some(object) = reader.object(&kind, name).await.map_err(shortly)? else {
@@ -111,13 +110,5 @@ impl ExplainCommand {
         };
         let known = reader.known(kind.what, &self.facts.known(), &self.rampart_namespace).await;
         Ok(Some(explain(&kind, &object, &known, clock::now())))
-    }
-}
-
-/// The API server's own words, where it has some.
-fn shortly(error: Error) -> anyhow::Error {
-    match error.refusal() {
-        Some(said) => anyhow!("{said}"),
-        None => error.into(),
     }
 }

@@ -77,10 +77,10 @@ fn wide(name: &str, known: &Known) -> Vec<Line> {
     let labels = known.labels(name);
     let told = policies.wide.iter().filter_map(|(policy, it)| {
         let asked = &it.requirement;
-        let hardens = it.covers(name, &labels) && asked.mode != HardeningMode::Disabled;
+        let hardens = it.covers(name, labels) && asked.mode != HardeningMode::Disabled;
         let hardening = hardens.then(|| format!("hardening {:?} {}:{}", asked.mode, asked.level, asked.version));
-        let network = it.isolates(name, &labels).then(|| format!("network {:?}, at the least", it.network_mode));
-        let caps = it.key_caps.as_ref().filter(|_| it.covers(name, &labels));
+        let network = it.isolates(name, labels).then(|| format!("network {:?}, at the least", it.network_mode));
+        let caps = it.key_caps.as_ref().filter(|_| it.covers(name, labels));
         let caps = caps.map(|_| "caps what ApiKeys may ask for".into());
         let what: Vec<String> = hardening.into_iter().chain(network).chain(caps).collect();
         (!what.is_empty()).then(|| Line { kind: "ClusterSecurityPolicy", name: policy.clone(), what: what.join("; ") })

@@ -134,10 +134,10 @@ pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Kn
     match ClusterWide::try_from(policy) {
         Ok(_) if known.seen.namespaces != Extent::Whole => {}
         Ok(wide) => {
-            let covered = known.namespaces.iter().filter(|it| wide.covers(&it.name, &known.labels(&it.name)));
+            let covered = known.namespaces.iter().filter(|it| wide.covers(&it.name, &it.labels));
             let mut covered: Vec<String> = covered.map(|it| it.name.clone()).collect();
             covered.sort();
-            let isolated = covered.iter().filter(|it| wide.isolates(it, &known.labels(it)));
+            let isolated = covered.iter().filter(|it| wide.isolates(it, known.labels(it)));
             let index = &terrain.population.index;
             let selected: Vec<usize> = isolated
                 .filter_map(|namespace| Some(wide.network.as_ref()?.selected(index, namespace)))

@@ -41,7 +41,8 @@ pub(super) fn merged(ranges: &[AddressRange]) -> Vec<Range> {
     for (all, is_family) in [(V4, IpAddr::is_ipv4 as fn(&IpAddr) -> bool), (V6, IpAddr::is_ipv6)] {
         let own = joined(ranges.iter().filter(|range| is_family(&range.first)).copied());
         let gaps = gaps(&own);
-        let is_wide = own.iter().any(|range| is_edge(range.first)) && own.iter().any(|range| is_edge(range.last));
+        let is_wide =
+            own.iter().any(|range| range.before().is_none()) && own.iter().any(|range| range.after().is_none());
         if is_wide && gaps.len() <= NAMES {
             merged.push(Range { range: all.to_owned(), except: gaps.into_iter().map(addresses).collect() });
         } else {
@@ -58,7 +59,7 @@ fn joined(ranges: impl Iterator<Item = AddressRange>) -> Vec<AddressRange> {
     let mut joined: Vec<AddressRange> = vec![];
     for range in ranges {
         match joined.last_mut() {
-            Some(before) if next(before.last) == Some(range.first) => before.last = range.last,
+            Some(before) if before.after() == Some(range.first) => before.last = range.last,
             _ => joined.push(range),
         }
     }
@@ -68,28 +69,9 @@ fn joined(ranges: impl Iterator<Item = AddressRange>) -> Vec<AddressRange> {
 /// What lies between ranges of one family, which are in order.
 fn gaps(ranges: &[AddressRange]) -> Vec<AddressRange> {
     let between = |(one, other): (&AddressRange, &AddressRange)| {
-        Some(AddressRange { first: next(one.last)?, last: previous(other.first)? })
+        Some(AddressRange { first: one.after()?, last: other.before()? })
     };
     ranges.iter().zip(ranges.iter().skip(1)).filter_map(between).collect()
-}
-
-/// Whether it is the first or the last address of its family.
-fn is_edge(address: IpAddr) -> bool {
-    next(address).is_none() || previous(address).is_none()
-}
-
-fn next(address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V4(bits.into())),
-        IpAddr::V6(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V6(bits.into())),
-    }
-}
-
-fn previous(address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(address) => address.to_bits().checked_sub(1).map(|bits| IpAddr::V4(bits.into())),
-        IpAddr::V6(address) => address.to_bits().checked_sub(1).map(|bits| IpAddr::V6(bits.into())),
-    }
 }
 
 #[cfg(test)]
@@ -110,6 +92,10 @@ mod tests {
         let neighbours = [range("10.0.0.0", "10.127.255.255"), range("10.128.0.0", "10.255.255.255")];
         assert_eq!(told(&neighbours), "outside: 10.0.0.0/8");
         assert_eq!(told(&[range("0.0.0.0", "9.255.255.255")]), "outside: 0.0.0.0-9.255.255.255");
+        assert_eq!(
+            told(&[range("0.0.0.0", "0.0.0.0"), range("10.0.0.0", "10.0.0.1")]),
+            "outside: 0.0.0.0/32, 10.0.0.0/31"
+        );
         assert_eq!(told(&[]), "");
     }
 }

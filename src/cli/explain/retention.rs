@@ -37,11 +37,11 @@ pub(super) struct Retained {
 
 /// What the RetentionPolicies of its namespace say of an object.
 pub(super) fn retention(known: &Known, kind: &Kind, object: &DynamicObject, now: Timestamp) -> Vec<Retained> {
-    let allows = known.labels(&object.namespace().unwrap_or_default()).get(RETENTION_OPT_IN).cloned();
-    let allows = allows.is_some_and(|value| value == RETENTION_ALLOWED);
     let namespace = object.namespace().unwrap_or_default();
+    let labels = known.labels(&namespace);
+    let allows = labels.get(RETENTION_OPT_IN).is_some_and(|value| value == RETENTION_ALLOWED);
     let holds = about(known, &namespace, now).into_iter().map(|(hold, _)| hold);
-    let holds = Holds::of(holds, &namespace, &known.labels(&namespace));
+    let holds = Holds::of(holds, &namespace, labels);
     let of = |policy| of(policy, (kind, object), (&known.plans, &holds), allows, now);
     known.retention.iter().filter_map(of).collect()
 }

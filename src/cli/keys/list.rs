@@ -11,11 +11,11 @@ use serde::Serialize;
 use super::{
     super::{
         BAD_INPUT,
-        connection::block_on,
+        connection::{block_on, shortly},
         output::Output,
         terminal::{Paint, Tone},
     },
-    place::{Place, shortly},
+    place::Place,
 };
 use crate::{
     api::{ApiKey, ConsumerStatus, TokenRef, VerifierCounts, VersionState, VersionStatus, condition::Type},

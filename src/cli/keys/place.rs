@@ -1,6 +1,6 @@
 //! Which ApiKey is meant, and how it is read and changed.
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::Args;
 use kube::{
     Api, Client,
@@ -8,13 +8,10 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::super::connection::Connection;
+use super::super::connection::{Connection, shortly};
 use crate::{
     api::ApiKey,
-    cluster::{
-        Error,
-        error::{call, found},
-    },
+    cluster::error::{call, found},
 };
 
 /// Field manager of what the command line changes.
@@ -35,8 +32,7 @@ pub(super) struct Place {
 impl Place {
     /// A client, and the namespace.
     pub(super) async fn client(&self) -> Result<(Client, String)> {
-        let (client, own) = self.connection.client().await?;
-        Ok((client, self.namespace.clone().unwrap_or(own)))
+        self.connection.client(self.namespace.as_deref()).await
     }
 
     /// The ApiKey that is meant.
@@ -81,13 +77,5 @@ impl Key {
             }
         }
         Ok(None)
-    }
-}
-
-/// The API server's own words, where it has some.
-pub(super) fn shortly(error: Error) -> anyhow::Error {
-    match error.refusal() {
-        Some(said) => anyhow!("{said}"),
-        None => error.into(),
     }
 }

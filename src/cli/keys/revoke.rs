@@ -15,7 +15,7 @@ use super::{
     wait::{Look, refused, state, until},
 };
 use crate::{
-    api::{ApiKey, GoDuration, VersionState},
+    api::{ApiKey, GoDuration},
     keys::format::mask_keys,
 };
 
@@ -96,7 +96,7 @@ fn problem(reason: &str) -> Option<&'static str> {
 /// Asks on a terminal; elsewhere nobody can answer.
 fn agreed(place: &str, live: &ApiKey) -> Result<bool> {
     let versions = live.status.as_ref().map(|status| status.versions.as_slice()).unwrap_or_default();
-    let ids: Vec<&str> = versions.iter().filter(|it| is_live(it.state)).map(|it| it.id.as_str()).collect();
+    let ids: Vec<&str> = versions.iter().filter(|it| !it.state.has_ended()).map(|it| it.id.as_str()).collect();
     let ids = if ids.is_empty() { "no version is known".into() } else { format!("ids {}", ids.join(", ")) };
     if !std::io::stdin().is_terminal() {
         eprintln!("rampart: {place} ({ids}) is not revoked: it can't be taken back, so say --yes");
@@ -113,14 +113,10 @@ fn agreed(place: &str, live: &ApiKey) -> Result<bool> {
     Ok(is_so)
 }
 
-const fn is_live(state: VersionState) -> bool {
-    matches!(state, VersionState::Pending | VersionState::Current | VersionState::Deprecated)
-}
-
 fn look(live: &ApiKey, generation: Option<i64>) -> Look {
     let status = live.status.clone().unwrap_or_default();
     let seen = status.observed_generation >= generation;
-    let ended = seen && !status.versions.iter().any(|it| is_live(it.state)) && status.next_version.is_none();
+    let ended = seen && status.versions.iter().all(|it| it.state.has_ended()) && status.next_version.is_none();
     let verifiers = status.verifiers.clone().unwrap_or_default();
     if ended && verifiers.up_to_date >= verifiers.desired {
         let told = match verifiers.desired {

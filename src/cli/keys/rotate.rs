@@ -13,7 +13,7 @@ use super::{
     wait::{Look, refused, state, until},
 };
 use crate::{
-    api::{ApiKey, ApiKeyStatus, GoDuration, RotationPolicy, VersionState, VersionStatus, whole_second},
+    api::{ApiKey, ApiKeyStatus, GoDuration, RotationPolicy, whole_second},
     runtime::clock,
 };
 
@@ -55,7 +55,7 @@ impl Rotate {
             if !self.wait {
                 return Ok(ExitCode::SUCCESS);
             }
-            let old = before.status.as_ref().and_then(current).map(|version| version.n);
+            let old = before.status.as_ref().and_then(ApiKeyStatus::current).map(|version| version.n);
             let generation = after.metadata.generation;
             until(&key, self.timeout.get(), |live| look(live, (old, at), generation)).await
         })
@@ -78,10 +78,6 @@ fn refusal(key: &ApiKey) -> Option<&'static str> {
     }
 }
 
-fn current(status: &ApiKeyStatus) -> Option<&VersionStatus> {
-    status.versions.iter().find(|version| version.state == VersionState::Current)
-}
-
 /// Now, in whole seconds; but after what was asked for and done, and not before the version in use, whatever this
 /// machine's clock says: such a request would be taken as answered.
 fn moment(key: &ApiKey, now: Timestamp) -> Timestamp {
@@ -89,7 +85,7 @@ fn moment(key: &ApiKey, now: Timestamp) -> Timestamp {
     let status = key.status.as_ref();
     let handled = status.and_then(|status| status.last_handled_rotation.as_ref());
     let after_handled = handled.and_then(|at| at.0.checked_add(second).ok());
-    let made = status.and_then(current).map(|version| version.created_at.0);
+    let made = status.and_then(ApiKeyStatus::current).map(|version| version.created_at.0);
     let whole = whole_second(now);
     [Some(whole), after_handled, made].into_iter().flatten().max().unwrap_or(whole)
 }
@@ -97,7 +93,7 @@ fn moment(key: &ApiKey, now: Timestamp) -> Timestamp {
 fn look(live: &ApiKey, (old, at): (Option<i64>, Timestamp), generation: Option<i64>) -> Look {
     let status = live.status.clone().unwrap_or_default();
     let is_handled = status.last_handled_rotation.as_ref().is_some_and(|handled| handled.0 >= at);
-    if let Some(version) = current(&status)
+    if let Some(version) = status.current()
         && Some(version.n) > old
         && (is_handled || version.created_at.0 >= at)
     {

@@ -86,8 +86,7 @@ impl ReportCommand {
     }
 
     async fn of_cluster(&self) -> Result<World> {
-        let (client, own) = self.connection.client().await?;
-        let namespace = self.only().unwrap_or(own);
+        let (client, namespace) = self.connection.client(self.only().as_deref()).await?;
         let reader = Reader { client, namespace, unread: vec![], progress: Progress::open("reading the cluster") };
         let (world, seen) = read::world(reader, self.only(), &self.rampart_namespace).await;
         if seen == read::Seen::Nothing {

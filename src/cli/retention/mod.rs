@@ -53,8 +53,7 @@ struct Place {
 impl Place {
     /// A client, and the namespace.
     async fn client(&self) -> Result<(Client, String)> {
-        let (client, own) = self.connection.client().await?;
-        Ok((client, self.namespace.clone().unwrap_or(own)))
+        self.connection.client(self.namespace.as_deref()).await
     }
 
     /// The RetentionPolicy as it is now; `None` where there is none.

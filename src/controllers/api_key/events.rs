@@ -180,7 +180,7 @@ impl Herald<'_> {
         };
         let (Some(now), earlier) = (threshold(&after.conditions), threshold(before)) else { return };
         if earlier.is_none_or(|earlier| earlier < now) {
-            let current = after.versions.iter().find(|version| version.state == VersionState::Current);
+            let current = after.current();
             let end = current.map(|current| current.expires_at.0.to_string()).unwrap_or_default();
             let note = format!("the current version ends at {end}, and nothing replaces it before");
             self.events.publish(key, Reason::warning("KeyExpiringSoon"), &note).await;

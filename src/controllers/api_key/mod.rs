@@ -34,7 +34,7 @@ use self::{
 use super::{Context, Next, Reconciler, Roots, Triggers, pruning, requested};
 use crate::{
     api::{
-        ApiKey, ApiKeyStatus, KeyRecord, VersionState,
+        ApiKey, ApiKeyStatus, KeyRecord,
         condition::{Conditions, Type, is_true, suspended},
         labels::{MANAGED_BY, MANAGER, OWNER_KIND},
     },
@@ -104,7 +104,7 @@ pub struct ApiKeys {
     verifiers: Verifiers,
     record_names: RecordNames,
     visits: Arc<Visits>,
-    waiting: Arc<Waiting>,
+    waiting: Waiting,
     /// What ApiKeys of each namespace may ask for.
     policies: PolicyIndex,
     /// All ApiKeys, as last seen.
@@ -144,73 +144,69 @@ impl ApiKeys {
             () = async { leadership.acquired().await; listed.was_opened().await } => {}
             () = stopped.cancelled() => return Ok(()),
         }
-        let adoption = loop {
-            match adoption_key(&context.client, &settings.install_namespace).await {
-                Ok(key) => break key,
-                Err(error) => tracing::warn!(%error, "no ApiKey is reconciled before the adoption key is there"),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(5)) => {}
-                () = stopped.cancelled() => return Ok(()),
-            }
-        };
+        let Some(adoption) = adoption(&context, &settings.install_namespace).await else { return Ok(()) };
         let standing = roots.clone();
         context.metrics.keys.standings.tell(move || standing.store.state().iter().filter_map(|it| stand(it)).collect());
-        let client = context.client.clone();
-        let orphanage = Arc::new(Orphans {
-            client: client.clone(),
-            keys_namespace: settings.keys_namespace.clone(),
-            roots: roots.clone(),
-        });
-        let confirmed = leadership.confirmed_prune();
-        let pruning = pruning::follow(orphanage, context.clone(), settings.install_namespace.clone(), confirmed);
-        let (index, woken) = (policies.clone(), one.clone());
-        let caps = caps::follow(&index, &roots, &woken, &stopped);
-        let made = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER}"));
-        let secrets = Api::<PartialObjectMeta<Secret>>::all(client.clone());
-        let records = Api::<PartialObjectMeta<KeyRecord>>::namespaced(client.clone(), &settings.keys_namespace);
-        let (verifiers, following) = Verifiers::follow(&client, &settings.keys_namespace);
-        let record_names = RecordNames::default();
-        let noted = record_names.clone();
-        let waiting = Arc::new(Waiting::default());
-        let visits = Arc::new(Visits::new(one.clone()));
-        let used = one.clone();
-        let hears = (visits.clone(), all);
-        let watches = async {
-            tokio::join!(
-                following,
-                waiting.wake(verifiers.clone(), one.clone()),
-                usage::follow(verifiers.clone(), &roots, &used, settings.usage_interval),
-                import::follow(client.clone(), &roots, &used),
-                wake((secrets, made.clone()), |_| {}, |_| true, &hears),
-                wake((records, made.clone()), |event| noted.note(event), |_| true, &hears),
-                // How its pods fare until it ends matters to nobody.
-                wake((Api::<Job>::all(client), made), |_| {}, |job| fares(job) != JobSeen::Running, &hears),
-            );
-            Ok(())
-        };
+        let (verifiers, following) = Verifiers::follow(&context.client, &settings.keys_namespace);
         let controller = Arc::new(Self {
-            context: context.clone(),
-            settings: settings.clone(),
+            context,
+            settings,
             adoption,
+            verifiers,
+            record_names: RecordNames::default(),
+            visits: Arc::new(Visits::new(one.clone())),
+            waiting: Waiting::default(),
             policies,
-            roots: roots.clone(),
-            verifiers: verifiers.clone(),
-            record_names: record_names.clone(),
-            visits: visits.clone(),
-            waiting: waiting.clone(),
+            roots,
         });
-        let controlling = async {
-            // Who knows of no verifier waits for none.
-            tokio::select! {
-                ((), ()) = async { tokio::join!(verifiers.listed(), record_names.listed()) } => super::run(controller, context.clone(), root, triggers).await,
-                () = stopped.cancelled() => Ok(()),
-            }
-        };
+        let controlling = Arc::clone(&controller).control(root, triggers);
+        let pruning = controller.prune(&leadership);
+        let caps = caps::follow(&controller.policies, &controller.roots, &one, &stopped);
+        let watching = async { tokio::join!(following, controller.watch(&one, all)) };
         tokio::select! {
             result = async { tokio::try_join!(controlling, pruning, caps) } => result.map(drop),
-            result = watches => result,
+            ((), ()) = watching => Ok(()),
         }
+    }
+
+    /// Reconciles until the process stops. Who knows of no verifier waits for none: not before all have been listed.
+    async fn control(self: Arc<Self>, root: super::Root<ApiKey>, triggers: Triggers<ApiKey>) -> anyhow::Result<()> {
+        let context = self.context.clone();
+        tokio::select! {
+            ((), ()) = async { tokio::join!(self.verifiers.listed(), self.record_names.listed()) } => {}
+            () = context.stopped.cancelled() => return Ok(()),
+        }
+        super::run(self, context, root, triggers).await
+    }
+
+    /// Removes what is left of ApiKeys that are gone, until the process stops.
+    async fn prune(&self, leadership: &Leadership) -> anyhow::Result<()> {
+        let orphanage = Arc::new(Orphans {
+            client: self.context.client.clone(),
+            keys_namespace: self.settings.keys_namespace.clone(),
+            roots: self.roots.clone(),
+        });
+        let (context, namespace) = (self.context.clone(), self.settings.install_namespace.clone());
+        pruning::follow(orphanage, context, namespace, leadership.confirmed_prune()).await
+    }
+
+    /// Wakes ApiKeys by what else than they themselves matters to them, for as long as the future runs.
+    async fn watch(&self, one: &mpsc::UnboundedSender<ObjectRef<DeserializeGuard<ApiKey>>>, all: watch::Sender<u64>) {
+        let client = &self.context.client;
+        let made = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER}"));
+        let secrets = Api::<PartialObjectMeta<Secret>>::all(client.clone());
+        let records = Api::<PartialObjectMeta<KeyRecord>>::namespaced(client.clone(), &self.settings.keys_namespace);
+        let jobs = Api::<Job>::all(client.clone());
+        let hears = (self.visits.clone(), all);
+        tokio::join!(
+            self.waiting.wake(self.verifiers.clone(), one.clone()),
+            usage::follow(self.verifiers.clone(), &self.roots, one, self.settings.usage_interval),
+            import::follow(client.clone(), &self.roots, one),
+            wake((secrets, made.clone()), |_| {}, |_| true, &hears),
+            wake((records, made.clone()), |event| self.record_names.note(event), |_| true, &hears),
+            // How its pods fare until it ends matters to nobody.
+            wake((jobs, made), |_| {}, |job| fares(job) != JobSeen::Running, &hears),
+        );
     }
 
     fn store<'a>(&'a self, spec: &'a Spec, kept: &'a KeptSecrets) -> KeyStore<'a> {
@@ -297,11 +293,25 @@ impl ApiKeys {
     }
 }
 
+/// The key by which adoption is proven, once it is there; `None` where the process stops before.
+async fn adoption(context: &Context, namespace: &str) -> Option<AdoptionKey> {
+    loop {
+        match adoption_key(&context.client, namespace).await {
+            Ok(key) => return Some(key),
+            Err(error) => tracing::warn!(%error, "no ApiKey is reconciled before the adoption key is there"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(5)) => {}
+            () = context.stopped.cancelled() => return None,
+        }
+    }
+}
+
 /// How an ApiKey stands, for metrics.
 fn stand(key: &DeserializeGuard<ApiKey>) -> Option<ApiKeyStanding> {
     let key = key.0.as_ref().ok()?;
     let status = key.status.as_ref()?;
-    let current = status.versions.iter().find(|version| version.state == VersionState::Current);
+    let current = status.current();
     Some(ApiKeyStanding {
         labels: ApiKeyLabels { namespace: key.namespace().unwrap_or_default(), name: key.name_any() },
         expires: current.map(|current| current.expires_at.0.as_second()),

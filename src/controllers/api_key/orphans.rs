@@ -40,7 +40,6 @@ impl Orphanage for Orphans {
     type Owner = ApiKey;
     type Orphan = Orphan;
     const OWNER: &'static str = OWNER;
-    const CRD: &'static str = "apikeys.rampart.dev";
 
     fn owners(&self) -> &Roots<ApiKey> {
         &self.roots

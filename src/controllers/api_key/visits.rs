@@ -4,12 +4,10 @@
 //! before the answer is here: what is heard during a visit is held back until its end, and wakes the ApiKey only if
 //! it was not the visit's own doing.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashMap;
 
 use kube::{Resource, core::DeserializeGuard, runtime::reflector::ObjectRef};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -64,8 +62,8 @@ impl Visits {
         let _ = self.one.send(ObjectRef::new(name).within(namespace));
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Vec<Revision>>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, HashMap<Name, Vec<Revision>>> {
+        self.held.lock()
     }
 }
 

@@ -1,11 +1,9 @@
 //! Who waits for verifiers.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::BTreeSet;
 
 use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -20,12 +18,12 @@ pub(super) struct Waiting(Mutex<BTreeSet<(String, String)>>);
 impl Waiting {
     pub(super) fn note(&self, key: &ApiKey, waits: bool) {
         let name = (key.namespace().unwrap_or_default(), key.name_any());
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         let _ = if waits { all.insert(name) } else { all.remove(&name) };
     }
 
     fn take(&self) -> BTreeSet<(String, String)> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.lock())
     }
 
     /// Wakes them whenever a report has changed; who still waits then is noted again.

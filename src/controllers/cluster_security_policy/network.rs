@@ -9,14 +9,15 @@ use super::{
         Next,
         network::{
             Asked, Before, Kept, Looked, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, conditions_of, open_first,
-            unacknowledged,
+            previewed, stalled, unacknowledged,
         },
     },
     ClusterSecurityPolicies,
 };
 use crate::{
     api::{
-        ClusterNetwork, ClusterNetworkStatus, ClusterSecurityPolicy, Finding, Invalid, NetworkMode,
+        ClusterNetwork, ClusterNetworkStatus, ClusterSecurityPolicy, Finding, Invalid, MOST_FINDINGS, MOST_NAMED,
+        NetworkMode,
         condition::{Conditions, Type, is_true},
     },
     cluster::{Result, owner::Owner},
@@ -24,9 +25,6 @@ use crate::{
     network::{Intent, Standing, Unrenderable},
 };
 
-/// Names of what widens the isolation, of what can't be said, and findings, that status holds.
-const NAMED: usize = 20;
-const FINDINGS: usize = 50;
 /// Namespaces that are written at once.
 const CONCURRENCY: usize = 8;
 
@@ -222,8 +220,8 @@ fn status(
     let rendering: BTreeMap<String, Finding> =
         parts.iter().flat_map(|part| &part.findings).map(|it| (it.message.clone(), it.clone())).collect();
     findings.extend(rendering.into_values());
-    widened_by.truncate(NAMED);
-    findings.truncate(FINDINGS);
+    widened_by.truncate(MOST_NAMED);
+    findings.truncate(MOST_FINDINGS);
     ClusterNetworkStatus {
         namespaces: count(namespaces),
         programmed: count(outcome.programmed.len()),
@@ -231,7 +229,7 @@ fn status(
         isolated: Some(standing.isolated),
         preview: (!is_in_force).then(|| looked.preview.unwrap_or_default()),
         widened_by,
-        not_expressible: parts.iter().flat_map(|part| part.not_expressible.iter().cloned()).take(NAMED).collect(),
+        not_expressible: parts.iter().flat_map(|part| part.not_expressible.iter().cloned()).take(MOST_NAMED).collect(),
         findings,
     }
 }
@@ -271,10 +269,7 @@ pub(super) fn tell_network(
             return said();
         }
         Network::Refused(reason, message) => {
-            let is_accepted = reason != "Invalid";
-            let why = if is_accepted { "Accepted" } else { reason };
-            conditions.set(Type::Accepted, is_accepted, why, if is_accepted { "" } else { message.as_str() });
-            conditions.stall(reason, &message);
+            stalled(conditions, reason != "Invalid", reason, &message);
             conditions.set(Type::Rendered, false, reason, "");
             conditions.set(Type::Analyzed, false, reason, "");
             return said();
@@ -288,11 +283,7 @@ pub(super) fn tell_network(
         Some((reason, message)) => {
             conditions.stall(reason, &format!("{all} are as rendered; {message}"));
         }
-        None if mode == NetworkMode::Preview => {
-            let why = "the mode is Preview: status.network.preview tells what Enforce would change";
-            conditions.set(Type::Programmed, false, "Preview", why);
-            conditions.set(Type::Ready, true, "Preview", "");
-        }
+        None if mode == NetworkMode::Preview => previewed(conditions),
         None => {
             conditions.set(Type::Programmed, true, "Programmed", format!("{all} are as rendered"));
         }

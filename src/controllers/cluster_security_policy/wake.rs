@@ -3,20 +3,16 @@
 use std::time::Duration;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::super::{
     Networks,
     network::{News, Owning as _, owner_of},
+    news::{HOLD, due},
 };
 use crate::api::ClusterSecurityPolicy;
 
-/// An object's status is written at most this often for counts alone.
-const HOLD: Duration = Duration::from_secs(10);
 /// Changes that come together are told together.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -45,12 +41,6 @@ pub(super) async fn follow(
     let mut woken = Instant::now();
     let mut wake_at: Option<Instant> = None;
     loop {
-        let at = async {
-            match wake_at {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         let (changed, soon) = tokio::select! {
             changed = own.changed() => (changed.is_ok(), true),
             changed = labels.changed() => (changed.is_ok(), true),
@@ -58,7 +48,7 @@ pub(super) async fn follow(
             changed = other.changed() => (changed.is_ok(), false),
             changed = pods.changed() => (changed.is_ok(), false),
             changed = around.changed() => (changed.is_ok(), false),
-            () = at => {
+            () = due(wake_at) => {
                 (wake_at, woken) = (None, Instant::now());
                 networks.residents.refresh();
                 all.send_modify(|count| *count = count.wrapping_add(1));

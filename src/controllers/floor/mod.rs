@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, time::Duration};
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
 };
-use kube::{Api, Client, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
+use kube::{Api, Client, CustomResourceExt as _, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
 use tokio::sync::watch;
 
 pub(super) use self::in_force::Enforcers;
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     admission::{ENFORCE_CONFIGURATION, WEBHOOK_CONFIGURATION},
-    api::labels::CONFIRM_PRUNE,
+    api::{ClusterSecurityPolicy, SecurityPolicy, labels::CONFIRM_PRUNE},
     cluster::{
         Result,
         apply::IN_FORCE_AFTER,
@@ -39,10 +39,8 @@ use crate::{
 };
 
 const KIND: &str = "ValidatingAdmissionPolicy";
-const CRD: &str = "securitypolicies.rampart.dev";
 /// What a confirmation calls the admission policies of ClusterSecurityPolicies.
 const CLUSTER_KIND: &str = "ClusterSecurityPolicy";
-const CLUSTER_CRD: &str = "clustersecuritypolicies.rampart.dev";
 /// Changes that come together are one pass.
 const SETTLE: Duration = Duration::from_millis(100);
 /// Statuses wait so long for the first pass.
@@ -76,7 +74,8 @@ pub(super) async fn known(in_force: &watch::Receiver<InForce>) {
 
 /// The kind that a policy of ours is kept for, by its CRD.
 fn crd_of(policy: &ValidatingAdmissionPolicy) -> &'static str {
-    if extent(policy).iter().any(|place| place.starts_with(SELECTOR)) { CLUSTER_CRD } else { CRD }
+    let is_wide = extent(policy).iter().any(|place| place.starts_with(SELECTOR));
+    if is_wide { ClusterSecurityPolicy::crd_name() } else { SecurityPolicy::crd_name() }
 }
 
 impl Floors {
@@ -165,7 +164,7 @@ impl Floors {
         let narrowing: BTreeSet<String> = live.narrowing(&wanted).iter().map(|policy| policy.name_any()).collect();
         let shrinking = live.shrinking(&wanted);
         let (mut held, mut confirmed_any) = (BTreeSet::new(), false);
-        for (crd, kind) in [(CRD, KIND), (CLUSTER_CRD, CLUSTER_KIND)] {
+        for (crd, kind) in [(SecurityPolicy::crd_name(), KIND), (ClusterSecurityPolicy::crd_name(), CLUSTER_KIND)] {
             let of: Vec<_> = shrinking.iter().copied().filter(|policy| crd_of(policy) == crd).collect();
             let confirmed = confirmed.of(kind);
             confirmed_any |= confirmed == Some(of.len());

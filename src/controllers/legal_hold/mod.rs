@@ -5,13 +5,14 @@ mod orphans;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use kube::{Api, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use self::orphans::Orphans;
@@ -114,7 +115,7 @@ impl<K: Holding> LegalHolds<K> {
     }
 
     fn count(&self, change: impl FnOnce(&mut BTreeSet<String>)) {
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut active = self.active.lock();
         change(&mut active);
         let gauge = self.context.metrics.holds_active.get_or_create(&KindLabel { kind: K::KIND.as_str() }).clone();
         gauge.set(i64::try_from(active.len()).unwrap_or(i64::MAX));
@@ -168,7 +169,7 @@ impl<K: Holding> LegalHolds<K> {
 
     /// Whether some API server may not refuse yet. By the time that passes, not by what a clock says.
     fn is_pending(&self, uid: &str, is_new: bool) -> bool {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = self.written.lock();
         if is_new {
             written.insert(uid.into(), Instant::now());
         }

@@ -42,7 +42,6 @@ impl<K: Holding> Orphanage for Orphans<K> {
     type Owner = K;
     type Orphan = Orphan;
     const OWNER: &'static str = K::KIND.as_str();
-    const CRD: &'static str = K::CRD;
 
     fn owners(&self) -> &Roots<K> {
         &self.roots

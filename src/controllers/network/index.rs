@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{Arc, OnceLock},
 };
 
 use futures::StreamExt as _;
@@ -12,6 +12,7 @@ use kube::{
     Api, Client, ResourceExt as _,
     runtime::{WatchStreamExt as _, watcher},
 };
+use parking_lot::RwLock;
 use rampart_reach::Policy;
 use tokio_util::sync::CancellationToken;
 
@@ -101,7 +102,7 @@ pub(super) struct Writing<'i> {
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        self.index.state.write().unwrap_or_else(PoisonError::into_inner).writing.remove(&self.key);
+        self.index.state.write().writing.remove(&self.key);
     }
 }
 
@@ -133,7 +134,7 @@ impl NetworkIndex {
     /// Takes note of what is about to be written.
     pub(super) fn writing(&self, wanted: &NetworkPolicy) -> Writing<'_> {
         let key = key(wanted);
-        self.state.write().unwrap_or_else(PoisonError::into_inner).writing.insert(key.clone(), wanted.clone());
+        self.state.write().writing.insert(key.clone(), wanted.clone());
         Writing { index: self, key }
     }
 
@@ -141,7 +142,7 @@ impl NetworkIndex {
     pub(super) fn wrote(&self, mut policy: NetworkPolicy) {
         // As of the watch: nobody asks, and they take more memory than the rest.
         policy.metadata.managed_fields = None;
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         // Events may overtake the answer; they have told of this write, and perhaps of the object's end.
         if version(&policy) > state.told {
             let live = Live::new(policy);
@@ -152,24 +153,24 @@ impl NetworkIndex {
 
     /// Takes in that a delete succeeded.
     pub(super) fn deleted(&self, policy: &NetworkPolicy) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).remove(policy);
+        self.state.write().remove(policy);
     }
 
     /// The policies of a namespace, by name.
     pub(super) fn in_namespace(&self, namespace: &str) -> ByName {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.read();
         state.namespaces.get(namespace).cloned().unwrap_or_default()
     }
 
     /// Every policy that `keep` lets through.
     pub(super) fn filter(&self, keep: impl Fn(&NetworkPolicy) -> bool) -> Vec<Arc<Live>> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.read();
         state.namespaces.values().flat_map(ByName::values).filter(|policy| keep(&policy.object)).cloned().collect()
     }
 
     /// Takes in an event; returns the object that it tells of, and whether that is news.
     fn take(&self, event: watcher::Event<NetworkPolicy>) -> Option<(Arc<Live>, bool)> {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         if let watcher::Event::Apply(policy) | watcher::Event::InitApply(policy) | watcher::Event::Delete(policy) =
             &event
         {

@@ -10,8 +10,9 @@ mod owners;
 mod part;
 mod tell;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use self::{index::NetworkIndex, ledger::Ledger, owners::Owners};
@@ -22,7 +23,7 @@ pub(super) use self::{
     orphans::{Orphans, Owning},
     owners::wake_once_listed,
     part::{Part, owner_of},
-    tell::{Before, ENFORCE_REFUSED, conditions_of, open_first, unacknowledged},
+    tell::{Before, ENFORCE_REFUSED, conditions_of, open_first, previewed, stalled, unacknowledged},
 };
 use super::{Context, Residents, cluster_facts, surroundings};
 use crate::{
@@ -98,7 +99,7 @@ impl Networks {
         let tell = {
             let listeners = Arc::clone(&listeners);
             move |news: News<'_>| {
-                listeners.read().unwrap_or_else(PoisonError::into_inner).iter().for_each(|listener| listener(news));
+                listeners.read().iter().for_each(|listener| listener(news));
             }
         };
         tasks.spawn("networkpolicies", index.clone().follow(client(), index_synced, tell, stopped()));
@@ -133,12 +134,12 @@ impl Networks {
 
     /// Tells `listener` of every NetworkPolicy that changed.
     pub(super) fn listen(&self, listener: impl Fn(News<'_>) + Send + Sync + 'static) {
-        self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
+        self.listeners.write().push(Box::new(listener));
     }
 
     #[cfg(test)]
     pub(super) fn tells_nobody(&self) -> bool {
-        self.listeners.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.listeners.read().is_empty()
     }
 
     /// Waits until everything has been listed: half a view of the cluster would render too wide, and prune too little.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{Resource, ResourceExt as _};
+use kube::{CustomResourceExt, Resource, ResourceExt as _};
 
 use super::{Networks, index::Live};
 use crate::{
@@ -17,22 +17,18 @@ use crate::{
 
 /// A kind of policy that NetworkPolicies are made for.
 pub(in super::super) trait Owning:
-    Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static
+    Resource<DynamicType = ()> + CustomResourceExt + Clone + std::fmt::Debug + Send + Sync + 'static
 {
     /// Its name.
     const KIND: &'static str;
-    /// Name of its CRD.
-    const CRD: &'static str;
 }
 
 impl Owning for SecurityPolicy {
     const KIND: &'static str = "SecurityPolicy";
-    const CRD: &'static str = "securitypolicies.rampart.dev";
 }
 
 impl Owning for ClusterSecurityPolicy {
     const KIND: &'static str = "ClusterSecurityPolicy";
-    const CRD: &'static str = "clustersecuritypolicies.rampart.dev";
 }
 
 /// NetworkPolicies of a kind of policy whose owner is gone.
@@ -45,7 +41,6 @@ impl<K: Owning> Orphanage for Orphans<K> {
     type Owner = K;
     type Orphan = Arc<Live>;
     const OWNER: &'static str = K::KIND;
-    const CRD: &'static str = K::CRD;
 
     fn owners(&self) -> &Roots<K> {
         &self.roots

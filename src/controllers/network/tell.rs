@@ -151,6 +151,20 @@ pub(in super::super) fn conditions_of(
     };
 }
 
+/// Sets the conditions of what is only previewed.
+pub(in super::super) fn previewed(conditions: &mut Conditions) {
+    let why = "the mode is Preview: status.network.preview tells what Enforce would change";
+    conditions.set(Type::Programmed, false, "Preview", why);
+    conditions.set(Type::Ready, true, "Preview", "");
+}
+
+/// Sets the conditions of what can't be in force, and why; `is_accepted` where it is not for the spec alone.
+pub(in super::super) fn stalled(conditions: &mut Conditions, is_accepted: bool, reason: &str, message: &str) {
+    let (why, what) = if is_accepted { ("Accepted", "") } else { (reason, message) };
+    conditions.set(Type::Accepted, is_accepted, why, what);
+    conditions.stall(reason, message);
+}
+
 fn answered(conditions: &mut Conditions, kind: Type, of: Option<Answered>, problem: &str, peer: &str) {
     let Some(Answered { asking, cut_off }) = of.filter(|it| it.asking > 0) else { return };
     if cut_off == 0 {

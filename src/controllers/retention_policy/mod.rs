@@ -9,10 +9,7 @@ mod standing;
 mod status;
 mod sweep;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
@@ -22,6 +19,7 @@ use kube::{
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{WatchStreamExt as _, reflector::ObjectRef, watcher},
 };
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -294,7 +292,7 @@ impl Reconciler for RetentionPolicies {
         }
         let so_far = Mutex::default();
         let visit = tokio::time::timeout(LONGEST_VISIT, self.outcome(policy, &so_far)).await;
-        let so_far = so_far.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let so_far = so_far.into_inner();
         let late = || Err(Error::Unexpected(format!("the visit took longer than {LONGEST_VISIT:?} and was cut off")));
         let outcome = match visit.unwrap_or_else(|_| late()) {
             Ok(outcome) => outcome,

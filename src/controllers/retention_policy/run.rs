@@ -1,12 +1,10 @@
 //! One visit of a policy: what is written ahead, what is done, and what came of it.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::sweep::{Done, Failed};
 use crate::{
@@ -113,7 +111,7 @@ impl Run<'_> {
     }
 
     pub(super) fn so_far(&self) -> MutexGuard<'_, SoFar> {
-        self.so_far.lock().unwrap_or_else(PoisonError::into_inner)
+        self.so_far.lock()
     }
 
     /// What the targets list, judged now, by the holds that are there now.

@@ -25,7 +25,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::open_reports::OpenReports;
-use super::{Context, Residents, Roots};
+use super::{
+    Context, Residents, Roots,
+    news::{HOLD, due},
+};
 use crate::{
     api::{Enforcer, HardeningStatus, SecurityPolicy},
     cluster::{client::PAGE, leader::Leadership, policy_index::PolicyIndex},
@@ -34,8 +37,6 @@ use crate::{
     runtime::{clock, readiness::Gate, tasks::Tasks},
 };
 
-/// An object's status is written at most this often for counts alone.
-const HOLD: Duration = Duration::from_secs(10);
 /// Pods are counted at most this often.
 const COUNT: Duration = Duration::from_secs(1);
 /// Changes that come together are counted together.
@@ -260,13 +261,6 @@ async fn told(news: &mut Option<watch::Receiver<open_reports::Known>>) {
     };
     if !is_news {
         std::future::pending::<()>().await;
-    }
-}
-
-async fn due(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -30,8 +30,6 @@ use crate::{
     runtime::{clock, tasks::Tasks},
 };
 
-const KIND: &str = "SecurityPolicy";
-
 /// The controller of SecurityPolicies.
 pub struct SecurityPolicies {
     context: Context,

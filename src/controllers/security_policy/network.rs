@@ -9,24 +9,20 @@ use super::{
         Next, Roots,
         network::{
             Asked, Before, ENFORCE_REFUSED, Kept, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, conditions_of, open_first,
-            unacknowledged,
+            previewed, stalled, unacknowledged,
         },
     },
     SecurityPolicies,
 };
 use crate::{
     api::{
-        MOST_RENDERED, NetworkMode, NetworkPreview, NetworkStatus, SecurityPolicy,
+        MOST_FINDINGS, MOST_NAMED, MOST_RENDERED, NetworkMode, NetworkPreview, NetworkStatus, SecurityPolicy,
         condition::{Conditions, Type},
     },
     cluster::{Result, owner::Owner},
     network::{Accepting, Intent, Standing, Unrenderable},
     policy::{self, Refused},
 };
-
-/// Names of what widens an intent, of what can't be said, and findings, that status holds.
-const NAMED: usize = 20;
-const FINDINGS: usize = 50;
 
 /// What there is to say about the network part of a policy.
 pub(super) enum Network {
@@ -105,9 +101,9 @@ impl SecurityPolicies {
         let mut status = NetworkStatus {
             selected_pods: Some(i64::try_from(part.pods()).unwrap_or(i64::MAX)),
             preview: looked.preview.filter(|_| is_told).or_else(nothing),
-            widened_by: seen.widened_by.into_iter().take(NAMED).collect(),
-            not_expressible: part.not_expressible.iter().take(NAMED).cloned().collect(),
-            findings: breaks.into_iter().chain(clamped).chain(part.findings.clone()).take(FINDINGS).collect(),
+            widened_by: seen.widened_by.into_iter().take(MOST_NAMED).collect(),
+            not_expressible: part.not_expressible.iter().take(MOST_NAMED).cloned().collect(),
+            findings: breaks.into_iter().chain(clamped).chain(part.findings.clone()).take(MOST_FINDINGS).collect(),
             ..NetworkStatus::default()
         };
         let shown = (status.findings.as_slice(), status.widened_by.as_slice());
@@ -212,9 +208,7 @@ pub(super) fn tell_network(
         }
         Network::Previewed(told) => {
             conditions.set(Type::Accepted, true, "Accepted", "");
-            let why = "the mode is Preview: status.network.preview tells what Enforce would change";
-            conditions.set(Type::Programmed, false, "Preview", why);
-            conditions.set(Type::Ready, true, "Preview", "");
+            previewed(conditions);
             told
         }
         Network::Programmed(told) => {
@@ -226,9 +220,7 @@ pub(super) fn tell_network(
         }
         Network::NotProgrammed(reason, message, told) => {
             let is_accepted = !matches!(reason, "Invalid" | "Conflicted" | "NotPermitted");
-            let why = if is_accepted { "Accepted" } else { reason };
-            conditions.set(Type::Accepted, is_accepted, why, if is_accepted { "" } else { message.as_str() });
-            conditions.stall(reason, &message);
+            stalled(conditions, is_accepted, reason, &message);
             let Some(told) = told else {
                 conditions.set(Type::Rendered, matches!(reason, "Conflicted" | WRITE_REFUSED), reason, "");
                 conditions.set(Type::Analyzed, false, reason, "");

@@ -6,17 +6,15 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Resource as _, ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    super::{
-        Networks, Roots,
-        floor::InForce,
-        network::{News, owner_of},
-    },
-    KIND,
+use super::super::{
+    Networks, Roots,
+    floor::InForce,
+    network::{News, Owning as _, owner_of},
+    news::{HOLD, due},
 };
 use crate::{
     api::{
@@ -33,8 +31,6 @@ type Wakes = (Roots<SecurityPolicy>, mpsc::UnboundedSender<ObjectRef<Deserialize
 /// Namespaces where NetworkPolicies changed that isolate, and the SecurityPolicy whose each was, if it was one's.
 pub(super) type Isolating = watch::Sender<BTreeSet<(String, Option<String>)>>;
 
-/// An object's status is written at most this often for counts alone.
-const HOLD: Duration = Duration::from_secs(10);
 /// A preview is about pods everywhere, and costs a look at all of them: for those of other namespaces it waits.
 const PREVIEWS: Duration = Duration::from_mins(10);
 /// Changes that come together are told together.
@@ -106,13 +102,6 @@ pub(super) async fn wake_for_pods(
     }
     stopped.cancelled().await;
     Ok(())
-}
-
-async fn due(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Wakes those that must see the pods as they are now.
@@ -234,7 +223,7 @@ impl Wake {
             News::Changed(policy) => (policy, false),
         };
         let namespace = policy.namespace().unwrap_or_default();
-        let owner = owner_of(policy).filter(|(kind, _)| *kind == KIND).map(|(_, name)| name);
+        let owner = owner_of(policy).filter(|(kind, _)| *kind == SecurityPolicy::KIND).map(|(_, name)| name);
         let is_lost = owner.is_some_and(|owner| !self.roots.contains(&namespace, owner));
         if is_echo && !is_lost {
             return self.beside(policy);
@@ -260,7 +249,7 @@ impl Wake {
             return;
         }
         let namespace = policy.namespace().unwrap_or_default();
-        let owner = owner_of(policy).filter(|(kind, _)| *kind == KIND).map(|(_, name)| name);
+        let owner = owner_of(policy).filter(|(kind, _)| *kind == SecurityPolicy::KIND).map(|(_, name)| name);
         wake(&self.roots, &self.one, |root| {
             root.meta().namespace.as_ref() == Some(&namespace)
                 && root.meta().name.as_deref() != owner

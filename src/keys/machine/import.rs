@@ -60,7 +60,7 @@ impl Machine<'_> {
         };
         // The end of one that lives, or is on its way, is no matter of a sweep.
         let lives =
-            |n: i64| status.next_version == Some(n) || status.versions.iter().any(|it| it.n == n && Self::is_live(it));
+            |n: i64| status.next_version == Some(n) || status.versions.iter().any(|it| it.n == n && it.state.is_live());
         let is_left = |n: i64, id: &str| {
             let has_ended = self.is_tombstone(id) && !lives(n);
             has_ended || (self.is_imported() && !is_known(n, id))

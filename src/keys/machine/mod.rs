@@ -81,7 +81,7 @@ struct Machine<'a> {
 
 impl Machine<'_> {
     fn current(&self) -> Option<&VersionStatus> {
-        self.seen.status.versions.iter().find(|version| version.state == VersionState::Current)
+        self.seen.status.current()
     }
 
     fn deprecated(&self) -> impl Iterator<Item = &VersionStatus> {
@@ -152,7 +152,7 @@ impl Machine<'_> {
 
     /// What follows from the rest of a status: the order, the caps, what is forgotten, when the key is due.
     fn tidy(&self, status: &mut ApiKeyStatus) {
-        let ended = |version: &VersionStatus| matches!(version.state, VersionState::Destroyed | VersionState::Revoked);
+        let ended = |version: &VersionStatus| version.state.has_ended();
         status.versions.sort_by_key(|version| version.n);
         // The last one is remembered while there is no other: without any, a first one would be issued.
         let is_only = status.versions.iter().all(ended);
@@ -173,7 +173,7 @@ impl Machine<'_> {
                 version.expires_at = Time(version.expires_at.0.min(hard));
             }
         }
-        let current = status.versions.iter().find(|version| version.state == VersionState::Current);
+        let current = status.current();
         let rotates = status.next_version.is_none() && !self.spec.suspended && self.spec.revoked.is_none();
         let due = current.filter(|_| rotates).and_then(|current| due_at(self.spec, status, current, self.now));
         let due = due.filter(|due| self.spec.hard_expiry.is_none_or(|end| *due < end));
@@ -188,11 +188,8 @@ impl Machine<'_> {
         let status = &self.seen.status;
         let due = status.next_rotation_time.as_ref().map(|at| at.0);
         let retry = status.next_version.and(status.retry_at.as_ref()).map(|at| at.0);
-        let live = status
-            .versions
-            .iter()
-            .filter(|version| matches!(version.state, VersionState::Current | VersionState::Deprecated));
-        let ends = live.clone().flat_map(|it| [Some(it.expires_at.0), it.destroy_at.as_ref().map(|at| at.0)]);
+        let live = status.versions.iter().filter(|version| version.state.is_live());
+        let ends = live.flat_map(|it| [Some(it.expires_at.0), it.destroy_at.as_ref().map(|at| at.0)]);
         let idle = self.deprecated().filter_map(|version| self.idle_from(version));
         let records = self.seen.records.values().filter(|record| !record.standing.state.is_tombstone());
         let strays = records.filter_map(|record| record.standing.destroy_at);

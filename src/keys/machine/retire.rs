@@ -27,17 +27,13 @@ impl Machine<'_> {
         waiting
     }
 
-    pub(super) fn is_live(version: &VersionStatus) -> bool {
-        matches!(version.state, VersionState::Current | VersionState::Deprecated)
-    }
-
     /// Whether a version is to end now.
     pub(super) fn is_ending(&self, version: &VersionStatus) -> bool {
         let elapsed = version.destroy_at.as_ref().is_some_and(|end| end.0 <= self.now);
         let idle = self.idle_from(version).is_none_or(|idle| idle <= self.now);
         // What has begun is gone through with, although somebody may have used it meanwhile.
         let begun = version.state == VersionState::Deprecated && self.is_tombstone(&version.id);
-        Self::is_live(version) && (version.expires_at.0 <= self.now || begun || (elapsed && idle))
+        version.state.is_live() && (version.expires_at.0 <= self.now || begun || (elapsed && idle))
     }
 
     /// From when on a version counts as idle; none where that does not matter, or nobody can tell.

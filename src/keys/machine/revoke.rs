@@ -32,7 +32,7 @@ impl Machine<'_> {
         let proven = self.seen.secrets.iter().filter(|(_, secret)| secret.proven);
         ids.extend(proven.map(|(n, secret)| (secret.id.as_str(), *n)));
         ids.extend(self.seen.records.keys().map(|id| (id.as_str(), 0)));
-        ids.extend(status.versions.iter().filter(|it| Self::may_live(it.state)).map(|it| (it.id.as_str(), it.n)));
+        ids.extend(status.versions.iter().filter(|it| !it.state.has_ended()).map(|it| (it.id.as_str(), it.n)));
         // What is in use first.
         let first = self.current().map(|current| current.id.as_str());
         let lives = |id: &&str| !self.is_tombstone(id);
@@ -51,10 +51,6 @@ impl Machine<'_> {
         })
     }
 
-    const fn may_live(state: VersionState) -> bool {
-        matches!(state, VersionState::Pending | VersionState::Current | VersionState::Deprecated)
-    }
-
     fn empty_consumer(&self) -> Option<Step> {
         match &self.seen.consumer {
             ConsumerSeen::Ours { current: None, previous: None, id: None }
@@ -66,7 +62,7 @@ impl Machine<'_> {
 
     fn remember_revoked(&self) -> Option<Step> {
         let step = self.remember(|status| {
-            for version in status.versions.iter_mut().filter(|version| Self::may_live(version.state)) {
+            for version in status.versions.iter_mut().filter(|version| !version.state.has_ended()) {
                 version.state = VersionState::Revoked;
             }
             (status.current_version, status.next_version) = (None, None);

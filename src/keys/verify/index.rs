@@ -4,19 +4,19 @@ use std::{
     collections::{HashMap, HashSet},
     hash::BuildHasher as _,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table};
+use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 
 use super::{
     KeyId,
     entry::{Entry, Known, seconds, words},
-    lock,
     rights::KnownRights,
 };
 use crate::api::{KeyRecordSpec, RecordState};
@@ -56,11 +56,11 @@ impl Index {
     pub(super) fn place(&self, id: KeyId) -> Place<'_> {
         let hash = self.hash.hash_one(id);
         let [first, ..] = &self.parts;
-        Place { part: lock(self.parts.get(nth(hash)).unwrap_or(first)), hash, id }
+        Place { part: self.parts.get(nth(hash)).unwrap_or(first).lock(), hash, id }
     }
 
     pub(super) fn parts(&self) -> impl Iterator<Item = MutexGuard<'_, Part>> {
-        self.parts.iter().map(lock)
+        self.parts.iter().map(Mutex::lock)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -26,8 +26,3 @@ pub use route::{Request, Route};
 pub use usage::Used;
 pub use verdict::{Admission, Refusal, Verdict};
 pub use verifier::Verifier;
-
-/// What is under a lock is whole at every moment, so that a panic elsewhere leaves nothing half done.
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}

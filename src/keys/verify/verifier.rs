@@ -1,12 +1,9 @@
 //! The verifier: index, rates, failures and usage of one process.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -14,7 +11,6 @@ use super::{
     Access, Admission, Cells, Changes, Failures, KeyId, Rates, Refusal, Request, Standing, Used, Verdict, Windows,
     entry::{Entry, seconds, words},
     index::Index,
-    lock,
     route::verb,
 };
 use crate::{api::Verb, keys::format};
@@ -51,7 +47,7 @@ impl Verifier {
     /// Decides about a request at `now`. The number of guesses comes with a refusal that shuts their address out.
     pub fn decide(&self, request: &Request<'_>, now: Timestamp) -> (Verdict, Option<usize>) {
         let Some(source) = request.source else { return (self.judge(request, now), None) };
-        match lock(&self.failures).stand(source, now) {
+        match self.failures.lock().stand(source, now) {
             Standing::Free => {}
             Standing::Held(until) | Standing::Blocked(until) => {
                 let seconds = until.duration_since(now).as_secs().max(0) + 1;
@@ -60,7 +56,7 @@ impl Verifier {
         }
         let verdict = self.judge(request, now);
         let block = match &verdict {
-            Verdict::Refused(refusal) => lock(&self.failures).refused(source, refusal.is_guess(), now),
+            Verdict::Refused(refusal) => self.failures.lock().refused(source, refusal.is_guess(), now),
             _ => None,
         };
         (verdict, block)
@@ -69,7 +65,7 @@ impl Verifier {
     /// Addresses that are shut out, and until when.
     #[must_use]
     pub fn blocked(&self, now: Timestamp) -> Vec<(IpAddr, Timestamp)> {
-        lock(&self.failures).blocked(now)
+        self.failures.lock().blocked(now)
     }
 
     /// Keys that were used since a time.
@@ -156,7 +152,7 @@ impl Verifier {
     }
 
     fn charge_owner(&self, owner: &str, rates: &Rates, now: Timestamp) -> Result<Cells, Box<Windows>> {
-        let mut owners = lock(&self.owners);
+        let mut owners = self.owners.lock();
         if owners.len() > 100_000 {
             owners.retain(|_, cells| !cells.is_full(now));
         }
