@@ -71,9 +71,12 @@ impl EndsSoon {
         let in_time =
             spec.imported.is_none() && status.next_rotation_time.as_ref().is_some_and(|at| at.0 < current.expires_at.0);
         let on_its_way = status.next_version.is_some_and(|n| n != current.n) && status.failed_attempts.is_none();
-        if in_time || on_its_way {
-            return None;
-        }
+        if in_time || on_its_way { None } else { Self::unless_mended(spec, status, now) }
+    }
+
+    /// Whether the current version ends soon, where nothing can replace it before as things are.
+    fn unless_mended(spec: &Spec, status: &ApiKeyStatus, now: Timestamp) -> Option<Self> {
+        let current = status.current()?;
         Self::ALL.into_iter().find(|it| it.begins(spec, current).is_some_and(|at| at <= now))
     }
 }
@@ -118,14 +121,7 @@ pub fn conditions(
         return conditions;
     }
     consumers(&mut conditions, seen, status, now);
-    if let Some(soon) = EndsSoon::of(spec, status, now) {
-        conditions.set(
-            Type::Expiring,
-            true,
-            soon.reason(),
-            "the current version ends soon, and nothing replaces it before",
-        );
-    }
+    expiring(&mut conditions, EndsSoon::of(spec, status, now));
     let is_stuck = matches!(step, Step::Stuck { job, .. } if job.step != JobStep::Destroy);
     let failed = failed_job(seen, status, now).filter(|_| !is_stuck);
     let rotating = match &failed {
@@ -165,6 +161,34 @@ pub fn conditions(
         conditions.set(Type::Ready, false, reason, message);
     }
     conditions
+}
+
+/// Reason of the condition Rotating while the API server does not take what is written for a key.
+pub const WRITE_REFUSED: &str = "WriteRefused";
+
+/// Adds that a write was refused, and how, to the conditions of its step: it is tried again. What is in use stays so.
+pub fn write_refused(conditions: &mut Conditions, spec: &Spec, status: &ApiKeyStatus, message: &str, now: Timestamp) {
+    conditions.set(Type::Rotating, false, WRITE_REFUSED, message);
+    if spec.revoked.is_none() {
+        expiring(conditions, EndsSoon::unless_mended(spec, status, now));
+    }
+    if conditions.is(Type::Stalled) {
+        return;
+    }
+    conditions.set(Type::Reconciling, true, WRITE_REFUSED, message);
+    if !conditions.is(Type::Programmed) {
+        conditions.set(Type::Programmed, false, WRITE_REFUSED, message);
+        if spec.revoked.is_none() && !spec.suspended {
+            conditions.set(Type::Ready, false, WRITE_REFUSED, message);
+        }
+    }
+}
+
+fn expiring(conditions: &mut Conditions, soon: Option<EndsSoon>) {
+    if let Some(soon) = soon {
+        let message = "the current version ends soon, and nothing replaces it before";
+        conditions.set(Type::Expiring, true, soon.reason(), message);
+    }
 }
 
 /// Reason of the condition Ready while a key is suspended because it was not used.
@@ -314,6 +338,26 @@ mod tests {
         assert_eq!(EndsSoon::of(&spec(100), &under_way, days(99)), None);
         let failing = ApiKeyStatus { failed_attempts: Some(3), ..under_way };
         assert_eq!(EndsSoon::of(&spec(100), &failing, days(99)), Some(EndsSoon::Day));
+    }
+
+    #[test]
+    fn a_write_that_is_refused_is_told_beside_what_is_known() {
+        let told = |status: &ApiKeyStatus, day| {
+            let (spec, seen, now) = (spec(100), Observed::default(), days(day));
+            let mut told = conditions(None, &spec, &seen, status, &Step::CreateSecret { n: 2 }, now);
+            write_refused(&mut told, &spec, status, "creating Secret k-v2: no", now);
+            let list = told.carried_from(&[], now);
+            ["Ready", "Programmed", "Rotating", "Reconciling", "Expiring"].map(|kind| {
+                let it = list.iter().find(|it| it.type_ == kind);
+                it.map_or_else(String::new, |it| format!("{} {}", it.status, it.reason))
+            })
+        };
+        let (refused, going) = ("False WriteRefused", "True WriteRefused");
+        let rotating = ApiKeyStatus { next_version: Some(2), ..living(100) };
+        assert_eq!(told(&rotating, 1), ["True Ready", "True Programmed", refused, going, ""]);
+        assert_eq!(told(&rotating, 93), ["True Ready", "True Programmed", refused, going, "True Within7Days"]);
+        let first = ApiKeyStatus { next_version: Some(1), ..ApiKeyStatus::default() };
+        assert_eq!(told(&first, 1), [refused, refused, refused, going, ""]);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use crate::{
     api::{ApiKey, ApiKeyStatus, VersionState, VersionStatus, condition::Type},
     cluster::events::{Events, Reason},
     keys::{
-        CONFLICTED, ConsumerSeen, EndsSoon, JobStep, Observed, ROTATION_DUE, SecretSeen, Spec, Step, deprecated_in_use,
-        failed_job, has_job,
+        CONFLICTED, ConsumerSeen, EndsSoon, JobStep, Observed, ROTATION_DUE, SecretSeen, Spec, Step, WRITE_REFUSED,
+        deprecated_in_use, failed_job, has_job,
     },
     runtime::{clock, metrics::KeyMetrics},
 };
@@ -153,8 +153,9 @@ impl Herald<'_> {
         }
     }
 
-    /// Tells what the user of an imported key is asked to do: once, since the condition remembers it.
-    pub(super) async fn asked(&self, key: &ApiKey, before: &[Condition], after: &ApiKeyStatus) {
+    /// Tells what keeps a key from being replaced, and what the user of an imported one is asked to do: once, since the
+    /// condition remembers it.
+    pub(super) async fn hindered(&self, key: &ApiKey, before: &[Condition], after: &ApiKeyStatus) {
         let refused = |list: &[Condition]| {
             let rotating = list.iter().find(|it| it.type_ == Type::Rotating.as_str() && it.status == "False")?;
             Some((rotating.reason.clone(), rotating.message.clone()))
@@ -164,11 +165,13 @@ impl Herald<'_> {
         else {
             return;
         };
-        // Of hooks that can't be run other events tell.
-        if key.spec.imported().is_none() || reason.starts_with("Hook") {
-            return;
-        }
-        let name = if reason == ROTATION_DUE { ROTATION_DUE } else { "TokenRefused" };
+        let name = match reason.as_str() {
+            WRITE_REFUSED => WRITE_REFUSED,
+            // Of hooks that can't be run other events tell.
+            reason if key.spec.imported().is_none() || reason.starts_with("Hook") => return,
+            ROTATION_DUE => ROTATION_DUE,
+            _ => "TokenRefused",
+        };
         self.events.publish(key, Reason::warning(name), &message).await;
     }
 

@@ -5,6 +5,7 @@ mod events;
 mod import;
 mod neighbours;
 mod orphans;
+mod refused;
 mod take;
 mod usage;
 mod visits;
@@ -35,7 +36,7 @@ use super::{Context, Next, Reconciler, Roots, Triggers, pruning, requested};
 use crate::{
     api::{
         ApiKey, ApiKeyStatus, KeyRecord,
-        condition::{Conditions, Type, is_true, suspended},
+        condition::{Type, is_true, suspended},
         labels::{MANAGED_BY, MANAGER, OWNER_KIND},
     },
     cluster::{
@@ -53,7 +54,7 @@ use crate::{
     },
     keys::{
         CONFLICTED, JobSeen, Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide, is_issue,
-        next_moment, restarts,
+        next_moment, restarts, write_refused,
     },
     runtime::{
         clock,
@@ -261,35 +262,25 @@ impl ApiKeys {
         spec: &Spec,
         seen: &Observed,
         mut status: ApiKeyStatus,
-        step: &Step,
+        (step, refused): (&Step, Option<&str>),
     ) -> Result<()> {
         let now = clock::now();
         status.observed_generation = key.metadata.generation;
         status.last_handled_reconcile_at = requested(key);
         count(spec, seen, &mut status, now);
         let old = key.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
-        let told = conditions(key.metadata.generation, spec, seen, &status, step, now);
+        let mut told = conditions(key.metadata.generation, spec, seen, &status, step, now);
+        if let Some(message) = refused {
+            write_refused(&mut told, spec, &status, message, now);
+        }
         status.conditions = told.carried_from(&old, now);
         key.metadata.resource_version = status::remember(&self.context.client, key, &status).await?;
         self.herald().ends_soon(key, &old, &status).await;
-        self.herald().asked(key, &old, &status).await;
+        self.herald().hindered(key, &old, &status).await;
         self.herald().conflict(key, &old, &status.conditions).await;
         self.herald().in_use(key, &status, seen).await;
         key.status = Some(status);
         Ok(())
-    }
-
-    async fn refuse(&self, key: &ApiKey, reason: &str, message: &str) -> Result<Next> {
-        let mut conditions = Conditions::of_generation(key.metadata.generation);
-        refused(&mut conditions, reason, message);
-        let mut status = key.status.clone().unwrap_or_default();
-        status.observed_generation = key.metadata.generation;
-        status.last_handled_reconcile_at = requested(key);
-        let old = std::mem::take(&mut status.conditions);
-        status.conditions = conditions.carried_from(&old, clock::now());
-        status::report(&self.context.client, key, &status).await?;
-        self.herald().conflict(key, &old, &status.conditions).await;
-        Ok(Next::After(REFUSAL_CHECK))
     }
 }
 
@@ -324,11 +315,6 @@ fn pause_until(moment: Timestamp) -> Duration {
     let wait = moment.duration_since(clock::now());
     // Late rather than early: times are whole seconds.
     Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(50)
-}
-
-fn refused(conditions: &mut Conditions, reason: &str, message: &str) {
-    conditions.set(Type::Accepted, false, reason, message);
-    conditions.stall(reason, message);
 }
 
 impl Reconciler for ApiKeys {
@@ -386,7 +372,7 @@ impl Reconciler for ApiKeys {
                 Ok(Taken::Other) => {}
                 Ok(Taken::Nothing(next)) => return Ok(next),
                 Err(error @ Error::Foreign { .. }) => return self.refuse(&key, CONFLICTED, &error.to_string()).await,
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.failed(&mut key, (&spec, &seen), &step, error).await),
             }
         }
         Err(Error::Unexpected(format!("{name} did not come to rest in {STEPS} steps")))
