@@ -27,7 +27,7 @@ impl ApiKeys {
         Ok(Next::After(REFUSAL_CHECK))
     }
 
-    /// Hands back what kept a step from being taken; where the API server refused it, told, since it may do so for ever.
+    /// Hands back what kept a step from being taken. Where the API server refused it that is told: it may do so for ever.
     pub(super) async fn failed(
         &self,
         key: &mut ApiKey,
@@ -41,8 +41,8 @@ impl ApiKeys {
     }
 }
 
-/// What is told of a refusal, if it is one. Never what the API server says of Secrets and records, whose content it could
-/// quote.
+/// What is told of a refusal, if it is one: never the API server's words about Secrets and records, which could quote
+/// them.
 fn refusal(step: &Step, error: &Error, keys_namespace: &str) -> Option<String> {
     let code = error.code()?;
     let of_record = matches!(step, Step::CreateRecord { .. } | Step::UpdateRecord { .. } | Step::EndRecord { .. });
