@@ -45,7 +45,9 @@ pub enum Error {
         doing: String,
     },
     /// An object of a wanted name is somebody else's.
-    #[error("{kind} {name} exists and was not made for this resource: rename one of them, or delete it")]
+    #[error(
+        "{kind} {name} exists and was not made for this resource: rename one of them, or delete it if nobody uses it"
+    )]
     Foreign {
         /// Its kind.
         kind: &'static str,

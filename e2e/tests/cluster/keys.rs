@@ -193,7 +193,10 @@ async fn foreign_consumer_is_not_touched(env: Env) -> Result<()> {
         let live = serde_json::to_value(keys.get("orders").await?)?;
         let accepted = stories::condition(&live, "Accepted").unwrap_or_default();
         ensure!(accepted["status"] == "False" && accepted["reason"] == "Conflicted", "{accepted}");
-        Ok(())
+        Ok(ensure!(
+            accepted["message"].as_str().is_some_and(|it| it.contains("nobody is known to own it")),
+            "{accepted}"
+        ))
     })
     .await?;
     ensure!(secrets.get("orders-key").await?.resource_version() == mine.resource_version());

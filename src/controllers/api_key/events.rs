@@ -195,7 +195,7 @@ impl Herald<'_> {
 fn has_drifted(seen: &Observed, n: i64) -> bool {
     let holds = |secret: &SecretSeen| match &seen.consumer {
         ConsumerSeen::Ours { current, .. } => current.as_ref() == Some(&secret.digest),
-        ConsumerSeen::Absent | ConsumerSeen::Foreign => false,
+        ConsumerSeen::Absent | ConsumerSeen::Foreign(_) => false,
     };
     seen.status.current_version == Some(n) && !seen.secrets.get(&n).is_some_and(holds)
 }
