@@ -54,13 +54,13 @@ impl EndsSoon {
     }
 
     /// When each begins: none that is longer than versions are to live, or a short-lived key would never be without.
-    fn begins(self, spec: &Spec, version: &VersionStatus) -> Option<Timestamp> {
-        version.expires_at.0.checked_sub(self.before()).ok().filter(|_| self.before() < spec.ttl)
+    fn begins(self, ttl: SignedDuration, version: &VersionStatus) -> Option<Timestamp> {
+        version.expires_at.0.checked_sub(self.before()).ok().filter(|_| self.before() < ttl)
     }
 
     /// When something is to be said about a version.
     pub fn moments<'a>(spec: &'a Spec, version: &'a VersionStatus) -> impl Iterator<Item = Timestamp> + use<'a> {
-        Self::ALL.into_iter().filter_map(|it| it.begins(spec, version))
+        Self::ALL.into_iter().filter_map(|it| it.begins(spec.ttl, version))
     }
 
     /// Whether the current version ends soon and will not be replaced before.
@@ -71,13 +71,13 @@ impl EndsSoon {
         let in_time =
             spec.imported.is_none() && status.next_rotation_time.as_ref().is_some_and(|at| at.0 < current.expires_at.0);
         let on_its_way = status.next_version.is_some_and(|n| n != current.n) && status.failed_attempts.is_none();
-        if in_time || on_its_way { None } else { Self::unless_mended(spec, status, now) }
+        if in_time || on_its_way { None } else { Self::unless_mended(spec.ttl, status, now) }
     }
 
     /// Whether the current version ends soon, where nothing can replace it before as things are.
-    fn unless_mended(spec: &Spec, status: &ApiKeyStatus, now: Timestamp) -> Option<Self> {
+    fn unless_mended(ttl: SignedDuration, status: &ApiKeyStatus, now: Timestamp) -> Option<Self> {
         let current = status.current()?;
-        Self::ALL.into_iter().find(|it| it.begins(spec, current).is_some_and(|at| at <= now))
+        Self::ALL.into_iter().find(|it| it.begins(ttl, current).is_some_and(|at| at <= now))
     }
 }
 
@@ -107,20 +107,16 @@ pub fn conditions(
 ) -> Conditions {
     let mut conditions = Conditions::of_generation(generation);
     if let Step::Refuse(refusal) = step {
-        let (reason, message) = (refusal.reason(), refusal.to_string());
-        conditions.set(Type::Accepted, false, reason, message.as_str());
-        conditions.stall(reason, &message);
+        let mut conditions = refused(generation, (refusal.reason(), &refusal.to_string()), spec.ttl, status, now);
+        reached(&mut conditions, spec, seen, status, step, now);
         return conditions;
     }
     conditions.set(Type::Accepted, true, "Accepted", "");
-    if spec.imported.is_none() {
-        verifiers(&mut conditions, seen, step);
-    }
+    reached(&mut conditions, spec, seen, status, step, now);
     if let Some(reason) = &spec.revoked {
         revoked(&mut conditions, status, reason);
         return conditions;
     }
-    consumers(&mut conditions, seen, status, now);
     expiring(&mut conditions, EndsSoon::of(spec, status, now));
     let is_stuck = matches!(step, Step::Stuck { job, .. } if job.step != JobStep::Destroy);
     let failed = failed_job(seen, status, now).filter(|_| !is_stuck);
@@ -163,6 +159,39 @@ pub fn conditions(
     conditions
 }
 
+/// The conditions while nothing new is made, and why; what there is may end meanwhile. A version lives for `ttl`.
+#[must_use]
+pub fn refused(
+    generation: Option<i64>,
+    (reason, message): (&str, &str),
+    ttl: SignedDuration,
+    status: &ApiKeyStatus,
+    now: Timestamp,
+) -> Conditions {
+    let mut conditions = Conditions::of_generation(generation);
+    conditions.set(Type::Accepted, false, reason, message);
+    expiring(&mut conditions, EndsSoon::unless_mended(ttl, status, now));
+    conditions.stall(reason, message);
+    conditions
+}
+
+/// Adds how far what is written has come: to verifiers, and to workloads.
+pub fn reached(
+    conditions: &mut Conditions,
+    spec: &Spec,
+    seen: &Observed,
+    status: &ApiKeyStatus,
+    step: &Step,
+    now: Timestamp,
+) {
+    if spec.imported.is_none() {
+        verifiers(conditions, seen, step);
+    }
+    if spec.revoked.is_none() {
+        consumers(conditions, seen, status, now);
+    }
+}
+
 /// Reason of the condition Rotating while the API server does not take what is written for a key.
 pub const WRITE_REFUSED: &str = "WriteRefused";
 
@@ -170,7 +199,7 @@ pub const WRITE_REFUSED: &str = "WriteRefused";
 pub fn write_refused(conditions: &mut Conditions, spec: &Spec, status: &ApiKeyStatus, message: &str, now: Timestamp) {
     conditions.set(Type::Rotating, false, WRITE_REFUSED, message);
     if spec.revoked.is_none() {
-        expiring(conditions, EndsSoon::unless_mended(spec, status, now));
+        expiring(conditions, EndsSoon::unless_mended(spec.ttl, status, now));
     }
     if conditions.is(Type::Stalled) {
         return;
@@ -286,8 +315,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{ApiKey, VersionState},
-        keys::Caps,
+        api::{ApiKey, RecordState, VersionState},
+        keys::{Caps, Grant, RecordSeen, Refusal, Standing},
     };
 
     const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
@@ -338,6 +367,29 @@ mod tests {
         assert_eq!(EndsSoon::of(&spec(100), &under_way, days(99)), None);
         let failing = ApiKeyStatus { failed_attempts: Some(3), ..under_way };
         assert_eq!(EndsSoon::of(&spec(100), &failing, days(99)), Some(EndsSoon::Day));
+    }
+
+    #[test]
+    fn who_is_refused_is_told_of_the_end_and_of_verifiers_all_the_same() {
+        let grant = Grant::nothing();
+        let standing = Standing {
+            state: RecordState::Active,
+            replaced_by: None,
+            destroy_at: None,
+            expires_at: days(100),
+            grant,
+            retained: false,
+        };
+        let record = RecordSeen { standing, digest: None, revision: "1".into() };
+        let seen = Observed { records: [("one".to_owned(), record)].into(), ..Observed::default() };
+        let status = ApiKeyStatus { next_rotation_time: Some(Time(days(95))), ..living(100) };
+        let step = Step::Refuse(Refusal::ForeignConsumer { secret: "s".into(), owner: None });
+        let told = |day| conditions(None, &spec(100), &seen, &status, &step, days(day)).carried_from(&[], days(day));
+        let reason = |day, kind: &str| told(day).iter().find(|it| it.type_ == kind).map(|it| it.reason.clone());
+        assert_eq!(reason(1, "Expiring"), None);
+        assert_eq!(reason(96, "Expiring").as_deref(), Some("Within7Days"), "nothing replaces it although it was due");
+        assert_eq!(reason(96, "Stalled").as_deref(), Some("Conflicted"));
+        assert_eq!(reason(96, "VerifiersSynced").as_deref(), Some("NoVerifiers"));
     }
 
     #[test]

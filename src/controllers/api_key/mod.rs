@@ -346,7 +346,7 @@ impl Reconciler for ApiKeys {
         // What lives lives on, and ends in time; nothing new is made beyond the caps.
         let (spec, beyond) = match Spec::tolerate(&key, &caps) {
             Ok(read) => read,
-            Err(invalid) => return self.refuse(&key, "Invalid", &invalid.to_string()).await,
+            Err(invalid) => return self.refuse(&key, None, ("Invalid", &invalid.to_string())).await,
         };
         let (mut known, kept) = (None, KeptSecrets::default());
         self.end_revoked(&mut key, (&spec, &kept)).await?;
@@ -365,13 +365,16 @@ impl Reconciler for ApiKeys {
                 && (is_issue(&step, &seen)
                     || matches!(step, Step::Rest { .. } | Step::AwaitJob(_) | Step::AwaitVerifiers { .. }))
             {
-                return self.refuse(&key, "NotPermitted", &beyond.to_string()).await;
+                let message = beyond.to_string();
+                return self.refuse(&key, Some((&*spec, &seen, &step)), ("NotPermitted", &message)).await;
             }
             match self.take(&mut key, (&spec, &kept), &seen, &step).await {
                 Ok(Taken::Made(made)) => known = Some(seen.with(*made)),
                 Ok(Taken::Other) => {}
                 Ok(Taken::Nothing(next)) => return Ok(next),
-                Err(error @ Error::Foreign { .. }) => return self.refuse(&key, CONFLICTED, &error.to_string()).await,
+                Err(error @ Error::Foreign { .. }) => {
+                    return self.refuse(&key, Some((&*spec, &seen, &step)), (CONFLICTED, &error.to_string())).await;
+                }
                 Err(error) => return Err(self.failed(&mut key, (&spec, &seen), &step, error).await),
             }
         }

@@ -1,28 +1,42 @@
 //! What is told where nothing new can be made: what an ApiKey asks for is refused, or what is written for it.
 
+use jiff::SignedDuration;
+
 use super::{ApiKeys, REFUSAL_CHECK, requested};
 use crate::{
-    api::{
-        ApiKey,
-        condition::{Conditions, Type},
-    },
+    api::{ApiKey, GoDuration, condition::Type},
     cluster::{Error, Result, status},
     controllers::Next,
-    keys::{Observed, Spec, Step},
+    keys::{Observed, Spec, Step, reached, refused},
     runtime::clock,
 };
 
 impl ApiKeys {
-    pub(super) async fn refuse(&self, key: &ApiKey, reason: &str, message: &str) -> Result<Next> {
-        let mut conditions = Conditions::of_generation(key.metadata.generation);
-        conditions.set(Type::Accepted, false, reason, message);
-        conditions.stall(reason, message);
+    /// Tells why nothing new is made, and what else is known: no more than before where the spec can't be read.
+    pub(super) async fn refuse(
+        &self,
+        key: &ApiKey,
+        known: Option<(&Spec, &Observed, &Step)>,
+        why: (&str, &str),
+    ) -> Result<Next> {
+        let now = clock::now();
         let mut status = key.status.clone().unwrap_or_default();
         status.observed_generation = key.metadata.generation;
         status.last_handled_reconcile_at = requested(key);
         let old = std::mem::take(&mut status.conditions);
-        status.conditions = conditions.carried_from(&old, clock::now());
+        let ttl = known.map_or_else(|| ttl(key), |(spec, ..)| spec.ttl);
+        let mut told = refused(key.metadata.generation, why, ttl, &status, now);
+        if let Some((spec, seen, step)) = known {
+            reached(&mut told, spec, seen, &status, step, now);
+        } else {
+            let kinds = [Type::VerifiersSynced, Type::ConsumersUpdated].map(Type::as_str);
+            for last in old.iter().filter(|it| kinds.contains(&it.type_.as_str())) {
+                told.keep(last);
+            }
+        }
+        status.conditions = told.carried_from(&old, now);
         status::report(&self.context.client, key, &status).await?;
+        self.herald().ends_soon(key, &old, &status).await;
         self.herald().conflict(key, &old, &status.conditions).await;
         Ok(Next::After(REFUSAL_CHECK))
     }
@@ -39,6 +53,12 @@ impl ApiKeys {
         let told = self.report(key, spec, seen, seen.status.clone(), (step, Some(&message))).await;
         told.err().unwrap_or(error)
     }
+}
+
+/// How long a version lives, where nothing else of the spec can be read.
+fn ttl(key: &ApiKey) -> SignedDuration {
+    let ttl = key.spec.ttl.unwrap_or(GoDuration::hours(8760));
+    SignedDuration::try_from(ttl.get()).unwrap_or(SignedDuration::MAX)
 }
 
 /// What is told of a refusal, if it is one: never the API server's words about Secrets and records, which could quote
