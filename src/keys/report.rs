@@ -26,6 +26,9 @@ pub enum EndsSoon {
     Day,
 }
 
+/// A version that was made so long ago is not soon in use: a test is ended after ten minutes.
+const LATE: SignedDuration = SignedDuration::from_hours(1);
+
 impl EndsSoon {
     const ALL: [Self; 3] = [Self::Day, Self::Week, Self::Month];
 
@@ -65,12 +68,15 @@ impl EndsSoon {
 
     /// Whether the current version ends soon and will not be replaced before.
     #[must_use]
-    pub fn of(spec: &Spec, status: &ApiKeyStatus, now: Timestamp) -> Option<Self> {
+    pub fn of(spec: &Spec, seen: &Observed, status: &ApiKeyStatus, now: Timestamp) -> Option<Self> {
         let current = status.current()?;
         // Nobody but the user replaces an imported token.
         let in_time =
             spec.imported.is_none() && status.next_rotation_time.as_ref().is_some_and(|at| at.0 < current.expires_at.0);
-        let on_its_way = status.next_version.is_some_and(|n| n != current.n) && status.failed_attempts.is_none();
+        // Verifiers that lag may do so for ever.
+        let is_late = |n: i64| seen.secrets.get(&n).is_some_and(|it| now.duration_since(it.created_at) >= LATE);
+        let on_its_way =
+            status.next_version.is_some_and(|n| n != current.n && !is_late(n)) && status.failed_attempts.is_none();
         if in_time || on_its_way { None } else { Self::unless_mended(spec.ttl, status, now) }
     }
 
@@ -117,16 +123,20 @@ pub fn conditions(
         revoked(&mut conditions, status, reason);
         return conditions;
     }
-    expiring(&mut conditions, EndsSoon::of(spec, status, now));
     let is_stuck = matches!(step, Step::Stuck { job, .. } if job.step != JobStep::Destroy);
+    let soon =
+        if is_stuck { EndsSoon::unless_mended(spec.ttl, status, now) } else { EndsSoon::of(spec, seen, status, now) };
+    expiring(&mut conditions, soon);
     let failed = failed_job(seen, status, now).filter(|_| !is_stuck);
     let rotating = match &failed {
         Some(job) => Some(put_off(spec, status, job)),
         None => rotating(status, step),
     };
     if let Some((reason, message)) = &rotating {
-        conditions.set(Type::Rotating, failed.is_none(), reason, message.as_str());
-        conditions.set(Type::Reconciling, true, reason, message.as_str());
+        conditions.set(Type::Rotating, failed.is_none() && !is_stuck, reason, message.as_str());
+        if !is_stuck {
+            conditions.set(Type::Reconciling, true, reason, message.as_str());
+        }
     }
     if let (None, Step::Stuck { job, problem }) = (&rotating, step) {
         let message = format!("version {} stays until it expires: {problem}", job.n);
@@ -142,6 +152,9 @@ pub fn conditions(
         (_, true) => {
             conditions.set(Type::Programmed, true, "Programmed", "");
             conditions.set(Type::Ready, true, "Ready", "");
+        }
+        (Some((reason, message)), false) if is_stuck => {
+            conditions.stall(reason, message);
         }
         (Some((reason, message)), false) => {
             conditions.set(Type::Programmed, false, reason, message.as_str());
@@ -310,113 +323,5 @@ fn rotating(status: &ApiKeyStatus, step: &Step) -> Option<(&'static str, String)
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-    use super::*;
-    use crate::{
-        api::{ApiKey, RecordState, VersionState},
-        keys::{Caps, Grant, RecordSeen, Refusal, Standing},
-    };
-
-    const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
-
-    fn days(days: i64) -> Timestamp {
-        START.checked_add(SignedDuration::from_hours(24 * days)).unwrap()
-    }
-
-    fn spec(days: i64) -> Spec {
-        let key: ApiKey = serde_json::from_value(serde_json::json!({
-            "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "k", "namespace": "n"},
-            "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "prefix": "ab",
-                     "ttl": format!("{}h", 24 * days), "rotation": {"interval": "24h", "overlap": "1h"},
-                     "secret": {"name": "s"}},
-        }))
-        .unwrap();
-        Spec::parse(&key, &Caps::default()).unwrap()
-    }
-
-    fn living(life: i64) -> ApiKeyStatus {
-        let current = VersionStatus {
-            n: 1,
-            id: "one".into(),
-            state: VersionState::Current,
-            created_at: Time(START),
-            expires_at: Time(days(life)),
-            replaced_by: None,
-            destroy_at: None,
-        };
-        ApiKeyStatus { versions: vec![current], current_version: Some(1), ..ApiKeyStatus::default() }
-    }
-
-    #[test]
-    fn an_end_is_told_of_at_30_7_and_1_days_before() {
-        let status = living(100);
-        let at = |day| EndsSoon::of(&spec(100), &status, days(day));
-        let wanted = [None, Some(EndsSoon::Month), Some(EndsSoon::Month), Some(EndsSoon::Week), Some(EndsSoon::Day)];
-        assert_eq!([69, 70, 92, 93, 99].map(at), wanted);
-        let moments: Vec<Timestamp> = EndsSoon::moments(&spec(100), &status.versions[0]).collect();
-        assert_eq!(moments, [99, 93, 70].map(days));
-    }
-
-    #[test]
-    fn the_end_of_a_key_that_is_replaced_before_is_not_told_of() {
-        let replaced = ApiKeyStatus { next_rotation_time: Some(Time(days(90))), ..living(100) };
-        assert_eq!(EndsSoon::of(&spec(100), &replaced, days(99)), None);
-        let under_way = ApiKeyStatus { next_version: Some(2), ..living(100) };
-        assert_eq!(EndsSoon::of(&spec(100), &under_way, days(99)), None);
-        let failing = ApiKeyStatus { failed_attempts: Some(3), ..under_way };
-        assert_eq!(EndsSoon::of(&spec(100), &failing, days(99)), Some(EndsSoon::Day));
-    }
-
-    #[test]
-    fn who_is_refused_is_told_of_the_end_and_of_verifiers_all_the_same() {
-        let grant = Grant::nothing();
-        let standing = Standing {
-            state: RecordState::Active,
-            replaced_by: None,
-            destroy_at: None,
-            expires_at: days(100),
-            grant,
-            retained: false,
-        };
-        let record = RecordSeen { standing, digest: None, revision: "1".into() };
-        let seen = Observed { records: [("one".to_owned(), record)].into(), ..Observed::default() };
-        let status = ApiKeyStatus { next_rotation_time: Some(Time(days(95))), ..living(100) };
-        let step = Step::Refuse(Refusal::ForeignConsumer { secret: "s".into(), owner: None });
-        let told = |day| conditions(None, &spec(100), &seen, &status, &step, days(day)).carried_from(&[], days(day));
-        let reason = |day, kind: &str| told(day).iter().find(|it| it.type_ == kind).map(|it| it.reason.clone());
-        assert_eq!(reason(1, "Expiring"), None);
-        assert_eq!(reason(96, "Expiring").as_deref(), Some("Within7Days"), "nothing replaces it although it was due");
-        assert_eq!(reason(96, "Stalled").as_deref(), Some("Conflicted"));
-        assert_eq!(reason(96, "VerifiersSynced").as_deref(), Some("NoVerifiers"));
-    }
-
-    #[test]
-    fn a_write_that_is_refused_is_told_beside_what_is_known() {
-        let told = |status: &ApiKeyStatus, day| {
-            let (spec, seen, now) = (spec(100), Observed::default(), days(day));
-            let mut told = conditions(None, &spec, &seen, status, &Step::CreateSecret { n: 2 }, now);
-            write_refused(&mut told, &spec, status, "creating Secret k-v2: no", now);
-            let list = told.carried_from(&[], now);
-            ["Ready", "Programmed", "Rotating", "Reconciling", "Expiring"].map(|kind| {
-                let it = list.iter().find(|it| it.type_ == kind);
-                it.map_or_else(String::new, |it| format!("{} {}", it.status, it.reason))
-            })
-        };
-        let (refused, going) = ("False WriteRefused", "True WriteRefused");
-        let rotating = ApiKeyStatus { next_version: Some(2), ..living(100) };
-        assert_eq!(told(&rotating, 1), ["True Ready", "True Programmed", refused, going, ""]);
-        assert_eq!(told(&rotating, 93), ["True Ready", "True Programmed", refused, going, "True Within7Days"]);
-        let first = ApiKeyStatus { next_version: Some(1), ..ApiKeyStatus::default() };
-        assert_eq!(told(&first, 1), [refused, refused, refused, going, ""]);
-    }
-
-    #[test]
-    fn a_short_life_is_not_a_warning_from_its_start() {
-        assert_eq!(EndsSoon::of(&spec(20), &living(20), days(1)), None);
-        assert_eq!(EndsSoon::of(&spec(20), &living(20), days(14)), Some(EndsSoon::Week));
-        // Cut short by a hardExpiry.
-        assert_eq!(EndsSoon::of(&spec(365), &living(20), days(1)), Some(EndsSoon::Month));
-    }
-}
+#[path = "report_tests.rs"]
+mod tests;

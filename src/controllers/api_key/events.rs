@@ -166,11 +166,15 @@ impl Herald<'_> {
             return;
         };
         let name = match reason.as_str() {
+            // Of a Job that failed another event tells.
+            "TestFailed" | "HookFailed" => return,
             WRITE_REFUSED => WRITE_REFUSED,
-            // Of hooks that can't be run other events tell.
-            reason if key.spec.imported().is_none() || reason.starts_with("Hook") => return,
             ROTATION_DUE => ROTATION_DUE,
-            _ => "TokenRefused",
+            reason if reason.starts_with("Token") || reason.starts_with("Secret") => "TokenRefused",
+            _ => {
+                self.metrics.count("failed", "hook");
+                "RotationFailed"
+            }
         };
         self.events.publish(key, Reason::warning(name), &message).await;
     }
