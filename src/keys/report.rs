@@ -147,7 +147,7 @@ pub fn conditions(
         conditions.set(Type::Rotating, false, reason, message.as_str());
     }
     let has_current = status.current().is_some();
-    let (reason, message) = if spec.idle { (IDLE, UNUSED) } else { ("Suspended", SUSPENDED) };
+    let (reason, message) = if spec.idle { (IDLE, UNUSED) } else { (SUSPENDED, REFUSED) };
     match (&rotating, has_current) {
         (_, true) => {
             conditions.set(Type::Programmed, true, "Programmed", "");
@@ -233,25 +233,33 @@ fn expiring(conditions: &mut Conditions, soon: Option<EndsSoon>) {
     }
 }
 
+/// Whether a key is not Ready because somebody wants it so, or a policy: by the reason of its condition Ready.
+#[must_use]
+pub fn is_stopped(reason: &str) -> bool {
+    [REVOKED, SUSPENDED, IDLE].contains(&reason)
+}
+
+const REVOKED: &str = "Revoked";
+const SUSPENDED: &str = "Suspended";
 /// Reason of the condition Ready while a key is suspended because it was not used.
 pub const IDLE: &str = "Idle";
 const UNUSED: &str = "verifiers refuse every version, because none was used for as long as a ClusterSecurityPolicy allows \
                       (spec.apiKeys.suspendIdleAfter): ask for a rotation to revive it";
 const ENDED: &str = "the last version has ended, and neither rotation.policy nor hardExpiry lets another be made";
-const SUSPENDED: &str = "verifiers refuse every version until spec.suspended is taken out";
+const REFUSED: &str = "verifiers refuse every version until spec.suspended is taken out";
 
 fn revoked(conditions: &mut Conditions, status: &ApiKeyStatus, reason: &str) {
     let done = !status.versions.iter().any(|version| version.state.is_live()) && status.next_version.is_none();
     let message = format!("revoked ({reason}): every version has ended for good; make another ApiKey");
-    conditions.set(Type::Revoked, true, "Revoked", message.as_str());
+    conditions.set(Type::Revoked, true, REVOKED, message.as_str());
     if done {
         conditions.set(Type::Programmed, true, "Programmed", "");
-        conditions.set(Type::Stalled, true, "Revoked", message.as_str());
+        conditions.set(Type::Stalled, true, REVOKED, message.as_str());
     } else {
         conditions.set(Type::Programmed, false, "Revoking", "its versions are being ended");
         conditions.set(Type::Reconciling, true, "Revoking", "its versions are being ended");
     }
-    conditions.set(Type::Ready, false, "Revoked", message);
+    conditions.set(Type::Ready, false, REVOKED, message);
 }
 
 fn verifiers(conditions: &mut Conditions, seen: &Observed, step: &Step) {
