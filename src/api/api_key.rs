@@ -43,7 +43,8 @@ const VERSION_NAME_RULE: &str = "!self.spec.secret.name.startsWith(self.metadata
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Old-Keys", type_ = "string", priority = 1, json_path = ".status.versions[?(@.state==\"Deprecated\")].id"),
-    printcolumn(name = "Verifiers", type_ = "integer", priority = 1, json_path = ".status.verifiers.upToDate")
+    printcolumn(name = "Verifiers", type_ = "integer", priority = 1, json_path = ".status.verifiers.upToDate"),
+    printcolumn(name = "Of-Verifiers", type_ = "integer", priority = 1, json_path = ".status.verifiers.desired")
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
