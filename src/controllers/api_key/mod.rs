@@ -1,5 +1,6 @@
 //! ApiKey: takes the steps that the rotation machine decides, one write at a time.
 
+mod adoption;
 mod caps;
 mod events;
 mod import;
@@ -24,6 +25,7 @@ use kube::{
 use tokio::sync::{mpsc, watch};
 
 use self::{
+    adoption::{Adoption, LOST, lost},
     events::Herald,
     neighbours::neighbours,
     orphans::Orphans,
@@ -41,7 +43,6 @@ use crate::{
     },
     cluster::{
         Error, Result,
-        adoption_secret::adoption_key,
         error::{call, found},
         kept_secrets::KeptSecrets,
         key_jobs::fares,
@@ -53,8 +54,8 @@ use crate::{
         verifiers::Verifiers,
     },
     keys::{
-        CONFLICTED, JobSeen, Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide, is_issue,
-        is_stopped, next_moment, restarts, write_refused,
+        CONFLICTED, JobSeen, Observed, Spec, Step, conditions, count, decide, is_issue, is_stopped, next_moment,
+        restarts, write_refused,
     },
     runtime::{
         clock,
@@ -101,7 +102,7 @@ pub struct Settings {
 pub struct ApiKeys {
     context: Context,
     settings: Settings,
-    adoption: AdoptionKey,
+    adoption: Adoption,
     verifiers: Verifiers,
     record_names: RecordNames,
     visits: Arc<Visits>,
@@ -145,7 +146,7 @@ impl ApiKeys {
             () = async { leadership.acquired().await; listed.was_opened().await } => {}
             () = stopped.cancelled() => return Ok(()),
         }
-        let Some(adoption) = adoption(&context, &settings.install_namespace).await else { return Ok(()) };
+        let Some(adoption) = Adoption::read(&context, &settings.install_namespace).await else { return Ok(()) };
         let standing = roots.clone();
         context.metrics.keys.standings.tell(move || standing.store.state().iter().filter_map(|it| stand(it)).collect());
         let (verifiers, following) = Verifiers::follow(&context.client, &settings.keys_namespace);
@@ -163,10 +164,13 @@ impl ApiKeys {
         let controlling = Arc::clone(&controller).control(root, triggers);
         let pruning = controller.prune(&leadership);
         let caps = caps::follow(&controller.policies, &controller.roots, &one, &stopped);
-        let watching = async { tokio::join!(following, controller.watch(&one, all)) };
+        let restored = all.clone();
+        let (client, namespace) = (&controller.context.client, &controller.settings.install_namespace);
+        let adoption = controller.adoption.follow(client, namespace, &restored);
+        let watching = async { tokio::join!(following, adoption, controller.watch(&one, all)) };
         tokio::select! {
             result = async { tokio::try_join!(controlling, pruning, caps) } => result.map(drop),
-            ((), ()) = watching => Ok(()),
+            ((), (), ()) = watching => Ok(()),
         }
     }
 
@@ -214,7 +218,7 @@ impl ApiKeys {
         KeyStore {
             client: &self.context.client,
             keys_namespace: &self.settings.keys_namespace,
-            adoption: &self.adoption,
+            adoption: self.adoption.key(),
             verifiers: &self.verifiers,
             record_names: &self.record_names,
             own: &self.visits.own,
@@ -284,20 +288,6 @@ impl ApiKeys {
     }
 }
 
-/// The key by which adoption is proven, once it is there; `None` where the process stops before.
-async fn adoption(context: &Context, namespace: &str) -> Option<AdoptionKey> {
-    loop {
-        match adoption_key(&context.client, namespace).await {
-            Ok(key) => return Some(key),
-            Err(error) => tracing::warn!(%error, "no ApiKey is reconciled before the adoption key is there"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(5)) => {}
-            () = context.stopped.cancelled() => return None,
-        }
-    }
-}
-
 /// How an ApiKey stands, for metrics.
 fn stand(key: &DeserializeGuard<ApiKey>) -> Option<ApiKeyStanding> {
     let key = key.0.as_ref().ok()?;
@@ -342,6 +332,9 @@ impl Reconciler for ApiKeys {
             status.conditions = suspended(status.conditions);
             status::remember(&self.context.client, &key, &status).await?;
             return Ok(Next::Change);
+        }
+        if self.adoption.is_lost() && key.spec.revocation.is_none() {
+            return self.refuse(&key, None, (LOST, &lost(&self.settings.install_namespace))).await;
         }
         let caps = self.policies.key_caps(&self.context.client, &namespace).await?;
         // What lives lives on, and ends in time; nothing new is made beyond the caps.
