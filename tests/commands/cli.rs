@@ -516,3 +516,18 @@ fn a_report_of_files_names_what_it_could_not_read() {
     assert_eq!(report(&["/no/such/file"], "").0, 2);
     assert_eq!(report(&["-o", "pdf"], "").0, 2, "usage");
 }
+
+/// `rampart retention approve` reads the policy to find the plan that waits.
+#[test]
+fn who_may_approve_a_plan_may_read_its_policy() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/rbac.yaml")).unwrap();
+    let role = manifest.split("\n---\n").find(|it| it.contains("\n  name: rampart-admin\n")).unwrap();
+    let role: Value = serde_saphyr::from_str(role).unwrap();
+    let names = |rule: &Value, field: &str, wanted: &str| rule[field].as_array().unwrap().contains(&json!(wanted));
+    for (resource, verb) in
+        [("retentionreports", "approve"), ("retentionreports", "patch"), ("retentionpolicies", "get")]
+    {
+        let mut rules = role["rules"].as_array().unwrap().iter();
+        assert!(rules.any(|it| names(it, "resources", resource) && names(it, "verbs", verb)), "{verb} {resource}");
+    }
+}
