@@ -408,6 +408,13 @@ metadata: {name: kube-system, labels: {pod-security.kubernetes.io/enforce: basel
     assert!(!text.contains("kube-system") && said.contains("namespace kube-system: "), "{said}");
     let broken = rampart(&["import", "psa-labels", "-"], "kind: [");
     assert_eq!(broken.status.code(), Some(2));
+    let one = |name: &str| {
+        let output = rampart(&["import", "psa-labels", "-", "-n", name], &namespaces.replace("kube-system", "other"));
+        let [text, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        (output.status.code().unwrap(), text.contains("namespace: shop"), text.contains("namespace: other"), said)
+    };
+    assert_eq!(one("shop"), (0, true, false, String::new()));
+    assert_eq!(one("typo"), (2, false, false, "rampart: there is no namespace typo\n".into()));
 }
 
 /// `rampart explain`, where there is no cluster.
