@@ -11,6 +11,7 @@ use serde::Deserialize as _;
 use super::{
     BAD_INPUT,
     connection::{Connection, block_on},
+    output::answered,
     source::{self, Found, Object, Unreadable},
 };
 use crate::{
@@ -55,22 +56,24 @@ impl PsaLabels {
         let (mut namespaces, unreadable) =
             if self.paths.is_empty() { (block_on(self.of_cluster())?, vec![]) } else { of_manifests(&self.paths) };
         namespaces.retain(|name, _| self.namespace.as_ref().is_none_or(|only| only == name));
-        let mut out = std::io::stdout().lock();
+        let mut text = String::new();
         for (namespace, labels) in &namespaces {
             let (policies, remarks) = psa_labels::policies(namespace, labels);
             for policy in policies {
-                write!(out, "---\n{}", serde_saphyr::to_string(&policy)?)?;
+                text.push_str("---\n");
+                text.push_str(&serde_saphyr::to_string(&policy)?);
             }
             for remark in remarks {
                 eprintln!("namespace {namespace}: {remark}");
             }
         }
+        let written = std::io::stdout().lock().write_all(text.as_bytes());
         let code = source::complain(&unreadable);
         if let Some(only) = self.namespace.filter(|_| namespaces.is_empty()) {
             eprintln!("rampart: there is no namespace {only}");
             return Ok(ExitCode::from(BAD_INPUT));
         }
-        Ok(code)
+        answered(written.map_err(Into::into), code)
     }
 
     async fn of_cluster(&self) -> Result<Labels> {

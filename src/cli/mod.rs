@@ -138,6 +138,9 @@ impl Cli {
             Ok(code) => code,
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "rampart ends");
+                if output::is_unread(&error) {
+                    return ExitCode::SUCCESS;
+                }
                 eprintln!("rampart: {error:#}");
                 ExitCode::from(BROKEN)
             }

@@ -46,6 +46,30 @@ fn rampart(arguments: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
+/// The exit code and standard error, where nobody reads standard output.
+fn unread(arguments: &[&str], input: &str) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rampart"));
+    let mut child =
+        command.args(arguments).stdin(Stdio::piped()).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn who_has_read_enough_gets_the_verdict_all_the_same() {
+    for form in ["text", "json", "sarif", "junit", "github"] {
+        assert_eq!(unread(&["check", "-", "-o", form], BAD), (Some(1), String::new()), "{form}");
+        assert_eq!(unread(&["check", "-", "-o", form], GOOD), (Some(0), String::new()), "{form}");
+    }
+    assert_eq!(unread(&["crds"], ""), (Some(0), String::new()));
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: n, labels: {pod-security.kubernetes.io/enforce: baseline}}\n---\nkind: [";
+    let (code, said) = unread(&["import", "psa-labels", "-"], namespace);
+    assert!(code == Some(2) && !said.contains("Broken pipe"), "{code:?} {said}");
+}
+
 fn check(arguments: &[&str], input: &str) -> (i32, String, String) {
     let output = rampart(&[&["check"], arguments].concat(), input);
     let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -18,6 +18,7 @@ use clap::{Args, ValueEnum};
 
 use super::{
     connection::{Connection, block_on},
+    output::answered,
     reader::Reader,
     source,
     terminal::{Paint, Progress},
@@ -75,9 +76,8 @@ impl ReportCommand {
             Output::Html => html::html(&told),
         };
         let mut out = std::io::stdout().lock();
-        out.write_all(printed.as_bytes())?;
-        out.flush()?;
-        Ok(code)
+        let written = out.write_all(printed.as_bytes()).and_then(|()| out.flush());
+        answered(written.map_err(Into::into), code)
     }
 
     /// The one namespace that is told of; without it, all.

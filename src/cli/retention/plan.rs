@@ -11,7 +11,7 @@ use super::{
     super::{
         BAD_INPUT, FOUND,
         connection::block_on,
-        output::Output,
+        output::{Output, answered},
         terminal::{Paint, Progress, Tone},
     },
     Place,
@@ -108,8 +108,9 @@ impl PlanCommand {
                 Output::Text => answer.text(Paint::stdout()),
                 Output::Json => serde_json::to_string_pretty(&answer)? + "\n",
             };
-            std::io::stdout().lock().write_all(text.as_bytes())?;
-            Ok(if answer.would_delete > 0 { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
+            let written = std::io::stdout().lock().write_all(text.as_bytes());
+            let code = if answer.would_delete > 0 { ExitCode::from(FOUND) } else { ExitCode::SUCCESS };
+            answered(written.map_err(Into::into), code)
         })
     }
 }
