@@ -63,6 +63,8 @@ struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     imported_from: Option<TokenRef>,
     suspended: bool,
+    /// The operator leaves it alone.
+    suspend: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked: Option<String>,
     ready: bool,
@@ -124,6 +126,7 @@ fn row(key: ApiKey) -> Row {
         permissions: spec.permissions,
         prefix: spec.prefix,
         suspended: spec.suspended == Some(true),
+        suspend: spec.suspend == Some(true),
         revoked: spec.revocation.map(|revocation| revocation.reason),
         ready: ready.as_ref().is_some_and(|it| it.status == "True"),
         reason: ready.as_ref().map_or_else(|| "Unseen".into(), |it| it.reason.clone()),
@@ -156,6 +159,9 @@ fn text(row: &Row, paint: Paint) -> String {
     }
     if row.suspended {
         line(Tone::Warn, "  suspended: verifiers refuse every version");
+    }
+    if row.suspend {
+        line(Tone::Warn, "  left alone by the operator (spec.suspend): nothing is rotated");
     }
     let used = format!("last used {}, {} times", time(row.last_used.as_ref()), row.uses);
     let verifiers = row.verifiers.as_ref().map(|it| format!("; {} of {} verifiers have it", it.up_to_date, it.desired));
@@ -242,5 +248,7 @@ mod tests {
              10  4567efgh  Current     2026-01-02T00:00:00Z  2027-01-02T00:00:00Z  -                     -\n  \
              Deployment/web runs version 9, not all of its pods: 1 of 2 pods\n"
         );
+        let told = text(&Row { suspend: true, ..row }, Paint::default());
+        assert!(told.contains("\n  left alone by the operator (spec.suspend): nothing is rotated\n"), "{told}");
     }
 }
