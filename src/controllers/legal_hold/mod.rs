@@ -225,7 +225,10 @@ impl<K: Holding> LegalHolds<K> {
                         wait(&mut conditions, "AdmissionPolicyPending", why);
                     }
                     None => {
-                        conditions.set(Type::Programmed, true, "Programmed", "").set(Type::Ready, true, "Active", "");
+                        // A selector with a slip selects nothing, and looks as if it held.
+                        let said = object.hold().map(|hold| format!("to see what it holds: {}", hold.listing()));
+                        conditions.set(Type::Programmed, true, "Programmed", "");
+                        conditions.set(Type::Ready, true, "Active", said.unwrap_or_default());
                     }
                 }
             }
