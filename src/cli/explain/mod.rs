@@ -102,7 +102,8 @@ impl ExplainCommand {
         };
         let namespace = if kind.what == kinds::What::Namespace { name.clone() } else { namespace };
         let reader = Reader { client, namespace, unread: vec![], progress: Progress::open("reading the cluster") };
-        let Some(object) = reader.object(&kind, name).await.map_err(shortly)? else {
+        let Some(object) = reader.object(&kind, name).await.map_err(|error| shortly(error, &kind.resource().plural))?
+        else {
             let place =
                 if kind.is_namespaced() { format!(" in namespace {}", reader.namespace) } else { String::new() };
             eprintln!("rampart: there is no {} {name}{place}", kind.name);

@@ -15,7 +15,7 @@ use super::{
         output::Output,
         terminal::{Paint, Tone},
     },
-    place::Place,
+    place::{KINDS, Place},
 };
 use crate::{
     api::{ApiKey, ConsumerStatus, TokenRef, VerifierCounts, VersionState, VersionStatus, condition::Type},
@@ -103,7 +103,8 @@ impl List {
         }
         let (client, namespace) = self.place.client().await?;
         let api: Api<ApiKey> = if self.all_namespaces { Api::all(client) } else { Api::namespaced(client, &namespace) };
-        let all = call(|| "listing ApiKeys".into(), api.list(&ListParams::default())).await.map_err(shortly)?.items;
+        let listed = call(|| "listing ApiKeys".into(), api.list(&ListParams::default())).await;
+        let all = listed.map_err(|error| shortly(error, KINDS))?.items;
         if all.is_empty() {
             eprintln!("there are no ApiKeys{}", if self.all_namespaces { "" } else { " in this namespace" });
         }
