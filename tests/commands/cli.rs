@@ -545,6 +545,8 @@ fn a_report_of_files_names_what_it_could_not_read() {
     assert!(err.contains("1 object is of a kind that a report does not tell of"), "{err}");
     assert!(err.contains("<stdin>:11: "), "the line is named: {err}");
     assert_eq!(report(&["/no/such/file"], "").0, 2);
+    let none = (2, String::new(), "rampart: there is no namespace typo\n".to_owned());
+    assert_eq!(report(&[fixture, "-n", "typo"], ""), none);
     assert_eq!(report(&["-o", "pdf"], "").0, 2, "usage");
 }
 

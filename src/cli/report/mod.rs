@@ -17,6 +17,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::{
+    BAD_INPUT,
     connection::{Connection, block_on},
     output::answered,
     reader::Reader,
@@ -33,7 +34,7 @@ use crate::{
 ///
 /// It reads Rampart's own kinds and the names of namespaces, with your rights: what you may not read is named, and
 /// everything else is told all the same. Pods are told as the operator last counted them. Exits 0 whatever it tells, 2 when
-/// a file can't be read, and 3 when nothing of a cluster can.
+/// a file can't be read or there is no such namespace, and 3 when nothing of a cluster can be read.
 #[derive(Debug, Args)]
 pub(super) struct ReportCommand {
     /// Files or directories with objects, as `kubectl get -o yaml` prints them, or `-`; without any, the cluster is asked.
@@ -70,6 +71,12 @@ impl ReportCommand {
         let (world, code) =
             if self.paths.is_empty() { (block_on(self.of_cluster())?, ExitCode::SUCCESS) } else { self.of_files() };
         let told = report(&world, clock::now());
+        // Where namespaces may not be listed, the one that is asked for is taken for there.
+        let is_empty = told.posture.items.is_empty() && told.exceptions.items.is_empty() && told.holds.items.is_empty();
+        if let Some(only) = self.only().filter(|_| is_empty) {
+            eprintln!("rampart: there is no namespace {only}");
+            return Ok(ExitCode::from(BAD_INPUT));
+        }
         let printed = match self.output {
             Output::Json => serde_json::to_string_pretty(&told)? + "\n",
             Output::Text => text::text(&told, Paint::stdout()),
