@@ -36,6 +36,7 @@ use std::{
 };
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use kube::config::{InferConfigError, KubeconfigError};
 
 /// Something was found.
 const FOUND: u8 = 1;
@@ -142,7 +143,9 @@ impl Cli {
                     return ExitCode::SUCCESS;
                 }
                 eprintln!("rampart: {error:#}");
-                ExitCode::from(BROKEN)
+                // What a flag or KUBECONFIG names, or nothing does.
+                let is_config = error.is::<KubeconfigError>() || error.is::<InferConfigError>();
+                ExitCode::from(if is_config { BAD_INPUT } else { BROKEN })
             }
         }
     }

@@ -454,7 +454,7 @@ fn explain(arguments: &[&str]) -> (i32, String) {
 }
 
 #[test]
-fn explaining_what_is_no_object_is_usage_and_without_a_cluster_it_is_broken() {
+fn explaining_what_is_no_object_or_of_no_cluster_is_usage_and_without_an_answer_it_is_broken() {
     for (arguments, said) in [
         (&["web"][..], "write KIND/NAME"),
         (&["pod/"], "write KIND/NAME"),
@@ -465,7 +465,21 @@ fn explaining_what_is_no_object_is_usage_and_without_a_cluster_it_is_broken() {
         assert!(code == 2 && err.contains(said), "{arguments:?}: {code} {err}");
     }
     let (code, err) = explain(&["pod/web"]);
-    assert!(code == 3 && err.contains("/no/such/kubeconfig"), "{code} {err}");
+    assert!(code == 2 && err.contains("/no/such/kubeconfig"), "{code} {err}");
+    let (code, err) = explain(&["pod/web", "--kubeconfig=/no/such/file"]);
+    assert!(code == 2 && err.contains("/no/such/file"), "{code} {err}");
+    // Nobody listens there.
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [],
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": ""}}],
+    });
+    let dir = dir(&[("kubeconfig", &kubeconfig.to_string())]);
+    let kubeconfig = format!("--kubeconfig={}", dir.path().join("kubeconfig").display());
+    let (code, err) = explain(&["pod/web", &kubeconfig, "--context=typo"]);
+    assert!(code == 2 && err.contains("typo"), "{code} {err}");
+    let (code, err) = explain(&["pod/web", &kubeconfig]);
+    assert_eq!(code, 3, "{err}");
 }
 
 #[test]
