@@ -13,6 +13,7 @@ mod generate;
 mod gitops;
 mod import;
 mod keys;
+mod lead;
 mod output;
 mod page;
 mod pause;

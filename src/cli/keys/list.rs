@@ -5,17 +5,18 @@ use std::{io::Write as _, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use serde::Serialize;
 
 use super::{
     super::{
         BAD_INPUT,
         connection::{block_on, shortly},
+        lead,
         output::Output,
         terminal::{Paint, Tone},
     },
-    place::{KINDS, Place},
+    place::{KINDS, Key, Place},
 };
 use crate::{
     api::{ApiKey, ConsumerStatus, TokenRef, VerifierCounts, VersionState, VersionStatus, condition::Type},
@@ -37,6 +38,9 @@ pub(in crate::cli) struct List {
     /// How to tell it.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
+    /// Namespace that Rampart is installed in.
+    #[arg(long, env = "RAMPART_NAMESPACE", default_value = "rampart-system")]
+    rampart_namespace: String,
 }
 
 #[derive(Serialize)]
@@ -98,17 +102,27 @@ impl List {
     }
 
     async fn keys(&self) -> Result<Option<Vec<ApiKey>>> {
-        if let Some(name) = &self.name {
-            return Ok(self.place.key(name).await?.read().await?.map(|key| vec![key]));
-        }
         let (client, namespace) = self.place.client().await?;
-        let api: Api<ApiKey> = if self.all_namespaces { Api::all(client) } else { Api::namespaced(client, &namespace) };
+        let keys = match &self.name {
+            Some(name) => Key::of(client.clone(), namespace, name).read().await?.map(|key| vec![key]),
+            None => Some(self.listed(client.clone(), &namespace).await?),
+        };
+        if keys.is_some()
+            && let Some(since) = lead::away_since(&client, &self.rampart_namespace).await
+        {
+            eprintln!("rampart: {}", lead::note(since));
+        }
+        Ok(keys)
+    }
+
+    async fn listed(&self, client: Client, namespace: &str) -> Result<Vec<ApiKey>> {
+        let api: Api<ApiKey> = if self.all_namespaces { Api::all(client) } else { Api::namespaced(client, namespace) };
         let listed = call(|| "listing ApiKeys".into(), api.list(&ListParams::default())).await;
         let all = listed.map_err(|error| shortly(error, KINDS))?.items;
         if all.is_empty() {
             eprintln!("there are no ApiKeys{}", if self.all_namespaces { "" } else { " in this namespace" });
         }
-        Ok(Some(all))
+        Ok(all)
     }
 }
 

@@ -37,8 +37,7 @@ impl Place {
     /// The ApiKey that is meant.
     pub(super) async fn key(&self, name: &str) -> Result<Key> {
         let (client, namespace) = self.client().await?;
-        let api = Api::namespaced(client, &namespace);
-        Ok(Key { api, namespace, name: name.to_owned() })
+        Ok(Key::of(client, namespace, name))
     }
 }
 
@@ -50,6 +49,11 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// That of a name, there or not.
+    pub(super) fn of(client: Client, namespace: String, name: &str) -> Self {
+        Self { api: Api::namespaced(client, &namespace), namespace, name: name.to_owned() }
+    }
+
     /// As it is now; `None` where there is none, which has been said.
     pub(super) async fn read(&self) -> Result<Option<ApiKey>> {
         let doing = || format!("reading ApiKey {}/{}", self.namespace, self.name);
