@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Longest reconcile of one object: its calls have deadlines of their own, this bounds their number.
-const RECONCILE_DEADLINE: Duration = Duration::from_mins(2);
+pub(super) const RECONCILE_DEADLINE: Duration = Duration::from_mins(2);
 
 /// A reconciler, guarded.
 pub(super) struct Work<R: Reconciler> {

@@ -23,9 +23,10 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Context, Next, RECONCILE_DEADLINE, Reconciler, Triggers,
+    Context, Next, Reconciler, Triggers,
     news::{self, News},
     requested,
+    work::RECONCILE_DEADLINE,
 };
 use crate::{
     api::{
