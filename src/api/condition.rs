@@ -153,7 +153,7 @@ impl Conditions {
 }
 
 /// What `Ready` says first of a resource that is suspended.
-const SUSPENDED: &str = "spec.suspend is true: nothing is done";
+const SUSPENDED: &str = "spec.suspend is true: the operator leaves it alone";
 
 /// The conditions of a resource that is suspended: what was last true of it, each of the generation that it names. No
 /// work goes on. `Ready` gets the reason `Suspended` (as Flux has it) and keeps its status, so that what is well stays
@@ -220,7 +220,7 @@ mod tests {
         set.set(Type::Ready, true, "Ready", "").set(Type::Reconciling, true, "Rotating", "");
         let last = suspended(set.carried_from(&[], at(0)), Some(2), at(9));
         let told: Vec<_> = last.iter().map(|it| (it.type_.as_str(), &*it.status, &*it.reason, &*it.message)).collect();
-        let said = "spec.suspend is true: nothing is done; before: Ready";
+        let said = "spec.suspend is true: the operator leaves it alone; before: Ready";
         assert_eq!(told, [("Ready", "True", "Suspended", said)]);
         assert_eq!((last[0].observed_generation, last[0].last_transition_time.0), (Some(1), at(0)));
         assert_eq!(suspended(last.clone(), Some(2), at(10)), last, "it is said once");
