@@ -134,6 +134,14 @@ impl Error {
         }
     }
 
+    /// Whether the API server has no such kind: of an object that is not there, it tells the name.
+    #[must_use]
+    pub fn is_of_unknown_kind(&self) -> bool {
+        let Self::Api { source, .. } = self else { return false };
+        let kube::Error::Api(status) = source.as_ref() else { return false };
+        status.code == 404 && status.details.as_ref().is_none_or(|details| details.name.is_empty())
+    }
+
     /// Whether the API server, a quota or an admission webhook takes nothing of what was sent, and the same again would
     /// fare no better.
     #[must_use]

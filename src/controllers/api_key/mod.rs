@@ -329,7 +329,7 @@ impl Reconciler for ApiKeys {
             let mut status = key.status.clone().unwrap_or_default();
             status.observed_generation = key.metadata.generation;
             status.last_handled_reconcile_at = requested(&key);
-            status.conditions = suspended(status.conditions);
+            status.conditions = suspended(status.conditions, key.metadata.generation, clock::now());
             status::remember(&self.context.client, &key, &status).await?;
             return Ok(Next::Change);
         }
