@@ -39,8 +39,9 @@ use crate::{
 };
 
 const KIND: &str = "ValidatingAdmissionPolicy";
-/// What a confirmation calls the admission policies of ClusterSecurityPolicies.
-const CLUSTER_KIND: &str = "ClusterSecurityPolicy";
+/// What a confirmation and the metric call the admission policies of ClusterSecurityPolicies: by the kind itself go
+/// their NetworkPolicies.
+const CLUSTER_KIND: &str = "ClusterValidatingAdmissionPolicy";
 /// Changes that come together are one pass.
 const SETTLE: Duration = Duration::from_millis(100);
 /// Statuses wait so long for the first pass.
@@ -276,4 +277,16 @@ fn changes(client: &Client) -> Vec<News> {
         news::of(webhooks.clone(), news::named(WEBHOOK_CONFIGURATION)),
         news::of(webhooks, news::named(ENFORCE_CONFIGURATION)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::network::Owning;
+
+    #[test]
+    fn what_the_prune_brake_counts_of_a_kind_nobody_else_counts() {
+        let kinds = [KIND, CLUSTER_KIND, <SecurityPolicy as Owning>::KIND, <ClusterSecurityPolicy as Owning>::KIND];
+        assert_eq!(BTreeSet::from(kinds).len(), kinds.len());
+    }
 }
