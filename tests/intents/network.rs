@@ -250,7 +250,8 @@ fn the_ingress_controller_is_who_the_administrator_says() {
     let spec = serde_json::to_value(&rendered(network.clone(), &facts, &[]).policies[0].spec).unwrap();
     assert_eq!(spec["ingress"][0]["from"], json!([serde_json::from_str::<Value>(named).unwrap()]));
     let unnamed = render(&intent(network), ("n", "b"), &Cluster::of_facts(&Facts::default()), (&[], &[])).unwrap_err();
-    assert!(unnamed.reason() == "Invalid" && unnamed.to_string().contains("--network-ingress-controller"), "{unnamed}");
+    let fix = "--network-ingress-controller (network.ingressController of the chart)";
+    assert!(unnamed.reason() == "Invalid" && unnamed.to_string().ends_with(fix), "{unnamed}");
 }
 
 #[rstest]

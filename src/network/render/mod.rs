@@ -32,7 +32,7 @@ pub enum Unrenderable {
     /// An external peer, and the cluster's own ranges are unknown.
     #[error(
         "rule {rule:?} has an external peer, and the address ranges of this cluster are unknown: start Rampart with \
-         --network-cluster-cidrs, naming those of pods, services and nodes"
+         --network-cluster-cidrs (network.clusterCidrs of the chart), naming those of pods, services and nodes"
     )]
     UnknownClusterRanges {
         /// Name of the rule.
@@ -41,7 +41,8 @@ pub enum Unrenderable {
     /// An external peer, and a pod that is in none of the cluster's ranges, as far as these are known.
     #[error(
         "rule {rule:?} has an external peer, and pod {pod} has the address {address}, which is in none of the ranges that \
-         are known of this cluster: start Rampart with --network-cluster-cidrs, naming those of pods, services and nodes"
+         are known of this cluster: start Rampart with --network-cluster-cidrs (network.clusterCidrs of the chart), naming \
+         those of pods, services and nodes"
     )]
     PodOutsideRanges {
         /// Name of the rule.
@@ -67,7 +68,7 @@ pub enum Unrenderable {
         rule: String,
         /// The entity.
         entity: &'static str,
-        /// The flag that names it.
+        /// The flag that names it, with the value of the chart.
         flag: &'static str,
     },
 }

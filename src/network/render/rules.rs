@@ -62,11 +62,11 @@ impl<'r> Renderer<'r> {
                     to.extend(addresses.into_iter().map(|address| ip_block(address, &BTreeSet::new())));
                 }
                 Peer::IngressController => {
-                    let flag = "--network-ingress-controller";
+                    let flag = "--network-ingress-controller (network.ingressController of the chart)";
                     to.push(entity_peer(rule, facts.ingress_controller.as_ref(), ("IngressController", flag))?);
                 }
                 Peer::Monitoring => {
-                    let flag = "--network-monitoring";
+                    let flag = "--network-monitoring (network.monitoring of the chart)";
                     to.push(entity_peer(rule, facts.monitoring.as_ref(), ("Monitoring", flag))?);
                 }
                 Peer::Any => is_open = true,
