@@ -55,6 +55,7 @@ async fn bad_specs_are_refused(env: Env) -> Result<()> {
     };
     let at = "/spec/network";
     let cases = [
+        ("nothing asked", with(policy(), "/spec", json!({"netwrok": {}})), "set hardening or network, or both"),
         ("unknown enum", with(policy(), &format!("{at}/mode"), json!("Off")), "spec.network.mode"),
         ("no DNS", with(policy(), &format!("{at}/egress"), json!([])), "cuts the pods off from name resolution"),
         ("two kinds of peer", with(policy(), &format!("{at}/egress/0/peers/0/entity"), json!("DNS")), "exactly one of"),
