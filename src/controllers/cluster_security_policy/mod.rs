@@ -2,13 +2,14 @@
 //! Webhook and floor do what its hardening asks.
 
 mod network;
+mod tell;
 mod wake;
 
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use self::network::{Network, tell_network};
+use self::{network::Network, tell::tell_network};
 use super::{
     Context, Hardened, Networks, Next, Reconciler, Roots, Triggers, floor,
     network::{Orphans, wake_once_listed},

@@ -28,8 +28,8 @@ use crate::{
 pub(super) enum Network {
     /// The spec asks for none, or disables it.
     Absent,
-    /// Worked out, and not written.
-    Previewed(Box<Told>),
+    /// Worked out, and not written; with why it is as if every address lay outside, where it is.
+    Previewed(Box<Told>, Option<(&'static str, String)>),
     /// Rendered and kept.
     Programmed(Box<Told>),
     /// Can't be, and why; with what is known all the same.
@@ -124,7 +124,7 @@ impl SecurityPolicies {
         Ok(match refusal {
             Some((reason, message)) if enforces => Network::NotProgrammed(reason, message, Some(told)),
             _ if programs => Network::Programmed(told),
-            _ => Network::Previewed(told),
+            unknown => Network::Previewed(told, unknown),
         })
     }
 
@@ -206,9 +206,10 @@ pub(super) fn tell_network(
             conditions.set(Type::Ready, true, "Ready", "");
             return None;
         }
-        Network::Previewed(told) => {
+        Network::Previewed(told, unknown) => {
             conditions.set(Type::Accepted, true, "Accepted", "");
             previewed(conditions);
+            unrendered = unknown;
             told
         }
         Network::Programmed(told) => {
@@ -227,7 +228,7 @@ pub(super) fn tell_network(
                 return policy.status.as_ref().and_then(|status| status.network.clone());
             };
             // Worked out all the same, as if every address lay outside, but not what is to be written.
-            unrendered = (reason != ENFORCE_REFUSED).then_some(reason);
+            unrendered = (reason != ENFORCE_REFUSED).then_some((reason, message));
             told
         }
     };
@@ -235,8 +236,8 @@ pub(super) fn tell_network(
     // How many there are was said.
     status.rendered.truncate(MOST_RENDERED);
     conditions_of(&standing, &sight, &status.widened_by, conditions);
-    if let Some(reason) = unrendered {
-        conditions.set(Type::Rendered, false, reason, "");
+    if let Some((reason, message)) = unrendered {
+        conditions.set(Type::Rendered, false, reason, message);
     }
     Some(status)
 }
@@ -250,11 +251,30 @@ mod tests {
     use crate::network::{Facts, Population};
 
     #[test]
+    fn a_preview_tells_that_ranges_are_unknown() {
+        let policy: SecurityPolicy =
+            serde_json::from_value(json!({"metadata": {"name": "web", "generation": 1}, "spec": {}})).unwrap();
+        let told = Box::new(Told { status: NetworkStatus::default(), standing: Standing::default(), sight: nothing() });
+        let mut conditions = Conditions::of_generation(Some(1));
+        tell_network(&policy, Network::Previewed(told, Some(("UnknownClusterRanges", "why".into()))), &mut conditions);
+        let conditions = conditions.carried_from(&[], Timestamp::UNIX_EPOCH);
+        let find = |kind: &str| conditions.iter().find(|it| it.type_ == kind).unwrap();
+        let rendered = find("Rendered");
+        assert_eq!((rendered.reason.as_str(), rendered.message.as_str()), ("UnknownClusterRanges", "why"));
+        assert_eq!((rendered.status.as_str(), find("Ready").status.as_str()), ("False", "True"));
+    }
+
+    /// A sight of an empty cluster.
+    fn nothing() -> Sight {
+        let population = Arc::new(Population::new(vec![], std::iter::empty()));
+        Sight { population, facts: Facts::default(), around: Arc::default() }
+    }
+
+    #[test]
     fn status_holds_as_many_names_as_its_schema_takes_and_counts_all() {
         let policy: SecurityPolicy =
             serde_json::from_value(json!({"metadata": {"name": "web", "generation": 1}, "spec": {}})).unwrap();
-        let population = Arc::new(Population::new(vec![], std::iter::empty()));
-        let sight = Sight { population, facts: Facts::default(), around: Arc::default() };
+        let sight = nothing();
         let rendered = (0..=MOST_RENDERED).map(|nth| format!("rampart-web-{nth}")).collect();
         let status = NetworkStatus { rendered, ..NetworkStatus::default() };
         let programmed = Network::Programmed(Box::new(Told { status, standing: Standing::default(), sight }));
