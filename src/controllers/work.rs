@@ -26,6 +26,9 @@ use crate::{
 /// Longest reconcile of one object: its calls have deadlines of their own, this bounds their number.
 const RECONCILE_DEADLINE: Duration = Duration::from_mins(2);
 
+/// Failures in a row that no status tells of: most are over by then.
+const UNTOLD: u32 = 2;
+
 /// A reconciler, guarded.
 pub(super) struct Work<R: Reconciler> {
     reconciler: Arc<R>,
@@ -82,7 +85,16 @@ impl<R: Reconciler> Work<R> {
         };
         metrics.reconciles.get_or_create(&ReconcileLabels { controller, result: outcome }).inc();
         self.tell_again_if_gone(object);
-        let next = result?;
+        let next = match result {
+            Ok(next) => next,
+            Err(error) => {
+                // What nobody tries again is told at once.
+                if error.class() == Class::User || self.backoff.failures(&key(object)) >= UNTOLD {
+                    self.reconciler.failed(root, &error).await;
+                }
+                return Err(error);
+            }
+        };
         self.backoff.succeeded(&key(object));
         Ok(match next {
             Next::Change => Action::await_change(),
@@ -116,6 +128,8 @@ impl<R: Reconciler> Work<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use kube::runtime::{reflector, watcher};
     use serde_json::json;
     use tokio_util::sync::CancellationToken;
@@ -126,6 +140,51 @@ mod tests {
         cluster::{client::tests::nobody, events::Events},
         runtime::{metrics::Metrics, readiness::Readiness},
     };
+
+    fn policy(uid: &str) -> DeserializeGuard<SecurityPolicy> {
+        let metadata = json!({"name": "web", "namespace": "shop", "uid": uid});
+        serde_json::from_value(json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
+            "metadata": metadata, "spec": {}}))
+        .unwrap()
+    }
+
+    fn context() -> Context {
+        let (metrics, readiness, stopped) = (Metrics::default(), Readiness::default(), CancellationToken::new());
+        let events = Events::new(nobody(), "operator");
+        Context { client: nobody(), events, metrics, readiness, stopped, concurrency: 1 }
+    }
+
+    /// Fails, and counts how often that is told.
+    #[derive(Default)]
+    struct Fails(AtomicU32);
+
+    impl Reconciler for Fails {
+        type Root = SecurityPolicy;
+        const NAME: &'static str = "fails";
+
+        async fn reconcile(&self, _: &SecurityPolicy) -> Result<Next, Error> {
+            Err(Error::Unexpected("no".into()))
+        }
+
+        async fn failed(&self, _: &SecurityPolicy, error: &Error) {
+            assert_eq!(error.reason(), "Unexpected");
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_fails_three_times_in_a_row_is_told() {
+        let (roots, _writer) = reflector::store();
+        let fails = Arc::new(Fails::default());
+        let work = Work::new(fails.clone(), context(), (roots, watch::channel(0).0));
+        let mut told = vec![];
+        for _ in 0..4 {
+            let error = work.reconcile(&policy("a")).await.unwrap_err();
+            work.after_error(&policy("a"), &error);
+            told.push(fails.0.load(Ordering::Relaxed));
+        }
+        assert_eq!(told, [0, 0, 1, 2]);
+    }
 
     struct Writes;
 
@@ -140,18 +199,9 @@ mod tests {
 
     #[tokio::test]
     async fn who_prunes_looks_again_after_a_reconcile_of_what_was_deleted_meanwhile() {
-        let (metrics, readiness, stopped) = (Metrics::default(), Readiness::default(), CancellationToken::new());
-        let events = Events::new(nobody(), "operator");
-        let context = Context { client: nobody(), events, metrics, readiness, stopped, concurrency: 1 };
         let (roots, mut writer) = reflector::store();
         let (deleted, told) = watch::channel(0);
-        let work = Work::new(Arc::new(Writes), context, (roots, deleted));
-        let policy = |uid: &str| -> DeserializeGuard<SecurityPolicy> {
-            let metadata = json!({"name": "web", "namespace": "shop", "uid": uid});
-            serde_json::from_value(json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
-                "metadata": metadata, "spec": {}}))
-            .unwrap()
-        };
+        let work = Work::new(Arc::new(Writes), context(), (roots, deleted));
         writer.apply_watcher_event(&watcher::Event::Apply(policy("a")));
         work.reconcile(&policy("a")).await.unwrap();
         assert_eq!(*told.borrow(), 0, "it is there");

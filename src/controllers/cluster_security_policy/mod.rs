@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{ClusterSecurityPolicy, ClusterSecurityPolicyStatus, HardeningMode, HardeningStatus, condition::Conditions},
-    cluster::{Result, leader::Leadership, status},
+    cluster::{Error, Result, leader::Leadership, status},
     hardening::{ClusterWide, Requirement},
     runtime::{clock, tasks::Tasks},
 };
@@ -158,5 +158,13 @@ impl Reconciler for ClusterSecurityPolicies {
         let wanted = self.status(policy, network, asked.as_ref().ok());
         status::report(&self.context.client, policy, &wanted).await?;
         Ok(next)
+    }
+
+    async fn failed(&self, policy: &ClusterSecurityPolicy, error: &Error) {
+        let network = Network::Failed(error.reason(), error.to_string());
+        let wanted = self.status(policy, network, ClusterWide::try_from(policy).as_ref().ok());
+        if let Err(error) = status::report(&self.context.client, policy, &wanted).await {
+            tracing::debug!(%error, "a failure could not be told in status");
+        }
     }
 }

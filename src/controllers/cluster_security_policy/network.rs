@@ -34,6 +34,8 @@ pub(super) enum Network {
     Known(Box<Told>, Option<(&'static str, String)>),
     /// Can't be, and why.
     Refused(&'static str, String),
+    /// Failed again and again, and why; what was said stays.
+    Failed(&'static str, String),
 }
 
 /// What is known.
@@ -60,7 +62,7 @@ impl Network {
     /// When to look again without being told of a change.
     pub(super) fn next(&self) -> Next {
         match self {
-            Self::Known(_, Some((WRITE_REFUSED, _))) => Next::After(REFUSED_AGAIN),
+            Self::Known(_, Some((WRITE_REFUSED, _))) | Self::Refused(WRITE_REFUSED, _) => Next::After(REFUSED_AGAIN),
             _ => Next::Change,
         }
     }
@@ -91,8 +93,8 @@ impl ClusterSecurityPolicies {
                 let part = self.networks.nothing(of(namespace));
                 async move { self.networks.remove_stale(&part).await }
             };
-            in_each(there, remove).await?;
-            return Ok(Network::Absent);
+            let refused = in_each(there, remove).await?;
+            return Ok(refused.map_or(Network::Absent, |message| Network::Refused(WRITE_REFUSED, message)));
         };
         let sight = self.networks.sight();
         self.networks.tell_of_api_server(policy, intent, &sight).await;
@@ -172,8 +174,8 @@ impl ClusterSecurityPolicies {
             match kept {
                 Ok(Kept::Programmed(names)) if names.is_empty() => {}
                 Ok(Kept::Programmed(_)) => drop(outcome.programmed.insert(namespace)),
-                Ok(Kept::Conflicted(message)) => outcome.conflicts.push(("Conflicted", message)),
-                Ok(Kept::Refused(message)) => outcome.conflicts.push((WRITE_REFUSED, message)),
+                Ok(Kept::Conflicted(message)) => outcome.conflicts.push(("Conflicted", at(&namespace, &message))),
+                Ok(Kept::Refused(message)) => outcome.conflicts.push((WRITE_REFUSED, at(&namespace, &message))),
                 Err(error) if error.is_of_ending_namespace() => {}
                 Err(error) => return Err(error),
             }
@@ -183,19 +185,26 @@ impl ClusterSecurityPolicies {
     }
 }
 
-/// Acts in each namespace: one where that fails keeps no other, and the first error is returned in the end.
-async fn in_each<F: Future<Output = Result<()>>>(
+/// Acts in each namespace: one where that is refused or fails keeps no other. The first error is returned in the end, or
+/// else the first refusal.
+async fn in_each<F: Future<Output = Result<Kept>>>(
     namespaces: impl Iterator<Item = String>,
     act: impl Fn(String) -> F,
-) -> Result<()> {
-    let mut result = Ok(());
+) -> Result<Option<String>> {
+    let (mut failed, mut refused) = (None, None);
     for namespace in namespaces {
-        match act(namespace).await {
-            Err(error) if !error.is_of_ending_namespace() => result = result.and(Err(error)),
+        match act(namespace.clone()).await {
+            Ok(Kept::Refused(message)) => refused = refused.or_else(|| Some(at(&namespace, &message))),
+            Err(error) if !error.is_of_ending_namespace() => failed = failed.or(Some(error)),
             _ => {}
         }
     }
-    result
+    failed.map_or(Ok(refused), Err)
+}
+
+/// What happened in a namespace.
+fn at(namespace: &str, message: &str) -> String {
+    format!("namespace {namespace}: {message}")
 }
 
 fn status(
@@ -254,10 +263,20 @@ mod tests {
         let act = |namespace: String| {
             seen.borrow_mut().push(namespace.clone());
             let failed = namespace != "c";
-            std::future::ready(if failed { Err(Error::Unexpected(namespace)) } else { Ok(()) })
+            std::future::ready(if failed { Err(Error::Unexpected(namespace)) } else { Ok(Kept::Programmed(vec![])) })
         };
         let result = in_each(["a", "b", "c"].map(str::to_owned).into_iter(), act).await;
         assert!(result.is_err_and(|error| error.to_string().contains('a')), "the first is told");
         assert_eq!(*seen.borrow(), ["a", "b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_is_told_with_the_namespace() {
+        let act = |namespace: String| {
+            let held = namespace == "b";
+            std::future::ready(Ok(if held { Kept::Refused("held".into()) } else { Kept::Programmed(vec![]) }))
+        };
+        let result = in_each(["a", "b", "c"].map(str::to_owned).into_iter(), act).await;
+        assert_eq!(result.unwrap().as_deref(), Some("namespace b: held"));
     }
 }

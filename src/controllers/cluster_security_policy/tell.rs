@@ -1,7 +1,7 @@
 //! What is told of the network part of a policy.
 
 use super::{
-    super::network::{conditions_of, previewed, stalled},
+    super::network::{conditions_of, failing, keep_seen, previewed, stalled},
     network::{Network, Told},
 };
 use crate::api::{
@@ -11,15 +11,6 @@ use crate::api::{
 
 /// Why nothing is programmed where nothing was before.
 const SUSPENDED: &str = "Suspended";
-/// What the network part alone says.
-const SEEN: [Type; 6] = [
-    Type::Rendered,
-    Type::Analyzed,
-    Type::WidenedByOthers,
-    Type::DnsReachable,
-    Type::ApiServerReachable,
-    Type::EnforcerDetected,
-];
 
 /// Sets the conditions that the network part decides; returns what status holds of it.
 pub(super) fn tell_network(
@@ -41,6 +32,11 @@ pub(super) fn tell_network(
         Network::Suspended => {
             accept(conditions);
             keep_last(policy, conditions);
+            return said();
+        }
+        Network::Failed(reason, message) => {
+            let last = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            failing(last, reason, &message, conditions);
             return said();
         }
         Network::Refused(reason, message) => {
@@ -82,9 +78,7 @@ fn keep_last(policy: &ClusterSecurityPolicy, conditions: &mut Conditions) {
     let status = policy.status.as_ref();
     let last = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
     let find = |kind: Type| last.iter().find(|it| it.type_ == kind.as_str());
-    for kept in SEEN.into_iter().filter_map(find) {
-        conditions.keep(kept);
-    }
+    keep_seen(last, conditions);
     let is_whole = |it: &ClusterNetworkStatus| it.preview.is_none() && it.programmed == it.namespaces;
     let network = status.and_then(|status| status.network.as_ref());
     if is_true(last, Type::Rendered) && network.is_some_and(is_whole) {

@@ -103,9 +103,10 @@ impl InForce {
 }
 
 impl Enforcers {
-    /// Says in conditions what is pending.
+    /// Says in conditions what is pending, unless they tell of something else that is.
     pub fn tell(&self, conditions: &mut Conditions) {
-        if let Some((reason, why)) = self.pending.as_ref().filter(|_| !conditions.is(Type::Stalled)) {
+        let is_told = conditions.is(Type::Stalled) || conditions.is(Type::Reconciling);
+        if let Some((reason, why)) = self.pending.as_ref().filter(|_| !is_told) {
             conditions.set(Type::Programmed, false, reason, why.as_str());
             conditions.set(Type::Ready, false, reason, why.as_str());
             conditions.set(Type::Reconciling, true, reason, why.as_str());

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Debug};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 
 use super::{Networks, Sight};
@@ -23,7 +24,7 @@ pub(in super::super) const ENFORCE_REFUSED: &str = "EnforceRefused";
 #[derive(Default)]
 pub(in super::super) struct Before<'b> {
     /// Conditions.
-    pub(in super::super) conditions: &'b [k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
+    pub(in super::super) conditions: &'b [Condition],
     /// Whether they were about the spec as it is now.
     pub(in super::super) is_current: bool,
     /// Whether there was a preview.
@@ -156,6 +157,32 @@ pub(in super::super) fn previewed(conditions: &mut Conditions) {
     let why = "the mode is Preview: status.network.preview tells what Enforce would change";
     conditions.set(Type::Programmed, false, "Preview", why);
     conditions.set(Type::Ready, true, "Preview", "");
+}
+
+/// What the network part of a policy alone says.
+const SEEN: [Type; 6] = [
+    Type::Rendered,
+    Type::Analyzed,
+    Type::WidenedByOthers,
+    Type::DnsReachable,
+    Type::ApiServerReachable,
+    Type::EnforcerDetected,
+];
+
+/// Takes over what the network part said last.
+pub(in super::super) fn keep_seen(last: &[Condition], conditions: &mut Conditions) {
+    for kept in last.iter().filter(|it| SEEN.iter().any(|kind| kind.as_str() == it.type_)) {
+        conditions.keep(kept);
+    }
+}
+
+/// Sets the conditions of what could not be brought about so far and is tried again, and why; what was seen last stays.
+pub(in super::super) fn failing(last: &[Condition], reason: &str, message: &str, conditions: &mut Conditions) {
+    keep_seen(last, conditions);
+    conditions.set(Type::Accepted, true, "Accepted", "");
+    conditions.set(Type::Programmed, false, reason, message);
+    conditions.set(Type::Ready, false, reason, message);
+    conditions.set(Type::Reconciling, true, reason, message);
 }
 
 /// Sets the conditions of what can't be in force, and why; `is_accepted` where it is not for the spec alone.

@@ -25,7 +25,7 @@ use crate::{
         HardeningMode, HardeningStatus, SecurityPolicy, SecurityPolicyStatus,
         condition::{Conditions, suspended},
     },
-    cluster::{Result, leader::Leadership, owner::Owner, status},
+    cluster::{Error, Result, leader::Leadership, owner::Owner, status},
     hardening::{Requirement, is_system_namespace},
     runtime::{clock, tasks::Tasks},
 };
@@ -189,6 +189,15 @@ impl Reconciler for SecurityPolicies {
         let wanted = self.status(policy, network, self.hardening(policy, &owner));
         status::report(&self.context.client, policy, &wanted).await?;
         Ok(next)
+    }
+
+    async fn failed(&self, policy: &SecurityPolicy, error: &Error) {
+        let Ok(owner) = Owner::of(policy) else { return };
+        let network = Network::Failed(error.reason(), error.to_string());
+        let wanted = self.status(policy, network, self.hardening(policy, &owner));
+        if let Err(error) = status::report(&self.context.client, policy, &wanted).await {
+            tracing::debug!(%error, "a failure could not be told in status");
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use super::{
     super::{
         Next, Roots,
         network::{
-            Asked, Before, ENFORCE_REFUSED, Kept, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, conditions_of, open_first,
-            previewed, stalled, unacknowledged,
+            Asked, Before, ENFORCE_REFUSED, Kept, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, conditions_of, failing,
+            open_first, previewed, stalled, unacknowledged,
         },
     },
     SecurityPolicies,
@@ -34,6 +34,8 @@ pub(super) enum Network {
     Programmed(Box<Told>),
     /// Can't be, and why; with what is known all the same.
     NotProgrammed(&'static str, String, Option<Box<Told>>),
+    /// Failed again and again, and why; what was said stays.
+    Failed(&'static str, String),
 }
 
 /// What is known of an intent.
@@ -66,8 +68,10 @@ impl SecurityPolicies {
         }
         self.wake_accepting(policy, owner);
         let Some((intent, spec)) = intent.zip(policy.spec.network.as_ref()) else {
-            self.networks.remove_stale(&self.networks.nothing(owner.clone())).await?;
-            return Ok(Network::Absent);
+            return match self.networks.remove_stale(&self.networks.nothing(owner.clone())).await? {
+                Kept::Refused(message) => refused(WRITE_REFUSED, message),
+                _ => Ok(Network::Absent),
+            };
         };
         let sight = self.networks.sight();
         let least = self.networks.least_of(&owner.namespace);
@@ -218,6 +222,11 @@ pub(super) fn tell_network(
             conditions.set(Type::Programmed, true, "Programmed", rendered);
             conditions.set(Type::Ready, true, "Ready", "");
             told
+        }
+        Network::Failed(reason, message) => {
+            let last = policy.status.as_ref();
+            failing(last.map(|it| it.conditions.as_slice()).unwrap_or_default(), reason, &message, conditions);
+            return last.and_then(|status| status.network.clone());
         }
         Network::NotProgrammed(reason, message, told) => {
             let is_accepted = !matches!(reason, "Invalid" | "Conflicted" | "NotPermitted");
