@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, watch};
 
 use self::{network::Network, tell::tell_network};
 use super::{
-    Context, Hardened, Networks, Next, Reconciler, Roots, Triggers, floor,
+    Context, Hardened, Networks, Next, Reconciler, Roots, Triggers,
+    floor::{self, Asking},
     network::{Orphans, wake_once_listed},
     pruning, requested,
     scan::hardening_status,
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     api::{ClusterSecurityPolicy, ClusterSecurityPolicyStatus, HardeningMode, HardeningStatus, condition::Conditions},
     cluster::{Error, Result, leader::Leadership, status},
-    hardening::{ClusterWide, Requirement},
+    hardening::{ClusterWide, is_system_namespace},
     runtime::{clock, tasks::Tasks},
 };
 
@@ -103,10 +104,7 @@ impl ClusterSecurityPolicies {
         let mut conditions = Conditions::of_generation(policy.metadata.generation);
         let network = tell_network(policy, network, &mut conditions);
         let name = policy.metadata.name.as_deref().unwrap_or_default();
-        let hardens = asked
-            .filter(|_| self.hardened.is_on)
-            .map(|asked| &asked.requirement)
-            .filter(|it| it.mode != HardeningMode::Disabled);
+        let hardens = asked.filter(|_| self.hardened.is_on).filter(|it| it.requirement.mode != HardeningMode::Disabled);
         let hardening = hardens.map(|asked| self.hardening(policy, name, asked, &mut conditions));
         let parts = switched_off::Parts {
             hardening: (policy.spec.hardening.as_ref().map(|hardening| hardening.mode), self.hardened.is_on),
@@ -127,13 +125,16 @@ impl ClusterSecurityPolicies {
         &self,
         policy: &ClusterSecurityPolicy,
         name: &str,
-        asked: &Requirement,
+        asked: &ClusterWide,
         conditions: &mut Conditions,
     ) -> HardeningStatus {
-        let enforcers = {
-            let in_force = self.hardened.in_force.borrow();
-            in_force.enforcers(asked, None, in_force.clusters.get(name) == Some(&asked.standard()))
-        };
+        let known = self.networks.policies.known();
+        let covered = known.labels.iter().filter(|(name, labels)| asked.covers(name, labels));
+        // No webhook is ever asked about the others.
+        let mut covered: Vec<&str> = covered.map(|(name, _)| name.as_str()).filter(|it| !is_system_namespace(it)).collect();
+        // The same is named at each visit.
+        covered.sort_unstable();
+        let enforcers = self.hardened.in_force.borrow().enforcers(&asked.requirement, Asking::Cluster(name, &covered));
         let by = enforcers.map(|enforcers| {
             enforcers.tell(conditions);
             enforcers.by

@@ -11,8 +11,7 @@ use crate::{
     hardening::{FLOORS, Floor, Place, Requirement, Standard},
 };
 
-/// Why a policy whose pods the webhook alone refuses is not in force: that of a namespace, and a cluster-wide one.
-const NOT_NAMED: &str = "the ValidatingWebhookConfiguration rampart-enforce does not name this namespace yet: while the webhook is away, nothing is refused";
+/// Why a policy whose pods the webhook alone refuses is in force nowhere.
 const NOT_ASKED: &str =
     "the ValidatingWebhookConfiguration rampart does not have the webhook asked about pods yet: nothing is refused";
 
@@ -33,6 +32,15 @@ pub struct InForce {
     pub paused: Option<Pause>,
     /// Exceptions that admission policies have no room for, by namespace and name.
     pub left_out: BTreeSet<(String, String)>,
+}
+
+/// A policy that refuses pods.
+#[derive(Debug, Clone, Copy)]
+pub enum Asking<'a> {
+    /// One of a namespace.
+    Namespace(&'a str),
+    /// A cluster-wide one, with the namespaces that it covers and that are not the system's.
+    Cluster(&'a str, &'a [&'a str]),
 }
 
 /// What refuses pods for a policy, and why it is not yet, or no longer, what was asked for.
@@ -71,10 +79,9 @@ impl InForce {
         }
     }
 
-    /// What refuses the pods that a policy of a namespace, or of all of them, refuses, given whether its floor
-    /// is in force; `None` where it refuses none.
+    /// What refuses the pods that a policy refuses; `None` where it refuses none.
     #[must_use]
-    pub fn enforcers(&self, requirement: &Requirement, namespace: Option<&str>, floor: bool) -> Option<Enforcers> {
+    pub fn enforcers(&self, requirement: &Requirement, asking: Asking<'_>) -> Option<Enforcers> {
         if requirement.mode != HardeningMode::Enforce {
             return None;
         }
@@ -82,6 +89,11 @@ impl InForce {
             let why = format!("nothing is refused until {}: {}", pause.until, pause.reason);
             return Some(Enforcers { by: vec![], pending: Some(("Paused", why)) });
         }
+        let standard = requirement.standard();
+        let floor = match asking {
+            Asking::Namespace(name) => self.floor.get(name).is_some_and(|standards| standards.contains(&standard)),
+            Asking::Cluster(name, _) => self.clusters.get(name) == Some(&standard),
+        };
         let by = [self.webhook.then_some(Enforcer::Webhook), floor.then_some(Enforcer::AdmissionPolicy)];
         let by: Vec<Enforcer> = by.into_iter().flatten().collect();
         let pending = (requirement.has_floor() && !floor).then(|| {
@@ -90,15 +102,21 @@ impl InForce {
             );
             ("AdmissionPolicyPending", why)
         });
-        let skipped = match namespace {
-            Some(name) if !self.webhook_alone.contains(name) => Some(NOT_NAMED),
-            // Which namespaces a cluster-wide policy selects is not known here.
-            None if by.is_empty() => Some(NOT_ASKED),
-            _ => None,
+        let skipped = || {
+            let is_unnamed = |name: &&str| !self.webhook_alone.contains(*name);
+            let unnamed = match asking {
+                Asking::Namespace(name) => Some(name).filter(is_unnamed),
+                Asking::Cluster(..) if by.is_empty() => return Some(NOT_ASKED.to_owned()),
+                Asking::Cluster(_, namespaces) => namespaces.iter().copied().find(is_unnamed),
+            };
+            unnamed.map(|name| {
+                format!(
+                    "the ValidatingWebhookConfiguration rampart-enforce does not name namespace {name} yet: while the webhook is away, nothing is refused there"
+                )
+            })
         };
-        let skipped = skipped.filter(|_| requirement.needs_webhook());
-        let pending = pending.or_else(|| skipped.map(|why| ("WebhookPending", why.to_owned())));
-        Some(Enforcers { by, pending })
+        let skipped = requirement.needs_webhook().then(skipped).flatten().map(|why| ("WebhookPending", why));
+        Some(Enforcers { pending: pending.or(skipped), by })
     }
 }
 
@@ -121,16 +139,21 @@ mod tests {
 
     use super::*;
 
+    const OWN: Asking<'_> = Asking::Namespace("shop");
+    const WIDE: Asking<'_> = Asking::Cluster("wide", &["books", "shop"]);
+
     #[rstest]
-    #[case::nobody_asks(json!({}), None, &[], &[], Some("WebhookPending"))]
-    #[case::the_webhook_is_asked(json!({}), None, &["rampart"], &[Enforcer::Webhook], None)]
-    #[case::it_refuses_nothing(json!({"podSecurity": {"level": "privileged"}}), None, &[], &[], None)]
-    #[case::its_floor_is_missing(json!({"admissionPolicy": "Generate"}), None, &[], &[], Some("AdmissionPolicyPending"))]
-    #[case::not_named(json!({}), Some("shop"), &["rampart"], &[Enforcer::Webhook], Some("WebhookPending"))]
-    #[case::named(json!({}), Some("shop"), &["rampart", "shop"], &[Enforcer::Webhook], None)]
+    #[case::nobody_asks(json!({}), WIDE, &[], &[], Some("WebhookPending"))]
+    #[case::nobody_is_covered(json!({}), Asking::Cluster("wide", &[]), &["rampart"], &[Enforcer::Webhook], None)]
+    #[case::the_webhook_is_asked(json!({}), WIDE, &["rampart", "books", "shop"], &[Enforcer::Webhook], None)]
+    #[case::one_is_not_named(json!({}), WIDE, &["rampart", "shop"], &[Enforcer::Webhook], Some("WebhookPending"))]
+    #[case::it_refuses_nothing(json!({"podSecurity": {"level": "privileged"}}), WIDE, &[], &[], None)]
+    #[case::its_floor_is_missing(json!({"admissionPolicy": "Generate"}), WIDE, &[], &[], Some("AdmissionPolicyPending"))]
+    #[case::not_named(json!({}), OWN, &["rampart"], &[Enforcer::Webhook], Some("WebhookPending"))]
+    #[case::named(json!({}), OWN, &["rampart", "shop"], &[Enforcer::Webhook], None)]
     fn what_nothing_refuses_yet_is_pending(
         #[case] more: serde_json::Value,
-        #[case] namespace: Option<&str>,
+        #[case] asking: Asking<'_>,
         #[case] asked: &[&str],
         #[case] by: &[Enforcer],
         #[case] pending: Option<&str>,
@@ -141,7 +164,7 @@ mod tests {
         let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
         let webhook_alone = asked.iter().skip(1).map(|name| (*name).to_owned()).collect();
         let in_force = InForce { webhook: !asked.is_empty(), webhook_alone, ..InForce::default() };
-        let enforcers = in_force.enforcers(&requirement, namespace, false).unwrap();
+        let enforcers = in_force.enforcers(&requirement, asking).unwrap();
         assert_eq!(enforcers.by, by);
         assert_eq!(enforcers.pending.map(|(reason, _)| reason), pending);
     }

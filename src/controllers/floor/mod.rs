@@ -14,7 +14,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use kube::{Api, Client, CustomResourceExt as _, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
 use tokio::sync::watch;
 
-pub(super) use self::in_force::Enforcers;
+pub(super) use self::in_force::{Asking, Enforcers};
 pub use self::in_force::InForce;
 use self::live::{Live, selector, webhook_alone, webhook_is_asked};
 use super::{
