@@ -19,7 +19,10 @@ use super::{
     switched_off,
 };
 use crate::{
-    api::{ClusterSecurityPolicy, ClusterSecurityPolicyStatus, HardeningMode, HardeningStatus, condition::Conditions},
+    api::{
+        ClusterSecurityPolicy, ClusterSecurityPolicyStatus, HardeningMode, HardeningStatus,
+        condition::{Conditions, Type},
+    },
     cluster::{Error, Result, leader::Leadership, status},
     hardening::{ClusterWide, is_system_namespace},
     runtime::{clock, tasks::Tasks},
@@ -104,18 +107,32 @@ impl ClusterSecurityPolicies {
         let mut conditions = Conditions::of_generation(policy.metadata.generation);
         let network = tell_network(policy, network, &mut conditions);
         let name = policy.metadata.name.as_deref().unwrap_or_default();
+        let known = self.networks.policies.known();
+        let covers = |asked: &ClusterWide| -> Vec<&str> {
+            let covered = known.labels.iter().filter(|(name, labels)| asked.covers(name, labels));
+            covered.map(|(name, _)| name.as_str()).collect()
+        };
+        let mut covered = asked.map(covers).unwrap_or_default();
+        // The same is named at each visit.
+        covered.sort_unstable();
         let hardens = asked.filter(|_| self.hardened.is_on).filter(|it| it.requirement.mode != HardeningMode::Disabled);
-        let hardening = hardens.map(|asked| self.hardening(policy, name, asked, &mut conditions));
+        let hardening = hardens.map(|asked| self.hardening(policy, name, (asked, &covered), &mut conditions));
         let parts = switched_off::Parts {
             hardening: (policy.spec.hardening.as_ref().map(|hardening| hardening.mode), self.hardened.is_on),
             network: (policy.spec.network.as_ref().map(|network| network.mode), self.networks.is_on),
         };
         switched_off::tell(&parts, &mut conditions);
+        let namespaces = match asked {
+            Some(_) if self.networks.policies.is_listed() => i64::try_from(covered.len()).ok(),
+            _ => policy.status.as_ref().and_then(|status| status.namespaces),
+        };
+        tell_of_none(namespaces, &mut conditions);
         let old = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         ClusterSecurityPolicyStatus {
             observed_generation: policy.metadata.generation,
             last_handled_reconcile_at: requested(policy),
             conditions: conditions.carried_from(old, clock::now()),
+            namespaces,
             hardening,
             network,
         }
@@ -125,16 +142,12 @@ impl ClusterSecurityPolicies {
         &self,
         policy: &ClusterSecurityPolicy,
         name: &str,
-        asked: &ClusterWide,
+        (asked, covered): (&ClusterWide, &[&str]),
         conditions: &mut Conditions,
     ) -> HardeningStatus {
-        let known = self.networks.policies.known();
-        let covered = known.labels.iter().filter(|(name, labels)| asked.covers(name, labels));
         // No webhook is ever asked about the others.
-        let mut covered: Vec<&str> = covered.map(|(name, _)| name.as_str()).filter(|it| !is_system_namespace(it)).collect();
-        // The same is named at each visit.
-        covered.sort_unstable();
-        let enforcers = self.hardened.in_force.borrow().enforcers(&asked.requirement, Asking::Cluster(name, &covered));
+        let asking: Vec<&str> = covered.iter().copied().filter(|name| !is_system_namespace(name)).collect();
+        let enforcers = self.hardened.in_force.borrow().enforcers(&asked.requirement, Asking::Cluster(name, &asking));
         let by = enforcers.map(|enforcers| {
             enforcers.tell(conditions);
             enforcers.by
@@ -142,6 +155,13 @@ impl ClusterSecurityPolicies {
         let scan = self.hardened.scan.borrow().clone();
         let before = policy.status.as_ref().and_then(|status| status.hardening.as_ref());
         hardening_status(by.unwrap_or_default(), scan.as_ref().and_then(|it| it.wide.get(name)), before)
+    }
+}
+
+/// Says of a policy that is in force that it covers nothing: most likely its selector is misspelt.
+fn tell_of_none(namespaces: Option<i64>, conditions: &mut Conditions) {
+    if namespaces == Some(0) && conditions.is(Type::Ready) {
+        conditions.set(Type::Ready, true, "NoNamespace", "it selects no namespace");
     }
 }
 
@@ -167,5 +187,27 @@ impl Reconciler for ClusterSecurityPolicies {
         if let Err(error) = status::report(&self.context.client, policy, &wanted).await {
             tracing::debug!(%error, "a failure could not be told in status");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn what_covers_nothing_says_so_unless_it_has_something_worse_to_say() {
+        let told = |namespaces: Option<i64>, ready: bool| {
+            let mut conditions = Conditions::of_generation(Some(1));
+            conditions.set(Type::Ready, ready, "Before", "");
+            tell_of_none(namespaces, &mut conditions);
+            let ready = conditions.carried_from(&[], Timestamp::UNIX_EPOCH).swap_remove(0);
+            (ready.status, ready.reason)
+        };
+        let is = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+        assert_eq!(told(Some(0), true), is("True", "NoNamespace"));
+        assert_eq!(told(Some(0), false), is("False", "Before"));
+        assert_eq!([told(Some(1), true), told(None, true)], [is("True", "Before"), is("True", "Before")]);
     }
 }
