@@ -246,7 +246,7 @@ async fn a_clamp_that_would_break(env: Env) -> Result<()> {
     let mut meant = open(&namespace, "Enforce", &all);
     meant["spec"]["network"]["acknowledge"] = json!([id]);
     fixtures::apply(&client, &meant).await?;
-    programmed("True", "Programmed").await?;
+    programmed("True", "PartiallyProgrammed").await?;
     ensure!(peers().await? == json!([{"podSelector": {}}]), "{}", peers().await?);
     let wide: Api<ClusterSecurityPolicy> = Api::all(client.clone());
     wide.delete(name, &DeleteParams::default()).await?;

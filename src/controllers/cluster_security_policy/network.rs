@@ -18,7 +18,7 @@ use crate::{
     },
     cluster::{Result, owner::Owner},
     hardening::ClusterWide,
-    network::{Intent, Standing, Unrenderable},
+    network::{Intent, Standing, Unrenderable, unmet},
 };
 
 /// Namespaces that are written at once.
@@ -46,6 +46,8 @@ pub(super) struct Told {
     pub(super) sight: Sight,
     /// Why it is as if every address lay outside, and not what is to be written.
     pub(super) unknown: Option<Unrenderable>,
+    /// Rules of which less is rendered somewhere than they say.
+    pub(super) unmet: BTreeSet<String>,
 }
 
 /// What is not in force somewhere.
@@ -119,11 +121,12 @@ impl ClusterSecurityPolicies {
         let conflict = outcome.conflicts.last().cloned();
         let standing =
             self.networks.standing(&parts, &sight, |part| outcome.programmed.contains(&part.owner.namespace));
+        let unmet = unmet(parts.iter().flat_map(|part| &part.findings));
         let known = (selected.len(), &outcome, spec.acknowledge.as_slice());
         let status = status(&parts, looked, known, (programs && refusal.is_none(), standing));
         let shown = (status.findings.as_slice(), status.widened_by.as_slice());
         self.networks.tell(policy, &before, status.preview.as_ref(), shown).await;
-        let told = Box::new(Told { mode: spec.mode, status, standing, sight, unknown });
+        let told = Box::new(Told { mode: spec.mode, status, standing, sight, unknown, unmet });
         Ok(Network::Known(told, conflict.or(refusal)))
     }
 

@@ -1,7 +1,7 @@
 //! What is told of the network part of a policy.
 
 use super::{
-    super::network::{conditions_of, failing, keep_seen, previewed, stalled},
+    super::network::{conditions_of, failing, keep_seen, previewed, programmed, stalled},
     network::{Network, Told},
 };
 use crate::api::{
@@ -48,7 +48,7 @@ pub(super) fn tell_network(
         Network::Known(told, problem) => (*told, problem),
     };
     accept(conditions);
-    let Told { mode, status, standing, sight, unknown } = told;
+    let Told { mode, status, standing, sight, unknown, unmet } = told;
     let unknown = unknown.map(|error| (error.reason(), error.to_string()));
     let problem = problem.or_else(|| unknown.clone().filter(|_| mode == NetworkMode::Enforce));
     let all = format!("{} of {} namespaces", status.programmed, status.namespaces);
@@ -57,9 +57,7 @@ pub(super) fn tell_network(
             conditions.stall(reason, &format!("{all} are as rendered; {message}"));
         }
         None if mode == NetworkMode::Preview => previewed(conditions),
-        None => {
-            conditions.set(Type::Programmed, true, "Programmed", format!("{all} are as rendered"));
-        }
+        None => programmed(&all, &unmet, conditions),
     }
     conditions_of(&standing, &sight, &status.widened_by, conditions);
     if let Some((reason, message)) = unknown {
@@ -96,7 +94,7 @@ fn keep_last(policy: &ClusterSecurityPolicy, conditions: &mut Conditions) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{collections::BTreeSet, sync::Arc};
 
     use jiff::Timestamp;
     use rstest::rstest;
@@ -127,6 +125,7 @@ mod tests {
             standing: Standing::default(),
             sight: Sight { population, facts: Facts::default(), around: Arc::default() },
             unknown: Some(Unrenderable::UnknownClusterRanges { rule: "out".into() }),
+            unmet: BTreeSet::new(),
         };
         let mut conditions = Conditions::of_generation(Some(1));
         assert!(tell_network(&policy, Network::Known(Box::new(told), None), &mut conditions).is_some());

@@ -24,7 +24,8 @@ pub(super) use self::{
     owners::wake_once_listed,
     part::{Part, owner_of},
     tell::{
-        Before, ENFORCE_REFUSED, conditions_of, failing, keep_seen, open_first, previewed, stalled, unacknowledged,
+        Before, ENFORCE_REFUSED, conditions_of, failing, keep_seen, open_first, previewed, programmed, stalled,
+        unacknowledged,
     },
 };
 use super::{Context, Residents, cluster_facts, surroundings};

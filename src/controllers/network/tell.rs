@@ -111,13 +111,17 @@ pub(in super::super) fn open_first(mut breaks: Vec<Finding>, acknowledged: &[Str
 }
 
 fn refusal(open: &[&str]) -> String {
-    let named = open.iter().take(5).copied().collect::<Vec<_>>().join(", ");
-    let more = open.len().checked_sub(5).filter(|more| *more > 0).map(|more| format!(" and {more} more"));
     format!(
-        "it would break {named}{}, told in status.network.findings: allow what they need, or list their ids in \
+        "it would break {}, told in status.network.findings: allow what they need, or list their ids in \
          spec.network.acknowledge",
-        more.unwrap_or_default()
+        first_five(open)
     )
+}
+
+fn first_five(names: &[&str]) -> String {
+    let named = names.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+    let more = names.len().checked_sub(5).filter(|more| *more > 0).map(|more| format!(" and {more} more"));
+    format!("{named}{}", more.unwrap_or_default())
 }
 
 /// Sets the conditions that tell how pods stand, and who may widen what is asked.
@@ -150,6 +154,22 @@ pub(in super::super) fn conditions_of(
             "no network plug-in that is known to enforce NetworkPolicies was found: they may be without effect",
         ),
     };
+}
+
+/// Sets the conditions of what is in force, and names rules of which less is.
+pub(in super::super) fn programmed(what: &str, unmet: &BTreeSet<String>, conditions: &mut Conditions) {
+    if unmet.is_empty() {
+        conditions.set(Type::Programmed, true, "Programmed", format!("{what} are as rendered"));
+        conditions.set(Type::Ready, true, "Ready", "");
+        return;
+    }
+    let rules: Vec<&str> = unmet.iter().map(String::as_str).collect();
+    let message = format!(
+        "{what} are as rendered, with less than these rules say: {}; status.network.findings tells why",
+        first_five(&rules)
+    );
+    conditions.set(Type::Programmed, true, "PartiallyProgrammed", message.as_str());
+    conditions.set(Type::Ready, true, "PartiallyProgrammed", message);
 }
 
 /// Sets the conditions of what is only previewed.
@@ -205,6 +225,28 @@ fn answered(conditions: &mut Conditions, kind: Type, of: Option<Answered>, probl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::unmet;
+
+    #[test]
+    fn rules_of_which_less_is_rendered_are_named() {
+        let found = |id: &str| Finding { id: id.into(), message: String::new() };
+        let told = |findings: &[Finding]| {
+            let mut conditions = Conditions::of_generation(Some(1));
+            programmed("2 NetworkPolicies", &unmet(findings), &mut conditions);
+            let ready = conditions.carried_from(&[], jiff::Timestamp::UNIX_EPOCH).swap_remove(1);
+            (ready.status, ready.reason, ready.message)
+        };
+        let open = found("OpenToAll/shop/all");
+        assert_eq!(told(std::slice::from_ref(&open)).1, "Ready");
+        let (status, reason, message) = told(&[
+            found("ServiceUnknown/shop/db"),
+            open,
+            found("Clamped/shop/out"),
+            found("NamedPortUnknown/shop/db"),
+        ]);
+        assert_eq!((status.as_str(), reason.as_str()), ("True", "PartiallyProgrammed"));
+        assert!(message.starts_with("2 NetworkPolicies are as rendered, with less than these rules say: db, out;"));
+    }
 
     #[test]
     fn what_is_left_to_acknowledge_comes_first() {

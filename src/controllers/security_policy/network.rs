@@ -1,6 +1,6 @@
 //! The network part of a policy: render, preview, guard, keep.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kube::{core::DeserializeGuard, runtime::reflector::ObjectRef};
 
@@ -9,7 +9,7 @@ use super::{
         Next, Roots,
         network::{
             Asked, Before, ENFORCE_REFUSED, Kept, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, conditions_of, failing,
-            open_first, previewed, stalled, unacknowledged,
+            open_first, previewed, programmed, stalled, unacknowledged,
         },
     },
     SecurityPolicies,
@@ -20,7 +20,7 @@ use crate::{
         condition::{Conditions, Type},
     },
     cluster::{Result, owner::Owner},
-    network::{Accepting, Intent, Standing, Unrenderable},
+    network::{Accepting, Intent, Standing, Unrenderable, unmet},
     policy::{self, Refused},
 };
 
@@ -43,6 +43,8 @@ pub(super) struct Told {
     status: NetworkStatus,
     standing: Standing,
     sight: Sight,
+    /// Rules of which less is rendered than they say.
+    unmet: BTreeSet<String>,
 }
 
 impl Network {
@@ -102,6 +104,7 @@ impl SecurityPolicies {
         let breaks = open_first(seen.breaks, &spec.acknowledge);
         let is_told = refusal.is_some() || !enforces;
         let nothing = || is_told.then(NetworkPreview::default);
+        let unmet = unmet(clamped.iter().chain(&part.findings));
         let mut status = NetworkStatus {
             selected_pods: Some(i64::try_from(part.pods()).unwrap_or(i64::MAX)),
             preview: looked.preview.filter(|_| is_told).or_else(nothing),
@@ -124,7 +127,7 @@ impl SecurityPolicies {
         let parts = [part];
         let standing = self.networks.standing(&parts, &sight, |_| programs);
         status.isolated = Some(standing.isolated);
-        let told = Box::new(Told { status, standing, sight });
+        let told = Box::new(Told { status, standing, sight, unmet });
         Ok(match refusal {
             Some((reason, message)) if enforces => Network::NotProgrammed(reason, message, Some(told)),
             _ if programs => Network::Programmed(told),
@@ -218,9 +221,7 @@ pub(super) fn tell_network(
         }
         Network::Programmed(told) => {
             conditions.set(Type::Accepted, true, "Accepted", "");
-            let rendered = format!("{} NetworkPolicies are as rendered", told.status.rendered.len());
-            conditions.set(Type::Programmed, true, "Programmed", rendered);
-            conditions.set(Type::Ready, true, "Ready", "");
+            programmed(&format!("{} NetworkPolicies", told.status.rendered.len()), &told.unmet, conditions);
             told
         }
         Network::Failed(reason, message) => {
@@ -241,7 +242,7 @@ pub(super) fn tell_network(
             told
         }
     };
-    let Told { mut status, standing, sight } = *told;
+    let Told { mut status, standing, sight, .. } = *told;
     // How many there are was said.
     status.rendered.truncate(MOST_RENDERED);
     conditions_of(&standing, &sight, &status.widened_by, conditions);
@@ -263,7 +264,7 @@ mod tests {
     fn a_preview_tells_that_ranges_are_unknown() {
         let policy: SecurityPolicy =
             serde_json::from_value(json!({"metadata": {"name": "web", "generation": 1}, "spec": {}})).unwrap();
-        let told = Box::new(Told { status: NetworkStatus::default(), standing: Standing::default(), sight: nothing() });
+        let told = Box::new(told(NetworkStatus::default()));
         let mut conditions = Conditions::of_generation(Some(1));
         tell_network(&policy, Network::Previewed(told, Some(("UnknownClusterRanges", "why".into()))), &mut conditions);
         let conditions = conditions.carried_from(&[], Timestamp::UNIX_EPOCH);
@@ -273,20 +274,20 @@ mod tests {
         assert_eq!((rendered.status.as_str(), find("Ready").status.as_str()), ("False", "True"));
     }
 
-    /// A sight of an empty cluster.
-    fn nothing() -> Sight {
+    /// Of an empty cluster.
+    fn told(status: NetworkStatus) -> Told {
         let population = Arc::new(Population::new(vec![], std::iter::empty()));
-        Sight { population, facts: Facts::default(), around: Arc::default() }
+        let sight = Sight { population, facts: Facts::default(), around: Arc::default() };
+        Told { status, standing: Standing::default(), sight, unmet: BTreeSet::new() }
     }
 
     #[test]
     fn status_holds_as_many_names_as_its_schema_takes_and_counts_all() {
         let policy: SecurityPolicy =
             serde_json::from_value(json!({"metadata": {"name": "web", "generation": 1}, "spec": {}})).unwrap();
-        let sight = nothing();
         let rendered = (0..=MOST_RENDERED).map(|nth| format!("rampart-web-{nth}")).collect();
         let status = NetworkStatus { rendered, ..NetworkStatus::default() };
-        let programmed = Network::Programmed(Box::new(Told { status, standing: Standing::default(), sight }));
+        let programmed = Network::Programmed(Box::new(told(status)));
         let mut conditions = Conditions::of_generation(Some(1));
         let told = tell_network(&policy, programmed, &mut conditions).unwrap();
         assert_eq!(told.rendered.len(), MOST_RENDERED);

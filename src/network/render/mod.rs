@@ -6,7 +6,10 @@ mod ports;
 mod reciprocal;
 mod rules;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use k8s_openapi::{
     api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicySpec},
@@ -89,6 +92,20 @@ impl Unrenderable {
             Self::UnnamedEntity { .. } => "Invalid",
         }
     }
+}
+
+/// Findings about a rule of which less is rendered than it says.
+const UNMET: [&str; 5] = ["Clamped", "NamedPortUnknown", "NothingExternal", "ServicePortUnknown", "ServiceUnknown"];
+
+/// Names of the rules of which less is rendered than they say, as findings tell.
+#[must_use]
+pub fn unmet<'f>(findings: impl IntoIterator<Item = &'f Finding>) -> BTreeSet<String> {
+    let rule = |found: &Finding| {
+        let (reason, place) = found.id.split_once('/')?;
+        let (_, rule) = place.rsplit_once('/').filter(|_| UNMET.contains(&reason))?;
+        Some(rule.to_owned())
+    };
+    findings.into_iter().filter_map(rule).collect()
 }
 
 /// An intent of another namespace that this one accepts.
