@@ -14,8 +14,8 @@ use k8s_openapi::api::admissionregistration::v1::{
 use kube::{Api, Client, CustomResourceExt as _, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
 use tokio::sync::watch;
 
-pub(super) use self::in_force::{Asking, Enforcers};
 pub use self::in_force::InForce;
+pub(super) use self::in_force::{Asking, Enforcers};
 use self::live::{Live, selector, webhook_alone, webhook_is_asked};
 use super::{
     Backoff, Context,
@@ -34,7 +34,7 @@ use crate::{
         policy_index::PolicyIndex,
         prune::{Confirmation, Verdict, crd_state, decide},
     },
-    hardening::{Demand, SELECTOR, compile, extent},
+    hardening::{Demand, FLOORS, SELECTOR, compile, extent},
     runtime::{clock, metrics::KindLabel, readiness::Gate, tasks::Tasks},
 };
 
@@ -127,6 +127,12 @@ impl Floors {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "admission policies could not be kept");
+                    let failure = Some(error.to_string());
+                    self.in_force.send_if_modified(|it| {
+                        let is_news = it.failure != failure;
+                        it.failure = failure;
+                        is_news
+                    });
                     (Some(backoff.failed(&key)), None)
                 }
             };
@@ -175,7 +181,10 @@ impl Floors {
         let settled = settled || confirmed_any;
         let webhook_alone = webhook_alone(&self.context.client).await?;
         let left_out = wanted.iter().flat_map(|floor| floor.left_out.iter().cloned()).collect();
-        let mut in_force = InForce { known: true, webhook, webhook_alone, paused, left_out, ..InForce::default() };
+        let full = demand.namespaces.iter().filter(|(_, standards)| standards.len() >= FLOORS);
+        let full = full.map(|(name, standards)| (name.clone(), standards.keys().cloned().collect())).collect();
+        let mut in_force =
+            InForce { known: true, webhook, webhook_alone, paused, left_out, full, ..InForce::default() };
         let mut failed: BTreeSet<String> = BTreeSet::new();
         // What narrows comes last: it stays where what replaces it there could not be written.
         wanted.sort_by_key(|floor| narrowing.contains(&floor.policy.name_any()));
@@ -189,6 +198,7 @@ impl Floors {
                 Ok(()) => in_force.add(floor),
                 Err(error) => {
                     tracing::warn!(name, %error, "an admission policy could not be written");
+                    in_force.add_unwritten(floor, &error);
                     failed.extend(extent(&floor.policy));
                 }
             }

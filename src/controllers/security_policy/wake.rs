@@ -193,6 +193,8 @@ pub(super) async fn wake_for_floor(
         let differs = |namespace: &str| {
             now.webhook != before.webhook
                 || now.paused != before.paused
+                || (&now.unwritten, &now.failure) != (&before.unwritten, &before.failure)
+                || now.full.get(namespace) != before.full.get(namespace)
                 || now.floor.get(namespace) != before.floor.get(namespace)
                 || now.webhook_alone.contains(namespace) != before.webhook_alone.contains(namespace)
         };
