@@ -67,6 +67,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_that_asks_for_nothing_is_refused_by_the_api_server() {
+        let said = |spec: serde_json::Value| {
+            let policy: SecurityPolicy =
+                serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "shop"}, "spec": spec})).unwrap();
+            policy.validate_cel().err().map(|errors| errors.to_string()).unwrap_or_default()
+        };
+        let nothing = "set hardening or network, or both";
+        assert!(said(json!({"dataClass": "Public"})).contains(nothing));
+        let network = json!({"podSelector": {}, "isolate": ["Ingress"]});
+        assert!(!said(json!({"network": network})).contains(nothing));
+    }
+
+    #[test]
     fn what_is_accepted_stays_while_its_policy_is_suspended() {
         let policy = |name: &str, suspend: bool, mode: &str, accepts: serde_json::Value| -> SecurityPolicy {
             let network = json!({"mode": mode, "podSelector": {}, "isolate": ["Ingress"], "acceptFrom": accepts});
