@@ -7,7 +7,9 @@ use futures::{StreamExt as _, stream};
 use super::{
     super::{
         Next,
-        network::{Asked, Before, Kept, Looked, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, open_first, unacknowledged},
+        network::{
+            Asked, Before, Kept, Looked, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, cut, open_first, unacknowledged,
+        },
     },
     ClusterSecurityPolicies,
 };
@@ -227,16 +229,19 @@ fn status(
     let rendering: BTreeMap<String, Finding> =
         parts.iter().flat_map(|part| &part.findings).map(|it| (it.message.clone(), it.clone())).collect();
     findings.extend(rendering.into_values());
-    widened_by.truncate(MOST_NAMED);
-    findings.truncate(MOST_FINDINGS);
+    let mut not_expressible: Vec<String> = parts.iter().flat_map(|part| part.not_expressible.iter().cloned()).collect();
     ClusterNetworkStatus {
         namespaces: count(namespaces),
         programmed: count(outcome.programmed.len()),
         selected_pods: Some(count(parts.iter().map(Part::pods).sum())),
         isolated: Some(standing.isolated),
         preview: (!is_in_force).then(|| looked.preview.unwrap_or_default()),
+        // Each is counted before it is taken.
+        more_widened_by: cut(&mut widened_by, MOST_NAMED),
         widened_by,
-        not_expressible: parts.iter().flat_map(|part| part.not_expressible.iter().cloned()).take(MOST_NAMED).collect(),
+        more_not_expressible: cut(&mut not_expressible, MOST_NAMED),
+        not_expressible,
+        more_findings: cut(&mut findings, MOST_FINDINGS),
         findings,
     }
 }

@@ -24,7 +24,7 @@ pub(super) use self::{
     owners::wake_once_listed,
     part::{Part, owner_of},
     tell::{
-        Before, ENFORCE_REFUSED, conditions_of, failing, keep_seen, open_first, previewed, programmed, stalled,
+        Before, ENFORCE_REFUSED, conditions_of, cut, failing, keep_seen, open_first, previewed, programmed, stalled,
         unacknowledged,
     },
 };

@@ -156,6 +156,13 @@ pub(in super::super) fn conditions_of(
     };
 }
 
+/// Cuts a list to the length that status holds; returns how many more there were.
+pub(in super::super) fn cut<T>(list: &mut Vec<T>, most: usize) -> Option<u32> {
+    let more = list.len().checked_sub(most).filter(|more| *more > 0)?;
+    list.truncate(most);
+    Some(u32::try_from(more).unwrap_or(u32::MAX))
+}
+
 /// Sets the conditions of what is in force, and names rules of which less is.
 pub(in super::super) fn programmed(what: &str, unmet: &BTreeSet<String>, conditions: &mut Conditions) {
     if unmet.is_empty() {
@@ -246,6 +253,15 @@ mod tests {
         ]);
         assert_eq!((status.as_str(), reason.as_str()), ("True", "PartiallyProgrammed"));
         assert!(message.starts_with("2 NetworkPolicies are as rendered, with less than these rules say: db, out;"));
+    }
+
+    #[test]
+    fn what_is_cut_is_counted() {
+        let cut = |length: usize| {
+            let mut list = vec![0; length];
+            (cut(&mut list, 3), list.len())
+        };
+        assert_eq!([cut(0), cut(3), cut(5)], [(None, 0), (None, 3), (Some(2), 3)]);
     }
 
     #[test]

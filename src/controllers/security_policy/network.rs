@@ -8,8 +8,8 @@ use super::{
     super::{
         Next, Roots,
         network::{
-            Asked, Before, ENFORCE_REFUSED, Kept, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, conditions_of, failing,
-            open_first, previewed, programmed, stalled, unacknowledged,
+            Asked, Before, ENFORCE_REFUSED, Kept, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, conditions_of, cut,
+            failing, open_first, previewed, programmed, stalled, unacknowledged,
         },
     },
     SecurityPolicies,
@@ -108,11 +108,14 @@ impl SecurityPolicies {
         let mut status = NetworkStatus {
             selected_pods: Some(i64::try_from(part.pods()).unwrap_or(i64::MAX)),
             preview: looked.preview.filter(|_| is_told).or_else(nothing),
-            widened_by: seen.widened_by.into_iter().take(MOST_NAMED).collect(),
-            not_expressible: part.not_expressible.iter().take(MOST_NAMED).cloned().collect(),
-            findings: breaks.into_iter().chain(clamped).chain(part.findings.clone()).take(MOST_FINDINGS).collect(),
+            widened_by: seen.widened_by,
+            not_expressible: part.not_expressible.clone(),
+            findings: breaks.into_iter().chain(clamped).chain(part.findings.clone()).collect(),
             ..NetworkStatus::default()
         };
+        status.more_widened_by = cut(&mut status.widened_by, MOST_NAMED);
+        status.more_not_expressible = cut(&mut status.not_expressible, MOST_NAMED);
+        status.more_findings = cut(&mut status.findings, MOST_FINDINGS);
         let shown = (status.findings.as_slice(), status.widened_by.as_slice());
         self.networks.tell(policy, &before, status.preview.as_ref(), shown).await;
         status.rendered = part.rendered_before();

@@ -156,7 +156,6 @@ pub fn render(
     let mut findings = renderer.findings;
     findings.sort();
     findings.dedup();
-    findings.truncate(50);
     Ok(Rendered { policies, findings })
 }
 
