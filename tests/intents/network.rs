@@ -14,7 +14,7 @@ use rampart::{
     api::Network,
     network::{Cluster, EntityPods, Facts, Intent, Rendered, Service, Unrenderable, render, same_spec},
 };
-use rampart_reach::Pod;
+use rampart_reach::{Namespace, Pod};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -217,6 +217,21 @@ fn a_service_stands_for_its_pods_on_their_ports(#[case] ports: Value, #[case] wa
     for rule in spec["egress"].as_array().unwrap() {
         assert_eq!(rule["to"], json!([{"podSelector": {"matchLabels": {"app": "db"}}}]));
     }
+}
+
+#[test]
+fn namespaces_that_are_not_there_are_named() {
+    let peer = json!({"pods": {"selector": {}, "namespaces": ["data", "dtaa", "shop"]}});
+    let (intent, facts) = (intent(egress(json!([peer]))), facts());
+    let found = |there: Value| {
+        let namespaces: Vec<Namespace> = serde_json::from_value(there).unwrap();
+        let cluster = Cluster { namespaces: &namespaces, ..Cluster::of_facts(&facts) };
+        render(&intent, ("shop", "b"), &cluster, (&[], &[])).unwrap().findings
+    };
+    let told = found(json!([{"name": "shop", "labels": {}}, {"name": "data", "labels": {}}]));
+    assert_eq!(told.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["NamespaceUnknown/shop/out"]);
+    assert!(told[0].message.contains("not there: dtaa;"), "{}", told[0].message);
+    assert!(found(json!([])).is_empty(), "nobody knows them");
 }
 
 #[test]
