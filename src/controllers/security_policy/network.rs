@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{
-        MOST_FINDINGS, MOST_NAMED, MOST_RENDERED, NetworkMode, NetworkPreview, NetworkStatus, SecurityPolicy,
+        Finding, MOST_FINDINGS, MOST_NAMED, MOST_RENDERED, NetworkMode, NetworkPreview, NetworkStatus, SecurityPolicy,
         condition::{Conditions, Type},
     },
     cluster::{Result, owner::Owner},
@@ -81,11 +81,12 @@ impl SecurityPolicies {
         let (intent, clamped) = intent.clamped(&owner.namespace, least);
         self.networks.tell_of_api_server(policy, &intent, &sight).await;
         let enforces = spec.mode == NetworkMode::Enforce;
-        let (part, unknown) = match self.part(owner, &intent, &sight) {
+        let (mut part, unknown) = match self.part(owner, &intent, &sight) {
             Ok(part) => part,
             // What was rendered before stays: closing or opening anything by accident is worse.
             Err(unrenderable) => return refused(unrenderable.reason(), unrenderable.to_string()),
         };
+        part.findings.extend(self.unused_consents(&intent));
         let before = before(policy);
         let parts = [part];
         let asked = Asked { allow_no_dns: spec.allow_no_dns == Some(true), only_open: false };
@@ -163,6 +164,18 @@ impl SecurityPolicies {
             policy::accepted(intent, root.0.as_ref().ok()?)
         };
         intent.accept_from.iter().filter_map(find).collect()
+    }
+
+    /// What an intent accepts and nothing comes of.
+    fn unused_consents(&self, intent: &Intent) -> Vec<Finding> {
+        let unused = |(namespace, name): &(String, String)| {
+            let root = self.roots.store.get(&ObjectRef::new(name).within(namespace));
+            let why = policy::consent_unused(root.as_ref().and_then(|root| root.0.as_ref().ok()))?;
+            let message =
+                format!("acceptFrom names policy {name} of namespace {namespace}, and nothing is opened for it: {why}");
+            Some(Finding { id: format!("ConsentUnused/{namespace}/{name}"), message })
+        };
+        intent.accept_from.iter().filter_map(unused).collect()
     }
 
     /// Wakes those that accept from a policy which changed.
