@@ -18,7 +18,8 @@ pub const DEFAULT_KUBERNETES: &str = "1.37.1";
 /// The oldest Kubernetes version that Rampart supports.
 pub const OLDEST_KUBERNETES: &str = "1.35.4";
 
-const STRIPPED: &str = "-s -w";
+/// Without symbols and debug information.
+pub(crate) const STRIPPED: &str = "-s -w";
 
 /// How often a build that is not watched on a terminal says how far it is.
 const REPORT_EVERY: Duration = Duration::from_secs(20);
@@ -224,7 +225,7 @@ pub fn foreign_file(module: &str, hash: &str, name: &str) -> Result<String> {
 
 /// What Go tells of a module that it has got.
 fn downloaded(dir: &Path, module: &str) -> Result<serde_json::Value> {
-    let mut download = Program::go(dir);
+    let mut download = go(dir);
     download.args(["mod", "download", "-json", module]);
     let told = download.output().context("running `go`: Go 1.26 or newer must be installed")?;
     if !told.status.success() {
@@ -320,7 +321,7 @@ impl Program {
             fs::copy(self.module_file(file), scratch.path().join(file))?;
         }
         progress.report("reading the module", 0, 1);
-        let listed = Self::go(scratch.path()).args(["list", "-deps", &self.package]).output();
+        let listed = go(scratch.path()).args(["list", "-deps", &self.package]).output();
         let listed = listed.context("running `go`: Go 1.26 or newer must be installed")?;
         if !listed.status.success() {
             bail!("go list {}: {}", self.name, tail(&String::from_utf8_lossy(&listed.stderr)));
@@ -328,7 +329,7 @@ impl Program {
         let packages = listed.stdout.lines().count();
 
         let partial = target.with_extension("partial");
-        let mut build = Self::go(scratch.path())
+        let mut build = go(scratch.path())
             // Not -trimpath: with it, Go compiles anew what a module only replaces.
             .args(["build", "-v", "-ldflags", &self.ldflags, "-o"])
             .args([partial.as_os_str(), self.package.as_ref()])
@@ -348,12 +349,15 @@ impl Program {
         progress.finish();
         Ok(())
     }
+}
 
-    fn go(dir: &Path) -> Command {
-        let mut go = Command::new("go");
-        go.current_dir(dir).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
-        go
-    }
+/// Go, in the directory of a module.
+pub(crate) fn go(dir: &Path) -> Command {
+    let mut go = Command::new("go");
+    go.current_dir(dir).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
+    // Most packages are compiled before their garbage matters: that saves a quarter of a build.
+    go.env("GOGC", "off").env("GOMEMLIMIT", "1GiB");
+    go
 }
 
 /// What makes a program of Kubernetes say its version.

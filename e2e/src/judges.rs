@@ -176,10 +176,8 @@ fn build(judge: &str, added: &[(String, String)]) -> Result<PathBuf> {
         fs::write(path, text)?;
     }
     let partial = target.with_extension("partial");
-    let go = Command::new("go")
-        .current_dir(scratch.path())
-        .env("CGO_ENABLED", "0")
-        .args(["build", "-o"])
+    let go = binaries::go(scratch.path())
+        .args(["build", "-ldflags", binaries::STRIPPED, "-o"])
         .arg(&partial)
         .output()
         .context("running `go`: Go 1.26 or newer must be installed")?;

@@ -1,7 +1,9 @@
 //! Validation of our own kinds, by the very parsers that the controllers use: what is admitted here can
 //! be carried out, and what can't be is refused where its author sees it.
 
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{Answer, Operation, Request};
 use crate::{
@@ -81,7 +83,7 @@ fn validate<K: DeserializeOwned>(
     let problem = match serde_json::from_str(object).as_ref().map(check) {
         Ok(Ok(())) => return Answer::allow(),
         Ok(Err(invalid)) => invalid.to_string(),
-        Err(error) => error.to_string(),
+        Err(error) => far_time_of(object).unwrap_or_else(|| error.to_string()),
     };
     if already_so(request, object, check) {
         // An object that was admitted by an older release must still be labelled, fixed and deleted.
@@ -91,13 +93,34 @@ fn validate<K: DeserializeOwned>(
     Answer::deny(422, "Invalid", format!("{} {name:?} is invalid: {problem}", request.kind.kind))
 }
 
+/// Names the field of the spec with a time that the schema admits (RFC 3339) and that can't be read: [`Timestamp`] ends
+/// two hours and a day before the year 9999 does.
+fn far_time_of(object: &str) -> Option<String> {
+    let object: Value = serde_json::from_str(object).ok()?;
+    far_time(object.get("spec")?, "spec")
+}
+
+fn far_time(value: &Value, field: &str) -> Option<String> {
+    let is_time = |text: &str| matches!(text.as_bytes(), [_, _, _, _, b'-', _, _, b'-', _, _, b'T' | b't', ..]);
+    match value {
+        Value::Object(fields) => fields.iter().find_map(|(name, value)| far_time(value, &format!("{field}.{name}"))),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(index, value)| far_time(value, &format!("{field}[{index}]")))
+        }
+        Value::String(text) if is_time(text) && text.parse::<Timestamp>().is_err() => {
+            Some(format!("{field}: {text:?} can't be told: write a time before 9999-12-30T22:00:00Z"))
+        }
+        _ => None,
+    }
+}
+
 /// Whether the spec is as it was, and was refused before too.
 fn already_so<K: DeserializeOwned>(
     request: &Request<'_>,
     object: &str,
     check: &impl Fn(&K) -> Result<(), Invalid>,
 ) -> bool {
-    let spec = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok()?.get("spec").cloned();
+    let spec = |text: &str| serde_json::from_str::<Value>(text).ok()?.get("spec").cloned();
     let Some(old) = request.old_object.map(serde_json::value::RawValue::get) else { return false };
     let was_bad = !matches!(serde_json::from_str(old).as_ref().map(check), Ok(Ok(())));
     was_bad && spec(old) == spec(object)
@@ -108,7 +131,7 @@ mod tests {
     use std::sync::Arc;
 
     use rstest::rstest;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::{admission::Review, api::KeyCaps, keys::PolicyCaps};
@@ -149,6 +172,18 @@ mod tests {
         let wanted = "ApiKey \"k\" is invalid: spec.role: must be one of Viewer (ClusterSecurityPolicy caps)";
         assert_eq!(decided(None, &key(&json!({}))), (false, wanted.into()));
         assert_eq!(decided(None, &key(&json!({"role": "Viewer"}))), (true, String::new()));
+    }
+
+    #[test]
+    fn a_time_that_the_schema_admits_and_nobody_can_count_with_is_named_by_its_field() {
+        let last = "9999-12-31T23:59:59Z";
+        let said = format!("spec.hardExpiry: {last:?} can't be told: write a time before 9999-12-30T22:00:00Z");
+        let refused = format!("ApiKey \"k\" is invalid: {said}");
+        assert_eq!(decided(None, &key(&json!({"role": "Viewer", "hardExpiry": last}))), (false, refused));
+        let field =
+            |object: &Value| far_time_of(&object.to_string()).map(|it| it.split(": ").next().map(str::to_owned));
+        assert_eq!(field(&json!({"spec": {"a": [{"b": "x"}, {"b": last}]}})), Some(Some("spec.a[1].b".into())));
+        assert_eq!(field(&json!({"spec": {"a": "9999-12-30T22:00:00Z", "b": "until"}, "status": {"at": last}})), None);
     }
 
     #[rstest]

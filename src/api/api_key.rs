@@ -14,6 +14,9 @@ use super::{
     },
 };
 
+const VERSION_NAME_RULE: &str = "!self.spec.secret.name.startsWith(self.metadata.name + '-v') || \
+    !self.spec.secret.name.substring(self.metadata.name.size() + 2).matches('^[0-9]+$')";
+
 /// An ApiKey is a credential that Rampart issues into a Secret of this namespace, rotates while the old
 /// one stays valid, and destroys when its time is over.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -29,6 +32,7 @@ use super::{
     status = "ApiKeyStatus",
     derive = "PartialEq",
     validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name must be at most 40 characters: Jobs and Secrets are named after it"),
+    validation = Rule::new(VERSION_NAME_RULE).message("secret.name must not be metadata.name followed by -v and a number: versions are called so"),
     printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owner.customerId"),
     printcolumn(name = "Role", type_ = "string", json_path = ".spec.role"),
     printcolumn(name = "Key-Id", type_ = "string", json_path = ".status.versions[?(@.state==\"Current\")].id"),
@@ -39,7 +43,8 @@ use super::{
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Old-Keys", type_ = "string", priority = 1, json_path = ".status.versions[?(@.state==\"Deprecated\")].id"),
-    printcolumn(name = "Verifiers", type_ = "integer", priority = 1, json_path = ".status.verifiers.upToDate")
+    printcolumn(name = "Verifiers", type_ = "integer", priority = 1, json_path = ".status.verifiers.upToDate"),
+    printcolumn(name = "Of-Verifiers", type_ = "integer", priority = 1, json_path = ".status.verifiers.desired")
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]

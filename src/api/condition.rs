@@ -152,11 +152,30 @@ impl Conditions {
     }
 }
 
+/// What `Ready` says first of a resource that is suspended.
+const SUSPENDED: &str = "spec.suspend is true: the operator leaves it alone";
+
 /// The conditions of a resource that is suspended: what was last true of it, each of the generation that it names. No
-/// work goes on.
+/// work goes on. `Ready` gets the reason `Suspended` (as Flux has it) and keeps its status, so that what is well stays
+/// so for kstatus; of what was never visited it is False.
 #[must_use]
-pub fn suspended(mut last: Vec<Condition>) -> Vec<Condition> {
+pub fn suspended(mut last: Vec<Condition>, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
     last.retain(|condition| condition.type_ != Type::Reconciling.as_str());
+    let ready = last.iter().find(|it| it.type_ == Type::Ready.as_str() && it.status != "Unknown").cloned();
+    let Some(ready) = ready else {
+        let mut never = Conditions { list: last.clone(), generation };
+        never.set(Type::Ready, false, "Suspended", SUSPENDED);
+        return never.carried_from(&last, now);
+    };
+    if !ready.message.starts_with(SUSPENDED) {
+        let colon = if ready.message.is_empty() { "" } else { ": " };
+        let message = format!("{SUSPENDED}; before: {}{colon}{}", ready.reason, ready.message);
+        let mut said = Conditions { list: vec![], generation: ready.observed_generation };
+        said.set(Type::Ready, ready.status == "True", "Suspended", message);
+        let said = said.carried_from(&[ready], now);
+        last.retain(|condition| condition.type_ != Type::Ready.as_str());
+        last.extend(said);
+    }
     last
 }
 
@@ -199,11 +218,25 @@ mod tests {
     fn what_is_suspended_does_not_reconcile_and_keeps_what_was_true() {
         let mut set = Conditions::of_generation(Some(1));
         set.set(Type::Ready, true, "Ready", "").set(Type::Reconciling, true, "Rotating", "");
-        let last = suspended(set.carried_from(&[], at(0)));
-        assert_eq!(
-            last.iter().map(|it| (it.type_.as_str(), it.observed_generation)).collect::<Vec<_>>(),
-            [("Ready", Some(1))]
-        );
+        let last = suspended(set.carried_from(&[], at(0)), Some(2), at(9));
+        let told: Vec<_> = last.iter().map(|it| (it.type_.as_str(), &*it.status, &*it.reason, &*it.message)).collect();
+        let said = "spec.suspend is true: the operator leaves it alone; before: Ready";
+        assert_eq!(told, [("Ready", "True", "Suspended", said)]);
+        assert_eq!((last[0].observed_generation, last[0].last_transition_time.0), (Some(1), at(0)));
+        assert_eq!(suspended(last.clone(), Some(2), at(10)), last, "it is said once");
+    }
+
+    #[test]
+    fn what_was_made_suspended_does_not_wait_for_a_visit() {
+        let mut unvisited = ready(false, "Pending", &[], 0);
+        unvisited[0].status = "Unknown".into();
+        for last in [unvisited, vec![]] {
+            let told = suspended(last, Some(1), at(9));
+            let [it] = &told[..] else { panic!("{told:?}") };
+            assert_eq!((&*it.status, &*it.reason, &*it.message), ("False", "Suspended", SUSPENDED));
+            assert_eq!((it.observed_generation, it.last_transition_time.0), (Some(1), at(9)));
+            assert_eq!(suspended(told.clone(), Some(1), at(10)), told);
+        }
     }
 
     #[test]

@@ -34,7 +34,9 @@ pub const MOST_ITEMS: usize = 1000;
     printcolumn(name = "Deleted", type_ = "integer", json_path = ".status.deleted"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.failed"),
     printcolumn(name = "Expires", type_ = "string", json_path = ".spec.record.expiresAt"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Finished", type_ = "string", json_path = ".status.finishedAt"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Approved", type_ = "string", priority = 1, json_path = ".spec.approval.digest")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.digest == oldSelf.digest").message("a report is written once; of its spec, only approval may change"))]

@@ -35,6 +35,23 @@ pub fn parse(selector: &LabelSelector, field: &str) -> Result<Selector, Invalid>
     Selector::try_from(&written).map_err(|error| Invalid::at(format!("{field}.{}", error.field), error.problem))
 }
 
+/// A selector as `kubectl --selector` reads it; empty for one that selects everything.
+#[must_use]
+pub fn text(selector: &LabelSelector) -> String {
+    let equal = selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}={value}"));
+    let expression = |it: &LabelSelectorRequirement| {
+        let (key, values) = (&it.key, it.values.as_deref().unwrap_or_default().join(","));
+        match it.operator.as_str() {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.clone(),
+        }
+    };
+    let expressions = selector.match_expressions.iter().flatten().map(expression);
+    equal.chain(expressions).collect::<Vec<_>>().join(",")
+}
+
 /// `[prefix/]name`: a DNS subdomain and a name of up to 63 characters.
 fn key(text: &str, field: &str) -> Result<(), Invalid> {
     let (prefix, name) = text.rsplit_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));

@@ -9,10 +9,15 @@ use kube::{Api, ResourceExt as _, api::ListParams};
 use serde::Deserialize as _;
 
 use super::{
-    connection::{Cluster, block_on},
+    BAD_INPUT,
+    connection::{Connection, block_on},
+    output::answered,
     source::{self, Found, Object, Unreadable},
 };
-use crate::{cluster::error::call, hardening::psa_labels};
+use crate::{
+    cluster::error::{call, found},
+    hardening::psa_labels,
+};
 
 /// What other products hold, as Rampart's policies.
 #[derive(Debug, Subcommand)]
@@ -24,12 +29,17 @@ pub(super) enum Command {
 ///
 /// Nothing is changed. The labels may stay: both then refuse the same. What the API server's
 /// AdmissionConfiguration exempts, or sets for namespaces without labels, can't be read from a cluster.
+///
+/// Exits 2 when there is no namespace of that name, or something can't be read.
 #[derive(Debug, Args)]
 pub(super) struct PsaLabels {
     /// Files or directories with Namespaces, or `-`; without any, the cluster is asked.
     paths: Vec<PathBuf>,
+    /// This namespace alone; without it, all.
+    #[arg(long, short)]
+    namespace: Option<String>,
     #[command(flatten)]
-    cluster: Cluster,
+    connection: Connection,
 }
 
 type Labels = BTreeMap<String, BTreeMap<String, String>>;
@@ -43,25 +53,39 @@ impl Command {
 
 impl PsaLabels {
     fn run(self) -> Result<ExitCode> {
-        let (namespaces, unreadable) =
+        let (mut namespaces, unreadable) =
             if self.paths.is_empty() { (block_on(self.of_cluster())?, vec![]) } else { of_manifests(&self.paths) };
-        let mut out = std::io::stdout().lock();
+        namespaces.retain(|name, _| self.namespace.as_ref().is_none_or(|only| only == name));
+        let mut text = String::new();
         for (namespace, labels) in &namespaces {
             let (policies, remarks) = psa_labels::policies(namespace, labels);
             for policy in policies {
-                write!(out, "---\n{}", serde_saphyr::to_string(&policy)?)?;
+                text.push_str("---\n");
+                text.push_str(&serde_saphyr::to_string(&policy)?);
             }
             for remark in remarks {
                 eprintln!("namespace {namespace}: {remark}");
             }
         }
-        Ok(source::complain(&unreadable))
+        let written = std::io::stdout().lock().write_all(text.as_bytes());
+        let code = source::complain(&unreadable);
+        if let Some(only) = self.namespace.filter(|_| namespaces.is_empty()) {
+            eprintln!("rampart: there is no namespace {only}");
+            return Ok(ExitCode::from(BAD_INPUT));
+        }
+        answered(written.map_err(Into::into), code)
     }
 
     async fn of_cluster(&self) -> Result<Labels> {
-        let api: Api<Namespace> = Api::all(self.cluster.client().await?);
-        let all = call(|| "listing namespaces".into(), api.list_metadata(&ListParams::default())).await?;
-        Ok(all.items.into_iter().map(|it| (it.name_any(), it.labels().clone())).collect())
+        let api: Api<Namespace> = Api::all(self.connection.client(None).await?.0);
+        let all = match &self.namespace {
+            Some(only) => {
+                let read = found(call(|| format!("reading namespace {only}"), api.get_metadata(only)).await)?;
+                read.into_iter().collect()
+            }
+            None => call(|| "listing namespaces".into(), api.list_metadata(&ListParams::default())).await?.items,
+        };
+        Ok(all.into_iter().map(|it| (it.name_any(), it.labels().clone())).collect())
     }
 }
 

@@ -13,6 +13,7 @@ mod generate;
 mod gitops;
 mod import;
 mod keys;
+mod lead;
 mod output;
 mod page;
 mod pause;
@@ -36,6 +37,7 @@ use std::{
 };
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use kube::config::{InferConfigError, KubeconfigError};
 
 /// Something was found.
 const FOUND: u8 = 1;
@@ -138,8 +140,13 @@ impl Cli {
             Ok(code) => code,
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "rampart ends");
+                if output::is_unread(&error) {
+                    return ExitCode::SUCCESS;
+                }
                 eprintln!("rampart: {error:#}");
-                ExitCode::from(BROKEN)
+                // What a flag or KUBECONFIG names, or nothing does.
+                let is_config = error.is::<KubeconfigError>() || error.is::<InferConfigError>();
+                ExitCode::from(if is_config { BAD_INPUT } else { BROKEN })
             }
         }
     }

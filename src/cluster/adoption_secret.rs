@@ -18,11 +18,11 @@ use crate::{
 pub const ADOPTION_SECRET: &str = "rampart-adoption";
 const ADOPTION_ENTRY: &str = "key";
 
-/// Reads the MAC key, or makes it on the first start.
+/// Reads the MAC key, or makes it on the first start; `None` where the Secret holds no usable one.
 ///
 /// # Errors
-/// When a call fails, or the Secret holds no usable key.
-pub async fn adoption_key(client: &Client, namespace: &str) -> Result<AdoptionKey> {
+/// When a call fails.
+pub async fn adoption_key(client: &Client, namespace: &str) -> Result<Option<AdoptionKey>> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let read =
         || async { found(secret_call(|| format!("reading Secret {ADOPTION_SECRET}"), api.get(ADOPTION_SECRET)).await) };
@@ -41,9 +41,30 @@ pub async fn adoption_key(client: &Client, namespace: &str) -> Result<AdoptionKe
         }
     };
     let bytes = secret.data.and_then(|mut data| data.remove(ADOPTION_ENTRY)).map(|bytes| bytes.0).unwrap_or_default();
-    AdoptionKey::new(bytes).ok_or_else(|| {
-        Error::Unexpected(format!(
-            "Secret {namespace}/{ADOPTION_SECRET} has no entry {ADOPTION_ENTRY:?} of 32 bytes: restore it"
-        ))
-    })
+    Ok(AdoptionKey::new(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, convert::Infallible};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_that_is_too_short_is_lost_and_none_is_made_instead() {
+        for (length, usable) in [(0, false), (31, false), (32, true)] {
+            let secret =
+                opaque(ADOPTION_SECRET, BTreeMap::new(), [(ADOPTION_ENTRY.to_owned(), vec![1; length])].into());
+            let answer = move |request: Request<Body>| {
+                assert_eq!(request.method(), "GET", "nothing is written");
+                let body = Body::from(serde_json::to_vec(&secret).unwrap());
+                async move { Ok::<_, Infallible>(Response::new(body)) }
+            };
+            let client = Client::new(tower::service_fn(answer), "default");
+            assert_eq!(adoption_key(&client, "n").await.unwrap().is_some(), usable, "{length}");
+        }
+    }
 }

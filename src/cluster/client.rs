@@ -105,4 +105,14 @@ pub(crate) mod tests {
         let refuse = |_: Request<Body>| async { Err::<Response<Body>, _>(std::io::Error::other("nobody is there")) };
         Client::new(tower::service_fn(refuse), "default")
     }
+
+    /// A client that may do nothing.
+    pub(crate) fn forbidden() -> Client {
+        let refuse = |_: Request<Body>| async {
+            let status = kube::core::Status::failure("no", "Forbidden").with_code(403);
+            let body = serde_json::to_vec(&status).unwrap_or_default();
+            Response::builder().status(403_u16).body(Body::from(body))
+        };
+        Client::new(tower::service_fn(refuse), "default")
+    }
 }

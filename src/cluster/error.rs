@@ -2,6 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
+use kube::core::Status;
 use thiserror::Error;
 
 /// Longest wait for one answer of the API server.
@@ -44,7 +45,9 @@ pub enum Error {
         doing: String,
     },
     /// An object of a wanted name is somebody else's.
-    #[error("{kind} {name} exists and was not made for this resource: rename one of them, or delete it")]
+    #[error(
+        "{kind} {name} exists and was not made for this resource: rename one of them, or delete it if nobody uses it"
+    )]
     Foreign {
         /// Its kind.
         kind: &'static str,
@@ -121,10 +124,22 @@ impl Error {
     /// (`k8s.io/api/core/v1`, NamespaceTerminatingCause).
     #[must_use]
     pub fn is_of_ending_namespace(&self) -> bool {
+        match self {
+            Self::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => status.is_not_found() || is_ending(status),
+                _ => false,
+            },
+            Self::Secret { reason, .. } => reason == ENDING,
+            _ => false,
+        }
+    }
+
+    /// Whether the API server has no such kind: of an object that is not there, it tells the name.
+    #[must_use]
+    pub fn is_of_unknown_kind(&self) -> bool {
         let Self::Api { source, .. } = self else { return false };
         let kube::Error::Api(status) = source.as_ref() else { return false };
-        let causes = status.details.iter().flat_map(|details| &details.causes);
-        status.is_not_found() || causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+        status.code == 404 && status.details.as_ref().is_none_or(|details| details.name.is_empty())
     }
 
     /// Whether the API server, a quota or an admission webhook takes nothing of what was sent, and the same again would
@@ -149,10 +164,20 @@ impl Error {
     /// The error of an action about a Secret.
     fn about_secret(doing: String, error: &kube::Error) -> Self {
         match error {
-            kube::Error::Api(status) => Self::Secret { doing, code: status.code, reason: status.reason.clone() },
+            kube::Error::Api(status) => {
+                let reason = if is_ending(status) { ENDING.into() } else { status.reason.clone() };
+                Self::Secret { doing, code: status.code, reason }
+            }
             _ => Self::Secret { doing, code: 0, reason: "Unreachable".into() },
         }
     }
+}
+
+const ENDING: &str = "NamespaceTerminating";
+
+fn is_ending(status: &Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.any(|cause| cause.reason == ENDING)
 }
 
 /// One call, under the deadline.
@@ -193,8 +218,6 @@ pub fn found<T>(result: Result<T>) -> Result<Option<T>> {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::Status;
-
     use super::*;
 
     #[test]
@@ -206,7 +229,11 @@ mod tests {
         assert_eq!([401, 404, 409, 429, 500, 503].map(refused), [false; 6]);
         let ending = serde_json::json!({"status": "Failure", "code": 403, "reason": "Forbidden",
             "details": {"causes": [{"reason": "NamespaceTerminating", "message": "", "field": ""}]}});
-        assert!(!error(serde_json::from_value(ending).unwrap()).is_refusal());
+        let ending: Status = serde_json::from_value(ending).unwrap();
+        assert!(!error(ending.clone()).is_refusal());
+        let of_secret = |status: Status| Error::about_secret(String::new(), &kube::Error::Api(Box::new(status)));
+        assert!(!of_secret(ending).is_refusal());
+        assert!(of_secret(Status::failure("exceeded quota", "Forbidden").with_code(403)).is_refusal());
     }
 
     #[test]

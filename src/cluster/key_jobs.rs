@@ -22,6 +22,18 @@ pub fn fares(job: &Job) -> JobSeen {
     }
 }
 
+/// The CronJob of a hook, or what stands in its way: that it may not be read, too, or nothing else of the key went on.
+async fn read_hook(api: &Api<CronJob>, name: &str) -> Result<std::result::Result<CronJob, HookProblem>> {
+    let read = call(|| format!("reading CronJob {name}"), api.get(name)).await;
+    if matches!(&read, Err(error) if error.code() == Some(403)) {
+        return Ok(Err(HookProblem::Forbidden(name.to_owned())));
+    }
+    Ok(match found(read)? {
+        None => Err(HookProblem::NotFound(name.to_owned())),
+        Some(cron) => check_hook(&cron).map(|()| cron),
+    })
+}
+
 impl KeyStore<'_> {
     fn jobs(&self) -> Api<Job> {
         Api::namespaced(self.client.clone(), &self.spec.namespace)
@@ -41,13 +53,8 @@ impl KeyStore<'_> {
     /// The CronJob that a Job is made from; none where it is the built-in test.
     async fn hook(&self, job: &KeyJob) -> Result<Option<std::result::Result<CronJob, HookProblem>>> {
         let Some(hook) = hook_of(self.spec, job.step) else { return Ok(None) };
-        let (api, name): (Api<CronJob>, _) =
-            (Api::namespaced(self.client.clone(), &self.spec.namespace), &hook.cron_job_name);
-        let cron = found(call(|| format!("reading CronJob {name}"), api.get(name)).await)?;
-        Ok(Some(match cron {
-            None => Err(HookProblem::NotFound(name.clone())),
-            Some(cron) => check_hook(&cron).map(|()| cron),
-        }))
+        let api = Api::namespaced(self.client.clone(), &self.spec.namespace);
+        read_hook(&api, &hook.cron_job_name).await.map(Some)
     }
 
     fn job_labels(&self, job: &KeyJob) -> std::collections::BTreeMap<String, String> {
@@ -76,5 +83,17 @@ impl KeyStore<'_> {
             Err(error) if error.code() == Some(409) => Ok(false),
             created => created.map(|_| true),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::client::tests::forbidden;
+
+    #[tokio::test]
+    async fn a_hook_that_may_not_be_read_is_a_problem_of_its_own() {
+        let problem = read_hook(&Api::namespaced(forbidden(), "n"), "h").await.unwrap().unwrap_err();
+        assert_eq!((problem.reason(), problem.to_string().contains("features.apiKeyHooks")), ("FeatureDisabled", true));
     }
 }

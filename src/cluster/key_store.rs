@@ -201,7 +201,8 @@ impl KeyStore<'_> {
         let ours = self.labels().iter().all(|(key, value)| secret.labels().get(key) == Some(value));
         // A version Secret is ours too, but never the one that consumers mount.
         if !ours || secret.labels().contains_key(KEY_VERSION) {
-            return ConsumerSeen::Foreign;
+            let is_keys = secret.labels().get(OWNER_KIND).is_some_and(|kind| kind == OWNER);
+            return ConsumerSeen::Foreign(secret.labels().get(OWNER_NAME).filter(|_| is_keys).cloned());
         }
         let entries = &self.spec.entries;
         ConsumerSeen::Ours {
@@ -282,7 +283,7 @@ impl KeyStore<'_> {
     /// When a call fails, a version's Secret is gone, or the consumer Secret is somebody else's.
     pub async fn write_consumer(&self, current: Option<i64>, previous: Option<i64>) -> Result<ConsumerSeen> {
         let live = self.consumer().await?;
-        if self.consumer_seen(live.as_ref()) == ConsumerSeen::Foreign {
+        if matches!(self.consumer_seen(live.as_ref()), ConsumerSeen::Foreign(_)) {
             return Err(Error::Foreign { kind: "Secret", name: self.spec.consumer.clone() });
         }
         let entries = &self.spec.entries;

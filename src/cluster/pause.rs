@@ -26,6 +26,9 @@ const UNTIL: &str = "until";
 const REASON: &str = "reason";
 const FIELD_MANAGER: &str = "rampart-pause";
 
+/// What to do about a ConfigMap that names no time.
+pub const IGNORED: &str = "it pauses nothing: data.until must be a time such as 2026-01-31T12:00:00Z (RFC 3339), and data.reason may say why; `rampart pause` writes both";
+
 /// Enforcement is suspended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
@@ -40,7 +43,8 @@ pub type Pauses = watch::Receiver<Option<Pause>>;
 
 impl Pause {
     /// Reads a ConfigMap; `None` where it names no time: enforcement is not suspended by accident.
-    fn read(found: &ConfigMap) -> Option<Self> {
+    #[must_use]
+    pub fn read(found: &ConfigMap) -> Option<Self> {
         let data = found.data.as_ref()?;
         let until = data.get(UNTIL).map(|until| until.parse());
         if let Some(Ok(until)) = until {
@@ -62,9 +66,17 @@ pub fn holds(pause: Option<&Pause>, now: Timestamp) -> bool {
 /// # Errors
 /// When the call fails.
 pub async fn read(client: &Client, namespace: &str) -> Result<Option<(Pause, ConfigMap)>> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let object = found(call(|| format!("reading the ConfigMap {CONFIG_MAP}"), api.get(CONFIG_MAP)).await)?;
+    let object = object(client, namespace).await?;
     Ok(object.and_then(|object| Some((Pause::read(&object)?, object))))
+}
+
+/// The object that sets a pause, or is meant to.
+///
+/// # Errors
+/// When the call fails.
+pub async fn object(client: &Client, namespace: &str) -> Result<Option<ConfigMap>> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    found(call(|| format!("reading the ConfigMap {CONFIG_MAP}"), api.get(CONFIG_MAP)).await)
 }
 
 /// Sets a pause.

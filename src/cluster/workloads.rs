@@ -30,20 +30,22 @@ const TRIES: usize = 5;
 /// Reads a workload that a spec names.
 ///
 /// # Errors
-/// When a call fails; that there is none is not an error.
+/// When a call fails; that there is none, or that it may not be read, is not an error.
 pub async fn observe(client: &Client, spec: &Spec, target: &RestartTarget) -> Result<WorkloadSeen> {
-    let workload = match target.kind {
+    let read = match target.kind {
         RestartKind::Deployment => {
-            read::<Deployment>(client, spec, target, |it| it.spec.template.metadata.as_ref(), of_deployment).await?
+            read::<Deployment>(client, spec, target, |it| it.spec.template.metadata.as_ref(), of_deployment).await
         }
         RestartKind::StatefulSet => {
-            read::<StatefulSet>(client, spec, target, |it| it.spec.template.metadata.as_ref(), of_stateful_set).await?
+            read::<StatefulSet>(client, spec, target, |it| it.spec.template.metadata.as_ref(), of_stateful_set).await
         }
         RestartKind::DaemonSet => {
-            read::<DaemonSet>(client, spec, target, |it| it.spec.template.metadata.as_ref(), of_daemon_set).await?
+            read::<DaemonSet>(client, spec, target, |it| it.spec.template.metadata.as_ref(), of_daemon_set).await
         }
     };
-    Ok(WorkloadSeen { target: target.clone(), workload })
+    let forbidden = matches!(&read, Err(error) if error.code() == Some(403));
+    let workload = if forbidden { None } else { read? };
+    Ok(WorkloadSeen { target: target.clone(), workload, forbidden })
 }
 
 async fn read<K>(
@@ -111,6 +113,28 @@ pub async fn restart(
         match call(doing, api.patch(name, &params, &Patch::Apply(&patch))).await {
             Err(error) if error.code() == Some(409) && tries < TRIES => {}
             result => return found(result).map(drop),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::ApiKey, cluster::client::tests::forbidden, keys::Caps};
+
+    #[tokio::test]
+    async fn what_may_not_be_read_keeps_nothing_else_from_being_seen() {
+        let key: ApiKey = serde_json::from_value(json!({
+            "metadata": {"name": "k", "namespace": "n"},
+            "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "prefix": "ab",
+                     "secret": {"name": "s"}},
+        }))
+        .unwrap();
+        let spec = Spec::parse(&key, &Caps::default()).unwrap();
+        for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
+            let target: RestartTarget = serde_json::from_value(json!({"kind": kind, "name": "web"})).unwrap();
+            let seen = observe(&forbidden(), &spec, &target).await.unwrap();
+            assert!(seen.forbidden && seen.workload.is_none(), "{kind}");
         }
     }
 }

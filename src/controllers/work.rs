@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Longest reconcile of one object: its calls have deadlines of their own, this bounds their number.
-const RECONCILE_DEADLINE: Duration = Duration::from_mins(2);
+pub(super) const RECONCILE_DEADLINE: Duration = Duration::from_mins(2);
 
 /// Failures in a row that no status tells of: most are over by then.
 const UNTOLD: u32 = 2;

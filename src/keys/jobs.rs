@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::{CONFLICTED, Spec};
+use super::{CONFLICTED, Spec, step::FEATURE_DISABLED};
 use crate::api::{ApiKeyStatus, Hook, VersionState};
 
 /// The step that a Job belongs to.
@@ -95,6 +95,12 @@ pub enum HookProblem {
     /// It would run by itself.
     #[error("CronJob {0} is not suspended, so it runs by itself: set its spec.suspend to true")]
     NotSuspended(String),
+    /// The operator may not read it.
+    #[error(
+        "CronJob {0} can't be read: the operator has no right to, so hooks are switched off: set features.apiKeyHooks \
+         of the chart to true, or take the hook out of spec.hooks"
+    )]
+    Forbidden(String),
     /// A Job of its name was made by somebody else.
     #[error("Job {0} exists and was not made for this key: delete it")]
     ForeignJob(String),
@@ -107,6 +113,7 @@ impl HookProblem {
         match self {
             Self::NotFound(_) => "HookNotFound",
             Self::NotAnnotated(_) | Self::NotSuspended(_) => "HookNotPermitted",
+            Self::Forbidden(_) => FEATURE_DISABLED,
             Self::ForeignJob(_) => CONFLICTED,
         }
     }

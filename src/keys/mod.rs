@@ -33,7 +33,9 @@ pub use jobs::{HookProblem, JobSeen, JobStep, KeyJob, has_job, hook_of, job_unde
 pub use machine::{decide, next_moment, restarts};
 pub use offer::ROTATION_DUE;
 pub use policy_caps::PolicyCaps;
-pub use report::{EndsSoon, IDLE, conditions, count, failed_job};
+pub use report::{
+    EndsSoon, IDLE, WRITE_REFUSED, conditions, count, failed_job, is_stopped, reached, refused, write_refused,
+};
 pub use rollout::{Workload, WorkloadSeen};
 pub use seen::{ConsumerSeen, Made, Observed, RecordSeen, SecretSeen, Standing, VerifierSeen};
 pub use selftest_job::selftest_job;

@@ -26,6 +26,9 @@ pub enum EndsSoon {
     Day,
 }
 
+/// A version that was made so long ago is not soon in use: a test is ended after ten minutes.
+const LATE: SignedDuration = SignedDuration::from_hours(1);
+
 impl EndsSoon {
     const ALL: [Self; 3] = [Self::Day, Self::Week, Self::Month];
 
@@ -54,27 +57,33 @@ impl EndsSoon {
     }
 
     /// When each begins: none that is longer than versions are to live, or a short-lived key would never be without.
-    fn begins(self, spec: &Spec, version: &VersionStatus) -> Option<Timestamp> {
-        version.expires_at.0.checked_sub(self.before()).ok().filter(|_| self.before() < spec.ttl)
+    fn begins(self, ttl: SignedDuration, version: &VersionStatus) -> Option<Timestamp> {
+        version.expires_at.0.checked_sub(self.before()).ok().filter(|_| self.before() < ttl)
     }
 
     /// When something is to be said about a version.
     pub fn moments<'a>(spec: &'a Spec, version: &'a VersionStatus) -> impl Iterator<Item = Timestamp> + use<'a> {
-        Self::ALL.into_iter().filter_map(|it| it.begins(spec, version))
+        Self::ALL.into_iter().filter_map(|it| it.begins(spec.ttl, version))
     }
 
     /// Whether the current version ends soon and will not be replaced before.
     #[must_use]
-    pub fn of(spec: &Spec, status: &ApiKeyStatus, now: Timestamp) -> Option<Self> {
+    pub fn of(spec: &Spec, seen: &Observed, status: &ApiKeyStatus, now: Timestamp) -> Option<Self> {
         let current = status.current()?;
         // Nobody but the user replaces an imported token.
         let in_time =
             spec.imported.is_none() && status.next_rotation_time.as_ref().is_some_and(|at| at.0 < current.expires_at.0);
-        let on_its_way = status.next_version.is_some_and(|n| n != current.n) && status.failed_attempts.is_none();
-        if in_time || on_its_way {
-            return None;
-        }
-        Self::ALL.into_iter().find(|it| it.begins(spec, current).is_some_and(|at| at <= now))
+        // Verifiers that lag may do so for ever.
+        let is_late = |n: i64| seen.secrets.get(&n).is_some_and(|it| now.duration_since(it.created_at) >= LATE);
+        let on_its_way =
+            status.next_version.is_some_and(|n| n != current.n && !is_late(n)) && status.failed_attempts.is_none();
+        if in_time || on_its_way { None } else { Self::unless_mended(spec.ttl, status, now) }
+    }
+
+    /// Whether the current version ends soon, where nothing can replace it before as things are.
+    fn unless_mended(ttl: SignedDuration, status: &ApiKeyStatus, now: Timestamp) -> Option<Self> {
+        let current = status.current()?;
+        Self::ALL.into_iter().find(|it| it.begins(ttl, current).is_some_and(|at| at <= now))
     }
 }
 
@@ -104,37 +113,30 @@ pub fn conditions(
 ) -> Conditions {
     let mut conditions = Conditions::of_generation(generation);
     if let Step::Refuse(refusal) = step {
-        let (reason, message) = (refusal.reason(), refusal.to_string());
-        conditions.set(Type::Accepted, false, reason, message.as_str());
-        conditions.stall(reason, &message);
+        let mut conditions = refused(generation, (refusal.reason(), &refusal.to_string()), spec.ttl, status, now);
+        reached(&mut conditions, spec, seen, status, step, now);
         return conditions;
     }
     conditions.set(Type::Accepted, true, "Accepted", "");
-    if spec.imported.is_none() {
-        verifiers(&mut conditions, seen, step);
-    }
+    reached(&mut conditions, spec, seen, status, step, now);
     if let Some(reason) = &spec.revoked {
         revoked(&mut conditions, status, reason);
         return conditions;
     }
-    consumers(&mut conditions, seen, status, now);
-    if let Some(soon) = EndsSoon::of(spec, status, now) {
-        conditions.set(
-            Type::Expiring,
-            true,
-            soon.reason(),
-            "the current version ends soon, and nothing replaces it before",
-        );
-    }
     let is_stuck = matches!(step, Step::Stuck { job, .. } if job.step != JobStep::Destroy);
+    let soon =
+        if is_stuck { EndsSoon::unless_mended(spec.ttl, status, now) } else { EndsSoon::of(spec, seen, status, now) };
+    expiring(&mut conditions, soon);
     let failed = failed_job(seen, status, now).filter(|_| !is_stuck);
     let rotating = match &failed {
         Some(job) => Some(put_off(spec, status, job)),
         None => rotating(status, step),
     };
     if let Some((reason, message)) = &rotating {
-        conditions.set(Type::Rotating, failed.is_none(), reason, message.as_str());
-        conditions.set(Type::Reconciling, true, reason, message.as_str());
+        conditions.set(Type::Rotating, failed.is_none() && !is_stuck, reason, message.as_str());
+        if !is_stuck {
+            conditions.set(Type::Reconciling, true, reason, message.as_str());
+        }
     }
     if let (None, Step::Stuck { job, problem }) = (&rotating, step) {
         let message = format!("version {} stays until it expires: {problem}", job.n);
@@ -145,11 +147,14 @@ pub fn conditions(
         conditions.set(Type::Rotating, false, reason, message.as_str());
     }
     let has_current = status.current().is_some();
-    let (reason, message) = if spec.idle { (IDLE, UNUSED) } else { ("Suspended", SUSPENDED) };
+    let (reason, message) = if spec.idle { (IDLE, UNUSED) } else { (SUSPENDED, REFUSED) };
     match (&rotating, has_current) {
         (_, true) => {
             conditions.set(Type::Programmed, true, "Programmed", "");
             conditions.set(Type::Ready, true, "Ready", "");
+        }
+        (Some((reason, message)), false) if is_stuck => {
+            conditions.stall(reason, message);
         }
         (Some((reason, message)), false) => {
             conditions.set(Type::Programmed, false, reason, message.as_str());
@@ -167,25 +172,94 @@ pub fn conditions(
     conditions
 }
 
+/// The conditions while nothing new is made, and why; what there is may end meanwhile. A version lives for `ttl`.
+#[must_use]
+pub fn refused(
+    generation: Option<i64>,
+    (reason, message): (&str, &str),
+    ttl: SignedDuration,
+    status: &ApiKeyStatus,
+    now: Timestamp,
+) -> Conditions {
+    let mut conditions = Conditions::of_generation(generation);
+    conditions.set(Type::Accepted, false, reason, message);
+    expiring(&mut conditions, EndsSoon::unless_mended(ttl, status, now));
+    conditions.stall(reason, message);
+    conditions
+}
+
+/// Adds how far what is written has come: to verifiers, and to workloads.
+pub fn reached(
+    conditions: &mut Conditions,
+    spec: &Spec,
+    seen: &Observed,
+    status: &ApiKeyStatus,
+    step: &Step,
+    now: Timestamp,
+) {
+    if spec.imported.is_none() {
+        verifiers(conditions, seen, step);
+    }
+    if spec.revoked.is_none() {
+        consumers(conditions, seen, status, now);
+    }
+}
+
+/// Reason of the condition Rotating while the API server does not take what is written for a key.
+pub const WRITE_REFUSED: &str = "WriteRefused";
+
+/// Adds that a write was refused, and how, to the conditions of its step: it is tried again. What is in use stays so.
+pub fn write_refused(conditions: &mut Conditions, spec: &Spec, status: &ApiKeyStatus, message: &str, now: Timestamp) {
+    conditions.set(Type::Rotating, false, WRITE_REFUSED, message);
+    if spec.revoked.is_none() {
+        expiring(conditions, EndsSoon::unless_mended(spec.ttl, status, now));
+    }
+    if conditions.is(Type::Stalled) {
+        return;
+    }
+    conditions.set(Type::Reconciling, true, WRITE_REFUSED, message);
+    if !conditions.is(Type::Programmed) {
+        conditions.set(Type::Programmed, false, WRITE_REFUSED, message);
+        if spec.revoked.is_none() && !spec.suspended {
+            conditions.set(Type::Ready, false, WRITE_REFUSED, message);
+        }
+    }
+}
+
+fn expiring(conditions: &mut Conditions, soon: Option<EndsSoon>) {
+    if let Some(soon) = soon {
+        let message = "the current version ends soon, and nothing replaces it before";
+        conditions.set(Type::Expiring, true, soon.reason(), message);
+    }
+}
+
+/// Whether a key is not Ready because somebody wants it so, or a policy: by the reason of its condition Ready.
+#[must_use]
+pub fn is_stopped(reason: &str) -> bool {
+    [REVOKED, SUSPENDED, IDLE].contains(&reason)
+}
+
+const REVOKED: &str = "Revoked";
+const SUSPENDED: &str = "Suspended";
 /// Reason of the condition Ready while a key is suspended because it was not used.
 pub const IDLE: &str = "Idle";
 const UNUSED: &str = "verifiers refuse every version, because none was used for as long as a ClusterSecurityPolicy allows \
                       (spec.apiKeys.suspendIdleAfter): ask for a rotation to revive it";
 const ENDED: &str = "the last version has ended, and neither rotation.policy nor hardExpiry lets another be made";
-const SUSPENDED: &str = "verifiers refuse every version until spec.suspended is taken out";
+const REFUSED: &str = "verifiers refuse every version until spec.suspended is taken out";
 
 fn revoked(conditions: &mut Conditions, status: &ApiKeyStatus, reason: &str) {
     let done = !status.versions.iter().any(|version| version.state.is_live()) && status.next_version.is_none();
     let message = format!("revoked ({reason}): every version has ended for good; make another ApiKey");
-    conditions.set(Type::Revoked, true, "Revoked", message.as_str());
+    conditions.set(Type::Revoked, true, REVOKED, message.as_str());
     if done {
         conditions.set(Type::Programmed, true, "Programmed", "");
-        conditions.set(Type::Stalled, true, "Revoked", message.as_str());
+        conditions.set(Type::Stalled, true, REVOKED, message.as_str());
     } else {
         conditions.set(Type::Programmed, false, "Revoking", "its versions are being ended");
         conditions.set(Type::Reconciling, true, "Revoking", "its versions are being ended");
     }
-    conditions.set(Type::Ready, false, "Revoked", message);
+    conditions.set(Type::Ready, false, REVOKED, message);
 }
 
 fn verifiers(conditions: &mut Conditions, seen: &Observed, step: &Step) {
@@ -257,70 +331,5 @@ fn rotating(status: &ApiKeyStatus, step: &Step) -> Option<(&'static str, String)
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-    use super::*;
-    use crate::{
-        api::{ApiKey, VersionState},
-        keys::Caps,
-    };
-
-    const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
-
-    fn days(days: i64) -> Timestamp {
-        START.checked_add(SignedDuration::from_hours(24 * days)).unwrap()
-    }
-
-    fn spec(days: i64) -> Spec {
-        let key: ApiKey = serde_json::from_value(serde_json::json!({
-            "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "k", "namespace": "n"},
-            "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "prefix": "ab",
-                     "ttl": format!("{}h", 24 * days), "rotation": {"interval": "24h", "overlap": "1h"},
-                     "secret": {"name": "s"}},
-        }))
-        .unwrap();
-        Spec::parse(&key, &Caps::default()).unwrap()
-    }
-
-    fn living(life: i64) -> ApiKeyStatus {
-        let current = VersionStatus {
-            n: 1,
-            id: "one".into(),
-            state: VersionState::Current,
-            created_at: Time(START),
-            expires_at: Time(days(life)),
-            replaced_by: None,
-            destroy_at: None,
-        };
-        ApiKeyStatus { versions: vec![current], current_version: Some(1), ..ApiKeyStatus::default() }
-    }
-
-    #[test]
-    fn an_end_is_told_of_at_30_7_and_1_days_before() {
-        let status = living(100);
-        let at = |day| EndsSoon::of(&spec(100), &status, days(day));
-        let wanted = [None, Some(EndsSoon::Month), Some(EndsSoon::Month), Some(EndsSoon::Week), Some(EndsSoon::Day)];
-        assert_eq!([69, 70, 92, 93, 99].map(at), wanted);
-        let moments: Vec<Timestamp> = EndsSoon::moments(&spec(100), &status.versions[0]).collect();
-        assert_eq!(moments, [99, 93, 70].map(days));
-    }
-
-    #[test]
-    fn the_end_of_a_key_that_is_replaced_before_is_not_told_of() {
-        let replaced = ApiKeyStatus { next_rotation_time: Some(Time(days(90))), ..living(100) };
-        assert_eq!(EndsSoon::of(&spec(100), &replaced, days(99)), None);
-        let under_way = ApiKeyStatus { next_version: Some(2), ..living(100) };
-        assert_eq!(EndsSoon::of(&spec(100), &under_way, days(99)), None);
-        let failing = ApiKeyStatus { failed_attempts: Some(3), ..under_way };
-        assert_eq!(EndsSoon::of(&spec(100), &failing, days(99)), Some(EndsSoon::Day));
-    }
-
-    #[test]
-    fn a_short_life_is_not_a_warning_from_its_start() {
-        assert_eq!(EndsSoon::of(&spec(20), &living(20), days(1)), None);
-        assert_eq!(EndsSoon::of(&spec(20), &living(20), days(14)), Some(EndsSoon::Week));
-        // Cut short by a hardExpiry.
-        assert_eq!(EndsSoon::of(&spec(365), &living(20), days(1)), Some(EndsSoon::Month));
-    }
-}
+#[path = "report_tests.rs"]
+mod tests;

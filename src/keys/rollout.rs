@@ -6,6 +6,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
+use super::step::FEATURE_DISABLED;
 use crate::api::{ConsumerStatus, RestartTarget, labels::RESTART_ON_ROTATION};
 
 /// A workload that a spec names.
@@ -15,6 +16,8 @@ pub struct WorkloadSeen {
     pub target: RestartTarget,
     /// What was found.
     pub workload: Option<Workload>,
+    /// Whether the operator may not look.
+    pub forbidden: bool,
 }
 
 /// A workload.
@@ -43,6 +46,8 @@ pub enum Progress {
     NotOptedIn,
     /// It is not there.
     NotFound,
+    /// The operator may not look at it.
+    Forbidden,
 }
 
 impl Progress {
@@ -55,6 +60,7 @@ impl Progress {
             Self::TimedOut => "TimedOut",
             Self::NotOptedIn => "NotOptedIn",
             Self::NotFound => "NotFound",
+            Self::Forbidden => FEATURE_DISABLED,
         }
     }
 }
@@ -87,7 +93,9 @@ impl WorkloadSeen {
     /// How it stands.
     #[must_use]
     pub fn progress(&self, wanted: &str, now: Timestamp) -> Progress {
-        let Some(workload) = &self.workload else { return Progress::NotFound };
+        let Some(workload) = &self.workload else {
+            return if self.forbidden { Progress::Forbidden } else { Progress::NotFound };
+        };
         if !workload.opted_in {
             return Progress::NotOptedIn;
         }
@@ -109,6 +117,11 @@ impl WorkloadSeen {
         let message = match progress {
             Progress::Updated => None,
             Progress::NotFound => Some("there is no such workload in this namespace".into()),
+            Progress::Forbidden => Some(
+                "the operator has no right to read it, so it is not restarted: set features.apiKeyRestarts of the \
+                 chart to true, or take it out of spec.restartTargets"
+                    .into(),
+            ),
             Progress::NotOptedIn => {
                 Some(format!("it is not restarted: it lacks the annotation {RESTART_ON_ROTATION}: \"true\""))
             }
@@ -206,6 +219,17 @@ mod tests {
             "spec": {"replicas": 3, "selector": {}, "template": {}}, "status": status,
         }));
         of_deployment(&it.unwrap())
+    }
+
+    #[test]
+    fn a_workload_that_may_not_be_read_is_not_taken_for_one_that_is_gone() {
+        let target: RestartTarget =
+            serde_json::from_value(serde_json::json!({"kind": "Deployment", "name": "web"})).unwrap();
+        let seen = WorkloadSeen { target, workload: None, forbidden: true };
+        assert_eq!(seen.progress("1-a", Timestamp::UNIX_EPOCH).reason(), "FeatureDisabled");
+        let told = seen.status("1-a", Timestamp::UNIX_EPOCH).message.unwrap();
+        assert!(told.contains("features.apiKeyRestarts") && told.len() <= 256, "{told}");
+        assert!(!seen.is_behind("1-a"), "nor is it restarted");
     }
 
     #[test]

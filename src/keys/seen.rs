@@ -97,8 +97,8 @@ pub enum ConsumerSeen {
     /// There is none.
     #[default]
     Absent,
-    /// There is one, and it is somebody else's.
-    Foreign,
+    /// There is one, and it is somebody else's: of the ApiKey of this name, if its labels tell.
+    Foreign(Option<String>),
     /// Ours: digests of the entries that are there, and the id.
     Ours {
         /// Digest of the current key.

@@ -111,6 +111,12 @@ impl Spec {
             // Whatever else it asks for: a key that is revoked ends.
             return Ok(Self::of_revoked(key, &revocation.reason));
         }
+        // Where it came past the CRD, what lives lives on.
+        if caps.is_some() && is_of_version(&spec.secret.name, &name) {
+            let problem =
+                "must not be metadata.name followed by -v and a number: versions are called so; make another ApiKey";
+            return Err(Invalid::at("spec.secret.name", problem));
+        }
         let imported = Import::parse(spec)?;
         if spec.rotation.policy == RotationPolicy::Disabled && spec.ttl.is_none() {
             return Err(Invalid::at("spec.ttl", "a key that is never rotated needs a ttl: say how long it may live"));
@@ -228,6 +234,12 @@ pub fn is_issue(step: &Step, seen: &Observed) -> bool {
     }
 }
 
+/// Whether a Secret's name is that of a version, as [`Spec::secret_name`] gives it.
+fn is_of_version(secret: &str, key: &str) -> bool {
+    let n = secret.strip_prefix(key).and_then(|rest| rest.strip_prefix("-v"));
+    n.is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 fn duration(duration: GoDuration, field: &str) -> Result<SignedDuration, Invalid> {
     if duration.get() < Duration::from_secs(1) {
         return Err(Invalid::at(field, "must be at least 1s"));
@@ -250,5 +262,26 @@ fn check_times(
         }
         RotationPolicy::Manual if overlap >= ttl => at("must be shorter than ttl"),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_secret_of_consumers_is_not_called_as_a_version() {
+        let read = |name: &str| {
+            let key: ApiKey = serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "k", "namespace": "n"},
+                "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "prefix": "ab",
+                         "secret": {"name": name}},
+            }))
+            .unwrap();
+            let beyond = Spec::tolerate(&key, &Caps::default()).unwrap().1;
+            beyond.map_or_else(String::new, |beyond| beyond.to_string())
+        };
+        assert!(read("k-v12").starts_with("spec.secret.name: must not be metadata.name"), "{}", read("k-v12"));
+        assert_eq!(["k", "k-v", "k-v1-key", "k-version", "other-v1", "kk-v1"].map(read), [""; 6]);
     }
 }

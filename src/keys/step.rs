@@ -105,12 +105,24 @@ impl Step {
 /// Reason where something of a name that is needed is somebody else's.
 pub const CONFLICTED: &str = "Conflicted";
 
+/// Reason where the operator lacks a right that the chart gives with a feature.
+pub(super) const FEATURE_DISABLED: &str = "FeatureDisabled";
+
 /// Why nothing can be done.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// The consumer Secret is somebody else's.
-    #[error("Secret {0} exists and was not made for this ApiKey: name another in spec.secret.name, or delete it")]
-    ForeignConsumer(String),
+    #[error(
+        "Secret {secret} exists and was not made for this ApiKey: {}: make another ApiKey that names another Secret, or \
+         delete {secret} if nobody uses it",
+        belongs(owner.as_deref())
+    )]
+    ForeignConsumer {
+        /// Its name.
+        secret: String,
+        /// The ApiKey that it was made for, if one is known.
+        owner: Option<String>,
+    },
     /// A version Secret is there and its proof is wrong.
     #[error(
         "Secret {0} exists and its proof of origin is wrong, so it is not adopted: restore the Secret rampart-adoption \
@@ -119,12 +131,16 @@ pub enum Refusal {
     Unproven(String),
 }
 
+fn belongs(owner: Option<&str>) -> String {
+    owner.map_or_else(|| "nobody is known to own it".into(), |owner| format!("it belongs to ApiKey {owner}"))
+}
+
 impl Refusal {
     /// Stable name.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::ForeignConsumer(_) => CONFLICTED,
+            Self::ForeignConsumer { .. } => CONFLICTED,
             Self::Unproven(_) => "AdoptionRefused",
         }
     }

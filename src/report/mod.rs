@@ -75,6 +75,8 @@ pub struct World {
     pub cluster_holds: Listed<ClusterLegalHold>,
     /// The pause that is set, if any.
     pub pause: Listed<Pause>,
+    /// Since when no controller works, where that is known: statuses are as of then.
+    pub away_since: Option<Timestamp>,
 }
 
 /// Hardening is audited only.
@@ -100,6 +102,9 @@ pub struct Report {
     /// Hardening is audited only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// Since when no controller works: what statuses tell is as of then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub away_since: Option<Timestamp>,
     /// Everything that could not be read, and why; each section names its own, too.
     pub unread: Vec<String>,
     /// What covers each namespace.
@@ -178,6 +183,7 @@ pub fn report(world: &World, now: Timestamp) -> Report {
         generated_at: whole_second(now),
         namespace: world.only.clone(),
         pause: policies.pause.clone(),
+        away_since: world.away_since,
         unread: together(&everything),
         key_ages: keys::by_age(&keys),
         controls: Section::new(

@@ -40,8 +40,8 @@ pub struct ApiKeyStanding {
     pub expires: Option<i64>,
     /// When it is due for rotation, Unix seconds.
     pub next_rotation: Option<i64>,
-    /// Whether it is Ready.
-    pub ready: bool,
+    /// Whether it is Ready; none of one that is stopped on purpose.
+    pub ready: Option<bool>,
 }
 
 type Source = Box<dyn Fn() -> Vec<ApiKeyStanding> + Send + Sync>;
@@ -77,7 +77,8 @@ impl Collector for ApiKeyStandings {
         };
         gauge("apikey_expiration_timestamp_seconds", "End of the current version", &|it| it.expires)?;
         gauge("apikey_next_rotation_timestamp_seconds", "When it is due for rotation", &|it| it.next_rotation)?;
-        gauge("apikey_ready_status", "1 while it is Ready", &|it| Some(it.ready.into()))?;
+        let help = "1 while it is Ready; none while it is revoked, suspended or idle";
+        gauge("apikey_ready_status", help, &|it| it.ready.map(i64::from))?;
         let mut clock = encoder.encode_descriptor(
             "clock_time_seconds",
             "The operator's own clock, by which keys expire",

@@ -46,6 +46,30 @@ fn rampart(arguments: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
+/// The exit code and standard error, where nobody reads standard output.
+fn unread(arguments: &[&str], input: &str) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rampart"));
+    let mut child =
+        command.args(arguments).stdin(Stdio::piped()).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn who_has_read_enough_gets_the_verdict_all_the_same() {
+    for form in ["text", "json", "sarif", "junit", "github"] {
+        assert_eq!(unread(&["check", "-", "-o", form], BAD), (Some(1), String::new()), "{form}");
+        assert_eq!(unread(&["check", "-", "-o", form], GOOD), (Some(0), String::new()), "{form}");
+    }
+    assert_eq!(unread(&["crds"], ""), (Some(0), String::new()));
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: n, labels: {pod-security.kubernetes.io/enforce: baseline}}\n---\nkind: [";
+    let (code, said) = unread(&["import", "psa-labels", "-"], namespace);
+    assert!(code == Some(2) && !said.contains("Broken pipe"), "{code:?} {said}");
+}
+
 fn check(arguments: &[&str], input: &str) -> (i32, String, String) {
     let output = rampart(&[&["check"], arguments].concat(), input);
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -408,6 +432,13 @@ metadata: {name: kube-system, labels: {pod-security.kubernetes.io/enforce: basel
     assert!(!text.contains("kube-system") && said.contains("namespace kube-system: "), "{said}");
     let broken = rampart(&["import", "psa-labels", "-"], "kind: [");
     assert_eq!(broken.status.code(), Some(2));
+    let one = |name: &str| {
+        let output = rampart(&["import", "psa-labels", "-", "-n", name], &namespaces.replace("kube-system", "other"));
+        let [text, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        (output.status.code().unwrap(), text.contains("namespace: shop"), text.contains("namespace: other"), said)
+    };
+    assert_eq!(one("shop"), (0, true, false, String::new()));
+    assert_eq!(one("typo"), (2, false, false, "rampart: there is no namespace typo\n".into()));
 }
 
 /// `rampart explain`, where there is no cluster.
@@ -423,7 +454,7 @@ fn explain(arguments: &[&str]) -> (i32, String) {
 }
 
 #[test]
-fn explaining_what_is_no_object_is_usage_and_without_a_cluster_it_is_broken() {
+fn explaining_what_is_no_object_or_of_no_cluster_is_usage_and_without_an_answer_it_is_broken() {
     for (arguments, said) in [
         (&["web"][..], "write KIND/NAME"),
         (&["pod/"], "write KIND/NAME"),
@@ -434,7 +465,21 @@ fn explaining_what_is_no_object_is_usage_and_without_a_cluster_it_is_broken() {
         assert!(code == 2 && err.contains(said), "{arguments:?}: {code} {err}");
     }
     let (code, err) = explain(&["pod/web"]);
-    assert!(code == 3 && err.contains("/no/such/kubeconfig"), "{code} {err}");
+    assert!(code == 2 && err.contains("/no/such/kubeconfig"), "{code} {err}");
+    let (code, err) = explain(&["pod/web", "--kubeconfig=/no/such/file"]);
+    assert!(code == 2 && err.contains("/no/such/file"), "{code} {err}");
+    // Nobody listens there.
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [],
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": ""}}],
+    });
+    let dir = dir(&[("kubeconfig", &kubeconfig.to_string())]);
+    let kubeconfig = format!("--kubeconfig={}", dir.path().join("kubeconfig").display());
+    let (code, err) = explain(&["pod/web", &kubeconfig, "--context=typo"]);
+    assert!(code == 2 && err.contains("typo"), "{code} {err}");
+    let (code, err) = explain(&["pod/web", &kubeconfig]);
+    assert_eq!(code, 3, "{err}");
 }
 
 #[test]
@@ -514,5 +559,22 @@ fn a_report_of_files_names_what_it_could_not_read() {
     assert!(err.contains("1 object is of a kind that a report does not tell of"), "{err}");
     assert!(err.contains("<stdin>:11: "), "the line is named: {err}");
     assert_eq!(report(&["/no/such/file"], "").0, 2);
+    let none = (2, String::new(), "rampart: there is no namespace typo\n".to_owned());
+    assert_eq!(report(&[fixture, "-n", "typo"], ""), none);
     assert_eq!(report(&["-o", "pdf"], "").0, 2, "usage");
+}
+
+/// `rampart retention approve` reads the policy to find the plan that waits.
+#[test]
+fn who_may_approve_a_plan_may_read_its_policy() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/rbac.yaml")).unwrap();
+    let role = manifest.split("\n---\n").find(|it| it.contains("\n  name: rampart-admin\n")).unwrap();
+    let role: Value = serde_saphyr::from_str(role).unwrap();
+    let names = |rule: &Value, field: &str, wanted: &str| rule[field].as_array().unwrap().contains(&json!(wanted));
+    for (resource, verb) in
+        [("retentionreports", "approve"), ("retentionreports", "patch"), ("retentionpolicies", "get")]
+    {
+        let mut rules = role["rules"].as_array().unwrap().iter();
+        assert!(rules.any(|it| names(it, "resources", resource) && names(it, "verbs", verb)), "{verb} {resource}");
+    }
 }

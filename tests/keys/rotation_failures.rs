@@ -144,8 +144,15 @@ fn many_keys_and_many_restarts() {
 #[test]
 fn two_write_one_secret() {
     let mut world = issued();
-    world.seen.consumer = ConsumerSeen::Foreign;
-    assert_eq!(world.decided(), Step::Refuse(Refusal::ForeignConsumer("s".into())));
+    for (owner, words) in
+        [(Some("other"), "it belongs to ApiKey other: make"), (None, "nobody is known to own it: make")]
+    {
+        let owner = owner.map(str::to_owned);
+        world.seen.consumer = ConsumerSeen::Foreign(owner.clone());
+        let refusal = Refusal::ForeignConsumer { secret: "s".into(), owner };
+        assert!(refusal.to_string().contains(words), "{refusal}");
+        assert_eq!(world.decided(), Step::Refuse(refusal));
+    }
     // What ends, ends all the same.
     world.hours(101);
     assert!(matches!(world.decided(), Step::EndRecord { .. }));

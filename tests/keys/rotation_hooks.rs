@@ -5,7 +5,7 @@ use crate::key_world::{World, id_of, issued, rotated};
 use jiff::SignedDuration;
 use rampart::{
     api::VersionState,
-    keys::{ConsumerSeen, JobSeen, JobStep, conditions},
+    keys::{ConsumerSeen, HookProblem, JobSeen, JobStep, conditions},
 };
 use serde_json::json;
 
@@ -105,6 +105,40 @@ fn a_hook_that_fails_says_which_and_until_when() {
     world.hours(1);
     world.told();
     assert_eq!((told(&mut world).0, told(&mut world).1), ("True".into(), "PostPromoteHook".into()));
+}
+
+#[test]
+fn a_hook_that_is_gone_does_not_hide_that_the_key_ends() {
+    let told = |world: &mut World| {
+        let step = world.decided();
+        let (spec, now) = (world.parsed(), world.now());
+        let list = conditions(None, &spec, &world.seen, &world.seen.status, &step, now).carried_from(&[], now);
+        ["Rotating", "Reconciling", "Stalled", "Expiring", "Ready"].map(|kind| {
+            let it = list.iter().find(|it| it.type_ == kind);
+            it.map_or_else(String::new, |it| format!("{} {}", it.status, it.reason))
+        })
+    };
+    let gone = |name: &str| (name.to_owned(), JobSeen::Impossible(HookProblem::NotFound("h".into())));
+    let stuck = "False HookNotFound";
+
+    let mut world = issued();
+    world.spec["hooks"] = json!({"preRotate": {"cronJobName": "h"}});
+    world.jobs.extend([gone("k-v2-pre")]);
+    world.hours(24);
+    assert_eq!(world.told(), ["Remember", "Stuck"]);
+    assert_eq!(told(&mut world), [stuck, "", "", "", "True Ready"]);
+    // It lives for 100 hours.
+    world.hours(53);
+    assert_eq!(told(&mut world), [stuck, "", "", "True Within1Day", "True Ready"]);
+    world.jobs.clear();
+    world.told();
+    assert_eq!(told(&mut world)[0], "", "the hook is there again");
+
+    let mut first = World::default();
+    first.spec["hooks"] = json!({"preRotate": {"cronJobName": "h"}});
+    first.jobs.extend([gone("k-v1-pre")]);
+    first.told();
+    assert_eq!(told(&mut first), [stuck, "", "True HookNotFound", "", stuck]);
 }
 
 #[test]

@@ -152,6 +152,7 @@ async fn bad_specs_are_refused(env: Env) -> Result<()> {
         ("never rotated, never ends", with(key(), "/spec/rotation", json!({"policy": "Disabled"})), "needs a ttl"),
         ("prefix", with(key(), "/spec/prefix", json!("Shop")), "spec.prefix"),
         ("long name", with(key(), "/metadata/name", json!("a".repeat(41))), "at most 40 characters"),
+        ("called as a version", with(key(), "/spec/secret/name", json!("orders-v12")), "versions are called so"),
         ("another's customer", with(key(), "/spec/owner/customerId", json!("others")), "spec.owner.customerId"),
         ("Admin", with(key(), "/spec/role", json!("Admin")), "Admin needs a ClusterSecurityPolicy"),
         ("no audience", with(key(), "/spec/audiences", json!([])), "spec.audiences"),

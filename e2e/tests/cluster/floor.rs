@@ -10,6 +10,7 @@ use k8s_openapi::api::{
         ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
     },
     core::v1::ConfigMap,
+    events::v1::Event,
 };
 use kube::{
     Api, Client,
@@ -354,6 +355,17 @@ async fn a_pause_needs_no_binary(client: &Client) -> Result<()> {
         "metadata": {"name": "rampart-pause"}, "data": {"until": until.trim(), "reason": "incident 42"},
     }))?;
     let pauses: Api<ConfigMap> = Api::namespaced(client.clone(), "rampart-system");
+    let mut misspelt = by_hand.clone();
+    misspelt.data.get_or_insert_default().insert("until".into(), "in an hour".into());
+    pauses.create(&PostParams::default(), &misspelt).await?;
+    let events: Api<Event> = Api::namespaced(client.clone(), "rampart-system");
+    wait::until("a pause without a time to be told of", wait::SOON, || async {
+        let all = events.list(&ListParams::default()).await?.items;
+        let is_told = all.iter().any(|it| it.reason.as_deref() == Some("PauseIgnored"));
+        Ok(ensure!(is_told, "no event says so"))
+    })
+    .await?;
+    pauses.delete("rampart-pause", &DeleteParams::default()).await?;
     pauses.create(&PostParams::default(), &by_hand).await?;
     let pod = serde_json::to_value(stories::root_pod()?)?;
     wait::until("the webhook to warn instead, and the admission policy to let it in", wait::SOON, || async {

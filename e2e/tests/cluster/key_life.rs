@@ -352,10 +352,11 @@ async fn hooks_are_jobs(env: Env) -> Result<()> {
     key["spec"]["hooks"] = json!({"preRotate": hook, "test": hook, "postPromote": hook, "destroy": hook});
     key["spec"]["rotation"] = json!({"policy": "Manual", "overlap": "1s"});
     fixtures::apply(&client, &key).await?;
-    condition(&client, &namespace, "Rotating", ("True", "HookNotFound")).await?;
+    condition(&client, &namespace, "Rotating", ("False", "HookNotFound")).await?;
+    condition(&client, &namespace, "Stalled", ("True", "HookNotFound")).await?;
     fixtures::apply(&client, &cron("no", true)).await?;
     look(&client, &namespace).await?;
-    condition(&client, &namespace, "Rotating", ("True", "HookNotPermitted")).await?;
+    condition(&client, &namespace, "Rotating", ("False", "HookNotPermitted")).await?;
     fixtures::apply(&client, &cron("true", true)).await?;
     look(&client, &namespace).await?;
     stories::ready::<ApiKey>(&client, &namespace, "orders").await?;

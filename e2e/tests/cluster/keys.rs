@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::{
     ByteString,
-    api::{batch::v1::Job, core::v1::Secret},
+    api::{
+        batch::v1::Job,
+        core::v1::{ResourceQuota, Secret},
+    },
 };
 use kube::{
     Api, Client, ResourceExt as _,
@@ -18,13 +21,17 @@ use rampart::{
 use rampart_e2e::{fixtures, stories, wait};
 use serde_json::{Value, json};
 
-use crate::{Env, Tests};
+use crate::{
+    Env, Tests,
+    key_life::{condition, look},
+};
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("keys::a_schedule_rotates_and_the_old_key_is_destroyed_in_time", schedule_rotates);
     tests.add("keys::a_lost_status_is_rebuilt_from_the_secrets", lost_status_is_rebuilt);
     tests.add("keys::a_planted_secret_is_not_adopted", planted_secret_is_not_adopted);
     tests.add("keys::a_foreign_consumer_secret_is_not_touched", foreign_consumer_is_not_touched);
+    tests.add("keys::what_a_quota_refuses_is_said", what_a_quota_refuses_is_said);
     tests.add("keys::a_changed_consumer_secret_is_put_back", changed_consumer_is_put_back);
     tests.add("keys::a_failed_test_hands_nothing_out", failed_test_hands_nothing_out);
     tests.add("keys::a_lost_version_secret_is_replaced_by_a_rotation", lost_secret_is_replaced);
@@ -186,13 +193,47 @@ async fn foreign_consumer_is_not_touched(env: Env) -> Result<()> {
         let live = serde_json::to_value(keys.get("orders").await?)?;
         let accepted = stories::condition(&live, "Accepted").unwrap_or_default();
         ensure!(accepted["status"] == "False" && accepted["reason"] == "Conflicted", "{accepted}");
-        Ok(())
+        Ok(ensure!(
+            accepted["message"].as_str().is_some_and(|it| it.contains("nobody is known to own it")),
+            "{accepted}"
+        ))
     })
     .await?;
     ensure!(secrets.get("orders-key").await?.resource_version() == mine.resource_version());
     let all = secrets.list(&ListParams::default()).await?;
     ensure!(all.items.len() == 1, "a key was made that nobody can get");
     stories::told(&client, &namespace, "SecretConflict", "orders-key").await
+}
+
+async fn what_a_quota_refuses_is_said(env: Env) -> Result<()> {
+    let (client, namespace) = env.namespace().await?;
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": namespace},
+        "spec": {"hard": {"count/secrets": "0"}},
+    });
+    fixtures::apply(&client, &quota).await?;
+    let quotas: Api<ResourceQuota> = Api::namespaced(client.clone(), &namespace);
+    wait::until("the quota to be counted", wait::SOON, || async {
+        let hard = quotas.get("none").await?.status.and_then(|status| status.hard).unwrap_or_default();
+        Ok(ensure!(!hard.is_empty(), "not yet"))
+    })
+    .await?;
+    fixtures::apply(&client, &stories::api_key(&namespace)).await?;
+    for kind in ["Rotating", "Ready"] {
+        condition(&client, &namespace, kind, ("False", "WriteRefused")).await?;
+    }
+    stories::told(&client, &namespace, "WriteRefused", "orders-v1").await?;
+    quotas.delete("none", &DeleteParams::default()).await?;
+    let keys: Api<ApiKey> = Api::namespaced(client.clone(), &namespace);
+    wait::until("a key, once the quota is gone", wait::SOON, || async {
+        // The pause before the next try may be long by now.
+        look(&client, &namespace).await?;
+        let live = serde_json::to_value(keys.get("orders").await?)?;
+        let ready = stories::condition(&live, "Ready").unwrap_or_default();
+        ensure!(ready["status"] == "True" && stories::condition(&live, "Rotating").is_none(), "{live}");
+        Ok(())
+    })
+    .await
 }
 
 async fn changed_consumer_is_put_back(env: Env) -> Result<()> {

@@ -114,8 +114,9 @@ async fn a_foreign_object_is_never_overwritten(env: Env) -> Result<()> {
     foreign.spec = Some(serde_json::from_value(json!({"podSelector": {"matchLabels": {"mine": "yes"}}}))?);
     let foreign = api.create(&PostParams::default(), &foreign).await?;
     wait::until("the suspended policy to be seen", wait::SOON, || async {
-        let seen = policies.get("web").await?.status.and_then(|status| status.observed_generation);
-        Ok(ensure!(seen == Some(1), "its status is about generation {seen:?}"))
+        let status = policies.get("web").await?.status.unwrap_or_default();
+        let is_told = status.conditions.iter().any(|it| it.type_ == "Ready" && it.reason == "Suspended");
+        Ok(ensure!(status.observed_generation == Some(1) && is_told, "{status:?}"))
     })
     .await?;
     let resume = Patch::Merge(json!({"spec": {"suspend": null}}));

@@ -50,9 +50,9 @@ impl Journey {
         self.took("`kubectl apply` of a sample, until it is Ready", began);
 
         let began = Instant::now();
-        let told = kubectl("explain securitypolicy.spec.hardening")?;
+        let told = kubectl("explain rsp.spec.hardening")?;
         ensure!(told.contains("podSecurity"), "{told}");
-        self.took("`kubectl explain securitypolicy.spec.hardening`", began);
+        self.took("`kubectl explain rsp.spec.hardening`", began);
 
         let began = Instant::now();
         let told = kubectl("rampart check manifests/install.yaml")?;

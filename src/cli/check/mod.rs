@@ -26,6 +26,7 @@ use self::{
 };
 use super::{
     BAD_INPUT, FOUND, cores,
+    output::answered,
     source::{self, Found, Object, Unreadable},
     terminal::{Paint, Progress},
 };
@@ -131,11 +132,11 @@ impl Check {
             // A parser quotes what it does not understand.
             unreadable.why = mask_keys(&unreadable.why);
         }
-        self.write(&report)?;
+        let written = self.write(&report);
         for unreadable in &report.unreadable {
             eprintln!("{unreadable}");
         }
-        Ok(self.exit_code(&report))
+        answered(written, self.exit_code(&report))
     }
 
     fn exit_code(&self, report: &Report) -> ExitCode {

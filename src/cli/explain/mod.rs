@@ -38,6 +38,7 @@ use super::{
     BAD_INPUT,
     connection::{Connection, block_on, shortly},
     facts::ClusterFacts,
+    lead,
     output::Output,
     reader::Reader,
     terminal::{Paint, Progress},
@@ -101,14 +102,22 @@ impl ExplainCommand {
             },
         };
         let namespace = if kind.what == kinds::What::Namespace { name.clone() } else { namespace };
-        let reader = Reader { client, namespace, unread: vec![], progress: Progress::open("reading the cluster") };
-        let Some(object) = reader.object(&kind, name).await.map_err(shortly)? else {
+        let reader = Reader {
+            client: client.clone(),
+            namespace,
+            unread: vec![],
+            progress: Progress::open("reading the cluster"),
+        };
+        let Some(object) = reader.object(&kind, name).await.map_err(|error| shortly(error, &kind.resource().plural))?
+        else {
             let place =
                 if kind.is_namespaced() { format!(" in namespace {}", reader.namespace) } else { String::new() };
             eprintln!("rampart: there is no {} {name}{place}", kind.name);
             return Ok(None);
         };
         let known = reader.known(kind.what, &self.facts.known(), &self.rampart_namespace).await;
-        Ok(Some(explain(&kind, &object, &known, clock::now())))
+        let mut told = explain(&kind, &object, &known, clock::now());
+        told.notes.extend(lead::away_since(&client, &self.rampart_namespace).await.map(lead::note));
+        Ok(Some(told))
     }
 }

@@ -6,7 +6,10 @@ use kube::{
 };
 
 use super::{
-    super::reader::{Extent, Reader, Within, why},
+    super::{
+        connection::found,
+        reader::{Extent, Reader, Within, why},
+    },
     asking::{asking, needs},
     kinds::{Kind, What},
     known::Known,
@@ -14,11 +17,7 @@ use super::{
 };
 use crate::{
     api::RetentionReport,
-    cluster::{
-        Result,
-        error::{call, found},
-        pause, retention_reports,
-    },
+    cluster::{Result, error::call, pause, retention_reports},
     controllers::cluster_facts,
     network::{Facts, Service},
 };

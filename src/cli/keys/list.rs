@@ -5,17 +5,18 @@ use std::{io::Write as _, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use serde::Serialize;
 
 use super::{
     super::{
         BAD_INPUT,
         connection::{block_on, shortly},
+        lead,
         output::Output,
         terminal::{Paint, Tone},
     },
-    place::Place,
+    place::{KINDS, Key, Place},
 };
 use crate::{
     api::{ApiKey, ConsumerStatus, TokenRef, VerifierCounts, VersionState, VersionStatus, condition::Type},
@@ -37,6 +38,9 @@ pub(in crate::cli) struct List {
     /// How to tell it.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
+    /// Namespace that Rampart is installed in.
+    #[arg(long, env = "RAMPART_NAMESPACE", default_value = "rampart-system")]
+    rampart_namespace: String,
 }
 
 #[derive(Serialize)]
@@ -63,6 +67,8 @@ struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     imported_from: Option<TokenRef>,
     suspended: bool,
+    /// The operator leaves it alone.
+    suspend: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked: Option<String>,
     ready: bool,
@@ -96,16 +102,27 @@ impl List {
     }
 
     async fn keys(&self) -> Result<Option<Vec<ApiKey>>> {
-        if let Some(name) = &self.name {
-            return Ok(self.place.key(name).await?.read().await?.map(|key| vec![key]));
-        }
         let (client, namespace) = self.place.client().await?;
-        let api: Api<ApiKey> = if self.all_namespaces { Api::all(client) } else { Api::namespaced(client, &namespace) };
-        let all = call(|| "listing ApiKeys".into(), api.list(&ListParams::default())).await.map_err(shortly)?.items;
+        let keys = match &self.name {
+            Some(name) => Key::of(client.clone(), namespace, name).read().await?.map(|key| vec![key]),
+            None => Some(self.listed(client.clone(), &namespace).await?),
+        };
+        if keys.is_some()
+            && let Some(since) = lead::away_since(&client, &self.rampart_namespace).await
+        {
+            eprintln!("rampart: {}", lead::note(since));
+        }
+        Ok(keys)
+    }
+
+    async fn listed(&self, client: Client, namespace: &str) -> Result<Vec<ApiKey>> {
+        let api: Api<ApiKey> = if self.all_namespaces { Api::all(client) } else { Api::namespaced(client, namespace) };
+        let listed = call(|| "listing ApiKeys".into(), api.list(&ListParams::default())).await;
+        let all = listed.map_err(|error| shortly(error, KINDS))?.items;
         if all.is_empty() {
             eprintln!("there are no ApiKeys{}", if self.all_namespaces { "" } else { " in this namespace" });
         }
-        Ok(Some(all))
+        Ok(all)
     }
 }
 
@@ -124,6 +141,7 @@ fn row(key: ApiKey) -> Row {
         permissions: spec.permissions,
         prefix: spec.prefix,
         suspended: spec.suspended == Some(true),
+        suspend: spec.suspend == Some(true),
         revoked: spec.revocation.map(|revocation| revocation.reason),
         ready: ready.as_ref().is_some_and(|it| it.status == "True"),
         reason: ready.as_ref().map_or_else(|| "Unseen".into(), |it| it.reason.clone()),
@@ -156,6 +174,9 @@ fn text(row: &Row, paint: Paint) -> String {
     }
     if row.suspended {
         line(Tone::Warn, "  suspended: verifiers refuse every version");
+    }
+    if row.suspend {
+        line(Tone::Warn, "  left alone by the operator (spec.suspend): nothing is rotated");
     }
     let used = format!("last used {}, {} times", time(row.last_used.as_ref()), row.uses);
     let verifiers = row.verifiers.as_ref().map(|it| format!("; {} of {} verifiers have it", it.up_to_date, it.desired));
@@ -242,5 +263,7 @@ mod tests {
              10  4567efgh  Current     2026-01-02T00:00:00Z  2027-01-02T00:00:00Z  -                     -\n  \
              Deployment/web runs version 9, not all of its pods: 1 of 2 pods\n"
         );
+        let told = text(&Row { suspend: true, ..row }, Paint::default());
+        assert!(told.contains("\n  left alone by the operator (spec.suspend): nothing is rotated\n"), "{told}");
     }
 }

@@ -8,14 +8,13 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::super::connection::{Connection, shortly};
-use crate::{
-    api::ApiKey,
-    cluster::error::{call, found},
-};
+use super::super::connection::{Connection, found, shortly};
+use crate::{api::ApiKey, cluster::error::call};
 
 /// Field manager of what the command line changes.
 const MANAGER: &str = "rampart-cli";
+/// How errors call what is asked for.
+pub(super) const KINDS: &str = "ApiKeys";
 /// Others may write at the same time: that often it is read anew.
 const TRIES: usize = 5;
 
@@ -38,8 +37,7 @@ impl Place {
     /// The ApiKey that is meant.
     pub(super) async fn key(&self, name: &str) -> Result<Key> {
         let (client, namespace) = self.client().await?;
-        let api = Api::namespaced(client, &namespace);
-        Ok(Key { api, namespace, name: name.to_owned() })
+        Ok(Key::of(client, namespace, name))
     }
 }
 
@@ -51,10 +49,15 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// That of a name, there or not.
+    pub(super) fn of(client: Client, namespace: String, name: &str) -> Self {
+        Self { api: Api::namespaced(client, &namespace), namespace, name: name.to_owned() }
+    }
+
     /// As it is now; `None` where there is none, which has been said.
     pub(super) async fn read(&self) -> Result<Option<ApiKey>> {
         let doing = || format!("reading ApiKey {}/{}", self.namespace, self.name);
-        let read = found(call(doing, self.api.get(&self.name)).await).map_err(shortly)?;
+        let read = found(call(doing, self.api.get(&self.name)).await).map_err(|error| shortly(error, KINDS))?;
         if read.is_none() {
             eprintln!("rampart: there is no ApiKey {} in namespace {}", self.name, self.namespace);
         }
@@ -73,7 +76,7 @@ impl Key {
             match call(doing, self.api.patch(&self.name, &params, &Patch::Merge(&patch))).await {
                 Ok(after) => return Ok(Some((before, after))),
                 Err(error) if error.code() == Some(409) && left > 0 => {}
-                Err(error) => return Err(shortly(error)),
+                Err(error) => return Err(shortly(error, KINDS)),
             }
         }
         Ok(None)

@@ -38,7 +38,7 @@ impl Rotate {
     pub(super) fn run(self) -> Result<ExitCode> {
         block_on(async {
             let key = self.place.key(&self.name).await?;
-            let asked = |live: &ApiKey| match refusal(live) {
+            let asked = |live: &ApiKey| match refusal(live, clock::now()) {
                 Some(why) => {
                     eprintln!("rampart: {}/{} is not rotated: {why}", key.namespace, key.name);
                     None
@@ -63,19 +63,25 @@ impl Rotate {
 }
 
 /// Why a key can't be rotated.
-fn refusal(key: &ApiKey) -> Option<&'static str> {
+fn refusal(key: &ApiKey, now: Timestamp) -> Option<String> {
     let spec = &key.spec;
-    if key.metadata.deletion_timestamp.is_some() {
-        Some("it is being deleted")
+    let why = if key.metadata.deletion_timestamp.is_some() {
+        "it is being deleted"
     } else if spec.revocation.is_some() {
-        Some("it is revoked, for ever: make another ApiKey")
+        "it is revoked, for ever: make another ApiKey"
     } else if spec.rotation.policy == RotationPolicy::Disabled {
-        Some("spec.rotation.policy is Disabled: set it to Manual, or make another ApiKey")
+        "spec.rotation.policy is Disabled: set it to Manual, or make another ApiKey"
     } else if spec.suspend == Some(true) {
-        Some("the operator leaves it alone (spec.suspend): remove that first")
+        "the operator leaves it alone (spec.suspend): remove that first"
+    } else if spec.suspended == Some(true) {
+        "verifiers refuse it, and no version is made meanwhile (spec.suspended): remove that first"
+    } else if spec.hard_expiry.as_ref().is_some_and(|end| end.0 <= now) {
+        "it has ended for good (spec.hardExpiry): set that to a later time, or make another ApiKey"
     } else {
-        None
-    }
+        let status = key.status.as_ref()?;
+        return refused(status, key.metadata.generation).filter(|why| why.starts_with("NotPermitted"));
+    };
+    Some(why.to_owned())
 }
 
 /// Now, in whole seconds; but after what was asked for and done, and not before the version in use, whatever this
@@ -131,11 +137,23 @@ mod tests {
 
     #[test]
     fn what_can_not_be_rotated_is_told() {
-        let why = |spec| refusal(&key(&spec, &json!({}))).unwrap_or("it can");
+        let now: Timestamp = MADE.parse().unwrap();
+        let of = |spec: Value, status: &Value| refusal(&key(&spec, status), now).unwrap_or_else(|| "it can".into());
+        let why = |spec| of(spec, &json!({}));
         assert_eq!(why(json!({})), "it can");
         assert!(why(json!({"ttl": "9h", "rotation": {"policy": "Disabled"}})).contains("Disabled"));
         assert!(why(json!({"revocation": {"reason": "Leaked"}})).contains("for ever"));
-        assert!(why(json!({"suspend": true})).contains("spec.suspend"));
+        assert!(why(json!({"suspend": true})).contains("(spec.suspend)"));
+        assert!(why(json!({"suspended": true})).contains("(spec.suspended)"));
+        assert!(why(json!({"hardExpiry": MADE})).contains("spec.hardExpiry"));
+        assert_eq!(why(json!({"hardExpiry": "2026-01-01T00:00:11Z"})), "it can");
+        let beyond = |generation: i64, reason: &str| {
+            json!({"conditions": [{"type": "Accepted", "status": "False", "reason": reason, "message": "spec.role: no",
+                   "observedGeneration": generation, "lastTransitionTime": MADE}]})
+        };
+        assert_eq!(of(json!({}), &beyond(2, "NotPermitted")), "NotPermitted: spec.role: no");
+        assert_eq!(of(json!({}), &beyond(1, "NotPermitted")), "it can", "that was about another spec");
+        assert_eq!(of(json!({}), &beyond(2, "Conflicted")), "it can", "as soon as what is in the way is gone");
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub(super) fn state(status: Option<&ApiKeyStatus>, generation: Option<i64>) -> S
         return "the operator has not answered yet: it may not run".into();
     };
     let going = status.conditions.iter().find(|it| {
-        it.status == "True" && [Type::Rotating.as_str(), Type::Reconciling.as_str()].contains(&it.type_.as_str())
+        it.type_ == Type::Rotating.as_str() || (it.type_ == Type::Reconciling.as_str() && it.status == "True")
     });
     going.map_or_else(|| "the operator is at it".into(), |it| format!("{}: {}", it.reason, it.message))
 }

@@ -15,7 +15,7 @@ use super::{
     BAD_INPUT, cores,
     facts::ClusterFacts,
     fields::refuse_unknown,
-    output::Output,
+    output::{Output, answered},
     render::rendered,
     source::{self, Found},
     terminal::Paint,
@@ -116,8 +116,8 @@ impl ReachCommand {
                 return Ok(ExitCode::from(BAD_INPUT));
             }
         };
-        self.write(&cells)?;
-        Ok(source::complain(&unreadable))
+        let written = self.write(&cells);
+        answered(written, source::complain(&unreadable))
     }
 
     fn write(&self, cells: &[Cell]) -> Result<()> {

@@ -15,6 +15,7 @@ use super::{
     check::policies,
     facts::ClusterFacts,
     fields::refuse_unknown,
+    output::answered,
     source::{self, Found},
 };
 use crate::{
@@ -110,11 +111,13 @@ impl RenderCommand {
                 objects.push(wire(policy)?);
             }
         }
-        let mut out = std::io::stdout().lock();
+        let mut text = String::new();
         for object in objects {
-            write!(out, "---\n{}", serde_saphyr::to_string(&object)?)?;
+            text.push_str("---\n");
+            text.push_str(&serde_saphyr::to_string(&object)?);
         }
-        Ok(source::complain(&unreadable))
+        let written = std::io::stdout().lock().write_all(text.as_bytes());
+        answered(written.map_err(Into::into), source::complain(&unreadable))
     }
 }
 

@@ -17,7 +17,10 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::{
+    BAD_INPUT,
     connection::{Connection, block_on},
+    lead,
+    output::answered,
     reader::Reader,
     source,
     terminal::{Paint, Progress},
@@ -32,7 +35,7 @@ use crate::{
 ///
 /// It reads Rampart's own kinds and the names of namespaces, with your rights: what you may not read is named, and
 /// everything else is told all the same. Pods are told as the operator last counted them. Exits 0 whatever it tells, 2 when
-/// a file can't be read, and 3 when nothing of a cluster can.
+/// a file can't be read or there is no such namespace, and 3 when nothing of a cluster can be read.
 #[derive(Debug, Args)]
 pub(super) struct ReportCommand {
     /// Files or directories with objects, as `kubectl get -o yaml` prints them, or `-`; without any, the cluster is asked.
@@ -69,15 +72,20 @@ impl ReportCommand {
         let (world, code) =
             if self.paths.is_empty() { (block_on(self.of_cluster())?, ExitCode::SUCCESS) } else { self.of_files() };
         let told = report(&world, clock::now());
+        // Where namespaces may not be listed, the one that is asked for is taken for there.
+        let is_empty = told.posture.items.is_empty() && told.exceptions.items.is_empty() && told.holds.items.is_empty();
+        if let Some(only) = self.only().filter(|_| is_empty) {
+            eprintln!("rampart: there is no namespace {only}");
+            return Ok(ExitCode::from(BAD_INPUT));
+        }
         let printed = match self.output {
             Output::Json => serde_json::to_string_pretty(&told)? + "\n",
             Output::Text => text::text(&told, Paint::stdout()),
             Output::Html => html::html(&told),
         };
         let mut out = std::io::stdout().lock();
-        out.write_all(printed.as_bytes())?;
-        out.flush()?;
-        Ok(code)
+        let written = out.write_all(printed.as_bytes()).and_then(|()| out.flush());
+        answered(written.map_err(Into::into), code)
     }
 
     /// The one namespace that is told of; without it, all.
@@ -87,11 +95,17 @@ impl ReportCommand {
 
     async fn of_cluster(&self) -> Result<World> {
         let (client, namespace) = self.connection.client(self.only().as_deref()).await?;
-        let reader = Reader { client, namespace, unread: vec![], progress: Progress::open("reading the cluster") };
-        let (world, seen) = read::world(reader, self.only(), &self.rampart_namespace).await;
+        let reader = Reader {
+            client: client.clone(),
+            namespace,
+            unread: vec![],
+            progress: Progress::open("reading the cluster"),
+        };
+        let (mut world, seen) = read::world(reader, self.only(), &self.rampart_namespace).await;
         if seen == read::Seen::Nothing {
             bail!("nothing could be read: {}", report(&world, clock::now()).unread.join("; "));
         }
+        world.away_since = lead::away_since(&client, &self.rampart_namespace).await;
         Ok(world)
     }
 

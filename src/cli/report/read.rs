@@ -42,6 +42,7 @@ pub(super) async fn world(reader: Reader, only: Option<String>, rampart_namespac
         cluster_holds: reading.listed(Within::Cluster).await,
         pause: reading.pause(rampart_namespace).await,
         only,
+        away_since: None,
     };
     (world, reading.seen)
 }

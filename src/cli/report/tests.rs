@@ -99,6 +99,17 @@ fn what_does_not_go_on_by_itself_is_told() {
 }
 
 #[test]
+fn that_statuses_are_old_is_told_first() {
+    let mut told = told();
+    told.away_since = Some("2026-11-26T00:00:00Z".parse().unwrap());
+    let text = text(&told);
+    let line = text.lines().find(|line| line.contains("No controller")).unwrap();
+    assert!(line.contains("since 2026-11-26T00:00:00Z (") && line.contains("as of then"), "{line}");
+    assert!(html(&told).contains("No controller"));
+    assert_eq!(serde_json::to_value(&told).unwrap()["awaySince"], "2026-11-26T00:00:00Z");
+}
+
+#[test]
 fn a_misspelt_field_is_bad_input() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let policy = "{apiVersion: rampart.dev/v1alpha1, kind: SecurityPolicy, metadata: {name: p, namespace: n}, spec: {hardning: {}}}";

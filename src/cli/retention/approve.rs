@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args;
 use kube::{
     Api, ResourceExt as _,
@@ -53,7 +53,8 @@ impl Approve {
                     return Ok(ExitCode::from(BAD_INPUT));
                 }
             };
-            show(&report, &approval)?;
+            // Also when who was to read it has gone: that ends other commands well.
+            show(&report, &approval).map_err(|error| anyhow!("nothing was approved: {error}"))?;
             if !self.yes && !agreed(&self.place.name, approval.items.len())? {
                 return Ok(ExitCode::from(BAD_INPUT));
             }

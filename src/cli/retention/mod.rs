@@ -10,14 +10,10 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use kube::{Api, Client, ResourceExt as _};
 
-use super::connection::Connection;
+use super::connection::{Connection, found, shortly};
 use crate::{
     api::{RetentionPolicy, RetentionReport},
-    cluster::{
-        Error,
-        error::{call, found},
-        retention_reports,
-    },
+    cluster::{Error, error::call, retention_reports},
 };
 
 /// Commands about RetentionPolicies.
@@ -60,7 +56,7 @@ impl Place {
     async fn policy(&self, client: &Client, namespace: &str) -> Result<Option<RetentionPolicy>> {
         let api: Api<RetentionPolicy> = Api::namespaced(client.clone(), namespace);
         let doing = || format!("reading RetentionPolicy {namespace}/{}", self.name);
-        Ok(found(call(doing, api.get(&self.name)).await)?)
+        found(call(doing, api.get(&self.name)).await).map_err(|error| shortly(error, "RetentionPolicies"))
     }
 
     /// The report of the plan that the operator made last; `None` where there is none, or it is gone.

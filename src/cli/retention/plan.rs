@@ -11,20 +11,20 @@ use super::{
     super::{
         BAD_INPUT, FOUND,
         connection::block_on,
-        output::Output,
+        output::{Output, answered},
         terminal::{Paint, Progress, Tone},
     },
     Place,
 };
 use crate::{
     api::{RetentionMode, RetentionPolicy},
-    cluster::{holds::in_namespace, retained},
-    retention::{Open, Plan, Planned, Spec, plan_while_open},
+    cluster::{self, Error, holds::in_namespace, retained},
+    retention::{Holds, Open, Plan, Planned, Spec, plan_while_open},
     runtime::clock,
 };
 
 /// Says what a RetentionPolicy would delete and what it keeps, each with the reason, as of now: its objects are listed
-/// with your own rights. Nothing is changed.
+/// with your own rights. Nothing is changed. Where you may not read legal holds, it says so, and tells the rest.
 ///
 /// Exits 1 when something would be deleted, now or when its grace period is over.
 #[derive(Debug, Args)]
@@ -92,8 +92,8 @@ impl PlanCommand {
                 anyhow!("the API server has no namespaced kind {} in {:?}", target.kind, target.group)
             })?;
             let now = clock::now();
+            let holds = as_far_as_known(in_namespace(&client, &spec.namespace, now).await)?;
             let progress = Progress::open(format!("listing what RetentionPolicy {namespace}/{} is about", spec.name));
-            let holds = in_namespace(&client, &spec.namespace, now).await?;
             let listed = retained::listed(&targets, &holds).await?;
             let report = self.place.plan_report(&client, &policy).await;
             drop(progress);
@@ -108,9 +108,21 @@ impl PlanCommand {
                 Output::Text => answer.text(Paint::stdout()),
                 Output::Json => serde_json::to_string_pretty(&answer)? + "\n",
             };
-            std::io::stdout().lock().write_all(text.as_bytes())?;
-            Ok(if answer.would_delete > 0 { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
+            let written = std::io::stdout().lock().write_all(text.as_bytes());
+            let code = if answer.would_delete > 0 { ExitCode::from(FOUND) } else { ExitCode::SUCCESS };
+            answered(written.map_err(Into::into), code)
         })
+    }
+}
+
+/// The holds, or none where they may not be read: `view` and `edit` leave them out, and the plan is for their people.
+fn as_far_as_known(read: cluster::Result<Holds>) -> cluster::Result<Holds> {
+    match read {
+        Err(Error::Holds(error)) if error.code() == Some(403) => {
+            eprintln!("rampart: what legal holds keep is not known, and told as if there were none: {error}");
+            Ok(Holds::default())
+        }
+        read => read,
     }
 }
 
@@ -188,9 +200,20 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+    use kube::core::Status;
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn who_may_not_read_holds_gets_a_plan_without_them() {
+        let refused = |code| {
+            let status = Box::new(Status::failure("no", "No").with_code(code));
+            let error = Error::Api { doing: "listing LegalHolds".into(), source: Box::new(kube::Error::Api(status)) };
+            as_far_as_known(Err(Error::Holds(Box::new(error)))).ok()
+        };
+        assert_eq!([403, 401, 500].map(refused), [Some(Holds::default()), None, None]);
+    }
 
     #[test]
     fn a_plan_says_that_its_policy_is_suspended() {

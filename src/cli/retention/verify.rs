@@ -1,13 +1,13 @@
 //! `rampart retention verify`: whether the evidence is whole.
 
-use std::{collections::BTreeMap, io::Write as _, process::ExitCode};
+use std::{collections::BTreeMap, fmt::Write as _, io::Write as _, process::ExitCode};
 
 use anyhow::Result;
 use clap::Args;
 use kube::{Api, ResourceExt, api::ListParams};
 
 use super::{
-    super::{BAD_INPUT, FOUND, connection::block_on},
+    super::{BAD_INPUT, FOUND, connection::block_on, output::answered},
     Place,
 };
 use crate::{
@@ -57,19 +57,19 @@ impl Verify {
                 return Ok(ExitCode::from(BAD_INPUT));
             }
             let mut code = ExitCode::SUCCESS;
-            let mut out = std::io::stdout().lock();
+            let mut text = String::new();
             for (uid, reports) in chains {
                 let live = policy.as_ref().filter(|policy| policy.uid().as_ref() == Some(&uid));
                 let last = live.and_then(|policy| policy.status.as_ref()?.last_run.as_ref());
                 match verify(&reports, last, clock::now()) {
-                    Ok(verified) => writeln!(out, "{namespace}/{name} ({uid}): {}", told(&verified))?,
+                    Ok(verified) => writeln!(text, "{namespace}/{name} ({uid}): {}", told(&verified))?,
                     Err(broken) => {
-                        writeln!(out, "{namespace}/{name} ({uid}): broken at {}: {}", broken.report, broken.problem)?;
+                        writeln!(text, "{namespace}/{name} ({uid}): broken at {}: {}", broken.report, broken.problem)?;
                         code = ExitCode::from(FOUND);
                     }
                 }
             }
-            Ok(code)
+            answered(std::io::stdout().lock().write_all(text.as_bytes()).map_err(Into::into), code)
         })
     }
 }

@@ -7,8 +7,8 @@ use crate::{
     api::{ApiKey, ApiKeyStatus, VersionState, VersionStatus, condition::Type},
     cluster::events::{Events, Reason},
     keys::{
-        CONFLICTED, ConsumerSeen, EndsSoon, JobStep, Observed, ROTATION_DUE, SecretSeen, Spec, Step, deprecated_in_use,
-        failed_job, has_job,
+        CONFLICTED, ConsumerSeen, EndsSoon, JobStep, Observed, ROTATION_DUE, SecretSeen, Spec, Step, WRITE_REFUSED,
+        deprecated_in_use, failed_job, has_job,
     },
     runtime::{clock, metrics::KeyMetrics},
 };
@@ -153,8 +153,9 @@ impl Herald<'_> {
         }
     }
 
-    /// Tells what the user of an imported key is asked to do: once, since the condition remembers it.
-    pub(super) async fn asked(&self, key: &ApiKey, before: &[Condition], after: &ApiKeyStatus) {
+    /// Tells what keeps a key from being replaced, and what the user of an imported one is asked to do: once, since the
+    /// condition remembers it.
+    pub(super) async fn hindered(&self, key: &ApiKey, before: &[Condition], after: &ApiKeyStatus) {
         let refused = |list: &[Condition]| {
             let rotating = list.iter().find(|it| it.type_ == Type::Rotating.as_str() && it.status == "False")?;
             Some((rotating.reason.clone(), rotating.message.clone()))
@@ -164,11 +165,17 @@ impl Herald<'_> {
         else {
             return;
         };
-        // Of hooks that can't be run other events tell.
-        if key.spec.imported().is_none() || reason.starts_with("Hook") {
-            return;
-        }
-        let name = if reason == ROTATION_DUE { ROTATION_DUE } else { "TokenRefused" };
+        let name = match reason.as_str() {
+            // Of a Job that failed another event tells.
+            "TestFailed" | "HookFailed" => return,
+            WRITE_REFUSED => WRITE_REFUSED,
+            ROTATION_DUE => ROTATION_DUE,
+            reason if reason.starts_with("Token") || reason.starts_with("Secret") => "TokenRefused",
+            _ => {
+                self.metrics.count("failed", "hook");
+                "RotationFailed"
+            }
+        };
         self.events.publish(key, Reason::warning(name), &message).await;
     }
 
@@ -192,7 +199,7 @@ impl Herald<'_> {
 fn has_drifted(seen: &Observed, n: i64) -> bool {
     let holds = |secret: &SecretSeen| match &seen.consumer {
         ConsumerSeen::Ours { current, .. } => current.as_ref() == Some(&secret.digest),
-        ConsumerSeen::Absent | ConsumerSeen::Foreign => false,
+        ConsumerSeen::Absent | ConsumerSeen::Foreign(_) => false,
     };
     seen.status.current_version == Some(n) && !seen.secrets.get(&n).is_some_and(holds)
 }

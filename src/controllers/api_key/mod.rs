@@ -1,10 +1,12 @@
 //! ApiKey: takes the steps that the rotation machine decides, one write at a time.
 
+mod adoption;
 mod caps;
 mod events;
 mod import;
 mod neighbours;
 mod orphans;
+mod refused;
 mod take;
 mod usage;
 mod visits;
@@ -23,6 +25,7 @@ use kube::{
 use tokio::sync::{mpsc, watch};
 
 use self::{
+    adoption::{Adoption, LOST, lost},
     events::Herald,
     neighbours::neighbours,
     orphans::Orphans,
@@ -35,12 +38,11 @@ use super::{Context, Next, Reconciler, Roots, Triggers, pruning, requested};
 use crate::{
     api::{
         ApiKey, ApiKeyStatus, KeyRecord,
-        condition::{Conditions, Type, is_true, suspended},
+        condition::{Type, suspended},
         labels::{MANAGED_BY, MANAGER, OWNER_KIND},
     },
     cluster::{
         Error, Result,
-        adoption_secret::adoption_key,
         error::{call, found},
         kept_secrets::KeptSecrets,
         key_jobs::fares,
@@ -52,8 +54,8 @@ use crate::{
         verifiers::Verifiers,
     },
     keys::{
-        CONFLICTED, JobSeen, Observed, Spec, Step, adoption::AdoptionKey, conditions, count, decide, is_issue,
-        next_moment, restarts,
+        CONFLICTED, JobSeen, Observed, Spec, Step, conditions, count, decide, is_issue, is_stopped, next_moment,
+        restarts, write_refused,
     },
     runtime::{
         clock,
@@ -100,7 +102,7 @@ pub struct Settings {
 pub struct ApiKeys {
     context: Context,
     settings: Settings,
-    adoption: AdoptionKey,
+    adoption: Adoption,
     verifiers: Verifiers,
     record_names: RecordNames,
     visits: Arc<Visits>,
@@ -144,7 +146,7 @@ impl ApiKeys {
             () = async { leadership.acquired().await; listed.was_opened().await } => {}
             () = stopped.cancelled() => return Ok(()),
         }
-        let Some(adoption) = adoption(&context, &settings.install_namespace).await else { return Ok(()) };
+        let Some(adoption) = Adoption::read(&context, &settings.install_namespace).await else { return Ok(()) };
         let standing = roots.clone();
         context.metrics.keys.standings.tell(move || standing.store.state().iter().filter_map(|it| stand(it)).collect());
         let (verifiers, following) = Verifiers::follow(&context.client, &settings.keys_namespace);
@@ -162,10 +164,13 @@ impl ApiKeys {
         let controlling = Arc::clone(&controller).control(root, triggers);
         let pruning = controller.prune(&leadership);
         let caps = caps::follow(&controller.policies, &controller.roots, &one, &stopped);
-        let watching = async { tokio::join!(following, controller.watch(&one, all)) };
+        let restored = all.clone();
+        let (client, namespace) = (&controller.context.client, &controller.settings.install_namespace);
+        let adoption = controller.adoption.follow(client, namespace, &restored);
+        let watching = async { tokio::join!(following, adoption, controller.watch(&one, all)) };
         tokio::select! {
             result = async { tokio::try_join!(controlling, pruning, caps) } => result.map(drop),
-            ((), ()) = watching => Ok(()),
+            ((), (), ()) = watching => Ok(()),
         }
     }
 
@@ -213,7 +218,7 @@ impl ApiKeys {
         KeyStore {
             client: &self.context.client,
             keys_namespace: &self.settings.keys_namespace,
-            adoption: &self.adoption,
+            adoption: self.adoption.key(),
             verifiers: &self.verifiers,
             record_names: &self.record_names,
             own: &self.visits.own,
@@ -261,49 +266,25 @@ impl ApiKeys {
         spec: &Spec,
         seen: &Observed,
         mut status: ApiKeyStatus,
-        step: &Step,
+        (step, refused): (&Step, Option<&str>),
     ) -> Result<()> {
         let now = clock::now();
         status.observed_generation = key.metadata.generation;
         status.last_handled_reconcile_at = requested(key);
         count(spec, seen, &mut status, now);
         let old = key.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
-        let told = conditions(key.metadata.generation, spec, seen, &status, step, now);
+        let mut told = conditions(key.metadata.generation, spec, seen, &status, step, now);
+        if let Some(message) = refused {
+            write_refused(&mut told, spec, &status, message, now);
+        }
         status.conditions = told.carried_from(&old, now);
         key.metadata.resource_version = status::remember(&self.context.client, key, &status).await?;
         self.herald().ends_soon(key, &old, &status).await;
-        self.herald().asked(key, &old, &status).await;
+        self.herald().hindered(key, &old, &status).await;
         self.herald().conflict(key, &old, &status.conditions).await;
         self.herald().in_use(key, &status, seen).await;
         key.status = Some(status);
         Ok(())
-    }
-
-    async fn refuse(&self, key: &ApiKey, reason: &str, message: &str) -> Result<Next> {
-        let mut conditions = Conditions::of_generation(key.metadata.generation);
-        refused(&mut conditions, reason, message);
-        let mut status = key.status.clone().unwrap_or_default();
-        status.observed_generation = key.metadata.generation;
-        status.last_handled_reconcile_at = requested(key);
-        let old = std::mem::take(&mut status.conditions);
-        status.conditions = conditions.carried_from(&old, clock::now());
-        status::report(&self.context.client, key, &status).await?;
-        self.herald().conflict(key, &old, &status.conditions).await;
-        Ok(Next::After(REFUSAL_CHECK))
-    }
-}
-
-/// The key by which adoption is proven, once it is there; `None` where the process stops before.
-async fn adoption(context: &Context, namespace: &str) -> Option<AdoptionKey> {
-    loop {
-        match adoption_key(&context.client, namespace).await {
-            Ok(key) => return Some(key),
-            Err(error) => tracing::warn!(%error, "no ApiKey is reconciled before the adoption key is there"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(5)) => {}
-            () = context.stopped.cancelled() => return None,
-        }
     }
 }
 
@@ -312,11 +293,12 @@ fn stand(key: &DeserializeGuard<ApiKey>) -> Option<ApiKeyStanding> {
     let key = key.0.as_ref().ok()?;
     let status = key.status.as_ref()?;
     let current = status.current();
+    let ready = status.conditions.iter().find(|it| it.type_ == Type::Ready.as_str());
     Some(ApiKeyStanding {
         labels: ApiKeyLabels { namespace: key.namespace().unwrap_or_default(), name: key.name_any() },
         expires: current.map(|current| current.expires_at.0.as_second()),
         next_rotation: status.next_rotation_time.as_ref().map(|at| at.0.as_second()),
-        ready: is_true(&status.conditions, Type::Ready),
+        ready: ready.filter(|it| !is_stopped(&it.reason)).map(|it| it.status == "True"),
     })
 }
 
@@ -324,11 +306,6 @@ fn pause_until(moment: Timestamp) -> Duration {
     let wait = moment.duration_since(clock::now());
     // Late rather than early: times are whole seconds.
     Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(50)
-}
-
-fn refused(conditions: &mut Conditions, reason: &str, message: &str) {
-    conditions.set(Type::Accepted, false, reason, message);
-    conditions.stall(reason, message);
 }
 
 impl Reconciler for ApiKeys {
@@ -352,15 +329,18 @@ impl Reconciler for ApiKeys {
             let mut status = key.status.clone().unwrap_or_default();
             status.observed_generation = key.metadata.generation;
             status.last_handled_reconcile_at = requested(&key);
-            status.conditions = suspended(status.conditions);
+            status.conditions = suspended(status.conditions, key.metadata.generation, clock::now());
             status::remember(&self.context.client, &key, &status).await?;
             return Ok(Next::Change);
+        }
+        if self.adoption.is_lost() && key.spec.revocation.is_none() {
+            return self.refuse(&key, None, (LOST, &lost(&self.settings.install_namespace))).await;
         }
         let caps = self.policies.key_caps(&self.context.client, &namespace).await?;
         // What lives lives on, and ends in time; nothing new is made beyond the caps.
         let (spec, beyond) = match Spec::tolerate(&key, &caps) {
             Ok(read) => read,
-            Err(invalid) => return self.refuse(&key, "Invalid", &invalid.to_string()).await,
+            Err(invalid) => return self.refuse(&key, None, ("Invalid", &invalid.to_string())).await,
         };
         let (mut known, kept) = (None, KeptSecrets::default());
         self.end_revoked(&mut key, (&spec, &kept)).await?;
@@ -379,16 +359,42 @@ impl Reconciler for ApiKeys {
                 && (is_issue(&step, &seen)
                     || matches!(step, Step::Rest { .. } | Step::AwaitJob(_) | Step::AwaitVerifiers { .. }))
             {
-                return self.refuse(&key, "NotPermitted", &beyond.to_string()).await;
+                let message = beyond.to_string();
+                return self.refuse(&key, Some((&*spec, &seen, &step)), ("NotPermitted", &message)).await;
             }
             match self.take(&mut key, (&spec, &kept), &seen, &step).await {
                 Ok(Taken::Made(made)) => known = Some(seen.with(*made)),
                 Ok(Taken::Other) => {}
                 Ok(Taken::Nothing(next)) => return Ok(next),
-                Err(error @ Error::Foreign { .. }) => return self.refuse(&key, CONFLICTED, &error.to_string()).await,
-                Err(error) => return Err(error),
+                Err(error @ Error::Foreign { .. }) => {
+                    return self.refuse(&key, Some((&*spec, &seen, &step)), (CONFLICTED, &error.to_string())).await;
+                }
+                Err(error) => return Err(self.failed(&mut key, (&spec, &seen), &step, error).await),
             }
         }
         Err(Error::Unexpected(format!("{name} did not come to rest in {STEPS} steps")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_stopped_on_purpose_is_none_that_is_not_ready() {
+        let ready = |status: &str, reason: &str| {
+            let it = json!({"type": "Ready", "status": status, "reason": reason, "message": "",
+                            "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            let key = serde_json::from_value(json!({
+                "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "k", "namespace": "n"},
+                "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "secret": {"name": "s"}},
+                "status": {"conditions": [it]},
+            }));
+            stand(&key.unwrap()).unwrap().ready
+        };
+        assert_eq!([ready("True", "Ready"), ready("False", "TestFailed")], [Some(true), Some(false)]);
+        assert_eq!(["Revoked", "Suspended", "Idle"].map(|reason| ready("False", reason)), [None; 3]);
     }
 }

@@ -32,11 +32,14 @@ impl ApiKeys {
         if spec.revoked.is_none() {
             return Ok(());
         }
-        let seen = self.store(spec, kept).observe_records(key.status.clone().unwrap_or_default()).await?;
+        let store = self.store(spec, kept);
+        let seen = store.observe_records(key.status.clone().unwrap_or_default()).await?;
         let step = decide(spec, &seen, clock::now());
         // All else is decided by all else.
-        if matches!(step, Step::EndRecord { .. }) {
-            self.take(key, (spec, kept), &seen, &step).await?;
+        if matches!(step, Step::EndRecord { .. })
+            && let Err(error) = self.take(key, (spec, kept), &seen, &step).await
+        {
+            return Err(self.failed(key, (spec, &store.hear(seen)), &step, error).await);
         }
         Ok(())
     }
@@ -53,7 +56,7 @@ impl ApiKeys {
         let mut made = None;
         match step {
             Step::Remember(status) => {
-                self.report(key, spec, seen, (**status).clone(), step).await?;
+                self.report(key, spec, seen, (**status).clone(), (step, None)).await?;
                 self.herald().remembered(key, spec, seen, status).await;
                 // Else it is another Job, workload or token that matters now.
                 made = key.status.clone().filter(|_| is_plain(spec)).map(Made::Status);
@@ -88,7 +91,7 @@ impl ApiKeys {
             | Step::Stuck { .. }
             | Step::Rest { .. }
             | Step::Refuse(_) => {
-                self.report(key, spec, seen, seen.status.clone(), step).await?;
+                self.report(key, spec, seen, seen.status.clone(), (step, None)).await?;
                 return Ok(Taken::Nothing(self.next(key, spec, seen, step)));
             }
         }

@@ -12,6 +12,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
 };
 use kube::{Api, Client, CustomResourceExt as _, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use self::in_force::InForce;
@@ -48,6 +49,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 const KNOWN_AT_THE_LATEST: Duration = Duration::from_secs(10);
 
 const RESUMED: Reason = Reason::normal("EnforcementResumed");
+const IGNORED: Reason = Reason::warning("PauseIgnored");
 
 /// The controller of the floor.
 pub struct Floors {
@@ -56,6 +58,8 @@ pub struct Floors {
     pauses: Pauses,
     install_namespace: String,
     in_force: watch::Sender<InForce>,
+    /// resourceVersion of the ConfigMap that was told of last, since it pauses nothing.
+    ignored: Mutex<Option<String>>,
 }
 
 /// What came of a pass.
@@ -92,7 +96,8 @@ impl Floors {
         let (client, stopped) = (context.client.clone(), context.stopped.clone());
         let (news_tx, news) = watch::channel(0_u64);
         tasks.spawn("floor-watch", news::follow("admission policies", changes(&client), news_tx, stopped));
-        let floors = Self { context: context.clone(), index, pauses, install_namespace, in_force };
+        let ignored = Mutex::default();
+        let floors = Self { context: context.clone(), index, pauses, install_namespace, in_force, ignored };
         tasks.spawn("floor", floors.run(synced, leadership, news));
         follow
     }
@@ -229,7 +234,15 @@ impl Floors {
 
     /// The pause that holds; one that is over is cleared away.
     async fn paused(&self) -> Result<Option<Pause>> {
-        let Some((pause, object)) = pause::read(&self.context.client, &self.install_namespace).await? else {
+        let Some(object) = pause::object(&self.context.client, &self.install_namespace).await? else {
+            return Ok(None);
+        };
+        let Some(pause) = Pause::read(&object) else {
+            let version = object.resource_version();
+            let told = std::mem::replace(&mut *self.ignored.lock(), version.clone());
+            if told != version {
+                self.context.events.publish(&object, IGNORED, pause::IGNORED).await;
+            }
             return Ok(None);
         };
         if pause::holds(Some(&pause), clock::now()) {

@@ -23,7 +23,7 @@ use crate::{
         condition::{Conditions, Type, is_true},
     },
     cluster::{
-        Result,
+        Error, Result,
         apply::{IN_FORCE_AFTER, Outcome},
         events::Reason,
         holds::{Holding, Live, made_for, unserved},
@@ -60,6 +60,8 @@ enum Found {
     Invalid(String),
     /// It has ended, and nothing is refused for it any more.
     Over(Timestamp),
+    /// What refuses for it could not be read or written.
+    Failed(Error),
     /// It holds, or will when every API server knows.
     Held { pending: bool, unserved: Option<String>, policies: Vec<String> },
 }
@@ -188,7 +190,7 @@ impl<K: Holding> LegalHolds<K> {
         }
     }
 
-    fn status(object: &K, found: Found) -> LegalHoldStatus {
+    fn status(object: &K, found: &Found) -> LegalHoldStatus {
         let mut conditions = Conditions::of_generation(object.meta().generation);
         let accepted = !matches!(found, Found::Invalid(_));
         conditions.set(Type::Accepted, accepted, if accepted { "Accepted" } else { "Invalid" }, "");
@@ -198,30 +200,35 @@ impl<K: Holding> LegalHolds<K> {
             ..LegalHoldStatus::default()
         };
         match found {
+            Found::Failed(error) => {
+                let why = format!("whether the API server refuses is not known, and is tried again: {error}");
+                wait(&mut conditions, error.reason(), &why);
+                status.state = Some(HoldState::Pending);
+                status.admission_policies = object.status().map(|it| it.admission_policies.clone()).unwrap_or_default();
+            }
             Found::Invalid(why) => {
-                conditions.set(Type::Accepted, false, "Invalid", why.as_str()).stall("Invalid", &why);
+                conditions.set(Type::Accepted, false, "Invalid", why.as_str()).stall("Invalid", why);
             }
             Found::Over(until) => {
                 conditions.stall("Expired", &format!("it ended at {until}: nothing is held by it"));
                 status.state = Some(HoldState::Expired);
             }
             Found::Held { pending, unserved, policies } => {
-                status.admission_policies = policies;
+                status.admission_policies.clone_from(policies);
                 // Of a kind that is not served, nothing is held yet.
-                let waits = pending || unserved.is_some();
+                let waits = *pending || unserved.is_some();
                 status.state = Some(if waits { HoldState::Pending } else { HoldState::Active });
                 match unserved {
-                    Some(why) => drop(conditions.stall("UnknownResource", &why)),
-                    None if pending => {
+                    Some(why) => drop(conditions.stall("UnknownResource", why)),
+                    None if *pending => {
                         let why = "the API server takes a moment until it refuses";
-                        for (kind, holds) in
-                            [(Type::Programmed, false), (Type::Ready, false), (Type::Reconciling, true)]
-                        {
-                            conditions.set(kind, holds, "AdmissionPolicyPending", why);
-                        }
+                        wait(&mut conditions, "AdmissionPolicyPending", why);
                     }
                     None => {
-                        conditions.set(Type::Programmed, true, "Programmed", "").set(Type::Ready, true, "Active", "");
+                        // A selector with a slip selects nothing, and looks as if it held.
+                        let said = object.hold().map(|hold| format!("to see what it holds: {}", hold.listing()));
+                        conditions.set(Type::Programmed, true, "Programmed", "");
+                        conditions.set(Type::Ready, true, "Active", said.unwrap_or_default());
                     }
                 }
             }
@@ -247,10 +254,23 @@ impl<K: Holding> LegalHolds<K> {
     }
 }
 
+/// Says why nothing is refused yet, as far as is known.
+fn wait(conditions: &mut Conditions, reason: &str, why: &str) {
+    for (kind, holds) in [(Type::Programmed, false), (Type::Ready, false), (Type::Reconciling, true)] {
+        conditions.set(kind, holds, reason, why);
+    }
+}
+
 /// When to look again at a hold that has so much left. One that has ended by our clock alone is looked at ever more
 /// rarely: after as long as that was ago.
 fn look_again(left: SignedDuration) -> Duration {
     left.unsigned_abs().clamp(Duration::from_secs(1), LOOK_AGAIN)
+}
+
+/// Whether a failure says nothing of what is refused: a write that came too late, or of a hold that was seen to end.
+fn is_no_news<K: Holding>(object: &K, error: &Error) -> bool {
+    let told = object.status().filter(|status| status.observed_generation == object.meta().generation);
+    error.code() == Some(409) || told.is_some_and(|status| status.state == Some(HoldState::Expired))
 }
 
 /// Whether its status says, of this very spec, that it is ready.
@@ -267,7 +287,11 @@ impl<K: Holding> Reconciler for LegalHolds<K> {
         if object.meta().deletion_timestamp.is_some() {
             return Ok(Next::Change);
         }
-        let wanted = Self::status(object, Box::pin(self.visit(object)).await?);
+        let found = match Box::pin(self.visit(object)).await {
+            Err(error) if is_no_news(object, &error) => return Err(error),
+            found => found.unwrap_or_else(Found::Failed),
+        };
+        let wanted = Self::status(object, &found);
         let before = object.status().and_then(|status| status.state);
         let wrote = status::report(&self.context.client, object, &wanted).await?;
         let uid = object.uid().unwrap_or_default();
@@ -286,13 +310,104 @@ impl<K: Holding> Reconciler for LegalHolds<K> {
                 Some(HoldState::Pending) | None => {}
             }
         }
-        Ok(Self::next(object, &wanted))
+        match found {
+            Found::Failed(error) => Err(error),
+            _ => Ok(Self::next(object, &wanted)),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use http::{Method, Request, Response};
+    use kube::{Client, client::Body};
+    use serde_json::{Value, json};
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::{
+        api::LegalHold,
+        cluster::events::Events,
+        runtime::{metrics::Metrics, readiness::Readiness},
+    };
+
+    type Statuses = Arc<Mutex<Vec<Value>>>;
+
+    /// An API server without admission policies, which takes no others and any status.
+    fn refusing(statuses: &Statuses) -> Client {
+        let statuses = statuses.clone();
+        let answer = move |request: Request<Body>| {
+            let statuses = statuses.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let failure = |code: u16, reason: &str| {
+                    (code, json!({"status": "Failure", "message": "no", "reason": reason, "code": code}))
+                };
+                let (code, json) = if head.uri.path().ends_with("/status") {
+                    let body = body.collect_bytes().await.unwrap();
+                    statuses.lock().push(serde_json::from_slice(&body).unwrap());
+                    (200, json!({"metadata": {}}))
+                } else if head.method == Method::GET {
+                    failure(404, "NotFound")
+                } else {
+                    failure(403, "Forbidden")
+                };
+                let answer = Response::builder().status(code).body(Body::from(json.to_string().into_bytes()));
+                Ok::<_, Infallible>(answer.unwrap())
+            }
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    /// What is told of a hold of this state when what is refused for it is gone, and can't be put back.
+    async fn told(state: &str) -> Option<Value> {
+        let until = "2020-01-01T00:00:00Z";
+        let end = if state == "Expired" { json!({"until": until}) } else { json!({"indefinite": true}) };
+        let mut hold = json!({
+            "metadata": {"name": "case", "namespace": "shop", "uid": "u", "generation": 1},
+            "spec": {"resources": [{"resource": "configmaps"}], "selector": {}, "ground": "litigation"},
+            "status": {"observedGeneration": 1, "state": state, "admissionPolicies": ["a"], "conditions": []},
+        });
+        hold["spec"].as_object_mut().unwrap().extend(end.as_object().unwrap().clone());
+        let hold: LegalHold = serde_json::from_value(hold).unwrap();
+        let statuses = Statuses::default();
+        let client = refusing(&statuses);
+        let context = Context {
+            client: client.clone(),
+            events: Events::new(client, "test"),
+            metrics: Metrics::default(),
+            readiness: Readiness::default(),
+            stopped: CancellationToken::new(),
+            concurrency: 1,
+        };
+        let (_root, roots) = crate::controllers::root::<LegalHold>();
+        let holds = LegalHolds { context, roots, active: Mutex::default(), written: Mutex::default() };
+        assert!(holds.reconcile(&hold).await.is_err());
+        let told = statuses.lock().pop();
+        told.map(|it| it["status"].clone())
+    }
+
+    #[tokio::test]
+    async fn a_hold_is_not_active_while_nothing_refuses() {
+        let told = told("Active").await.unwrap();
+        assert_eq!((&told["state"], &told["admissionPolicies"]), (&json!("Pending"), &json!(["a"])));
+        let conditions = told["conditions"].as_array().unwrap().iter();
+        let of = conditions.map(|it| [&it["type"], &it["status"], &it["reason"]].map(|it| it.as_str().unwrap()));
+        let wanted = [
+            ["Accepted", "True", "Accepted"],
+            ["Programmed", "False", "Forbidden"],
+            ["Ready", "False", "Forbidden"],
+            ["Reconciling", "True", "Forbidden"],
+        ];
+        assert_eq!(of.collect::<Vec<_>>(), wanted);
+    }
+
+    #[tokio::test]
+    async fn what_fails_for_a_hold_that_is_over_lets_it_hold_no_more() {
+        assert_eq!(told("Expired").await, None);
+    }
 
     #[test]
     fn a_hold_that_has_ended_by_our_clock_alone_is_looked_at_ever_more_rarely() {

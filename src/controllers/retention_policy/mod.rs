@@ -23,9 +23,10 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Context, Next, RECONCILE_DEADLINE, Reconciler, Triggers,
+    Context, Next, Reconciler, Triggers,
     news::{self, News},
     requested,
+    work::RECONCILE_DEADLINE,
 };
 use crate::{
     api::{
@@ -286,7 +287,7 @@ impl Reconciler for RetentionPolicies {
             let mut status = policy.status.clone().unwrap_or_default();
             status.observed_generation = policy.metadata.generation;
             status.last_handled_reconcile_at = requested(policy);
-            status.conditions = suspended(status.conditions);
+            status.conditions = suspended(status.conditions, policy.metadata.generation, clock::now());
             written::report(&self.context.client, policy, &status).await?;
             return Ok(Next::Change);
         }

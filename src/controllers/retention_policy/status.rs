@@ -69,10 +69,12 @@ pub(super) fn degraded(policy: &RetentionPolicy, error: &Error, so_far: SoFar) -
         conditions.set(kind, false, error.reason(), message.as_str());
     }
     conditions.set(Type::Degraded, true, error.reason(), message.as_str());
+    conditions.set(Type::Reconciling, true, error.reason(), "the visit is tried again");
     let next_run_time = known_run(policy).map(Time);
     let known = policy.status.clone().unwrap_or_default();
     RetentionPolicyStatus {
         observed_generation: policy.metadata.generation,
+        last_handled_reconcile_at: requested(policy),
         conditions: conditions.carried_from(old(policy), clock::now()),
         next_run_time,
         last_run: so_far.last_run.or_else(|| known.last_run.clone()),
@@ -209,9 +211,11 @@ fn sample(planned: &Planned) -> PlannedObject {
 
 #[cfg(test)]
 mod tests {
+    use kube::ResourceExt as _;
     use serde_json::json;
 
     use super::*;
+    use crate::api::{condition::is_true, labels::RECONCILE_REQUESTED_AT};
 
     fn run(number: i64) -> RunStatus {
         let run = json!({"report": format!("run-{number}"), "number": number, "expiresAt": "2028-01-01T00:00:00Z"});
@@ -242,6 +246,17 @@ mod tests {
         // Its results could not be written.
         let (last, message) = told(SoFar { began: true, last_run: None });
         assert!(last == 1 && message.starts_with("the visit could not be finished"), "{last}: {message}");
+    }
+
+    #[test]
+    fn a_visit_that_fails_was_asked_for_and_is_tried_again() {
+        let mut policy = policy();
+        policy.annotations_mut().insert(RECONCILE_REQUESTED_AT.into(), "now".into());
+        let status = degraded(&policy, &Error::Unexpected("no answer".into()), SoFar::default());
+        assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("now"));
+        assert!(is_true(&status.conditions, Type::Reconciling), "{status:?}");
+        let refused: Outcome = Err(Refused::later("NotPermitted", String::new()));
+        assert!(!is_true(&super::status(&policy, &refused, SoFar::default()).conditions, Type::Reconciling));
     }
 
     #[test]

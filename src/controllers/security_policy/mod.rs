@@ -174,7 +174,7 @@ impl Reconciler for SecurityPolicies {
             let mut status = policy.status.clone().unwrap_or_default();
             status.observed_generation = policy.metadata.generation;
             status.last_handled_reconcile_at = requested(policy);
-            status.conditions = suspended(status.conditions);
+            status.conditions = suspended(status.conditions, policy.metadata.generation, clock::now());
             status::report(&self.context.client, policy, &status).await?;
             return Ok(Next::Change);
         }

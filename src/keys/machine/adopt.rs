@@ -17,7 +17,7 @@ impl Machine<'_> {
         let status = &self.seen.status;
         let lost = status.versions.is_empty() && status.next_version.is_none() && !self.seen.secrets.is_empty();
         // Which version consumers have can't be read where the Secret is somebody else's.
-        if !lost || self.seen.consumer == ConsumerSeen::Foreign {
+        if !lost || matches!(self.seen.consumer, ConsumerSeen::Foreign(_)) {
             return None;
         }
         let adoptable = |secret: &&SecretSeen| secret.proven && !self.is_tombstone(&secret.id);

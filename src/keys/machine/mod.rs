@@ -128,8 +128,8 @@ impl Machine<'_> {
     }
 
     fn refuse_foreign(&self) -> Option<Step> {
-        let foreign = self.seen.consumer == ConsumerSeen::Foreign;
-        foreign.then(|| Step::Refuse(Refusal::ForeignConsumer(self.spec.consumer.clone())))
+        let ConsumerSeen::Foreign(owner) = &self.seen.consumer else { return None };
+        Some(Step::Refuse(Refusal::ForeignConsumer { secret: self.spec.consumer.clone(), owner: owner.clone() }))
     }
 
     fn unproven(&self, n: i64) -> Step {

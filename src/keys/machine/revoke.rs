@@ -55,7 +55,7 @@ impl Machine<'_> {
         match &self.seen.consumer {
             ConsumerSeen::Ours { current: None, previous: None, id: None }
             | ConsumerSeen::Absent
-            | ConsumerSeen::Foreign => None,
+            | ConsumerSeen::Foreign(_) => None,
             ConsumerSeen::Ours { .. } => Some(Step::WriteConsumer { current: None, previous: None }),
         }
     }

@@ -160,6 +160,28 @@ impl Hold {
         let is_of_kind = self.resources.iter().any(|(held, plural)| held == group && plural == resource);
         is_of_kind && self.selected.matches(labels)
     }
+
+    /// The kubectl command that lists what it holds; for a ClusterLegalHold, with the namespaces to look at in it.
+    #[must_use]
+    pub fn listing(&self) -> String {
+        let kind = |(group, plural): &(String, String)| match group.as_str() {
+            "" => plural.clone(),
+            group => format!("{plural}.{group}"),
+        };
+        let kinds = self.resources.iter().map(kind).collect::<Vec<_>>().join(",");
+        let labelled = |it: &LabelSelector| match selector::text(it) {
+            all if all.is_empty() => all,
+            labels => format!(" -l '{labels}'"),
+        };
+        let (objects, namespaces) = (labelled(&self.selector), labelled(&self.namespaces));
+        match self.kind {
+            HoldKind::LegalHold => format!("kubectl get {kinds} -n {}{objects}", self.namespace),
+            HoldKind::ClusterLegalHold if namespaces.is_empty() => format!("kubectl get {kinds} -A{objects}"),
+            HoldKind::ClusterLegalHold => {
+                format!("kubectl get {kinds} -A{objects}, of the namespaces of: kubectl get namespaces{namespaces}")
+            }
+        }
+    }
 }
 
 impl HoldKind {
@@ -240,6 +262,31 @@ mod tests {
         let holds = Holds::of([hold], "shop", &BTreeMap::new());
         assert_eq!(holds.holder("batch", "jobs", &of_case).unwrap().to_string(), "LegalHold/case-17");
         assert_eq!(holds.holder("batch", "jobs", &BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn what_is_held_is_listed_by_a_command_of_kubectl() {
+        let more = json!({
+            "resources": [{"resource": "configmaps"}, {"group": "batch", "resource": "jobs"}],
+            "selector": {"matchLabels": {"case": "17"}, "matchExpressions": [
+                {"key": "tier", "operator": "In", "values": ["a", "b"]}, {"key": "team", "operator": "NotIn", "values": ["c"]},
+                {"key": "kept", "operator": "Exists"}, {"key": "gone", "operator": "DoesNotExist"}]},
+        });
+        let listing = |spec: &Value| legal("shop", spec).unwrap().listing();
+        let selected = "case=17,tier in (a,b),team notin (c),kept,!gone";
+        assert_eq!(listing(&more), format!("kubectl get configmaps,jobs.batch -n shop -l '{selected}'"));
+        assert_eq!(listing(&json!({"selector": {}})), "kubectl get configmaps -n shop");
+        let wide = |namespaces: Value| {
+            let hold = json!({"metadata": {"name": "inquiry"}, "spec": {
+                "namespaceSelector": namespaces, "resources": [{"resource": "secrets"}],
+                "selector": {"matchLabels": {"case": "4"}}, "indefinite": true, "ground": "inquiry"}});
+            Hold::try_from(&serde_json::from_value::<ClusterLegalHold>(hold).unwrap()).unwrap().listing()
+        };
+        assert_eq!(wide(json!({})), "kubectl get secrets -A -l 'case=4'");
+        assert_eq!(
+            wide(json!({"matchLabels": {"team": "ads"}})),
+            "kubectl get secrets -A -l 'case=4', of the namespaces of: kubectl get namespaces -l 'team=ads'"
+        );
     }
 
     #[test]

@@ -293,7 +293,7 @@ fn two_copies_of_one_token_are_one_version() {
 #[test]
 fn a_foreign_secret_for_consumers_is_refused_and_nothing_is_deleted_meanwhile() {
     let mut world = replaced();
-    world.seen.consumer = ConsumerSeen::Foreign;
+    world.seen.consumer = ConsumerSeen::Foreign(None);
     world.seen.status = ApiKeyStatus::default();
     assert!(matches!(world.decided(), Step::Refuse(_)));
 }

@@ -220,7 +220,7 @@ impl World {
         self.seen.workloads = self
             .workload
             .iter()
-            .map(|it| WorkloadSeen { target: target.clone(), workload: Some(it.clone()) })
+            .map(|it| WorkloadSeen { target: target.clone(), workload: Some(it.clone()), forbidden: false })
             .collect();
         decide(&self.parsed(), &self.seen, self.now())
     }

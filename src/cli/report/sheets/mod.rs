@@ -139,6 +139,10 @@ fn facts(report: &Report) -> Vec<(&'static str, Cell)> {
         let told = format!("until {}: {}", moment(pause.until, report.generated_at), pause.reason);
         facts.insert(0, ("Hardening is paused", Cell::new(Tone::Bad, told)));
     }
+    if let Some(since) = report.away_since {
+        let told = format!("since {}: statuses are as of then", moment(since, report.generated_at));
+        facts.insert(0, ("No controller", Cell::new(Tone::Bad, told)));
+    }
     facts
 }
 

@@ -1,0 +1,54 @@
+//! Whether a controller works: where none does, statuses are of the past.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client};
+
+use crate::{
+    api::whole_second,
+    cluster::{error::call, leader::LEASE, server_clock::server_time},
+};
+
+/// So many durations of the Lease its holder may be silent: it is renewed several times in one, and taken over after one.
+const PATIENCE: i64 = 4;
+
+/// Since when no controller holds the Lease; `None` where one does, or where that can't be read.
+pub(super) async fn away_since(client: &Client, namespace: &str) -> Option<Timestamp> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let lease = call(|| format!("reading the Lease {LEASE}"), leases.get(LEASE)).await.ok()?;
+    // The clock of who asks may be any.
+    silent_since(&lease, server_time(client).await.ok()?)
+}
+
+/// What to say of that.
+pub(super) fn note(since: Timestamp) -> String {
+    format!("no controller has held the Lease {LEASE} since {since}: what statuses tell is as of then")
+}
+
+fn silent_since(lease: &Lease, now: Timestamp) -> Option<Timestamp> {
+    let spec = lease.spec.as_ref()?;
+    let renewed = spec.renew_time.as_ref()?.0;
+    let patience = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds?).saturating_mul(PATIENCE));
+    (now.duration_since(renewed) > patience).then(|| whole_second(renewed))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[rstest]
+    #[case(json!({"renewTime": "2026-11-28T11:59:00.900000Z", "leaseDurationSeconds": 15}), false)]
+    #[case(json!({"renewTime": "2026-11-28T11:58:59.900000Z", "leaseDurationSeconds": 15}), true)]
+    // One that its holder let go of.
+    #[case(json!({"renewTime": "2026-11-28T11:58:59.900000Z", "leaseDurationSeconds": 1}), true)]
+    #[case(json!({"renewTime": "2026-11-28T11:58:59.900000Z"}), false)]
+    #[case(json!({}), false)]
+    fn a_lease_that_nobody_renews_is_noticed(#[case] spec: Value, #[case] away: bool) {
+        let lease: Lease = serde_json::from_value(json!({"metadata": {"name": LEASE}, "spec": spec})).unwrap();
+        let since = silent_since(&lease, "2026-11-28T12:00:00Z".parse().unwrap());
+        assert_eq!(since.map(|it| it.to_string()), away.then(|| "2026-11-28T11:58:59Z".to_owned()));
+    }
+}
