@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::{
-    api::{HardeningMode, Invalid, NetworkMode, SecurityPolicy},
+    api::{HardeningMode, Invalid, NetworkMode, Reciprocal, SecurityPolicy},
     hardening::{Requirement, is_system_namespace},
     network::{Intent, meets},
 };
@@ -45,6 +45,21 @@ pub fn accepted(intent: &Intent, other: &SecurityPolicy) -> Option<(String, Stri
     Some((key.0, key.1, theirs))
 }
 
+/// Why nothing is opened for a policy of another namespace that an intent accepts, as far as that is for the policy as a
+/// whole; `None` for `other`: there is none of that name.
+#[must_use]
+pub fn consent_unused(other: Option<&SecurityPolicy>) -> Option<&'static str> {
+    let Some(other) = other else { return Some("there is no such policy") };
+    if other.spec.network.as_ref().is_none_or(|it| it.mode != NetworkMode::Enforce) {
+        return Some("its network part is not enforced: it sets no spec.network.mode: Enforce");
+    }
+    match intent(other, other.metadata.namespace.as_deref().unwrap_or_default()) {
+        Ok(Some(theirs)) if theirs.reciprocal == Reciprocal::Generate => None,
+        Ok(_) => Some("it does not ask for it: it sets no spec.network.reciprocal: Generate"),
+        Err(_) => Some("its spec is refused, as its status tells"),
+    }
+}
+
 /// The network intent to render in a namespace, if any; hardening is checked along, so that one answer covers the
 /// spec.
 ///
@@ -65,6 +80,36 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn one_that_asks_for_nothing_is_refused_by_the_api_server() {
+        let said = |spec: serde_json::Value| {
+            let policy: SecurityPolicy =
+                serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "shop"}, "spec": spec})).unwrap();
+            policy.validate_cel().err().map(|errors| errors.to_string()).unwrap_or_default()
+        };
+        let nothing = "set hardening or network, or both";
+        assert!(said(json!({"dataClass": "Public"})).contains(nothing));
+        let network = json!({"podSelector": {}, "isolate": ["Ingress"]});
+        assert!(!said(json!({"network": network})).contains(nothing));
+    }
+
+    #[test]
+    fn a_consent_that_opens_nothing_says_why() {
+        let why = |namespace: &str, network: serde_json::Value| {
+            let metadata = json!({"name": "a", "namespace": namespace});
+            let spec =
+                json!({"hardening": {"mode": "Audit", "podSecurity": {"level": "baseline"}}, "network": network});
+            let other: SecurityPolicy = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
+            consent_unused(Some(&other)).unwrap_or_default()
+        };
+        let network = |mode: &str, reciprocal: &str| json!({"mode": mode, "podSelector": {}, "isolate": ["Ingress"], "reciprocal": reciprocal});
+        assert_eq!(why("a", network("Enforce", "Generate")), "");
+        assert!(why("a", network("Preview", "Generate")).contains("mode: Enforce"));
+        assert!(why("a", network("Enforce", "Report")).contains("reciprocal: Generate"));
+        assert!(why("kube-system", network("Enforce", "Generate")).contains("refused"));
+        assert!(consent_unused(None).unwrap().contains("no such policy"));
+    }
 
     #[test]
     fn what_is_accepted_stays_while_its_policy_is_suspended() {

@@ -105,6 +105,23 @@ fn what_values_change_is_what_was_reviewed() -> Result<()> {
     Ok(())
 }
 
+/// Pods that only the administrator can name come as JSON, which `--set` takes with its commas escaped.
+#[test]
+fn the_controller_is_told_who_the_entities_are() -> Result<()> {
+    let named = r#"{"podSelector": {}, "namespaceSelector": {"matchLabels": {"team": "edge"}}}"#;
+    let set = |value: &str| format!("network.{value}=\\{}", named.replace(',', "\\,"));
+    let objects = render(&[&set("ingressController"), &set("monitoring")])?;
+    let controller =
+        objects.iter().find(|it| text(it, "/metadata/name") == "rampart-controller" && it["kind"] == "Deployment");
+    let env =
+        controller.context("no controller")?.pointer("/spec/template/spec/containers/0/env").and_then(Value::as_array);
+    for name in ["RAMPART_NETWORK_INGRESS_CONTROLLER", "RAMPART_NETWORK_MONITORING"] {
+        let found = env.into_iter().flatten().find(|it| it["name"] == name);
+        ensure!(found.is_some_and(|it| it["value"] == named), "{name}: {found:?}");
+    }
+    Ok(())
+}
+
 /// The links in the chart become files of the package.
 #[test]
 fn a_package_renders_the_same() -> Result<()> {
@@ -142,6 +159,8 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["features.openReports=true", "features.hardening=false"], "openReports=false"),
     (&["features.apiKeys=false"], "verifier.enabled=false"),
     (&["network.clusterCidrs[0]=10.0.0.0"], "clusterCidrs"),
+    (&["network.ingressController=nginx"], "ingressController"),
+    (&["network.monitoring=prometheus"], "monitoring"),
     (&["retention.minimumGrace=1d"], "minimumGrace"),
     (&["retention.protectedNamespaces[0]=*"], "protectedNamespaces"),
     (&["log.format=xml"], "format"),

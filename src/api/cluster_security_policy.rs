@@ -24,6 +24,7 @@ use super::{
     status = "ClusterSecurityPolicyStatus",
     derive = "PartialEq",
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters: it becomes a label"),
+    printcolumn(name = "Namespaces", type_ = "integer", json_path = ".status.namespaces"),
     printcolumn(name = "Level", type_ = "string", json_path = ".spec.hardening.podSecurity.level"),
     printcolumn(name = "Hardening", type_ = "string", json_path = ".spec.hardening.mode"),
     printcolumn(name = "Violating", type_ = "integer", json_path = ".status.hardening.pods.violating"),
@@ -131,6 +132,9 @@ pub struct ClusterSecurityPolicyStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
+    /// Namespaces that the policy covers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<i64>,
     /// The hardening part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hardening: Option<HardeningStatus>,

@@ -68,7 +68,7 @@ pub struct Network {
 #[serde(rename_all = "camelCase")]
 pub struct Accepted {
     /// Its namespace.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub namespace: String,
     /// Its name.
     #[schemars(length(min = 1, max = 63))]
@@ -212,7 +212,10 @@ pub struct Pods {
     pub selector: LabelSelector,
     /// Namespaces by name; without it and without namespaceSelector, the policy's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 63)))]
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))
+    )]
     pub namespaces: Option<Vec<String>>,
     /// Namespaces by label; `{}` selects all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -224,11 +227,11 @@ pub struct Pods {
 #[serde(rename_all = "camelCase")]
 pub struct ServicePeer {
     /// Its name.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// Its namespace; without it, the policy's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub namespace: Option<String>,
 }
 

@@ -31,14 +31,23 @@ pub struct NetworkStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MOST_NAMED))]
     pub widened_by: Vec<String>,
+    /// How many more of them there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more_widened_by: Option<u32>,
     /// What no NetworkPolicy can say, at most 20: pods in the network of their node, which policies do not see.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MOST_NAMED))]
     pub not_expressible: Vec<String>,
+    /// How many more of them there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more_not_expressible: Option<u32>,
     /// What the author should know, at most 50; `acknowledge` lists ids of those that Enforce would break.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MOST_FINDINGS))]
     pub findings: Vec<Finding>,
+    /// How many more of them there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more_findings: Option<u32>,
 }
 
 /// What is true of the least isolation of many namespaces.
@@ -62,14 +71,41 @@ pub struct ClusterNetworkStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MOST_NAMED))]
     pub widened_by: Vec<String>,
+    /// How many more of them there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more_widened_by: Option<u32>,
     /// What no NetworkPolicy can say, at most 20: pods in the network of their node, which policies do not see.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MOST_NAMED))]
     pub not_expressible: Vec<String>,
+    /// How many more of them there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more_not_expressible: Option<u32>,
     /// What the author should know, at most 50; `acknowledge` lists ids of those that Enforce would break.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MOST_FINDINGS))]
     pub findings: Vec<Finding>,
+    /// How many more of them there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more_findings: Option<u32>,
+}
+
+impl From<ClusterNetworkStatus> for NetworkStatus {
+    /// What is true of many namespaces, as if they were one.
+    fn from(all: ClusterNetworkStatus) -> Self {
+        Self {
+            selected_pods: all.selected_pods,
+            isolated: all.isolated,
+            preview: all.preview,
+            rendered: vec![],
+            widened_by: all.widened_by,
+            more_widened_by: all.more_widened_by,
+            not_expressible: all.not_expressible,
+            more_not_expressible: all.more_not_expressible,
+            findings: all.findings,
+            more_findings: all.more_findings,
+        }
+    }
 }
 
 /// How many pods are isolated.

@@ -37,7 +37,11 @@ use super::{
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(CLASS_RULE).message(CLASS_MESSAGE))]
+#[x_kube(
+    validation = Rule::new(CLASS_RULE).message(CLASS_MESSAGE),
+    // Of a misspelt field the API server keeps nothing.
+    validation = Rule::new("has(self.hardening) || has(self.network)").message("set hardening or network, or both")
+)]
 pub struct SecurityPolicySpec {
     /// Stops reconciling: what is there stays as it is, and is no longer kept. Admission goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -22,6 +22,11 @@ impl Backoff {
         pause(*count)
     }
 
+    /// How often it failed in a row.
+    pub(super) fn failures(&self, key: &(String, String)) -> u32 {
+        self.failures.lock().get(key).copied().unwrap_or_default()
+    }
+
     /// Forgets the failures.
     pub(super) fn succeeded(&self, key: &(String, String)) {
         self.failures.lock().remove(key);
@@ -43,7 +48,9 @@ mod tests {
         let pauses: Vec<u128> = (0..4).map(|_| backoff.failed(&one).as_millis()).collect();
         assert_eq!(pauses, [250, 500, 1000, 2000]);
         assert_eq!(backoff.failed(&two).as_millis(), 250, "another object waits for itself");
+        assert_eq!((backoff.failures(&one), backoff.failures(&two)), (4, 1));
         backoff.succeeded(&one);
+        assert_eq!(backoff.failures(&one), 0);
         assert_eq!(backoff.failed(&one).as_millis(), 250);
         assert_eq!(pause(u32::MAX), LONGEST);
     }

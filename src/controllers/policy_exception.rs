@@ -71,7 +71,7 @@ impl PolicyExceptions {
         let mut conditions = Conditions::of_generation(exception.metadata.generation);
         let namespace = exception.metadata.namespace.as_deref().unwrap_or_default();
         let parsed = Exception::try_from(exception);
-        let mut end = None;
+        let (mut end, mut missing) = (None, None);
         let refused = match &parsed {
             Err(invalid) => Some(("Invalid", invalid.to_string(), ExceptionState::NotPermitted)),
             Ok(parsed) if !parsed.holds(now) => {
@@ -79,13 +79,15 @@ impl PolicyExceptions {
             }
             Ok(parsed) => {
                 end = Some(parsed.expires);
+                missing = not_found(&self.index.known().missing(namespace, parsed));
                 let refused = self.index.permits(namespace, parsed).err();
                 refused.map(|why| ("NotPermitted", why, ExceptionState::NotPermitted))
             }
         };
         let key = (namespace.to_owned(), exception.name_any());
         let left_out = self.hardened.in_force.borrow().left_out.contains(&key);
-        let state = tell(refused, end, left_out, &mut conditions);
+        let problem = missing.or_else(|| left_out.then(|| (FULL, NO_ROOM.to_owned())));
+        let state = tell(refused, end, problem, &mut conditions);
         let old = exception.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let status = PolicyExceptionStatus {
             observed_generation: exception.metadata.generation,
@@ -107,12 +109,21 @@ impl PolicyExceptions {
     }
 }
 
-/// Says in conditions whether it is in force: why it is refused, or until when it is not, and whether an admission
-/// policy has left it out.
+/// That some SecurityPolicies are not there. They may come later.
+fn not_found(missing: &[&str]) -> Option<(&'static str, String)> {
+    let named = (!missing.is_empty()).then(|| missing.join(", "))?;
+    let why = format!(
+        "no SecurityPolicy of this namespace asks anything of pods by the name of {named}: mend spec.policies, or make it"
+    );
+    Some(("TargetNotFound", why))
+}
+
+/// Says in conditions whether it is in force: why it is refused, or until when it is not, and what else keeps it from
+/// admitting what it covers.
 fn tell(
     refused: Option<(&str, String, ExceptionState)>,
     end: Option<Timestamp>,
-    left_out: bool,
+    problem: Option<(&'static str, String)>,
     conditions: &mut Conditions,
 ) -> ExceptionState {
     if let Some((reason, why, state)) = refused {
@@ -122,8 +133,8 @@ fn tell(
         return state;
     }
     conditions.set(Type::Accepted, true, "Accepted", "");
-    if left_out {
-        conditions.stall(FULL, NO_ROOM);
+    if let Some((reason, why)) = problem {
+        conditions.stall(reason, &why);
     } else {
         let until = end.map(|end| format!("until {end}")).unwrap_or_default();
         conditions.set(Type::Programmed, true, "Programmed", "");
@@ -158,16 +169,20 @@ mod tests {
     use super::*;
 
     /// The state, and each condition that is there: its type, status and reason.
-    fn told(refused: Option<(&str, String, ExceptionState)>, left_out: bool) -> (ExceptionState, Vec<String>) {
+    fn told(
+        refused: Option<(&str, String, ExceptionState)>,
+        problem: Option<(&'static str, String)>,
+    ) -> (ExceptionState, Vec<String>) {
         let mut conditions = Conditions::of_generation(Some(1));
-        let state = tell(refused, Some(Timestamp::UNIX_EPOCH), left_out, &mut conditions);
+        let state = tell(refused, Some(Timestamp::UNIX_EPOCH), problem, &mut conditions);
         let told = conditions.carried_from(&[], Timestamp::UNIX_EPOCH);
         (state, told.iter().map(|it| format!("{} {} {}", it.type_, it.status, it.reason)).collect())
     }
 
     #[test]
     fn one_that_an_admission_policy_has_no_room_for_is_not_programmed() {
-        let (state, conditions) = told(None, false);
+        let full = || Some((FULL, NO_ROOM.to_owned()));
+        let (state, conditions) = told(None, not_found(&[]));
         assert_eq!(state, ExceptionState::Active);
         assert_eq!(conditions, ["Accepted True Accepted", "Programmed True Programmed", "Ready True Active"]);
         let wanted = [
@@ -176,9 +191,23 @@ mod tests {
             "Ready False AdmissionPolicyFull",
             "Stalled True AdmissionPolicyFull",
         ];
-        assert_eq!(told(None, true).1, wanted);
+        assert_eq!(told(None, full()).1, wanted);
         // What it is refused for comes first.
         let ended = || Some(("Expired", "it ended".to_owned(), ExceptionState::Expired));
-        assert_eq!(told(ended(), true), told(ended(), false));
+        assert_eq!(told(ended(), full()), told(ended(), None));
+    }
+
+    #[test]
+    fn one_from_a_policy_that_is_not_there_is_accepted_and_not_ready() {
+        let (state, conditions) = told(None, not_found(&["typo"]));
+        assert_eq!(state, ExceptionState::Active);
+        let wanted = [
+            "Accepted True Accepted",
+            "Programmed False TargetNotFound",
+            "Ready False TargetNotFound",
+            "Stalled True TargetNotFound",
+        ];
+        assert_eq!(conditions, wanted);
+        assert!(not_found(&["typo"]).unwrap().1.contains("typo"));
     }
 }

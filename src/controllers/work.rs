@@ -1,12 +1,14 @@
 //! One reconcile, with its deadline and its panic guard, and what is told of it.
 
 use std::{
+    collections::HashSet,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::FutureExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Resource, ResourceExt as _,
     core::DeserializeGuard,
@@ -15,22 +17,31 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{Backoff, Context, Next, Reconciler, key};
 use crate::{
-    cluster::{Class, Error},
-    runtime::metrics::{ControllerLabel, ErrorLabels, KindLabel, ReconcileLabels},
+    cluster::{Class, Error, status::report_unreadable},
+    runtime::{
+        clock,
+        metrics::{ControllerLabel, ErrorLabels, KindLabel, ReconcileLabels},
+    },
 };
 
 /// Longest reconcile of one object: its calls have deadlines of their own, this bounds their number.
 pub(super) const RECONCILE_DEADLINE: Duration = Duration::from_mins(2);
+
+/// Failures in a row that no status tells of: most are over by then.
+const UNTOLD: u32 = 2;
 
 /// A reconciler, guarded.
 pub(super) struct Work<R: Reconciler> {
     reconciler: Arc<R>,
     context: Context,
     backoff: Backoff,
+    /// Edits of objects that can't be read and say so, by UID and generation.
+    unreadable: Mutex<HashSet<(Option<String>, Option<i64>)>>,
     roots: Store<DeserializeGuard<R::Root>>,
     deleted: watch::Sender<u64>,
 }
@@ -42,7 +53,7 @@ impl<R: Reconciler> Work<R> {
         context: Context,
         (roots, deleted): (Store<DeserializeGuard<R::Root>>, watch::Sender<u64>),
     ) -> Self {
-        Self { reconciler, context, backoff: Backoff::default(), roots, deleted }
+        Self { reconciler, context, backoff: Backoff::default(), unreadable: Mutex::default(), roots, deleted }
     }
 
     pub(super) async fn reconcile(&self, object: &DeserializeGuard<R::Root>) -> Result<Action, Error> {
@@ -51,12 +62,12 @@ impl<R: Reconciler> Work<R> {
         let root = match &object.0 {
             Ok(root) => root,
             Err(invalid) => {
-                // The schema admitted it under another version of the CRD: it can't be read, and so it
-                // is left alone. All others go on.
+                // The schema admitted it under another version of the CRD: it can't be read, and so what it led
+                // to is left alone. All others go on.
                 let kind = R::Root::kind(&()).into_owned();
                 tracing::error!(kind, name = invalid.metadata.name, error = invalid.error, "an object can't be read");
                 metrics.invalid_objects.get_or_create(&KindLabel { kind: R::NAME }).inc();
-                return Ok(Action::await_change());
+                return Ok(self.tell_unreadable(&invalid.metadata, &invalid.error).await);
             }
         };
         let began = Instant::now();
@@ -82,12 +93,41 @@ impl<R: Reconciler> Work<R> {
         };
         metrics.reconciles.get_or_create(&ReconcileLabels { controller, result: outcome }).inc();
         self.tell_again_if_gone(object);
-        let next = result?;
+        let next = match result {
+            Ok(next) => next,
+            Err(error) => {
+                // What nobody tries again is told at once.
+                if error.class() == Class::User || self.backoff.failures(&key(object)) >= UNTOLD {
+                    self.reconciler.failed(root, &error).await;
+                }
+                return Err(error);
+            }
+        };
         self.backoff.succeeded(&key(object));
         Ok(match next {
             Next::Change => Action::await_change(),
             Next::After(pause) => Action::requeue(pause),
         })
+    }
+
+    /// Tells in its status that an object can't be read, once for each edit.
+    async fn tell_unreadable(&self, metadata: &ObjectMeta, why: &str) -> Action {
+        let edit = (metadata.uid.clone(), metadata.generation);
+        if self.unreadable.lock().contains(&edit) {
+            return Action::await_change();
+        }
+        let key = (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
+        match report_unreadable::<R::Root>(&self.context.client, metadata, why, clock::now()).await {
+            Ok(()) => {
+                self.unreadable.lock().insert(edit);
+                self.backoff.succeeded(&key);
+                Action::await_change()
+            }
+            Err(error) => {
+                tracing::warn!(controller = R::NAME, %error, "that an object can't be read could not be told in its status");
+                Action::requeue(self.backoff.failed(&key))
+            }
+        }
     }
 
     /// Who prunes was told of a deletion when it came; what was written for the object since would stay.
@@ -116,7 +156,17 @@ impl<R: Reconciler> Work<R> {
 
 #[cfg(test)]
 mod tests {
-    use kube::runtime::{reflector, watcher};
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicU32, Ordering},
+    };
+
+    use http::{Method, Request, Response};
+    use kube::{
+        Client,
+        client::Body,
+        runtime::{reflector, watcher},
+    };
     use serde_json::json;
     use tokio_util::sync::CancellationToken;
 
@@ -126,6 +176,83 @@ mod tests {
         cluster::{client::tests::nobody, events::Events},
         runtime::{metrics::Metrics, readiness::Readiness},
     };
+
+    fn policy(uid: &str) -> DeserializeGuard<SecurityPolicy> {
+        let metadata = json!({"name": "web", "namespace": "shop", "uid": uid});
+        serde_json::from_value(json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
+            "metadata": metadata, "spec": {}}))
+        .unwrap()
+    }
+
+    fn context() -> Context {
+        let (metrics, readiness, stopped) = (Metrics::default(), Readiness::default(), CancellationToken::new());
+        let events = Events::new(nobody(), "operator");
+        Context { client: nobody(), events, metrics, readiness, stopped, concurrency: 1 }
+    }
+
+    /// Fails, and counts how often that is told.
+    #[derive(Default)]
+    struct Fails(AtomicU32);
+
+    impl Reconciler for Fails {
+        type Root = SecurityPolicy;
+        const NAME: &'static str = "fails";
+
+        async fn reconcile(&self, _: &SecurityPolicy) -> Result<Next, Error> {
+            Err(Error::Unexpected("no".into()))
+        }
+
+        async fn failed(&self, _: &SecurityPolicy, error: &Error) {
+            assert_eq!(error.reason(), "Unexpected");
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_fails_three_times_in_a_row_is_told() {
+        let (roots, _writer) = reflector::store();
+        let fails = Arc::new(Fails::default());
+        let work = Work::new(fails.clone(), context(), (roots, watch::channel(0).0));
+        let mut told = vec![];
+        for _ in 0..4 {
+            let error = work.reconcile(&policy("a")).await.unwrap_err();
+            work.after_error(&policy("a"), &error);
+            told.push(fails.0.load(Ordering::Relaxed));
+        }
+        assert_eq!(told, [0, 0, 1, 2]);
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_read_says_so_once() {
+        let asked = Arc::new(Mutex::new(vec![]));
+        let seen = Arc::clone(&asked);
+        let answer = move |request: Request<Body>| {
+            let is_list = request.method() == Method::GET;
+            seen.lock().push(format!("{} {}", request.method(), request.uri().path()));
+            let types = |kind: &str| json!({"apiVersion": "rampart.dev/v1alpha1", "kind": kind, "metadata": {}});
+            let mut json = types(if is_list { "SecurityPolicyList" } else { "SecurityPolicy" });
+            if is_list {
+                let mut item = types("SecurityPolicy");
+                item["metadata"] = json!({"name": "web", "namespace": "shop", "uid": "a"});
+                json["items"] = json!([item]);
+            }
+            let answer = Response::new(Body::from(json.to_string().into_bytes()));
+            async move { Ok::<_, Infallible>(answer) }
+        };
+        let client = Client::new(tower::service_fn(answer), "default");
+        let (roots, _writer) = reflector::store();
+        let work = Work::new(Arc::new(Writes), Context { client, ..context() }, (roots, watch::channel(0).0));
+        let metadata = json!({"name": "web", "namespace": "shop", "uid": "a", "generation": 1});
+        let unreadable: DeserializeGuard<SecurityPolicy> = serde_json::from_value(json!({
+            "apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy", "metadata": metadata,
+            "spec": {"network": 7}}))
+        .unwrap();
+        for _ in 0..2 {
+            work.reconcile(&unreadable).await.unwrap();
+        }
+        let at = "/apis/rampart.dev/v1alpha1/namespaces/shop/securitypolicies";
+        assert_eq!(*asked.lock(), [format!("GET {at}"), format!("PATCH {at}/web/status")]);
+    }
 
     struct Writes;
 
@@ -140,18 +267,9 @@ mod tests {
 
     #[tokio::test]
     async fn who_prunes_looks_again_after_a_reconcile_of_what_was_deleted_meanwhile() {
-        let (metrics, readiness, stopped) = (Metrics::default(), Readiness::default(), CancellationToken::new());
-        let events = Events::new(nobody(), "operator");
-        let context = Context { client: nobody(), events, metrics, readiness, stopped, concurrency: 1 };
         let (roots, mut writer) = reflector::store();
         let (deleted, told) = watch::channel(0);
-        let work = Work::new(Arc::new(Writes), context, (roots, deleted));
-        let policy = |uid: &str| -> DeserializeGuard<SecurityPolicy> {
-            let metadata = json!({"name": "web", "namespace": "shop", "uid": uid});
-            serde_json::from_value(json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
-                "metadata": metadata, "spec": {}}))
-            .unwrap()
-        };
+        let work = Work::new(Arc::new(Writes), context(), (roots, deleted));
         writer.apply_watcher_event(&watcher::Event::Apply(policy("a")));
         work.reconcile(&policy("a")).await.unwrap();
         assert_eq!(*told.borrow(), 0, "it is there");

@@ -124,6 +124,18 @@ impl Policies {
         excepting(covering, &self.permitted(namespace))
     }
 
+    /// The SecurityPolicies that an exception of a namespace names, and that ask nothing of pods there.
+    #[must_use]
+    pub fn missing<'e>(&self, namespace: &str, exception: &'e Exception) -> Vec<&'e str> {
+        let own = self.own(namespace);
+        let missing = exception.policies.iter().filter(|named| own.iter().all(|covering| covering.origin != **named));
+        let own_name = |origin: &'e Origin| match origin {
+            Origin::SecurityPolicy(name) => Some(name.as_str()),
+            _ => None,
+        };
+        missing.filter_map(own_name).collect()
+    }
+
     /// The exceptions of a namespace that ClusterSecurityPolicies permit.
     fn permitted(&self, namespace: &str) -> Exceptions {
         let all = self.exceptions.get(namespace).into_iter().flatten();
@@ -234,6 +246,20 @@ mod tests {
             ..Policies::default()
         };
         assert_eq!(names(policies.needing_webhook()), ["crowded", "none"]);
+    }
+
+    #[test]
+    fn an_exception_from_what_asks_nothing_is_found() {
+        let exception: crate::api::PolicyException =
+            serde_json::from_value(json!({"metadata": {"name": "e"}, "spec": {
+            "policies": [{"kind": "SecurityPolicy", "name": "0"}, {"kind": "SecurityPolicy", "name": "typo"},
+                         {"kind": "ClusterSecurityPolicy", "name": "wide"}],
+            "rules": [], "images": ["**"], "reason": "a test", "expiresAt": "2026-12-31T00:00:00Z"}}))
+            .unwrap();
+        let exception = Exception::try_from(&exception).unwrap();
+        let policies = Policies { own: Arc::new([own("shop", &[json!({})])].into()), ..Policies::default() };
+        assert_eq!(policies.missing("shop", &exception), ["typo"]);
+        assert_eq!(policies.missing("books", &exception), ["0", "typo"]);
     }
 
     #[test]

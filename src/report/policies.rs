@@ -137,13 +137,7 @@ fn of_cluster(policy: &ClusterSecurityPolicy) -> Result<Read, String> {
 }
 
 fn of_all(status: ClusterNetworkStatus) -> Network {
-    let ClusterNetworkStatus { namespaces, programmed, selected_pods, isolated, preview, widened_by, .. } = status;
-    let (not_expressible, findings) = (status.not_expressible, status.findings);
-    let rendered = vec![];
-    Network {
-        namespaces: Some((namespaces, programmed)),
-        status: NetworkStatus { selected_pods, isolated, preview, rendered, widened_by, not_expressible, findings },
-    }
+    Network { namespaces: Some((status.namespaces, status.programmed)), status: status.into() }
 }
 
 fn forbids_token(hardening: Option<&crate::api::Hardening>) -> bool {

@@ -14,7 +14,7 @@ use rampart::{
     api::Network,
     network::{Cluster, EntityPods, Facts, Intent, Rendered, Service, Unrenderable, render, same_spec},
 };
-use rampart_reach::Pod;
+use rampart_reach::{Namespace, Pod};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -220,6 +220,21 @@ fn a_service_stands_for_its_pods_on_their_ports(#[case] ports: Value, #[case] wa
 }
 
 #[test]
+fn namespaces_that_are_not_there_are_named() {
+    let peer = json!({"pods": {"selector": {}, "namespaces": ["data", "dtaa", "shop"]}});
+    let (intent, facts) = (intent(egress(json!([peer]))), facts());
+    let found = |there: Value| {
+        let namespaces: Vec<Namespace> = serde_json::from_value(there).unwrap();
+        let cluster = Cluster { namespaces: &namespaces, ..Cluster::of_facts(&facts) };
+        render(&intent, ("shop", "b"), &cluster, (&[], &[])).unwrap().findings
+    };
+    let told = found(json!([{"name": "shop", "labels": {}}, {"name": "data", "labels": {}}]));
+    assert_eq!(told.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["NamespaceUnknown/shop/out"]);
+    assert!(told[0].message.contains("not there: dtaa;"), "{}", told[0].message);
+    assert!(found(json!([])).is_empty(), "nobody knows them");
+}
+
+#[test]
 fn a_service_that_is_not_there_opens_nothing() {
     let rendered = among(to(&json!({"service": {"name": "db", "namespace": "else"}}), &json!(null)), json!([]));
     assert_eq!(ports_and_findings(&rendered), (json!([]), vec!["ServiceUnknown/shop/out"]));
@@ -250,7 +265,8 @@ fn the_ingress_controller_is_who_the_administrator_says() {
     let spec = serde_json::to_value(&rendered(network.clone(), &facts, &[]).policies[0].spec).unwrap();
     assert_eq!(spec["ingress"][0]["from"], json!([serde_json::from_str::<Value>(named).unwrap()]));
     let unnamed = render(&intent(network), ("n", "b"), &Cluster::of_facts(&Facts::default()), (&[], &[])).unwrap_err();
-    assert!(unnamed.reason() == "Invalid" && unnamed.to_string().contains("--network-ingress-controller"), "{unnamed}");
+    let fix = "--network-ingress-controller (network.ingressController of the chart)";
+    assert!(unnamed.reason() == "Invalid" && unnamed.to_string().ends_with(fix), "{unnamed}");
 }
 
 #[rstest]

@@ -55,8 +55,23 @@ async fn bad_specs_are_refused(env: Env) -> Result<()> {
     };
     let at = "/spec/network";
     let cases = [
+        ("nothing asked", with(policy(), "/spec", json!({"netwrok": {}})), "set hardening or network, or both"),
         ("unknown enum", with(policy(), &format!("{at}/mode"), json!("Off")), "spec.network.mode"),
         ("no DNS", with(policy(), &format!("{at}/egress"), json!([])), "cuts the pods off from name resolution"),
+        (
+            "no namespace",
+            with(
+                policy(),
+                &format!("{at}/egress/0/peers/0"),
+                json!({"pods": {"selector": {}, "namespaces": ["shop", "Data"]}}),
+            ),
+            "namespaces[1]",
+        ),
+        (
+            "no Service",
+            with(policy(), &format!("{at}/egress/0/peers/0"), json!({"service": {"name": "db.shop"}})),
+            "service.name",
+        ),
         ("two kinds of peer", with(policy(), &format!("{at}/egress/0/peers/0/entity"), json!("DNS")), "exactly one of"),
         ("no kind of peer", with(policy(), &format!("{at}/egress/0/peers/0"), json!({})), "exactly one of"),
         (

@@ -14,6 +14,7 @@ use crate::{Env, Tests};
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("least::namespaces_are_isolated_by_their_labels", namespaces_are_isolated);
+    tests.add("least::how_many_namespaces_are_covered_is_told", how_many_are_covered);
     tests.add("least::one_namespace_that_would_break_keeps_no_other", one_that_would_break_keeps_no_other);
     tests.add("least::everybody_is_not_rendered_where_the_cluster_isolates", everybody_is_not_rendered);
     tests.add("least::a_clamp_that_would_break_is_not_done", a_clamp_that_would_break);
@@ -43,6 +44,29 @@ async fn covered(env: &Env, name: &str) -> Result<(Client, [String; 2])> {
         fixtures::namespace(&client, namespace, json!({"least": name})).await?;
     }
     Ok((client, [one, other]))
+}
+
+async fn how_many_are_covered(env: Env) -> Result<()> {
+    let (client, [one, _]) = covered(&env, "counted").await?;
+    let policies: Api<ClusterSecurityPolicy> = Api::all(client.clone());
+    let mut wide = policy("counted", "Preview");
+    wide["spec"] = json!({"namespaceSelector": {"matchLabels": {"least": "misspelt"}},
+        "hardening": {"mode": "Audit", "podSecurity": {"level": "baseline"}}});
+    fixtures::apply(&client, &wide).await?;
+    let told = async |namespaces: i64, reason: &str| {
+        wait::until(&format!("{namespaces} namespaces"), wait::SOON, || async {
+            let live = serde_json::to_value(policies.get("counted").await?)?;
+            let ready = stories::condition(&live, "Ready").unwrap_or_default();
+            ensure!(live["status"]["namespaces"] == namespaces && ready["reason"] == reason, "{live:#}");
+            Ok(())
+        })
+        .await
+    };
+    told(0, "NoNamespace").await?;
+    fixtures::namespace(&client, &one, json!({"least": "misspelt"})).await?;
+    told(1, "Ready").await?;
+    policies.delete("counted", &DeleteParams::default()).await?;
+    Ok(())
 }
 
 /// The network status once it is about the spec, and a condition has this status and reason.
@@ -222,7 +246,7 @@ async fn a_clamp_that_would_break(env: Env) -> Result<()> {
     let mut meant = open(&namespace, "Enforce", &all);
     meant["spec"]["network"]["acknowledge"] = json!([id]);
     fixtures::apply(&client, &meant).await?;
-    programmed("True", "Programmed").await?;
+    programmed("True", "PartiallyProgrammed").await?;
     ensure!(peers().await? == json!([{"podSelector": {}}]), "{}", peers().await?);
     let wide: Api<ClusterSecurityPolicy> = Api::all(client.clone());
     wide.delete(name, &DeleteParams::default()).await?;

@@ -1,7 +1,9 @@
 //! SecurityPolicy, network: rendered, kept, pruned.
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::{core::v1::ResourceQuota, networking::v1::NetworkPolicy};
+use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::ResourceQuota, networking::v1::NetworkPolicy,
+};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -16,6 +18,7 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("network::whatever_a_second_manager_adds_is_undone", whatever_a_second_manager_adds_is_undone);
     tests.add("network::a_foreign_object_is_never_overwritten", a_foreign_object_is_never_overwritten);
     tests.add("network::what_a_quota_refuses_is_said", what_a_quota_refuses_is_said);
+    tests.add("network::what_fails_again_and_again_is_said", what_fails_again_and_again_is_said);
     tests.add("network::what_is_no_longer_asked_for_goes", what_is_no_longer_asked_for_goes);
     tests.add("network::a_half_that_would_isolate_is_not_rendered", a_half_that_would_isolate_is_not_rendered);
     tests.add("network::a_half_follows_the_policies_beside_it", a_half_follows_the_policies_beside_it);
@@ -176,6 +179,49 @@ async fn what_a_quota_refuses_is_said(env: Env) -> Result<()> {
     let again = Patch::Merge(json!({"metadata": {"annotations": {"rampart.dev/reconcile-requested-at": "now"}}}));
     policies.patch("web", &PatchParams::default(), &again).await?;
     refused(&["1 of 3 NetworkPolicies are as rendered", "quota"]).await
+}
+
+async fn what_fails_again_and_again_is_said(env: Env) -> Result<()> {
+    let (client, namespace, api) = sample(&env).await?;
+    let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), &namespace);
+    let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    let dead = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": format!("dead-{namespace}")},
+        "webhooks": [{
+            "name": "dead.example.com", "clientConfig": {"url": "https://127.0.0.1:1/"}, "failurePolicy": "Fail",
+            "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 1,
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+            "rules": [{"apiGroups": ["networking.k8s.io"], "apiVersions": ["v1"], "resources": ["networkpolicies"],
+                       "operations": ["CREATE", "UPDATE", "DELETE"]}],
+        }],
+    });
+    fixtures::apply(&client, &dead).await?;
+    let probe: NetworkPolicy =
+        serde_json::from_value(json!({"metadata": {"name": "probe"}, "spec": {"podSelector": {}}}))?;
+    wait::until("the webhook to be asked", wait::SOON, || async {
+        let params = PostParams { dry_run: true, ..PostParams::default() };
+        let refused = api.create(&params, &probe).await.err().map(|error| error.to_string()).unwrap_or_default();
+        Ok(ensure!(refused.contains("dead.example.com"), "it is not: {refused}"))
+    })
+    .await?;
+    let disabled = Patch::Merge(json!({"spec": {"network": {"mode": "Disabled"}}}));
+    let generation = policies.patch("web", &PatchParams::default(), &disabled).await?.metadata.generation;
+    wait::until("the failure to be told", wait::SOON, || async {
+        let live = serde_json::to_value(policies.get("web").await?)?;
+        for (kind, status) in [("Programmed", "False"), ("Ready", "False"), ("Reconciling", "True")] {
+            let found = stories::condition(&live, kind).unwrap_or_default();
+            ensure!(found["status"] == status && found["reason"] == "ApiError", "{kind}: {found}");
+            ensure!(found["observedGeneration"].as_i64() == generation, "{kind}: {found}");
+            ensure!(found["message"].as_str().is_some_and(|it| it.contains("dead.example.com")), "{kind}: {found}");
+        }
+        Ok(())
+    })
+    .await?;
+    webhooks.delete(&format!("dead-{namespace}"), &DeleteParams::default()).await?;
+    none_left(&api).await?;
+    stories::ready::<SecurityPolicy>(&client, &namespace, "web").await?;
+    Ok(())
 }
 
 async fn none_left(api: &Api<NetworkPolicy>) -> Result<()> {

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterNetworkStatus, ClusterSecurityPolicy, Direction, Enforcer, Hardening, HardeningMode, HardeningStatus,
-        KeyCaps, Level, Network, NetworkMode, NetworkStatus, PodCounts, Sample, SecurityPolicy, condition::Type,
+        ClusterSecurityPolicy, Direction, Enforcer, Hardening, HardeningMode, HardeningStatus, KeyCaps, Level, Network,
+        NetworkMode, NetworkStatus, PodCounts, Sample, SecurityPolicy, condition::Type,
     },
     hardening::ClusterWide,
     policy,
@@ -148,26 +148,13 @@ pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Kn
                 isolate: network.isolate.clone(),
                 pods: Crowd::of_pods(terrain, &selected),
                 selected: (known.seen.pods != Extent::Nothing).then_some(selected.len()),
-                status: as_of_one(status.network.unwrap_or_default()),
+                status: status.network.unwrap_or_default().into(),
             });
             told.namespaces = Some(covered);
         }
         Err(invalid) => told.notes.push(format!("it can't be read: {invalid}")),
     }
     told
-}
-
-/// What is true of many namespaces, as if they were one.
-fn as_of_one(status: ClusterNetworkStatus) -> NetworkStatus {
-    NetworkStatus {
-        selected_pods: status.selected_pods,
-        isolated: status.isolated,
-        preview: status.preview,
-        widened_by: status.widened_by,
-        not_expressible: status.not_expressible,
-        findings: status.findings,
-        rendered: vec![],
-    }
 }
 
 fn notes<K: Resource<DynamicType = ()>>(policy: &K, observed: Option<i64>, suspend: Option<bool>) -> Vec<String> {

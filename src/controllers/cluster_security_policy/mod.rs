@@ -2,24 +2,29 @@
 //! Webhook and floor do what its hardening asks.
 
 mod network;
+mod tell;
 mod wake;
 
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use self::network::{Network, tell_network};
+use self::{network::Network, tell::tell_network};
 use super::{
-    Context, Hardened, Networks, Next, Reconciler, Roots, Triggers, floor,
+    Context, Hardened, Networks, Next, Reconciler, Roots, Triggers,
+    floor::{self, Asking},
     network::{Orphans, wake_once_listed},
     pruning, requested,
     scan::hardening_status,
     switched_off,
 };
 use crate::{
-    api::{ClusterSecurityPolicy, ClusterSecurityPolicyStatus, HardeningMode, HardeningStatus, condition::Conditions},
-    cluster::{Result, leader::Leadership, status},
-    hardening::{ClusterWide, Requirement},
+    api::{
+        ClusterSecurityPolicy, ClusterSecurityPolicyStatus, HardeningMode, HardeningStatus,
+        condition::{Conditions, Type},
+    },
+    cluster::{Error, Result, leader::Leadership, status},
+    hardening::{ClusterWide, is_system_namespace},
     runtime::{clock, tasks::Tasks},
 };
 
@@ -102,21 +107,32 @@ impl ClusterSecurityPolicies {
         let mut conditions = Conditions::of_generation(policy.metadata.generation);
         let network = tell_network(policy, network, &mut conditions);
         let name = policy.metadata.name.as_deref().unwrap_or_default();
-        let hardens = asked
-            .filter(|_| self.hardened.is_on)
-            .map(|asked| &asked.requirement)
-            .filter(|it| it.mode != HardeningMode::Disabled);
-        let hardening = hardens.map(|asked| self.hardening(policy, name, asked, &mut conditions));
+        let known = self.networks.policies.known();
+        let covers = |asked: &ClusterWide| -> Vec<&str> {
+            let covered = known.labels.iter().filter(|(name, labels)| asked.covers(name, labels));
+            covered.map(|(name, _)| name.as_str()).collect()
+        };
+        let mut covered = asked.map(covers).unwrap_or_default();
+        // The same is named at each visit.
+        covered.sort_unstable();
+        let hardens = asked.filter(|_| self.hardened.is_on).filter(|it| it.requirement.mode != HardeningMode::Disabled);
+        let hardening = hardens.map(|asked| self.hardening(policy, name, (asked, &covered), &mut conditions));
         let parts = switched_off::Parts {
             hardening: (policy.spec.hardening.as_ref().map(|hardening| hardening.mode), self.hardened.is_on),
             network: (policy.spec.network.as_ref().map(|network| network.mode), self.networks.is_on),
         };
         switched_off::tell(&parts, &mut conditions);
+        let namespaces = match asked {
+            Some(_) if self.networks.policies.is_listed() => i64::try_from(covered.len()).ok(),
+            _ => policy.status.as_ref().and_then(|status| status.namespaces),
+        };
+        tell_of_none(namespaces, &mut conditions);
         let old = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         ClusterSecurityPolicyStatus {
             observed_generation: policy.metadata.generation,
             last_handled_reconcile_at: requested(policy),
             conditions: conditions.carried_from(old, clock::now()),
+            namespaces,
             hardening,
             network,
         }
@@ -126,13 +142,12 @@ impl ClusterSecurityPolicies {
         &self,
         policy: &ClusterSecurityPolicy,
         name: &str,
-        asked: &Requirement,
+        (asked, covered): (&ClusterWide, &[&str]),
         conditions: &mut Conditions,
     ) -> HardeningStatus {
-        let enforcers = {
-            let in_force = self.hardened.in_force.borrow();
-            in_force.enforcers(asked, None, in_force.clusters.get(name) == Some(&asked.standard()))
-        };
+        // No webhook is ever asked about the others.
+        let asking: Vec<&str> = covered.iter().copied().filter(|name| !is_system_namespace(name)).collect();
+        let enforcers = self.hardened.in_force.borrow().enforcers(&asked.requirement, Asking::Cluster(name, &asking));
         let by = enforcers.map(|enforcers| {
             enforcers.tell(conditions);
             enforcers.by
@@ -140,6 +155,13 @@ impl ClusterSecurityPolicies {
         let scan = self.hardened.scan.borrow().clone();
         let before = policy.status.as_ref().and_then(|status| status.hardening.as_ref());
         hardening_status(by.unwrap_or_default(), scan.as_ref().and_then(|it| it.wide.get(name)), before)
+    }
+}
+
+/// Says of a policy that is in force that it covers nothing: most likely its selector is misspelt.
+fn tell_of_none(namespaces: Option<i64>, conditions: &mut Conditions) {
+    if namespaces == Some(0) && conditions.is(Type::Ready) {
+        conditions.set(Type::Ready, true, "NoNamespace", "it selects no namespace");
     }
 }
 
@@ -157,5 +179,35 @@ impl Reconciler for ClusterSecurityPolicies {
         let wanted = self.status(policy, network, asked.as_ref().ok());
         status::report(&self.context.client, policy, &wanted).await?;
         Ok(next)
+    }
+
+    async fn failed(&self, policy: &ClusterSecurityPolicy, error: &Error) {
+        let network = Network::Failed(error.reason(), error.to_string());
+        let wanted = self.status(policy, network, ClusterWide::try_from(policy).as_ref().ok());
+        if let Err(error) = status::report(&self.context.client, policy, &wanted).await {
+            tracing::debug!(%error, "a failure could not be told in status");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn what_covers_nothing_says_so_unless_it_has_something_worse_to_say() {
+        let told = |namespaces: Option<i64>, ready: bool| {
+            let mut conditions = Conditions::of_generation(Some(1));
+            conditions.set(Type::Ready, ready, "Before", "");
+            tell_of_none(namespaces, &mut conditions);
+            let ready = conditions.carried_from(&[], Timestamp::UNIX_EPOCH).swap_remove(0);
+            (ready.status, ready.reason)
+        };
+        let is = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+        assert_eq!(told(Some(0), true), is("True", "NoNamespace"));
+        assert_eq!(told(Some(0), false), is("False", "Before"));
+        assert_eq!([told(Some(1), true), told(None, true)], [is("True", "Before"), is("True", "Before")]);
     }
 }

@@ -15,8 +15,8 @@ use kube::{Api, Client, CustomResourceExt as _, ResourceExt as _, core::PartialO
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-pub(super) use self::in_force::Enforcers;
 pub use self::in_force::InForce;
+pub(super) use self::in_force::{Asking, Enforcers};
 use self::live::{Live, selector, webhook_alone, webhook_is_asked};
 use super::{
     Backoff, Context,
@@ -35,13 +35,14 @@ use crate::{
         policy_index::PolicyIndex,
         prune::{Confirmation, Verdict, crd_state, decide},
     },
-    hardening::{Demand, SELECTOR, compile, extent},
+    hardening::{Demand, FLOORS, SELECTOR, compile, extent},
     runtime::{clock, metrics::KindLabel, readiness::Gate, tasks::Tasks},
 };
 
 const KIND: &str = "ValidatingAdmissionPolicy";
-/// What a confirmation calls the admission policies of ClusterSecurityPolicies.
-const CLUSTER_KIND: &str = "ClusterSecurityPolicy";
+/// What a confirmation and the metric call the admission policies of ClusterSecurityPolicies: by the kind itself go
+/// their NetworkPolicies.
+const CLUSTER_KIND: &str = "ClusterValidatingAdmissionPolicy";
 /// Changes that come together are one pass.
 const SETTLE: Duration = Duration::from_millis(100);
 /// Statuses wait so long for the first pass.
@@ -131,6 +132,12 @@ impl Floors {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "admission policies could not be kept");
+                    let failure = Some(error.to_string());
+                    self.in_force.send_if_modified(|it| {
+                        let is_news = it.failure != failure;
+                        it.failure = failure;
+                        is_news
+                    });
                     (Some(backoff.failed(&key)), None)
                 }
             };
@@ -179,7 +186,10 @@ impl Floors {
         let settled = settled || confirmed_any;
         let webhook_alone = webhook_alone(&self.context.client).await?;
         let left_out = wanted.iter().flat_map(|floor| floor.left_out.iter().cloned()).collect();
-        let mut in_force = InForce { known: true, webhook, webhook_alone, paused, left_out, ..InForce::default() };
+        let full = demand.namespaces.iter().filter(|(_, standards)| standards.len() >= FLOORS);
+        let full = full.map(|(name, standards)| (name.clone(), standards.keys().cloned().collect())).collect();
+        let mut in_force =
+            InForce { known: true, webhook, webhook_alone, paused, left_out, full, ..InForce::default() };
         let mut failed: BTreeSet<String> = BTreeSet::new();
         // What narrows comes last: it stays where what replaces it there could not be written.
         wanted.sort_by_key(|floor| narrowing.contains(&floor.policy.name_any()));
@@ -193,6 +203,7 @@ impl Floors {
                 Ok(()) => in_force.add(floor),
                 Err(error) => {
                     tracing::warn!(name, %error, "an admission policy could not be written");
+                    in_force.add_unwritten(floor, &error);
                     failed.extend(extent(&floor.policy));
                 }
             }
@@ -289,4 +300,16 @@ fn changes(client: &Client) -> Vec<News> {
         news::of(webhooks.clone(), news::named(WEBHOOK_CONFIGURATION)),
         news::of(webhooks, news::named(ENFORCE_CONFIGURATION)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::network::Owning;
+
+    #[test]
+    fn what_the_prune_brake_counts_of_a_kind_nobody_else_counts() {
+        let kinds = [KIND, CLUSTER_KIND, <SecurityPolicy as Owning>::KIND, <ClusterSecurityPolicy as Owning>::KIND];
+        assert_eq!(BTreeSet::from(kinds).len(), kinds.len());
+    }
 }

@@ -1,6 +1,10 @@
 //! Writing what a policy becomes, and putting back what others change.
 
-use std::{collections::BTreeSet, fmt::Debug, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt::{Debug, Display},
+    time::Duration,
+};
 
 use kube::{Resource, ResourceExt as _};
 
@@ -25,7 +29,7 @@ pub(in super::super) enum Kept {
     Programmed(Vec<String>),
     /// A name is taken by somebody else's object.
     Conflicted(String),
-    /// The API server takes none of it, as where a quota is used up.
+    /// The API server does not take it, as where a quota is used up, or lets something not go, as where it is held.
     Refused(String),
 }
 
@@ -66,20 +70,26 @@ impl Networks {
             names.push(name);
         }
         self.ledger.render(uid, namespace, Some(fingerprint));
-        self.remove_stale(part).await?;
-        Ok(Kept::Programmed(names))
+        Ok(match self.remove_stale(part).await? {
+            Kept::Refused(why) => Kept::Refused(partly(&names, part, &why)),
+            _ => Kept::Programmed(names),
+        })
     }
 
-    /// Removes what is no longer rendered.
-    pub(in super::super) async fn remove_stale(&self, part: &Part) -> Result<()> {
+    /// Removes what is no longer rendered; what is refused keeps nothing else.
+    pub(in super::super) async fn remove_stale(&self, part: &Part) -> Result<Kept> {
         if part.wanted.is_empty() {
             self.ledger.render(&part.owner.uid, &part.owner.namespace, None);
         }
+        let mut refused = None;
         for stale in part.stale() {
-            delete_seen(&self.context.client, stale).await?;
-            self.index.deleted(stale);
+            match delete_seen(&self.context.client, stale).await {
+                Ok(()) => self.index.deleted(stale),
+                Err(error) if error.is_refusal() => refused = refused.or(Some(error)),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        Ok(refused.map_or_else(|| Kept::Programmed(vec![]), |error| Kept::Refused(error.to_string())))
     }
 
     /// Whether what a part wants was wanted before, by this process. What that breaks was decided then.
@@ -122,9 +132,61 @@ impl Networks {
 }
 
 /// Why not all of a part was written. What was stays in force.
-fn partly(names: &[String], part: &Part, why: &Error) -> String {
+fn partly(names: &[String], part: &Part, why: &impl Display) -> String {
     match (names.len(), part.wanted.len()) {
         (0, _) => why.to_string(),
         (written, all) => format!("{written} of {all} NetworkPolicies are as rendered; {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use k8s_openapi::api::networking::v1::NetworkPolicy;
+    use kube::{Client, client::Body};
+    use serde_json::json;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        cluster::{events::Events, owner::Owner, policy_index::PolicyIndex},
+        controllers::{Context, Residents},
+        runtime::{metrics::Metrics, readiness::Readiness},
+    };
+
+    /// Of two NetworkPolicies, the one that is held.
+    const HELD: &str = "rampart-web-a";
+
+    #[tokio::test]
+    async fn what_may_not_go_is_told_and_keeps_nothing_else() {
+        let answer = |request: Request<Body>| {
+            let (code, json) = if request.uri().path().ends_with(HELD) {
+                (403_u16, json!({"status": "Failure", "message": "it is held", "reason": "Forbidden", "code": 403}))
+            } else {
+                (200, json!({"kind": "Status", "status": "Success", "message": "", "reason": "", "code": 200}))
+            };
+            let answer = Response::builder().status(code).body(Body::from(json.to_string().into_bytes())).unwrap();
+            async move { Ok::<_, Infallible>(answer) }
+        };
+        let client = Client::new(tower::service_fn(answer), "default");
+        let (metrics, readiness, stopped) = (Metrics::default(), Readiness::default(), CancellationToken::new());
+        let events = Events::new(client.clone(), "operator");
+        let context = Context { client, events, metrics, readiness, stopped, concurrency: 1 };
+        let policies = PolicyIndex::default();
+        let networks = Networks::off(&context, Residents::new(policies.clone()), policies);
+        let [kind, namespace, name, uid] = ["SecurityPolicy", "shop", "web", "0123456789"].map(str::to_owned);
+        let owner = Owner { kind, namespace, name, uid };
+        for name in [HELD, "rampart-web-b"] {
+            let policy = json!({"metadata": {"name": name, "namespace": "shop", "labels": owner.labels(),
+                "resourceVersion": "1"}});
+            networks.index.wrote(serde_json::from_value::<NetworkPolicy>(policy).unwrap());
+        }
+        let left = || networks.index.in_namespace("shop").into_keys().collect::<Vec<_>>();
+        assert_eq!(left().len(), 2);
+        let kept = networks.remove_stale(&networks.nothing(owner)).await.unwrap();
+        assert!(matches!(kept, Kept::Refused(why) if why.contains(HELD) && why.ends_with("it is held")));
+        assert_eq!(left(), [HELD]);
     }
 }

@@ -23,7 +23,10 @@ pub(super) use self::{
     orphans::{Orphans, Owning},
     owners::wake_once_listed,
     part::{Part, owner_of},
-    tell::{Before, ENFORCE_REFUSED, conditions_of, open_first, previewed, stalled, unacknowledged},
+    tell::{
+        Before, ENFORCE_REFUSED, conditions_of, cut, failing, keep_seen, open_first, previewed, programmed, stalled,
+        unacknowledged,
+    },
 };
 use super::{Context, Residents, cluster_facts, surroundings};
 use crate::{

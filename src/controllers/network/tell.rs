@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Debug};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 
 use super::{Networks, Sight};
@@ -23,7 +24,7 @@ pub(in super::super) const ENFORCE_REFUSED: &str = "EnforceRefused";
 #[derive(Default)]
 pub(in super::super) struct Before<'b> {
     /// Conditions.
-    pub(in super::super) conditions: &'b [k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
+    pub(in super::super) conditions: &'b [Condition],
     /// Whether they were about the spec as it is now.
     pub(in super::super) is_current: bool,
     /// Whether there was a preview.
@@ -110,13 +111,17 @@ pub(in super::super) fn open_first(mut breaks: Vec<Finding>, acknowledged: &[Str
 }
 
 fn refusal(open: &[&str]) -> String {
-    let named = open.iter().take(5).copied().collect::<Vec<_>>().join(", ");
-    let more = open.len().checked_sub(5).filter(|more| *more > 0).map(|more| format!(" and {more} more"));
     format!(
-        "it would break {named}{}, told in status.network.findings: allow what they need, or list their ids in \
+        "it would break {}, told in status.network.findings: allow what they need, or list their ids in \
          spec.network.acknowledge",
-        more.unwrap_or_default()
+        first_five(open)
     )
+}
+
+fn first_five(names: &[&str]) -> String {
+    let named = names.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+    let more = names.len().checked_sub(5).filter(|more| *more > 0).map(|more| format!(" and {more} more"));
+    format!("{named}{}", more.unwrap_or_default())
 }
 
 /// Sets the conditions that tell how pods stand, and who may widen what is asked.
@@ -151,11 +156,60 @@ pub(in super::super) fn conditions_of(
     };
 }
 
+/// Cuts a list to the length that status holds; returns how many more there were.
+pub(in super::super) fn cut<T>(list: &mut Vec<T>, most: usize) -> Option<u32> {
+    let more = list.len().checked_sub(most).filter(|more| *more > 0)?;
+    list.truncate(most);
+    Some(u32::try_from(more).unwrap_or(u32::MAX))
+}
+
+/// Sets the conditions of what is in force, and names rules of which less is.
+pub(in super::super) fn programmed(what: &str, unmet: &BTreeSet<String>, conditions: &mut Conditions) {
+    if unmet.is_empty() {
+        conditions.set(Type::Programmed, true, "Programmed", format!("{what} are as rendered"));
+        conditions.set(Type::Ready, true, "Ready", "");
+        return;
+    }
+    let rules: Vec<&str> = unmet.iter().map(String::as_str).collect();
+    let message = format!(
+        "{what} are as rendered, with less than these rules say: {}; status.network.findings tells why",
+        first_five(&rules)
+    );
+    conditions.set(Type::Programmed, true, "PartiallyProgrammed", message.as_str());
+    conditions.set(Type::Ready, true, "PartiallyProgrammed", message);
+}
+
 /// Sets the conditions of what is only previewed.
 pub(in super::super) fn previewed(conditions: &mut Conditions) {
     let why = "the mode is Preview: status.network.preview tells what Enforce would change";
     conditions.set(Type::Programmed, false, "Preview", why);
     conditions.set(Type::Ready, true, "Preview", "");
+}
+
+/// What the network part of a policy alone says.
+const SEEN: [Type; 6] = [
+    Type::Rendered,
+    Type::Analyzed,
+    Type::WidenedByOthers,
+    Type::DnsReachable,
+    Type::ApiServerReachable,
+    Type::EnforcerDetected,
+];
+
+/// Takes over what the network part said last.
+pub(in super::super) fn keep_seen(last: &[Condition], conditions: &mut Conditions) {
+    for kept in last.iter().filter(|it| SEEN.iter().any(|kind| kind.as_str() == it.type_)) {
+        conditions.keep(kept);
+    }
+}
+
+/// Sets the conditions of what could not be brought about so far and is tried again, and why; what was seen last stays.
+pub(in super::super) fn failing(last: &[Condition], reason: &str, message: &str, conditions: &mut Conditions) {
+    keep_seen(last, conditions);
+    conditions.set(Type::Accepted, true, "Accepted", "");
+    conditions.set(Type::Programmed, false, reason, message);
+    conditions.set(Type::Ready, false, reason, message);
+    conditions.set(Type::Reconciling, true, reason, message);
 }
 
 /// Sets the conditions of what can't be in force, and why; `is_accepted` where it is not for the spec alone.
@@ -178,6 +232,37 @@ fn answered(conditions: &mut Conditions, kind: Type, of: Option<Answered>, probl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::unmet;
+
+    #[test]
+    fn rules_of_which_less_is_rendered_are_named() {
+        let found = |id: &str| Finding { id: id.into(), message: String::new() };
+        let told = |findings: &[Finding]| {
+            let mut conditions = Conditions::of_generation(Some(1));
+            programmed("2 NetworkPolicies", &unmet(findings), &mut conditions);
+            let ready = conditions.carried_from(&[], jiff::Timestamp::UNIX_EPOCH).swap_remove(1);
+            (ready.status, ready.reason, ready.message)
+        };
+        let open = found("OpenToAll/shop/all");
+        assert_eq!(told(std::slice::from_ref(&open)).1, "Ready");
+        let (status, reason, message) = told(&[
+            found("ServiceUnknown/shop/db"),
+            open,
+            found("Clamped/shop/out"),
+            found("NamedPortUnknown/shop/db"),
+        ]);
+        assert_eq!((status.as_str(), reason.as_str()), ("True", "PartiallyProgrammed"));
+        assert!(message.starts_with("2 NetworkPolicies are as rendered, with less than these rules say: db, out;"));
+    }
+
+    #[test]
+    fn what_is_cut_is_counted() {
+        let cut = |length: usize| {
+            let mut list = vec![0; length];
+            (cut(&mut list, 3), list.len())
+        };
+        assert_eq!([cut(0), cut(3), cut(5)], [(None, 0), (None, 3), (Some(2), 3)]);
+    }
 
     #[test]
     fn what_is_left_to_acknowledge_comes_first() {

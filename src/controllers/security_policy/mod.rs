@@ -14,7 +14,7 @@ use self::{
 };
 use super::{
     Context, Hardened, Networks, Next, Reconciler, Roots, Triggers,
-    floor::{self, Enforcers},
+    floor::{self, Asking, Enforcers},
     network::{Orphans, wake_once_listed},
     pruning, requested,
     scan::{hardening_status, wake_changed},
@@ -25,7 +25,7 @@ use crate::{
         HardeningMode, HardeningStatus, SecurityPolicy, SecurityPolicyStatus,
         condition::{Conditions, suspended},
     },
-    cluster::{Result, leader::Leadership, owner::Owner, status},
+    cluster::{Error, Result, leader::Leadership, owner::Owner, status},
     hardening::{Requirement, is_system_namespace},
     runtime::{clock, tasks::Tasks},
 };
@@ -127,12 +127,7 @@ impl SecurityPolicies {
         let requirement = policy.spec.hardening.as_ref().and_then(|it| Requirement::try_from(it).ok());
         let judges = |it: &Requirement| it.mode != HardeningMode::Disabled && !is_system_namespace(&owner.namespace);
         let Some(requirement) = requirement.filter(judges) else { return (None, None) };
-        let enforcers = {
-            let in_force = self.hardened.in_force.borrow();
-            let standards = in_force.floor.get(&owner.namespace);
-            let floor = standards.is_some_and(|standards| standards.contains(&requirement.standard()));
-            in_force.enforcers(&requirement, Some(&owner.namespace), floor)
-        };
+        let enforcers = self.hardened.in_force.borrow().enforcers(&requirement, Asking::Namespace(&owner.namespace));
         let scan = self.hardened.scan.borrow().clone();
         let counted = scan.as_ref().and_then(|it| it.own.get(&(owner.namespace.clone(), owner.name.clone())));
         let by = enforcers.as_ref().map(|enforcers| enforcers.by.clone()).unwrap_or_default();
@@ -189,6 +184,15 @@ impl Reconciler for SecurityPolicies {
         let wanted = self.status(policy, network, self.hardening(policy, &owner));
         status::report(&self.context.client, policy, &wanted).await?;
         Ok(next)
+    }
+
+    async fn failed(&self, policy: &SecurityPolicy, error: &Error) {
+        let Ok(owner) = Owner::of(policy) else { return };
+        let network = Network::Failed(error.reason(), error.to_string());
+        let wanted = self.status(policy, network, self.hardening(policy, &owner));
+        if let Err(error) = status::report(&self.context.client, policy, &wanted).await {
+            tracing::debug!(%error, "a failure could not be told in status");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The network part of a policy: render, preview, guard, keep.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kube::{core::DeserializeGuard, runtime::reflector::ObjectRef};
 
@@ -8,19 +8,19 @@ use super::{
     super::{
         Next, Roots,
         network::{
-            Asked, Before, ENFORCE_REFUSED, Kept, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, conditions_of, open_first,
-            previewed, stalled, unacknowledged,
+            Asked, Before, ENFORCE_REFUSED, Kept, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, conditions_of, cut,
+            failing, open_first, previewed, programmed, stalled, unacknowledged,
         },
     },
     SecurityPolicies,
 };
 use crate::{
     api::{
-        MOST_FINDINGS, MOST_NAMED, MOST_RENDERED, NetworkMode, NetworkPreview, NetworkStatus, SecurityPolicy,
+        Finding, MOST_FINDINGS, MOST_NAMED, MOST_RENDERED, NetworkMode, NetworkPreview, NetworkStatus, SecurityPolicy,
         condition::{Conditions, Type},
     },
     cluster::{Result, owner::Owner},
-    network::{Accepting, Intent, Standing, Unrenderable},
+    network::{Accepting, Intent, Standing, Unrenderable, unmet},
     policy::{self, Refused},
 };
 
@@ -28,12 +28,14 @@ use crate::{
 pub(super) enum Network {
     /// The spec asks for none, or disables it.
     Absent,
-    /// Worked out, and not written.
-    Previewed(Box<Told>),
+    /// Worked out, and not written; with why it is as if every address lay outside, where it is.
+    Previewed(Box<Told>, Option<(&'static str, String)>),
     /// Rendered and kept.
     Programmed(Box<Told>),
     /// Can't be, and why; with what is known all the same.
     NotProgrammed(&'static str, String, Option<Box<Told>>),
+    /// Failed again and again, and why; what was said stays.
+    Failed(&'static str, String),
 }
 
 /// What is known of an intent.
@@ -41,6 +43,8 @@ pub(super) struct Told {
     status: NetworkStatus,
     standing: Standing,
     sight: Sight,
+    /// Rules of which less is rendered than they say.
+    unmet: BTreeSet<String>,
 }
 
 impl Network {
@@ -66,8 +70,10 @@ impl SecurityPolicies {
         }
         self.wake_accepting(policy, owner);
         let Some((intent, spec)) = intent.zip(policy.spec.network.as_ref()) else {
-            self.networks.remove_stale(&self.networks.nothing(owner.clone())).await?;
-            return Ok(Network::Absent);
+            return match self.networks.remove_stale(&self.networks.nothing(owner.clone())).await? {
+                Kept::Refused(message) => refused(WRITE_REFUSED, message),
+                _ => Ok(Network::Absent),
+            };
         };
         let sight = self.networks.sight();
         let least = self.networks.least_of(&owner.namespace);
@@ -75,11 +81,12 @@ impl SecurityPolicies {
         let (intent, clamped) = intent.clamped(&owner.namespace, least);
         self.networks.tell_of_api_server(policy, &intent, &sight).await;
         let enforces = spec.mode == NetworkMode::Enforce;
-        let (part, unknown) = match self.part(owner, &intent, &sight) {
+        let (mut part, unknown) = match self.part(owner, &intent, &sight) {
             Ok(part) => part,
             // What was rendered before stays: closing or opening anything by accident is worse.
             Err(unrenderable) => return refused(unrenderable.reason(), unrenderable.to_string()),
         };
+        part.findings.extend(self.unused_consents(&intent));
         let before = before(policy);
         let parts = [part];
         let asked = Asked { allow_no_dns: spec.allow_no_dns == Some(true), only_open: false };
@@ -98,14 +105,18 @@ impl SecurityPolicies {
         let breaks = open_first(seen.breaks, &spec.acknowledge);
         let is_told = refusal.is_some() || !enforces;
         let nothing = || is_told.then(NetworkPreview::default);
+        let unmet = unmet(clamped.iter().chain(&part.findings));
         let mut status = NetworkStatus {
             selected_pods: Some(i64::try_from(part.pods()).unwrap_or(i64::MAX)),
             preview: looked.preview.filter(|_| is_told).or_else(nothing),
-            widened_by: seen.widened_by.into_iter().take(MOST_NAMED).collect(),
-            not_expressible: part.not_expressible.iter().take(MOST_NAMED).cloned().collect(),
-            findings: breaks.into_iter().chain(clamped).chain(part.findings.clone()).take(MOST_FINDINGS).collect(),
+            widened_by: seen.widened_by,
+            not_expressible: part.not_expressible.clone(),
+            findings: breaks.into_iter().chain(clamped).chain(part.findings.clone()).collect(),
             ..NetworkStatus::default()
         };
+        status.more_widened_by = cut(&mut status.widened_by, MOST_NAMED);
+        status.more_not_expressible = cut(&mut status.not_expressible, MOST_NAMED);
+        status.more_findings = cut(&mut status.findings, MOST_FINDINGS);
         let shown = (status.findings.as_slice(), status.widened_by.as_slice());
         self.networks.tell(policy, &before, status.preview.as_ref(), shown).await;
         status.rendered = part.rendered_before();
@@ -120,11 +131,11 @@ impl SecurityPolicies {
         let parts = [part];
         let standing = self.networks.standing(&parts, &sight, |_| programs);
         status.isolated = Some(standing.isolated);
-        let told = Box::new(Told { status, standing, sight });
+        let told = Box::new(Told { status, standing, sight, unmet });
         Ok(match refusal {
             Some((reason, message)) if enforces => Network::NotProgrammed(reason, message, Some(told)),
             _ if programs => Network::Programmed(told),
-            _ => Network::Previewed(told),
+            unknown => Network::Previewed(told, unknown),
         })
     }
 
@@ -153,6 +164,18 @@ impl SecurityPolicies {
             policy::accepted(intent, root.0.as_ref().ok()?)
         };
         intent.accept_from.iter().filter_map(find).collect()
+    }
+
+    /// What an intent accepts and nothing comes of.
+    fn unused_consents(&self, intent: &Intent) -> Vec<Finding> {
+        let unused = |(namespace, name): &(String, String)| {
+            let root = self.roots.store.get(&ObjectRef::new(name).within(namespace));
+            let why = policy::consent_unused(root.as_ref().and_then(|root| root.0.as_ref().ok()))?;
+            let message =
+                format!("acceptFrom names policy {name} of namespace {namespace}, and nothing is opened for it: {why}");
+            Some(Finding { id: format!("ConsentUnused/{namespace}/{name}"), message })
+        };
+        intent.accept_from.iter().filter_map(unused).collect()
     }
 
     /// Wakes those that accept from a policy which changed.
@@ -206,17 +229,21 @@ pub(super) fn tell_network(
             conditions.set(Type::Ready, true, "Ready", "");
             return None;
         }
-        Network::Previewed(told) => {
+        Network::Previewed(told, unknown) => {
             conditions.set(Type::Accepted, true, "Accepted", "");
             previewed(conditions);
+            unrendered = unknown;
             told
         }
         Network::Programmed(told) => {
             conditions.set(Type::Accepted, true, "Accepted", "");
-            let rendered = format!("{} NetworkPolicies are as rendered", told.status.rendered.len());
-            conditions.set(Type::Programmed, true, "Programmed", rendered);
-            conditions.set(Type::Ready, true, "Ready", "");
+            programmed(&format!("{} NetworkPolicies", told.status.rendered.len()), &told.unmet, conditions);
             told
+        }
+        Network::Failed(reason, message) => {
+            let last = policy.status.as_ref();
+            failing(last.map(|it| it.conditions.as_slice()).unwrap_or_default(), reason, &message, conditions);
+            return last.and_then(|status| status.network.clone());
         }
         Network::NotProgrammed(reason, message, told) => {
             let is_accepted = !matches!(reason, "Invalid" | "Conflicted" | "NotPermitted");
@@ -227,16 +254,16 @@ pub(super) fn tell_network(
                 return policy.status.as_ref().and_then(|status| status.network.clone());
             };
             // Worked out all the same, as if every address lay outside, but not what is to be written.
-            unrendered = (reason != ENFORCE_REFUSED).then_some(reason);
+            unrendered = (reason != ENFORCE_REFUSED).then_some((reason, message));
             told
         }
     };
-    let Told { mut status, standing, sight } = *told;
+    let Told { mut status, standing, sight, .. } = *told;
     // How many there are was said.
     status.rendered.truncate(MOST_RENDERED);
     conditions_of(&standing, &sight, &status.widened_by, conditions);
-    if let Some(reason) = unrendered {
-        conditions.set(Type::Rendered, false, reason, "");
+    if let Some((reason, message)) = unrendered {
+        conditions.set(Type::Rendered, false, reason, message);
     }
     Some(status)
 }
@@ -250,14 +277,33 @@ mod tests {
     use crate::network::{Facts, Population};
 
     #[test]
+    fn a_preview_tells_that_ranges_are_unknown() {
+        let policy: SecurityPolicy =
+            serde_json::from_value(json!({"metadata": {"name": "web", "generation": 1}, "spec": {}})).unwrap();
+        let told = Box::new(told(NetworkStatus::default()));
+        let mut conditions = Conditions::of_generation(Some(1));
+        tell_network(&policy, Network::Previewed(told, Some(("UnknownClusterRanges", "why".into()))), &mut conditions);
+        let conditions = conditions.carried_from(&[], Timestamp::UNIX_EPOCH);
+        let find = |kind: &str| conditions.iter().find(|it| it.type_ == kind).unwrap();
+        let rendered = find("Rendered");
+        assert_eq!((rendered.reason.as_str(), rendered.message.as_str()), ("UnknownClusterRanges", "why"));
+        assert_eq!((rendered.status.as_str(), find("Ready").status.as_str()), ("False", "True"));
+    }
+
+    /// Of an empty cluster.
+    fn told(status: NetworkStatus) -> Told {
+        let population = Arc::new(Population::new(vec![], std::iter::empty()));
+        let sight = Sight { population, facts: Facts::default(), around: Arc::default() };
+        Told { status, standing: Standing::default(), sight, unmet: BTreeSet::new() }
+    }
+
+    #[test]
     fn status_holds_as_many_names_as_its_schema_takes_and_counts_all() {
         let policy: SecurityPolicy =
             serde_json::from_value(json!({"metadata": {"name": "web", "generation": 1}, "spec": {}})).unwrap();
-        let population = Arc::new(Population::new(vec![], std::iter::empty()));
-        let sight = Sight { population, facts: Facts::default(), around: Arc::default() };
         let rendered = (0..=MOST_RENDERED).map(|nth| format!("rampart-web-{nth}")).collect();
         let status = NetworkStatus { rendered, ..NetworkStatus::default() };
-        let programmed = Network::Programmed(Box::new(Told { status, standing: Standing::default(), sight }));
+        let programmed = Network::Programmed(Box::new(told(status)));
         let mut conditions = Conditions::of_generation(Some(1));
         let told = tell_network(&policy, programmed, &mut conditions).unwrap();
         assert_eq!(told.rendered.len(), MOST_RENDERED);

@@ -92,11 +92,17 @@ pub(super) async fn wake_for_pods(
         changed.namespaces.extend(networks.residents.take_changed());
         let known = networks.policies.known();
         let clamped = known.isolated_otherwise(&labelled);
+        let [before, now] = [&labelled, &known.labels];
+        let came = now.keys().filter(|name| !before.contains_key(*name));
+        let went = before.keys().filter(|name| !now.contains_key(*name));
+        let came_or_went: BTreeSet<String> = came.chain(went).cloned().collect();
         labelled = known.labels.clone();
         let is_clamped = |root: &DeserializeGuard<SecurityPolicy>| {
             root.meta().namespace.as_ref().is_some_and(|namespace| clamped.contains(namespace))
         };
-        wake_refreshed(&networks, &roots, &one, |root| is_rendered_by_pods(root) || is_clamped(root));
+        wake_refreshed(&networks, &roots, &one, |root| {
+            is_rendered_by_pods(root) || is_clamped(root) || names_any(root, &came_or_went)
+        });
         count_at.get_or_insert(Instant::now().max(counted + HOLD));
         preview_at.get_or_insert(Instant::now() + PREVIEWS);
     }
@@ -133,6 +139,14 @@ fn is_rendered_by_pods(root: &DeserializeGuard<SecurityPolicy>) -> bool {
     let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
     let is_so = |intent: Intent| !intent.accept_from.is_empty() || intent.is_resolved() || intent.follows_labels();
     network.is_some_and(|network| Intent::try_from(network).is_ok_and(is_so))
+}
+
+/// Whether a peer of a policy names one of some namespaces.
+fn names_any(root: &DeserializeGuard<SecurityPolicy>, namespaces: &BTreeSet<String>) -> bool {
+    let Some(network) = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref()) else { return false };
+    let peers = network.ingress.iter().chain(&network.egress).flat_map(|rule| &rule.peers);
+    let mut named = peers.filter_map(|peer| peer.pods.as_ref()?.namespaces.as_ref()).flatten();
+    !namespaces.is_empty() && named.any(|name| namespaces.contains(name))
 }
 
 /// Whether what a policy becomes, or else what it reports, depends on what others of its namespace isolate.
@@ -193,6 +207,8 @@ pub(super) async fn wake_for_floor(
         let differs = |namespace: &str| {
             now.webhook != before.webhook
                 || now.paused != before.paused
+                || (&now.unwritten, &now.failure) != (&before.unwritten, &before.failure)
+                || now.full.get(namespace) != before.full.get(namespace)
                 || now.floor.get(namespace) != before.floor.get(namespace)
                 || now.webhook_alone.contains(namespace) != before.webhook_alone.contains(namespace)
         };

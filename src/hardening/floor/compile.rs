@@ -43,7 +43,7 @@ pub struct Floor {
 }
 
 /// Where an admission policy holds.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// In namespaces by name: what SecurityPolicies ask.
     Named(Vec<String>),

@@ -6,7 +6,10 @@ mod ports;
 mod reciprocal;
 mod rules;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use k8s_openapi::{
     api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicySpec},
@@ -32,7 +35,7 @@ pub enum Unrenderable {
     /// An external peer, and the cluster's own ranges are unknown.
     #[error(
         "rule {rule:?} has an external peer, and the address ranges of this cluster are unknown: start Rampart with \
-         --network-cluster-cidrs, naming those of pods, services and nodes"
+         --network-cluster-cidrs (network.clusterCidrs of the chart), naming those of pods, services and nodes"
     )]
     UnknownClusterRanges {
         /// Name of the rule.
@@ -41,7 +44,8 @@ pub enum Unrenderable {
     /// An external peer, and a pod that is in none of the cluster's ranges, as far as these are known.
     #[error(
         "rule {rule:?} has an external peer, and pod {pod} has the address {address}, which is in none of the ranges that \
-         are known of this cluster: start Rampart with --network-cluster-cidrs, naming those of pods, services and nodes"
+         are known of this cluster: start Rampart with --network-cluster-cidrs (network.clusterCidrs of the chart), naming \
+         those of pods, services and nodes"
     )]
     PodOutsideRanges {
         /// Name of the rule.
@@ -67,7 +71,7 @@ pub enum Unrenderable {
         rule: String,
         /// The entity.
         entity: &'static str,
-        /// The flag that names it.
+        /// The flag that names it, with the value of the chart.
         flag: &'static str,
     },
 }
@@ -88,6 +92,20 @@ impl Unrenderable {
             Self::UnnamedEntity { .. } => "Invalid",
         }
     }
+}
+
+/// Findings about a rule of which less is rendered than it says.
+const UNMET: [&str; 5] = ["Clamped", "NamedPortUnknown", "NothingExternal", "ServicePortUnknown", "ServiceUnknown"];
+
+/// Names of the rules of which less is rendered than they say, as findings tell.
+#[must_use]
+pub fn unmet<'f>(findings: impl IntoIterator<Item = &'f Finding>) -> BTreeSet<String> {
+    let rule = |found: &Finding| {
+        let (reason, place) = found.id.split_once('/')?;
+        let (_, rule) = place.rsplit_once('/').filter(|_| UNMET.contains(&reason))?;
+        Some(rule.to_owned())
+    };
+    findings.into_iter().filter_map(rule).collect()
 }
 
 /// An intent of another namespace that this one accepts.
@@ -138,7 +156,6 @@ pub fn render(
     let mut findings = renderer.findings;
     findings.sort();
     findings.dedup();
-    findings.truncate(50);
     Ok(Rendered { policies, findings })
 }
 

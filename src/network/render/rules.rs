@@ -41,7 +41,10 @@ impl<'r> Renderer<'r> {
         let mut is_open = false;
         for peer in &rule.peers {
             match peer {
-                Peer::Pods { pods, namespaces } => to.extend(pod_peers(&pods.wire, namespaces)),
+                Peer::Pods { pods, namespaces } => {
+                    self.known_namespaces(rule, namespaces);
+                    to.extend(pod_peers(&pods.wire, namespaces));
+                }
                 Peer::Service { namespace, name } => {
                     let Some((peers, service)) = self.service(rule, (namespace.as_deref(), name)) else { continue };
                     match direction {
@@ -62,11 +65,11 @@ impl<'r> Renderer<'r> {
                     to.extend(addresses.into_iter().map(|address| ip_block(address, &BTreeSet::new())));
                 }
                 Peer::IngressController => {
-                    let flag = "--network-ingress-controller";
+                    let flag = "--network-ingress-controller (network.ingressController of the chart)";
                     to.push(entity_peer(rule, facts.ingress_controller.as_ref(), ("IngressController", flag))?);
                 }
                 Peer::Monitoring => {
-                    let flag = "--network-monitoring";
+                    let flag = "--network-monitoring (network.monitoring of the chart)";
                     to.push(entity_peer(rule, facts.monitoring.as_ref(), ("Monitoring", flag))?);
                 }
                 Peer::Any => is_open = true,
@@ -84,6 +87,25 @@ impl<'r> Renderer<'r> {
             rendered.push(NetworkPolicyEgressRule { to: (!is_open).then_some(to), ports });
         }
         Ok(rendered)
+    }
+
+    /// Tells of namespaces that a peer names and that are not there.
+    fn known_namespaces(&mut self, rule: &Rule, namespaces: &Namespaces) {
+        let (Namespaces::Named(names), all) = (namespaces, self.cluster.namespaces) else { return };
+        let is_there = |name: &str| all.iter().any(|it| it.name == name);
+        // Where not even the policy's own is known, nobody has read them.
+        if !is_there(self.namespace) {
+            return;
+        }
+        let missing: Vec<&str> = names.iter().map(String::as_str).filter(|name| !is_there(name)).collect();
+        if !missing.is_empty() {
+            let message = format!(
+                "rule {:?} names namespaces that are not there: {}; nothing is allowed for them until they are",
+                rule.name,
+                missing.join(", ")
+            );
+            self.find("NamespaceUnknown", rule, message);
+        }
     }
 
     /// That the cluster's ranges are known, as far as its pods can tell.
