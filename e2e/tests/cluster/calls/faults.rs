@@ -273,12 +273,11 @@ async fn jumps_of_the_clock(env: Env) -> Result<()> {
     clock.set("+24h")?;
     story.rotate().await?;
     // An hour back in the middle of a rotation, whose version is then older than the request for it.
-    let n = story.request().await?;
-    let (client, namespace) = (story.client.clone(), story.namespace.clone());
-    status(&client, &namespace, "the rotation to begin", |it| it.next_version == Some(n)).await?;
+    let n = stopped_in_a_rotation(&mut story, &operator).await?;
     clock.set("+23h")?;
+    kill_process(pid(&operator)?, Signal::CONT)?;
     story.done(n).await?;
-    let after = status(&client, &namespace, "it to be done", |it| it.current_version == Some(n)).await?;
+    let after = status(&story.client, &story.namespace, "it to be done", |it| it.current_version == Some(n)).await?;
     ensure!(after.next_rotation_time.is_none(), "it is to be rotated twice for one request: {after:?}");
     // Right again, and a request of somebody whose clock is not.
     clock.set("+0s")?;
@@ -294,4 +293,20 @@ async fn jumps_of_the_clock(env: Env) -> Result<()> {
     story.rotate().await?;
     operator.stop().await?;
     story.finish("a clock that jumped a day on and an hour back").await.map(drop)
+}
+
+/// Asks for a rotation, and stops the operator once it has written down which version comes, before it makes it.
+async fn stopped_in_a_rotation(story: &mut Story<'_>, operator: &Operator) -> Result<i64> {
+    let stage = story.stage;
+    stage.proxy.stop_after(1, operator.pid());
+    let n = story.request().await?;
+    loop {
+        killed(stage).await?;
+        if story.keys().get("orders").await?.status.unwrap_or_default().next_version == Some(n) {
+            return Ok(n);
+        }
+        // A write of the rotation before, which may come later than its end is seen.
+        stage.proxy.stop_after(1, operator.pid());
+        kill_process(pid(operator)?, Signal::CONT)?;
+    }
 }
