@@ -180,7 +180,11 @@ async fn outlive(_: Env) -> Result<()> {
     fixtures::namespace(&client, "reports", json!({"rampart.dev/retention": "allowed"})).await?;
     fixtures::apply(&client, &map("reports", "held", "17")).await?;
     held(&client, &hold("reports", "case-17", &json!({}))).await?;
+    let hardening = stories::hardening_policy("reports", "Enforce");
+    fixtures::apply(&client, &hardening).await?;
     rampart(&plane, &["pause", "--for=1h", "--reason=a drill"])?;
+    // By then the operator has made of the pause what it makes of it.
+    reason(&fixtures::api_of(&client, &hardening).await?, "hardened", "Ready", "Paused").await?;
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
     let of_holds = ListParams::default().labels("rampart.dev/part=hold");
     let actions = || async {
