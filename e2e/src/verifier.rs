@@ -27,6 +27,9 @@ use crate::{ControlPlane, control_plane, operator::binary, ports::Port, wait};
 /// How long it may take to end: who is killed before it has said that it ends is waited for by rotations.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 
+/// How long it may take to answer.
+const ANSWERS: Duration = Duration::from_secs(10);
+
 /// A running verifier; dropping it ends the process.
 pub struct Verifier {
     child: Child,
@@ -100,10 +103,14 @@ impl Verifier {
     async fn get(&self, port: u16, path: &str, headers: HeaderMap) -> Result<(u16, String)> {
         let mut request = Request::get(format!("http://127.0.0.1:{port}{path}")).body(Empty::new())?;
         *request.headers_mut() = headers;
-        let answer = self.client.request(request).await?;
-        let code = answer.status().as_u16();
-        let body = http_body_util::BodyExt::collect(answer.into_body()).await?.to_bytes();
-        Ok((code, String::from_utf8(body.to_vec())?))
+        let answer = async {
+            let answer = self.client.request(request).await?;
+            let code = answer.status().as_u16();
+            let body = http_body_util::BodyExt::collect(answer.into_body()).await?.to_bytes();
+            anyhow::Ok((code, String::from_utf8(body.to_vec())?))
+        };
+        let late = || format!("{} has not answered {path} in {ANSWERS:?}", self.name);
+        tokio::time::timeout(ANSWERS, answer).await.with_context(late)?
     }
 
     /// Where other proxies ask.

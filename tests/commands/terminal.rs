@@ -1,10 +1,19 @@
 //! What a terminal gets of the command line, and a pipe does not: colours, and how far long work is.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests"
+)]
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Read as _, Write as _},
+    io::{BufReader, Read as _, Write as _},
     process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anstream::adapter::strip_str;
@@ -126,20 +135,24 @@ fn who_wants_no_colours_gets_none_and_who_wants_them_does() {
 /// Long work is one that waits for its input.
 #[test]
 fn long_work_shows_how_far_it_is_on_a_terminal_and_leaves_nothing() {
-    let (mut looks, program) = terminal();
+    let (looks, program) = terminal();
     let mut command = rampart(&["check", "-"], &[]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(program).spawn().unwrap();
     drop(command);
-    let (mut told, mut some) = (String::new(), [0; 256]);
-    // Blocks until something is shown; that nothing ever is, the runner's own deadline tells.
-    while !told.contains("judging") {
-        let read = looks.read(&mut some).unwrap();
-        told.push_str(std::str::from_utf8(some.get(..read).unwrap()).unwrap());
+    // A read has no deadline, so that a thread of its own waits in it.
+    let (tell, bytes) = mpsc::channel();
+    thread::spawn(move || BufReader::new(looks).bytes().map_while(Result::ok).try_for_each(|byte| tell.send(byte)));
+    let (mut told, end) = (Vec::<u8>::new(), Instant::now() + Duration::from_secs(60));
+    let is_shown = |told: &[u8]| ["judging", "0/1"].iter().all(|it| String::from_utf8_lossy(told).contains(*it));
+    while !is_shown(&told) {
+        let byte = bytes.recv_timeout(end.saturating_duration_since(Instant::now()));
+        assert!(byte.is_ok(), "shown is only {:?}", String::from_utf8_lossy(&told));
+        told.extend(byte);
     }
-    assert!(told.contains("0/1"), "{told:?}");
     child.stdin.take().unwrap().write_all(BAD.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    told.push_str(&rest(looks));
+    told.extend(bytes);
+    let told = String::from_utf8(told).unwrap().replace("\r\n", "\n");
     let last = told.rsplit('\r').next().unwrap();
     assert!(
         last.contains("\u{1b}[2K") && strip_str(last).to_string().trim().is_empty(),

@@ -1,7 +1,13 @@
 //! The webhook, through the API server.
 
-use anyhow::{Result, bail, ensure};
-use k8s_openapi::api::{admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::Pod};
+use anyhow::{Context as _, Result, bail, ensure};
+use k8s_openapi::{
+    ByteString,
+    api::{
+        admissionregistration::v1::{ValidatingWebhook, ValidatingWebhookConfiguration},
+        core::v1::Pod,
+    },
+};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
@@ -27,13 +33,15 @@ async fn changed_ca_bundle_is_put_back(env: Env) -> Result<()> {
     };
     let good = bundles().await?;
     ensure!(good.len() == 4 && good.iter().all(Option::is_some), "{} bundles", good.len());
-    // The middle one trusts nobody any more: by another manager, as a GitOps tool would do it.
-    let edit = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": "rampart"},
-        "webhooks": [{"name": "pods.rampart.dev", "clientConfig": {"caBundle": null}}],
-    });
-    api.patch("rampart", &PatchParams::default(), &Patch::Strategic(&edit)).await?;
+    // One of them trusts its CA twice over, so that nobody else's pod goes unjudged meanwhile: by another manager, as a
+    // GitOps tool would do it.
+    let once = good.iter().flatten().next().context("a bundle")?.0.as_slice();
+    let twice = [once, b"\n".as_slice(), once].concat();
+    let edit = json!({"webhooks": [{"name": "pods.rampart.dev", "clientConfig": {"caBundle": ByteString(twice)}}]});
+    let edited = api.patch("rampart", &PatchParams::default(), &Patch::Strategic(&edit)).await?;
+    let is_edited =
+        |it: &ValidatingWebhook| it.name == "pods.rampart.dev" && !good.contains(&it.client_config.ca_bundle);
+    ensure!(edited.webhooks.iter().flatten().any(is_edited), "the edit changed nothing");
     wait::until("the bundle to be back", wait::SOON, || async {
         ensure!(bundles().await? == good, "it is not");
         Ok(())

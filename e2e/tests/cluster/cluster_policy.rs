@@ -6,7 +6,7 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams},
 };
-use rampart::api::{ClusterSecurityPolicy, Enforcer};
+use rampart::api::{ClusterSecurityPolicy, Enforcer, SecurityPolicy};
 use rampart_e2e::{fixtures, stories, wait};
 use serde_json::{Value, json};
 
@@ -73,6 +73,7 @@ async fn covers_by_label(env: Env) -> Result<()> {
     refused(&client, &outside, false).await?;
     // A namespace can't take back what the cluster asks, and one that is new is covered from its first pod.
     fixtures::apply(&client, &stories::hardening_policy(&inside, "Disabled")).await?;
+    stories::ready::<SecurityPolicy>(&client, &inside, "hardened").await?;
     let (code, body, _) = post_host_pod(&client, &inside).await?;
     ensure!(code == 403, "{code}: {body}");
     let (_, fresh) = env.namespace().await?;

@@ -48,7 +48,17 @@ fn agent() -> Result<Value> {
 }
 
 async fn answers(client: &Client, namespace: &str, pod: &Value, wanted: Option<&str>) -> Result<()> {
-    wait::until(&format!("a pod in {namespace} to be refused with {wanted:?}"), wait::SOON, || async {
+    answers_within(wait::SOON, client, namespace, pod, wanted).await
+}
+
+async fn answers_within(
+    deadline: Duration,
+    client: &Client,
+    namespace: &str,
+    pod: &Value,
+    wanted: Option<&str>,
+) -> Result<()> {
+    wait::until(&format!("a pod in {namespace} to be refused with {wanted:?}"), deadline, || async {
         let (code, body, _) = post(client, &path(namespace), pod).await?;
         match wanted {
             Some(reason) => ensure!(code == 403 && body.contains(reason), "{code}: {body}"),
@@ -85,6 +95,9 @@ async fn in_every_floor(client: &Client, end: &str) -> Result<()> {
     .await
 }
 
+/// Time for admission policies to follow, for Rampart to stop, and for a last answer.
+const ENDS: Duration = Duration::from_secs(40);
+
 fn soon(seconds: u64) -> Timestamp {
     Timestamp::now() + Duration::from_secs(seconds)
 }
@@ -115,7 +128,7 @@ async fn admit_until_they_end(_: Env) -> Result<()> {
     own_policies(&client, &agent).await?;
 
     // It ends without Rampart.
-    let end = soon(20);
+    let end = soon(ENDS.as_secs());
     fixtures::apply(&client, &exception("shop", "SecurityPolicy", end)).await?;
     fixtures::apply(&client, &exception("shop", "ClusterSecurityPolicy", end)).await?;
     state(&client, "shop", "agent-clustersecuritypolicy", ExceptionState::Active, &end.to_string()).await?;
@@ -124,7 +137,7 @@ async fn admit_until_they_end(_: Env) -> Result<()> {
     let ports = operator.kill()?;
     answers(&client, "shop", &agent, None).await?;
     // Whichever of the two policies the API server asks first.
-    answers(&client, "shop", &agent, Some("violates PodSecurity")).await?;
+    answers_within(ENDS + wait::SOON, &client, "shop", &agent, Some("violates PodSecurity")).await?;
     ensure!(Timestamp::now() >= end, "it was refused before its end");
     let kubeconfig = rampart_e2e::operator::kubeconfig(&plane, plane.server()).await?;
     let operator = Operator::start(plane.dir(), &kubeconfig, ports, &[])?;

@@ -417,8 +417,8 @@ async fn token_ends_as_told(env: Env) -> Result<()> {
     say(end.to_string()).await?;
     status(&client, &namespace, "its end", |it| it.versions.iter().any(|version| version.expires_at.0 == end)).await?;
     condition(&client, at, "Expiring", ("True", "Within30Days")).await?;
-    // It ends, and its copies with it; the user's own Secret is theirs.
-    let end = fixtures::this_second() + jiff::SignedDuration::from_secs(3);
+    // It ends, and its copies with it; the user's own Secret is theirs. An end that is past when it is read first is refused.
+    let end = fixtures::this_second() + jiff::SignedDuration::from_secs(10);
     say(end.to_string()).await?;
     condition(&client, at, "Ready", ("False", "TokenEnded")).await?;
     first_is_nobodys_but_the_users(&secrets).await?;

@@ -66,12 +66,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use kube::Client;
 use libtest_mimic::{Arguments, Trial};
 use rampart_e2e::{ControlPlane, Operator, Options, fixtures, witness};
 use serde_json::json;
-use tokio::{runtime::Runtime, sync::OnceCell};
+use tokio::{runtime::Runtime, sync::OnceCell, time::timeout};
 
 /// The control plane and operator that most tests share.
 pub(crate) struct Shared {
@@ -116,6 +116,9 @@ impl Env {
     }
 }
 
+/// No test takes so long, the turns included that some wait for.
+const LONGEST: Duration = Duration::from_mins(20);
+
 /// The tests of the program, gathered.
 pub(crate) struct Tests {
     runtime: Arc<Runtime>,
@@ -136,7 +139,10 @@ impl Tests {
         let (shared, took, told) = (self.env.shared.clone(), self.took.clone(), name.to_owned());
         self.trials.push(Trial::test(name, move || {
             let began = Instant::now();
-            let outcome = runtime.block_on(test(env));
+            let outcome = runtime.block_on(async {
+                let ended = timeout(LONGEST, test(env)).await;
+                ended.unwrap_or_else(|_| Err(anyhow!("{told} has not ended after {LONGEST:?}")))
+            });
             took.lock().unwrap_or_else(PoisonError::into_inner).push((began.elapsed(), told));
             outcome.map_err(|error| {
                 // Of the operator that most share, which may have nothing to do with it.

@@ -67,9 +67,13 @@ async fn a_report_is_held(
     .await?;
     // Its labels are Rampart's alone.
     let reports: Api<RetentionReport> = Api::namespaced(acting_as(env, USER).await?, namespace);
-    let mut report = reports.get(&first).await?;
-    report.labels_mut().insert("case".into(), "17".into());
-    reports.replace(&first, &PostParams::default(), &report).await?;
+    // What came of the first run may be written while the second has begun.
+    wait::until("the first report to be held", wait::SOON, || async {
+        let mut report = reports.get(&first).await?;
+        report.labels_mut().insert("case".into(), "17".into());
+        Ok(reports.replace(&first, &PostParams::default(), &report).await.map(drop)?)
+    })
+    .await?;
     Ok(first)
 }
 

@@ -1,10 +1,12 @@
 //! Retention when something is wrong: what can't be read is kept, and so is everything under a wrong clock.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams},
 };
 use rampart::api::RetentionPolicy;
 use rampart_e2e::{
@@ -17,13 +19,16 @@ use serde_json::json;
 
 use crate::{
     Env, Tests,
-    retention::{left, reason, set_up},
+    retention::{left, looked_again, reason, set_up},
 };
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("retention::what_can_not_be_read_whole_is_kept", unreadable_is_kept);
     tests.add("retention::clock_suspect", clock_suspect);
 }
+
+/// So long that nothing is swept between the marks and what goes wrong then.
+const GRACE: Duration = Duration::from_secs(5);
 
 const FLAGS: [&str; 2] = ["--retention-minimum-grace=1s", "--retention-interval=2s"];
 
@@ -40,22 +45,32 @@ async fn unreadable_is_kept(_: Env) -> Result<()> {
         fixtures::namespace(&client, &namespace, json!({"rampart.dev/retention": "allowed"})).await?;
         let maps = set_up(&client, &namespace, 4, 8).await?;
         let all = left(&maps).await?.len();
+        let failed = proxy.failed_reads();
         proxy.fail_reads(Some((fault, "configmaps")));
-        fixtures::apply(&client, &stories::retention_policy(&namespace, "Enforce")).await?;
+        let mut policy = stories::retention_policy(&namespace, "Enforce");
+        policy["spec"]["safety"]["gracePeriod"] = json!(format!("{}s", GRACE.as_secs()));
+        fixtures::apply(&client, &policy).await?;
         degraded(&client, &namespace).await.with_context(|| format!("{fault:?}\n{}", operator.log_tail()))?;
-        ensure!(proxy.failed_reads() > 0 && marks(&maps).await? == 0, "{fault:?}: something was marked");
+        ensure!(proxy.failed_reads() > failed && marks(&maps).await? == 0, "{fault:?}: something was marked");
         ensure!(left(&maps).await?.len() == all, "{fault:?}: something went");
         // It begins between mark and sweep.
         proxy.fail_reads(None);
         wait::until("the marks", wait::SOON, || async { Ok(ensure!(marks(&maps).await? == 4)) }).await?;
+        let marked = Instant::now();
         proxy.fail_reads(Some((fault, "configmaps")));
-        degraded(&client, &namespace).await?;
-        let before = left(&maps).await?.len();
+        wait::until("the grace period to be over", wait::SOON, || async { Ok(ensure!(marked.elapsed() > GRACE)) })
+            .await?;
         let failed = proxy.failed_reads();
-        wait::until("two more tries", wait::SOON, || async { Ok(ensure!(proxy.failed_reads() > failed + 1)) }).await?;
-        ensure!(left(&maps).await?.len() == before, "{fault:?}: something went");
+        wait::until("a try after it", wait::SOON, || async { Ok(ensure!(proxy.failed_reads() > failed)) }).await?;
+        degraded(&client, &namespace).await?;
+        ensure!(left(&maps).await?.len() == all, "{fault:?}: something went");
         proxy.fail_reads(None);
+        let policies: Api<RetentionPolicy> = Api::namespaced(client.clone(), &namespace);
+        // Not only after the pause of so many failures.
+        looked_again(&policies).await?;
         wait::until("the four to go", wait::SOON, || async { Ok(ensure!(left(&maps).await?.len() == 8)) }).await?;
+        // It reads no more while the next fails.
+        policies.delete("exports", &DeleteParams::default()).await?;
     }
     Ok(())
 }

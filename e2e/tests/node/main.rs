@@ -12,12 +12,12 @@ mod sample;
 mod started;
 mod world;
 
-use std::{future::Future, process::ExitCode, sync::Arc};
+use std::{future::Future, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use libtest_mimic::{Arguments, Trial};
 use rampart_e2e::node::{machine, remains};
-use tokio::{runtime::Runtime, sync::OnceCell};
+use tokio::{runtime::Runtime, sync::OnceCell, time::timeout};
 
 use world::World;
 
@@ -37,6 +37,9 @@ impl Env {
     }
 }
 
+/// No test takes so long.
+const LONGEST: Duration = Duration::from_mins(20);
+
 /// The tests of the program, gathered.
 pub(crate) struct Tests {
     runtime: Arc<Runtime>,
@@ -51,9 +54,14 @@ impl Tests {
         F: FnOnce(Env) -> Fut + Send + 'static,
         Fut: Future<Output = Result<()>>,
     {
-        let (runtime, env) = (self.runtime.clone(), self.env.clone());
-        self.trials
-            .push(Trial::test(name, move || runtime.block_on(test(env)).map_err(|error| format!("{error:#}").into())));
+        let (runtime, env, told) = (self.runtime.clone(), self.env.clone(), name.to_owned());
+        self.trials.push(Trial::test(name, move || {
+            let outcome = runtime.block_on(async {
+                let ended = timeout(LONGEST, test(env)).await;
+                ended.unwrap_or_else(|_| Err(anyhow!("{told} has not ended after {LONGEST:?}")))
+            });
+            outcome.map_err(|error| format!("{error:#}").into())
+        }));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use futures::FutureExt as _;
 use jiff::SignedDuration;
 use k8s_openapi::api::{batch::v1::Job, coordination::v1::Lease, core::v1::Secret};
 use kube::{
@@ -41,27 +42,23 @@ async fn killed_after_every_write(env: Env) -> Result<()> {
     let stage = story.stage;
     let mut kills = 0;
     for after in 1..=MOST_WRITES {
-        let (next, was_killed) = {
-            stage.proxy.kill_after(after, operator.pid());
-            let n = story.request().await?;
-            let done = story.done(n);
-            tokio::pin!(done);
-            tokio::select! {
-                done = &mut done => {
-                    done?;
-                    (operator, false)
-                }
-                () = stage.proxy.killed() => {
-                    let again = stage.controllers(operator.kill()?, &[], &[])?;
-                    done.await.with_context(|| format!("killed after write {after}: {:?}", stage.proxy.writes()))?;
-                    (again, true)
-                }
+        stage.proxy.kill_after(after, operator.pid());
+        let n = story.request().await?;
+        let was_killed = tokio::select! {
+            biased;
+            () = stage.proxy.killed() => true,
+            done = story.done(n) => {
+                done?;
+                // The last write is seen before the proxy hears that it was made: from here on it kills nobody.
+                stage.proxy.clear();
+                stage.proxy.killed().now_or_never().is_some()
             }
         };
-        operator = next;
         if !was_killed {
             break;
         }
+        operator = stage.controllers(operator.kill()?, &[], &[])?;
+        story.done(n).await.with_context(|| format!("killed after write {after}: {:?}", stage.proxy.writes()))?;
         kills += 1;
     }
     ensure!((6..MOST_WRITES).contains(&kills), "it was killed {kills} times");
@@ -276,12 +273,11 @@ async fn jumps_of_the_clock(env: Env) -> Result<()> {
     clock.set("+24h")?;
     story.rotate().await?;
     // An hour back in the middle of a rotation, whose version is then older than the request for it.
-    let n = story.request().await?;
-    let (client, namespace) = (story.client.clone(), story.namespace.clone());
-    status(&client, &namespace, "the rotation to begin", |it| it.next_version == Some(n)).await?;
+    let n = stopped_in_a_rotation(&mut story, &operator).await?;
     clock.set("+23h")?;
+    kill_process(pid(&operator)?, Signal::CONT)?;
     story.done(n).await?;
-    let after = status(&client, &namespace, "it to be done", |it| it.current_version == Some(n)).await?;
+    let after = status(&story.client, &story.namespace, "it to be done", |it| it.current_version == Some(n)).await?;
     ensure!(after.next_rotation_time.is_none(), "it is to be rotated twice for one request: {after:?}");
     // Right again, and a request of somebody whose clock is not.
     clock.set("+0s")?;
@@ -297,4 +293,20 @@ async fn jumps_of_the_clock(env: Env) -> Result<()> {
     story.rotate().await?;
     operator.stop().await?;
     story.finish("a clock that jumped a day on and an hour back").await.map(drop)
+}
+
+/// Asks for a rotation, and stops the operator once it has written down which version comes, before it makes it.
+async fn stopped_in_a_rotation(story: &mut Story<'_>, operator: &Operator) -> Result<i64> {
+    let stage = story.stage;
+    stage.proxy.stop_after(1, operator.pid());
+    let n = story.request().await?;
+    loop {
+        killed(stage).await?;
+        if story.keys().get("orders").await?.status.unwrap_or_default().next_version == Some(n) {
+            return Ok(n);
+        }
+        // A write of the rotation before, which may come later than its end is seen.
+        stage.proxy.stop_after(1, operator.pid());
+        kill_process(pid(operator)?, Signal::CONT)?;
+    }
 }

@@ -172,6 +172,7 @@ async fn cluster_hold(env: Env) -> Result<()> {
     let by = format!("ClusterLegalHold {matter}: ");
     kept(&namespaces, &namespace).await?;
     kept(&fixtures::api_of(&client, &role).await?, &matter).await?;
+    kept(&fixtures::api_of(&client, &object).await?, "held").await?;
 
     let of_namespace = format!("the namespace has {by}");
     refused("delete", namespaces.delete(&namespace, &DeleteParams::default()).await, &of_namespace)?;

@@ -85,13 +85,14 @@ async fn ends_at_its_time(env: Env) -> Result<()> {
     let (client, namespace) = env.namespace().await?;
     let plane = &env.shared().await?.plane;
     fixtures::apply(&client, &map(&namespace, "held", "17")).await?;
-    let end = Timestamp::now() + SignedDuration::from_secs(20);
-    let end = Timestamp::from_second(end.as_second())?;
-    let holds =
-        held(&client, &hold(&namespace, "case-17", &json!({"indefinite": null, "until": end.to_string()}))).await?;
+    let later = (Timestamp::now() + SignedDuration::from_hours(24)).to_string();
+    let holds = held(&client, &hold(&namespace, "case-17", &json!({"indefinite": null, "until": later}))).await?;
     let maps = fixtures::api_of(&client, &map(&namespace, "held", "17")).await?;
     kept(&maps, "held").await?;
     refused("delete", maps.delete("held", &DeleteParams::default()).await, "it can't be deleted")?;
+    // Shortened by who may release it.
+    let end = fixtures::this_second() + SignedDuration::from_secs(5);
+    merge(&holds, "case-17", json!({"spec": {"until": end.to_string()}})).await?;
     let message = reason(&holds, "case-17", "Ready", "Expired").await?;
     ensure!(Timestamp::now() >= end && message.contains(&end.to_string()), "{message}");
     wait::until("what was held to be free", wait::SOON, || async {
@@ -179,7 +180,11 @@ async fn outlive(_: Env) -> Result<()> {
     fixtures::namespace(&client, "reports", json!({"rampart.dev/retention": "allowed"})).await?;
     fixtures::apply(&client, &map("reports", "held", "17")).await?;
     held(&client, &hold("reports", "case-17", &json!({}))).await?;
+    let hardening = stories::hardening_policy("reports", "Enforce");
+    fixtures::apply(&client, &hardening).await?;
     rampart(&plane, &["pause", "--for=1h", "--reason=a drill"])?;
+    // By then the operator has made of the pause what it makes of it.
+    reason(&fixtures::api_of(&client, &hardening).await?, "hardened", "Ready", "Paused").await?;
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
     let of_holds = ListParams::default().labels("rampart.dev/part=hold");
     let actions = || async {
