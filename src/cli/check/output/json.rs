@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Error, Result, Write},
+    io::{Result, Write},
 };
 
 use serde::Serialize;
@@ -37,6 +37,6 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
         skipped: report.skipped,
     };
     let answer = Answer { schema_version: 1, results: &report.outcomes, depends_on: report.open(), summary };
-    serde_json::to_writer_pretty(&mut *out, &answer).map_err(Error::other)?;
+    serde_json::to_writer_pretty(&mut *out, &answer)?;
     writeln!(out)
 }

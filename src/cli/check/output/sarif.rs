@@ -1,6 +1,6 @@
 //! SARIF 2.1.0 (OASIS Standard, 27 March 2020).
 
-use std::io::{Error, Result, Write};
+use std::io::{Result, Write};
 
 use rampart_pss::CHECKS;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
             "results": results,
         }],
     });
-    serde_json::to_writer_pretty(&mut *out, &log).map_err(Error::other)?;
+    serde_json::to_writer_pretty(&mut *out, &log)?;
     writeln!(out)
 }
 
