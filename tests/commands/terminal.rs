@@ -142,7 +142,7 @@ fn long_work_shows_how_far_it_is_on_a_terminal_and_leaves_nothing() {
     // A read has no deadline, so that a thread of its own waits in it.
     let (tell, bytes) = mpsc::channel();
     thread::spawn(move || BufReader::new(looks).bytes().map_while(Result::ok).try_for_each(|byte| tell.send(byte)));
-    let (mut told, end) = (Vec::<u8>::new(), Instant::now() + Duration::from_secs(60));
+    let (mut told, end) = (Vec::<u8>::new(), Instant::now() + Duration::from_mins(1));
     let is_shown = |told: &[u8]| ["judging", "0/1"].iter().all(|it| String::from_utf8_lossy(told).contains(*it));
     while !is_shown(&told) {
         let byte = bytes.recv_timeout(end.saturating_duration_since(Instant::now()));

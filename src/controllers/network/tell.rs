@@ -119,9 +119,9 @@ fn refusal(open: &[&str]) -> String {
 }
 
 fn first_five(names: &[&str]) -> String {
-    let named = names.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+    let told = names.iter().take(5).copied().collect::<Vec<_>>().join(", ");
     let more = names.len().checked_sub(5).filter(|more| *more > 0).map(|more| format!(" and {more} more"));
-    format!("{named}{}", more.unwrap_or_default())
+    format!("{told}{}", more.unwrap_or_default())
 }
 
 /// Sets the conditions that tell how pods stand, and who may widen what is asked.
