@@ -61,8 +61,10 @@ impl Machine<'_> {
         if let ConsumerSeen::Ours { current, previous, .. } = &self.seen.consumer {
             let dead = self.digest_of(Some(n));
             if dead.is_some() && (previous.as_deref() == dead || current.as_deref() == dead) {
-                let current = self.current().filter(|current| current.n != n).map(|current| current.n);
-                let (current, previous) = (current.filter(|n| self.secret(*n).is_some()), self.previous());
+                // One whose own end has begun is as good as gone.
+                let current = self.current().filter(|current| current.n != n && !self.is_tombstone(&current.id));
+                let current = current.map(|current| current.n).filter(|n| self.secret(*n).is_some());
+                let previous = self.previous();
                 if self.damaged([current, previous]).is_none() {
                     return Step::WriteConsumer { current, previous };
                 }

@@ -359,6 +359,20 @@ fn happens(world: &mut World, event: Event) {
     }
 }
 
+#[test]
+fn consumers_are_not_given_what_is_half_ended_where_another_ends_too() {
+    let mut world = world(&json!({}));
+    let events = [Event::Supply(0), Event::Steps(4), Event::SupplyUntil(1, 1), Event::Steps(4), Event::Hours(1)];
+    for event in events {
+        happens(&mut world, event);
+    }
+    // The record of the second has ended, and nothing else of it; then the overlap of the first is over.
+    happens(&mut world, Event::Steps(1));
+    happens(&mut world, Event::Hours(5));
+    assert!(world.settle(60), "no rest after {:#?}", world.steps);
+    assert_eq!(consumers(&world), (None, None), "{:#?}", world.steps);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
