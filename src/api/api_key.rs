@@ -14,7 +14,8 @@ use super::{
     },
 };
 
-const VERSION_NAME_RULE: &str = "!self.spec.secret.name.startsWith(self.metadata.name + '-v') || \
+/// Asked at creation alone, as the name can't change: who was made before must still get its status.
+const VERSION_NAME_RULE: &str = "oldSelf.hasValue() || !self.spec.secret.name.startsWith(self.metadata.name + '-v') || \
     !self.spec.secret.name.substring(self.metadata.name.size() + 2).matches('^[0-9]+$')";
 
 /// An ApiKey is a credential that Rampart issues into a Secret of this namespace, rotates while the old
@@ -32,7 +33,7 @@ const VERSION_NAME_RULE: &str = "!self.spec.secret.name.startsWith(self.metadata
     status = "ApiKeyStatus",
     derive = "PartialEq",
     validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name must be at most 40 characters: Jobs and Secrets are named after it"),
-    validation = Rule::new(VERSION_NAME_RULE).message("secret.name must not be metadata.name followed by -v and a number: versions are called so"),
+    validation = Rule::new(VERSION_NAME_RULE).optional_old_self(true).message("secret.name must not be metadata.name followed by -v and a number: versions are called so"),
     printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owner.customerId"),
     printcolumn(name = "Role", type_ = "string", json_path = ".spec.role"),
     printcolumn(name = "Key-Id", type_ = "string", json_path = ".status.versions[?(@.state==\"Current\")].id"),

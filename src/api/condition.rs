@@ -125,6 +125,11 @@ impl Conditions {
         self
     }
 
+    /// Takes a condition out.
+    pub fn unset(&mut self, kind: Type) {
+        self.list.retain(|condition| condition.type_ != kind.as_str());
+    }
+
     /// Takes a condition over as it was, of the generation that it names.
     pub fn keep(&mut self, last: &Condition) -> &mut Self {
         self.list.retain(|condition| condition.type_ != last.type_);
@@ -132,8 +137,9 @@ impl Conditions {
         self
     }
 
-    /// Says why nothing will change until somebody changes something.
+    /// Says why nothing will change until somebody changes something: no work goes on.
     pub fn stall(&mut self, reason: &str, message: &str) -> &mut Self {
+        self.unset(Type::Reconciling);
         self.set(Type::Programmed, false, reason, message);
         self.set(Type::Ready, false, reason, message);
         self.set(Type::Stalled, true, reason, message)
@@ -152,6 +158,13 @@ impl Conditions {
     }
 }
 
+/// Reason of an object that this release can't read.
+pub const UNREADABLE: &str = "Unreadable";
+/// Reason of what the API server does not take, as where a quota is used up.
+pub const WRITE_REFUSED: &str = "WriteRefused";
+/// Reason of what nothing comes of because the installation leaves the feature out.
+pub const FEATURE_DISABLED: &str = "FeatureDisabled";
+
 /// What `Ready` says first of a resource that is suspended.
 const SUSPENDED: &str = "spec.suspend is true: the operator leaves it alone";
 
@@ -160,7 +173,8 @@ const SUSPENDED: &str = "spec.suspend is true: the operator leaves it alone";
 /// so for kstatus; of what was never visited it is False.
 #[must_use]
 pub fn suspended(mut last: Vec<Condition>, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
-    last.retain(|condition| condition.type_ != Type::Reconciling.as_str());
+    // That it could not be read is over: it is being read.
+    last.retain(|condition| condition.type_ != Type::Reconciling.as_str() && condition.reason != UNREADABLE);
     let ready = last.iter().find(|it| it.type_ == Type::Ready.as_str() && it.status != "Unknown").cloned();
     let Some(ready) = ready else {
         let mut never = Conditions { list: last.clone(), generation };

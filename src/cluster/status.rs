@@ -13,11 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Error, Result, error::call};
-use crate::api::condition::{Conditions, Type};
+use crate::api::condition::{Conditions, Type, UNREADABLE};
 
 /// Field manager of statuses.
 const MANAGER: &str = "rampart-status";
-const UNREADABLE: &str = "Unreadable";
 
 /// Writes `status` where it is the machine's memory: only over the very object that was read, and if that
 /// has changed or gone since, it is an error, so that nothing goes on from what did not happen.

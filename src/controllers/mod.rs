@@ -120,7 +120,8 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Brings the cluster to what `root` says.
     fn reconcile(&self, root: &Self::Root) -> impl Future<Output = Result<Next, Error>> + Send;
 
-    /// Tells in status that it failed again and again, and why; whoever reconciles next tells otherwise.
+    /// Tells in status that it failed again and again, and why; whoever reconciles next tells otherwise. ApiKeys and
+    /// RetentionPolicies tell by themselves what a visit failed at.
     fn failed(&self, _root: &Self::Root, _error: &Error) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }

@@ -2,10 +2,8 @@
 
 use crate::api::{
     HardeningMode, NetworkMode,
-    condition::{Conditions, Type},
+    condition::{Conditions, FEATURE_DISABLED, Type},
 };
-
-const REASON: &str = "FeatureDisabled";
 
 /// Parts of a spec for which something would be done, and whether it is.
 pub(super) struct Parts {
@@ -24,7 +22,7 @@ pub(super) fn tell(parts: &Parts, conditions: &mut Conditions) {
             "nothing comes of {}: switched off for the whole cluster (features of the chart, --disable of the controller)",
             off.join(" and ")
         );
-        conditions.stall(REASON, &message);
+        conditions.stall(FEATURE_DISABLED, &message);
     }
 }
 

@@ -1,7 +1,7 @@
 //! One reconcile, with its deadline and its panic guard, and what is told of it.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
@@ -40,8 +40,8 @@ pub(super) struct Work<R: Reconciler> {
     reconciler: Arc<R>,
     context: Context,
     backoff: Backoff,
-    /// Edits of objects that can't be read and say so, by UID and generation.
-    unreadable: Mutex<HashSet<(Option<String>, Option<i64>)>>,
+    /// Edits of objects that can't be read, by UID and generation: when to try again to tell so, where that failed.
+    unreadable: Mutex<HashMap<(Option<String>, Option<i64>), Option<Instant>>>,
     roots: Store<DeserializeGuard<R::Root>>,
     deleted: watch::Sender<u64>,
 }
@@ -81,7 +81,7 @@ impl<R: Reconciler> Work<R> {
             }
             Err(_) => {
                 metrics.reconcile_timeouts.get_or_create(&label).inc();
-                Err(Error::Deadline { doing: format!("reconciling {}", root.name_any()) })
+                Err(Error::Unexpected(format!("the reconcile was cut off after {RECONCILE_DEADLINE:?}")))
             }
         };
         metrics.active_workers.get_or_create(&label).dec();
@@ -98,7 +98,10 @@ impl<R: Reconciler> Work<R> {
             Err(error) => {
                 // What nobody tries again is told at once.
                 if error.class() == Class::User || self.backoff.failures(&key(object)) >= UNTOLD {
-                    self.reconciler.failed(root, &error).await;
+                    let told = AssertUnwindSafe(self.reconciler.failed(root, &error)).catch_unwind();
+                    if matches!(tokio::time::timeout(RECONCILE_DEADLINE, told).await, Ok(Err(_))) {
+                        metrics.reconcile_panics.get_or_create(&label).inc();
+                    }
                 }
                 return Err(error);
             }
@@ -113,19 +116,23 @@ impl<R: Reconciler> Work<R> {
     /// Tells in its status that an object can't be read, once for each edit.
     async fn tell_unreadable(&self, metadata: &ObjectMeta, why: &str) -> Action {
         let edit = (metadata.uid.clone(), metadata.generation);
-        if self.unreadable.lock().contains(&edit) {
-            return Action::await_change();
+        match self.unreadable.lock().get(&edit) {
+            Some(None) => return Action::await_change(),
+            Some(Some(next)) if *next > Instant::now() => return Action::requeue(*next - Instant::now()),
+            _ => {}
         }
         let key = (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
         match report_unreadable::<R::Root>(&self.context.client, metadata, why, clock::now()).await {
             Ok(()) => {
-                self.unreadable.lock().insert(edit);
+                self.unreadable.lock().insert(edit, None);
                 self.backoff.succeeded(&key);
                 Action::await_change()
             }
             Err(error) => {
                 tracing::warn!(controller = R::NAME, %error, "that an object can't be read could not be told in its status");
-                Action::requeue(self.backoff.failed(&key))
+                let pause = self.backoff.failed(&key);
+                self.unreadable.lock().insert(edit, Some(Instant::now() + pause));
+                Action::requeue(pause)
             }
         }
     }

@@ -3,8 +3,8 @@
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::{CONFLICTED, Spec, step::FEATURE_DISABLED};
-use crate::api::{ApiKeyStatus, Hook, VersionState};
+use super::{CONFLICTED, Spec};
+use crate::api::{ApiKeyStatus, Hook, VersionState, condition::FEATURE_DISABLED};
 
 /// The step that a Job belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

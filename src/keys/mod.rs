@@ -34,7 +34,7 @@ pub use machine::{decide, next_moment, restarts};
 pub use offer::ROTATION_DUE;
 pub use policy_caps::PolicyCaps;
 pub use report::{
-    EndsSoon, IDLE, WRITE_REFUSED, conditions, count, failed_job, is_stopped, reached, refused, write_refused,
+    EndsSoon, IDLE, conditions, count, failed_job, is_stopped, reached, refused, verifier_counts, write_refused,
 };
 pub use rollout::{Workload, WorkloadSeen};
 pub use seen::{ConsumerSeen, Made, Observed, RecordSeen, SecretSeen, Standing, VerifierSeen};

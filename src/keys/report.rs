@@ -11,8 +11,8 @@ use super::{
     usage::watch,
 };
 use crate::api::{
-    ApiKeyStatus, VersionStatus,
-    condition::{Conditions, Type},
+    ApiKeyStatus, VerifierCounts, VersionStatus,
+    condition::{Conditions, Type, WRITE_REFUSED},
 };
 
 /// That the version in use ends soon, and nothing replaces it before.
@@ -93,12 +93,18 @@ pub fn count(spec: &Spec, seen: &Observed, status: &mut ApiKeyStatus, now: Times
     if spec.imported.is_none() {
         status.usage = watch(status.usage.take(), seen, now);
     }
-    status.verifiers = (spec.imported.is_none() && !seen.records.is_empty()).then(|| seen.verifier_counts());
+    status.verifiers = verifier_counts(spec, seen);
     let current = status.current();
     status.consumers = current.filter(|_| spec.revoked.is_none()).map_or_else(Vec::new, |current| {
         let version = version_value(current.n, &current.id);
         seen.workloads.iter().map(|workload| workload.status(&version, now)).collect()
     });
+}
+
+/// How many verifiers know the key as it is; `None` where none has to.
+#[must_use]
+pub fn verifier_counts(spec: &Spec, seen: &Observed) -> Option<VerifierCounts> {
+    (spec.imported.is_none() && !seen.records.is_empty()).then(|| seen.verifier_counts())
 }
 
 /// The conditions of a status, given the step that is being taken.
@@ -205,9 +211,6 @@ pub fn reached(
     }
 }
 
-/// Reason of the condition Rotating while the API server does not take what is written for a key.
-pub const WRITE_REFUSED: &str = "WriteRefused";
-
 /// Adds that a write was refused, and how, to the conditions of its step: it is tried again. What is in use stays so.
 pub fn write_refused(conditions: &mut Conditions, spec: &Spec, status: &ApiKeyStatus, message: &str, now: Timestamp) {
     conditions.set(Type::Rotating, false, WRITE_REFUSED, message);
@@ -217,8 +220,11 @@ pub fn write_refused(conditions: &mut Conditions, spec: &Spec, status: &ApiKeySt
     if conditions.is(Type::Stalled) {
         return;
     }
-    conditions.set(Type::Reconciling, true, WRITE_REFUSED, message);
-    if !conditions.is(Type::Programmed) {
+    // A key in use is no work in progress: the API server may refuse for ever.
+    if conditions.is(Type::Programmed) {
+        conditions.unset(Type::Reconciling);
+    } else {
+        conditions.set(Type::Reconciling, true, WRITE_REFUSED, message);
         conditions.set(Type::Programmed, false, WRITE_REFUSED, message);
         if spec.revoked.is_none() && !spec.suspended {
             conditions.set(Type::Ready, false, WRITE_REFUSED, message);

@@ -6,8 +6,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::step::FEATURE_DISABLED;
-use crate::api::{ConsumerStatus, RestartTarget, labels::RESTART_ON_ROTATION};
+use crate::api::{ConsumerStatus, RestartTarget, condition::FEATURE_DISABLED, labels::RESTART_ON_ROTATION};
 
 /// A workload that a spec names.
 #[derive(Debug, Clone, PartialEq, Eq)]

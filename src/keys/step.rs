@@ -105,9 +105,6 @@ impl Step {
 /// Reason where something of a name that is needed is somebody else's.
 pub const CONFLICTED: &str = "Conflicted";
 
-/// Reason where the operator lacks a right that the chart gives with a feature.
-pub(super) const FEATURE_DISABLED: &str = "FeatureDisabled";
-
 /// Why nothing can be done.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {

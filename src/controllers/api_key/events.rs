@@ -4,11 +4,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
 use crate::{
-    api::{ApiKey, ApiKeyStatus, VersionState, VersionStatus, condition::Type},
+    api::{
+        ApiKey, ApiKeyStatus, VersionState, VersionStatus,
+        condition::{Type, WRITE_REFUSED},
+    },
     cluster::events::{Events, Reason},
     keys::{
-        CONFLICTED, ConsumerSeen, EndsSoon, JobStep, Observed, ROTATION_DUE, SecretSeen, Spec, Step, WRITE_REFUSED,
-        deprecated_in_use, failed_job, has_job,
+        CONFLICTED, ConsumerSeen, EndsSoon, JobStep, Observed, ROTATION_DUE, SecretSeen, Spec, Step, deprecated_in_use,
+        failed_job, has_job,
     },
     runtime::{clock, metrics::KeyMetrics},
 };

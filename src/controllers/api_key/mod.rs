@@ -369,7 +369,7 @@ impl Reconciler for ApiKeys {
                 Err(error @ Error::Foreign { .. }) => {
                     return self.refuse(&key, Some((&*spec, &seen, &step)), (CONFLICTED, &error.to_string())).await;
                 }
-                Err(error) => return Err(self.failed(&mut key, (&spec, &seen), &step, error).await),
+                Err(error) => return Err(self.told(&mut key, (&spec, &seen), &step, error).await),
             }
         }
         Err(Error::Unexpected(format!("{name} did not come to rest in {STEPS} steps")))

@@ -2,12 +2,12 @@
 
 use jiff::SignedDuration;
 
-use super::{ApiKeys, REFUSAL_CHECK, requested};
+use super::{ApiKeys, REFUSAL_CHECK, requested, waiting::waits};
 use crate::{
     api::{ApiKey, GoDuration, condition::Type},
     cluster::{Error, Result, status},
     controllers::Next,
-    keys::{Observed, Spec, Step, reached, refused},
+    keys::{Observed, Spec, Step, reached, refused, verifier_counts},
     runtime::clock,
 };
 
@@ -27,6 +27,9 @@ impl ApiKeys {
         let ttl = known.map_or_else(|| ttl(key), |(spec, ..)| spec.ttl);
         let mut told = refused(key.metadata.generation, why, ttl, &status, now);
         if let Some((spec, seen, step)) = known {
+            // Uses are not counted here: of a key in use they change all the time.
+            status.verifiers = verifier_counts(spec, seen);
+            self.waiting.note(key, status.verifiers.as_ref().is_some_and(waits));
             reached(&mut told, spec, seen, &status, step, now);
         } else {
             let kinds = [Type::VerifiersSynced, Type::ConsumersUpdated].map(Type::as_str);
@@ -42,7 +45,7 @@ impl ApiKeys {
     }
 
     /// Hands back what kept a step from being taken. Where the API server refused it that is told: it may do so for ever.
-    pub(super) async fn failed(
+    pub(super) async fn told(
         &self,
         key: &mut ApiKey,
         (spec, seen): (&Spec, &Observed),

@@ -39,7 +39,7 @@ impl ApiKeys {
         if matches!(step, Step::EndRecord { .. })
             && let Err(error) = self.take(key, (spec, kept), &seen, &step).await
         {
-            return Err(self.failed(key, (spec, &store.hear(seen)), &step, error).await);
+            return Err(self.told(key, (spec, &store.hear(seen)), &step, error).await);
         }
         Ok(())
     }

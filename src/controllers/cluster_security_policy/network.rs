@@ -7,16 +7,14 @@ use futures::{StreamExt as _, stream};
 use super::{
     super::{
         Next,
-        network::{
-            Asked, Before, Kept, Looked, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, cut, open_first, unacknowledged,
-        },
+        network::{Asked, Before, Kept, Looked, Part, REFUSED_AGAIN, Sight, cut, open_first, unacknowledged},
     },
     ClusterSecurityPolicies,
 };
 use crate::{
     api::{
         ClusterNetwork, ClusterNetworkStatus, ClusterSecurityPolicy, Finding, Invalid, MOST_FINDINGS, MOST_NAMED,
-        NetworkMode,
+        NetworkMode, condition::WRITE_REFUSED,
     },
     cluster::{Result, owner::Owner},
     hardening::ClusterWide,

@@ -36,6 +36,10 @@ pub(super) async fn follow(
         };
         told.send_modify(|count| *count = count.wrapping_add(1));
     });
+    if !networks.is_on {
+        // Nobody tells of anything else.
+        return super::super::wake_all(networks.policies.label_changes(), &all, &stopped).await;
+    }
     let (mut labels, mut facts) = (networks.policies.label_changes(), networks.facts.clone());
     let (mut pods, mut around) = (networks.residents.changes(), networks.surroundings.clone());
     let mut woken = Instant::now();

@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     api::{
         Enforcer, HardeningMode,
-        condition::{Conditions, Type},
+        condition::{Conditions, Type, WRITE_REFUSED},
     },
     cluster::{Error, pause::Pause},
-    controllers::network::WRITE_REFUSED,
     hardening::{FLOORS, Floor, Place, Requirement, Standard},
 };
 
@@ -85,10 +84,23 @@ impl InForce {
         }
     }
 
+    /// Admission policies for SecurityPolicies of a namespace that could not be written.
+    pub fn unwritten_in<'a>(&'a self, namespace: &str) -> impl Iterator<Item = &'a Unwritten> {
+        let is_of = |it: &&Unwritten| matches!(&it.place, Place::Named(names) if names.contains(namespace));
+        self.unwritten.iter().filter(is_of)
+    }
+
     pub(super) fn add_unwritten(&mut self, floor: &Floor, error: &Error) {
         let reason = if error.is_refusal() { WRITE_REFUSED } else { PENDING };
         let (place, standard) = (floor.place.clone(), floor.standard.clone());
-        self.unwritten.push(Unwritten { place, standard, reason, why: error.to_string() });
+        // The API server quotes what it finds invalid, and one of namespaces holds the names of others.
+        let why = match (&place, error.code()) {
+            (Place::Named(_), Some(code @ 422)) => {
+                format!("the API server answered {code}: the controller's log has its words")
+            }
+            _ => error.to_string(),
+        };
+        self.unwritten.push(Unwritten { place, standard, reason, why });
     }
 
     /// Says in the log which exceptions are left out that were not before: once, and in one line, for they may be many.

@@ -214,22 +214,40 @@ impl Floors {
             *before = in_force;
             differs
         });
-        live.set_action(&self.context.client, &held, &wanted, action).await?;
+        // What is in force was told: that something can't be taken back changes nothing of it.
+        let taken_back = self.take_back(&live, (&wanted, action), (&held, &failed, &narrowing), settled).await;
+        let left = match taken_back {
+            Ok(left) => left,
+            Err(error) => {
+                tracing::warn!(%error, "admission policies could not be taken back");
+                return Ok(Passed { left: false, failed: true });
+            }
+        };
+        if !left && settled && confirmed_any && held.is_empty() && !shrinking.is_empty() {
+            pruning::withdraw_confirmation(&self.context, &self.install_namespace).await?;
+        }
+        Ok(Passed { left, failed: !failed.is_empty() })
+    }
+
+    /// Takes back what is not wanted any more, once `settled`; whether something is left to be.
+    async fn take_back(
+        &self,
+        live: &Live,
+        (wanted, action): (&[Floor], &str),
+        (held, failed, narrowing): (&BTreeSet<String>, &BTreeSet<String>, &BTreeSet<String>),
+        settled: bool,
+    ) -> Result<bool> {
+        live.set_action(&self.context.client, held, wanted, action).await?;
         // What could not be written keeps what it would replace, and nothing else.
-        let replaced = |name: &String| live.policies.get(name).is_some_and(|old| !extent(old).is_disjoint(&failed));
-        let stale = live.stale(&wanted).filter(|name| !held.contains(*name) && !replaced(name));
-        let (stale, failed): (Vec<&String>, bool) = (stale.collect(), !failed.is_empty());
+        let replaced = |name: &String| live.policies.get(name).is_some_and(|old| !extent(old).is_disjoint(failed));
+        let stale: Vec<&String> = live.stale(wanted).filter(|name| !held.contains(*name) && !replaced(name)).collect();
         if !settled {
-            let narrower = narrowing.difference(&held).next().is_some();
-            return Ok(Passed { left: narrower || !stale.is_empty(), failed });
+            return Ok(narrowing.difference(held).next().is_some() || !stale.is_empty());
         }
         for name in stale {
             live.remove(&self.context.client, name).await?;
         }
-        if confirmed_any && held.is_empty() && !shrinking.is_empty() {
-            pruning::withdraw_confirmation(&self.context, &self.install_namespace).await?;
-        }
-        Ok(Passed { left: false, failed })
+        Ok(false)
     }
 
     /// The pause that holds; one that is over is cleared away.

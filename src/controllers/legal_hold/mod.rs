@@ -2,26 +2,26 @@
 //! or is gone. A pause never touches them.
 
 mod orphans;
+mod told;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use kube::{Api, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
-use self::orphans::Orphans;
-use super::{Context, Next, Reconciler, Roots, Triggers, news, pruning, requested};
+use self::{
+    orphans::Orphans,
+    told::{Found, is_no_news, next, status, told_ready},
+};
+use super::{Context, Next, Reconciler, Roots, Triggers, news, pruning};
 use crate::{
-    api::{
-        HoldState, LegalHoldStatus,
-        condition::{Conditions, Type, is_true},
-    },
+    api::{HoldState, LegalHoldStatus},
     cluster::{
         Error, Result,
         apply::{IN_FORCE_AFTER, Outcome},
@@ -29,16 +29,11 @@ use crate::{
         holds::{Holding, Live, made_for, unserved},
         leader::Leadership,
         server_clock::server_time,
-        status,
+        status as written,
     },
     retention::{Hold, refusals},
     runtime::{clock, metrics::KindLabel, tasks::Tasks},
 };
-
-/// A kind that is not served may come.
-const AGAIN: Duration = Duration::from_secs(30);
-/// A clock may be set, and a machine may sleep.
-const LOOK_AGAIN: Duration = Duration::from_mins(5);
 
 const ACTIVE: Reason = Reason::normal("HoldActive");
 const EXPIRED: Reason = Reason::normal("HoldExpired");
@@ -52,18 +47,6 @@ pub struct LegalHolds<K: Holding> {
     active: Mutex<BTreeSet<String>>,
     /// When what is refused for a hold was written last, by its UID; forgotten when every API server knows.
     written: Mutex<BTreeMap<String, Instant>>,
-}
-
-/// What a visit found.
-enum Found {
-    /// It can't be read; what was refused for it before still is.
-    Invalid(String),
-    /// It has ended, and nothing is refused for it any more.
-    Over(Timestamp),
-    /// What refuses for it could not be read or written.
-    Failed(Error),
-    /// It holds, or will when every API server knows.
-    Held { pending: bool, unserved: Option<String>, policies: Vec<String> },
 }
 
 impl<K: Holding> LegalHolds<K> {
@@ -189,94 +172,6 @@ impl<K: Holding> LegalHolds<K> {
             self.context.events.publish(object, REVERTED, note).await;
         }
     }
-
-    fn status(object: &K, found: &Found) -> LegalHoldStatus {
-        let mut conditions = Conditions::of_generation(object.meta().generation);
-        let accepted = !matches!(found, Found::Invalid(_));
-        conditions.set(Type::Accepted, accepted, if accepted { "Accepted" } else { "Invalid" }, "");
-        let mut status = LegalHoldStatus {
-            observed_generation: object.meta().generation,
-            last_handled_reconcile_at: requested(object),
-            ..LegalHoldStatus::default()
-        };
-        match found {
-            Found::Failed(error) => {
-                let why = format!("whether the API server refuses is not known, and is tried again: {error}");
-                wait(&mut conditions, error.reason(), &why);
-                status.state = Some(HoldState::Pending);
-                status.admission_policies = object.status().map(|it| it.admission_policies.clone()).unwrap_or_default();
-            }
-            Found::Invalid(why) => {
-                conditions.set(Type::Accepted, false, "Invalid", why.as_str()).stall("Invalid", why);
-            }
-            Found::Over(until) => {
-                conditions.stall("Expired", &format!("it ended at {until}: nothing is held by it"));
-                status.state = Some(HoldState::Expired);
-            }
-            Found::Held { pending, unserved, policies } => {
-                status.admission_policies.clone_from(policies);
-                // Of a kind that is not served, nothing is held yet.
-                let waits = *pending || unserved.is_some();
-                status.state = Some(if waits { HoldState::Pending } else { HoldState::Active });
-                match unserved {
-                    Some(why) => drop(conditions.stall("UnknownResource", why)),
-                    None if *pending => {
-                        let why = "the API server takes a moment until it refuses";
-                        wait(&mut conditions, "AdmissionPolicyPending", why);
-                    }
-                    None => {
-                        // A selector with a slip selects nothing, and looks as if it held.
-                        let said = object.hold().map(|hold| format!("to see what it holds: {}", hold.listing()));
-                        conditions.set(Type::Programmed, true, "Programmed", "");
-                        conditions.set(Type::Ready, true, "Active", said.unwrap_or_default());
-                    }
-                }
-            }
-        }
-        let old = object.status().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        status.conditions = conditions.carried_from(old, clock::now());
-        status
-    }
-
-    /// When to look again at a hold that did not change.
-    fn next(object: &K, status: &LegalHoldStatus) -> Next {
-        if status.conditions.iter().any(|it| it.reason == "UnknownResource") {
-            return Next::After(AGAIN);
-        }
-        match status.state {
-            Some(HoldState::Pending) => Next::After(IN_FORCE_AFTER),
-            Some(HoldState::Active) => {
-                let end = object.hold().ok().and_then(|hold| hold.until);
-                end.map_or(Next::Change, |end| Next::After(look_again(end.duration_since(clock::now()))))
-            }
-            Some(HoldState::Expired) | None => Next::Change,
-        }
-    }
-}
-
-/// Says why nothing is refused yet, as far as is known.
-fn wait(conditions: &mut Conditions, reason: &str, why: &str) {
-    for (kind, holds) in [(Type::Programmed, false), (Type::Ready, false), (Type::Reconciling, true)] {
-        conditions.set(kind, holds, reason, why);
-    }
-}
-
-/// When to look again at a hold that has so much left. One that has ended by our clock alone is looked at ever more
-/// rarely: after as long as that was ago.
-fn look_again(left: SignedDuration) -> Duration {
-    left.unsigned_abs().clamp(Duration::from_secs(1), LOOK_AGAIN)
-}
-
-/// Whether a failure says nothing of what is refused: a write that came too late, or of a hold that was seen to end.
-fn is_no_news<K: Holding>(object: &K, error: &Error) -> bool {
-    let told = object.status().filter(|status| status.observed_generation == object.meta().generation);
-    error.code() == Some(409) || told.is_some_and(|status| status.state == Some(HoldState::Expired))
-}
-
-/// Whether its status says, of this very spec, that it is ready.
-fn told_ready<K: Holding>(object: &K) -> bool {
-    let told = object.status().filter(|status| status.observed_generation == object.meta().generation);
-    told.is_some_and(|status| is_true(&status.conditions, Type::Ready))
 }
 
 impl<K: Holding> Reconciler for LegalHolds<K> {
@@ -287,13 +182,15 @@ impl<K: Holding> Reconciler for LegalHolds<K> {
         if object.meta().deletion_timestamp.is_some() {
             return Ok(Next::Change);
         }
-        let found = match Box::pin(self.visit(object)).await {
-            Err(error) if is_no_news(object, &error) => return Err(error),
-            found => found.unwrap_or_else(Found::Failed),
+        let (found, failure) = match Box::pin(self.visit(object)).await {
+            Ok(found) => (found, None),
+            // What may be over in a moment is told when it fails again and again.
+            Err(error) if is_no_news(object, &error) || !error.is_refusal() => return Err(error),
+            Err(error) => (Found::Failed(error.reason(), error.to_string()), Some(error)),
         };
-        let wanted = Self::status(object, &found);
+        let wanted = status(object, &found);
         let before = object.status().and_then(|status| status.state);
-        let wrote = status::report(&self.context.client, object, &wanted).await?;
+        let wrote = written::report(&self.context.client, object, &wanted).await?;
         let uid = object.uid().unwrap_or_default();
         self.count(|active| match wanted.state {
             Some(HoldState::Active) => drop(active.insert(uid)),
@@ -310,9 +207,17 @@ impl<K: Holding> Reconciler for LegalHolds<K> {
                 Some(HoldState::Pending) | None => {}
             }
         }
-        match found {
-            Found::Failed(error) => Err(error),
-            _ => Ok(Self::next(object, &wanted)),
+        failure.map_or_else(|| Ok(next(object, &wanted)), Err)
+    }
+
+    async fn failed(&self, object: &K, error: &Error) {
+        if is_no_news(object, error) {
+            return;
+        }
+        let wanted = status(object, &Found::Failed(error.reason(), error.to_string()));
+        match written::report(&self.context.client, object, &wanted).await {
+            Ok(_) => self.count(|active| drop(active.remove(&object.uid().unwrap_or_default()))),
+            Err(error) => tracing::debug!(%error, "a failure could not be told in status"),
         }
     }
 }
@@ -407,12 +312,5 @@ mod tests {
     #[tokio::test]
     async fn what_fails_for_a_hold_that_is_over_lets_it_hold_no_more() {
         assert_eq!(told("Expired").await, None);
-    }
-
-    #[test]
-    fn a_hold_that_has_ended_by_our_clock_alone_is_looked_at_ever_more_rarely() {
-        let wait = |left: i64| look_again(SignedDuration::from_secs(left)).as_secs();
-        assert_eq!([3600, 60, 0].map(wait), [300, 60, 1]);
-        assert_eq!([-1, -2, -60, -400 * 24 * 3600].map(wait), [1, 2, 60, 300]);
     }
 }

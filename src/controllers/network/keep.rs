@@ -33,8 +33,7 @@ pub(in super::super) enum Kept {
     Refused(String),
 }
 
-/// The reason of that in conditions, and when to try again: nobody tells when it would be taken.
-pub(in super::super) const WRITE_REFUSED: &str = "WriteRefused";
+/// When to try again what was refused: nobody tells when it would be taken.
 pub(in super::super) const REFUSED_AGAIN: Duration = Duration::from_mins(1);
 
 impl Networks {

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use self::{index::NetworkIndex, ledger::Ledger, owners::Owners};
 pub(super) use self::{
     index::News,
-    keep::{Kept, REFUSED_AGAIN, WRITE_REFUSED},
+    keep::{Kept, REFUSED_AGAIN},
     look::{Asked, Looked},
     orphans::{Orphans, Owning},
     owners::wake_once_listed,

@@ -38,7 +38,9 @@ pub(in super::super) struct Before<'b> {
 impl Before<'_> {
     /// Whether this very spec was programmed: what is otherwise now was changed by others, or by the cluster.
     pub(in super::super) fn was_programmed(&self) -> bool {
-        self.is_current && condition::is_true(self.conditions, Type::Programmed)
+        let is = |kind| condition::is_true(self.conditions, kind);
+        // What fails and is tried again, or what hardening waits for, takes the place of Programmed.
+        self.is_current && (is(Type::Programmed) || is(Type::Reconciling))
     }
 
     fn was_refused(&self) -> bool {

@@ -170,6 +170,10 @@ impl Reconciler for SecurityPolicies {
         if policy.metadata.deletion_timestamp.is_some() {
             return Ok(Next::Change);
         }
+        let owner = Owner::of(policy)?;
+        if self.networks.is_on {
+            self.wake_accepting(policy, &owner);
+        }
         if policy.spec.suspend == Some(true) {
             let mut status = policy.status.clone().unwrap_or_default();
             status.observed_generation = policy.metadata.generation;
@@ -178,7 +182,6 @@ impl Reconciler for SecurityPolicies {
             status::report(&self.context.client, policy, &status).await?;
             return Ok(Next::Change);
         }
-        let owner = Owner::of(policy)?;
         let network = self.network(policy, &owner).await?;
         let next = network.next();
         let wanted = self.status(policy, network, self.hardening(policy, &owner));
@@ -187,6 +190,9 @@ impl Reconciler for SecurityPolicies {
     }
 
     async fn failed(&self, policy: &SecurityPolicy, error: &Error) {
+        if policy.spec.suspend == Some(true) {
+            return;
+        }
         let Ok(owner) = Owner::of(policy) else { return };
         let network = Network::Failed(error.reason(), error.to_string());
         let wanted = self.status(policy, network, self.hardening(policy, &owner));

@@ -8,8 +8,8 @@ use super::{
     super::{
         Next, Roots,
         network::{
-            Asked, Before, ENFORCE_REFUSED, Kept, Part, REFUSED_AGAIN, Sight, WRITE_REFUSED, conditions_of, cut,
-            failing, open_first, previewed, programmed, stalled, unacknowledged,
+            Asked, Before, ENFORCE_REFUSED, Kept, Part, REFUSED_AGAIN, Sight, conditions_of, cut, failing, open_first,
+            previewed, programmed, stalled, unacknowledged,
         },
     },
     SecurityPolicies,
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{
         Finding, MOST_FINDINGS, MOST_NAMED, MOST_RENDERED, NetworkMode, NetworkPreview, NetworkStatus, SecurityPolicy,
-        condition::{Conditions, Type},
+        condition::{Conditions, Type, WRITE_REFUSED},
     },
     cluster::{Result, owner::Owner},
     network::{Accepting, Intent, Standing, Unrenderable, unmet},
@@ -68,7 +68,6 @@ impl SecurityPolicies {
         if !self.networks.is_on {
             return Ok(Network::Absent);
         }
-        self.wake_accepting(policy, owner);
         let Some((intent, spec)) = intent.zip(policy.spec.network.as_ref()) else {
             return match self.networks.remove_stale(&self.networks.nothing(owner.clone())).await? {
                 Kept::Refused(message) => refused(WRITE_REFUSED, message),
@@ -170,7 +169,11 @@ impl SecurityPolicies {
     fn unused_consents(&self, intent: &Intent) -> Vec<Finding> {
         let unused = |(namespace, name): &(String, String)| {
             let root = self.roots.store.get(&ObjectRef::new(name).within(namespace));
-            let why = policy::consent_unused(root.as_ref().and_then(|root| root.0.as_ref().ok()))?;
+            let why = match root.as_deref().map(|root| &root.0) {
+                Some(Err(_)) => "it can't be read, as its status tells",
+                Some(Ok(policy)) => policy::consent_unused(Some(policy))?,
+                None => policy::consent_unused(None)?,
+            };
             let message =
                 format!("acceptFrom names policy {name} of namespace {namespace}, and nothing is opened for it: {why}");
             Some(Finding { id: format!("ConsentUnused/{namespace}/{name}"), message })
@@ -179,7 +182,7 @@ impl SecurityPolicies {
     }
 
     /// Wakes those that accept from a policy which changed.
-    fn wake_accepting(&self, policy: &SecurityPolicy, owner: &Owner) {
+    pub(super) fn wake_accepting(&self, policy: &SecurityPolicy, owner: &Owner) {
         if !self.networks.is_news(&owner.uid, policy.metadata.generation) {
             return;
         }

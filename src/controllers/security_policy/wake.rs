@@ -207,7 +207,8 @@ pub(super) async fn wake_for_floor(
         let differs = |namespace: &str| {
             now.webhook != before.webhook
                 || now.paused != before.paused
-                || (&now.unwritten, &now.failure) != (&before.unwritten, &before.failure)
+                || now.failure != before.failure
+                || !now.unwritten_in(namespace).eq(before.unwritten_in(namespace))
                 || now.full.get(namespace) != before.full.get(namespace)
                 || now.floor.get(namespace) != before.floor.get(namespace)
                 || now.webhook_alone.contains(namespace) != before.webhook_alone.contains(namespace)
