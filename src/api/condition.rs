@@ -229,6 +229,22 @@ mod tests {
     }
 
     #[test]
+    fn what_stalls_is_no_work_in_progress() {
+        let mut set = Conditions::of_generation(Some(1));
+        set.set(Type::Reconciling, true, "ApiError", "").stall("FeatureDisabled", "it is off");
+        assert!(set.is(Type::Stalled) && !set.is(Type::Reconciling));
+    }
+
+    #[test]
+    fn what_is_suspended_and_can_be_read_again_does_not_say_that_it_can_not() {
+        let mut set = Conditions::of_generation(Some(1));
+        set.set(Type::Accepted, false, UNREADABLE, "").stall(UNREADABLE, "unknown field");
+        let told = suspended(set.carried_from(&[], at(1)), Some(1), at(2));
+        let told: Vec<_> = told.iter().map(|it| (it.type_.as_str(), it.reason.as_str())).collect();
+        assert_eq!(told, [("Ready", "Suspended")]);
+    }
+
+    #[test]
     fn what_is_suspended_does_not_reconcile_and_keeps_what_was_true() {
         let mut set = Conditions::of_generation(Some(1));
         set.set(Type::Ready, true, "Ready", "").set(Type::Reconciling, true, "Rotating", "");

@@ -35,13 +35,16 @@ pub(super) const RECONCILE_DEADLINE: Duration = Duration::from_mins(2);
 /// Failures in a row that no status tells of: most are over by then.
 const UNTOLD: u32 = 2;
 
+/// An edit of an object, by its UID and generation.
+type Edit = (Option<String>, Option<i64>);
+
 /// A reconciler, guarded.
 pub(super) struct Work<R: Reconciler> {
     reconciler: Arc<R>,
     context: Context,
     backoff: Backoff,
-    /// Edits of objects that can't be read, by UID and generation: when to try again to tell so, where that failed.
-    unreadable: Mutex<HashMap<(Option<String>, Option<i64>), Option<Instant>>>,
+    /// Edits of objects that can't be read: when to try again to tell so, where that failed.
+    unreadable: Mutex<HashMap<Edit, Option<Instant>>>,
     roots: Store<DeserializeGuard<R::Root>>,
     deleted: watch::Sender<u64>,
 }

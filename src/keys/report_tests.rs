@@ -102,8 +102,8 @@ fn a_write_that_is_refused_is_told_beside_what_is_known() {
     };
     let (refused, going) = ("False WriteRefused", "True WriteRefused");
     let rotating = ApiKeyStatus { next_version: Some(2), ..living(100) };
-    assert_eq!(told(&rotating, 1), ["True Ready", "True Programmed", refused, going, ""]);
-    assert_eq!(told(&rotating, 93), ["True Ready", "True Programmed", refused, going, "True Within7Days"]);
+    assert_eq!(told(&rotating, 1), ["True Ready", "True Programmed", refused, "", ""]);
+    assert_eq!(told(&rotating, 93), ["True Ready", "True Programmed", refused, "", "True Within7Days"]);
     let first = ApiKeyStatus { next_version: Some(1), ..ApiKeyStatus::default() };
     assert_eq!(told(&first, 1), [refused, refused, refused, going, ""]);
 }

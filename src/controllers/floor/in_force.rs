@@ -86,7 +86,7 @@ impl InForce {
 
     /// Admission policies for SecurityPolicies of a namespace that could not be written.
     pub fn unwritten_in<'a>(&'a self, namespace: &str) -> impl Iterator<Item = &'a Unwritten> {
-        let is_of = |it: &&Unwritten| matches!(&it.place, Place::Named(names) if names.contains(namespace));
+        let is_of = move |it: &&Unwritten| matches!(&it.place, Place::Named(names) if names.iter().any(|name| name == namespace));
         self.unwritten.iter().filter(is_of)
     }
 
@@ -162,7 +162,7 @@ impl InForce {
             );
             return (TOO_MANY, why);
         }
-        let is_of = |it: &&Unwritten| match (&it.place, asking) {
+        let is_of = move |it: &&Unwritten| match (&it.place, asking) {
             (Place::Named(names), Asking::Namespace(name)) | (Place::Selected(names), Asking::Cluster(name, _)) => {
                 it.standard == *standard && names.iter().any(|it| it == name)
             }

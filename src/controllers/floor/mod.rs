@@ -35,7 +35,7 @@ use crate::{
         policy_index::PolicyIndex,
         prune::{Confirmation, Verdict, crd_state, decide},
     },
-    hardening::{Demand, FLOORS, SELECTOR, compile, extent},
+    hardening::{Demand, FLOORS, Floor, SELECTOR, compile, extent},
     runtime::{clock, metrics::KindLabel, readiness::Gate, tasks::Tasks},
 };
 

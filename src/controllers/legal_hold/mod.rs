@@ -21,7 +21,7 @@ use self::{
 };
 use super::{Context, Next, Reconciler, Roots, Triggers, news, pruning};
 use crate::{
-    api::{HoldState, LegalHoldStatus},
+    api::HoldState,
     cluster::{
         Error, Result,
         apply::{IN_FORCE_AFTER, Outcome},
@@ -216,7 +216,9 @@ impl<K: Holding> Reconciler for LegalHolds<K> {
         }
         let wanted = status(object, &Found::Failed(error.reason(), error.to_string()));
         match written::report(&self.context.client, object, &wanted).await {
-            Ok(_) => self.count(|active| drop(active.remove(&object.uid().unwrap_or_default()))),
+            Ok(_) => self.count(|active| {
+                active.remove(&object.uid().unwrap_or_default());
+            }),
             Err(error) => tracing::debug!(%error, "a failure could not be told in status"),
         }
     }

@@ -237,6 +237,19 @@ mod tests {
     use crate::network::unmet;
 
     #[test]
+    fn what_failed_meanwhile_was_programmed_all_the_same() {
+        let was = |tell: &dyn Fn(&mut Conditions), is_current: bool| {
+            let mut conditions = Conditions::of_generation(Some(1));
+            tell(&mut conditions);
+            let conditions = conditions.carried_from(&[], jiff::Timestamp::UNIX_EPOCH);
+            Before { conditions: &conditions, is_current, ..Before::default() }.was_programmed()
+        };
+        let fails = |conditions: &mut Conditions| failing(&[], "ApiError", "no", conditions);
+        let waits = |conditions: &mut Conditions| previewed(conditions);
+        assert_eq!([was(&fails, true), was(&fails, false), was(&waits, true)], [true, false, false]);
+    }
+
+    #[test]
     fn rules_of_which_less_is_rendered_are_named() {
         let found = |id: &str| Finding { id: id.into(), message: String::new() };
         let told = |findings: &[Finding]| {
