@@ -164,3 +164,92 @@ fn every_sample_is_shown_by_the_page_of_its_kind() {
         assert!(page.contains(&format!("```yaml\n{text}```")), "docs/kinds shows another {}", sample.display());
     }
 }
+
+/// Where conditions, events and findings are told.
+const TELLS: [&str; 19] = [
+    "policy.rs",
+    "api/condition.rs",
+    "api/mod.rs",
+    "network",
+    "keys/report.rs",
+    "keys/step.rs",
+    "keys/jobs.rs",
+    "keys/import.rs",
+    "keys/offer.rs",
+    "keys/rollout.rs",
+    "controllers/policy_exception.rs",
+    "controllers/network",
+    "controllers/security_policy",
+    "controllers/cluster_security_policy",
+    "controllers/floor",
+    "controllers/legal_hold",
+    "controllers/retention_policy",
+    "controllers/api_key",
+    "controllers/switched_off.rs",
+];
+/// Words in there that are values of Kubernetes or of our own fields, and nothing that is told.
+const VALUES: [&str; 36] = [
+    "Always",
+    "Antrea",
+    "Audit",
+    "Calico",
+    "Cilium",
+    "ClusterSecurityPolicy",
+    "Deny",
+    "EndpointSlice",
+    "False",
+    "Hook",
+    "Egress",
+    "Ingress",
+    "KeyRecords",
+    "IngressController",
+    "LoadBalancer",
+    "Local",
+    "Monitoring",
+    "Namespace",
+    "NetworkPolicy",
+    "Node",
+    "NodePort",
+    "OnDelete",
+    "Progressing",
+    "ProgressDeadlineExceeded",
+    "Romana",
+    "Secret",
+    "SecurityPolicy",
+    "Service",
+    "Succeeded",
+    "TCP",
+    "Token",
+    "TokenText",
+    "True",
+    "Unknown",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+];
+
+#[test]
+fn every_reason_event_and_finding_is_on_its_page() {
+    let page = |name: &str| fs::read_to_string(root().join("docs").join(name)).unwrap();
+    // The reasons of errors stand beside what to do about them.
+    let pages = page("reference/conditions.md") + &page("runbooks/alerts.md");
+    let told: BTreeSet<&str> = pages.split('`').skip(1).step_by(2).collect();
+    let is_name = |word: &&str| {
+        word.len() > 1
+            && word.starts_with(|it: char| it.is_ascii_uppercase())
+            && word.chars().all(char::is_alphanumeric)
+    };
+    let mut missing = vec![];
+    for place in TELLS {
+        for file in files(&root().join("src").join(place), "rs") {
+            let text = fs::read_to_string(&file).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+            for word in lines.flat_map(|line| line.split('"').skip(1).step_by(2)).filter(is_name) {
+                if !told.contains(word) && !VALUES.contains(&word) {
+                    missing.push(format!("{}: {word}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "docs/reference/conditions.md does not tell of\n{}", missing.join("\n"));
+}
