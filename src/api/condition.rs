@@ -145,6 +145,13 @@ impl Conditions {
         self.set(Type::Stalled, true, reason, message)
     }
 
+    /// Says why it is not in force yet, or no longer: work goes on.
+    pub fn wait(&mut self, reason: &str, message: &str) -> &mut Self {
+        self.set(Type::Programmed, false, reason, message);
+        self.set(Type::Ready, false, reason, message);
+        self.set(Type::Reconciling, true, reason, message)
+    }
+
     /// The list to write: a condition whose status did not change keeps its transition time, so that
     /// a visit that found nothing new yields the same status to the byte.
     #[must_use]

@@ -84,7 +84,7 @@ fn of_unreadable(status: Value, generation: Option<i64>, why: &str, now: Timesta
     let last = status.get("conditions").cloned().and_then(|it| serde_json::from_value::<Vec<Condition>>(it).ok());
     let last = last.unwrap_or_default();
     let mut conditions = Conditions::of_generation(generation);
-    for kept in last.iter().filter(|it| it.type_ != Type::Reconciling.as_str()) {
+    for kept in &last {
         conditions.keep(kept);
     }
     conditions.set(Type::Accepted, false, UNREADABLE, why);

@@ -184,11 +184,9 @@ impl Enforcers {
         if let Some((reason, why)) = self.pending.as_ref().filter(|_| !is_told) {
             if *reason == TOO_MANY {
                 conditions.stall(reason, why);
-                return;
+            } else {
+                conditions.wait(reason, why);
             }
-            conditions.set(Type::Programmed, false, reason, why.as_str());
-            conditions.set(Type::Ready, false, reason, why.as_str());
-            conditions.set(Type::Reconciling, true, reason, why.as_str());
         }
     }
 }

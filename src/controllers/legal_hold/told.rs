@@ -44,7 +44,7 @@ pub(super) fn status<K: Holding>(object: &K, found: &Found) -> LegalHoldStatus {
     match found {
         Found::Failed(reason, why) => {
             let why = format!("whether the API server refuses is not known, and is tried again: {why}");
-            wait(&mut conditions, reason, &why);
+            conditions.wait(reason, &why);
             status.state = Some(HoldState::Pending);
             status.admission_policies = object.status().map(|it| it.admission_policies.clone()).unwrap_or_default();
         }
@@ -64,7 +64,7 @@ pub(super) fn status<K: Holding>(object: &K, found: &Found) -> LegalHoldStatus {
                 Some(why) => drop(conditions.stall("UnknownResource", why)),
                 None if *pending => {
                     let why = "the API server takes a moment until it refuses";
-                    wait(&mut conditions, "AdmissionPolicyPending", why);
+                    conditions.wait("AdmissionPolicyPending", why);
                 }
                 None => {
                     // A selector with a slip selects nothing, and looks as if it held.
@@ -92,13 +92,6 @@ pub(super) fn next<K: Holding>(object: &K, status: &LegalHoldStatus) -> Next {
             end.map_or(Next::Change, |end| Next::After(look_again(end.duration_since(clock::now()))))
         }
         Some(HoldState::Expired) | None => Next::Change,
-    }
-}
-
-/// Says why nothing is refused yet, as far as is known.
-fn wait(conditions: &mut Conditions, reason: &str, why: &str) {
-    for (kind, holds) in [(Type::Programmed, false), (Type::Ready, false), (Type::Reconciling, true)] {
-        conditions.set(kind, holds, reason, why);
     }
 }
 

@@ -209,9 +209,7 @@ pub(in super::super) fn keep_seen(last: &[Condition], conditions: &mut Condition
 pub(in super::super) fn failing(last: &[Condition], reason: &str, message: &str, conditions: &mut Conditions) {
     keep_seen(last, conditions);
     conditions.set(Type::Accepted, true, "Accepted", "");
-    conditions.set(Type::Programmed, false, reason, message);
-    conditions.set(Type::Ready, false, reason, message);
-    conditions.set(Type::Reconciling, true, reason, message);
+    conditions.wait(reason, message);
 }
 
 /// Sets the conditions of what can't be in force, and why; `is_accepted` where it is not for the spec alone.
