@@ -19,8 +19,8 @@ pub use own_kinds::{decide_api_key, is_of_api_key};
 pub use preview::Preview;
 pub use review::{Answer, BadReview, Operation, Request, Review, Status};
 pub use rules::{
-    ENFORCE, ENFORCE_CONFIGURATION, FIX_CONFIGURATION, MUTATE, VALIDATE, WEBHOOK_CONFIGURATION, enforce_configuration,
-    fix_configuration, pods_client, webhook_configuration,
+    ENFORCE, ENFORCE_CONFIGURATION, FIX_CONFIGURATION, MUTATE, VALIDATE, WEBHOOK_CONFIGURATION, WEBHOOK_SERVICE,
+    enforce_configuration, fix_configuration, pods_client, webhook_configuration,
 };
 pub use target::{Target, template_path};
 

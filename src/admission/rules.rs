@@ -23,6 +23,8 @@ pub const WEBHOOK_CONFIGURATION: &str = "rampart";
 pub const ENFORCE_CONFIGURATION: &str = "rampart-enforce";
 /// Name of the one that exists while some policy completes pods.
 pub const FIX_CONFIGURATION: &str = "rampart-fix";
+/// Name of the webhook's Service, in the install namespace.
+pub const WEBHOOK_SERVICE: &str = "rampart-webhook";
 /// Path of what judges.
 pub const VALIDATE: &str = "/validate";
 /// Path of what judges where nothing else refuses; beside [`VALIDATE`], so that nothing is counted twice.

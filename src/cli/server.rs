@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::{facts::ClusterFacts, process::Process};
 use crate::{
+    admission::WEBHOOK_SERVICE,
     api::{ClusterLegalHold, GoDuration, LegalHold},
     cluster::{
         client,
@@ -177,7 +178,7 @@ impl Options {
         tasks: &mut Tasks,
     ) -> Result<()> {
         let (leaf, stopped) = (Leaf::default(), tasks.stopped());
-        let service = format!("rampart-webhook.{}.svc", self.namespace);
+        let service = format!("{WEBHOOK_SERVICE}.{}.svc", self.namespace);
         let (addresses, given): (Vec<_>, Vec<_>) = self
             .webhook_names
             .iter()
