@@ -219,7 +219,11 @@ fn switches_add_and_take_away() -> Result<()> {
         (
             &["features.hardening=false"],
             &[],
-            &["ClusterRole rampart-controller-hardening", "ClusterRole rampart-webhook-hardening"],
+            &[
+                "ClusterRole rampart-controller-hardening",
+                "ClusterRole rampart-webhook-hardening",
+                "Role rampart-system/rampart-controller-hardening",
+            ],
         ),
         (
             &["features.network=false"],

@@ -25,7 +25,7 @@ use crate::{
         policy_index::PolicyIndex,
     },
     controllers::{
-        ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, Hardened, LegalHolds, Networks,
+        ApiKeySettings, ApiKeys, Away, ClusterSecurityPolicies, Context, Floors, Hardened, LegalHolds, Networks,
         PolicyExceptions, Residents, RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Selftest,
         Telling, Webhooks,
     },
@@ -270,7 +270,8 @@ impl Options {
         let hardened = if hardens {
             Webhooks::spawn(context, policies.clone(), leadership.clone(), tasks);
             let in_force = Floors::spawn(context, policies, leadership.clone(), self.namespace.clone(), tasks);
-            let hardened = Hardened { is_on: true, in_force, scan };
+            let away = Away::follow(context, self.namespace.clone(), tasks);
+            let hardened = Hardened { is_on: true, in_force, scan, away };
             PolicyExceptions::spawn(context, index, hardened.clone(), leadership.clone(), tasks);
             hardened
         } else {

@@ -12,6 +12,7 @@ mod legal_hold;
 mod network;
 mod news;
 mod policy_exception;
+mod presence;
 mod pruning;
 mod residents;
 mod retention_policy;
@@ -50,6 +51,7 @@ pub use floor::Floors;
 pub use legal_hold::LegalHolds;
 pub use network::Networks;
 pub use policy_exception::PolicyExceptions;
+pub use presence::Away;
 pub use residents::Residents;
 pub use retention_policy::{RetentionPolicies, Settings as RetentionSettings};
 pub use scan::{Scanner, Telling};
@@ -91,13 +93,20 @@ pub struct Hardened {
     pub in_force: watch::Receiver<floor::InForce>,
     /// How pods fare.
     pub scan: watch::Receiver<scan::Known>,
+    /// Whether the webhook is away.
+    pub away: watch::Receiver<Option<Away>>,
 }
 
 impl Hardened {
     /// Where nothing comes of it, and nothing is known.
     #[must_use]
     pub fn off() -> Self {
-        Self { is_on: false, in_force: watch::channel(floor::InForce::default()).1, scan: watch::channel(None).1 }
+        Self {
+            is_on: false,
+            in_force: watch::channel(floor::InForce::default()).1,
+            scan: watch::channel(None).1,
+            away: watch::channel(None).1,
+        }
     }
 }
 

@@ -55,9 +55,14 @@ impl Requirement {
         Standard { level: self.level, version, rules: self.rules.clone() }
     }
 
+    /// Whether it asks anything of some pod.
+    fn asks(&self) -> bool {
+        self.level != Level::Privileged || !self.rules.is_empty()
+    }
+
     /// Whether it refuses some pod.
     fn refuses(&self) -> bool {
-        self.mode == HardeningMode::Enforce && (self.level != Level::Privileged || !self.rules.is_empty())
+        self.mode == HardeningMode::Enforce && self.asks()
     }
 
     /// Whether there is to be an admission policy for it.
@@ -76,6 +81,12 @@ impl Requirement {
     #[must_use]
     pub fn fixes(&self) -> bool {
         self.fix != Fix::Disabled && self.mode != HardeningMode::Disabled
+    }
+
+    /// Whether some pod is completed by it.
+    #[must_use]
+    pub fn completes(&self) -> bool {
+        self.fix == Fix::Apply && self.fixes() && self.asks()
     }
 }
 

@@ -12,8 +12,9 @@ use tokio::sync::{mpsc, watch};
 use self::{network::Network, tell::tell_network};
 use super::{
     Context, Hardened, Networks, Next, Reconciler, Roots, Triggers,
-    floor::{self, Asking},
+    floor::{self, Asking, InForce},
     network::{Orphans, wake_once_listed},
+    presence::wake_leaning,
     pruning, requested,
     scan::hardening_status,
     switched_off,
@@ -72,7 +73,8 @@ impl ClusterSecurityPolicies {
             () = known => {}
             () = stopped.cancelled() => return Ok(()),
         }
-        let (_one, one) = mpsc::unbounded_channel();
+        let (one_tx, one) = mpsc::unbounded_channel();
+        let leaning = wake_leaning(self.hardened.clone(), (roots.clone(), one_tx), leans_on_webhook, stopped.clone());
         // There are few of them: each change is told to all.
         let refloored = super::wake_all(in_force, &all_tx, &stopped);
         let counted = super::wake_all(scan, &all_tx, &stopped);
@@ -81,7 +83,7 @@ impl ClusterSecurityPolicies {
         let pruning = pruning::follow(orphanage, context.clone(), namespace, confirmed);
         let owning = wake_once_listed(self.networks.owners.own.get(), &all_tx, &stopped);
         let running = super::run(self.clone(), context.clone(), root, Triggers { one, all });
-        tokio::try_join!(running, refloored, counted, pruning, owning, self.forget_deleted(&roots))?;
+        tokio::try_join!(running, refloored, counted, leaning, pruning, owning, self.forget_deleted(&roots))?;
         Ok(())
     }
 
@@ -147,15 +149,19 @@ impl ClusterSecurityPolicies {
     ) -> HardeningStatus {
         // No webhook is ever asked about the others.
         let asking: Vec<&str> = covered.iter().copied().filter(|name| !is_system_namespace(name)).collect();
-        let enforcers = self.hardened.in_force.borrow().enforcers(&asked.requirement, Asking::Cluster(name, &asking));
-        let by = enforcers.map(|enforcers| {
-            enforcers.tell(conditions);
-            enforcers.by
-        });
+        let (asking, away) = (Asking::Cluster(name, &asking), self.hardened.away.borrow().clone());
+        let enforcers = self.hardened.in_force.borrow().enforcers(&asked.requirement, asking, away.as_ref());
+        enforcers.tell(conditions);
         let scan = self.hardened.scan.borrow().clone();
         let before = policy.status.as_ref().and_then(|status| status.hardening.as_ref());
-        hardening_status(by.unwrap_or_default(), scan.as_ref().and_then(|it| it.wide.get(name)), before)
+        hardening_status(enforcers.by, scan.as_ref().and_then(|it| it.wide.get(name)), before)
     }
+}
+
+/// Whether a policy lacks something while the webhook is away.
+fn leans_on_webhook(policy: &ClusterSecurityPolicy, in_force: &InForce) -> bool {
+    let asking = Asking::Cluster(policy.metadata.name.as_deref().unwrap_or_default(), &[]);
+    ClusterWide::try_from(policy).is_ok_and(|asked| in_force.leans_on_webhook(&asked.requirement, asking))
 }
 
 /// Says of a policy that is in force that it covers nothing: most likely its selector is misspelt.

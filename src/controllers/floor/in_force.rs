@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::presence::Away;
 use crate::{
     api::{
         Enforcer, HardeningMode,
@@ -18,6 +19,8 @@ const NOT_ASKED: &str =
 /// Why there is no admission policy for a policy: not yet, and, of a namespace, never.
 const PENDING: &str = "AdmissionPolicyPending";
 const TOO_MANY: &str = "TooManyRequirements";
+/// What a policy lacks because the webhook is away.
+const WEBHOOK_AWAY: &str = "WebhookAway";
 
 /// What refuses pods now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,11 +66,13 @@ pub enum Asking<'a> {
 }
 
 /// What refuses pods for a policy, and why it is not yet, or no longer, what was asked for.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Enforcers {
     /// What does.
     pub by: Vec<Enforcer>,
     pending: Option<(&'static str, String)>,
+    /// Why no pod is completed.
+    unfixed: Option<String>,
 }
 
 impl InForce {
@@ -117,21 +122,19 @@ impl InForce {
         }
     }
 
-    /// What refuses the pods that a policy refuses; `None` where it refuses none.
+    /// What refuses the pods that a policy refuses.
     #[must_use]
-    pub fn enforcers(&self, requirement: &Requirement, asking: Asking<'_>) -> Option<Enforcers> {
+    pub fn enforcers(&self, requirement: &Requirement, asking: Asking<'_>, away: Option<&Away>) -> Enforcers {
+        let unfixed = away.filter(|_| requirement.completes()).map(|away| away.says(unfixed(requirement.mode)));
         if requirement.mode != HardeningMode::Enforce {
-            return None;
+            return Enforcers { unfixed, ..Enforcers::default() };
         }
         if let Some(pause) = &self.paused {
             let why = format!("nothing is refused until {}: {}", pause.until, pause.reason);
-            return Some(Enforcers { by: vec![], pending: Some(("Paused", why)) });
+            return Enforcers { pending: Some(("Paused", why)), ..Enforcers::default() };
         }
         let standard = requirement.standard();
-        let floor = match asking {
-            Asking::Namespace(name) => self.floor.get(name).is_some_and(|standards| standards.contains(&standard)),
-            Asking::Cluster(name, _) => self.clusters.get(name) == Some(&standard),
-        };
+        let floor = self.has_floor(&standard, asking);
         let by = [self.webhook.then_some(Enforcer::Webhook), floor.then_some(Enforcer::AdmissionPolicy)];
         let by: Vec<Enforcer> = by.into_iter().flatten().collect();
         let pending = (requirement.has_floor() && !floor).then(|| self.why_no_floor(asking, &standard));
@@ -149,7 +152,49 @@ impl InForce {
             })
         };
         let skipped = requirement.needs_webhook().then(skipped).flatten().map(|why| ("WebhookPending", why));
-        Some(Enforcers { pending: pending.or(skipped), by })
+        let lacking = away.filter(|_| self.is_webhooks_alone(requirement, asking));
+        let lacking = lacking.and_then(|away| Some(away.says(self.meanwhile(asking)?)));
+        let pending = match (pending.or(skipped), lacking) {
+            (Some((reason, why)), Some(lacking)) => Some((reason, format!("{why}; {lacking}"))),
+            (pending, lacking) => pending.or_else(|| lacking.map(|why| (WEBHOOK_AWAY, why))),
+        };
+        Enforcers { by, pending, unfixed }
+    }
+
+    /// Whether a policy lacks something while the webhook is away.
+    #[must_use]
+    pub fn leans_on_webhook(&self, requirement: &Requirement, asking: Asking<'_>) -> bool {
+        requirement.completes() || self.is_webhooks_alone(requirement, asking)
+    }
+
+    /// Whether the webhook alone refuses what a policy does: as was asked for, or for want of an admission policy.
+    fn is_webhooks_alone(&self, requirement: &Requirement, asking: Asking<'_>) -> bool {
+        requirement.needs_webhook() || (requirement.has_floor() && !self.has_floor(&requirement.standard(), asking))
+    }
+
+    /// Whether an admission policy enforces a standard for a policy.
+    fn has_floor(&self, standard: &Standard, asking: Asking<'_>) -> bool {
+        match asking {
+            Asking::Namespace(name) => self.floor.get(name).is_some_and(|standards| standards.contains(standard)),
+            Asking::Cluster(name, _) => self.clusters.get(name) == Some(standard),
+        }
+    }
+
+    /// What becomes of pods that the webhook alone would refuse, while it is away; `None` where it is asked of none.
+    fn meanwhile(&self, asking: Asking<'_>) -> Option<&'static str> {
+        let waits = |name: &&str| self.webhook_alone.contains(*name);
+        let (all, any) = match asking {
+            Asking::Namespace(name) => (waits(&name), waits(&name)),
+            Asking::Cluster(_, []) => return None,
+            Asking::Cluster(_, names) => (names.iter().all(waits), names.iter().any(waits)),
+        };
+        Some(match (all, any) {
+            (true, _) => "no pod can be made where this policy applies (`rampart pause` lets them be made unjudged)",
+            (false, true) => {
+                "no pod can be made in the namespaces that the ValidatingWebhookConfiguration rampart-enforce names, and in others nothing is refused for this policy"
+            }
+            (false, false) => "nothing is refused for this policy",
+        })
     }
 
     /// Why there is no admission policy for a standard that a policy asks for.
@@ -177,29 +222,55 @@ impl InForce {
     }
 }
 
+/// What becomes of pods that a policy would complete, while the webhook is away.
+fn unfixed(mode: HardeningMode) -> &'static str {
+    if mode == HardeningMode::Enforce {
+        "spec.hardening.fix completes no pod: those that meet this policy only once they are completed are refused"
+    } else {
+        "spec.hardening.fix completes no pod: they are made as they are asked for"
+    }
+}
+
 impl Enforcers {
-    /// Says in conditions what is pending, unless they tell of something else that is.
+    /// Says in conditions what is pending, unless they tell of something else that is; and of what is Ready, what it
+    /// lacks.
     pub fn tell(&self, conditions: &mut Conditions) {
         let is_told = conditions.is(Type::Stalled) || conditions.is(Type::Reconciling);
         if let Some((reason, why)) = self.pending.as_ref().filter(|_| !is_told) {
-            if *reason == TOO_MANY {
-                conditions.stall(reason, why);
-            } else {
-                conditions.wait(reason, why);
-            }
+            match *reason {
+                TOO_MANY => conditions.stall(reason, why),
+                // The API server holds what is asked for: only nobody answers it.
+                WEBHOOK_AWAY => {
+                    conditions.set(Type::Ready, false, reason, why.as_str());
+                    conditions.set(Type::Reconciling, true, reason, why.as_str())
+                }
+                _ => conditions.wait(reason, why),
+            };
+        }
+        if let Some(why) = self.unfixed.as_ref().filter(|_| conditions.is(Type::Ready)) {
+            conditions.set(Type::Ready, true, WEBHOOK_AWAY, why.as_str());
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use rstest::rstest;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     const OWN: Asking<'_> = Asking::Namespace("shop");
     const WIDE: Asking<'_> = Asking::Cluster("wide", &["books", "shop"]);
+
+    /// What a policy asks, which is refused by the webhook alone unless it says `more`.
+    fn requirement(more: &Value) -> Requirement {
+        let mut hardening =
+            json!({"mode": "Enforce", "podSecurity": {"level": "restricted"}, "admissionPolicy": "None"});
+        hardening.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap()
+    }
 
     #[rstest]
     #[case::nobody_asks(json!({}), WIDE, &[], &[], Some("WebhookPending"))]
@@ -211,22 +282,91 @@ mod tests {
     #[case::not_named(json!({}), OWN, &["rampart"], &[Enforcer::Webhook], Some("WebhookPending"))]
     #[case::named(json!({}), OWN, &["rampart", "shop"], &[Enforcer::Webhook], None)]
     fn what_nothing_refuses_yet_is_pending(
-        #[case] more: serde_json::Value,
+        #[case] more: Value,
         #[case] asking: Asking<'_>,
         #[case] asked: &[&str],
         #[case] by: &[Enforcer],
         #[case] pending: Option<&str>,
     ) {
-        let mut hardening =
-            json!({"mode": "Enforce", "podSecurity": {"level": "restricted"}, "admissionPolicy": "None"});
-        hardening.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
         let webhook_alone = asked.iter().skip(1).map(|name| (*name).to_owned()).collect();
         let in_force = InForce { webhook: !asked.is_empty(), webhook_alone, ..InForce::default() };
-        let enforcers = in_force.enforcers(&requirement, asking).unwrap();
+        let enforcers = in_force.enforcers(&requirement(&more), asking, None);
         assert_eq!(enforcers.by, by);
         assert_eq!(enforcers.pending.map(|(reason, _)| reason), pending);
     }
+
+    fn generate(fix: &str) -> Value {
+        json!({"admissionPolicy": "Generate", "fix": fix})
+    }
+
+    /// The conditions of a policy that is Ready but for what `enforcers` tell.
+    fn told(enforcers: &Enforcers) -> Vec<(String, String, String)> {
+        let mut conditions = Conditions::of_generation(Some(1));
+        conditions.set(Type::Programmed, true, "Programmed", "").set(Type::Ready, true, "Ready", "");
+        enforcers.tell(&mut conditions);
+        let told = conditions.carried_from(&[], Timestamp::UNIX_EPOCH);
+        told.into_iter().map(|it| (it.type_, format!("{} {}", it.status, it.reason), it.message)).collect()
+    }
+
+    const NAMED: &[&str] = &["books", "shop"];
+
+    #[rstest]
+    #[case::no_pod_is_made(json!({}), OWN, NAMED, "False WebhookAway", "no pod can be made where")]
+    #[case::nothing_is_refused(json!({}), OWN, &[], "False WebhookPending", "nothing is refused for this policy;")]
+    #[case::in_every_namespace(json!({}), WIDE, NAMED, "False WebhookAway", "no pod can be made where")]
+    #[case::in_some(json!({}), WIDE, &["shop"], "False WebhookPending", "and in others nothing is refused")]
+    #[case::in_none(json!({}), Asking::Cluster("wide", &[]), NAMED, "True Ready", "")]
+    #[case::the_floor_holds(generate("Disabled"), OWN, NAMED, "True Ready", "")]
+    #[case::the_floor_of_the_cluster_holds(generate("Disabled"), WIDE, NAMED, "True Ready", "")]
+    #[case::no_floor(generate("Disabled"), Asking::Namespace("books"), &[], "False AdmissionPolicyPending", "nothing is refused for")]
+    #[case::the_fix(generate("Apply"), OWN, &[], "True WebhookAway", "only once they are completed are refused")]
+    #[case::no_fix(generate("Preview"), OWN, &[], "True Ready", "")]
+    #[case::the_fix_and_all(json!({"fix": "Apply"}), OWN, NAMED, "False WebhookAway", "no pod can be made where")]
+    #[case::the_fix_alone(json!({"fix": "Apply", "mode": "Warn"}), OWN, &[], "True WebhookAway", "as they are asked for")]
+    #[case::nothing_to_fix(json!({"fix": "Apply", "podSecurity": {"level": "privileged"}}), OWN, &[], "True Ready", "")]
+    #[case::disabled(json!({"fix": "Apply", "mode": "Disabled"}), OWN, NAMED, "True Ready", "")]
+    fn what_is_lacking_while_the_webhook_is_away_is_told(
+        #[case] more: Value,
+        #[case] asking: Asking<'_>,
+        #[case] named: &[&str],
+        #[case] ready: &str,
+        #[case] why: &str,
+    ) {
+        let (asked, floor) = (requirement(&more), requirement(&generate("Disabled")).standard());
+        let in_force = InForce {
+            webhook: true,
+            webhook_alone: named.iter().map(|name| (*name).to_owned()).collect(),
+            floor: [("shop".to_owned(), [floor.clone()].into())].into(),
+            clusters: [("wide".to_owned(), floor)].into(),
+            ..InForce::default()
+        };
+        let away = Away::of("rampart-system");
+        let [before, now] = [None, Some(&away)].map(|away| told(&in_force.enforcers(&asked, asking, away)));
+        let (_, state, message) = now.iter().find(|(kind, ..)| kind == "Ready").unwrap();
+        assert_eq!(state, ready);
+        assert!(message.contains(why), "{message}");
+        // Whoever is told anew is visited, and nobody else.
+        let leans = in_force.leans_on_webhook(&asked, asking);
+        let is_asked_of_none = matches!(asking, Asking::Cluster(_, []));
+        assert_eq!(before != now, leans && !is_asked_of_none, "{before:?} {now:?}");
+        assert_eq!(before != now, message.contains("kubectl get pods,endpointslices -n rampart-system"), "{message}");
+    }
+
+    #[test]
+    fn what_waits_for_the_webhook_is_programmed_and_not_stalled() {
+        let in_force = InForce { webhook: true, webhook_alone: ["shop".to_owned()].into(), ..InForce::default() };
+        let asked = requirement(&json!({"fix": "Apply"}));
+        let states = |in_force: &InForce| {
+            let told = told(&in_force.enforcers(&asked, OWN, Some(&Away::of("rampart-system"))));
+            told.into_iter().map(|(kind, state, _)| format!("{kind} {state}")).collect::<Vec<_>>()
+        };
+        let away = ["Programmed True Programmed", "Ready False WebhookAway", "Reconciling True WebhookAway"];
+        assert_eq!(states(&in_force), away);
+        let pause = Pause { until: Timestamp::UNIX_EPOCH, reason: "a drill".into() };
+        let paused = InForce { paused: Some(pause), ..in_force };
+        assert!(states(&paused).contains(&"Ready False Paused".to_owned()), "nothing waits in a pause");
+    }
+
     #[test]
     fn why_there_is_no_admission_policy_is_told_with_the_fix() {
         let standard = |version: &str| {
@@ -258,7 +398,7 @@ mod tests {
         let (reason, said) = why(&failing, OWN, &one);
         assert!(reason == PENDING && said.ends_with("nobody is there"), "{said}");
         let mut conditions = Conditions::of_generation(Some(1));
-        Enforcers { by: vec![], pending: Some(why(&in_force, OWN, &one)) }.tell(&mut conditions);
+        Enforcers { pending: Some(why(&in_force, OWN, &one)), ..Enforcers::default() }.tell(&mut conditions);
         assert!(conditions.is(Type::Stalled) && !conditions.is(Type::Reconciling));
     }
 }

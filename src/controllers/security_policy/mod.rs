@@ -10,12 +10,13 @@ use tokio::sync::{mpsc, watch};
 
 use self::{
     network::{Network, accepting, tell_network},
-    wake::{Wake, wake_for_floor, wake_for_pods},
+    wake::{Wake, leans_on_webhook, wake_for_floor, wake_for_pods},
 };
 use super::{
     Context, Hardened, Networks, Next, Reconciler, Roots, Triggers,
     floor::{self, Asking, Enforcers},
     network::{Orphans, wake_once_listed},
+    presence::wake_leaning,
     pruning, requested,
     scan::{hardening_status, wake_changed},
     switched_off,
@@ -63,8 +64,10 @@ impl SecurityPolicies {
             one: one_tx.clone(),
             hardened: hardened.clone(),
         });
-        let Hardened { in_force, scan, .. } = hardened;
         let stopped = || context.stopped.clone();
+        let leaning = wake_leaning(hardened.clone(), (roots.clone(), one_tx.clone()), leans_on_webhook, stopped());
+        tasks.spawn("webhook-status", leaning);
+        let Hardened { in_force, scan, .. } = hardened;
         tasks.spawn("scan-status", wake_changed(scan, roots.clone(), one_tx.clone(), stopped()));
         let for_pods = wake_for_pods(networks.clone(), isolating, (roots.clone(), one_tx.clone()), stopped());
         tasks.spawn("network-previews", for_pods);
@@ -119,7 +122,7 @@ impl SecurityPolicies {
         Ok(())
     }
 
-    /// What is true of hardening, and what refuses the pods that the policy refuses, if it refuses any.
+    /// What is true of hardening, and what refuses the pods that the policy refuses, if it judges any.
     fn hardening(&self, policy: &SecurityPolicy, owner: &Owner) -> (Option<HardeningStatus>, Option<Enforcers>) {
         if !self.hardened.is_on {
             return (None, None);
@@ -127,12 +130,12 @@ impl SecurityPolicies {
         let requirement = policy.spec.hardening.as_ref().and_then(|it| Requirement::try_from(it).ok());
         let judges = |it: &Requirement| it.mode != HardeningMode::Disabled && !is_system_namespace(&owner.namespace);
         let Some(requirement) = requirement.filter(judges) else { return (None, None) };
-        let enforcers = self.hardened.in_force.borrow().enforcers(&requirement, Asking::Namespace(&owner.namespace));
+        let (asking, away) = (Asking::Namespace(&owner.namespace), self.hardened.away.borrow().clone());
+        let enforcers = self.hardened.in_force.borrow().enforcers(&requirement, asking, away.as_ref());
         let scan = self.hardened.scan.borrow().clone();
         let counted = scan.as_ref().and_then(|it| it.own.get(&(owner.namespace.clone(), owner.name.clone())));
-        let by = enforcers.as_ref().map(|enforcers| enforcers.by.clone()).unwrap_or_default();
         let before = policy.status.as_ref().and_then(|status| status.hardening.as_ref());
-        (Some(hardening_status(by, counted, before)), enforcers)
+        (Some(hardening_status(enforcers.by.clone(), counted, before)), Some(enforcers))
     }
 
     fn status(

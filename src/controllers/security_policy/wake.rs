@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{
     Networks, Roots,
-    floor::InForce,
+    floor::{Asking, InForce},
     network::{News, Owning as _, owner_of},
     news::{HOLD, due},
 };
@@ -22,6 +22,7 @@ use crate::{
         condition::{self, Type},
         labels::{PART, RECIPROCAL},
     },
+    hardening::Requirement,
     network::{DNS_NAMESPACE, Intent},
 };
 
@@ -222,6 +223,13 @@ pub(super) async fn wake_for_floor(
             () = stopped.cancelled() => return Ok(()),
         }
     }
+}
+
+/// Whether a policy lacks something while the webhook is away.
+pub(super) fn leans_on_webhook(policy: &SecurityPolicy, in_force: &InForce) -> bool {
+    let requirement = policy.spec.hardening.as_ref().and_then(|it| Requirement::try_from(it).ok());
+    let asking = Asking::Namespace(policy.metadata.namespace.as_deref().unwrap_or_default());
+    requirement.is_some_and(|requirement| in_force.leans_on_webhook(&requirement, asking))
 }
 
 /// Wakes the policies that a NetworkPolicy matters to.
