@@ -1,6 +1,9 @@
-//! `rampart-enforce`: where a webhook alone refuses, no pod is made without its word.
+//! `rampart-enforce`: where a webhook alone refuses, no pod is made without its word; and who needs a webhook says where it
+//! is away.
 
-use anyhow::{Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingWebhookConfiguration},
     core::v1::Pod,
@@ -20,9 +23,12 @@ use crate::{
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("webhooks::no_pod_without_the_webhooks_word", no_pod_without_the_webhooks_word);
+    tests.add("webhooks::who_needs_a_webhook_that_is_away_says_so", who_needs_a_webhook_says_so);
 }
 
 const ENFORCE: &str = "rampart-enforce";
+/// So long no endpoint is ready until the webhook is away.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks about a pod that meets every standard until the answer is as wanted.
 async fn good_pod(client: &Client, namespace: &str, wanted: u16) -> Result<()> {
@@ -133,4 +139,75 @@ async fn no_pod_without_the_webhooks_word(_: Env) -> Result<()> {
     api.delete("rampart", &DeleteParams::default()).await?;
     gone(&api).await?;
     good_pod(&client, "shop", 201).await
+}
+
+/// An EndpointSlice of the webhook's Service, with one endpoint. The webhook itself is called by its URL here.
+fn slice(ready: bool) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "rampart-webhook-1", "namespace": "rampart-system",
+                     "labels": {"kubernetes.io/service-name": "rampart-webhook"}},
+        "endpoints": [{"addresses": ["192.0.2.10"], "conditions": {"ready": ready}}],
+        "ports": [{"name": "webhook", "port": 10250, "protocol": "TCP"}],
+    })
+}
+
+/// Waits until the condition Ready of a policy is as wanted, and says so in these words.
+async fn ready_is(client: &Client, policy: &Value, wanted: (&str, &str), words: &str) -> Result<()> {
+    let api = fixtures::api_of(client, policy).await?;
+    let name = policy["metadata"]["name"].as_str().context("a policy without a name")?;
+    wait::until(&format!("{} to be {wanted:?}", policy["metadata"]), PATIENCE + wait::SOON, || async {
+        let live = serde_json::to_value(api.get(name).await?)?;
+        let ready = stories::condition(&live, "Ready").context("no Ready")?;
+        let is_so = ready["status"] == wanted.0 && ready["reason"] == wanted.1;
+        Ok(ensure!(is_so && ready["message"].as_str().is_some_and(|it| it.contains(words)), "{ready}"))
+    })
+    .await
+}
+
+async fn who_needs_a_webhook_says_so(_: Env) -> Result<()> {
+    let plane = ControlPlane::start(&Options { controllers: false, ..Options::default() }).await?;
+    let client = plane.client();
+    let _operator = Operator::install(&plane, &[]).await?;
+    let policy = |namespace: &str, field: &str, value: &str| {
+        let mut policy = stories::hardening_policy(namespace, "Enforce");
+        policy["spec"]["hardening"][field] = json!(value);
+        policy
+    };
+    let alone = policy("alone", "admissionPolicy", "None");
+    let (fixed, plain) = (policy("fixed", "fix", "Apply"), policy("plain", "fix", "Preview"));
+    let wide = json!({
+        "apiVersion": "rampart.dev/v1alpha1", "kind": "ClusterSecurityPolicy", "metadata": {"name": "wide"},
+        "spec": {"namespaceSelector": {"matchLabels": {"tier": "web"}}, "hardening": alone["spec"]["hardening"]},
+    });
+    for (namespace, tier) in [("alone", "none"), ("fixed", "none"), ("plain", "none"), ("web", "web")] {
+        fixtures::namespace(&client, namespace, json!({"tier": tier})).await?;
+    }
+    let all = [&alone, &fixed, &plain, &wide];
+    for policy in all {
+        fixtures::apply(&client, policy).await?;
+    }
+    // Nothing is known of a webhook without a Service.
+    for policy in all {
+        ready_is(&client, policy, ("True", "Ready"), "").await?;
+    }
+
+    // Without a selector: nobody but this test says who is ready.
+    let service = json!({"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"name": "webhook", "port": 443}]},
+                         "metadata": {"name": "rampart-webhook", "namespace": "rampart-system"}});
+    fixtures::apply(&client, &service).await?;
+    fixtures::apply(&client, &slice(false)).await?;
+    let look = "kubectl get pods,endpointslices -n rampart-system";
+    for policy in [&alone, &wide] {
+        ready_is(&client, policy, ("False", "WebhookAway"), "no pod can be made").await?;
+        ready_is(&client, policy, ("False", "WebhookAway"), look).await?;
+    }
+    ready_is(&client, &fixed, ("True", "WebhookAway"), "completes no pod").await?;
+    ready_is(&client, &plain, ("True", "Ready"), "").await?;
+
+    fixtures::apply(&client, &slice(true)).await?;
+    for policy in all {
+        ready_is(&client, policy, ("True", "Ready"), "").await?;
+    }
+    Ok(())
 }
