@@ -198,7 +198,7 @@ pub struct RestartTarget {
     /// Its kind.
     pub kind: RestartKind,
     /// Its name, in the ApiKey's namespace.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// How long its roll-out is waited for before the condition ConsumersUpdated says that it is late.
     #[serde(default = "ten_minutes")]
@@ -244,6 +244,6 @@ pub struct Hooks {
 #[serde(rename_all = "camelCase")]
 pub struct Hook {
     /// Its name.
-    #[schemars(length(min = 1, max = 52))]
+    #[schemars(length(min = 1, max = 52), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     pub cron_job_name: String,
 }

@@ -7,6 +7,7 @@ mod cluster_security_policy;
 pub mod condition;
 pub mod cron;
 mod data_class;
+pub mod dns;
 mod duration;
 mod hardening;
 mod invalid;

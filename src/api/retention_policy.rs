@@ -177,7 +177,10 @@ pub struct Target {
 )]
 pub struct ResourceTarget {
     /// API version, such as `batch/v1`.
-    #[schemars(length(min = 1, max = 317))]
+    #[schemars(
+        length(min = 1, max = 317),
+        regex(pattern = r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub api_version: String,
     /// Kind, such as `Job`.
     #[schemars(length(min = 1, max = 63))]

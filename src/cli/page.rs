@@ -1,6 +1,6 @@
 //! Lines of text for a terminal, wrapped.
 
-use super::terminal::{Paint, Tone};
+use super::terminal::{Paint, Tone, fit};
 
 /// Columns of a line.
 const WIDTH: usize = 100;
@@ -34,7 +34,7 @@ impl Page {
         for word in text.split_whitespace() {
             let length = word.chars().count();
             if !line.is_empty() && column.saturating_add(length) >= WIDTH {
-                self.push(margin, &painted(&line));
+                self.push(margin, &painted(&fit(&line)));
                 line.clear();
                 (column, margin) = (hanging, hanging);
             } else if !line.is_empty() {
@@ -44,7 +44,7 @@ impl Page {
             line.push_str(word);
             column = column.saturating_add(length);
         }
-        if line.is_empty() { self.as_is("") } else { self.push(margin, &painted(&line)) }
+        if line.is_empty() { self.as_is("") } else { self.push(margin, &painted(&fit(&line))) }
     }
 
     fn push(&mut self, margin: usize, line: &str) {
@@ -112,5 +112,12 @@ mod tests {
         let stripped = anstream::adapter::strip_str(&painted).to_string();
         assert_ne!(plain, painted);
         assert_eq!(plain, stripped);
+    }
+
+    #[test]
+    fn what_a_terminal_obeys_is_not_written() {
+        let mut page = Page::default();
+        page.line(2, "image \u{1b}]52;c;aGk=\u{7} of\u{202e}pod");
+        assert_eq!(page.into_text(), "  image \u{fffd}]52;c;aGk=\u{fffd} of\u{fffd}pod\n");
     }
 }

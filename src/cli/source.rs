@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::BAD_INPUT;
+use super::{BAD_INPUT, terminal::fit};
 
 /// One object, where it came from, and where in its document it stands.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl fmt::Display for Unreadable {
 /// Says what could not be read; the exit code says whether there was any.
 pub(in crate::cli) fn complain(unreadable: &[Unreadable]) -> ExitCode {
     for it in unreadable {
-        eprintln!("{it}");
+        eprintln!("{}", fit(&it.to_string()));
     }
     if unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) }
 }

@@ -43,6 +43,20 @@ pub(super) enum Tone {
     Bad,
 }
 
+/// Text that people see as it is, on one line: control characters, which terminals and CI systems obey, and those that
+/// turn the direction of writing (CVE-2021-42574) are replaced. Names, images and messages are others' words.
+pub(super) fn fit(text: &str) -> String {
+    let is_bad = |it: char| {
+        it.is_control() || matches!(it, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let shown = |it| match it {
+        '\n' => ' ',
+        it if is_bad(it) => '\u{fffd}',
+        it => it,
+    };
+    text.chars().map(shown).collect()
+}
+
 /// Colours a text, or leaves it byte for byte as it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Paint {

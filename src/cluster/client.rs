@@ -13,7 +13,7 @@ use kube::{
     client::{Body, ClientBuilder},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use tower::{BoxError, Layer, Service, timeout::TimeoutLayer};
+use tower::{BoxError, Layer, Service, filter::FilterLayer, timeout::TimeoutLayer};
 
 use super::error::CALL_DEADLINE;
 use crate::runtime::metrics::{Metrics, RestLabels};
@@ -48,7 +48,18 @@ pub async fn config(kubeconfig: Option<&std::path::Path>, context: Option<&str>)
 pub fn client(config: Config, metrics: &Metrics) -> kube::Result<Client> {
     let counted = Counted { metrics: metrics.clone() };
     let deadline = TimeoutLayer::new(CALL_DEADLINE);
-    Ok(ClientBuilder::try_from(config)?.with_layer(&deadline).with_layer(&counted).build())
+    let plain = FilterLayer::new(only_plain);
+    Ok(ClientBuilder::try_from(config)?.with_layer(&deadline).with_layer(&counted).with_layer(&plain).build())
+}
+
+/// Refuses what asks for another thing than who wrote the call meant: no name in Kubernetes needs to be escaped in a
+/// path, and the API server routes by the path as it reads without escapes.
+fn only_plain(request: Request<Body>) -> Result<Request<Body>, BoxError> {
+    let segments = || request.uri().path().split('/');
+    if request.uri().path().contains('%') || segments().any(|it| it == "." || it == "..") {
+        return Err("a name in the path of this call is not one that Kubernetes knows".into());
+    }
+    Ok(request)
 }
 
 /// Counts requests to the API server by answer.
@@ -114,5 +125,15 @@ pub(crate) mod tests {
             Response::builder().status(403_u16).body(Body::from(body))
         };
         Client::new(tower::service_fn(refuse), "default")
+    }
+
+    #[test]
+    fn a_name_leads_to_no_other_path() {
+        let asked = |path: &str| only_plain(Request::get(path).body(Body::empty()).unwrap()).is_ok();
+        assert!(asked("/api/v1/namespaces/shop/configmaps/a.b-c?labelSelector=a%3Db"));
+        assert!(asked("/apis/rbac.authorization.k8s.io/v1/clusterroles/system:node"));
+        for path in ["/api/v1%2Fsecrets", "/api/v1/namespaces/shop/pods/../../kube-system/secrets/x", "/api/./v1"] {
+            assert!(!asked(path), "{path}");
+        }
     }
 }

@@ -40,13 +40,12 @@ async fn resolve(client: &Client, target: &TargetSpec) -> Result<Option<ApiResou
 /// # Errors
 /// When a call fails.
 pub async fn targets<'a>(
-    lookup: &Client,
     client: &Client,
     spec: &'a Spec,
 ) -> Result<std::result::Result<Vec<Retained>, &'a TargetSpec>> {
     let mut targets = vec![];
     for target in &spec.targets {
-        let Some(resource) = resolve(lookup, target).await? else { return Ok(Err(target)) };
+        let Some(resource) = resolve(client, target).await? else { return Ok(Err(target)) };
         targets.push(Retained::new(client.clone(), spec, &resource, target));
     }
     Ok(Ok(targets))

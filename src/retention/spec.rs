@@ -6,7 +6,10 @@ use crate::{
     GROUP,
     api::{
         AgeFrom, AnnotationSays, DataClass, GoDuration, Invalid, MOST_ITEMS, Processing, Propagation, RetentionMode,
-        RetentionPolicy, RetentionRecord, cron::Cron, selector,
+        RetentionPolicy, RetentionRecord,
+        cron::Cron,
+        dns::{is_label, is_subdomain},
+        selector,
     },
     hardening::is_system_namespace,
 };
@@ -196,7 +199,8 @@ fn within(duration: GoDuration, field: &str) -> Result<SignedDuration, Invalid> 
 
 fn parse_target(target: &crate::api::ResourceTarget, sensitive: bool, field: &str) -> Result<TargetSpec, Invalid> {
     let (group, version) = target.api_version.split_once('/').unwrap_or(("", &target.api_version));
-    if version.is_empty() || version.contains('/') {
+    // They stand in the path of a question to the API server.
+    if !is_label(version) || !(is_subdomain(group) || !target.api_version.contains('/')) {
         let problem = format!("{:?} is not an API version such as \"v1\" or \"batch/v1\"", target.api_version);
         return Err(Invalid::at(format!("{field}.apiVersion"), problem));
     }
@@ -218,4 +222,34 @@ fn parse_target(target: &crate::api::ResourceTarget, sensitive: bool, field: &st
         annotation,
         says: target.annotation_says,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case::core("v1", Some(("", "v1")))]
+    #[case::group("batch/v1", Some(("batch", "v1")))]
+    #[case::custom("widgets.example.com/v1alpha1", Some(("widgets.example.com", "v1alpha1")))]
+    #[case::none("", None)]
+    #[case::no_group("/v1", None)]
+    #[case::no_version("batch/", None)]
+    #[case::too_much("batch/v1/jobs", None)]
+    #[case::another_path("v1%2Fsecrets", None)]
+    #[case::another_path_of_a_group("batch%2Fv1%2Fnamespaces/x", None)]
+    #[case::parent("../v1", None)]
+    #[case::query("v1?watch=1", None)]
+    fn an_api_version_is_a_group_and_a_version(#[case] api_version: &str, #[case] wanted: Option<(&str, &str)>) {
+        let target = json!({"apiVersion": api_version, "kind": "ConfigMap", "selector": {}});
+        let parsed = parse_target(&serde_json::from_value(target).unwrap(), false, "spec.targets[0].resources");
+        match (parsed, wanted) {
+            (Ok(parsed), Some(wanted)) => assert_eq!((parsed.group.as_str(), parsed.version.as_str()), wanted),
+            (Err(error), None) => assert!(error.to_string().contains("apiVersion"), "{error}"),
+            (parsed, _) => panic!("{parsed:?}"),
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! Logs: one line an event, JSON or text, redacted in the formatter so that no call can forget it.
 
-use std::fmt::{self, Write as _};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+};
 
 use serde_json::{Map, Value};
 use tracing::{
@@ -29,6 +32,10 @@ pub enum Format {
     Text,
 }
 
+/// What is never logged, whatever the filter: the client logs the whole body of an answer that it can't read, which may
+/// be Secrets. The error that it returns says the same without it.
+const NEVER: &str = "kube_client::client=off";
+
 /// Sends logs to standard error from now on. `filter` is in the form of `RUST_LOG`.
 ///
 /// # Errors
@@ -38,8 +45,12 @@ pub fn init(format: Format, filter: &str) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .fmt_fields(JsonFields)
         .event_format(Line { format });
-    tracing_subscriber::registry().with(filter.parse::<EnvFilter>()?).with(layer).try_init()?;
+    tracing_subscriber::registry().with(filter_of(filter)?).with(layer).try_init()?;
     Ok(())
+}
+
+fn filter_of(filter: &str) -> anyhow::Result<EnvFilter> {
+    Ok(filter.parse::<EnvFilter>()?.add_directive(NEVER.parse()?))
 }
 
 /// Span fields are kept as a JSON object, so that an event can carry those of all its spans.
@@ -101,6 +112,11 @@ impl<'w> FormatFields<'w> for JsonFields {
     }
 }
 
+/// A client's words may hold what would look like another line, or what a terminal obeys.
+fn one_line(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) { text.escape_debug().to_string().into() } else { text.into() }
+}
+
 fn parse(fields: &str) -> Map<String, Value> {
     serde_json::from_str(fields).unwrap_or_default()
 }
@@ -138,15 +154,54 @@ where
                 writeln!(writer, "{}", Value::Object(line))
             }
             Format::Text => {
-                write!(writer, "{now:.3} {level:>5} {message}")?;
+                write!(writer, "{now:.3} {level:>5} {}", one_line(message))?;
                 for (name, value) in &fields {
                     match value {
-                        Value::String(text) => write!(writer, " {name}={text}")?,
+                        Value::String(text) => write!(writer, " {name}={}", one_line(text))?,
                         other => write!(writer, " {name}={other}")?,
                     }
                 }
                 writeln!(writer)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// What is written of `events` under a filter.
+    fn written(format: Format, filter: &str, events: impl FnOnce()) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(Arc::new(file.reopen().unwrap()))
+            .fmt_fields(JsonFields)
+            .event_format(Line { format });
+        let subscriber = tracing_subscriber::registry().with(filter_of(filter).unwrap()).with(layer);
+        tracing::subscriber::with_default(subscriber, events);
+        std::fs::read_to_string(file.path()).unwrap()
+    }
+
+    #[test]
+    fn bodies_that_the_client_can_not_read_are_not_logged() {
+        for filter in ["info", "trace", "info,kube_client=trace", "kube_client::client=trace"] {
+            let text = written(Format::Json, filter, || {
+                tracing::warn!(target: "kube_client::client", "{{\"kind\": \"SecretList\"}}");
+                tracing::error!(target: "kube_client::client", "likewise");
+            });
+            assert_eq!(text, "", "{filter}");
+        }
+        assert!(written(Format::Json, "info", || tracing::info!("hello")).contains("hello"));
+    }
+
+    #[test]
+    fn a_line_of_text_is_one_line() {
+        let text = written(Format::Text, "info", || {
+            tracing::info!(method = "GET\nINFO admitted\u{1b}[2J", "asked");
+        });
+        assert!(text.lines().count() == 1 && !text.trim_end().contains(char::is_control), "{text:?}");
     }
 }

@@ -178,7 +178,12 @@ async fn bad_specs_are_refused(env: Env) -> Result<()> {
         (
             "api version",
             with(retention(), "/spec/targets/0/resources/apiVersion", json!("a/b/c")),
-            "is not an API version",
+            "spec.targets[0].resources.apiVersion",
+        ),
+        (
+            "another path",
+            with(retention(), "/spec/targets/0/resources/apiVersion", json!("v1%2Fsecrets")),
+            "spec.targets[0].resources.apiVersion",
         ),
         ("a hold of everything", with(hold(), "/spec/resources/0/resource", json!("*")), "spec.resources[0].resource"),
         ("a hold of pods", with(hold(), "/spec/resources/0/resource", json!("pods")), "pods can't be held"),

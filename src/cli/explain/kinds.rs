@@ -4,6 +4,8 @@ use std::{borrow::Cow, fmt};
 
 use kube::{api::ApiResource, core::GroupVersionKind};
 
+use crate::api::dns::is_subdomain;
+
 /// A kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kind {
@@ -128,7 +130,7 @@ pub(super) struct Asked {
 /// Reads `KIND/NAME`; the kind may be written as for kubectl: `po/x`, `pods/x`, `deployments.apps/x`.
 pub(super) fn parse(text: &str) -> Result<Asked, String> {
     let written = text.split_once('/').map(|(kind, name)| (kind.to_lowercase(), name));
-    let written = written.filter(|(kind, name)| is_name(kind) && is_name(name));
+    let written = written.filter(|(kind, name)| is_subdomain(kind) && is_subdomain(name));
     let (kind, name) = written.ok_or("write KIND/NAME, such as pod/web or rsp/web")?;
     let (called, group) = match kind.split_once('.') {
         Some((called, group)) => (called.to_owned(), Some(group.to_owned())),
@@ -144,12 +146,6 @@ pub(super) fn listed() -> String {
         shorts => format!("{} ({})", kind.name.to_lowercase(), shorts.join(", ")),
     });
     told.collect::<Vec<_>>().join(", ")
-}
-
-/// Whether an object can be called so: names stand in paths.
-fn is_name(text: &str) -> bool {
-    let is_char = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_char)
 }
 
 #[cfg(test)]

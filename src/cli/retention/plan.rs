@@ -88,7 +88,7 @@ impl PlanCommand {
                     return Ok(ExitCode::from(BAD_INPUT));
                 }
             };
-            let targets = retained::targets(&client, &client, &spec).await?.map_err(|target| {
+            let targets = retained::targets(&client, &spec).await?.map_err(|target| {
                 anyhow!("the API server has no namespaced kind {} in {:?}", target.kind, target.group)
             })?;
             let now = clock::now();

@@ -147,7 +147,7 @@ impl RetentionPolicies {
     /// Each target with what it holds, in the order of the spec.
     async fn targets(&self, spec: &Spec) -> Result<std::result::Result<Vec<Retained>, Refused>> {
         let client = self.impersonator.service_account(&spec.namespace, &spec.service_account)?;
-        let targets = retained::targets(&self.context.client, &client, spec).await?;
+        let targets = retained::targets(&client, spec).await?;
         Ok(targets.map_err(|target| {
             let (kind, group) = (&target.kind, &target.group);
             Refused::later("UnknownKind", format!("the API server has no namespaced kind {kind} in {group:?}"))

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
+use crate::api::dns::is_subdomain;
+
 /// Kinds of the cluster's own that make pods. Pods of any other are shown one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ControllerKind {
@@ -61,7 +63,7 @@ impl Controller {
             _ => return None,
         };
         let (name, uid) = (owner.name.clone(), owner.uid.clone());
-        is_name(&name).then(|| Self { namespace: namespace.into(), kind, name, uid })
+        is_subdomain(&name).then(|| Self { namespace: namespace.into(), kind, name, uid })
     }
 }
 
@@ -74,17 +76,8 @@ impl Workload {
             ("apps/v1", "Deployment") | ("batch/v1", "CronJob")
         );
         let OwnerReference { api_version, kind, name, uid, .. } = owner.clone();
-        (known && is_name(&owner.name)).then_some(Self { api_version, kind, name, uid })
+        (known && is_subdomain(&owner.name)).then_some(Self { api_version, kind, name, uid })
     }
-}
-
-/// Whether it has the form of a DNS subdomain (RFC 1123), as names of workloads have.
-fn is_name(name: &str) -> bool {
-    let is_part = |part: &str| {
-        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        !part.is_empty() && part.bytes().all(inner) && !part.starts_with('-') && !part.ends_with('-')
-    };
-    name.len() <= 253 && name.split('.').all(is_part)
 }
 
 #[cfg(test)]

@@ -4,14 +4,14 @@ use std::io::{Result, Write};
 
 use crate::cli::{
     check::{Report, verdict::Severity},
-    terminal::{Paint, Tone},
+    terminal::{Paint, Tone, fit},
 };
 
 pub(super) fn write(report: &Report, out: &mut impl Write, paint: Paint) -> Result<()> {
     for outcome in report.outcomes.iter().filter(|outcome| !outcome.violations.is_empty()) {
         let (tone, verdict) = if outcome.allowed { (Tone::Good, "admitted") } else { (Tone::Bad, "denied") };
         let object = format!("{} {}/{}", outcome.kind, outcome.namespace, outcome.name);
-        let place = paint.head(format!("{}:{}: {object}", outcome.file, outcome.line));
+        let place = paint.head(fit(&format!("{}:{}: {object}", outcome.file, outcome.line)));
         writeln!(out, "{place}: {}", paint.tone(tone, verdict))?;
         for row in &outcome.violations {
             let (tone, severity) = match row.severity {
@@ -22,8 +22,9 @@ pub(super) fn write(report: &Report, out: &mut impl Write, paint: Paint) -> Resu
             };
             let rule = paint.tone(tone, format!("{severity}{}", row.rule));
             let policy = row.policy.as_ref().map(|policy| format!(" [{policy}]")).unwrap_or_default();
-            writeln!(out, "  {rule}: {} ({}){policy}", row.reason, row.detail)?;
-            writeln!(out, "    {}", paint.aside(format!("at {}", row.path)))?;
+            let found = fit(&format!("{} ({}){policy}", row.reason, row.detail));
+            writeln!(out, "  {rule}: {found}")?;
+            writeln!(out, "    {}", paint.aside(fit(&format!("at {}", row.path))))?;
         }
     }
     for (rule, on) in report.open() {

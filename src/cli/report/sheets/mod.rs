@@ -10,6 +10,7 @@ use std::fmt::Display;
 use jiff::Timestamp;
 
 pub(super) use super::super::terminal::Tone;
+use super::super::terminal::fit;
 use crate::report::{ExceptionStanding, HoldStanding, KeyStanding, Report, Section, State};
 
 /// Names that stand in one cell.
@@ -67,15 +68,6 @@ impl Cell {
     fn count(bad: Tone, count: usize, text: impl Display) -> Self {
         Self::new(if count == 0 { Tone::Good } else { bad }, text)
     }
-}
-
-/// Text that people see as it is: control characters and those that turn the direction of writing are replaced
-/// (CVE-2021-42574).
-fn fit(text: &str) -> String {
-    let is_bad = |it: char| {
-        it.is_control() || matches!(it, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|it| if is_bad(it) && it != '\n' { '\u{fffd}' } else { it }).collect::<String>().replace('\n', " ")
 }
 
 impl Sheet {
