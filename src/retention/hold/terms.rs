@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What the cluster itself rewrites, replaces or removes all the time: a hold would stop it, and keep nothing.
-const REFUSED: [(&str, &str); 11] = [
+const REFUSED: [(&str, &str); 8] = [
     ("", "pods"),
     ("", "namespaces"),
     ("", "nodes"),
@@ -25,11 +25,11 @@ const REFUSED: [(&str, &str); 11] = [
     ("", "endpoints"),
     ("discovery.k8s.io", "endpointslices"),
     ("coordination.k8s.io", "leases"),
-    // Holds are kept by the verb `release`; records of keys are the operator's own.
-    (GROUP, "legalholds"),
-    (GROUP, "clusterlegalholds"),
-    (GROUP, "keyrecords"),
 ];
+
+/// The evidence of Rampart's own group, which may be held. A hold of the others would keep a key from being revoked, a
+/// policy from being made stricter and an exception from being withdrawn; holds themselves are kept by the verb `release`.
+const EVIDENCE: &str = "retentionreports";
 
 /// What the API server asks no ValidatingAdmissionPolicy about, so that a cluster can be repaired.
 const UNASKED: [&str; 4] = [
@@ -114,6 +114,12 @@ fn parse(kind: HoldKind, terms: &HoldTerms, namespaces: LabelSelector) -> Result
         }
         if REFUSED.contains(&(group, resource)) {
             let problem = format!("{resource} can't be held: the cluster itself rewrites, replaces or removes them");
+            return Err(Invalid::at(at, problem));
+        }
+        if group == GROUP && resource != EVIDENCE {
+            let problem = format!(
+                "{resource} can't be held: of Rampart's own kinds, {EVIDENCE} can; a hold of others would stand in the way of a revocation, a stricter policy, or an exception's end"
+            );
             return Err(Invalid::at(at, problem));
         }
         if group == "admissionregistration.k8s.io" && UNASKED.contains(&resource.as_str()) {
@@ -230,6 +236,7 @@ mod tests {
     #[case(json!({"resources": [{"resource": "*"}]}), "spec.resources[0].resource: names one kind")]
     #[case(json!({"resources": [{"resource": "configmaps"}, {"resource": "pods"}]}), "spec.resources[1].resource: pods can't")]
     #[case(json!({"resources": [{"group": "rampart.dev", "resource": "legalholds"}]}), "spec.resources[0].resource: legalholds can't")]
+    #[case(json!({"resources": [{"group": "rampart.dev", "resource": "apikeys"}]}), "spec.resources[0].resource: apikeys can't be held: of Rampart's own")]
     #[case(json!({"resources": [{"group": "admissionregistration.k8s.io", "resource": "validatingadmissionpolicybindings"}]}),
            "spec.resources[0].resource: validatingadmissionpolicybindings can't be held: the API server asks")]
     #[case(json!({"resources": [{"resource": "deployments/scale"}]}), "spec.resources[0].resource: names one kind")]
