@@ -1,6 +1,7 @@
 //! What a process is made of: clock, randomness, logs, metrics, readiness, supervised tasks, signals.
 
 pub mod clock;
+mod connection_metrics;
 mod key_metrics;
 pub mod logs;
 mod metric_names;
