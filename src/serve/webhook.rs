@@ -177,11 +177,7 @@ impl Path {
 async fn serve_review(State(service): State<Arc<Service>>, body: Body, path: Path) -> Response {
     let mut counted = Counted::new(&service.shared.metrics, path);
     let late = |_| (StatusCode::SERVICE_UNAVAILABLE, "the review was not answered in time\n").into_response();
-    let answered = tokio::time::timeout(service.deadline, async {
-        let _turn = service.turns.acquire().await;
-        answer(&service, body, path).await
-    })
-    .await;
+    let answered = tokio::time::timeout(service.deadline, answer(&service, body, path)).await;
     let mut response = answered.unwrap_or_else(late);
     counted.code = Some(response.status());
     // The next review is to come to a replica that stays.
@@ -196,6 +192,8 @@ async fn answer(service: &Service, body: Body, path: Path) -> Response {
         Ok(body) => body,
         Err(refusal) => return refusal.into_response(),
     };
+    // Only now: who sends slowly has no turn meanwhile.
+    let _turn = service.turns.acquire().await;
     match review(&service.shared, &body.bytes, path).await {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
         Err(Failure::NotListed) => {
@@ -378,6 +376,17 @@ mod tests {
         let endless = Body::from_stream(stream::pending::<std::io::Result<Bytes>>());
         assert_eq!(counted(hurried(1), endless).await, (503, 1), "a body that does not end");
         assert_eq!(counted(hurried(0), review("", "Pod")).await, (503, 1), "a turn that does not come");
+    }
+
+    #[tokio::test]
+    async fn who_sends_slowly_takes_no_turn() {
+        let service = Service { deadline: REQUEST_DEADLINE, ..hurried(1) };
+        service.shared.policies.mark_listed();
+        let router = routes(service);
+        let endless = Body::from_stream(stream::pending::<std::io::Result<Bytes>>());
+        let mut slow = std::pin::pin!(ask(&router, ENFORCE, endless));
+        assert!(futures::poll!(slow.as_mut()).is_pending());
+        assert_eq!(ask(&router, ENFORCE, review("", "Pod")).await.status(), 200);
     }
 
     #[tokio::test]
