@@ -7,6 +7,7 @@ pub mod logs;
 mod metric_names;
 pub mod metrics;
 mod moment;
+pub mod open_files;
 pub mod random;
 pub mod readiness;
 pub mod redact;
