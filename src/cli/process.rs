@@ -11,6 +11,7 @@ use crate::{
     runtime::{
         logs,
         metrics::Metrics,
+        open_files,
         readiness::{Gate, Readiness},
         tasks::Tasks,
     },
@@ -51,6 +52,7 @@ impl Process {
     /// The tasks of the process: metrics and health are the first. The gate is to be opened when the others are known:
     /// until then nobody can tell what is missing.
     pub(super) fn tasks(&self, readiness: &Readiness, metrics: &Metrics) -> (Tasks, Gate) {
+        open_files::allow_all();
         let started = readiness.gate("started");
         let mut tasks = Tasks::new(readiness.clone(), self.shutdown_delay.get());
         let admin = admin::serve(self.admin_address, readiness.clone(), metrics.clone(), tasks.stopped());

@@ -77,9 +77,11 @@ impl VerifierOptions {
         let desk = Desk { verifier, metrics: metrics.verifier.clone(), audit_sample, proxies };
         let stopped = tasks.stopped();
         let (grpc, http) = (readiness.gate("grpc"), readiness.gate("http"));
-        let grpc_source = self.grpc_source_header;
-        tasks.spawn("grpc", serve_grpc(self.grpc_address, desk.clone(), grpc_source, grpc, stopped.clone()));
-        tasks.spawn("http", serve_http(self.http_address, desk, self.source_header, http, stopped));
+        let (grpc_source, connections) = (self.grpc_source_header, metrics.connections);
+        let serving =
+            serve_grpc(self.grpc_address, desk.clone(), grpc_source, grpc, connections.clone(), stopped.clone());
+        tasks.spawn("grpc", serving);
+        tasks.spawn("http", serve_http(self.http_address, desk, self.source_header, http, connections, stopped));
         started.open();
         tasks.run().await
     }

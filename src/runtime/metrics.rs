@@ -23,6 +23,7 @@ use crate::{
 };
 
 pub use super::{
+    connection_metrics::{ConnectionMetrics, ServerConnections},
     key_metrics::{ApiKeyLabels, ApiKeyStanding, KeyMetrics},
     metric_names::Described,
     moment::Moment,
@@ -144,6 +145,8 @@ pub struct Metrics {
     pub webhook_in_flight: Gauge,
     /// Webhook requests whose handling panicked.
     pub webhook_panics: Counter,
+    /// Connections to the servers.
+    pub connections: ConnectionMetrics,
     /// Decisions about pods.
     pub evaluations: Family<EvaluationLabels, Counter>,
     /// Requests to the API server.
@@ -206,6 +209,7 @@ impl Default for Metrics {
             webhook_seconds: Family::new_with_constructor(fast_seconds),
             webhook_in_flight: Gauge::default(),
             webhook_panics: Counter::default(),
+            connections: ConnectionMetrics::default(),
             evaluations: Family::default(),
             rest_requests: Family::default(),
             leader: Family::default(),
@@ -251,6 +255,7 @@ impl Metrics {
         of.register("rest_client_requests", "Requests to the API server", self.rest_requests.clone());
         of.register("leader_election_master_status", "1 while this process leads", self.leader.clone());
         let mut of = Names::of(&mut all, "rampart", &mut told);
+        self.connections.register(&mut of);
         let expiry = self.certificate_expiry.clone();
         of.register("webhook_certificate_expiration_timestamp_seconds", "End of the webhook's certificate", expiry);
         of.register("drift_reverted", "Objects that were put back", self.drift_reverted.clone());

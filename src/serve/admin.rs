@@ -11,7 +11,9 @@ use axum::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower::Service as _;
 
+use super::connections::{Protocol, Server, UNUSED};
 use crate::runtime::{metrics::Metrics, readiness::Readiness};
 
 #[derive(Clone)]
@@ -19,6 +21,9 @@ struct Shared {
     readiness: Readiness,
     metrics: Metrics,
 }
+
+/// Open connections: a probe finds a place, whoever else comes here.
+const PLACES: u16 = 64;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -33,12 +38,14 @@ pub async fn serve(
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await?;
+    let connections = metrics.connections.clone();
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(text))
         .with_state(Shared { readiness, metrics });
-    axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned()).await?;
+    let server = Server { name: "admin", protocol: Protocol::Http1, tls: None, places: PLACES, idle: UNUSED };
+    server.serve(listener, &connections, stopped, move |request, _| router.clone().call(request)).await;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod body;
+mod connections;
 pub mod tls;
 pub mod verifier;
 pub mod webhook;

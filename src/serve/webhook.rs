@@ -11,21 +11,22 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{HeaderName, HeaderValue, StatusCode, Version, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
-use axum_server::{Handle, tls_rustls::RustlsConfig};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
 use kube::Client;
-use tokio::sync::Semaphore;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceBuilder;
+use tower::{Service as _, ServiceBuilder};
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 use tracing::Instrument as _;
 
-use super::body;
+use super::{
+    body,
+    connections::{Protocol, Server, UNUSED},
+};
 use crate::{
     admission::{BadReview, ENFORCE, MUTATE, Preview, Review, VALIDATE, decide, decide_api_key, fix, is_of_api_key},
     cluster::{
@@ -51,13 +52,11 @@ const REQUEST_DEADLINE: Duration = Duration::from_millis(2500);
 const PREVIEW_DEADLINE: Duration = Duration::from_secs(1);
 /// Previews under way at once: each reads up to 3,000 pods.
 static PREVIEWS: Semaphore = Semaphore::const_new(4);
-/// From one request's end to the end of the next one's head: more than the 90 seconds after which the API server closes
-/// what it does not use. It does not send a review again that it sent into a connection that was just closed.
-const HEADER_DEADLINE: Duration = Duration::from_secs(100);
 /// Reviews under way at once.
 const MAX_IN_FLIGHT: usize = 128;
-/// What is under way may take this long to finish when the process stops.
-const DRAIN: Duration = Duration::from_secs(5);
+/// Open connections, of which one API server has half: it judges up to 600 requests at once (`--max-requests-inflight`
+/// and `--max-mutating-requests-inflight`), each of which may ask on a connection of its own.
+const PLACES: u16 = 1536;
 
 /// What a handler needs.
 pub struct Shared {
@@ -103,9 +102,9 @@ fn routes(service: Service) -> Router {
         .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(CatchPanicLayer::custom(on_panic));
     Router::new()
-        .route(VALIDATE, post(|service, version, body| serve_review(service, version, body, Path::Validate)))
-        .route(ENFORCE, post(|service, version, body| serve_review(service, version, body, Path::Enforce)))
-        .route(MUTATE, post(|service, version, body| serve_review(service, version, body, Path::Mutate)))
+        .route(VALIDATE, post(|service, body| serve_review(service, body, Path::Validate)))
+        .route(ENFORCE, post(|service, body| serve_review(service, body, Path::Enforce)))
+        .route(MUTATE, post(|service, body| serve_review(service, body, Path::Mutate)))
         .layer(layers)
         .with_state(Arc::new(service))
 }
@@ -120,26 +119,11 @@ pub async fn serve(
     shared: Shared,
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
-    let handle = Handle::new();
-    let stopping = handle.clone();
-    let mut server = axum_server::bind_rustls(address, RustlsConfig::from_config(tls)).handle(handle);
-    *server.http_builder() = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE);
-    server
-        .http_builder()
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Some(Duration::from_secs(30)))
-        .max_concurrent_streams(Some(250));
-    let serving = server.serve(router(shared).into_make_service());
-    tokio::select! {
-        result = serving => result?,
-        () = async {
-            stopped.cancelled().await;
-            stopping.graceful_shutdown(Some(DRAIN));
-            std::future::pending::<()>().await;
-        } => {}
-    }
+    let listener = TcpListener::bind(address).await?;
+    let connections = shared.metrics.connections.clone();
+    let router = router(shared);
+    let server = Server { name: "webhook", protocol: Protocol::Http1, tls: Some(tls), places: PLACES, idle: UNUSED };
+    server.serve(listener, &connections, stopped, move |review, _| router.clone().call(review)).await;
     Ok(())
 }
 
@@ -191,18 +175,14 @@ impl Path {
     }
 }
 
-async fn serve_review(State(service): State<Arc<Service>>, version: Version, body: Body, path: Path) -> Response {
+async fn serve_review(State(service): State<Arc<Service>>, body: Body, path: Path) -> Response {
     let mut counted = Counted::new(&service.shared.metrics, path);
     let late = |_| (StatusCode::SERVICE_UNAVAILABLE, "the review was not answered in time\n").into_response();
-    let answered = tokio::time::timeout(service.deadline, async {
-        let _turn = service.turns.acquire().await;
-        answer(&service, body, path).await
-    })
-    .await;
+    let answered = tokio::time::timeout(service.deadline, answer(&service, body, path)).await;
     let mut response = answered.unwrap_or_else(late);
     counted.code = Some(response.status());
-    // The next review is to come to a replica that stays. (HTTP/2 has no such header.)
-    if version == Version::HTTP_11 && service.shared.readiness.is_shutting_down() {
+    // The next review is to come to a replica that stays.
+    if service.shared.readiness.is_shutting_down() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -213,6 +193,8 @@ async fn answer(service: &Service, body: Body, path: Path) -> Response {
         Ok(body) => body,
         Err(refusal) => return refusal.into_response(),
     };
+    // Only now: who sends slowly has no turn meanwhile.
+    let _turn = service.turns.acquire().await;
     match review(&service.shared, &body.bytes, path).await {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
         Err(Failure::NotListed) => {
@@ -395,6 +377,17 @@ mod tests {
         let endless = Body::from_stream(stream::pending::<std::io::Result<Bytes>>());
         assert_eq!(counted(hurried(1), endless).await, (503, 1), "a body that does not end");
         assert_eq!(counted(hurried(0), review("", "Pod")).await, (503, 1), "a turn that does not come");
+    }
+
+    #[tokio::test]
+    async fn who_sends_slowly_takes_no_turn() {
+        let service = Service { deadline: REQUEST_DEADLINE, ..hurried(1) };
+        service.shared.policies.mark_listed();
+        let router = routes(service);
+        let endless = Body::from_stream(stream::pending::<std::io::Result<Bytes>>());
+        let mut slow = std::pin::pin!(ask(&router, ENFORCE, endless));
+        assert!(futures::poll!(slow.as_mut()).is_pending());
+        assert_eq!(ask(&router, ENFORCE, review("", "Pod")).await.status(), 200);
     }
 
     #[tokio::test]

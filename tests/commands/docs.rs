@@ -98,7 +98,7 @@ fn tests() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let places = ["src", "tests", "crates", "e2e/tests"];
     for file in places.iter().flat_map(|place| files(&root().join(place), "rs")) {
-        let text = fs::read_to_string(&file).unwrap();
+        let text = fs::read_to_string(&file).unwrap().replace("test(start_paused = true)]", "test]");
         let stem = file.file_stem().unwrap().to_str().unwrap();
         let module = if ["mod", "main", "tests"].contains(&stem) {
             file.parent().unwrap().file_name().unwrap().to_str().unwrap()

@@ -2,5 +2,6 @@
 
 mod cli;
 mod docs;
+mod process;
 mod reach;
 mod terminal;

@@ -42,7 +42,8 @@ impl ResolvesServerCert for Leaf {
     }
 }
 
-/// TLS 1.3 preferred, 1.2 the least, and AEAD suites alone (RFC 9325, sections 3.1 and 4.2).
+/// TLS 1.3 preferred, 1.2 the least, and AEAD suites alone (RFC 9325, sections 3.1 and 4.2). HTTP/1.1 alone, as API
+/// servers ask webhooks (`k8s.io/apiserver`, pkg/util/webhook/client.go).
 ///
 /// # Errors
 /// When the provider has none of the versions, which does not happen.
@@ -60,6 +61,6 @@ pub fn server_config(leaf: Leaf) -> Result<Arc<ServerConfig>, rustls::Error> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(leaf));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -1,10 +1,13 @@
 //! `envoy.service.auth.v3.Authorization/Check`.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
+    task::Poll,
     time::Duration,
 };
 
+use axum::extract::ConnectInfo;
 use envoy_types::pb::{
     envoy::{
         config::core::v3::{HeaderValue, HeaderValueOption, address, header_value_option::HeaderAppendAction},
@@ -19,17 +22,25 @@ use envoy_types::pb::{
     google::rpc,
 };
 use http::HeaderName;
+use hyper::body::Incoming;
+use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Code, Response, Status,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{Code, Response, Status, body::Body};
+use tower::Service as _;
 
-use super::{Desk, MAX_QUESTION};
+use super::{
+    super::connections::{Protocol, Server},
+    Desk, IDLE, MAX_QUESTION, PLACES,
+};
 use crate::{
     keys::verify::{Answer, Credentials, Form, Header, REMOVED, Request, Route},
-    runtime::readiness::Gate,
+    runtime::{metrics::ConnectionMetrics, readiness::Gate},
 };
+
+/// From the head of a question to the end of its body.
+const QUESTION: Duration = Duration::from_secs(5);
+/// Questions that are not whole when they are first looked at: few are, and each may fill as much memory as the largest.
+static SLOW: Semaphore = Semaphore::const_new(256);
 
 struct Shared {
     desk: Desk,
@@ -46,20 +57,54 @@ pub async fn serve(
     desk: Desk,
     source: Option<HeaderName>,
     listens: Gate,
+    connections: ConnectionMetrics,
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
-    let service = AuthorizationServer::new(Shared { desk, source }).max_decoding_message_size(MAX_QUESTION);
-    let mut server =
-        Server::builder().http2_keepalive_interval(Some(Duration::from_secs(30))).max_concurrent_streams(1000);
-    let listener = TcpIncoming::bind(address)?.with_nodelay(Some(true));
+    let listener = TcpListener::bind(address).await?;
     listens.open();
-    Ok(server.add_service(service).serve_with_incoming_shutdown(listener, stopped.cancelled()).await?)
+    serve_on(listener, desk, source, &connections, stopped).await;
+    Ok(())
+}
+
+pub(super) async fn serve_on(
+    listener: TcpListener,
+    desk: Desk,
+    source: Option<HeaderName>,
+    connections: &ConnectionMetrics,
+    stopped: CancellationToken,
+) {
+    // Who asks is told to each question only where it is looked at.
+    let by_peer = desk.proxies.are_known();
+    let service = AuthorizationServer::new(Shared { desk, source }).max_decoding_message_size(MAX_QUESTION);
+    let answer = move |mut question: http::Request<Incoming>, peer: SocketAddr| {
+        if by_peer {
+            question.extensions_mut().insert(ConnectInfo(peer));
+        }
+        in_time(service.clone().call(question), &SLOW)
+    };
+    let server = Server { name: "grpc", protocol: Protocol::Http2, tls: None, places: PLACES, idle: IDLE };
+    server.serve(listener, connections, stopped, answer).await;
+}
+
+/// The answer, unless the question does not come to its end. Where it is whole at once there is no timer.
+async fn in_time<A>(mut answering: A, slow: &Semaphore) -> Result<http::Response<Body>, Infallible>
+where
+    A: Future<Output = Result<http::Response<Body>, Infallible>> + Unpin,
+{
+    if let Poll::Ready(answered) = futures::poll!(&mut answering) {
+        return answered;
+    }
+    let Ok(_turn) = slow.try_acquire() else {
+        return Ok(Status::unavailable("too many questions are not whole").into_http());
+    };
+    let late = |_| Ok(Status::deadline_exceeded("the question was not whole in time").into_http());
+    timeout(QUESTION, answering).await.unwrap_or_else(late)
 }
 
 #[tonic::async_trait]
 impl Authorization for Shared {
     async fn check(&self, question: tonic::Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        let peer = question.remote_addr().map(|peer| peer.ip());
+        let peer = question.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
         let attributes = question.into_inner().attributes.unwrap_or_default();
         let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
         let stated =
@@ -181,6 +226,19 @@ mod tests {
         };
         let headers = values.iter().map(header).collect();
         HttpRequest { header_map: Some(HeaderMap { headers }), ..HttpRequest::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_does_not_come_to_its_end_is_answered() {
+        let code = |answer: Result<http::Response<Body>, Infallible>| answer.unwrap().headers()["grpc-status"].clone();
+        let never = || Box::pin(std::future::pending());
+        let whole = std::future::ready(Ok(http::Response::new(Body::default())));
+        assert!(in_time(whole, &Semaphore::new(0)).await.unwrap().headers().is_empty(), "it takes no turn");
+        let began = tokio::time::Instant::now();
+        assert_eq!(code(in_time(never(), &Semaphore::new(0)).await), "14", "UNAVAILABLE: too many are slow");
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert_eq!(code(in_time(never(), &Semaphore::new(1)).await), "4", "DEADLINE_EXCEEDED");
+        assert_eq!(began.elapsed().as_secs(), 5);
     }
 
     #[test]

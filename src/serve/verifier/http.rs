@@ -22,13 +22,18 @@ use axum::{
     response::Response,
     routing::any,
 };
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower::Service as _;
 
-use super::Desk;
+use super::{
+    super::connections::{Protocol, Server},
+    Desk, IDLE, PLACES,
+};
 use crate::{
     keys::verify::{Answer, Credentials, Form, REMOVED_LIST, Request, Route, Verdict, answer},
-    runtime::readiness::Gate,
+    runtime::{metrics::ConnectionMetrics, readiness::Gate},
 };
 
 struct Shared {
@@ -38,7 +43,7 @@ struct Shared {
 
 /// The routes. Nothing is waited for between question and answer, and no body is read: there is nothing to time out.
 /// `source` names the header in which the proxy writes the client's address.
-pub fn router(desk: Desk, source: HeaderName) -> Router {
+fn router(desk: Desk, source: HeaderName) -> Router {
     Router::new()
         .route("/check", any(forwarded))
         .route("/check/{*path}", any(own))
@@ -56,18 +61,33 @@ pub async fn serve(
     desk: Desk,
     source: HeaderName,
     listens: Gate,
+    connections: ConnectionMetrics,
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await?;
     listens.open();
-    let by_peer = desk.proxies.are_known();
-    let (router, stopped) = (router(desk, source), stopped.cancelled_owned());
+    serve_on(listener, desk, source, &connections, stopped).await;
+    Ok(())
+}
+
+pub(super) async fn serve_on(
+    listener: TcpListener,
+    desk: Desk,
+    source: HeaderName,
+    connections: &ConnectionMetrics,
+    stopped: CancellationToken,
+) {
     // Who asks is told to each question only where it is looked at.
-    if by_peer {
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        return Ok(axum::serve(listener, service).with_graceful_shutdown(stopped).await?);
-    }
-    Ok(axum::serve(listener, router).with_graceful_shutdown(stopped).await?)
+    let by_peer = desk.proxies.are_known();
+    let router = router(desk, source);
+    let answer = move |mut question: Question<Incoming>, peer: SocketAddr| {
+        if by_peer {
+            question.extensions_mut().insert(ConnectInfo(peer));
+        }
+        router.clone().call(question)
+    };
+    let server = Server { name: "http", protocol: Protocol::Http1, tls: None, places: PLACES, idle: IDLE };
+    server.serve(listener, connections, stopped, answer).await;
 }
 
 fn peer(question: &Question<Body>) -> Option<IpAddr> {

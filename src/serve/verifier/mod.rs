@@ -13,7 +13,7 @@ use std::{
     num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 pub use grpc::serve as serve_grpc;
@@ -27,6 +27,12 @@ use crate::{
 
 /// Longest body of a question, in bytes: headers of 20 kB, twice, and some.
 const MAX_QUESTION: usize = 256 << 10;
+/// Open connections to a port: each thread of an Envoy has one over gRPC, and one for each question that it waits for
+/// over HTTP.
+const PLACES: u16 = 2048;
+/// More than the hour after which Envoy closes what it does not use: it does not ask again what it asked into a
+/// connection that was just closed.
+const IDLE: Duration = Duration::from_mins(65);
 
 /// Who is believed about the client for whom it asks: peers in these networks, or, without any, whoever asks.
 #[derive(Debug, Clone, Default)]

@@ -2,12 +2,19 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use envoy_types::pb::envoy::service::auth::v3::{
+    AttributeContext, CheckRequest,
+    attribute_context::{HttpRequest, Request as Asked},
+    authorization_client::AuthorizationClient,
+};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    task::JoinHandle,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
@@ -16,6 +23,7 @@ use crate::{
         format::ApiKeyText,
         verify::{Credentials, Route},
     },
+    runtime::metrics::ConnectionMetrics,
 };
 
 const ID: &str = "0123abcd";
@@ -122,17 +130,57 @@ fn question(key: &ApiKeyText) -> String {
     )
 }
 
+/// A server of HTTP, and where it is.
+async fn serving_http(desk: Desk) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (address, source) = (listener.local_addr().unwrap(), ::http::HeaderName::from_static("x-rampart-source"));
+    let (connections, stopped) = (ConnectionMetrics::default(), CancellationToken::new());
+    let serving = async move { http::serve_on(listener, desk, source, &connections, stopped).await };
+    (address, tokio::spawn(serving))
+}
+
+/// The same over gRPC.
+async fn serving_grpc(desk: Desk) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (connections, stopped) = (ConnectionMetrics::default(), CancellationToken::new());
+    let serving = async move { grpc::serve_on(listener, desk, None, &connections, stopped).await };
+    (address, tokio::spawn(serving))
+}
+
+#[tokio::test]
+async fn over_grpc_too_who_is_no_proxy_shuts_out_nobody_but_itself() {
+    let proxies = Proxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+    let desk = Desk { proxies, ..desk() };
+    let (address, serving) = serving_grpc(desk.clone()).await;
+    let mut client = AuthorizationClient::connect(format!("http://{address}")).await.unwrap();
+    let mut ask = async |key: &ApiKeyText| {
+        let headers = [("x-api-key".to_owned(), key.expose().to_owned())].into();
+        let http = HttpRequest { method: "GET".into(), path: "/orders".into(), headers, ..HttpRequest::default() };
+        let attributes = AttributeContext {
+            request: Some(Asked { http: Some(http), ..Asked::default() }),
+            context_extensions: [("audience".to_owned(), "orders-api".to_owned())].into(),
+            ..AttributeContext::default()
+        };
+        let answer = client.check(CheckRequest { attributes: Some(attributes) }).await.unwrap().into_inner();
+        tonic::Code::from(answer.status.unwrap().code)
+    };
+    assert_eq!(ask(&key()).await, tonic::Code::Ok);
+    for _ in 0..6 {
+        assert_eq!(ask(&other()).await, tonic::Code::Unauthenticated);
+    }
+    assert_eq!(ask(&key()).await, tonic::Code::ResourceExhausted, "the peer is held");
+    assert_eq!(desk.answer(&call(&key()), Form::Plain, |answer| answer.status), 200, "nobody else is");
+    serving.abort();
+}
+
 #[tokio::test]
 async fn who_is_no_proxy_shuts_out_nobody_but_itself() {
     let proxies = Proxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
     let victim: IpAddr = Ipv4Addr::new(192, 0, 2, 7).into();
     assert_eq!(proxies.client(Some(Ipv4Addr::new(10, 1, 2, 3).into()), Some(victim)), Some(victim));
     let desk = Desk { proxies, ..desk() };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let router = http::router(desk.clone(), ::http::HeaderName::from_static("x-rampart-source"));
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let serving = tokio::spawn(async move { axum::serve(listener, service).await });
+    let (address, serving) = serving_http(desk.clone()).await;
     let stating = |key: &ApiKeyText| {
         let stated = format!("X-Rampart-Source: {victim}\r\nX-API-Key");
         question(key).replace("X-API-Key", &stated)
@@ -164,10 +212,7 @@ async fn ask(address: SocketAddr, question: &str, cut: usize, reads: bool) -> St
 #[tokio::test]
 async fn who_hangs_up_anywhere_is_not_admitted() {
     let desk = desk();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let router = http::router(desk.clone(), ::http::HeaderName::from_static("x-rampart-source"));
-    let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+    let (address, serving) = serving_http(desk.clone()).await;
     let whole = question(&key()).len();
     let (mut read, mut sent) = (0, 0);
     for cut in 0..=whole {
