@@ -122,8 +122,8 @@ pub trait Reconciler: Send + Sync + 'static {
 
     /// Tells in status that it failed again and again, and why; whoever reconciles next tells otherwise. ApiKeys and
     /// RetentionPolicies tell by themselves what a visit failed at.
-    fn failed(&self, _root: &Self::Root, _error: &Error) -> impl Future<Output = ()> + Send {
-        std::future::ready(())
+    fn failed(&self, _root: &Self::Root, _error: &Error) -> impl Future<Output = Result<(), Error>> + Send {
+        std::future::ready(Ok(()))
     }
 }
 

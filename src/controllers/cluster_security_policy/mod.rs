@@ -181,15 +181,13 @@ impl Reconciler for ClusterSecurityPolicies {
         Ok(next)
     }
 
-    async fn failed(&self, policy: &ClusterSecurityPolicy, error: &Error) {
+    async fn failed(&self, policy: &ClusterSecurityPolicy, error: &Error) -> Result<()> {
         let network = match policy.spec.suspend {
             Some(true) => Network::Suspended,
             _ => Network::Failed(error.reason(), error.to_string()),
         };
         let wanted = self.status(policy, network, ClusterWide::try_from(policy).as_ref().ok());
-        if let Err(error) = status::report(&self.context.client, policy, &wanted).await {
-            tracing::debug!(%error, "a failure could not be told in status");
-        }
+        status::report(&self.context.client, policy, &wanted).await.map(drop)
     }
 }
 

@@ -189,16 +189,14 @@ impl Reconciler for SecurityPolicies {
         Ok(next)
     }
 
-    async fn failed(&self, policy: &SecurityPolicy, error: &Error) {
+    async fn failed(&self, policy: &SecurityPolicy, error: &Error) -> Result<()> {
         if policy.spec.suspend == Some(true) {
-            return;
+            return Ok(());
         }
-        let Ok(owner) = Owner::of(policy) else { return };
+        let owner = Owner::of(policy)?;
         let network = Network::Failed(error.reason(), error.to_string());
         let wanted = self.status(policy, network, self.hardening(policy, &owner));
-        if let Err(error) = status::report(&self.context.client, policy, &wanted).await {
-            tracing::debug!(%error, "a failure could not be told in status");
-        }
+        status::report(&self.context.client, policy, &wanted).await.map(drop)
     }
 }
 
