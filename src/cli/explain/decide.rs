@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
+    super::lead,
     api_key::{Credential, api_key},
     hardening::{Hardening, hardening},
     holds::{Held, held},
@@ -111,6 +112,7 @@ pub(super) fn explain(kind: &Kind, object: &DynamicObject, known: &Known, now: T
         told.retention = (is_asked || !retained.is_empty() || !held.is_empty()).then_some(retained);
         told.held_by = held;
     }
+    told.notes.extend(known.away_since.map(lead::note));
     told
 }
 

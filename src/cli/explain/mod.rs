@@ -38,10 +38,9 @@ use super::{
     BAD_INPUT,
     connection::{Connection, block_on, shortly},
     facts::ClusterFacts,
-    lead,
     output::Output,
     reader::Reader,
-    terminal::{Paint, Progress},
+    terminal::Paint,
 };
 use crate::runtime::clock;
 
@@ -102,12 +101,7 @@ impl ExplainCommand {
             },
         };
         let namespace = if kind.what == kinds::What::Namespace { name.clone() } else { namespace };
-        let reader = Reader {
-            client: client.clone(),
-            namespace,
-            unread: vec![],
-            progress: Progress::open("reading the cluster"),
-        };
+        let reader = Reader::new(client, namespace);
         let Some(object) = reader.object(&kind, name).await.map_err(|error| shortly(error, &kind.resource().plural))?
         else {
             let place =
@@ -116,8 +110,6 @@ impl ExplainCommand {
             return Ok(None);
         };
         let known = reader.known(kind.what, &self.facts.known(), &self.rampart_namespace).await;
-        let mut told = explain(&kind, &object, &known, clock::now());
-        told.notes.extend(lead::away_since(&client, &self.rampart_namespace).await.map(lead::note));
-        Ok(Some(told))
+        Ok(Some(explain(&kind, &object, &known, clock::now())))
     }
 }

@@ -8,6 +8,7 @@ use kube::{
 use super::{
     super::{
         connection::found,
+        lead,
         reader::{Extent, Reader, Within, why},
     },
     asking::{asking, needs},
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     api::RetentionReport,
-    cluster::{Result, error::call, pause, retention_reports},
+    cluster::{Result, error::call, retention_reports},
     controllers::cluster_facts,
     network::{Facts, Service},
 };
@@ -76,17 +77,10 @@ impl Reader {
         }
         known.seen.hardening = decides;
         if has_pods {
-            let pause = pause::read(&self.client, rampart_namespace).await;
-            match pause {
-                Ok(pause) => known.pause = pause.map(|(pause, _)| pause),
-                Err(error) => {
-                    let what =
-                        format!("whether hardening is paused (configmap {rampart_namespace}/{})", pause::CONFIG_MAP);
-                    self.unread.push(format!("{what}: {}", why(&error)));
-                }
-            }
+            known.pause = self.pause(rampart_namespace).await.0;
             self.surroundings(&mut known, given).await;
         }
+        known.away_since = lead::away_since(&self.client, rampart_namespace).await;
         known.unread = self.unread;
         known
     }

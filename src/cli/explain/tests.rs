@@ -217,6 +217,14 @@ fn of_a_policy_it_is_told_who_holds_it_and_nothing_where_nobody_does() {
 }
 
 #[test]
+fn that_statuses_are_old_is_told() {
+    let known = Known { away_since: Some("2026-05-31T00:00:00Z".parse().unwrap()), ..shop() };
+    let told = explained("pod/web-7d9f-0", &pod("shop", "web", 0), &known);
+    let said = "since 2026-05-31T00:00:00Z: what statuses tell is as of then";
+    assert!(told.notes.iter().any(|note| note.ends_with(said)), "{told:?}");
+}
+
+#[test]
 fn what_could_not_be_read_is_told_and_secrets_are_not() {
     let known = Known { unread: vec!["networkpolicies in shop: forbidden".into()], ..shop() };
     let told = explained("pod/web-7d9f-0", &pod("shop", "web", 0), &known);
