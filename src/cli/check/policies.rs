@@ -136,3 +136,21 @@ impl Read {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn the_exception_that_is_shipped_as_a_sample_lets_something_pass() {
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/samples");
+        let (policies, _) = read(&[samples], "default");
+        let (namespace, exceptions) = policies.exceptions.iter().next().unwrap();
+        let effect = policies.effect(namespace, &exceptions[0], Timestamp::UNIX_EPOCH).unwrap();
+        assert!(effect.lets_pass && effect.refused_by.is_empty(), "{effect:?}");
+    }
+}
