@@ -158,18 +158,22 @@ pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Kn
 }
 
 fn notes<K: Resource<DynamicType = ()>>(policy: &K, observed: Option<i64>, suspend: Option<bool>) -> Vec<String> {
-    let mut notes: Vec<String> = vec![];
-    match observed {
-        None => notes.push("it has no status: the operator has not seen it, or does not run".into()),
-        Some(_) if observed != policy.meta().generation => {
-            notes.push("its status is about an older spec than it has now".into());
-        }
-        Some(_) => {}
-    }
+    let mut notes: Vec<String> = outdated(policy, observed).into_iter().collect();
     if suspend == Some(true) {
         notes.push("it is suspended: NetworkPolicies stay as they are; admission goes on".into());
     }
     notes
+}
+
+/// That it has no status, or one of another spec.
+pub(super) fn outdated<K: Resource>(object: &K, observed: Option<i64>) -> Option<String> {
+    match observed {
+        None => Some("it has no status: the operator has not seen it, or does not run".into()),
+        Some(_) if observed != object.meta().generation => {
+            Some("its status is about an older spec than it has now".into())
+        }
+        Some(_) => None,
+    }
 }
 
 /// Conditions that tell of trouble: of what should be true, those that are not; of all others, those that are.

@@ -51,7 +51,7 @@ impl Reader {
         known.seen.namespaces = self.namespaces(&mut known.namespaces).await;
         let mut decides = known.seen.namespaces.in_its_namespace();
         let has_pods = matches!(what, What::Pod | What::Template);
-        let is_of_pods = !matches!(what, What::Kept | What::Other | What::ApiKey);
+        let is_of_pods = !matches!(what, What::Kept | What::Other | What::ApiKey) && !what.is_hold();
         if is_of_pods {
             known.seen.pods = self.pods(&mut known.pods).await;
         }
@@ -66,12 +66,12 @@ impl Reader {
         if has_pods || what == What::Namespace {
             decides = decides.min(self.list(&mut known.exceptions, Within::Own).await);
         }
-        if what != What::ClusterSecurityPolicy {
+        if !what.is_of_cluster() {
             self.list(&mut known.retention, Within::Own).await;
             self.plans(&mut known).await;
         }
-        // Pods are never held.
-        if !matches!(what, What::Pod | What::ClusterSecurityPolicy) {
+        // Neither pods nor holds are ever held.
+        if what != What::Pod && !what.is_of_cluster() && !what.is_hold() {
             self.list(&mut known.holds, Within::Own).await;
             self.list(&mut known.cluster_holds, Within::Cluster).await;
         }
