@@ -33,7 +33,7 @@ use crate::{
 pub(super) const RECONCILE_DEADLINE: Duration = Duration::from_mins(2);
 
 /// Failures in a row that no status tells of: most are over by then.
-const UNTOLD: u32 = 2;
+pub(super) const UNTOLD: u32 = 2;
 
 /// An edit of an object, by its UID and generation.
 type Edit = (Option<String>, Option<i64>);

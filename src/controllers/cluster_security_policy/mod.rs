@@ -117,6 +117,9 @@ impl ClusterSecurityPolicies {
         covered.sort_unstable();
         let hardens = asked.filter(|_| self.hardened.is_on).filter(|it| it.requirement.mode != HardeningMode::Disabled);
         let hardening = hardens.map(|asked| self.hardening(policy, name, (asked, &covered), &mut conditions));
+        if let Some(asked) = asked.filter(|_| self.hardened.is_on && policy.spec.hardening.is_some()) {
+            self.hardened.in_force.borrow().tell_of_stale(&asked.place(), &mut conditions);
+        }
         let parts = switched_off::Parts {
             hardening: (policy.spec.hardening.as_ref().map(|hardening| hardening.mode), self.hardened.is_on),
             network: (policy.spec.network.as_ref().map(|network| network.mode), self.networks.is_on),

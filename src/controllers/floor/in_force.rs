@@ -18,6 +18,8 @@ const NOT_ASKED: &str =
 /// Why there is no admission policy for a policy: not yet, and, of a namespace, never.
 const PENDING: &str = "AdmissionPolicyPending";
 const TOO_MANY: &str = "TooManyRequirements";
+/// What was asked before is refused still.
+const STALE: &str = "AdmissionPolicyStale";
 
 /// What refuses pods now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct InForce {
     pub full: BTreeMap<String, BTreeSet<Standard>>,
     /// Admission policies that could not be written.
     pub unwritten: Vec<Unwritten>,
+    /// Where something goes on being refused that nobody asks for, by [`crate::hardening::extent`], and why.
+    pub stale: BTreeMap<String, String>,
     /// Why nobody could look last. What was in force before is, as far as is known.
     pub failure: Option<String>,
 }
@@ -152,6 +156,13 @@ impl InForce {
         Some(Enforcers { pending: pending.or(skipped), by })
     }
 
+    /// Says in conditions that pods of a place are refused by what was asked before, unless they tell of something else.
+    pub fn tell_of_stale(&self, place: &str, conditions: &mut Conditions) {
+        if let Some(why) = self.stale.get(place).filter(|_| !is_troubled(conditions)) {
+            conditions.wait(STALE, &format!("pods are refused by what was asked before, too: {why}"));
+        }
+    }
+
     /// Why there is no admission policy for a standard that a policy asks for.
     fn why_no_floor(&self, asking: Asking<'_>, standard: &Standard) -> (&'static str, String) {
         if let Asking::Namespace(name) = asking
@@ -180,8 +191,7 @@ impl InForce {
 impl Enforcers {
     /// Says in conditions what is pending, unless they tell of something else that is.
     pub fn tell(&self, conditions: &mut Conditions) {
-        let is_told = conditions.is(Type::Stalled) || conditions.is(Type::Reconciling);
-        if let Some((reason, why)) = self.pending.as_ref().filter(|_| !is_told) {
+        if let Some((reason, why)) = self.pending.as_ref().filter(|_| !is_troubled(conditions)) {
             if *reason == TOO_MANY {
                 conditions.stall(reason, why);
             } else {
@@ -189,6 +199,11 @@ impl Enforcers {
             }
         }
     }
+}
+
+/// Whether conditions tell of something that keeps what is asked from being in force.
+fn is_troubled(conditions: &Conditions) -> bool {
+    conditions.is(Type::Stalled) || conditions.is(Type::Reconciling)
 }
 
 #[cfg(test)]
@@ -227,6 +242,27 @@ mod tests {
         assert_eq!(enforcers.by, by);
         assert_eq!(enforcers.pending.map(|(reason, _)| reason), pending);
     }
+
+    #[test]
+    fn what_goes_on_refusing_is_told_where_it_does() {
+        let stale = BTreeMap::from([("shop".to_owned(), "it could not be deleted".to_owned())]);
+        let in_force = InForce { stale, ..InForce::default() };
+        let told = |place: &str, set: fn(&mut Conditions)| {
+            let mut conditions = Conditions::of_generation(Some(1));
+            set(&mut conditions);
+            in_force.tell_of_stale(place, &mut conditions);
+            let told = conditions.carried_from(&[], jiff::Timestamp::UNIX_EPOCH);
+            told.into_iter().find(|it| it.type_ == "Reconciling").map(|it| (it.reason, it.message))
+        };
+        let (reason, message) = told("shop", |_| {}).unwrap();
+        assert!(reason == STALE && message.ends_with("too: it could not be deleted"), "{reason}: {message}");
+        assert_eq!(told("books", |_| {}), None);
+        let paused = told("shop", |conditions| {
+            conditions.wait("Paused", "why");
+        });
+        assert_eq!(paused.map(|(reason, _)| reason).as_deref(), Some("Paused"));
+    }
+
     #[test]
     fn why_there_is_no_admission_policy_is_told_with_the_fix() {
         let standard = |version: &str| {

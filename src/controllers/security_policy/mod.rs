@@ -146,6 +146,10 @@ impl SecurityPolicies {
         if let Some(enforcers) = &enforcers {
             enforcers.tell(&mut conditions);
         }
+        if self.hardened.is_on && policy.spec.hardening.is_some() {
+            let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
+            self.hardened.in_force.borrow().tell_of_stale(namespace, &mut conditions);
+        }
         let parts = switched_off::Parts {
             hardening: (policy.spec.hardening.as_ref().map(|hardening| hardening.mode), self.hardened.is_on),
             network: (policy.spec.network.as_ref().map(|network| network.mode), self.networks.is_on),
