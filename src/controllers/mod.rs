@@ -60,7 +60,7 @@ use self::{backoff::Backoff, work::Work};
 use crate::{
     cluster::{Error, client::PAGE, events::Events},
     runtime::{
-        metrics::{ControllerLabel, KindLabel, Metrics},
+        metrics::{ControllerLabel, KindLabel, Metrics, Standings},
         readiness::Readiness,
     },
 };
@@ -166,6 +166,12 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static> Root
     #[must_use]
     pub fn contains(&self, namespace: &str, name: &str) -> bool {
         self.store.get(&ObjectRef::new(name).within(namespace)).is_some()
+    }
+
+    /// Has metrics tell how each of them stands, whenever somebody asks.
+    pub fn tell<S: 'static>(&self, standings: &Standings<S>, stand: fn(&K) -> Option<S>) {
+        let roots = self.clone();
+        standings.tell(move || roots.store.state().iter().filter_map(|root| stand(root.0.as_ref().ok()?)).collect());
     }
 
     /// Whether all have been listed once.
