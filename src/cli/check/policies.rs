@@ -34,10 +34,7 @@ impl Judges {
     pub(super) fn of_namespace(&self, namespace: &str) -> Arc<[Covering]> {
         match self {
             Self::Flags(covering) => covering.clone(),
-            Self::Files(policies) => {
-                let none = BTreeMap::new();
-                policies.covering(namespace, policies.labels.get(namespace).unwrap_or(&none))
-            }
+            Self::Files(policies) => policies.covering(namespace, policies.labels_of(namespace)),
         }
     }
 }
