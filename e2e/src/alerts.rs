@@ -11,12 +11,15 @@ use serde_json::{Value, json};
 
 use crate::{chart::Helm, fixtures};
 
+/// Where the runbook is published in `e2e/judges/alerts`.
+const RUNBOOK: &str = "metrics.prometheusRule.runbookUrl=https://example.com/alerts#";
+
 /// The rules of the chart's PrometheusRule as a rule file, with everything that Helm makes of them.
 ///
 /// # Errors
 /// When Helm refuses, or nothing is rendered.
 pub fn rules() -> Result<Value> {
-    let objects = fixtures::parse(&Helm::new()?.template(&["metrics.prometheusRule.enabled=true"])?)?;
+    let objects = fixtures::parse(&Helm::new()?.template(&["metrics.prometheusRule.enabled=true", RUNBOOK])?)?;
     let rule = objects.iter().find(|it| it["kind"] == "PrometheusRule").context("no PrometheusRule is rendered")?;
     Ok(rule["spec"].clone())
 }

@@ -395,5 +395,9 @@ fn every_alert_leads_to_a_section_of_the_runbook() -> Result<()> {
         linked.insert(anchor.to_owned());
     }
     ensure!(linked == sections, "sections without an alert: {:?}", sections.difference(&linked));
+    // Pages that nobody has published are not linked.
+    let objects = render(&["metrics.prometheusRule.enabled=true"])?;
+    let rule = objects.iter().find(|it| text(it, "/kind") == "PrometheusRule").context("no rule")?;
+    ensure!(!rule.to_string().contains("runbook_url"), "{rule}");
     Ok(())
 }

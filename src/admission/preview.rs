@@ -117,8 +117,7 @@ impl Preview {
     }
 
     fn covering(&self, namespace: &str) -> Vec<(usize, Covering)> {
-        let none = BTreeMap::new();
-        let labels = self.known.labels.get(namespace).unwrap_or(&none);
+        let labels = self.known.labels_of(namespace);
         let covers = |asked: &Asked| asked.wide.as_ref().is_none_or(|wide| wide.covers(namespace, labels));
         let asked = self.asked.iter().enumerate().filter(|(_, asked)| covers(asked));
         asked.map(|(index, asked)| (index, self.known.excepting(namespace, asked.covering.clone()))).collect()

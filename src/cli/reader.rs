@@ -14,6 +14,7 @@ use crate::cluster::{
     Error,
     error::{call, found},
     pages,
+    pause::{self, Pause},
 };
 
 /// Reads for one question.
@@ -59,6 +60,11 @@ impl Extent {
 }
 
 impl Reader {
+    /// Has read nothing yet.
+    pub(super) fn new(client: Client, namespace: String) -> Self {
+        Self { client, namespace, unread: vec![], progress: Progress::open("reading the cluster") }
+    }
+
     /// Namespaces with their labels; the object's own, where no more may be read.
     pub(super) async fn namespaces(&mut self, all: &mut Vec<Namespace>) -> Extent {
         self.progress.says("reading namespaces");
@@ -77,6 +83,18 @@ impl Reader {
         all.extend(own.iter().map(named));
         self.unread.push(format!("{told}; told is {} alone", self.namespace));
         Extent::Own
+    }
+
+    /// The pause of hardening, if one is set.
+    pub(super) async fn pause(&mut self, rampart_namespace: &str) -> (Option<Pause>, Extent) {
+        match pause::read(&self.client, rampart_namespace).await {
+            Ok(pause) => (pause.map(|(pause, _)| pause), Extent::Whole),
+            Err(error) => {
+                let what = format!("whether hardening is paused (configmap {rampart_namespace}/{})", pause::CONFIG_MAP);
+                self.unread.push(format!("{what}: {}", why(&error)));
+                (None, Extent::Nothing)
+            }
+        }
     }
 
     /// Objects of a kind. One that has not the shape of its kind is told as unread.

@@ -62,7 +62,7 @@ use self::{backoff::Backoff, work::Work};
 use crate::{
     cluster::{Error, client::PAGE, events::Events},
     runtime::{
-        metrics::{ControllerLabel, KindLabel, Metrics},
+        metrics::{ControllerLabel, KindLabel, Metrics, Standings},
         readiness::Readiness,
     },
 };
@@ -131,8 +131,8 @@ pub trait Reconciler: Send + Sync + 'static {
 
     /// Tells in status that it failed again and again, and why; whoever reconciles next tells otherwise. ApiKeys and
     /// RetentionPolicies tell by themselves what a visit failed at.
-    fn failed(&self, _root: &Self::Root, _error: &Error) -> impl Future<Output = ()> + Send {
-        std::future::ready(())
+    fn failed(&self, _root: &Self::Root, _error: &Error) -> impl Future<Output = Result<(), Error>> + Send {
+        std::future::ready(Ok(()))
     }
 }
 
@@ -175,6 +175,12 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static> Root
     #[must_use]
     pub fn contains(&self, namespace: &str, name: &str) -> bool {
         self.store.get(&ObjectRef::new(name).within(namespace)).is_some()
+    }
+
+    /// Has metrics tell how each of them stands, whenever somebody asks.
+    pub fn tell<S: 'static>(&self, standings: &Standings<S>, stand: fn(&K) -> Option<S>) {
+        let roots = self.clone();
+        standings.tell(move || roots.store.state().iter().filter_map(|root| stand(root.0.as_ref().ok()?)).collect());
     }
 
     /// Whether all have been listed once.

@@ -33,7 +33,7 @@ use crate::{
 pub(super) const RECONCILE_DEADLINE: Duration = Duration::from_mins(2);
 
 /// Failures in a row that no status tells of: most are over by then.
-const UNTOLD: u32 = 2;
+pub(super) const UNTOLD: u32 = 2;
 
 /// An edit of an object, by its UID and generation.
 type Edit = (Option<String>, Option<i64>);
@@ -101,10 +101,7 @@ impl<R: Reconciler> Work<R> {
             Err(error) => {
                 // What nobody tries again is told at once.
                 if error.class() == Class::User || self.backoff.failures(&key(object)) >= UNTOLD {
-                    let told = AssertUnwindSafe(self.reconciler.failed(root, &error)).catch_unwind();
-                    if matches!(tokio::time::timeout(RECONCILE_DEADLINE, told).await, Ok(Err(_))) {
-                        metrics.reconcile_panics.get_or_create(&label).inc();
-                    }
+                    self.tell_failure(root, &error).await;
                 }
                 return Err(error);
             }
@@ -114,6 +111,22 @@ impl<R: Reconciler> Work<R> {
             Next::Change => Action::await_change(),
             Next::After(pause) => Action::requeue(pause),
         })
+    }
+
+    /// Has it told in status what failed. That this failed, too, is for the log alone.
+    async fn tell_failure(&self, root: &R::Root, error: &Error) {
+        let told = AssertUnwindSafe(self.reconciler.failed(root, error)).catch_unwind();
+        let why = match tokio::time::timeout(RECONCILE_DEADLINE, told).await {
+            Ok(Ok(Ok(()))) => return,
+            Ok(Ok(Err(error))) => error,
+            Ok(Err(_)) => {
+                self.context.metrics.reconcile_panics.get_or_create(&ControllerLabel { controller: R::NAME }).inc();
+                Error::Unexpected("telling it panicked".into())
+            }
+            Err(_) => Error::Unexpected(format!("telling it was cut off after {RECONCILE_DEADLINE:?}")),
+        };
+        let (namespace, name) = (root.namespace().unwrap_or_default(), root.name_any());
+        tracing::warn!(controller = R::NAME, namespace, name, error = %why, "a failure could not be told in status");
     }
 
     /// Tells in its status that an object can't be read, once for each edit.
@@ -212,9 +225,10 @@ mod tests {
             Err(Error::Unexpected("no".into()))
         }
 
-        async fn failed(&self, _: &SecurityPolicy, error: &Error) {
-            assert_eq!(error.reason(), "Unexpected");
+        async fn failed(&self, _: &SecurityPolicy, error: &Error) -> Result<(), Error> {
+            assert_eq!(error.to_string(), Error::Unexpected("no".into()).to_string());
             self.0.fetch_add(1, Ordering::Relaxed);
+            Err(Error::Unexpected("nobody is there".into()))
         }
     }
 
@@ -223,6 +237,9 @@ mod tests {
         let (roots, _writer) = reflector::store();
         let fails = Arc::new(Fails::default());
         let work = Work::new(fails.clone(), context(), (roots, watch::channel(0).0));
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let logging = tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::new(log.reopen().unwrap())).finish();
+        let _logging = tracing::subscriber::set_default(logging);
         let mut told = vec![];
         for _ in 0..4 {
             let error = work.reconcile(&policy("a")).await.unwrap_err();
@@ -230,6 +247,10 @@ mod tests {
             told.push(fails.0.load(Ordering::Relaxed));
         }
         assert_eq!(told, [0, 0, 1, 2]);
+        let log = std::fs::read_to_string(log.path()).unwrap();
+        let untold: Vec<&str> = log.lines().filter(|line| line.contains("could not be told in status")).collect();
+        assert_eq!(untold.len(), 2, "{log}");
+        assert!(untold.iter().all(|line| line.contains("nobody is there") && line.contains("web")), "{log}");
     }
 
     #[tokio::test]

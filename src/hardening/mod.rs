@@ -3,6 +3,7 @@
 pub(crate) mod cel;
 mod defaults;
 mod directory;
+mod effect;
 mod exception;
 mod fix;
 mod floor;
@@ -16,6 +17,7 @@ mod scope;
 mod value;
 
 pub use defaults::{default_pod, default_template};
+pub use effect::Effect;
 pub use exception::{Covered, Exception, Permission};
 pub use fix::{Mend, mend};
 pub use floor::{Floor, Place, SELECTOR, compile, extent, significant};
@@ -26,8 +28,16 @@ pub use rules::{About, Moved, Pod as RulesPod, RULES, Rules, Violation as RuleVi
 pub use scan::{Controller, ControllerKind, Counted, Kept, OpenReport, Owners, Report, Scan, Workload};
 pub use scope::{ClusterWide, Demand, Exceptions, SYSTEM_NAMESPACES, is_system_namespace};
 
+/// What ids of rules begin with that are checks of the Pod Security Standards.
+const PSS: &str = "pss/";
+
 /// The id among all rules of a check of the Pod Security Standards: `pss/ID`.
 #[must_use]
 pub fn rule_of_check(id: &str) -> String {
-    format!("pss/{id}")
+    format!("{PSS}{id}")
+}
+
+/// The check of the Pod Security Standards that a rule is, if it is one.
+fn check_of_rule(rule: &str) -> Option<&str> {
+    rule.strip_prefix(PSS)
 }

@@ -33,7 +33,19 @@ pub struct Policies {
     pub exceptions: Arc<HashMap<String, Vec<Exception>>>,
 }
 
+/// Labels of a namespace; none of one that is not known.
+fn labels_in<'l>(all: &'l HashMap<String, Labels>, namespace: &str) -> &'l Labels {
+    static NONE: Labels = Labels::new();
+    all.get(namespace).unwrap_or(&NONE)
+}
+
 impl Policies {
+    /// Labels of a namespace; none of one that is not known.
+    #[must_use]
+    pub fn labels_of(&self, namespace: &str) -> &Labels {
+        labels_in(&self.labels, namespace)
+    }
+
     /// What SecurityPolicies of a namespace ask; those of system namespaces are not heard.
     #[must_use]
     pub fn own(&self, namespace: &str) -> Arc<[Covering]> {
@@ -65,8 +77,7 @@ impl Policies {
     /// Intents of ClusterSecurityPolicies that are enforced in a namespace, by the names of the policies.
     #[must_use]
     pub fn least_of(&self, namespace: &str) -> Vec<(String, Arc<Intent>)> {
-        let none = Labels::new();
-        let labels = self.labels.get(namespace).unwrap_or(&none);
+        let labels = self.labels_of(namespace);
         let here = self
             .wide
             .iter()
@@ -77,9 +88,8 @@ impl Policies {
     /// Namespaces where other ClusterSecurityPolicies enforce isolation than under the labels of before.
     #[must_use]
     pub fn isolated_otherwise(&self, before: &HashMap<String, Labels>) -> BTreeSet<String> {
-        let none = Labels::new();
         let differs = |namespace: &str| {
-            let [then, now] = [before, &*self.labels].map(|labels| labels.get(namespace).unwrap_or(&none));
+            let [then, now] = [before, &*self.labels].map(|labels| labels_in(labels, namespace));
             let mut enforced = self.wide.values().filter(|policy| policy.network_mode == NetworkMode::Enforce);
             then != now && enforced.any(|policy| policy.isolates(namespace, then) != policy.isolates(namespace, now))
         };
@@ -280,6 +290,7 @@ mod tests {
             names(policies.isolated_otherwise(&labels(["b", "a", "b"])))
         };
         assert_eq!(otherwise(wide("Enforce")), ["gets", "loses"]);
+        assert!(Policies::default().labels_of("gets").is_empty(), "one that is not known has none");
         assert!(otherwise(wide("Preview")).is_empty());
     }
 

@@ -1,9 +1,6 @@
 //! Metrics of ApiKeys, read when they are asked for.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::fmt;
 
 use prometheus_client::{
     collector::Collector,
@@ -11,16 +8,11 @@ use prometheus_client::{
     metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
 };
 
-use super::{clock, metric_names::Names};
-
-/// Labels of an ApiKey.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ApiKeyLabels {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
+use super::{
+    clock,
+    metric_names::Names,
+    standings::{ObjectLabels, Standing, Standings, Told},
+};
 
 /// Labels of a rotation's outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -35,7 +27,7 @@ pub struct RotationLabels {
 #[derive(Debug, Clone)]
 pub struct ApiKeyStanding {
     /// Which.
-    pub labels: ApiKeyLabels,
+    pub labels: ObjectLabels,
     /// When its current version ends, Unix seconds.
     pub expires: Option<i64>,
     /// When it is due for rotation, Unix seconds.
@@ -44,47 +36,34 @@ pub struct ApiKeyStanding {
     pub ready: Option<bool>,
 }
 
-type Source = Box<dyn Fn() -> Vec<ApiKeyStanding> + Send + Sync>;
+impl Standing for ApiKeyStanding {
+    const TOLD: &'static [Told<Self>] = &[
+        Told { name: "apikey_expiration_timestamp_seconds", help: "End of the current version", of: |it| it.expires },
+        Told {
+            name: "apikey_next_rotation_timestamp_seconds",
+            help: "When it is due for rotation",
+            of: |it| it.next_rotation,
+        },
+        Told {
+            name: "apikey_ready_status",
+            help: "1 while it is Ready; none while it is revoked, suspended or idle",
+            of: |it| it.ready.map(i64::from),
+        },
+    ];
 
-/// How ApiKeys stand, from who knows it.
-#[derive(Clone, Default)]
-pub struct ApiKeyStandings(Arc<OnceLock<Source>>);
-
-impl ApiKeyStandings {
-    /// Says who knows. The first who does counts.
-    pub fn tell(&self, source: impl Fn() -> Vec<ApiKeyStanding> + Send + Sync + 'static) {
-        let _ = self.0.set(Box::new(source));
+    fn labels(&self) -> &ObjectLabels {
+        &self.labels
     }
 }
 
-impl fmt::Debug for ApiKeyStandings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ApiKeyStandings")
-    }
-}
+/// The clock by which keys expire.
+#[derive(Debug)]
+struct OwnClock;
 
-impl Collector for ApiKeyStandings {
+impl Collector for OwnClock {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let all = self.0.get().map(|source| source()).unwrap_or_default();
-        let mut gauge = |name: &str, help: &str, of: &dyn Fn(&ApiKeyStanding) -> Option<i64>| {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for standing in &all {
-                if let Some(value) = of(standing) {
-                    ConstGauge::new(value).encode(family.encode_family(&standing.labels)?)?;
-                }
-            }
-            Ok(())
-        };
-        gauge("apikey_expiration_timestamp_seconds", "End of the current version", &|it| it.expires)?;
-        gauge("apikey_next_rotation_timestamp_seconds", "When it is due for rotation", &|it| it.next_rotation)?;
-        let help = "1 while it is Ready; none while it is revoked, suspended or idle";
-        gauge("apikey_ready_status", help, &|it| it.ready.map(i64::from))?;
-        let mut clock = encoder.encode_descriptor(
-            "clock_time_seconds",
-            "The operator's own clock, by which keys expire",
-            None,
-            MetricType::Gauge,
-        )?;
+        let (name, help) = ("clock_time_seconds", "The operator's own clock, by which keys expire");
+        let mut clock = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(clock::now().as_second()).encode(clock.encode_family(&[("source", "operator")])?)
     }
 }
@@ -97,7 +76,7 @@ pub struct KeyMetrics {
     /// Time from the making of a version until its rotation was complete.
     pub seconds: Histogram,
     /// How ApiKeys stand.
-    pub standings: ApiKeyStandings,
+    pub standings: Standings<ApiKeyStanding>,
 }
 
 impl Default for KeyMetrics {
@@ -108,7 +87,7 @@ impl Default for KeyMetrics {
         for step in ["test", "hook"] {
             drop(rotations.get_or_create(&RotationLabels { result: "failed", step }));
         }
-        Self { rotations, seconds, standings: ApiKeyStandings::default() }
+        Self { rotations, seconds, standings: Standings::default() }
     }
 }
 
@@ -122,6 +101,7 @@ impl KeyMetrics {
         );
         of.register("apikey_rotation_duration_seconds", "Time from a version to its rotation", self.seconds.clone());
         of.register_collector(Box::new(self.standings.clone()));
+        of.register_collector(Box::new(OwnClock));
     }
 
     /// Counts a rotation.

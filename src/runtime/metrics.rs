@@ -24,10 +24,11 @@ use crate::{
 
 pub use super::{
     connection_metrics::{ConnectionMetrics, ServerConnections},
-    key_metrics::{ApiKeyLabels, ApiKeyStanding, KeyMetrics},
+    key_metrics::{ApiKeyStanding, KeyMetrics},
     metric_names::Described,
     moment::Moment,
-    retention_metrics::{PolicyLabels, RetentionMetrics, RetentionStanding},
+    retention_metrics::{RetentionMetrics, RetentionStanding},
+    standings::{ObjectLabels, Standing, Standings, Told},
     verifier_metrics::VerifierMetrics,
 };
 

@@ -12,5 +12,6 @@ pub mod random;
 pub mod readiness;
 pub mod redact;
 mod retention_metrics;
+mod standings;
 pub mod tasks;
 mod verifier_metrics;

@@ -1,26 +1,15 @@
 //! Metrics of RetentionPolicies, read when they are asked for.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
-
 use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
-    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge},
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
 };
 
-use super::{clock, metric_names::Names};
-
-/// Labels of a RetentionPolicy.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PolicyLabels {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
+use super::{
+    clock,
+    metric_names::Names,
+    standings::{ObjectLabels, Standing, Standings, Told},
+};
 
 /// Label of why an item stays.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -33,7 +22,7 @@ pub struct SkipLabel {
 #[derive(Debug, Clone)]
 pub struct RetentionStanding {
     /// Which.
-    pub labels: PolicyLabels,
+    pub labels: ObjectLabels,
     /// Items that are too old.
     pub candidates: i64,
     /// Whether the caps hold, until a set is approved.
@@ -42,43 +31,23 @@ pub struct RetentionStanding {
     pub oldest: Option<i64>,
 }
 
-type Source = Box<dyn Fn() -> Vec<RetentionStanding> + Send + Sync>;
+impl Standing for RetentionStanding {
+    const TOLD: &'static [Told<Self>] = &[
+        Told { name: "retention_candidates", help: "Objects that are too old", of: |it| Some(it.candidates) },
+        Told {
+            name: "retention_breaker_tripped",
+            help: "1 while nothing is deleted until a set is approved",
+            of: |it| Some(it.tripped.into()),
+        },
+        Told {
+            name: "retention_oldest_overdue_seconds",
+            help: "For how long the oldest is too old that nothing protects",
+            of: |it| Some(it.oldest.map_or(0, |oldest| (clock::now().as_second() - oldest).max(0))),
+        },
+    ];
 
-/// How RetentionPolicies stand, from who knows it.
-#[derive(Clone, Default)]
-pub struct RetentionStandings(Arc<OnceLock<Source>>);
-
-impl RetentionStandings {
-    /// Says who knows. The first who does counts.
-    pub fn tell(&self, source: impl Fn() -> Vec<RetentionStanding> + Send + Sync + 'static) {
-        let _ = self.0.set(Box::new(source));
-    }
-}
-
-impl fmt::Debug for RetentionStandings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RetentionStandings")
-    }
-}
-
-impl Collector for RetentionStandings {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let all = self.0.get().map(|source| source()).unwrap_or_default();
-        let now = clock::now().as_second();
-        let mut gauge = |name: &str, help: &str, of: &dyn Fn(&RetentionStanding) -> i64| {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for standing in &all {
-                ConstGauge::new(of(standing)).encode(family.encode_family(&standing.labels)?)?;
-            }
-            Ok(())
-        };
-        gauge("retention_candidates", "Objects that are too old", &|it| it.candidates)?;
-        gauge("retention_breaker_tripped", "1 while nothing is deleted until a set is approved", &|it| {
-            it.tripped.into()
-        })?;
-        gauge("retention_oldest_overdue_seconds", "For how long the oldest is too old that nothing protects", &|it| {
-            it.oldest.map_or(0, |oldest| (now - oldest).max(0))
-        })
+    fn labels(&self) -> &ObjectLabels {
+        &self.labels
     }
 }
 
@@ -90,7 +59,7 @@ pub struct RetentionMetrics {
     /// Objects that reports say are kept although they are too old.
     skipped: Family<SkipLabel, Counter>,
     /// How RetentionPolicies stand.
-    pub standings: RetentionStandings,
+    pub standings: Standings<RetentionStanding>,
 }
 
 impl RetentionMetrics {

@@ -190,6 +190,9 @@ async fn own_policies(client: &Client, agent: &Value) -> Result<()> {
     // By the admission policy, so that what admits the pod below is its next version: an API server short
     // of CPU takes seconds to compile one, and would put the first into force after the exception.
     answers(client, "shop", agent, Some("kubectl get rsp,rcsp")).await?;
+    let refusing = "SecurityPolicy hardened (pss/hostPathVolumes, pss/restrictedVolumes)";
+    state(client, "shop", "agent-clustersecuritypolicy", ExceptionState::Active, refusing).await?;
     fixtures::apply(client, &exception("shop", "SecurityPolicy", soon(3000))).await?;
+    state(client, "shop", "agent-clustersecuritypolicy", ExceptionState::Active, "until").await?;
     answers(client, "shop", agent, None).await
 }

@@ -178,6 +178,7 @@ fn main() -> ExitCode {
     // The longest of all begins first.
     kills::tests(&mut tests);
     harness::tests(&mut tests);
+    rights::tests(&mut tests);
     crd_rules::tests(&mut tests);
     network::tests(&mut tests);
     admission::tests(&mut tests);

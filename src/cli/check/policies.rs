@@ -34,10 +34,7 @@ impl Judges {
     pub(super) fn of_namespace(&self, namespace: &str) -> Arc<[Covering]> {
         match self {
             Self::Flags(covering) => covering.clone(),
-            Self::Files(policies) => {
-                let none = BTreeMap::new();
-                policies.covering(namespace, policies.labels.get(namespace).unwrap_or(&none))
-            }
+            Self::Files(policies) => policies.covering(namespace, policies.labels_of(namespace)),
         }
     }
 }
@@ -134,5 +131,23 @@ impl Read {
             labels: Arc::new(self.labels),
             exceptions: Arc::new(self.exceptions),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn the_exception_that_is_shipped_as_a_sample_lets_something_pass() {
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/samples");
+        let (policies, _) = read(&[samples], "default");
+        let (namespace, exceptions) = policies.exceptions.iter().next().unwrap();
+        let effect = policies.effect(namespace, &exceptions[0], Timestamp::UNIX_EPOCH).unwrap();
+        assert!(effect.lets_pass && effect.refused_by.is_empty(), "{effect:?}");
     }
 }

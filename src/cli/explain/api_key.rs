@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     known::{Extent, Known},
-    policy::Told,
+    policy::{Told, outdated},
 };
 use crate::{
     api::{ApiKey, Limits, Verb, VersionStatus},
@@ -79,15 +79,8 @@ pub(super) fn api_key(key: &ApiKey, known: &Known) -> Credential {
 }
 
 fn notes(key: &ApiKey) -> Vec<String> {
-    let mut notes: Vec<String> = vec![];
     let (spec, observed) = (&key.spec, key.status.as_ref().and_then(|status| status.observed_generation));
-    match observed {
-        None => notes.push("it has no status: the operator has not seen it, or does not run".into()),
-        Some(_) if observed != key.metadata.generation => {
-            notes.push("its status is about an older spec than it has now".into());
-        }
-        Some(_) => {}
-    }
+    let mut notes: Vec<String> = outdated(key, observed).into_iter().collect();
     if let Some(revocation) = &spec.revocation {
         notes.push(format!("it is revoked, for ever: {}", revocation.reason));
     }

@@ -5,16 +5,17 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{
-    ResourceExt as _,
+    Resource, ResourceExt as _,
     api::{ApiResource, DynamicObject, TypeMeta},
 };
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::{
+    super::lead,
     api_key::{Credential, api_key},
     hardening::{Hardening, hardening},
-    holds::{Held, held},
+    holds::{Held, Keeps, held, keeps},
     kinds::{Kind, What},
     known::{Extent, Known},
     namespace::{Namespace, namespace},
@@ -27,6 +28,7 @@ use super::{
 };
 use crate::{
     admission::template_path,
+    api::{ApiKey, ClusterLegalHold, ClusterSecurityPolicy, LegalHold, SecurityPolicy},
     hardening::Kept,
     network::{Needs, Resident, World},
 };
@@ -57,6 +59,9 @@ pub(super) struct Explanation {
     /// Of an ApiKey.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) api_key: Option<Credential>,
+    /// Of a LegalHold or ClusterLegalHold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hold: Option<Keeps>,
     /// Of a Namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) namespace: Option<Namespace>,
@@ -91,6 +96,7 @@ pub(super) fn explain(kind: &Kind, object: &DynamicObject, known: &Known, now: T
         policy: None,
         network_policy: None,
         api_key: None,
+        hold: None,
         namespace: None,
         retention: None,
         held_by: vec![],
@@ -111,6 +117,7 @@ pub(super) fn explain(kind: &Kind, object: &DynamicObject, known: &Known, now: T
         told.retention = (is_asked || !retained.is_empty() || !held.is_empty()).then_some(retained);
         told.held_by = held;
     }
+    told.notes.extend(known.away_since.map(lead::note));
     told
 }
 
@@ -194,25 +201,39 @@ impl Explanation {
         }
     }
 
+    /// An object as what it is; that it has not the shape of its kind is told.
+    fn parsed<K>(&mut self, object: &DynamicObject) -> Option<K>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        let parsed = object.clone().try_parse::<K>();
+        parsed.map_err(|error| self.notes.push(format!("it can't be read: {error}"))).ok()
+    }
+
     fn of_policy(&mut self, what: What, object: &DynamicObject, known: &Known, terrain: &Terrain<'_>, now: Timestamp) {
         match what {
             What::Namespace => self.namespace = Some(namespace(&object.name_any(), known, terrain, now)),
-            What::NetworkPolicy => match object.clone().try_parse::<NetworkPolicy>() {
-                Ok(policy) => self.network_policy = Some(network_policy(&policy, known, terrain)),
-                Err(error) => self.notes.push(format!("it can't be read: {error}")),
-            },
-            What::SecurityPolicy => match object.clone().try_parse() {
-                Ok(policy) => self.policy = Some(security_policy(&policy, known, terrain)),
-                Err(error) => self.notes.push(format!("it can't be read: {error}")),
-            },
-            What::ClusterSecurityPolicy => match object.clone().try_parse() {
-                Ok(policy) => self.policy = Some(cluster_security_policy(&policy, known, terrain)),
-                Err(error) => self.notes.push(format!("it can't be read: {error}")),
-            },
-            What::ApiKey => match object.clone().try_parse() {
-                Ok(key) => self.api_key = Some(api_key(&key, known)),
-                Err(error) => self.notes.push(format!("it can't be read: {error}")),
-            },
+            What::NetworkPolicy => {
+                let policy = self.parsed::<NetworkPolicy>(object);
+                self.network_policy = policy.map(|it| network_policy(&it, known, terrain));
+            }
+            What::SecurityPolicy => {
+                let policy = self.parsed::<SecurityPolicy>(object);
+                self.policy = policy.map(|it| security_policy(&it, known, terrain));
+            }
+            What::ClusterSecurityPolicy => {
+                let policy = self.parsed::<ClusterSecurityPolicy>(object);
+                self.policy = policy.map(|it| cluster_security_policy(&it, known, terrain));
+            }
+            What::ApiKey => self.api_key = self.parsed::<ApiKey>(object).map(|it| api_key(&it, known)),
+            What::LegalHold => {
+                let hold = self.parsed::<LegalHold>(object);
+                self.hold = hold.map(|it| keeps(&it, &it.spec.terms, known));
+            }
+            What::ClusterLegalHold => {
+                let hold = self.parsed::<ClusterLegalHold>(object);
+                self.hold = hold.map(|it| keeps(&it, &it.spec.terms, known));
+            }
             What::Pod | What::Template | What::Kept | What::Other => {}
         }
     }

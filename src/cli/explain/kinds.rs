@@ -28,10 +28,23 @@ pub(super) enum What {
     SecurityPolicy,
     ClusterSecurityPolicy,
     ApiKey,
+    LegalHold,
+    ClusterLegalHold,
     /// Retention alone: its metadata is read, and nothing else of it.
     Kept,
-    /// Retention alone, of a kind that is not listed here.
+    /// Retention alone.
     Other,
+}
+
+impl What {
+    /// Whether it is a kind of Rampart's that stands in no namespace.
+    pub(super) const fn is_of_cluster(self) -> bool {
+        matches!(self, Self::ClusterSecurityPolicy | Self::ClusterLegalHold)
+    }
+
+    pub(super) const fn is_hold(self) -> bool {
+        matches!(self, Self::LegalHold | Self::ClusterLegalHold)
+    }
 }
 
 const fn kind(
@@ -51,7 +64,7 @@ const APPS: (&str, &str) = ("apps", "v1");
 const BATCH: (&str, &str) = ("batch", "v1");
 const OURS: (&str, &str) = (crate::GROUP, "v1alpha1");
 
-static KINDS: [Kind; 16] = [
+static KINDS: [Kind; 21] = [
     kind(CORE, "Pod", "pods", &["po"], What::Pod),
     kind(APPS, "Deployment", "deployments", &["deploy"], What::Template),
     kind(APPS, "ReplicaSet", "replicasets", &["rs"], What::Template),
@@ -65,6 +78,11 @@ static KINDS: [Kind; 16] = [
     kind(OURS, "SecurityPolicy", "securitypolicies", &["rsp"], What::SecurityPolicy),
     kind(OURS, "ClusterSecurityPolicy", "clustersecuritypolicies", &["rcsp"], What::ClusterSecurityPolicy),
     kind(OURS, "ApiKey", "apikeys", &["rkey"], What::ApiKey),
+    kind(OURS, "LegalHold", "legalholds", &["rhold"], What::LegalHold),
+    kind(OURS, "ClusterLegalHold", "clusterlegalholds", &["rchold"], What::ClusterLegalHold),
+    kind(OURS, "PolicyException", "policyexceptions", &["rpx"], What::Other),
+    kind(OURS, "RetentionPolicy", "retentionpolicies", &["rret"], What::Other),
+    kind(OURS, "RetentionReport", "retentionreports", &["rrep"], What::Other),
     kind(CORE, "ConfigMap", "configmaps", &["cm"], What::Kept),
     kind(CORE, "PersistentVolumeClaim", "persistentvolumeclaims", &["pvc"], What::Kept),
     kind(CORE, "Secret", "secrets", &[], What::Kept),
@@ -85,7 +103,7 @@ impl Kind {
 
     /// Whether its objects stand in a namespace.
     pub(super) const fn is_namespaced(&self) -> bool {
-        !matches!(self.what, What::Namespace | What::ClusterSecurityPolicy)
+        !matches!(self.what, What::Namespace) && !self.what.is_of_cluster()
     }
 
     pub(super) fn group(&self) -> &str {
@@ -163,6 +181,9 @@ mod tests {
     #[case("netpol/web", "NetworkPolicy")]
     #[case("securitypolicies.rampart.dev/web", "SecurityPolicy")]
     #[case("rsp/web", "SecurityPolicy")]
+    #[case("rhold/web", "LegalHold")]
+    #[case("clusterlegalholds/web", "ClusterLegalHold")]
+    #[case("rpx/web", "PolicyException")]
     #[case("ns/web", "Namespace")]
     fn kinds_are_called_as_for_kubectl(#[case] text: &str, #[case] wanted: &str) {
         let asked = parse(text).unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt as _;
 use rampart_reach::Namespace;
@@ -38,6 +39,8 @@ pub(super) struct Known {
     pub(super) services: BTreeMap<(String, String), Service>,
     pub(super) facts: Facts,
     pub(super) pause: Option<Pause>,
+    /// Since when no controller works.
+    pub(super) away_since: Option<Timestamp>,
     /// What could not be read, and why.
     pub(super) unread: Vec<String>,
     pub(super) seen: Seen,

@@ -38,10 +38,9 @@ use super::{
     BAD_INPUT,
     connection::{Connection, block_on, shortly},
     facts::ClusterFacts,
-    lead,
     output::Output,
     reader::Reader,
-    terminal::{Paint, Progress},
+    terminal::Paint,
 };
 use crate::runtime::clock;
 
@@ -49,15 +48,16 @@ use crate::runtime::clock;
 ///
 /// Of a pod or of what makes pods: whether policies of hardening would admit it, who reaches it and whom it reaches,
 /// what network intents that are not in force would change for it, and when it goes. Of a policy: whom it is about, what
-/// it does, and what is wrong with it. Of an ApiKey: what it may do, and by whose caps. Of a namespace: what covers it. Of
-/// an object of any kind of a namespace, such as workflows.argoproj.io/build: when it goes, or who holds it; of a
-/// ConfigMap, PersistentVolumeClaim or Secret the content is not read.
+/// it does, and what is wrong with it. Of an ApiKey: what it may do, and by whose caps. Of a legal hold: what it holds,
+/// since when, and until when. Of a namespace: what covers it. Of an object of any kind of a namespace, such as
+/// workflows.argoproj.io/build: when it goes, or who holds it; of a ConfigMap, PersistentVolumeClaim or Secret the content is
+/// not read.
 ///
 /// It reads with your rights: what you may not read is named, and everything else is told all the same. Exits 2 when
 /// there is no such object, 3 when it can't be read.
 #[derive(Debug, Args)]
 pub(super) struct ExplainCommand {
-    /// The object, such as pod/web, deploy/web, netpol/web, rsp/web, rkey/orders or ns/shop.
+    /// The object, such as pod/web, deploy/web, netpol/web, rsp/web, rkey/orders, rhold/case-17 or ns/shop.
     #[arg(value_name = "KIND/NAME", value_parser = kinds::parse)]
     object: Asked,
     /// Its namespace; without it, that of the kubeconfig's context.
@@ -102,12 +102,7 @@ impl ExplainCommand {
             },
         };
         let namespace = if kind.what == kinds::What::Namespace { name.clone() } else { namespace };
-        let reader = Reader {
-            client: client.clone(),
-            namespace,
-            unread: vec![],
-            progress: Progress::open("reading the cluster"),
-        };
+        let reader = Reader::new(client, namespace);
         let Some(object) = reader.object(&kind, name).await.map_err(|error| shortly(error, &kind.resource().plural))?
         else {
             let place =
@@ -116,8 +111,6 @@ impl ExplainCommand {
             return Ok(None);
         };
         let known = reader.known(kind.what, &self.facts.known(), &self.rampart_namespace).await;
-        let mut told = explain(&kind, &object, &known, clock::now());
-        told.notes.extend(lead::away_since(&client, &self.rampart_namespace).await.map(lead::note));
-        Ok(Some(told))
+        Ok(Some(explain(&kind, &object, &known, clock::now())))
     }
 }

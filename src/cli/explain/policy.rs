@@ -135,12 +135,12 @@ pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Kn
         Ok(_) if known.seen.namespaces != Extent::Whole => {}
         Ok(wide) => {
             let covered = known.namespaces.iter().filter(|it| wide.covers(&it.name, &it.labels));
-            let mut covered: Vec<String> = covered.map(|it| it.name.clone()).collect();
-            covered.sort();
-            let isolated = covered.iter().filter(|it| wide.isolates(it, known.labels(it)));
+            let mut covered: Vec<_> = covered.collect();
+            covered.sort_by(|one, other| one.name.cmp(&other.name));
+            let isolated = covered.iter().filter(|it| wide.isolates(&it.name, &it.labels));
             let index = &terrain.population.index;
             let selected: Vec<usize> = isolated
-                .filter_map(|namespace| Some(wide.network.as_ref()?.selected(index, namespace)))
+                .filter_map(|namespace| Some(wide.network.as_ref()?.selected(index, &namespace.name)))
                 .flatten()
                 .collect();
             told.network = policy.spec.network.as_ref().map(|network| Intended {
@@ -150,7 +150,7 @@ pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Kn
                 selected: (known.seen.pods != Extent::Nothing).then_some(selected.len()),
                 status: status.network.unwrap_or_default().into(),
             });
-            told.namespaces = Some(covered);
+            told.namespaces = Some(covered.into_iter().map(|it| it.name.clone()).collect());
         }
         Err(invalid) => told.notes.push(format!("it can't be read: {invalid}")),
     }
@@ -158,18 +158,22 @@ pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Kn
 }
 
 fn notes<K: Resource<DynamicType = ()>>(policy: &K, observed: Option<i64>, suspend: Option<bool>) -> Vec<String> {
-    let mut notes: Vec<String> = vec![];
-    match observed {
-        None => notes.push("it has no status: the operator has not seen it, or does not run".into()),
-        Some(_) if observed != policy.meta().generation => {
-            notes.push("its status is about an older spec than it has now".into());
-        }
-        Some(_) => {}
-    }
+    let mut notes: Vec<String> = outdated(policy, observed).into_iter().collect();
     if suspend == Some(true) {
         notes.push("it is suspended: NetworkPolicies stay as they are; admission goes on".into());
     }
     notes
+}
+
+/// That it has no status, or one of another spec.
+pub(super) fn outdated<K: Resource>(object: &K, observed: Option<i64>) -> Option<String> {
+    match observed {
+        None => Some("it has no status: the operator has not seen it, or does not run".into()),
+        Some(_) if observed != object.meta().generation => {
+            Some("its status is about an older spec than it has now".into())
+        }
+        Some(_) => None,
+    }
 }
 
 /// Conditions that tell of trouble: of what should be true, those that are not; of all others, those that are.

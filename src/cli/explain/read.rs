@@ -8,6 +8,7 @@ use kube::{
 use super::{
     super::{
         connection::found,
+        lead,
         reader::{Extent, Reader, Within, why},
     },
     asking::{asking, needs},
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     api::RetentionReport,
-    cluster::{Result, error::call, pause, retention_reports},
+    cluster::{Result, error::call, retention_reports},
     controllers::cluster_facts,
     network::{Facts, Service},
 };
@@ -50,7 +51,7 @@ impl Reader {
         known.seen.namespaces = self.namespaces(&mut known.namespaces).await;
         let mut decides = known.seen.namespaces.in_its_namespace();
         let has_pods = matches!(what, What::Pod | What::Template);
-        let is_of_pods = !matches!(what, What::Kept | What::Other | What::ApiKey);
+        let is_of_pods = !matches!(what, What::Kept | What::Other | What::ApiKey) && !what.is_hold();
         if is_of_pods {
             known.seen.pods = self.pods(&mut known.pods).await;
         }
@@ -65,28 +66,21 @@ impl Reader {
         if has_pods || what == What::Namespace {
             decides = decides.min(self.list(&mut known.exceptions, Within::Own).await);
         }
-        if what != What::ClusterSecurityPolicy {
+        if !what.is_of_cluster() {
             self.list(&mut known.retention, Within::Own).await;
             self.plans(&mut known).await;
         }
-        // Pods are never held.
-        if !matches!(what, What::Pod | What::ClusterSecurityPolicy) {
+        // Neither pods nor holds are ever held.
+        if what != What::Pod && !what.is_of_cluster() && !what.is_hold() {
             self.list(&mut known.holds, Within::Own).await;
             self.list(&mut known.cluster_holds, Within::Cluster).await;
         }
         known.seen.hardening = decides;
         if has_pods {
-            let pause = pause::read(&self.client, rampart_namespace).await;
-            match pause {
-                Ok(pause) => known.pause = pause.map(|(pause, _)| pause),
-                Err(error) => {
-                    let what =
-                        format!("whether hardening is paused (configmap {rampart_namespace}/{})", pause::CONFIG_MAP);
-                    self.unread.push(format!("{what}: {}", why(&error)));
-                }
-            }
+            known.pause = self.pause(rampart_namespace).await.0;
             self.surroundings(&mut known, given).await;
         }
+        known.away_since = lead::away_since(&self.client, rampart_namespace).await;
         known.unread = self.unread;
         known
     }

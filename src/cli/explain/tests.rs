@@ -203,6 +203,48 @@ fn who_holds_an_object() {
 }
 
 #[test]
+fn what_a_hold_keeps_and_whether_it_does() {
+    let told_of = |kind: &str, more: &Value, state: &Value| {
+        let mut spec = json!({"resources": [{"resource": "jobs", "group": "batch"}], "ground": "litigation",
+            "selector": {"matchLabels": {"case": "17"}}, "caseRef": "C-17"});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut status = json!({"observedGeneration": 1});
+        status.as_object_mut().unwrap().extend(state.as_object().unwrap().clone());
+        let namespace = (kind == "rhold").then_some("shop");
+        let hold = json!({"metadata": {"name": "case", "namespace": namespace, "generation": 1}, "spec": spec, "status": status});
+        let tiers = [json!({"name": "shop", "labels": {"tier": "web"}}), json!({"name": "books", "labels": {}})];
+        let seen = super::known::Seen { namespaces: super::known::Extent::Whole, ..Default::default() };
+        let known = Known { namespaces: of(&tiers), seen, ..Known::default() };
+        text(&explained(&format!("{kind}/case"), &hold, &known))
+    };
+    let ready = |status: &str, reason: &str| {
+        json!([{"type": "Ready", "status": status, "reason": reason, "message": "why",
+                "lastTransitionTime": "2026-02-01T00:00:00Z"}])
+    };
+    let active = json!({"state": "Active", "conditions": ready("True", "Active")});
+    let told = told_of("rhold", &json!({"until": "2027-01-01T00:00:00Z"}), &active);
+    let wanted = "LegalHold shop/case\n  in force since 2026-02-01T00:00:00Z; until 2027-01-01T00:00:00Z\n  \
+                  ground: litigation, case C-17\n  \
+                  to see what it holds: kubectl get jobs.batch -n shop -l 'case=17'\n";
+    assert_eq!(told, wanted);
+    let wide = json!({"indefinite": true, "namespaceSelector": {"matchLabels": {"tier": "web"}}});
+    let pending = json!({"state": "Pending", "conditions": ready("False", "UnknownResource")});
+    let told = told_of("rchold", &wide, &pending);
+    for line in [
+        "ClusterLegalHold case\n",
+        "  Ready=False, UnknownResource: why\n",
+        "  not in force yet; until it is released\n",
+        "  namespaces that it covers: shop\n",
+    ] {
+        assert!(told.contains(line), "{told}");
+    }
+    let over = json!({"state": "Expired", "conditions": ready("False", "Expired")});
+    assert!(
+        told_of("rhold", &json!({"until": "2026-01-01T00:00:00Z"}), &over).contains("  over: nothing is held by it;")
+    );
+}
+
+#[test]
 fn of_a_policy_it_is_told_who_holds_it_and_nothing_where_nobody_does() {
     let hold = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "LegalHold",
         "metadata": {"name": "proof", "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z"},
@@ -214,6 +256,14 @@ fn of_a_policy_it_is_told_who_holds_it_and_nothing_where_nobody_does() {
     assert!(!told(&policy).contains("RETENTION"), "{}", told(&policy));
     policy["metadata"]["labels"] = json!({"case": "17"});
     assert!(told(&policy).contains("held by LegalHold/proof until it is released: litigation"), "{}", told(&policy));
+}
+
+#[test]
+fn that_statuses_are_old_is_told() {
+    let known = Known { away_since: Some("2026-05-31T00:00:00Z".parse().unwrap()), ..shop() };
+    let told = explained("pod/web-7d9f-0", &pod("shop", "web", 0), &known);
+    let said = "since 2026-05-31T00:00:00Z: what statuses tell is as of then";
+    assert!(told.notes.iter().any(|note| note.ends_with(said)), "{told:?}");
 }
 
 #[test]
@@ -232,6 +282,12 @@ fn every_kind_is_called_as_the_api_server_calls_it() {
     let named = |text: &str| kinds::parse(text).unwrap().kind.listed().unwrap().resource();
     assert_eq!(named("rsp/a"), ApiResource::erase::<crate::api::SecurityPolicy>(&()));
     assert_eq!(named("rcsp/a"), ApiResource::erase::<crate::api::ClusterSecurityPolicy>(&()));
+    assert_eq!(named("rkey/a"), ApiResource::erase::<crate::api::ApiKey>(&()));
+    assert_eq!(named("rhold/a"), ApiResource::erase::<crate::api::LegalHold>(&()));
+    assert_eq!(named("rchold/a"), ApiResource::erase::<crate::api::ClusterLegalHold>(&()));
+    assert_eq!(named("rpx/a"), ApiResource::erase::<crate::api::PolicyException>(&()));
+    assert_eq!(named("rret/a"), ApiResource::erase::<crate::api::RetentionPolicy>(&()));
+    assert_eq!(named("rrep/a"), ApiResource::erase::<crate::api::RetentionReport>(&()));
     assert_eq!(named("netpol/a"), ApiResource::erase::<k8s_openapi::api::networking::v1::NetworkPolicy>(&()));
     assert_eq!(named("deploy/a"), ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&()));
 }

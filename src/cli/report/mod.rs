@@ -19,11 +19,10 @@ use clap::{Args, ValueEnum};
 use super::{
     BAD_INPUT,
     connection::{Connection, block_on},
-    lead,
     output::answered,
     reader::Reader,
     source,
-    terminal::{Paint, Progress},
+    terminal::Paint,
 };
 use crate::{
     report::{World, report},
@@ -95,17 +94,10 @@ impl ReportCommand {
 
     async fn of_cluster(&self) -> Result<World> {
         let (client, namespace) = self.connection.client(self.only().as_deref()).await?;
-        let reader = Reader {
-            client: client.clone(),
-            namespace,
-            unread: vec![],
-            progress: Progress::open("reading the cluster"),
-        };
-        let (mut world, seen) = read::world(reader, self.only(), &self.rampart_namespace).await;
+        let (world, seen) = read::world(Reader::new(client, namespace), self.only(), &self.rampart_namespace).await;
         if seen == read::Seen::Nothing {
             bail!("nothing could be read: {}", report(&world, clock::now()).unread.join("; "));
         }
-        world.away_since = lead::away_since(&client, &self.rampart_namespace).await;
         Ok(world)
     }
 

@@ -48,7 +48,6 @@ fn caps_anything(known: &Arc<Policies>) -> bool {
 }
 
 fn caps_differ(namespace: &str, before: &Policies, now: &Policies) -> bool {
-    let none = BTreeMap::new();
-    let of = |known: &Policies| known.key_caps(namespace, known.labels.get(namespace).unwrap_or(&none));
+    let of = |known: &Policies| known.key_caps(namespace, known.labels_of(namespace));
     of(before) != of(now)
 }

@@ -59,7 +59,7 @@ use crate::{
     },
     runtime::{
         clock,
-        metrics::{ApiKeyLabels, ApiKeyStanding},
+        metrics::{ApiKeyStanding, ObjectLabels},
         readiness::Gate,
         tasks::Tasks,
     },
@@ -147,8 +147,7 @@ impl ApiKeys {
             () = stopped.cancelled() => return Ok(()),
         }
         let Some(adoption) = Adoption::read(&context, &settings.install_namespace).await else { return Ok(()) };
-        let standing = roots.clone();
-        context.metrics.keys.standings.tell(move || standing.store.state().iter().filter_map(|it| stand(it)).collect());
+        roots.tell(&context.metrics.keys.standings, stand);
         let (verifiers, following) = Verifiers::follow(&context.client, &settings.keys_namespace);
         let controller = Arc::new(Self {
             context,
@@ -289,13 +288,12 @@ impl ApiKeys {
 }
 
 /// How an ApiKey stands, for metrics.
-fn stand(key: &DeserializeGuard<ApiKey>) -> Option<ApiKeyStanding> {
-    let key = key.0.as_ref().ok()?;
+fn stand(key: &ApiKey) -> Option<ApiKeyStanding> {
     let status = key.status.as_ref()?;
     let current = status.current();
     let ready = status.conditions.iter().find(|it| it.type_ == Type::Ready.as_str());
     Some(ApiKeyStanding {
-        labels: ApiKeyLabels { namespace: key.namespace().unwrap_or_default(), name: key.name_any() },
+        labels: ObjectLabels { namespace: key.namespace().unwrap_or_default(), name: key.name_any() },
         expires: current.map(|current| current.expires_at.0.as_second()),
         next_rotation: status.next_rotation_time.as_ref().map(|at| at.0.as_second()),
         ready: ready.filter(|it| !is_stopped(&it.reason)).map(|it| it.status == "True"),

@@ -119,6 +119,9 @@ impl ClusterSecurityPolicies {
         covered.sort_unstable();
         let hardens = asked.filter(|_| self.hardened.is_on).filter(|it| it.requirement.mode != HardeningMode::Disabled);
         let hardening = hardens.map(|asked| self.hardening(policy, name, (asked, &covered), &mut conditions));
+        if let Some(asked) = asked.filter(|_| self.hardened.is_on && policy.spec.hardening.is_some()) {
+            self.hardened.in_force.borrow().tell_of_stale(&asked.place(), &mut conditions);
+        }
         let parts = switched_off::Parts {
             hardening: (policy.spec.hardening.as_ref().map(|hardening| hardening.mode), self.hardened.is_on),
             network: (policy.spec.network.as_ref().map(|network| network.mode), self.networks.is_on),
@@ -187,15 +190,13 @@ impl Reconciler for ClusterSecurityPolicies {
         Ok(next)
     }
 
-    async fn failed(&self, policy: &ClusterSecurityPolicy, error: &Error) {
+    async fn failed(&self, policy: &ClusterSecurityPolicy, error: &Error) -> Result<()> {
         let network = match policy.spec.suspend {
             Some(true) => Network::Suspended,
             _ => Network::Failed(error.reason(), error.to_string()),
         };
         let wanted = self.status(policy, network, ClusterWide::try_from(policy).as_ref().ok());
-        if let Err(error) = status::report(&self.context.client, policy, &wanted).await {
-            tracing::debug!(%error, "a failure could not be told in status");
-        }
+        status::report(&self.context.client, policy, &wanted).await.map(drop)
     }
 }
 

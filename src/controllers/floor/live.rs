@@ -27,7 +27,7 @@ const FIELD_MANAGER: &str = "rampart-floor";
 /// What a pass found live.
 pub(super) struct Live {
     pub(super) policies: BTreeMap<String, ValidatingAdmissionPolicy>,
-    bindings: BTreeMap<String, ValidatingAdmissionPolicyBinding>,
+    pub(super) bindings: BTreeMap<String, ValidatingAdmissionPolicyBinding>,
 }
 
 impl Live {

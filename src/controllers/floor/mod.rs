@@ -5,6 +5,7 @@
 
 mod in_force;
 mod live;
+mod stuck;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,11 +14,14 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use kube::{Api, Client, CustomResourceExt as _, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 pub use self::in_force::InForce;
 pub(super) use self::in_force::{Asking, Enforcers};
-use self::live::{Live, selector, webhook_alone, webhook_is_asked};
+use self::{
+    live::{Live, selector, webhook_alone, webhook_is_asked},
+    stuck::Stuck,
+};
 use super::{
     Backoff, Context,
     news::{self, News},
@@ -60,12 +64,13 @@ pub struct Floors {
     in_force: watch::Sender<InForce>,
     /// resourceVersion of the ConfigMap that was told of last, since it pauses nothing.
     ignored: Mutex<Option<String>>,
+    stuck: Mutex<Stuck>,
 }
 
 /// What came of a pass.
 struct Passed {
-    /// Something is left to be taken back.
-    left: bool,
+    /// When to go on with what is left to be taken back.
+    later: Option<Instant>,
     /// Some admission policy could not be written.
     failed: bool,
 }
@@ -96,8 +101,8 @@ impl Floors {
         let (client, stopped) = (context.client.clone(), context.stopped.clone());
         let (news_tx, news) = watch::channel(0_u64);
         tasks.spawn("floor-watch", news::follow("admission policies", changes(&client), news_tx, stopped));
-        let ignored = Mutex::default();
-        let floors = Self { context: context.clone(), index, pauses, install_namespace, in_force, ignored };
+        let (ignored, stuck) = (Mutex::default(), Mutex::default());
+        let floors = Self { context: context.clone(), index, pauses, install_namespace, in_force, ignored, stuck };
         tasks.spawn("floor", floors.run(synced, leadership, news));
         follow
     }
@@ -111,7 +116,7 @@ impl Floors {
             () = async { leadership.acquired().await; synced.was_opened().await } => {}
             () = stopped.cancelled() => return Ok(()),
         }
-        let (mut backoff, key) = (Backoff::default(), (String::new(), KIND.to_owned()));
+        let (backoff, key) = (Backoff::default(), (String::new(), KIND.to_owned()));
         let (mut settled, mut last) = (false, Demand::default());
         loop {
             // Before the pass: what changes while it runs asks for another.
@@ -124,11 +129,11 @@ impl Floors {
             let passed = self.pass(&demand, &confirmation, settled && demand == last).await;
             last = demand;
             let (retry, later) = match passed {
-                Ok(Passed { left, failed }) => {
+                Ok(Passed { later, failed }) => {
                     if !failed {
-                        backoff = Backoff::default();
+                        backoff.succeeded(&key);
                     }
-                    (failed.then(|| backoff.failed(&key)), left.then_some(IN_FORCE_AFTER))
+                    (failed.then(|| backoff.failed(&key)), later)
                 }
                 Err(error) => {
                     tracing::warn!(%error, "admission policies could not be kept");
@@ -143,7 +148,8 @@ impl Floors {
             };
             let until = self.in_force.borrow().paused.as_ref().map(|pause| pause.until);
             let end = [until, last.next_end()].into_iter().flatten().map(news::until).min();
-            let pause = [retry, later, end].into_iter().flatten().min();
+            let wait = later.map(|at| at.saturating_duration_since(Instant::now()));
+            let pause = [retry, wait, end].into_iter().flatten().min();
             let mut quiet = false;
             let ended = tokio::select! {
                 result = changes.changed() => result.is_err(),
@@ -157,7 +163,7 @@ impl Floors {
                 stopped.cancelled().await;
                 return Ok(());
             }
-            settled = quiet && later.is_some() && pause == later;
+            settled = quiet && later.is_some_and(|at| at <= Instant::now());
             tokio::time::sleep(SETTLE).await;
         }
     }
@@ -210,44 +216,65 @@ impl Floors {
         }
         self.in_force.send_if_modified(|before| {
             in_force.warn_of_left_out(before);
+            in_force.stale.clone_from(&before.stale);
             let differs = *before != in_force;
             *before = in_force;
             differs
         });
         // What is in force was told: that something can't be taken back changes nothing of it.
         let taken_back = self.take_back(&live, (&wanted, action), (&held, &failed, &narrowing), settled).await;
-        let left = match taken_back {
-            Ok(left) => left,
+        let later = match taken_back {
+            Ok(later) => later,
             Err(error) => {
-                tracing::warn!(%error, "admission policies could not be taken back");
-                return Ok(Passed { left: false, failed: true });
+                tracing::warn!(%error, "a pause could not be brought to admission policies that nobody asks for");
+                return Ok(Passed { later: None, failed: true });
             }
         };
-        if !left && settled && confirmed_any && held.is_empty() && !shrinking.is_empty() {
+        let stale = self.stuck.lock().told();
+        self.in_force.send_if_modified(|it| {
+            let differs = it.stale != stale;
+            it.stale = stale;
+            differs
+        });
+        if later.is_none() && settled && confirmed_any && held.is_empty() && !shrinking.is_empty() {
             pruning::withdraw_confirmation(&self.context, &self.install_namespace).await?;
         }
-        Ok(Passed { left, failed: !failed.is_empty() })
+        Ok(Passed { later, failed: !failed.is_empty() })
     }
 
-    /// Takes back what is not wanted any more, once `settled`; whether something is left to be.
+    /// Takes back what is not wanted any more, once `settled`; when to go on with what is left to be.
     async fn take_back(
         &self,
         live: &Live,
         (wanted, action): (&[Floor], &str),
         (held, failed, narrowing): (&BTreeSet<String>, &BTreeSet<String>, &BTreeSet<String>),
         settled: bool,
-    ) -> Result<bool> {
-        live.set_action(&self.context.client, held, wanted, action).await?;
+    ) -> Result<Option<Instant>> {
+        let staying: BTreeSet<String> = held.iter().chain(self.stuck.lock().names()).cloned().collect();
+        live.set_action(&self.context.client, &staying, wanted, action).await?;
         // What could not be written keeps what it would replace, and nothing else.
         let replaced = |name: &String| live.policies.get(name).is_some_and(|old| !extent(old).is_disjoint(failed));
-        let stale: Vec<&String> = live.stale(wanted).filter(|name| !held.contains(*name) && !replaced(name)).collect();
-        if !settled {
-            return Ok(narrowing.difference(held).next().is_some() || !stale.is_empty());
+        let mut stale: BTreeSet<&String> =
+            live.stale(wanted).filter(|name| !held.contains(*name) && !replaced(name)).collect();
+        self.stuck.lock().keep(&stale);
+        let waiting = self.stuck.lock().waiting(Instant::now());
+        stale.retain(|name| !waiting.contains(*name));
+        let narrows = narrowing.iter().any(|name| !held.contains(name) && !waiting.contains(name));
+        let left = !settled && (narrows || !stale.is_empty());
+        for name in stale.into_iter().filter(|_| settled) {
+            // One that can't be deleted keeps no other.
+            match live.remove(&self.context.client, name).await {
+                Ok(()) => self.stuck.lock().succeeded(name),
+                Err(error) => {
+                    tracing::warn!(name, %error, "an admission policy that nobody asks for could not be deleted");
+                    let extent = live.policies.get(name).map(extent).unwrap_or_default();
+                    self.stuck.lock().failed(name, extent, &error, Instant::now());
+                }
+            }
         }
-        for name in stale {
-            live.remove(&self.context.client, name).await?;
-        }
-        Ok(false)
+        let settles = Instant::now() + IN_FORCE_AFTER;
+        let again = self.stuck.lock().next().map(|at| at.max(settles));
+        Ok(if left { Some(settles) } else { again })
     }
 
     /// The pause that holds; one that is over is cleared away.
@@ -322,8 +349,63 @@ fn changes(client: &Client) -> Vec<News> {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+
+    use http::{Request, Response};
+    use kube::{api::ObjectMeta, client::Body};
+    use serde_json::json;
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
-    use crate::controllers::network::Owning;
+    use crate::{
+        cluster::events::Events,
+        controllers::network::Owning,
+        runtime::{metrics::Metrics, readiness::Readiness},
+    };
+
+    /// An API server that lets everything be deleted but what is called `a`, and notes what it is asked.
+    fn stubborn(asked: &Arc<Mutex<Vec<String>>>) -> Client {
+        let asked = Arc::clone(asked);
+        let answer = move |request: Request<Body>| {
+            let path = request.uri().path();
+            asked.lock().push(format!("{} {}", request.method(), path.rsplit('/').next().unwrap_or_default()));
+            let (code, json): (u16, _) = if path.ends_with("/a") {
+                (403, json!({"status": "Failure", "message": "no", "reason": "Forbidden", "code": 403}))
+            } else {
+                (200, json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success"}))
+            };
+            let answer = Response::builder().status(code).body(Body::from(json.to_string().into_bytes()));
+            std::future::ready(Ok::<_, Infallible>(answer.unwrap()))
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test]
+    async fn one_that_can_not_be_deleted_keeps_no_other_and_is_tried_later() {
+        let asked = Arc::default();
+        let client = stubborn(&asked);
+        let (metrics, readiness, stopped) = (Metrics::default(), Readiness::default(), CancellationToken::new());
+        let events = Events::new(client.clone(), "operator");
+        let floors = Floors {
+            context: Context { client, events, metrics, readiness, stopped, concurrency: 1 },
+            index: PolicyIndex::default(),
+            pauses: watch::channel(None).1,
+            install_namespace: "rampart-system".into(),
+            in_force: watch::channel(InForce::default()).0,
+            ignored: Mutex::default(),
+            stuck: Mutex::default(),
+        };
+        let policy = |name: &str| {
+            let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+            (name.to_owned(), ValidatingAdmissionPolicy { metadata, ..ValidatingAdmissionPolicy::default() })
+        };
+        let live = Live { policies: ["a", "b"].map(policy).into(), bindings: BTreeMap::new() };
+        let (none, began) = (BTreeSet::new(), Instant::now());
+        let later = floors.take_back(&live, (&[], "Deny"), (&none, &none, &none), true).await.unwrap();
+        assert_eq!(*asked.lock(), ["DELETE a", "DELETE b"]);
+        assert!(later.is_some_and(|at| at >= began + IN_FORCE_AFTER));
+        assert_eq!(floors.stuck.lock().names().collect::<Vec<_>>(), ["a"]);
+    }
 
     #[test]
     fn what_the_prune_brake_counts_of_a_kind_nobody_else_counts() {

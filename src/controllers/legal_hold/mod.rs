@@ -210,17 +210,16 @@ impl<K: Holding> Reconciler for LegalHolds<K> {
         failure.map_or_else(|| Ok(next(object, &wanted)), Err)
     }
 
-    async fn failed(&self, object: &K, error: &Error) {
+    async fn failed(&self, object: &K, error: &Error) -> Result<()> {
         if is_no_news(object, error) {
-            return;
+            return Ok(());
         }
         let wanted = status(object, &Found::Failed(error.reason(), error.to_string()));
-        match written::report(&self.context.client, object, &wanted).await {
-            Ok(_) => self.count(|active| {
-                active.remove(&object.uid().unwrap_or_default());
-            }),
-            Err(error) => tracing::debug!(%error, "a failure could not be told in status"),
-        }
+        written::report(&self.context.client, object, &wanted).await?;
+        self.count(|active| {
+            active.remove(&object.uid().unwrap_or_default());
+        });
+        Ok(())
     }
 }
 

@@ -114,7 +114,7 @@ impl RetentionPolicies {
             let (all_tx, all) = watch::channel(0);
             let holds = news::follow("legal holds", holds(&context.client), all_tx, context.stopped.clone());
             let (root, roots) = super::root::<RetentionPolicy>();
-            standing::tell(&context.metrics.retention, roots);
+            roots.tell(&context.metrics.retention.standings, standing::stand);
             let approvals = approvals(context.clone(), wake);
             let running = super::run(controller, context, root, Triggers { one, all });
             tokio::try_join!(running, holds, approvals.map(anyhow::Ok))?;

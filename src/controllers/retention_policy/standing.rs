@@ -7,20 +7,14 @@ use crate::{
         RetentionPolicy,
         condition::{Type, is_true},
     },
-    controllers::Roots,
-    runtime::metrics::{PolicyLabels, RetentionMetrics, RetentionStanding},
+    runtime::metrics::{ObjectLabels, RetentionStanding},
 };
 
-/// Says how all of them stand, whenever somebody asks.
-pub(super) fn tell(metrics: &RetentionMetrics, roots: Roots<RetentionPolicy>) {
-    metrics.standings.tell(move || roots.store.state().iter().filter_map(|it| stand(it.0.as_ref().ok()?)).collect());
-}
-
-fn stand(policy: &RetentionPolicy) -> Option<RetentionStanding> {
+pub(super) fn stand(policy: &RetentionPolicy) -> Option<RetentionStanding> {
     let status = policy.status.as_ref()?;
     let plan = status.plan.as_ref();
     Some(RetentionStanding {
-        labels: PolicyLabels { namespace: policy.namespace().unwrap_or_default(), name: policy.name_any() },
+        labels: ObjectLabels { namespace: policy.namespace().unwrap_or_default(), name: policy.name_any() },
         candidates: plan.map_or(0, |plan| plan.candidates),
         tripped: is_true(&status.conditions, Type::BlastRadiusExceeded),
         oldest: plan.and_then(|plan| plan.oldest_too_old_since.as_ref()).map(|time| time.0.as_second()),

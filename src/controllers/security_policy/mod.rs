@@ -149,6 +149,10 @@ impl SecurityPolicies {
         if let Some(enforcers) = &enforcers {
             enforcers.tell(&mut conditions);
         }
+        if self.hardened.is_on && policy.spec.hardening.is_some() {
+            let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
+            self.hardened.in_force.borrow().tell_of_stale(namespace, &mut conditions);
+        }
         let parts = switched_off::Parts {
             hardening: (policy.spec.hardening.as_ref().map(|hardening| hardening.mode), self.hardened.is_on),
             network: (policy.spec.network.as_ref().map(|network| network.mode), self.networks.is_on),
@@ -192,16 +196,14 @@ impl Reconciler for SecurityPolicies {
         Ok(next)
     }
 
-    async fn failed(&self, policy: &SecurityPolicy, error: &Error) {
+    async fn failed(&self, policy: &SecurityPolicy, error: &Error) -> Result<()> {
         if policy.spec.suspend == Some(true) {
-            return;
+            return Ok(());
         }
-        let Ok(owner) = Owner::of(policy) else { return };
+        let owner = Owner::of(policy)?;
         let network = Network::Failed(error.reason(), error.to_string());
         let wanted = self.status(policy, network, self.hardening(policy, &owner));
-        if let Err(error) = status::report(&self.context.client, policy, &wanted).await {
-            tracing::debug!(%error, "a failure could not be told in status");
-        }
+        status::report(&self.context.client, policy, &wanted).await.map(drop)
     }
 }
 

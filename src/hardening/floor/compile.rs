@@ -77,11 +77,23 @@ pub fn extent(policy: &ValidatingAdmissionPolicy) -> BTreeSet<String> {
     };
     if let Some(out) = named(NOT_SYSTEM) {
         let selector = spec.and_then(|spec| spec.match_constraints.as_ref()?.namespace_selector.as_ref());
-        let selector = format!("{SELECTOR} {}", serde_json::to_string(&selector).unwrap_or_default());
+        let selector = selected(selector);
         let included = SYSTEM_NAMESPACES.iter().filter(|name| !out.contains(**name));
         return included.map(|name| format!("{selector} {name}")).chain([selector.clone()]).collect();
     }
     named(NAMESPACE).into_iter().flatten().map(ToOwned::to_owned).collect()
+}
+
+fn selected(selector: Option<&LabelSelector>) -> String {
+    format!("{SELECTOR} {}", serde_json::to_string(&selector).unwrap_or_default())
+}
+
+impl ClusterWide {
+    /// Where its admission policy holds, or would, as [`extent`] has it.
+    #[must_use]
+    pub fn place(&self) -> String {
+        selected(Some(&self.selector))
+    }
 }
 
 /// What [`extent`] begins with for a policy that selects its namespaces: no name holds a space.
@@ -299,6 +311,8 @@ mod tests {
         assert!(!other.match_conditions.as_ref().unwrap()[0].expression.contains("'kube-system'"));
         assert!(other.match_conditions.as_ref().unwrap()[0].expression.contains("'rampart-system'"));
         assert_ne!(extent(&floors[0].policy), extent(&floors[1].policy));
+        assert!(extent(&floors[0].policy).contains(&selecting("web", &[]).place()));
+        assert!(extent(&floors[1].policy).contains(&selecting("db", &[]).place()));
     }
 
     #[test]

@@ -258,6 +258,11 @@ impl Rules {
         self.rules.iter().map(|rule| rule.about())
     }
 
+    /// A rule in CEL, by its id among all; `None` where it is not asked.
+    pub(super) fn form_of(&self, id: &str) -> Option<Vec<Part>> {
+        self.rules.iter().find(|rule| rule.about().rule() == id).map(|rule| rule.form())
+    }
+
     /// Each rule in CEL.
     pub(super) fn forms(&self) -> impl Iterator<Item = (&'static About, Vec<Part>)> {
         self.rules.iter().map(|rule| (rule.about(), rule.form()))

@@ -7,7 +7,7 @@ use std::fmt::Display;
 
 use self::{
     pods::{hardening, intents, network},
-    policies::{api_key, namespace, network_policy, policy},
+    policies::{api_key, hold, namespace, network_policy, policy},
 };
 use super::{
     super::{
@@ -15,7 +15,7 @@ use super::{
         terminal::{Paint, Tone},
     },
     decide::Explanation,
-    holds::Held,
+    holds::{Held, end},
     retention::Retained,
 };
 
@@ -46,6 +46,9 @@ pub(super) fn text(told: &Explanation, paint: Paint) -> String {
     if let Some(it) = &told.api_key {
         api_key(&mut page, it);
     }
+    if let Some(it) = &told.hold {
+        hold(&mut page, it);
+    }
     if let Some(it) = &told.namespace {
         namespace(&mut page, it);
     }
@@ -63,12 +66,15 @@ fn listed<T: Display>(all: impl IntoIterator<Item = T>) -> String {
     all.into_iter().map(|it| it.to_string()).collect::<Vec<_>>().join(", ")
 }
 
+/// `litigation, case C-17`.
+fn ground(ground: &str, case: Option<&str>) -> String {
+    ground.to_owned() + &case.map(|case| format!(", case {case}")).unwrap_or_default()
+}
+
 fn retention(page: &mut Page, told: &[Retained], held: &[Held]) {
     page.section("RETENTION");
     for it in held {
-        let until = it.until.map_or_else(|| "until it is released".into(), |until| format!("until {until}"));
-        let case = it.case_ref.as_ref().map(|case| format!(", case {case}")).unwrap_or_default();
-        page.line(2, &format!("held by {} {until}: {}{case}", it.hold, it.ground));
+        page.line(2, &format!("held by {} {}: {}", it.hold, end(it.until), ground(&it.ground, it.case_ref.as_deref())));
     }
     if told.is_empty() {
         page.line(2, "no RetentionPolicy is about it");

@@ -1,11 +1,12 @@
 //! Policies and namespaces.
 
-use super::{Page, ROWS, Tone, listed};
+use super::{Page, ROWS, Tone, ground, listed};
 use crate::{
-    api::{HardeningMode, Isolated},
+    api::{HardeningMode, HoldState, Isolated},
     cli::explain::{
         api_key::Credential,
         crowd::Crowd,
+        holds::{Keeps, end},
         namespace::{Namespace, Open, count, rampart_level},
         network_policy::Written,
         policy::{Asked, Intended, Policy, Told},
@@ -15,12 +16,7 @@ use crate::{
 pub(super) fn policy(page: &mut Page, told: &Policy) {
     told.notes.iter().for_each(|note| page.line(2, note));
     conditions(page, &told.conditions);
-    if let Some(namespaces) = &told.namespaces {
-        let named = namespaces.iter().take(ROWS).map(String::as_str);
-        let more = namespaces.len().checked_sub(ROWS).filter(|more| *more > 0).map(|more| format!("and {more} more"));
-        let named = listed(named.chain(more.as_deref()));
-        page.line(2, &format!("namespaces that it covers: {}", if named.is_empty() { "none" } else { &named }));
-    }
+    covered(page, told.namespaces.as_deref());
     if let Some(it) = &told.hardening {
         asked(page, it);
     }
@@ -33,6 +29,32 @@ pub(super) fn policy(page: &mut Page, told: &Policy) {
         for (name, value) in fields.as_object().into_iter().flatten() {
             page.line(2, &format!("{name}: {value}"));
         }
+    }
+}
+
+/// Namespaces that a policy or hold of the cluster covers, where they are known.
+fn covered(page: &mut Page, namespaces: Option<&[String]>) {
+    let Some(namespaces) = namespaces else { return };
+    let named = namespaces.iter().take(ROWS).map(String::as_str);
+    let more = namespaces.len().checked_sub(ROWS).filter(|more| *more > 0).map(|more| format!("and {more} more"));
+    let named = listed(named.chain(more.as_deref()));
+    page.line(2, &format!("namespaces that it covers: {}", if named.is_empty() { "none" } else { &named }));
+}
+
+pub(super) fn hold(page: &mut Page, told: &Keeps) {
+    told.notes.iter().for_each(|note| page.line(2, note));
+    conditions(page, &told.conditions);
+    let state = match (told.state, told.since) {
+        (Some(HoldState::Active), Some(since)) => format!("in force since {since}"),
+        (Some(HoldState::Active), None) => "in force".into(),
+        (Some(HoldState::Expired), _) => "over: nothing is held by it".into(),
+        (Some(HoldState::Pending) | None, _) => "not in force yet".into(),
+    };
+    page.line(2, &format!("{state}; {}", end(told.until)));
+    page.line(2, &format!("ground: {}", ground(&told.ground, told.case_ref.as_deref())));
+    covered(page, told.namespaces.as_deref());
+    if let Some(listing) = &told.listing {
+        page.line(2, &format!("to see what it holds: {listing}"));
     }
 }
 
