@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use kube::Client;
 use rampart_e2e::{Options, fixtures, stories, wait};
 use serde_json::{Value, json};
 
@@ -68,6 +69,18 @@ fn filled_in(text: &str) -> String {
     filled + rest
 }
 
+/// What Rampart warns of in an object, and what Pod Security Admission does; or why the API server refuses it.
+async fn warned(client: &Client, path: &str, object: &Value) -> Result<Result<[Option<String>; 2], String>> {
+    let (code, body, warnings) = post(client, path, object).await?;
+    if !(200..300).contains(&code) {
+        return Ok(Err(body));
+    }
+    let suffix = " [SecurityPolicy hardened]";
+    let (rampart, reference): (Vec<String>, Vec<String>) = warnings.into_iter().partition(|it| it.ends_with(suffix));
+    let rampart = rampart.first().map(|it| it.trim_end_matches(suffix).to_owned());
+    Ok(Ok([rampart, reference.into_iter().find(|it| it.starts_with("would violate PodSecurity"))]))
+}
+
 async fn warnings_equal(env: Env) -> Result<()> {
     let (client, namespace) = env.namespace().await?;
     let label =
@@ -100,17 +113,19 @@ async fn warnings_equal(env: Env) -> Result<()> {
             let kind = object["kind"].as_str().unwrap_or_default().to_owned();
             let Some((_, group, plural)) = KINDS.iter().find(|(known, ..)| *known == kind) else { continue };
             object["metadata"]["namespace"] = json!(namespace);
-            let (code, body, warnings) =
-                post(&client, &format!("{group}/namespaces/{namespace}/{plural}"), &object).await?;
-            if !(200..300).contains(&code) {
-                refused.push(format!("{shown}: {body}"));
-                continue;
+            let path = format!("{group}/namespaces/{namespace}/{plural}");
+            let mut told = warned(&client, &path, &object).await?;
+            // The API server goes on without a webhook that is late: a difference counts if it stays.
+            if told.as_ref().is_ok_and(|[rampart, wanted]| rampart != wanted) {
+                told = warned(&client, &path, &object).await?;
             }
-            let suffix = " [SecurityPolicy hardened]";
-            let (rampart, reference): (Vec<String>, Vec<String>) =
-                warnings.into_iter().partition(|it| it.ends_with(suffix));
-            let rampart = rampart.first().map(|it| it.trim_end_matches(suffix).to_owned());
-            let wanted = reference.iter().find(|it| it.starts_with("would violate PodSecurity")).cloned();
+            let [rampart, wanted] = match told {
+                Ok(told) => told,
+                Err(body) => {
+                    refused.push(format!("{shown}: {body}"));
+                    continue;
+                }
+            };
             ensure!(rampart == wanted, "{shown}, {kind}:\n  ours {rampart:?}\n  reference {wanted:?}");
             compared += 1;
         }
