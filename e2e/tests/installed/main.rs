@@ -46,7 +46,7 @@ use self::newcomer::Journey;
 /// From the start of a process to its first 200 of `/readyz`, where processes are replaced one after another on busy cores, and
 /// the image may be one that is not optimised (`.ci/run`), which nothing in it tells. The promise of 1 s is kept by `make bench`.
 const READY_WITHIN: Duration = Duration::from_secs(20);
-/// Good pods that may be asked for twice while every pod is replaced: who is called may have no core for as long as it is waited for.
+/// Good pods that may be asked for twice while every pod is replaced: a webhook may be without a core for as long as it has.
 const LATE: usize = 3;
 const HASTE: [&str; 2] = ["RAMPART_RETENTION_MINIMUM_GRACE=1s", "RAMPART_RETENTION_INTERVAL=2s"];
 const PARTS: [&str; 3] = ["controller", "verifier", "webhook"];
@@ -371,7 +371,7 @@ async fn uninstall(installed: &Installed) -> Result<()> {
         )
     };
     let kept = BTreeSet::from(["Secret rampart-adoption".to_owned()]);
-    wait::until("what was installed to go", Duration::from_mins(1), || async {
+    wait::until("what was installed to go", wait::SOON, || async {
         let left: BTreeSet<String> = all().await?.into_iter().collect();
         Ok(ensure!(left == kept, "{left:?}"))
     })
