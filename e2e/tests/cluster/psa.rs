@@ -1,14 +1,11 @@
 //! Real manifests that nobody of this project wrote: what we warn about is what Pod Security Admission
 //! warns about, no more and no less, in the same words.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use kube::Client;
-use rampart_e2e::{Options, fixtures, stories, wait};
+use rampart_e2e::{Options, binaries, fixtures, stories, wait};
 use serde_json::{Value, json};
 
 use crate::{Env, Tests, admission::post};
@@ -31,18 +28,6 @@ const KINDS: [(&str, &str, &str); 8] = [
 
 /// Manifests that were compared on 2026-11-22; fewer would mean that the test looks elsewhere.
 const AT_LEAST: usize = 63;
-
-/// The unpacked module `k8s.io/kubernetes`.
-fn module_dir() -> Result<PathBuf> {
-    let version = Options::default().kubernetes;
-    let module = fixtures::repository().join(format!("e2e/controlplane/kubernetes/v{version}"));
-    let go = Command::new("go")
-        .current_dir(module)
-        .args(["mod", "download", "-json", &format!("k8s.io/kubernetes@v{version}")])
-        .output()?;
-    let answer: Value = serde_json::from_slice(&go.stdout)?;
-    Ok(answer["Dir"].as_str().context("no directory of the module")?.into())
-}
 
 fn manifests(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
@@ -97,7 +82,7 @@ async fn warnings_equal(env: Env) -> Result<()> {
     })
     .await?;
 
-    let module = module_dir()?;
+    let module = binaries::kubernetes_source(&Options::default().kubernetes)?;
     let mut files = vec![];
     for dir in ["test/e2e/testing-manifests", "cluster/addons"] {
         manifests(&module.join(dir), &mut files)?;
