@@ -13,6 +13,8 @@ use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest as _, Sha256};
 
+use crate::fetch;
+
 /// The Kubernetes version that tests and the demo use unless they name another.
 pub const DEFAULT_KUBERNETES: &str = "1.37.1";
 /// The oldest Kubernetes version that Rampart supports.
@@ -227,7 +229,7 @@ pub fn foreign_file(module: &str, hash: &str, name: &str) -> Result<String> {
 fn downloaded(dir: &Path, module: &str) -> Result<serde_json::Value> {
     let mut download = go(dir);
     download.args(["mod", "download", "-json", module]);
-    let told = download.output().context("running `go`: Go 1.26 or newer must be installed")?;
+    let told = fetch::output(&mut download)?;
     if !told.status.success() {
         let why = [told.stderr, told.stdout].concat();
         bail!("go mod download {module}: {}", tail(&String::from_utf8_lossy(&why)));
@@ -321,8 +323,8 @@ impl Program {
             fs::copy(self.module_file(file), scratch.path().join(file))?;
         }
         progress.report("reading the module", 0, 1);
-        let listed = go(scratch.path()).args(["list", "-deps", &self.package]).output();
-        let listed = listed.context("running `go`: Go 1.26 or newer must be installed")?;
+        // It fetches what the build needs, which fetches nothing then.
+        let listed = fetch::output(go(scratch.path()).args(["list", "-deps", &self.package]))?;
         if !listed.status.success() {
             bail!("go list {}: {}", self.name, tail(&String::from_utf8_lossy(&listed.stderr)));
         }

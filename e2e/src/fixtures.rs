@@ -1,6 +1,9 @@
 //! Putting objects into a cluster.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -8,11 +11,12 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DynamicObject, Patch, PatchParams, PostParams},
-    core::{GroupVersionKind, TypeMeta},
+    core::{GroupVersionKind, Status, TypeMeta},
     discovery::{self, Scope},
 };
 use rampart::{api::whole_second, hardening::Floor};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use crate::wait;
 
@@ -55,14 +59,29 @@ pub async fn api_of(client: &Client, object: &Value) -> Result<Api<DynamicObject
     })
 }
 
-/// Applies an object, as `kubectl apply --server-side` does.
+/// Applies an object, as `kubectl apply --server-side` does; again, for a while, where nobody was in time to judge it.
 ///
 /// # Errors
 /// When the API server refuses it; the error is kube's own.
 pub async fn apply(client: &Client, object: &Value) -> Result<DynamicObject> {
     let name = object.pointer("/metadata/name").and_then(Value::as_str).context("an object without a name")?;
     let params = PatchParams::apply("kubectl").force();
-    Ok(api_of(client, object).await?.patch(name, &params, &Patch::Apply(object)).await?)
+    let (api, end) = (api_of(client, object).await?, Instant::now() + wait::SOON);
+    loop {
+        match api.patch(name, &params, &Patch::Apply(object)).await {
+            Err(kube::Error::Api(status)) if is_late(&status) && Instant::now() < end => {
+                sleep(Duration::from_millis(200)).await;
+            }
+            answer => return Ok(answer?),
+        }
+    }
+}
+
+/// Whether the API server, or a webhook that it asks, was too busy to answer: nothing is said of the object then.
+fn is_late(status: &Status) -> bool {
+    let message = status.message.to_lowercase();
+    let words = ["failed calling webhook", "not answered in time", "timeout", "timed out", "deadline exceeded"];
+    matches!(status.code, 500 | 503 | 504) && words.iter().any(|it| message.contains(it))
 }
 
 /// Now, in whole seconds: times on the wire have no parts of one.

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{binaries, fixtures};
+use crate::{binaries, fetch, fixtures};
 
 /// The reference evaluator of the Pod Security Standards.
 const PSS_MODULE: &str = "k8s.io/pod-security-admission";
@@ -86,7 +86,7 @@ pub fn flux() -> Result<PathBuf> {
 /// # Errors
 /// When Go is missing or the module can't be had.
 pub fn pss_module() -> Result<PathBuf> {
-    let go = Command::new("go").current_dir(sources("pss")).args(["mod", "download", "-json", PSS_MODULE]).output()?;
+    let go = fetch::output(binaries::go(&sources("pss")).args(["mod", "download", "-json", PSS_MODULE]))?;
     let answer: Value = serde_json::from_slice(&go.stdout)?;
     Ok(answer["Dir"].as_str().with_context(|| format!("no directory of {PSS_MODULE}: {answer}"))?.into())
 }
@@ -176,11 +176,8 @@ fn build(judge: &str, added: &[(String, String)]) -> Result<PathBuf> {
         fs::write(path, text)?;
     }
     let partial = target.with_extension("partial");
-    let go = binaries::go(scratch.path())
-        .args(["build", "-ldflags", binaries::STRIPPED, "-o"])
-        .arg(&partial)
-        .output()
-        .context("running `go`: Go 1.26 or newer must be installed")?;
+    let go = ["build", "-ldflags", binaries::STRIPPED, "-o"];
+    let go = fetch::output(binaries::go(scratch.path()).args(go).arg(&partial))?;
     if !go.status.success() {
         bail!("building the judge {judge}: {}", String::from_utf8_lossy(&go.stderr));
     }

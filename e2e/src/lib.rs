@@ -25,6 +25,7 @@ pub mod control_plane;
 pub mod cores;
 pub mod envoy;
 pub mod faketime;
+mod fetch;
 pub mod fixtures;
 pub mod image;
 pub mod judges;

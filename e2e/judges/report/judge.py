@@ -7,6 +7,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
@@ -92,7 +93,11 @@ def can_refuse(browser, path):
     page.goto(path.as_uri())
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=http://127.0.0.1:9/x><p style=\"width: 900px; max-width: none\">wide</p>')")
     page.wait_for_function("document.querySelector('img').complete")
-    assert any("Content Security Policy" in it for it in seen), f"nothing was seen: {seen}"
+    # What a page says comes a moment later.
+    end = time.monotonic() + 10
+    while not any("Content Security Policy" in it for it in seen):
+        assert time.monotonic() < end, f"nothing was seen: {seen}"
+        page.wait_for_timeout(50)
     assert overflow(page) > 0, "no overflow was seen"
     page.close()
 

@@ -203,7 +203,7 @@ impl Parts {
             let mut children = children.borrow_mut();
             children.iter_mut().find(|(it, _)| *it == name).and_then(|(_, child)| child.try_wait().ok().flatten())
         };
-        let waited = wait::until(what, Duration::from_mins(1), || {
+        let waited = wait::until(what, Duration::from_mins(3), || {
             let (ended, probe) = (ended(), probe());
             async move {
                 match ended {

@@ -18,7 +18,7 @@ use super::{
 use crate::leftovers::{self, Identity};
 
 const MARK: &str = "node";
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Writes down that what lives in this state directory is a node, and what CNI remembered before it.
 ///

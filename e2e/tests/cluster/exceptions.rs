@@ -96,7 +96,9 @@ async fn in_every_floor(client: &Client, end: &str) -> Result<()> {
 }
 
 /// Time for admission policies to follow, for Rampart to stop, and for a last answer.
-const ENDS: Duration = Duration::from_secs(40);
+const ENDS: Duration = Duration::from_secs(90);
+/// From then on at the latest, refused again.
+const LATE: Duration = Duration::from_secs(30);
 
 fn soon(seconds: u64) -> Timestamp {
     Timestamp::now() + Duration::from_secs(seconds)
@@ -137,7 +139,7 @@ async fn admit_until_they_end(_: Env) -> Result<()> {
     let ports = operator.kill()?;
     answers(&client, "shop", &agent, None).await?;
     // Whichever of the two policies the API server asks first.
-    answers_within(ENDS + wait::SOON, &client, "shop", &agent, Some("violates PodSecurity")).await?;
+    answers_within(ENDS + LATE, &client, "shop", &agent, Some("violates PodSecurity")).await?;
     ensure!(Timestamp::now() >= end, "it was refused before its end");
     let kubeconfig = rampart_e2e::operator::kubeconfig(&plane, plane.server()).await?;
     let operator = Operator::start(plane.dir(), &kubeconfig, ports, &[])?;

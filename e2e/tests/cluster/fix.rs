@@ -73,11 +73,12 @@ async fn pods_are_completed_or_left(env: Env) -> Result<()> {
         "spec": {"selector": {"matchLabels": {"app": "bare"}}, "template": template},
     });
     let deployments = format!("/apis/apps/v1/namespaces/{namespace}/deployments");
-    let (code, body, warnings) = post(&client, &deployments, &deployment).await?;
-    ensure!(
-        code == 201 && warnings.iter().any(|it| it.starts_with("SecurityPolicy hardened sets ")),
-        "{body} {warnings:?}"
-    );
+    wait::until("whoever writes the template to be told", wait::SOON, || async {
+        let (code, body, warnings) = post(&client, &deployments, &deployment).await?;
+        let told = warnings.iter().any(|it| it.starts_with("SecurityPolicy hardened sets "));
+        Ok(ensure!(code == 201 && told, "{body} {warnings:?}"))
+    })
+    .await?;
     fixtures::apply(&client, &deployment).await?;
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     wait::until("the Deployment's pod to run", wait::SOON, || async {
@@ -115,6 +116,23 @@ fn keeps(less: &Value, more: &Value) -> bool {
     }
 }
 
+/// Whether the fix completes a pod, which would be `without` otherwise; an error if what comes of it is not good.
+async fn completes(client: &Client, namespace: &str, pod: &Value, without: &Value) -> Result<bool> {
+    let (code, with, warnings) = post(client, &path(namespace), pod).await?;
+    ensure!(code == 201, "the fix made a pod that is refused: {with}\n{pod}");
+    let with: Value = serde_json::from_str(&with)?;
+    let is_completed = warnings.iter().any(|it| it.starts_with("SecurityPolicy hardened sets spec"));
+    if is_completed {
+        let text = with.to_string();
+        let left = explain(Level::Restricted, Version::LATEST, &serde_json::from_str(&text)?);
+        ensure!(left.is_empty(), "{left:?} {text}");
+        ensure!(keeps(&without["spec"], &with["spec"]), "{without} became {with}");
+    } else {
+        ensure!(without["spec"] == with["spec"], "{without} became {with}");
+    }
+    Ok(is_completed)
+}
+
 /// A fix may make no pod that the API server refuses, change nothing that is set, and leave nothing to be mended.
 async fn what_is_completed_is_taken_and_good(env: Env) -> Result<()> {
     let (client, fixed) = env.namespace().await?;
@@ -141,18 +159,13 @@ async fn what_is_completed_is_taken_and_good(env: Env) -> Result<()> {
             continue;
         }
         taken += 1;
-        let (code, with, warnings) = post(&client, &path(&fixed), &pod).await?;
-        ensure!(code == 201, "RAMPART_SEED={seed}: the fix made a pod that is refused: {with}\n{pod}");
-        let (without, with): (Value, Value) = (serde_json::from_str(&body)?, serde_json::from_str(&with)?);
-        if warnings.iter().any(|it| it.starts_with("SecurityPolicy hardened sets spec")) {
-            completed += 1;
-            let text = with.to_string();
-            let left = explain(Level::Restricted, Version::LATEST, &serde_json::from_str(&text)?);
-            ensure!(left.is_empty(), "RAMPART_SEED={seed}: {left:?} {text}");
-            ensure!(keeps(&without["spec"], &with["spec"]), "RAMPART_SEED={seed}: {without} became {with}");
-        } else {
-            ensure!(without["spec"] == with["spec"], "RAMPART_SEED={seed}: {without} became {with}");
+        let without: Value = serde_json::from_str(&body)?;
+        let mut is_completed = completes(&client, &fixed, &pod, &without).await;
+        // The API server goes on without one of the two webhooks that is late: what is wrong counts if it stays.
+        if is_completed.is_err() {
+            is_completed = completes(&client, &fixed, &pod, &without).await;
         }
+        completed += usize::from(is_completed.with_context(|| format!("RAMPART_SEED={seed}"))?);
     }
     ensure!(taken > PODS / 3 && completed > 10, "{taken} were taken, {completed} completed");
     Ok(())

@@ -58,12 +58,14 @@ async fn same_answers(env: Env) -> Result<()> {
         policy["metadata"]["namespace"] = json!(policed);
         fixtures::apply(&client, &policy).await?;
     }
+    let both =
+        async |pod: &Value| anyhow::Ok((said(&client, &labelled, pod).await?, said(&client, &policed, pod).await?));
     let mut privileged = serde_json::to_value(rampart_e2e::stories::root_pod()?)?;
     let warned = privileged.clone();
     privileged["spec"]["hostNetwork"] = json!(true);
     for pod in [&privileged, &warned] {
         wait::until("both to say the same", wait::SOON, || async {
-            let (theirs, ours) = (said(&client, &labelled, pod).await?, said(&client, &policed, pod).await?);
+            let (theirs, ours) = both(pod).await?;
             ensure!(theirs == ours && !ours.1.is_empty(), "{ours:?}, not {theirs:?}");
             Ok(())
         })
@@ -77,7 +79,11 @@ async fn same_answers(env: Env) -> Result<()> {
         }
         let mut pod = rampart_e2e::pods::acceptable(made.pod);
         pod["metadata"]["name"] = json!("random");
-        let (theirs, ours) = (said(&client, &labelled, &pod).await?, said(&client, &policed, &pod).await?);
+        let (mut theirs, mut ours) = both(&pod).await?;
+        // The API server goes on without a webhook that is late: a difference counts if it stays.
+        if theirs != ours {
+            (theirs, ours) = both(&pod).await?;
+        }
         ensure!(theirs == ours, "RAMPART_SEED={seed}: {ours:?}, not {theirs:?}\n{pod}");
         refused += usize::from(theirs.0 == 403);
         warned += usize::from(theirs.0 == 201 && !theirs.1.is_empty());

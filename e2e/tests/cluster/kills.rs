@@ -287,7 +287,7 @@ async fn network(client: &Client, namespace: &str) -> Result<()> {
     let main = stories::rendered(client, namespace, "web").await?;
     let api: Api<NetworkPolicy> = Api::namespaced(client.clone(), namespace);
     merge(&api, &main.name_any(), json!({"spec": {"egress": [{}]}})).await?;
-    wait::until("the edit to be undone", wait::SOON, || async {
+    wait::until("the edit to be undone", BACKED_OFF, || async {
         Ok(ensure!(api.get(&main.name_any()).await?.spec == main.spec))
     })
     .await?;
@@ -295,7 +295,7 @@ async fn network(client: &Client, namespace: &str) -> Result<()> {
     for (mode, left) in [("Disabled", 1), ("Enforce", 4)] {
         merge(&policies, "web", json!({"spec": {"network": {"mode": mode}}})).await?;
         stories::ready::<SecurityPolicy>(client, namespace, "web").await?;
-        wait::until(&format!("mode {mode}"), wait::SOON, || async {
+        wait::until(&format!("mode {mode}"), BACKED_OFF, || async {
             let found = api.list(&ListParams::default()).await?.items.len();
             Ok(ensure!(found == left, "{found} NetworkPolicies"))
         })
@@ -310,7 +310,7 @@ async fn key(client: &Client, namespace: &str) -> Result<()> {
     let keys: Api<ApiKey> = Api::namespaced(client.clone(), namespace);
     let now = fixtures::this_second();
     merge(&keys, "orders", json!({"spec": {"rotation": {"requestedAt": now.to_string()}}})).await?;
-    wait::until("version 2 to be current and nothing to be under way", wait::SOON, || async {
+    wait::until("version 2 to be current and nothing to be under way", BACKED_OFF, || async {
         let state = key_state(client, namespace).await?;
         let records = json!([[1, "Deprecated"], [2, "Active"]]);
         ensure!(state["records"] == records && state["rotating"] == false && state["current"] == 2, "{state:#}");
@@ -324,7 +324,7 @@ async fn token(client: &Client, namespace: &str) -> Result<()> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secrets = &secrets;
     let supply = |token| {
-        wait::until("a token to be accepted", wait::SOON, move || async move {
+        wait::until("a token to be accepted", BACKED_OFF, move || async move {
             imported::supply(secrets, token).await.map(drop)
         })
     };
@@ -332,7 +332,7 @@ async fn token(client: &Client, namespace: &str) -> Result<()> {
     apply(client, &imported::key(namespace)).await?;
     stories::ready::<ApiKey>(client, namespace, "orders").await?;
     supply(imported::SECOND).await?;
-    wait::until("the successor to be in use", wait::SOON, || async {
+    wait::until("the successor to be in use", BACKED_OFF, || async {
         let state = Story::Token.state(client, namespace).await?;
         let in_use = state["consumersHaveTheToken"] == true && state["current"] == 2 && state["rotating"] == false;
         Ok(ensure!(in_use, "{state:#}"))
@@ -388,7 +388,7 @@ async fn approval(client: &Client, namespace: &str) -> Result<()> {
     apply(client, &policy).await?;
     let policies: Api<RetentionPolicy> = Api::namespaced(client.clone(), namespace);
     let reports: Api<RetentionReport> = Api::namespaced(client.clone(), namespace);
-    wait::until("the plan to be approved", wait::SOON, || async {
+    wait::until("the plan to be approved", BACKED_OFF, || async {
         let plan = policies.get("exports").await?.status.and_then(|status| status.plan).unwrap_or_default();
         let report = reports.get(&plan.report.context("it has no report")?).await?;
         let approval = json!({"spec": {"approval": to_approve(&report.spec.record)}});

@@ -21,6 +21,9 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("lifecycle::one_leads_another_takes_over_and_the_loser_ends", leadership);
 }
 
+/// Longer than a busy machine keeps who leads from renewing it.
+const LEASE: &str = "--lease-duration=30s";
+
 async fn leads(operator: &Operator) -> Result<bool> {
     let (_, text) = operator.admin("/metrics").await?;
     Ok(text.lines().any(|line| line.starts_with("leader_election_master_status") && line.ends_with(" 1")))
@@ -29,10 +32,10 @@ async fn leads(operator: &Operator) -> Result<bool> {
 async fn leadership(_: Env) -> Result<()> {
     let plane = ControlPlane::start(&Options { controllers: false, ..Options::default() }).await?;
     let client = plane.client();
-    let first = Operator::install(&plane, &["--lease-duration=9s"]).await?;
+    let first = Operator::install(&plane, &[LEASE]).await?;
     wait::until("the first to lead", wait::SOON, || async { Ok(ensure!(leads(&first).await?)) }).await?;
     let config = kubeconfig(&plane, plane.server()).await?;
-    let flags = ["--lease-duration=9s", "--identity=second"];
+    let flags = [LEASE, "--identity=second"];
     let mut second = Operator::start(plane.dir(), &config, Ports::claim()?, &flags)?;
     second.ready().await.context("a replica that does not lead is ready too: its webhook serves")?;
     ensure!(!leads(&second).await?, "two lead");

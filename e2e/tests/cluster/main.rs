@@ -99,6 +99,8 @@ impl Env {
                     "--retention-interval=2s",
                     "--retention-protected-namespaces=billing",
                     "--usage-interval=1s",
+                    // Nobody else wants it, and without it every test would fail.
+                    "--lease-duration=60s",
                 ];
                 let operator = Operator::install(&plane, &flags).await?;
                 Ok(Shared { plane, operator })
@@ -146,12 +148,26 @@ impl Tests {
             took.lock().unwrap_or_else(PoisonError::into_inner).push((began.elapsed(), told));
             outcome.map_err(|error| {
                 // Of the operator that most share, which may have nothing to do with it.
-                let log = shared.get().map(|shared| shared.operator.log_tail()).unwrap_or_default();
+                let operator = shared.get().map(|shared| &shared.operator);
+                let log = operator.map(Operator::log_tail).unwrap_or_default();
+                let ended = if operator.is_some_and(lost_its_lease) {
+                    "the operator that most share lost its Lease: "
+                } else {
+                    ""
+                };
                 // The error last: what shows the end of an output shows it.
-                format!("{log}\n{error:#}").into()
+                format!("{log}\n{ended}{error:#}").into()
             })
         }));
     }
+}
+
+/// Whether it has ended for want of its Lease, as its log says: then tests fail that are about something else.
+fn lost_its_lease(operator: &Operator) -> bool {
+    let log = operator.log().unwrap_or_default();
+    ["was taken by another process", "could not be renewed for"]
+        .iter()
+        .any(|it| log.contains(&format!("the Lease rampart {it}")))
 }
 
 /// `RAMPART_E2E_ONLY="calls::ten holds::"`: those whose names begin so, at once. The program itself takes one filter.

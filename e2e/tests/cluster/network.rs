@@ -145,7 +145,25 @@ async fn what_a_quota_refuses_is_said(env: Env) -> Result<()> {
             "spec": {"hard": {"count/networkpolicies.networking.k8s.io": many}},
         })
     };
+    let quotas: Api<ResourceQuota> = Api::namespaced(client.clone(), &namespace);
+    let counted = async |many: &str| {
+        wait::until("the quota to be counted", wait::SOON, || async {
+            let hard = quotas.get("few").await?.status.and_then(|status| status.hard).unwrap_or_default();
+            Ok(ensure!(hard.values().any(|it| it.0 == many), "{hard:?}"))
+        })
+        .await
+    };
     fixtures::apply(&client, &quota("0")).await?;
+    counted("0").await?;
+    let made: Api<NetworkPolicy> = Api::namespaced(client.clone(), &namespace);
+    let probe: NetworkPolicy =
+        serde_json::from_value(json!({"metadata": {"name": "probe"}, "spec": {"podSelector": {}}}))?;
+    wait::until("the quota to be in force", wait::SOON, || async {
+        let params = PostParams { dry_run: true, ..PostParams::default() };
+        let refused = made.create(&params, &probe).await.err().map(|error| error.to_string()).unwrap_or_default();
+        Ok(ensure!(refused.contains("quota"), "it is not: {refused}"))
+    })
+    .await?;
     let mut policy = stories::sample_policy();
     policy["metadata"]["namespace"] = json!(namespace);
     fixtures::apply(&client, &policy).await?;
@@ -162,13 +180,8 @@ async fn what_a_quota_refuses_is_said(env: Env) -> Result<()> {
     };
     refused(&["quota"]).await?;
     // With all isolated, it needs two more beside its own, of which none is taken.
-    let quotas: Api<ResourceQuota> = Api::namespaced(client.clone(), &namespace);
     fixtures::apply(&client, &quota("2")).await?;
-    wait::until("the quota to be counted", wait::SOON, || async {
-        let hard = quotas.get("few").await?.status.and_then(|status| status.hard).unwrap_or_default();
-        Ok(ensure!(hard.values().any(|it| it.0 == "2"), "{hard:?}"))
-    })
-    .await?;
+    counted("2").await?;
     let deny = json!({
         "apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
         "metadata": {"name": "deny", "namespace": namespace},

@@ -1,13 +1,11 @@
 //! Real manifests that nobody of this project wrote: what we warn about is what Pod Security Admission
 //! warns about, no more and no less, in the same words.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use rampart_e2e::{Options, fixtures, stories, wait};
+use kube::Client;
+use rampart_e2e::{Options, binaries, fixtures, stories, wait};
 use serde_json::{Value, json};
 
 use crate::{Env, Tests, admission::post};
@@ -30,18 +28,6 @@ const KINDS: [(&str, &str, &str); 8] = [
 
 /// Manifests that were compared on 2026-11-22; fewer would mean that the test looks elsewhere.
 const AT_LEAST: usize = 63;
-
-/// The unpacked module `k8s.io/kubernetes`.
-fn module_dir() -> Result<PathBuf> {
-    let version = Options::default().kubernetes;
-    let module = fixtures::repository().join(format!("e2e/controlplane/kubernetes/v{version}"));
-    let go = Command::new("go")
-        .current_dir(module)
-        .args(["mod", "download", "-json", &format!("k8s.io/kubernetes@v{version}")])
-        .output()?;
-    let answer: Value = serde_json::from_slice(&go.stdout)?;
-    Ok(answer["Dir"].as_str().context("no directory of the module")?.into())
-}
 
 fn manifests(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
@@ -68,6 +54,18 @@ fn filled_in(text: &str) -> String {
     filled + rest
 }
 
+/// What Rampart warns of in an object, and what Pod Security Admission does; or why the API server refuses it.
+async fn warned(client: &Client, path: &str, object: &Value) -> Result<Result<[Option<String>; 2], String>> {
+    let (code, body, warnings) = post(client, path, object).await?;
+    if !(200..300).contains(&code) {
+        return Ok(Err(body));
+    }
+    let suffix = " [SecurityPolicy hardened]";
+    let (rampart, reference): (Vec<String>, Vec<String>) = warnings.into_iter().partition(|it| it.ends_with(suffix));
+    let rampart = rampart.first().map(|it| it.trim_end_matches(suffix).to_owned());
+    Ok(Ok([rampart, reference.into_iter().find(|it| it.starts_with("would violate PodSecurity"))]))
+}
+
 async fn warnings_equal(env: Env) -> Result<()> {
     let (client, namespace) = env.namespace().await?;
     let label =
@@ -84,7 +82,7 @@ async fn warnings_equal(env: Env) -> Result<()> {
     })
     .await?;
 
-    let module = module_dir()?;
+    let module = binaries::kubernetes_source(&Options::default().kubernetes)?;
     let mut files = vec![];
     for dir in ["test/e2e/testing-manifests", "cluster/addons"] {
         manifests(&module.join(dir), &mut files)?;
@@ -100,17 +98,19 @@ async fn warnings_equal(env: Env) -> Result<()> {
             let kind = object["kind"].as_str().unwrap_or_default().to_owned();
             let Some((_, group, plural)) = KINDS.iter().find(|(known, ..)| *known == kind) else { continue };
             object["metadata"]["namespace"] = json!(namespace);
-            let (code, body, warnings) =
-                post(&client, &format!("{group}/namespaces/{namespace}/{plural}"), &object).await?;
-            if !(200..300).contains(&code) {
-                refused.push(format!("{shown}: {body}"));
-                continue;
+            let path = format!("{group}/namespaces/{namespace}/{plural}");
+            let mut told = warned(&client, &path, &object).await?;
+            // The API server goes on without a webhook that is late: a difference counts if it stays.
+            if told.as_ref().is_ok_and(|[rampart, wanted]| rampart != wanted) {
+                told = warned(&client, &path, &object).await?;
             }
-            let suffix = " [SecurityPolicy hardened]";
-            let (rampart, reference): (Vec<String>, Vec<String>) =
-                warnings.into_iter().partition(|it| it.ends_with(suffix));
-            let rampart = rampart.first().map(|it| it.trim_end_matches(suffix).to_owned());
-            let wanted = reference.iter().find(|it| it.starts_with("would violate PodSecurity")).cloned();
+            let [rampart, wanted] = match told {
+                Ok(told) => told,
+                Err(body) => {
+                    refused.push(format!("{shown}: {body}"));
+                    continue;
+                }
+            };
             ensure!(rampart == wanted, "{shown}, {kind}:\n  ours {rampart:?}\n  reference {wanted:?}");
             compared += 1;
         }

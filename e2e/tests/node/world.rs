@@ -1,5 +1,7 @@
 //! The pods that all tests share, and the operator beside them.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join_all;
 use k8s_openapi::api::{core::v1::Pod, core::v1::Service, networking::v1::NetworkPolicy};
@@ -88,7 +90,7 @@ impl World {
     async fn read(&mut self, count: usize) -> Result<()> {
         let client = self.client();
         let all: Api<Pod> = Api::all(client.clone());
-        let pods = wait::until("the pods to run", wait::SOON * 2, || async {
+        let pods = wait::until("the pods to run", Duration::from_mins(3), || async {
             let pods = all.list(&ListParams::default()).await?.items;
             let ready = pods.iter().filter(|pod| is_ready(pod)).count();
             ensure!(ready == count, "{ready} of {count} are ready");

@@ -127,7 +127,9 @@ where
 async fn was_refused_to(plane: &ControlPlane, user: &str, name: &str) -> Result<()> {
     wait::until(&format!("{user} to be refused to delete {name}"), wait::SOON, || async {
         let text = plane.audit().text()?;
-        let mut events = text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
+        // The log is long, and few lines are about it.
+        let lines = text.lines().filter(|line| line.contains(name));
+        let mut events = lines.filter_map(|line| serde_json::from_str::<Event>(line).ok());
         let tried = events.any(|it| {
             it.verb == "delete"
                 && it.user.username == user
