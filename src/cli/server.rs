@@ -226,7 +226,7 @@ impl Options {
         };
         let (leadership, electing) = elect(election, context.client.clone(), context.metrics.clone(), tasks.alone());
         tasks.spawn_lasting("leader-election", electing);
-        let of_keys = (policies.0.clone(), policies.2.clone());
+        let (index, of_keys) = (policies.0.clone(), (policies.0.clone(), policies.2.clone()));
         let (hardened, networks) = self.hardening_and_network(&context, policies, &leadership, tasks);
         let namespace = || self.namespace.clone();
         ClusterSecurityPolicies::spawn(&context, &networks, hardened.clone(), leadership.clone(), namespace(), tasks);
@@ -243,7 +243,7 @@ impl Options {
                 interval: self.retention_interval.get().max(Duration::from_secs(1)),
                 protected: self.retention_protected_namespaces.iter().cloned().chain(ours).collect(),
             };
-            RetentionPolicies::spawn(context, impersonator, retention, leadership, tasks);
+            RetentionPolicies::spawn(context, impersonator, retention, index, leadership, tasks);
         }
     }
 

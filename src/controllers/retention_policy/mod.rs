@@ -8,26 +8,22 @@ mod run;
 mod standing;
 mod status;
 mod sweep;
+mod wake;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, future};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt as _,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::PartialObjectMeta,
     runtime::{WatchStreamExt as _, reflector::ObjectRef, watcher},
 };
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
-use super::{
-    Context, Next, Reconciler, Triggers,
-    news::{self, News},
-    requested,
-    work::RECONCILE_DEADLINE,
-};
+use super::{Context, Next, Reconciler, Roots, Triggers, requested, work::RECONCILE_DEADLINE};
 use crate::{
     api::{
         ClusterLegalHold, LegalHold, RetentionMode, RetentionPolicy, RetentionPolicyStatus, RetentionReport,
@@ -41,6 +37,7 @@ use crate::{
         events::Reason,
         impersonate::Impersonator,
         leader::Leadership,
+        policy_index::PolicyIndex,
         retained::{self, Retained},
         server_clock::skew,
         status as written,
@@ -50,6 +47,7 @@ use crate::{
 };
 use run::{Carried, Run, SoFar};
 use status::{degraded, status};
+use wake::{One, for_holds};
 
 /// Until the next try where somebody has to grant something first.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -98,6 +96,7 @@ impl RetentionPolicies {
         context: Context,
         impersonator: Impersonator,
         settings: Settings,
+        policies: PolicyIndex,
         leadership: Leadership,
         tasks: &mut Tasks,
     ) {
@@ -109,15 +108,13 @@ impl RetentionPolicies {
                 () = lead.acquired() => {}
                 () = context.stopped.clone().cancelled_owned() => return Ok(()),
             }
-            let (wake, one) = mpsc::unbounded_channel();
-            // What a hold kept is looked at when the hold is released.
-            let (all_tx, all) = watch::channel(0);
-            let holds = news::follow("legal holds", holds(&context.client), all_tx, context.stopped.clone());
+            let ((wake, one), (_all, all)) = (mpsc::unbounded_channel(), watch::channel(0));
             let (root, roots) = super::root::<RetentionPolicy>();
-            standing::tell(&context.metrics.retention, roots);
+            standing::tell(&context.metrics.retention, roots.clone());
+            let holds = holds(context.clone(), policies, roots, wake.clone());
             let approvals = approvals(context.clone(), wake);
             let running = super::run(controller, context, root, Triggers { one, all });
-            tokio::try_join!(running, holds, approvals.map(anyhow::Ok))?;
+            tokio::try_join!(running, holds.map(anyhow::Ok), approvals.map(anyhow::Ok))?;
             Ok(())
         });
     }
@@ -233,15 +230,16 @@ async fn opted_in(client: &Client, namespace: &str) -> Result<bool> {
     Ok(namespace.labels().get(RETENTION_OPT_IN).is_some_and(|value| value == RETENTION_ALLOWED))
 }
 
-/// Whatever changes holds.
-fn holds(client: &Client) -> Vec<News> {
-    let (own, wide) = (Api::all(client.clone()), Api::all(client.clone()));
-    let own: News = news::of::<LegalHold>(own, watcher::Config::default());
-    vec![own, news::of::<ClusterLegalHold>(wide, watcher::Config::default())]
+/// What a hold kept is looked at when the hold is released, and told of when it begins.
+async fn holds(context: Context, policies: PolicyIndex, roots: Roots<RetentionPolicy>, wake: One) {
+    let client = context.client;
+    let own = for_holds::<LegalHold>(client.clone(), policies.clone(), (roots.clone(), wake.clone()));
+    let wide = for_holds::<ClusterLegalHold>(client, policies, (roots, wake));
+    context.stopped.run_until_cancelled(future::join(own, wide)).await;
 }
 
 /// Wakes a policy when the spec of one of its reports has changed: somebody approved it.
-async fn approvals(context: Context, wake: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<RetentionPolicy>>>) {
+async fn approvals(context: Context, wake: One) {
     let api: Api<PartialObjectMeta<RetentionReport>> = Api::all(context.client.clone());
     let config = watcher::Config::default().labels(&format!("{OWNER_KIND}=RetentionPolicy")).page_size(PAGE);
     let changes = watcher(api, config).default_backoff().applied_objects();
