@@ -8,6 +8,7 @@ mod run;
 mod standing;
 mod status;
 mod sweep;
+mod turns;
 mod wake;
 
 use std::{sync::Arc, time::Duration};
@@ -23,7 +24,7 @@ use kube::{
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
-use super::{Context, Next, Reconciler, Roots, Triggers, requested, work::RECONCILE_DEADLINE};
+use super::{Context, Next, Reconciler, Roots, Triggers, Turn, requested, work::RECONCILE_DEADLINE};
 use crate::{
     api::{
         ClusterLegalHold, LegalHold, RetentionMode, RetentionPolicy, RetentionPolicyStatus, RetentionReport,
@@ -47,6 +48,7 @@ use crate::{
 };
 use run::{Carried, Run, SoFar};
 use status::{degraded, status};
+use turns::Turns;
 use wake::{One, for_holds};
 
 /// Until the next try where somebody has to grant something first.
@@ -71,6 +73,7 @@ pub struct RetentionPolicies {
     context: Context,
     impersonator: Impersonator,
     settings: Settings,
+    turns: Turns,
 }
 
 /// Why a policy does nothing.
@@ -102,7 +105,7 @@ impl RetentionPolicies {
     ) {
         let (mut lead, expiring) = (leadership.clone(), context.clone());
         tasks.spawn("retention-reports", expiry::run(expiring, settings.interval, leadership));
-        let controller = Arc::new(Self { context: context.clone(), impersonator, settings });
+        let controller = Arc::new(Self { context: context.clone(), impersonator, settings, turns: Turns::default() });
         tasks.spawn(Self::NAME, async move {
             tokio::select! {
                 () = lead.acquired() => {}
@@ -271,6 +274,10 @@ fn unknown_age(status: Option<&RetentionPolicyStatus>) -> i64 {
 impl Reconciler for RetentionPolicies {
     type Root = RetentionPolicy;
     const NAME: &'static str = "retentionpolicy";
+
+    async fn turn(&self, cached: &RetentionPolicy) -> Option<Turn> {
+        self.turns.take(cached, &self.context.stopped).await
+    }
 
     async fn reconcile(&self, cached: &RetentionPolicy) -> Result<Next> {
         // A policy that was set to DryRun a moment ago must not delete because a watch is behind.
