@@ -26,7 +26,7 @@ use crate::{
     controllers::{
         ApiKeySettings, ApiKeys, ClusterSecurityPolicies, Context, Floors, Hardened, LegalHolds, Networks,
         PolicyExceptions, Residents, RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Selftest,
-        Telling, Webhooks,
+        Telling, Webhooks, kinds,
     },
     runtime::{
         metrics::Metrics,
@@ -228,6 +228,7 @@ impl Options {
         let connect = move || client::client(config, &counted);
         let (leadership, electing) = elect(election, connect, context.metrics.clone(), tasks.alone());
         tasks.spawn_lasting("leader-election", electing);
+        tasks.spawn("kinds", kinds::follow(context.clone(), leadership.clone()));
         let (index, of_keys) = (policies.0.clone(), (policies.0.clone(), policies.2.clone()));
         let (hardened, networks) = self.hardening_and_network(&context, policies, &leadership, tasks);
         let namespace = || self.namespace.clone();

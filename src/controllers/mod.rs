@@ -8,6 +8,7 @@ mod backoff;
 pub(crate) mod cluster_facts;
 mod cluster_security_policy;
 mod floor;
+pub mod kinds;
 mod legal_hold;
 mod network;
 mod news;
