@@ -142,8 +142,8 @@ pub async fn install(client: &Client, url: &str) -> Result<()> {
         apply(client, &object).await?;
     }
     install_crds(client).await?;
-    for file in ["manifests/verifier.yaml", "manifests/retention.yaml", "manifests/holds.yaml"] {
-        for object in documents(&root.join(file))? {
+    for file in ["verifier", "retention", "holds", "flow"] {
+        for object in documents(&root.join("manifests").join(file).with_extension("yaml"))? {
             apply(client, &object).await?;
         }
     }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
-use kube::Client;
+use kube::{Client, Config};
 use tokio::sync::watch;
 
 use super::{facts::ClusterFacts, process::Process};
@@ -27,7 +27,7 @@ use crate::{
     controllers::{
         ApiKeySettings, ApiKeys, Away, ClusterSecurityPolicies, Context, Floors, Hardened, LegalHolds, Networks,
         PolicyExceptions, Residents, RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Selftest,
-        Telling, Webhooks,
+        Telling, Webhooks, kinds,
     },
     runtime::{
         metrics::Metrics,
@@ -162,8 +162,7 @@ impl Options {
                 stopped,
                 concurrency: self.concurrency,
             };
-            let impersonator = Impersonator::new(config, metrics);
-            self.controllers(context, impersonator, (policies, pauses, synced), identity.as_str().into(), &mut tasks);
+            self.controllers(context, config, (policies, pauses, synced), identity.as_str().into(), &mut tasks);
         }
         started.open();
         tasks.run().await
@@ -212,7 +211,7 @@ impl Options {
     fn controllers(
         &self,
         context: Context,
-        impersonator: Impersonator,
+        config: Config,
         policies: (PolicyIndex, Pauses, Gate),
         identity: Arc<str>,
         tasks: &mut Tasks,
@@ -225,9 +224,13 @@ impl Options {
             renew_deadline: lease * 2 / 3,
             retry: lease * 2 / 15,
         };
-        let (leadership, electing) = elect(election, context.client.clone(), context.metrics.clone(), tasks.alone());
+        let impersonator = Impersonator::new(config.clone(), context.metrics.clone());
+        let counted = context.metrics.clone();
+        let connect = move || client::client(config, &counted);
+        let (leadership, electing) = elect(election, connect, context.metrics.clone(), tasks.alone());
         tasks.spawn_lasting("leader-election", electing);
-        let of_keys = (policies.0.clone(), policies.2.clone());
+        tasks.spawn("kinds", kinds::follow(context.clone(), leadership.clone()));
+        let (index, of_keys) = (policies.0.clone(), (policies.0.clone(), policies.2.clone()));
         let (hardened, networks) = self.hardening_and_network(&context, policies, &leadership, tasks);
         let namespace = || self.namespace.clone();
         ClusterSecurityPolicies::spawn(&context, &networks, hardened.clone(), leadership.clone(), namespace(), tasks);
@@ -244,7 +247,7 @@ impl Options {
                 interval: self.retention_interval.get().max(Duration::from_secs(1)),
                 protected: self.retention_protected_namespaces.iter().cloned().chain(ours).collect(),
             };
-            RetentionPolicies::spawn(context, impersonator, retention, leadership, tasks);
+            RetentionPolicies::spawn(context, impersonator, retention, index, leadership, tasks);
         }
     }
 

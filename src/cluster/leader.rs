@@ -23,6 +23,7 @@ use super::prune::Confirmation;
 use crate::{
     api::labels::CONFIRM_PRUNE,
     runtime::{
+        apart::apart,
         clock,
         metrics::{LeaseLabel, Metrics},
     },
@@ -71,17 +72,23 @@ impl Leadership {
 
 /// Runs the election in the background: the returned future ends with an error when leadership is lost. `alone` is to be
 /// cancelled when nothing of this process writes any more: until then the Lease is renewed, and then released.
+///
+/// On a thread of its own, over a connection of its own, which `connect` makes: what leadership is for can be so much that
+/// the Lease would be lost over it.
 pub fn elect(
     election: Election,
-    client: Client,
+    connect: impl FnOnce() -> kube::Result<Client> + Send + 'static,
     metrics: Metrics,
     alone: CancellationToken,
 ) -> (Leadership, impl Future<Output = Result<()>>) {
     let (leads_tx, leads) = watch::channel(false);
     let (confirmed_tx, confirmed) = watch::channel(Confirmation::default());
-    let api = Api::namespaced(client, &election.namespace);
-    let state = State { election, api, metrics, leads: leads_tx, confirmed: confirmed_tx, observed: None };
-    (Leadership { leads, confirmed }, state.run(alone))
+    let electing = move || async move {
+        let api = Api::namespaced(connect()?, &election.namespace);
+        let state = State { election, api, metrics, leads: leads_tx, confirmed: confirmed_tx, observed: None };
+        state.run(alone).await
+    };
+    (Leadership { leads, confirmed }, apart("leader-election", electing))
 }
 
 struct State {

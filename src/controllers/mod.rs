@@ -8,6 +8,7 @@ mod backoff;
 pub(crate) mod cluster_facts;
 mod cluster_security_policy;
 mod floor;
+pub mod kinds;
 mod legal_hold;
 mod network;
 mod news;
@@ -42,7 +43,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use api_key::{ApiKeys, Selftest, Settings as ApiKeySettings};
@@ -119,12 +120,23 @@ pub enum Next {
     After(Duration),
 }
 
+/// What a reconcile has of something that others need, too, until it ends.
+#[derive(Debug, Default)]
+pub struct Turn {
+    _share: Option<OwnedSemaphorePermit>,
+}
+
 /// A kind that is reconciled.
 pub trait Reconciler: Send + Sync + 'static {
     /// The kind.
     type Root: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static;
     /// Name of the controller, for metrics and logs.
     const NAME: &'static str;
+
+    /// Waits until it is the turn of `root`; how long it may take counts from then on. `None` where the process ends.
+    fn turn(&self, _root: &Self::Root) -> impl Future<Output = Option<Turn>> + Send {
+        std::future::ready(Some(Turn::default()))
+    }
 
     /// Brings the cluster to what `root` says.
     fn reconcile(&self, root: &Self::Root) -> impl Future<Output = Result<Next, Error>> + Send;

@@ -73,6 +73,7 @@ impl<R: Reconciler> Work<R> {
                 return Ok(self.tell_unreadable(&invalid.metadata, &invalid.error).await);
             }
         };
+        let Some(_turn) = self.reconciler.turn(root).await else { return Ok(Action::await_change()) };
         let began = Instant::now();
         metrics.active_workers.get_or_create(&label).inc();
         let guarded = AssertUnwindSafe(self.reconciler.reconcile(root)).catch_unwind();
@@ -197,6 +198,7 @@ mod tests {
     use crate::{
         api::SecurityPolicy,
         cluster::{client::tests::nobody, events::Events},
+        controllers::Turn,
         runtime::{metrics::Metrics, readiness::Readiness},
     };
 
@@ -283,6 +285,33 @@ mod tests {
         }
         let at = "/apis/rampart.dev/v1alpha1/namespaces/shop/securitypolicies";
         assert_eq!(*asked.lock(), [format!("GET {at}"), format!("PATCH {at}/web/status")]);
+    }
+
+    /// Whose turn does not come.
+    #[derive(Default)]
+    struct Waits(AtomicU32);
+
+    impl Reconciler for Waits {
+        type Root = SecurityPolicy;
+        const NAME: &'static str = "waits";
+
+        async fn turn(&self, _: &SecurityPolicy) -> Option<Turn> {
+            None
+        }
+
+        async fn reconcile(&self, _: &SecurityPolicy) -> Result<Next, Error> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(Next::Change)
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_begins_whose_turn_does_not_come() {
+        let (roots, _writer) = reflector::store();
+        let waits = Arc::new(Waits::default());
+        let work = Work::new(waits.clone(), context(), (roots, watch::channel(0).0));
+        assert_eq!(work.reconcile(&policy("a")).await.unwrap(), Action::await_change());
+        assert_eq!(waits.0.load(Ordering::Relaxed), 0);
     }
 
     struct Writes;

@@ -60,7 +60,7 @@ mod tests {
     fn marks_of_an_open_plan_wait_for_the_last_of_them() {
         let decided = |made_at: i64| {
             let targets = [Target { items: vec![marked("a", "policy", 40), marked("b", "policy", 3), item("c", 20)] }];
-            let plan = plan_while_open(&spec(100, 100), &targets, Some(at(made_at)), at(NOW));
+            let plan = plan_while_open(&spec(100, 100), targets.into(), Some(at(made_at)), at(NOW));
             plan.items.iter().map(|it| it.decision.clone()).collect::<Vec<_>>()
         };
         assert_eq!(decided(NOW - 20 * HOUR), [Decision::Delete, Decision::Delete, Decision::Mark]);
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn an_open_plan_keeps_no_mark_of_another_policy() {
         let targets = [Target { items: vec![marked("a", "a policy that is gone", 40)] }];
-        let plan = plan_while_open(&spec(100, 100), &targets, Some(at(NOW - 20 * HOUR)), at(NOW));
+        let plan = plan_while_open(&spec(100, 100), targets.into(), Some(at(NOW - 20 * HOUR)), at(NOW));
         assert_eq!(plan.items[0].decision, Decision::Mark);
     }
 }

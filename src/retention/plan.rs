@@ -51,31 +51,33 @@ pub struct Plan {
 /// Plans. Total: whatever it can't read, it keeps.
 #[must_use]
 pub fn plan(spec: &Spec, targets: &[Target], now: Timestamp) -> Plan {
-    plan_while_open(spec, targets, None, now)
+    plan_while_open(spec, targets.to_vec(), None, now)
 }
 
 /// Plans while a plan of this spec is open that needs an approval, and says when that was made. Nothing is deleted
-/// without one, so that marks that were good then wait for it, and for each other.
+/// without one, so that marks that were good then wait for it, and for each other. There may be so many items that none
+/// is copied.
 #[must_use]
-pub fn plan_while_open(spec: &Spec, targets: &[Target], made_at: Option<Timestamp>, now: Timestamp) -> Plan {
+pub fn plan_while_open(spec: &Spec, targets: Vec<Target>, made_at: Option<Timestamp>, now: Timestamp) -> Plan {
     let marks_as_of = made_at.map_or(now, |made_at| made_at.min(now));
     let mut planned = vec![];
     let mut breaker = None;
-    for (index, target) in targets.iter().enumerate() {
+    for (index, target) in targets.into_iter().enumerate() {
         let first = planned.len();
-        planned.extend(target.items.iter().map(|item| decide(spec, item, index, (marks_as_of, now))));
+        let selected = target.items.iter().filter(|item| item.selected).count();
+        planned.extend(target.items.into_iter().map(|item| decide(spec, item, index, (marks_as_of, now))));
         keep_youngest(planned.get_mut(first..).unwrap_or_default(), spec.min_remaining);
         let would_delete = planned.iter().skip(first).filter(|planned| planned.decision.deletes()).count();
-        let allowed = share(spec.caps, target.items.iter().filter(|item| item.selected).count());
+        let allowed = share(spec.caps, selected);
         if would_delete > allowed {
             breaker = Some(Breaker { would_delete, allowed });
         }
     }
     // An item that two targets select counts once, and is kept if one of them keeps it.
-    let rank = |it: &Planned| (!it.item.selected, it.decision.deletes());
-    planned.sort_by(|one: &Planned, other| (&one.item.uid, rank(one)).cmp(&(&other.item.uid, rank(other))));
+    let rank = |it: &Planned| (!it.item.selected, it.decision.deletes(), it.target);
+    planned.sort_unstable_by(|one: &Planned, other| (&one.item.uid, rank(one)).cmp(&(&other.item.uid, rank(other))));
     planned.dedup_by(|one, other| one.item.uid == other.item.uid);
-    planned.sort_by(|one, other| (one.item.born, &one.item.uid).cmp(&(other.item.born, &other.item.uid)));
+    planned.sort_unstable_by(|one, other| (one.item.born, &one.item.uid).cmp(&(other.item.born, &other.item.uid)));
     let would_delete = planned.iter().filter(|planned| planned.decision.deletes()).count();
     if would_delete > spec.caps.count {
         breaker = Some(Breaker { would_delete, allowed: spec.caps.count });
@@ -101,11 +103,11 @@ fn share(caps: Caps, listed: usize) -> usize {
     listed.saturating_mul(caps.percent).div_ceil(100)
 }
 
-fn decide(spec: &Spec, item: &Item, target: usize, (marks_as_of, now): (Timestamp, Timestamp)) -> Planned {
-    let mark = Mark::of(item);
+fn decide(spec: &Spec, item: Item, target: usize, (marks_as_of, now): (Timestamp, Timestamp)) -> Planned {
+    let mark = Mark::of(&item);
     let is_ours = mark.as_ref().is_some_and(|mark| mark.policy_uid == spec.uid);
     let mark = mark.filter(|mark| !is_stale(spec, mark, if is_ours { marks_as_of } else { now }));
-    let too_old = too_old(spec, item, now);
+    let too_old = too_old(spec, &item, now);
     let forever = (item.expires == Some(Expiry::Never)).then_some(Protection::Forever);
     let decision = match too_old {
         _ if !item.selected => Decision::NotSelected,
@@ -123,7 +125,7 @@ fn decide(spec: &Spec, item: &Item, target: usize, (marks_as_of, now): (Timestam
         },
     };
     let unmark = is_ours && !decision.deletes() && item.protection != Some(Protection::BeingDeleted);
-    Planned { item: item.clone(), target, decision, too_old, unmark }
+    Planned { item, target, decision, too_old, unmark }
 }
 
 impl Planned {

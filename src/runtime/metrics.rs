@@ -94,6 +94,13 @@ pub struct RestLabels {
     pub code: String,
 }
 
+/// Label of a custom resource definition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CrdLabel {
+    /// Its name.
+    pub crd: String,
+}
+
 /// Label of a Lease.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LeaseLabel {
@@ -170,6 +177,8 @@ pub struct Metrics {
     pub prune_held: Family<KindLabel, Gauge>,
     /// Objects that could not be read and are skipped.
     pub invalid_objects: Family<KindLabel, Counter>,
+    /// Fields that installed CRDs lack.
+    pub crd_missing_fields: Family<CrdLabel, Gauge>,
     /// Pods that policies cover, by the worst that any of them says.
     pub pods: Family<ResultLabel, Gauge>,
     /// Reports (OpenReports) of workloads that violate, and those that are still to be written or removed.
@@ -222,6 +231,7 @@ impl Default for Metrics {
             network_widened: Gauge::default(),
             prune_held: Family::default(),
             invalid_objects: Family::default(),
+            crd_missing_fields: Family::default(),
             pods: Family::default(),
             open_reports: Family::default(),
             fixes: Family::default(),
@@ -269,6 +279,8 @@ impl Metrics {
         of.register("network_widened", "Policies that NetworkPolicies of others widen", widened);
         of.register("prune_held", "Orphans that the prune brake holds", self.prune_held.clone());
         of.register("invalid_objects", "Objects that could not be read", self.invalid_objects.clone());
+        let missing = self.crd_missing_fields.clone();
+        of.register("crd_missing_fields", "Fields that the operator writes and an installed CRD lacks", missing);
         of.register("pods", "Unfinished pods that policies cover, by the worst verdict", self.pods.clone());
         let reports = self.open_reports.clone();
         of.register(

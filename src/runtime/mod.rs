@@ -1,5 +1,6 @@
 //! What a process is made of: clock, randomness, logs, metrics, readiness, supervised tasks, signals.
 
+pub mod apart;
 pub mod clock;
 mod connection_metrics;
 mod key_metrics;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join_all;
 use k8s_openapi::{
     api::{
@@ -13,7 +13,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use rampart::api::{ApiKey, KeyRecord, SecurityPolicy};
 use rampart_e2e::{ControlPlane, Operator, Options, fixtures, metrics::value_of, operator::kubeconfig, stories, wait};
@@ -60,6 +60,7 @@ async fn nothing_goes_until_confirmed(_: Env) -> Result<()> {
         anyhow::Ok((of_policies.0, secrets.list(&made).await?.items.len(), of_policies.1))
     };
     ensure!(count().await? == (1, 2, 1), "{:?}", count().await?);
+    older_kinds_are_told(&client, &operator).await?;
 
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     for plural in ["securitypolicies", "apikeys"] {
@@ -114,6 +115,37 @@ async fn nothing_goes_until_confirmed(_: Env) -> Result<()> {
     .await?;
     labels_alone_hold_no_end(&client, &operator).await?;
     edits_replace_and_deletions_wait(&client, &operator).await
+}
+
+/// As where the operator was upgraded before the CRDs: it says what they lack, for as long as that is so.
+async fn older_kinds_are_told(client: &Client, operator: &Operator) -> Result<()> {
+    let name = "retentionpolicies.rampart.dev";
+    let lacks = |count: i64| {
+        let series = format!("rampart_crd_missing_fields{{crd=\"{name}\"}}");
+        async move {
+            wait::until("what the CRD lacks to be told", wait::SOON, || async {
+                let (_, text) = operator.admin("/metrics").await?;
+                let told = value_of::<i64>(&text, &series).context("it is not served")?;
+                Ok(ensure!(told == count, "{told}"))
+            })
+            .await
+        }
+    };
+    lacks(0).await?;
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let mut older = serde_json::to_value(crds.get(name).await?)?;
+    let fields = older.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/status/properties");
+    let fields = fields.and_then(serde_json::Value::as_object_mut).context("no status")?;
+    fields.remove("lastHandledReconcileAt").context("no such field")?;
+    crds.replace(name, &PostParams::default(), &serde_json::from_value(older)?).await?;
+    lacks(1).await?;
+    wait::until("the log to name it", wait::SOON, || async {
+        let log = operator.log()?;
+        Ok(ensure!(log.contains("lacks fields") && log.contains("status.lastHandledReconcileAt"), "it does not"))
+    })
+    .await?;
+    fixtures::install_crds(client).await?;
+    lacks(0).await
 }
 
 /// Whoever may write Secrets may label them as the operator's, so that there are more orphans than the brake lets go. A

@@ -1,10 +1,12 @@
 //! Start, leader election, shutdown.
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::coordination::v1::Lease;
+use http::Request;
+use k8s_openapi::api::{coordination::v1::Lease, flowcontrol::v1::FlowSchema};
 use kube::{
-    Api,
+    Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
+    client::Body,
 };
 use rampart::api::RetentionPolicy;
 use rampart_e2e::stories;
@@ -15,10 +17,37 @@ use rampart_e2e::{
 };
 use serde_json::json;
 
-use crate::{Env, Tests};
+use crate::{Env, Tests, retention_reports::acting_as};
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("lifecycle::one_leads_another_takes_over_and_the_loser_ends", leadership);
+    tests.add("lifecycle::the_lease_has_a_flow_of_its_own", flow);
+}
+
+/// By the API server's own word.
+async fn flow_of(client: &Client, path: &str) -> Result<String> {
+    let answer = client.send(Request::get(path).body(Body::empty())?).await?;
+    ensure!(answer.status().is_success(), "{path}: {}", answer.status());
+    let schema = answer.headers().get("x-kubernetes-pf-flowschema-uid").context("no flow")?;
+    Ok(schema.to_str()?.to_owned())
+}
+
+async fn flow(env: Env) -> Result<()> {
+    let schemas: Api<FlowSchema> = Api::all(env.shared().await?.plane.client());
+    let ours = schemas.get("rampart-leader-election").await?.uid().context("a UID")?;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/rampart-system/leases/rampart";
+    let others = "/apis/rampart.dev/v1alpha1/securitypolicies?limit=1";
+    for account in ["rampart-controller", "rampart"] {
+        let client = acting_as(&env, &format!("system:serviceaccount:rampart-system:{account}")).await?;
+        // It follows such objects by a watch, as all others do.
+        wait::until("the Lease to have its flow", wait::SOON, || async {
+            let found = flow_of(&client, leases).await?;
+            Ok(ensure!(found == ours, "{account}: {found}"))
+        })
+        .await?;
+        ensure!(flow_of(&client, others).await? != ours, "{account}: everything has it");
+    }
+    Ok(())
 }
 
 /// Longer than a busy machine keeps who leads from renewing it.

@@ -70,7 +70,7 @@ fn of(
     let is_its = |plan: &&RetentionReport| plan.spec.record.policy.uid == spec.uid;
     let open = plans.iter().filter(is_its).find_map(|plan| Open::of(&spec, plan));
     let made_at = open.as_ref().map(|open| open.made_at);
-    let planned = plan_while_open(&spec, &targets, made_at, now).items.into_iter().next()?;
+    let planned = plan_while_open(&spec, targets, made_at, now).items.into_iter().next()?;
     let waits = open.filter(|_| planned.decision.deletes()).and_then(|open| open.leaves_out(&planned.item.uid));
     let marked_at = Mark::of(&planned.item).filter(|mark| mark.policy_uid == spec.uid).map(|mark| mark.marked_at);
     let delete_after = match planned.decision {

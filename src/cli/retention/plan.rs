@@ -102,7 +102,7 @@ impl PlanCommand {
                 None
             });
             let open = report.as_ref().and_then(|report| Open::of(&spec, report));
-            let plan = plan_while_open(&spec, &listed, open.as_ref().map(|open| open.made_at), now);
+            let plan = plan_while_open(&spec, listed, open.as_ref().map(|open| open.made_at), now);
             let answer = Answer::of(&policy, &spec, &plan, open.as_ref());
             let text = match self.output {
                 Output::Text => answer.text(Paint::stdout()),

@@ -8,26 +8,23 @@ mod run;
 mod standing;
 mod status;
 mod sweep;
+mod turns;
+mod wake;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, future};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt as _,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::PartialObjectMeta,
     runtime::{WatchStreamExt as _, reflector::ObjectRef, watcher},
 };
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
-use super::{
-    Context, Next, Reconciler, Triggers,
-    news::{self, News},
-    requested,
-    work::RECONCILE_DEADLINE,
-};
+use super::{Context, Next, Reconciler, Roots, Triggers, Turn, requested, work::RECONCILE_DEADLINE};
 use crate::{
     api::{
         ClusterLegalHold, LegalHold, RetentionMode, RetentionPolicy, RetentionPolicyStatus, RetentionReport,
@@ -41,6 +38,7 @@ use crate::{
         events::Reason,
         impersonate::Impersonator,
         leader::Leadership,
+        policy_index::PolicyIndex,
         retained::{self, Retained},
         server_clock::skew,
         status as written,
@@ -50,6 +48,8 @@ use crate::{
 };
 use run::{Carried, Run, SoFar};
 use status::{degraded, status};
+use turns::Turns;
+use wake::{One, for_holds};
 
 /// Until the next try where somebody has to grant something first.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -73,6 +73,7 @@ pub struct RetentionPolicies {
     context: Context,
     impersonator: Impersonator,
     settings: Settings,
+    turns: Turns,
 }
 
 /// Why a policy does nothing.
@@ -98,26 +99,25 @@ impl RetentionPolicies {
         context: Context,
         impersonator: Impersonator,
         settings: Settings,
+        policies: PolicyIndex,
         leadership: Leadership,
         tasks: &mut Tasks,
     ) {
         let (mut lead, expiring) = (leadership.clone(), context.clone());
         tasks.spawn("retention-reports", expiry::run(expiring, settings.interval, leadership));
-        let controller = Arc::new(Self { context: context.clone(), impersonator, settings });
+        let controller = Arc::new(Self { context: context.clone(), impersonator, settings, turns: Turns::default() });
         tasks.spawn(Self::NAME, async move {
             tokio::select! {
                 () = lead.acquired() => {}
                 () = context.stopped.clone().cancelled_owned() => return Ok(()),
             }
-            let (wake, one) = mpsc::unbounded_channel();
-            // What a hold kept is looked at when the hold is released.
-            let (all_tx, all) = watch::channel(0);
-            let holds = news::follow("legal holds", holds(&context.client), all_tx, context.stopped.clone());
+            let ((wake, one), (_all, all)) = (mpsc::unbounded_channel(), watch::channel(0));
             let (root, roots) = super::root::<RetentionPolicy>();
             roots.tell(&context.metrics.retention.standings, standing::stand);
+            let holds = holds(context.clone(), policies, roots, wake.clone());
             let approvals = approvals(context.clone(), wake);
             let running = super::run(controller, context, root, Triggers { one, all });
-            tokio::try_join!(running, holds, approvals.map(anyhow::Ok))?;
+            tokio::try_join!(running, holds.map(anyhow::Ok), approvals.map(anyhow::Ok))?;
             Ok(())
         });
     }
@@ -233,15 +233,16 @@ async fn opted_in(client: &Client, namespace: &str) -> Result<bool> {
     Ok(namespace.labels().get(RETENTION_OPT_IN).is_some_and(|value| value == RETENTION_ALLOWED))
 }
 
-/// Whatever changes holds.
-fn holds(client: &Client) -> Vec<News> {
-    let (own, wide) = (Api::all(client.clone()), Api::all(client.clone()));
-    let own: News = news::of::<LegalHold>(own, watcher::Config::default());
-    vec![own, news::of::<ClusterLegalHold>(wide, watcher::Config::default())]
+/// What a hold kept is looked at when the hold is released, and told of when it begins.
+async fn holds(context: Context, policies: PolicyIndex, roots: Roots<RetentionPolicy>, wake: One) {
+    let client = context.client;
+    let own = for_holds::<LegalHold>(client.clone(), policies.clone(), (roots.clone(), wake.clone()));
+    let wide = for_holds::<ClusterLegalHold>(client, policies, (roots, wake));
+    context.stopped.run_until_cancelled(future::join(own, wide)).await;
 }
 
 /// Wakes a policy when the spec of one of its reports has changed: somebody approved it.
-async fn approvals(context: Context, wake: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<RetentionPolicy>>>) {
+async fn approvals(context: Context, wake: One) {
     let api: Api<PartialObjectMeta<RetentionReport>> = Api::all(context.client.clone());
     let config = watcher::Config::default().labels(&format!("{OWNER_KIND}=RetentionPolicy")).page_size(PAGE);
     let changes = watcher(api, config).default_backoff().applied_objects();
@@ -273,6 +274,10 @@ fn unknown_age(status: Option<&RetentionPolicyStatus>) -> i64 {
 impl Reconciler for RetentionPolicies {
     type Root = RetentionPolicy;
     const NAME: &'static str = "retentionpolicy";
+
+    async fn turn(&self, cached: &RetentionPolicy) -> Option<Turn> {
+        self.turns.take(cached, &self.context.stopped).await
+    }
 
     async fn reconcile(&self, cached: &RetentionPolicy) -> Result<Next> {
         // A policy that was set to DryRun a moment ago must not delete because a watch is behind.

@@ -83,11 +83,14 @@ impl Run<'_> {
         let mut seen = self.look(&reports).await?;
         let settled = self.settle(&mut reports, &seen.plan).await?;
         if settled.acted {
+            // There may be so many objects that they are not held twice.
+            drop(seen);
             seen = self.look(&reports).await?;
         }
         let due = self.is_due();
         let done = if due { Box::pin(self.sweep(&mut reports, &seen)).await? } else { Done::default() };
         if done.acted {
+            drop(seen);
             seen = self.look(&reports).await?;
         }
         let plan = seen.plan;
@@ -120,7 +123,7 @@ impl Run<'_> {
         let listed = retained::listed(self.targets, &holds).await?;
         let open = reports.plan.as_ref().filter(|_| self.is_tripped(reports));
         let made_at = open.map(|plan| plan.spec.record.made_at.0);
-        Ok(Seen { plan: plan_while_open(self.spec, &listed, made_at, clock::now()), holds })
+        Ok(Seen { plan: plan_while_open(self.spec, listed, made_at, clock::now()), holds })
     }
 
     /// Whether something may be done now.

@@ -236,7 +236,7 @@ mod tests {
             renew_deadline: second,
             retry: second,
         };
-        let (leadership, _not_yet) = elect(election, nobody(), metrics.clone(), stopped.clone());
+        let (leadership, _not_yet) = elect(election, || Ok(nobody()), metrics.clone(), stopped.clone());
         let mut tasks = Tasks::new(readiness.clone(), Duration::ZERO);
         let events = Events::new(nobody(), "standby");
         let context = Context { client: nobody(), events, metrics, readiness, stopped, concurrency: 1 };
