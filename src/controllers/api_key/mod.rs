@@ -2,6 +2,7 @@
 
 mod adoption;
 mod caps;
+mod clocks;
 mod events;
 mod import;
 mod neighbours;
@@ -75,6 +76,8 @@ const VERIFIER_CHECK: Duration = Duration::from_secs(3);
 const ROLLOUT_CHECK: Duration = Duration::from_secs(5);
 /// What stands in the way is often somebody else's object, which nobody watches.
 const REFUSAL_CHECK: Duration = Duration::from_mins(1);
+/// Whether a clock is right again nobody tells; all keys may wait for it.
+const CLOCK_CHECK: Duration = Duration::from_mins(5);
 
 /// How a new version is tested.
 #[derive(Debug, Clone)]
@@ -239,6 +242,9 @@ impl ApiKeys {
             Step::Stuck { .. } | Step::Refuse(_) => pauses.push(REFUSAL_CHECK),
             _ => {}
         }
+        if seen.clock_suspect.is_some() {
+            pauses.push(CLOCK_CHECK);
+        }
         // Only a Secret whose owner agreed is watched.
         if matches!(seen.supplied, Some(Err(_))) {
             pauses.push(REFUSAL_CHECK);
@@ -350,6 +356,7 @@ impl Reconciler for ApiKeys {
                 Some(seen) => store.hear(seen),
                 None => store.observe(key.status.clone().unwrap_or_default()).await?,
             };
+            self.check_clock(&spec, &mut seen).await?;
             let spec = spec.as_of(&seen, clock::now());
             if restarts(&spec, &seen, clock::now()) {
                 seen.neighbours = neighbours(&self.roots, &spec);
