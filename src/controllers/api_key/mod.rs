@@ -8,6 +8,7 @@ mod import;
 mod neighbours;
 mod orphans;
 mod refused;
+mod revocations;
 mod take;
 mod usage;
 mod visits;
@@ -164,16 +165,18 @@ impl ApiKeys {
             policies,
             roots,
         });
+        let (root, revoked) = revocations::notice(root);
         let controlling = Arc::clone(&controller).control(root, triggers);
         let pruning = controller.prune(&leadership);
         let caps = caps::follow(&controller.policies, &controller.roots, &one, &stopped);
         let restored = all.clone();
         let (client, namespace) = (&controller.context.client, &controller.settings.install_namespace);
         let adoption = controller.adoption.follow(client, namespace, &restored);
-        let watching = async { tokio::join!(following, adoption, controller.watch(&one, all)) };
+        let watching =
+            async { tokio::join!(following, adoption, controller.watch(&one, all), controller.end_at_once(revoked)) };
         tokio::select! {
             result = async { tokio::try_join!(controlling, pruning, caps) } => result.map(drop),
-            ((), (), ()) = watching => Ok(()),
+            ((), (), (), ()) = watching => Ok(()),
         }
     }
 
