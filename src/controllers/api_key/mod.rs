@@ -50,8 +50,8 @@ use crate::{
         key_jobs::fares,
         key_store::{KeyStore, OWNER},
         leader::Leadership,
+        owned_names::{OwnedNames, owner_beside, owner_of_record},
         policy_index::PolicyIndex,
-        record_names::RecordNames,
         status,
         verifiers::Verifiers,
     },
@@ -108,7 +108,8 @@ pub struct ApiKeys {
     settings: Settings,
     adoption: Adoption,
     verifiers: Verifiers,
-    record_names: RecordNames,
+    record_names: OwnedNames,
+    secret_names: OwnedNames,
     visits: Arc<Visits>,
     waiting: Waiting,
     /// What ApiKeys of each namespace may ask for.
@@ -159,7 +160,8 @@ impl ApiKeys {
             settings,
             adoption,
             verifiers,
-            record_names: RecordNames::default(),
+            record_names: OwnedNames::default(),
+            secret_names: OwnedNames::default(),
             visits: Arc::new(Visits::new(one.clone())),
             waiting: Waiting::default(),
             policies,
@@ -196,6 +198,8 @@ impl ApiKeys {
             client: self.context.client.clone(),
             keys_namespace: self.settings.keys_namespace.clone(),
             roots: self.roots.clone(),
+            record_names: self.record_names.clone(),
+            secret_names: self.secret_names.clone(),
         });
         let (context, namespace) = (self.context.clone(), self.settings.install_namespace.clone());
         pruning::follow(orphanage, context, namespace, leadership.confirmed_prune()).await
@@ -213,8 +217,8 @@ impl ApiKeys {
             self.waiting.wake(self.verifiers.clone(), one.clone()),
             usage::follow(self.verifiers.clone(), &self.roots, one, self.settings.usage_interval),
             import::follow(client.clone(), &self.roots, one),
-            wake((secrets, made.clone()), |_| {}, |_| true, &hears),
-            wake((records, made.clone()), |event| self.record_names.note(event), |_| true, &hears),
+            wake((secrets, made.clone()), |event| self.secret_names.note(event, owner_beside), |_| true, &hears),
+            wake((records, made.clone()), |event| self.record_names.note(event, owner_of_record), |_| true, &hears),
             // How its pods fare until it ends matters to nobody.
             wake((jobs, made), |_| {}, |job| fares(job) != JobSeen::Running, &hears),
         );
