@@ -229,7 +229,7 @@ pub struct ApiKeyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
     /// Accepted, Programmed, Ready; VerifiersSynced and ConsumersUpdated where there are any; Rotating, Reconciling,
-    /// Expiring, Revoked and Stalled while true.
+    /// Expiring, Revoked, ClockSuspect and Stalled while true.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 16))]

@@ -45,7 +45,7 @@ pub enum Type {
     PlanReady,
     /// More would be deleted than the caps allow (RetentionPolicy).
     BlastRadiusExceeded,
-    /// The operator's clock and the API server's are too far apart (RetentionPolicy).
+    /// The operator's clock and the API server's are too far apart (RetentionPolicy, ApiKey).
     ClockSuspect,
     /// Something could not be listed, marked or deleted (RetentionPolicy).
     Degraded,

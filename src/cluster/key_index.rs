@@ -93,23 +93,27 @@ impl Following {
     fn take(&self, state: &mut State, event: watcher::Result<watcher::Event<Record>>) {
         match event {
             Ok(watcher::Event::Init) => {
-                state.listing = Some(HashSet::new());
+                state.listing = Some(Listing::default());
                 // It is about to ask.
                 return;
             }
             Ok(watcher::Event::InitApply(record)) => {
                 if let Some(listing) = &mut state.listing {
-                    listing.insert(record.name_any());
+                    listing.names.insert(record.name_any());
+                    listing.revision = listing.revision.max(revision(&record));
                 }
                 self.apply(state, &record);
             }
             Ok(watcher::Event::InitDone) => {
                 if let Some(listing) = state.listing.take() {
-                    state.changes.retain(&listing);
+                    state.changes.retain(&listing.names);
+                    // Not the highest ever seen: of a store that was restored from a backup, it is yet to come.
+                    state.revision = listing.revision;
                 }
                 state.changed = true;
             }
             Ok(watcher::Event::Apply(record)) => {
+                state.seen(&record);
                 self.apply(state, &record);
                 state.changed = true;
             }
@@ -129,7 +133,6 @@ impl Following {
     }
 
     fn apply(&self, state: &mut State, record: &Record) {
-        state.seen(record);
         let name = record.name_any();
         let problem = match &record.0 {
             Ok(record) => state.changes.apply(&name, &record.spec).err().map(|error| error.to_string()),
@@ -147,32 +150,74 @@ impl Following {
 
 struct State {
     changes: Changes,
-    /// Names of a list that is under way: what is not in it is gone.
-    listing: Option<HashSet<String>>,
+    /// The list that is under way.
+    listing: Option<Listing>,
     revision: u64,
     changed: bool,
 }
 
+/// What a list has told of so far.
+#[derive(Default)]
+struct Listing {
+    /// What is not among them is gone.
+    names: HashSet<String>,
+    /// In force once all of them are. No record that there is has a higher one, so nobody waits for more.
+    revision: u64,
+}
+
 impl State {
-    /// resourceVersions are decimal and grow (KEP-5504).
     fn seen(&mut self, record: &Record) {
-        let revision = record.resource_version().and_then(|revision| revision.parse().ok());
-        self.revision = self.revision.max(revision.unwrap_or_default());
+        self.revision = self.revision.max(revision(record));
     }
+}
+
+/// resourceVersions are decimal and grow (KEP-5504).
+fn revision(record: &Record) -> u64 {
+    record.resource_version().and_then(|revision| revision.parse().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use kube::runtime::watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+
     use super::*;
     use crate::runtime::readiness::Readiness;
 
-    #[test]
-    fn that_a_watch_failed_is_not_hearing_of_the_api_server() {
-        let (verifier, metrics) = (Arc::new(Verifier::new(vec![])), Metrics::default());
-        let mut state = State { changes: verifier.changes(), listing: None, revision: 0, changed: false };
+    fn following() -> (Following, State) {
+        let verifier = Arc::new(Verifier::new(vec![]));
+        let state = State { changes: verifier.changes(), listing: None, revision: 0, changed: false };
         let (revision, failed) = (watch::Sender::new(None), watch::Sender::new(None));
         let synced = Readiness::default().gate("key-records");
-        let following = Following { verifier, revision, failed, synced, metrics: metrics.clone() };
+        (Following { verifier, revision, failed, synced, metrics: Metrics::default() }, state)
+    }
+
+    #[test]
+    fn after_a_restore_of_the_store_nothing_is_in_force_that_is_yet_to_come() {
+        let (following, mut state) = following();
+        let record = |version: &str| -> Record {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "rampart.dev/v1alpha1", "kind": "KeyRecord",
+                "metadata": {"name": "a", "resourceVersion": version}, "spec": {},
+            }))
+            .unwrap()
+        };
+        let mut told = |events: Vec<watcher::Event<Record>>| {
+            for event in events {
+                following.take(&mut state, Ok(event));
+            }
+            following.put(&mut state);
+            *following.revision.borrow()
+        };
+        assert_eq!(told(vec![Init, InitApply(record("40")), InitDone, Apply(record("900"))]), Some(900));
+        assert_eq!(told(vec![Init, InitApply(record("35"))]), Some(900), "not before all of it is known");
+        assert_eq!(told(vec![InitDone]), Some(35));
+        assert_eq!(told(vec![Apply(record("41")), Delete(record("50"))]), Some(50));
+    }
+
+    #[test]
+    fn that_a_watch_failed_is_not_hearing_of_the_api_server() {
+        let (following, mut state) = following();
+        let metrics = following.metrics.clone();
         let is_heard = || metrics.text().unwrap().contains("rampart_apikey_index_heard_timestamp_seconds ");
         for nothing_heard in [Ok(watcher::Event::Init), Err(watcher::Error::NoResourceVersion)] {
             following.take(&mut state, nothing_heard);

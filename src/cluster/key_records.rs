@@ -25,6 +25,9 @@ use crate::{
     keys::{DEFAULT_RATE, Grant, RecordSeen, SecretSeen, Standing, verify::KeyId},
 };
 
+/// How often it is tried to end a record that others write, too.
+const END_TRIES: u32 = 4;
+
 impl KeyStore<'_> {
     fn records(&self) -> Api<KeyRecord> {
         Api::namespaced(self.client.clone(), self.keys_namespace)
@@ -212,22 +215,36 @@ pub async fn end_record(
     (state, replaced_by): (RecordState, Option<String>),
     wrote: impl FnOnce(&KeyRecord),
 ) -> Result<bool> {
-    let Some(mut record) = found(call(|| format!("reading KeyRecord {id}"), records.get(id)).await)? else {
-        return Ok(false);
-    };
-    let spec = &mut record.spec;
-    if spec.state.is_tombstone() {
-        return Ok(true);
+    for left in (0..END_TRIES).rev() {
+        let Some(mut record) = found(call(|| format!("reading KeyRecord {id}"), records.get(id)).await)? else {
+            return Ok(false);
+        };
+        if record.spec.state.is_tombstone() {
+            return Ok(true);
+        }
+        reduce(&mut record, state, replaced_by.clone());
+        match replace(records, id, &record).await {
+            // Others write it, too, or end it: that puts no end off.
+            Err(error) if error.code() == Some(409) && left > 0 => {}
+            written => {
+                wrote(&written?);
+                return Ok(true);
+            }
+        }
     }
+    Ok(true)
+}
+
+/// What is left of the record of a key that has ended.
+fn reduce(record: &mut KeyRecord, state: RecordState, replaced_by: Option<String>) {
+    let spec = &mut record.spec;
     (spec.state, spec.replaced_by, spec.destroy_at) = (state, replaced_by, None);
     (spec.digest, spec.limits) = (None, None);
     spec.role.clear();
     spec.verbs.clear();
     spec.permissions.clear();
     spec.audiences.clear();
-    mark_ended(&mut record);
-    wrote(&replace(records, id, &record).await?);
-    Ok(true)
+    mark_ended(record);
 }
 
 async fn replace(records: &Api<KeyRecord>, id: &str, record: &KeyRecord) -> Result<KeyRecord> {

@@ -18,7 +18,7 @@ use super::{
     error::{found, secret_call},
     kept_secrets::KeptSecrets,
     own_writes::OwnWrites,
-    record_names::RecordNames,
+    owned_names::OwnedNames,
     verifiers::Verifiers,
     workloads,
 };
@@ -60,7 +60,7 @@ pub struct KeyStore<'a> {
     /// The verifiers.
     pub verifiers: &'a Verifiers,
     /// Where to look for records.
-    pub record_names: &'a RecordNames,
+    pub record_names: &'a OwnedNames,
     /// What is written here is noted there.
     pub own: &'a OwnWrites,
     /// Secrets of this visit.

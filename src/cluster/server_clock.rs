@@ -7,6 +7,9 @@ use kube::{Client, client::Body};
 use super::{Error, Result, error::call};
 use crate::runtime::clock;
 
+/// Clocks that are further apart tell nothing of an end.
+pub const MOST_SKEW: SignedDuration = SignedDuration::from_mins(2);
+
 /// What time it is for the API server, in whole seconds: the header `Date` of an answer (RFC 9110, section 6.6.1).
 ///
 /// # Errors
@@ -30,6 +33,15 @@ pub async fn skew(client: &Client) -> Result<SignedDuration> {
     Ok(apart(before, server, clock::now()))
 }
 
+/// How far off the operator's clock is, in words. By the minute, or by the hour: a clock that drifts is no news every
+/// second.
+#[must_use]
+pub fn in_words(skew: SignedDuration) -> String {
+    let (far, side) = (skew.unsigned_abs().as_secs(), if skew.is_positive() { "ahead of" } else { "behind" });
+    let far = if far >= 7200 { format!("{}h", far / 3600) } else { format!("{}m", far / 60) };
+    format!("some {far} {side} the API server's")
+}
+
 /// The least distance between a second of the server's and the time in which it was told.
 fn apart(before: Timestamp, server: Timestamp, after: Timestamp) -> SignedDuration {
     let ahead = before.duration_since(server) - SignedDuration::from_secs(1);
@@ -46,6 +58,13 @@ fn apart(before: Timestamp, server: Timestamp, after: Timestamp) -> SignedDurati
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_drifts_is_no_news_every_second() {
+        let told = |seconds| in_words(SignedDuration::from_secs(seconds));
+        assert_eq!(told(299), "some 4m ahead of the API server's");
+        assert_eq!(told(-30 * 86_400 - 59), "some 720h behind the API server's");
+    }
 
     #[test]
     fn clocks_are_apart_by_what_no_rounding_explains() {

@@ -8,6 +8,7 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
+use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,7 @@ use crate::{
     runtime::{clock, metrics::Moment},
 };
 
-/// A verifier is waited for while it renewed its report within 60 s.
+/// A verifier is waited for while it renewed its report within 60 s; which keys are used is told at this pace.
 const RENEW: Duration = Duration::from_secs(20);
 /// A change of the records is reported by then; changes closer together are reported together.
 const SOON: Duration = Duration::from_millis(300);
@@ -61,30 +62,42 @@ impl Reporting {
             _ = self.revision.wait_for(Option::is_some) => {}
             () = stopped.cancelled() => return Ok(()),
         }
-        let (mut retry, mut told) = (false, None);
+        let (mut retry, mut told, mut due) = (false, None, Instant::now());
         loop {
             let revision = self.revision.borrow_and_update().unwrap_or_default();
             let stopping = stopped.is_cancelled();
-            let report = self.report((started, stopping), revision, told, clock::now());
-            let last = report.usage.last().and_then(|last| KeyId::parse(&last.id));
-            let written = self.write(&api, report).await;
-            match &written {
-                Ok(()) => {
-                    let now = clock::now();
-                    // Who can write, and does not hear of revocations, is deaf all the same.
-                    if is_back(*self.failed.borrow(), Instant::now()) {
-                        self.heard.set(now);
-                    }
-                    self.told.set(now);
-                    told = last;
+            // Of a change of the records it tells at once, and of all keys that are used only at its time.
+            let written = if stopping || due <= Instant::now() {
+                let report = self.report((started, stopping), revision, told, clock::now());
+                let last = report.usage.last().and_then(|last| KeyId::parse(&last.id));
+                let written = self.write(&api, report).await;
+                if written.is_ok() {
+                    (told, due) = (last, Instant::now() + RENEW);
+                    self.told.set(clock::now());
                 }
-                Err(error) => tracing::warn!(%error, "the report of this verifier could not be written"),
+                written
+            } else {
+                self.advance(&api, revision).await
+            };
+            match &written {
+                // Who can write, and does not hear of revocations, is deaf all the same.
+                Ok(()) if is_back(*self.failed.borrow(), Instant::now()) => self.heard.set(clock::now()),
+                Ok(()) => {}
+                Err(error) => {
+                    // There is none any more to be changed.
+                    due = if error.code() == Some(404) { Instant::now() } else { due };
+                    tracing::warn!(%error, "the report of this verifier could not be written");
+                }
             }
             if stopping {
                 return Ok(());
             }
             retry = written.is_err() && !retry;
-            let pause = if retry { SOON } else { RENEW };
+            let pause = match &written {
+                Ok(()) => due.saturating_duration_since(Instant::now()),
+                Err(_) if retry => SOON,
+                Err(_) => RENEW,
+            };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = async {
@@ -94,6 +107,23 @@ impl Reporting {
                 () = stopped.cancelled() => {}
             }
         }
+    }
+
+    /// Writes what a change of the records changes in the report that there is.
+    async fn advance(&self, api: &Api<VerifierReport>, revision: u64) -> Result<()> {
+        let name = &self.name;
+        let change = json!({"spec": {
+            "revision": revision.to_string(),
+            "renewedAt": Time(whole_second(clock::now())),
+            "keys": self.keys(),
+        }});
+        let (params, change) = (PatchParams::apply(FIELD_MANAGER), Patch::Merge(change));
+        // The answer is without the usage, too.
+        call(|| format!("writing VerifierReport {name}"), api.patch_metadata(name, &params, &change)).await.map(drop)
+    }
+
+    fn keys(&self) -> i64 {
+        self.verifier.keys().and_then(|keys| i64::try_from(keys).ok()).unwrap_or_default()
     }
 
     async fn write(&self, api: &Api<VerifierReport>, report: VerifierReportSpec) -> Result<()> {
@@ -131,7 +161,7 @@ impl Reporting {
             stopped,
             started_at: Time(whole_second(started)),
             renewed_at: Time(whole_second(now)),
-            keys: self.verifier.keys().and_then(|keys| i64::try_from(keys).ok()).unwrap_or_default(),
+            keys: self.keys(),
             usage: usage.collect(),
             blocks: blocks.collect(),
         }
@@ -154,9 +184,63 @@ fn in_turn(mut used: Vec<(KeyId, Used)>, told: Option<KeyId>, most: usize) -> Ve
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, convert::Infallible};
+
+    use http::{Request, Response, header::CONTENT_TYPE};
+    use kube::client::Body;
+    use serde_json::Value;
+    use tokio::sync::mpsc;
 
     use super::*;
+
+    /// An API server that tells of each write: its form, and what is in it.
+    fn telling() -> (Client, mpsc::UnboundedReceiver<(String, Value)>) {
+        let (told, writes) = mpsc::unbounded_channel();
+        let answer = move |request: Request<Body>| {
+            let told = told.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let form = head.headers[CONTENT_TYPE].to_str().unwrap().to_owned();
+                told.send((form, serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap())).unwrap();
+                let time = "2026-01-01T00:00:00Z";
+                let report = json!({
+                    "apiVersion": "rampart.dev/v1alpha1", "kind": "VerifierReport", "metadata": {"name": "v-1"},
+                    "spec": {"revision": "1", "startedAt": time, "renewedAt": time, "keys": 0},
+                });
+                Ok::<_, Infallible>(Response::new(Body::from(report.to_string().into_bytes())))
+            }
+        };
+        (Client::new(tower::service_fn(answer), "default"), writes)
+    }
+
+    #[tokio::test]
+    async fn a_change_of_the_records_is_told_without_the_use_of_keys() {
+        let ((client, mut writes), (revision, revisions)) = (telling(), watch::channel(Some(7)));
+        let (_failed, failed) = watch::channel(None);
+        let reporting = Reporting {
+            verifier: Arc::new(Verifier::new(vec![])),
+            revision: revisions,
+            name: "v-1".into(),
+            namespace: "rampart-keys".into(),
+            failed,
+            heard: Moment::default(),
+            told: Moment::default(),
+        };
+        let stopped = CancellationToken::new();
+        let running = tokio::spawn(reporting.run(client, stopped.clone()));
+        let mut next = async || writes.recv().await.unwrap();
+        let (form, whole) = next().await;
+        assert_eq!((form.as_str(), &whole["spec"]["revision"]), ("application/apply-patch+yaml", &json!("7")));
+        revision.send_replace(Some(8));
+        let (form, change) = next().await;
+        assert_eq!((form.as_str(), &change["spec"]["revision"]), ("application/merge-patch+json", &json!("8")));
+        let fields: BTreeSet<&str> = change["spec"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(fields, BTreeSet::from(["keys", "renewedAt", "revision"]));
+        stopped.cancel();
+        let (form, last) = next().await;
+        assert_eq!((form.as_str(), &last["spec"]["stopped"]), ("application/apply-patch+yaml", &json!(true)));
+        running.await.unwrap().unwrap();
+    }
 
     #[test]
     fn a_verifier_whose_watch_fails_does_not_say_that_it_hears() {

@@ -217,6 +217,15 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static> Root
 pub struct Root<K: Resource<DynamicType = ()> + Clone + 'static> {
     writer: reflector::store::Writer<DeserializeGuard<K>>,
     deleted: watch::Sender<u64>,
+    told: Box<dyn Fn(&K) + Send + Sync>,
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Root<K> {
+    /// Tells `told` of each object that is listed, made or changed, before it is queued for its visit.
+    #[must_use]
+    fn telling(self, told: impl Fn(&K) + Send + Sync + 'static) -> Self {
+        Self { told: Box::new(told), ..self }
+    }
 }
 
 /// Prepares the watch of a kind, so that others can look at its objects before it runs.
@@ -227,7 +236,7 @@ where
 {
     let (store, writer) = reflector::store();
     let (deleted, changed) = watch::channel(0);
-    (Root { writer, deleted }, Roots { store, changed })
+    (Root { writer, deleted, told: Box::new(|_| {}) }, Roots { store, changed })
 }
 
 /// Wakes all objects of a controller whenever a value changes, until the process stops.
@@ -261,7 +270,7 @@ pub async fn run<R: Reconciler>(
     drop(context.metrics.reconcile_panics.get_or_create(&label));
     drop(context.metrics.invalid_objects.get_or_create(&KindLabel { kind: R::NAME }));
     let gate = context.readiness.gate(R::NAME);
-    let Root { writer, deleted } = root;
+    let Root { writer, deleted, told } = root;
     let reader = writer.as_reader();
     let roots = (reader.clone(), deleted.clone());
     let api: Api<DeserializeGuard<R::Root>> = Api::all(context.client.clone());
@@ -275,6 +284,11 @@ pub async fn run<R: Reconciler>(
                 deleted.send_modify(|count| *count += 1);
             }
             Ok(watcher::Event::Delete(_)) => deleted.send_modify(|count| *count += 1),
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                if let Ok(object) = &object.0 {
+                    told(object);
+                }
+            }
             _ => {}
         })
         .applied_objects()

@@ -1,6 +1,6 @@
 //! Removing what was made for an owner that is gone, unless the prune brake holds.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -9,7 +9,7 @@ use kube::{
     Api, CustomResourceExt, Resource,
     api::{Patch, PatchParams},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{Context, Roots, news};
 use crate::{
@@ -23,6 +23,20 @@ use crate::{
     runtime::metrics::KindLabel,
 };
 
+/// Everything is looked at again by then: so is found what no event told of.
+const LOOK_AT_ALL: Duration = Duration::from_hours(1);
+/// What was still made for an owner while it was being deleted is heard of by then.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// How far a look for orphans goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// At what was heard of is enough.
+    AtNews,
+    /// At everything that there is.
+    AtAll,
+}
+
 /// One kind whose orphans are pruned.
 pub(super) trait Orphanage: Send + Sync + 'static {
     /// What the owners are.
@@ -35,7 +49,7 @@ pub(super) trait Orphanage: Send + Sync + 'static {
     /// The owners there are now.
     fn owners(&self) -> &Roots<Self::Owner>;
     /// The orphans there are now, in the order in which they go: while some are held, none after them goes.
-    fn orphans(&self) -> impl Future<Output = Result<Vec<Lost<Self::Orphan>>>> + Send;
+    fn orphans(&self, look: Look) -> impl Future<Output = Result<Vec<Lost<Self::Orphan>>>> + Send;
     /// Metadata of an orphan.
     fn metadata<'a>(&self, orphan: &'a Self::Orphan) -> &'a ObjectMeta;
     /// Whether it still is one: its owner may have been made anew since.
@@ -63,7 +77,8 @@ impl<O> Lost<O> {
     }
 }
 
-/// Prunes whenever an owner was deleted or somebody confirmed, until the process stops; not before all owners are known.
+/// Prunes whenever an owner was deleted or somebody confirmed, and each hour, until the process stops; not before all
+/// owners are known.
 pub(super) async fn follow<O: Orphanage>(
     orphanage: Arc<O>,
     context: Context,
@@ -76,12 +91,15 @@ pub(super) async fn follow<O: Orphanage>(
     let mut deletions = orphanage.owners().deletions();
     let mut backoff = super::Backoff::default();
     let key = (String::new(), O::OWNER.to_owned());
+    let (mut all, mut settled) = (Instant::now(), None);
     loop {
         let confirmation = confirmed.borrow_and_update().clone();
         deletions.borrow_and_update();
-        let retry = match pass(&*orphanage, &context, &install_namespace, &confirmation).await {
+        let look = if all <= Instant::now() { Look::AtAll } else { Look::AtNews };
+        let retry = match pass((&*orphanage, look), &context, &install_namespace, &confirmation).await {
             Ok(()) => {
                 backoff = super::Backoff::default();
+                all = if look == Look::AtAll { Instant::now() + LOOK_AT_ALL } else { all };
                 None
             }
             Err(error) => {
@@ -91,9 +109,21 @@ pub(super) async fn follow<O: Orphanage>(
         };
         // Whoever tells us may end first when the process stops.
         let ended = tokio::select! {
-            changed = deletions.changed() => changed.is_err(),
-            changed = confirmed.changed() => changed.is_err(),
+            changed = deletions.changed() => {
+                settled = Some(Instant::now() + SETTLED);
+                changed.is_err()
+            }
+            changed = confirmed.changed() => {
+                // What is confirmed is how many there are, and not how many were heard of.
+                all = Instant::now();
+                changed.is_err()
+            }
             () = news::after(retry) => false,
+            () = news::due(settled) => {
+                settled = None;
+                false
+            }
+            () = news::due(Some(all).filter(|_| retry.is_none())) => false,
             () = context.stopped.cancelled() => true,
         };
         if ended {
@@ -104,12 +134,12 @@ pub(super) async fn follow<O: Orphanage>(
 }
 
 async fn pass<O: Orphanage>(
-    orphanage: &O,
+    (orphanage, look): (&O, Look),
     context: &Context,
     install_namespace: &str,
     confirmation: &Confirmation,
 ) -> Result<()> {
-    for lost in orphanage.orphans().await? {
+    for lost in orphanage.orphans(look).await? {
         let metric = context.metrics.prune_held.get_or_create_owned(&KindLabel { kind: lost.kind });
         if lost.counted.is_empty() {
             metric.set(0);

@@ -194,7 +194,7 @@ pub fn refused(
     conditions
 }
 
-/// Adds how far what is written has come: to verifiers, and to workloads.
+/// Adds whether the clock is trusted, and how far what is written has come: to verifiers, and to workloads.
 pub fn reached(
     conditions: &mut Conditions,
     spec: &Spec,
@@ -203,6 +203,13 @@ pub fn reached(
     step: &Step,
     now: Timestamp,
 ) {
+    if let Some(off) = &seen.clock_suspect {
+        let message = format!(
+            "the operator's clock is {off}: nothing ends, rotates or is suspended by the time alone; what somebody asks \
+             for is done"
+        );
+        conditions.set(Type::ClockSuspect, true, CLOCK_SUSPECT, message);
+    }
     if spec.imported.is_none() {
         verifiers(conditions, seen, step);
     }
@@ -245,6 +252,7 @@ pub fn is_stopped(reason: &str) -> bool {
     [REVOKED, SUSPENDED, IDLE].contains(&reason)
 }
 
+const CLOCK_SUSPECT: &str = "ClockSuspect";
 const REVOKED: &str = "Revoked";
 const SUSPENDED: &str = "Suspended";
 /// Reason of the condition Ready while a key is suspended because it was not used.

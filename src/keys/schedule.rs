@@ -21,11 +21,14 @@ pub(super) fn expires(spec: &Spec, created: Timestamp) -> Timestamp {
 /// When the current version is due for rotation, if ever: as of `now`, since a window that was missed is not waited
 /// in.
 pub(super) fn due_at(spec: &Spec, status: &ApiKeyStatus, current: &VersionStatus, now: Timestamp) -> Option<Timestamp> {
-    let created = current.created_at.0;
+    [scheduled(spec, current, now), requested_at(spec, status, current)].into_iter().flatten().min()
+}
+
+/// When the current version is due because somebody asked for it.
+pub(super) fn requested_at(spec: &Spec, status: &ApiKeyStatus, current: &VersionStatus) -> Option<Timestamp> {
     let handled = status.last_handled_rotation.as_ref().map(|time| time.0);
     // A request from before the version was made is answered by that version.
-    let requested = spec.rotation.requested.filter(|at| Some(*at) != handled && *at >= created);
-    [scheduled(spec, current, now), requested].into_iter().flatten().min()
+    spec.rotation.requested.filter(|at| Some(*at) != handled && *at >= current.created_at.0)
 }
 
 fn scheduled(spec: &Spec, current: &VersionStatus, now: Timestamp) -> Option<Timestamp> {

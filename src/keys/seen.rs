@@ -39,6 +39,9 @@ pub struct Observed {
     pub last_used: BTreeMap<String, Timestamp>,
     /// What each verifier counted of them.
     pub uses: Vec<Use>,
+    /// How far the operator's clock is off, in words, where that is too far for an end to be told by it: nothing ends and
+    /// no rotation begins by the time alone.
+    pub clock_suspect: Option<String>,
 }
 
 /// A version Secret.
@@ -143,6 +146,11 @@ impl Observed {
     #[must_use]
     pub fn last_use(&self) -> Option<Timestamp> {
         self.last_used.values().max().copied()
+    }
+
+    /// Whether verifiers are told to refuse it for now.
+    pub(super) fn is_suspended(&self) -> bool {
+        self.records.values().any(|record| record.standing.state == RecordState::Suspended)
     }
 
     /// Whether a record is in force at every verifier that is waited for.

@@ -162,11 +162,14 @@ impl Spec {
         })
     }
 
-    /// The same as of `now`: suspended, if it was not used for too long.
+    /// The same as of `now`: suspended, if it was not used for too long. By a clock that is not trusted nothing is newly
+    /// suspended, and what is stays so.
     #[must_use]
     pub fn as_of(&self, seen: &Observed, now: Timestamp) -> Cow<'_, Self> {
-        let over = self.hard_expiry.is_some_and(|end| end <= now);
-        if self.suspended || over || self.idle_at(seen).is_none_or(|at| now < at) {
+        let is_sure = seen.clock_suspect.is_none();
+        let over = is_sure && self.hard_expiry.is_some_and(|end| end <= now);
+        let may_be = is_sure || seen.is_suspended();
+        if self.suspended || over || !may_be || self.idle_at(seen).is_none_or(|at| now < at) {
             return Cow::Borrowed(self);
         }
         Cow::Owned(Self { suspended: true, idle: true, ..self.clone() })

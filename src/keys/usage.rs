@@ -122,8 +122,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::KeyCaps,
-        keys::{Caps, PolicyCaps, VerifierSeen},
+        api::{KeyCaps, RecordState},
+        keys::{Caps, Grant, PolicyCaps, RecordSeen, Standing, VerifierSeen, is_of_time},
     };
 
     fn at(second: i64) -> Timestamp {
@@ -178,6 +178,27 @@ mod tests {
         assert!(spec.as_of(&seen, at(7600)).suspended);
         let requested = key(&serde_json::json!({"requestedAt": at(7500).to_string()}));
         assert!(!requested.as_of(&seen, at(7600)).suspended, "a rotation revives it");
+    }
+
+    #[test]
+    fn a_clock_that_is_not_trusted_suspends_no_key_and_revives_none() {
+        let (mut seen, spec) = (unused(), key(&serde_json::json!({})));
+        come(&mut seen, at(0));
+        assert!(is_of_time(&spec, &seen, at(3600)));
+        seen.clock_suspect = Some("some 1h ahead of the API server's".into());
+        assert!(!spec.as_of(&seen, at(3600)).suspended);
+        let standing = Standing {
+            state: RecordState::Suspended,
+            replaced_by: None,
+            destroy_at: None,
+            expires_at: at(1_000_000),
+            grant: Grant::nothing(),
+            retained: false,
+        };
+        seen.records.insert("a".into(), RecordSeen { standing, digest: None, revision: "1".into() });
+        assert!(spec.as_of(&seen, at(3600)).idle);
+        let over = Spec { hard_expiry: Some(at(3000)), ..spec };
+        assert!(over.as_of(&seen, at(3600)).idle, "nor does anybody know that it has ended for good");
     }
 
     /// The first verifier is there.

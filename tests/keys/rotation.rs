@@ -29,6 +29,8 @@ enum Event {
     HooksFail(bool),
     Hooks(bool),
     Suspend(bool),
+    /// The clock is found to be wrong, or right again.
+    Distrust(bool),
     Demote(bool),
     Revoke,
     VerifierComes,
@@ -53,6 +55,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(Event::HooksFail),
         1 => any::<bool>().prop_map(Event::Hooks),
         1 => any::<bool>().prop_map(Event::Suspend),
+        1 => any::<bool>().prop_map(Event::Distrust),
         1 => any::<bool>().prop_map(Event::Demote),
         1 => Just(Event::VerifierComes),
         1 => Just(Event::VerifierGoes),
@@ -90,6 +93,7 @@ fn happens(world: &mut World, event: Event) {
         }
         Event::Hooks(false) => world.spec["hooks"] = json!({}),
         Event::Suspend(suspended) => world.spec["suspended"] = suspended.into(),
+        Event::Distrust(wrong) => world.seen.clock_suspect = wrong.then(|| "some 30h ahead".to_owned()),
         Event::Demote(demoted) => world.spec["role"] = if demoted { "Viewer" } else { "Editor" }.into(),
         Event::Revoke => world.spec["revocation"] = json!({"reason": "Leaked"}),
         Event::VerifierComes => world.add_verifier(),
@@ -134,6 +138,7 @@ proptest! {
             Event::TestsFail(false),
             Event::HooksFail(false),
             Event::Suspend(false),
+            Event::Distrust(false),
             Event::VerifiersLag(false),
             Event::RolloutsHang(false),
         ] {

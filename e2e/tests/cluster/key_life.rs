@@ -12,7 +12,11 @@ use kube::{
     api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use rampart::api::{ApiKey, KeyRecord, RecordState, VerifierCounts, VersionState};
-use rampart_e2e::{ControlPlane, Operator, Options, fixtures, stories, wait};
+use rampart_e2e::{
+    ControlPlane, Operator, Options, fixtures,
+    operator::{Ports, kubeconfig},
+    stories, wait,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -22,6 +26,7 @@ use crate::{
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("key_life::a_revoked_key_ends_for_good_wherever_it_is_put_back", revoked_key_ends_for_good);
+    tests.add("key_life::a_revocation_waits_for_no_other_key", revocation_waits_for_none);
     tests.add("key_life::a_suspended_key_is_refused_and_comes_back", suspended_key_comes_back);
     tests.add("key_life::a_demoted_key_is_demoted_at_once", demoted_key);
     tests.add("key_life::nothing_is_handed_out_before_every_verifier_has_it", verifiers_are_waited_for);
@@ -59,6 +64,47 @@ pub(crate) async fn condition(client: &Client, namespace: &str, kind: &str, want
     })
     .await
     .with_context(|| format!("in namespace {namespace}"))
+}
+
+/// One visit at a time, and many others that have to be made when the operator starts.
+async fn revocation_waits_for_none(_: Env) -> Result<()> {
+    const MANY: usize = 150;
+    let plane = ControlPlane::start(&Options::default()).await?;
+    let (client, namespace, ports) = (plane.client(), "queue", Ports::claim()?);
+    fixtures::install(&client, &ports.webhook_url()).await?;
+    let config = kubeconfig(&plane, plane.server()).await?;
+    let webhook = Operator::start_part("webhook", plane.dir(), &config, ports, &[])?;
+    webhook.ready().await?;
+    let flags = ["--concurrency=1"];
+    let operator = Operator::start_part("controller", plane.dir(), &config, Ports::claim()?, &flags)?;
+    fixtures::namespace(&client, namespace, json!({})).await?;
+    fixtures::apply(&client, &stories::api_key(namespace)).await?;
+    stories::ready::<ApiKey>(&client, namespace, "orders").await.with_context(|| operator.log_tail())?;
+    let consumer = Api::<Secret>::namespaced(client.clone(), namespace).get("orders-key").await?;
+    let id = text(&consumer, "API_KEY_ID").context("an id")?;
+
+    let ports = operator.kill()?;
+    for nth in 0..MANY {
+        let mut key = stories::api_key(namespace);
+        key["metadata"]["name"] = json!(format!("other-{nth}"));
+        key["spec"]["secret"]["name"] = json!(format!("other-{nth}-key"));
+        fixtures::apply(&client, &key).await?;
+    }
+    merge(&client, namespace, json!({"spec": {"revocation": {"reason": "Leaked"}}})).await?;
+    let operator = Operator::start_part("controller", plane.dir(), &config, ports, &flags)?;
+    let records: Api<KeyRecord> = Api::namespaced(client.clone(), "rampart-keys");
+    wait::until("the record to end", wait::SOON, || async {
+        Ok(ensure!(records.get(&id).await?.spec.state == RecordState::Revoked, "the key is valid"))
+    })
+    .await
+    .with_context(|| operator.log_tail())?;
+    let keys = Api::<ApiKey>::namespaced(client.clone(), namespace).list(&ListParams::default()).await?.items;
+    let is_made = |key: &ApiKey| key.status.as_ref().is_some_and(|status| status.current_version.is_some());
+    let others = keys.iter().filter(|key| key.name_any() != "orders" && is_made(key)).count();
+    ensure!(others < MANY / 4, "{others} others were made before");
+    operator.stop().await?;
+    webhook.stop().await?;
+    Ok(())
 }
 
 async fn revoked_key_ends_for_good(env: Env) -> Result<()> {

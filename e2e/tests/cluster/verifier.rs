@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, Client, Config,
+    Api, Client, Config, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
@@ -192,10 +192,15 @@ async fn report_tells_use(env: Env) -> Result<()> {
     for _ in 0..3 {
         ensure!(verifier.ask(&key).await? == 200);
     }
-    // The next change of any record brings the next report, sooner than its time.
+    // A change of a record is reported sooner than the use, and takes nothing of it away.
     let touch = Patch::Merge(json!({"metadata": {"annotations": {"test": "1"}}}));
-    records(&client).patch(&id, &PatchParams::default(), &touch).await?;
+    let touched = records(&client).patch(&id, &PatchParams::default(), &touch).await?.resource_version();
+    let touched: u64 = touched.context("a version")?.parse()?;
     let reports: Api<VerifierReport> = Api::namespaced(client.clone(), "rampart-keys");
+    wait::until("the change to be in force", Duration::from_secs(10), || async {
+        Ok(ensure!(reports.get(verifier.name()).await?.spec.revision.parse::<u64>()? >= touched))
+    })
+    .await?;
     wait::until("the use to be told", wait::SOON, || async {
         let report = reports.get(verifier.name()).await?.spec;
         let used = report.usage.iter().find(|used| used.id == id).context("no use")?;

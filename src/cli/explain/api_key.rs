@@ -107,7 +107,7 @@ fn notes(key: &ApiKey) -> Vec<String> {
 
 /// What should be true and is not, and work or trouble that is.
 fn matters(condition: &Condition) -> bool {
-    let is_told_when_true = ["Rotating", "Reconciling", "Stalled", "Revoked", "Expiring"];
+    let is_told_when_true = ["Rotating", "Reconciling", "Stalled", "Revoked", "Expiring", "ClockSuspect"];
     is_told_when_true.contains(&condition.type_.as_str()) == (condition.status == "True")
 }
 

@@ -2,11 +2,13 @@
 
 mod adoption;
 mod caps;
+mod clocks;
 mod events;
 mod import;
 mod neighbours;
 mod orphans;
 mod refused;
+mod revocations;
 mod take;
 mod usage;
 mod visits;
@@ -48,8 +50,8 @@ use crate::{
         key_jobs::fares,
         key_store::{KeyStore, OWNER},
         leader::Leadership,
+        owned_names::{OwnedNames, owner_beside, owner_of_record},
         policy_index::PolicyIndex,
-        record_names::RecordNames,
         status,
         verifiers::Verifiers,
     },
@@ -75,6 +77,8 @@ const VERIFIER_CHECK: Duration = Duration::from_secs(3);
 const ROLLOUT_CHECK: Duration = Duration::from_secs(5);
 /// What stands in the way is often somebody else's object, which nobody watches.
 const REFUSAL_CHECK: Duration = Duration::from_mins(1);
+/// Whether a clock is right again nobody tells; all keys may wait for it.
+const CLOCK_CHECK: Duration = Duration::from_mins(5);
 
 /// How a new version is tested.
 #[derive(Debug, Clone)]
@@ -104,7 +108,8 @@ pub struct ApiKeys {
     settings: Settings,
     adoption: Adoption,
     verifiers: Verifiers,
-    record_names: RecordNames,
+    record_names: OwnedNames,
+    secret_names: OwnedNames,
     visits: Arc<Visits>,
     waiting: Waiting,
     /// What ApiKeys of each namespace may ask for.
@@ -154,22 +159,25 @@ impl ApiKeys {
             settings,
             adoption,
             verifiers,
-            record_names: RecordNames::default(),
+            record_names: OwnedNames::default(),
+            secret_names: OwnedNames::default(),
             visits: Arc::new(Visits::new(one.clone())),
             waiting: Waiting::default(),
             policies,
             roots,
         });
+        let (root, revoked) = revocations::notice(root);
         let controlling = Arc::clone(&controller).control(root, triggers);
         let pruning = controller.prune(&leadership);
         let caps = caps::follow(&controller.policies, &controller.roots, &one, &stopped);
         let restored = all.clone();
         let (client, namespace) = (&controller.context.client, &controller.settings.install_namespace);
         let adoption = controller.adoption.follow(client, namespace, &restored);
-        let watching = async { tokio::join!(following, adoption, controller.watch(&one, all)) };
+        let watching =
+            async { tokio::join!(following, adoption, controller.watch(&one, all), controller.end_at_once(revoked)) };
         tokio::select! {
             result = async { tokio::try_join!(controlling, pruning, caps) } => result.map(drop),
-            ((), (), ()) = watching => Ok(()),
+            ((), (), (), ()) = watching => Ok(()),
         }
     }
 
@@ -189,6 +197,8 @@ impl ApiKeys {
             client: self.context.client.clone(),
             keys_namespace: self.settings.keys_namespace.clone(),
             roots: self.roots.clone(),
+            record_names: self.record_names.clone(),
+            secret_names: self.secret_names.clone(),
         });
         let (context, namespace) = (self.context.clone(), self.settings.install_namespace.clone());
         pruning::follow(orphanage, context, namespace, leadership.confirmed_prune()).await
@@ -206,8 +216,8 @@ impl ApiKeys {
             self.waiting.wake(self.verifiers.clone(), one.clone()),
             usage::follow(self.verifiers.clone(), &self.roots, one, self.settings.usage_interval),
             import::follow(client.clone(), &self.roots, one),
-            wake((secrets, made.clone()), |_| {}, |_| true, &hears),
-            wake((records, made.clone()), |event| self.record_names.note(event), |_| true, &hears),
+            wake((secrets, made.clone()), |event| self.secret_names.note(event, owner_beside), |_| true, &hears),
+            wake((records, made.clone()), |event| self.record_names.note(event, owner_of_record), |_| true, &hears),
             // How its pods fare until it ends matters to nobody.
             wake((jobs, made), |_| {}, |job| fares(job) != JobSeen::Running, &hears),
         );
@@ -237,6 +247,9 @@ impl ApiKeys {
             Step::AwaitJob(_) => pauses.push(JOB_CHECK),
             Step::Stuck { .. } | Step::Refuse(_) => pauses.push(REFUSAL_CHECK),
             _ => {}
+        }
+        if seen.clock_suspect.is_some() {
+            pauses.push(CLOCK_CHECK);
         }
         // Only a Secret whose owner agreed is watched.
         if matches!(seen.supplied, Some(Err(_))) {
@@ -348,6 +361,7 @@ impl Reconciler for ApiKeys {
                 Some(seen) => store.hear(seen),
                 None => store.observe(key.status.clone().unwrap_or_default()).await?,
             };
+            self.check_clock(&spec, &mut seen).await?;
             let spec = spec.as_of(&seen, clock::now());
             if restarts(&spec, &seen, clock::now()) {
                 seen.neighbours = neighbours(&self.roots, &spec);

@@ -17,7 +17,7 @@ use crate::{
     },
     controllers::{
         Roots,
-        pruning::{Lost, Orphanage},
+        pruning::{Look, Lost, Orphanage},
     },
 };
 
@@ -47,7 +47,7 @@ impl<K: Holding> Orphanage for Orphans<K> {
         &self.roots
     }
 
-    async fn orphans(&self) -> Result<Vec<Lost<Orphan>>> {
+    async fn orphans(&self, _: Look) -> Result<Vec<Lost<Orphan>>> {
         let mut made_for: BTreeMap<String, Orphan> = BTreeMap::new();
         let policies = made::<ValidatingAdmissionPolicy>(&self.client, K::KIND).await?;
         let bindings = made::<ValidatingAdmissionPolicyBinding>(&self.client, K::KIND).await?;

@@ -11,7 +11,7 @@ use crate::{
     cluster::{Result, apply::delete_seen, owner::is_managed},
     controllers::{
         Roots,
-        pruning::{Lost, Orphanage},
+        pruning::{Look, Lost, Orphanage},
     },
 };
 
@@ -46,7 +46,7 @@ impl<K: Owning> Orphanage for Orphans<K> {
         &self.roots
     }
 
-    async fn orphans(&self) -> Result<Vec<Lost<Arc<Live>>>> {
+    async fn orphans(&self, _: Look) -> Result<Vec<Lost<Arc<Live>>>> {
         let owners = self.roots.places();
         let ours = self.networks.index.filter(|policy| is_managed(policy.labels(), K::KIND));
         let all = ours.len();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::Api;
 
 use super::rollup::roll_up;
@@ -12,14 +12,11 @@ use crate::{
         Result,
         leader::Leadership,
         retention_reports::{Listed, list, read, remove},
-        server_clock::skew,
+        server_clock::{MOST_SKEW, skew},
     },
     controllers::Context,
     runtime::clock,
 };
-
-/// Clocks that are further apart tell nothing of an end.
-const MOST_SKEW: SignedDuration = SignedDuration::from_mins(2);
 
 /// Rounds of the policies' interval between two looks.
 const ROUNDS: u32 = 6;

@@ -40,7 +40,7 @@ use crate::{
         leader::Leadership,
         policy_index::PolicyIndex,
         retained::{self, Retained},
-        server_clock::skew,
+        server_clock::{in_words, skew},
         status as written,
     },
     retention::Spec,
@@ -160,11 +160,7 @@ impl RetentionPolicies {
         if skew.abs() <= spec.max_skew {
             return Ok(Ok(()));
         }
-        let (far, side) = (skew.unsigned_abs().as_secs(), if skew.is_positive() { "ahead of" } else { "behind" });
-        // By the minute, or by the hour: a clock that drifts is no news every second.
-        let far = if far >= 7200 { format!("{}h", far / 3600) } else { format!("{}m", far / 60) };
-        let message =
-            format!("the operator's clock is some {far} {side} the API server's: nothing is marked or deleted");
+        let message = format!("the operator's clock is {}: nothing is marked or deleted", in_words(skew));
         Ok(Err(Refused::later("ClockSuspect", message)))
     }
 

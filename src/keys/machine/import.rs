@@ -45,7 +45,7 @@ impl Machine<'_> {
             (Offer::New(_) | Offer::UnderWay, None)
             | (Offer::UnderWay | Offer::Old(_) | Offer::Refused(_), Some(_)) => None,
             // Its copy goes first: else it were adopted as one that is on its way.
-            (Offer::Over(_), _) => self.abandon(),
+            (Offer::Over(_), _) => self.give_up(),
             (Offer::Current, _) | (Offer::Old(_) | Offer::Refused(_), None) => Some(self.remember(complete)),
         }
     }

@@ -6,7 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{MOST_LIVE, Machine, retry_pause};
 use crate::{
     api::{ApiKeyStatus, RecordState, VersionState, VersionStatus},
-    keys::{JobSeen, JobStep, KeyJob, has_job, schedule::due_at, seen::SecretSeen, step::Step},
+    keys::{
+        JobSeen, JobStep, KeyJob, has_job,
+        schedule::{due_at, requested_at},
+        seen::SecretSeen,
+        step::Step,
+    },
 };
 
 impl Machine<'_> {
@@ -27,7 +32,7 @@ impl Machine<'_> {
             return Some(self.promoted(n, secret));
         }
         if self.is_over() {
-            return self.abandon();
+            return self.give_up();
         }
         if self.spec.suspended {
             return None;
@@ -45,7 +50,7 @@ impl Machine<'_> {
         }
         // Whatever it waited for, it never passes a test any more: it is made anew.
         if self.expires(secret.created_at) <= self.now {
-            return self.abandon();
+            return self.give_up();
         }
         if !self.is_imported() {
             let Some(record) = self.seen.records.get(&secret.id) else {
@@ -105,7 +110,11 @@ impl Machine<'_> {
         if self.is_imported() {
             return self.supplied().is_some();
         }
-        due_at(self.spec, &self.seen.status, current, self.now).is_some_and(|due| due <= self.now)
+        let (spec, status) = (self.spec, &self.seen.status);
+        // What somebody asked for does not wait for a clock that is right.
+        let due =
+            if self.is_sure() { due_at(spec, status, current, self.now) } else { requested_at(spec, status, current) };
+        due.is_some_and(|due| due <= self.now)
     }
 
     /// Whether a rotation was asked for that no version has answered.
@@ -189,8 +198,13 @@ impl Machine<'_> {
         self.passed(JobStep::PostPromote, version.n, &version.id).err().or_else(done)
     }
 
+    /// The time is over of what is under way: it ends, or waits where the clock may be wrong.
+    pub(super) fn give_up(&self) -> Option<Step> {
+        if self.is_sure() { self.abandon() } else { Some(self.rest()) }
+    }
+
     /// No version is made any more, and one that was under way ends.
-    pub(super) fn abandon(&self) -> Option<Step> {
+    fn abandon(&self) -> Option<Step> {
         let n = self.seen.status.next_version?;
         if let Some(secret) = self.seen.secrets.get(&n).filter(|secret| secret.proven) {
             let known = self.seen.records.contains_key(&secret.id);

@@ -73,6 +73,17 @@ pub fn restarts(spec: &Spec, seen: &Observed, now: Timestamp) -> bool {
     Machine { spec, seen, now }.restart().is_some()
 }
 
+/// Whether what comes next comes by the time alone: it is as right as the clock.
+#[must_use]
+pub fn is_of_time(spec: &Spec, seen: &Observed, now: Timestamp) -> bool {
+    if seen.clock_suspect.is_some() {
+        return false;
+    }
+    let unsure = Observed { clock_suspect: Some(String::new()), ..seen.clone() };
+    let (by_time, without) = (spec.as_of(seen, now), spec.as_of(&unsure, now));
+    by_time.idle != without.idle || decide(&by_time, seen, now) != decide(&without, &unsure, now)
+}
+
 struct Machine<'a> {
     spec: &'a Spec,
     seen: &'a Observed,
@@ -111,6 +122,11 @@ impl Machine<'_> {
             ConsumerSeen::Ours { id, .. } => id.as_deref(),
             _ => None,
         }
+    }
+
+    /// Whether the clock is one that an end can be told by.
+    fn is_sure(&self) -> bool {
+        self.seen.clock_suspect.is_none()
     }
 
     /// Whether every version has ended for good, by `hardExpiry`.

@@ -46,7 +46,8 @@ impl Machine<'_> {
         let is_stray = |id: &&String| Some(*id) != pending && status.versions.iter().all(|version| version.id != **id);
         self.seen.records.iter().filter(|(id, _)| is_stray(id)).find_map(|(id, record)| {
             let standing = &record.standing;
-            if standing.destroy_at.is_some_and(|end| end <= self.now) && !standing.state.is_tombstone() {
+            let over = self.is_sure() && standing.destroy_at.is_some_and(|end| end <= self.now);
+            if over && !standing.state.is_tombstone() {
                 return Some(Step::EndRecord {
                     id: id.clone(),
                     n: 0,

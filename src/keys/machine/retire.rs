@@ -31,9 +31,11 @@ impl Machine<'_> {
     pub(super) fn is_ending(&self, version: &VersionStatus) -> bool {
         let elapsed = version.destroy_at.as_ref().is_some_and(|end| end.0 <= self.now);
         let idle = self.idle_from(version).is_none_or(|idle| idle <= self.now);
-        // What has begun is gone through with, although somebody may have used it meanwhile.
-        let begun = version.state == VersionState::Deprecated && self.is_tombstone(&version.id);
-        version.state.is_live() && (version.expires_at.0 <= self.now || begun || (elapsed && idle))
+        // What has begun is gone through with, although somebody may have used it meanwhile, or the clock be wrong.
+        let has_tombstone = self.is_tombstone(&version.id);
+        let begun = version.state == VersionState::Deprecated && has_tombstone;
+        let over = version.expires_at.0 <= self.now || (elapsed && idle);
+        version.state.is_live() && (begun || (over && (self.is_sure() || has_tombstone)))
     }
 
     /// From when on a version counts as idle; none where that does not matter, or nobody can tell.

@@ -10,7 +10,10 @@ use kube::{
     Api, Resource, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
-use rampart::api::KeyRecord;
+use rampart::api::{
+    ApiKeyStatus, KeyRecord,
+    condition::{Type, is_true},
+};
 use rampart_e2e::{Operator, faketime, fixtures, operator::Ports, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -287,12 +290,28 @@ async fn jumps_of_the_clock(env: Env) -> Result<()> {
         status(&story.client, &story.namespace, "the request to be seen", |it| it.next_rotation_time.is_some());
     ensure!(status.await?.current_version == Some(n - 1), "a rotation came before its time");
     clock.set("+25h")?;
-    let look = json!({"metadata": {"annotations": {"rampart.dev/reconcile-requested-at": "now"}}});
-    story.keys().patch("orders", &PatchParams::default(), &Patch::Merge(look)).await?;
+    look(&story, "a day on").await?;
     story.done(n).await?;
     story.rotate().await?;
+    // Beyond the end of all that were replaced, and of the one in use: by the operator's clock alone.
+    let before = version_keys(&story.client, &story.namespace).await?;
+    clock.set("+800h")?;
+    look(&story, "a month on").await?;
+    let suspect = |status: &ApiKeyStatus| is_true(&status.conditions, Type::ClockSuspect);
+    self::status(&story.client, &story.namespace, "the clock to be found out", suspect).await?;
+    ensure!(version_keys(&story.client, &story.namespace).await? == before, "a version ended");
+    clock.set("+0s")?;
+    look(&story, "now").await?;
+    self::status(&story.client, &story.namespace, "it to be trusted again", |it| !suspect(it)).await?;
     operator.stop().await?;
     story.finish("a clock that jumped a day on and an hour back").await.map(drop)
+}
+
+/// Has the key looked at again.
+async fn look(story: &Story<'_>, when: &str) -> Result<()> {
+    let look = json!({"metadata": {"annotations": {"rampart.dev/reconcile-requested-at": when}}});
+    story.keys().patch("orders", &PatchParams::default(), &Patch::Merge(look)).await?;
+    Ok(())
 }
 
 /// Asks for a rotation, and stops the operator once it has written down which version comes, before it makes it.
