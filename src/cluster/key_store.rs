@@ -124,7 +124,8 @@ impl KeyStore<'_> {
 
         let told = status.versions.iter().map(|version| version.id.clone());
         let ids = told.chain(secrets.values().map(|secret| secret.id.clone())).collect();
-        let records = self.records_seen(ids).await?;
+        let (records, foreign) = self.records_seen(ids).await?;
+        let status = self.own_versions(status, &foreign);
         let pending = status.next_version.and_then(|n| secrets.get(&n)).map(|secret| secret.id.as_str());
         let mut jobs = BTreeMap::new();
         for job in jobs_that_matter(spec, &status, pending) {
@@ -156,8 +157,9 @@ impl KeyStore<'_> {
     /// # Errors
     /// When a call fails.
     pub async fn observe_records(&self, status: ApiKeyStatus) -> Result<Observed> {
-        let records = self.records_seen(status.versions.iter().map(|version| version.id.clone()).collect()).await?;
-        Ok(Observed { status, records, ..Observed::default() })
+        let told = status.versions.iter().map(|version| version.id.clone()).collect();
+        let (records, foreign) = self.records_seen(told).await?;
+        Ok(Observed { status: self.own_versions(status, &foreign), records, ..Observed::default() })
     }
 
     /// What verifiers say by now, with everything else as it was read, and written since.

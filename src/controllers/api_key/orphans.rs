@@ -111,7 +111,8 @@ impl Orphanage for Orphans {
             Orphan::Secret(metadata) => delete_orphan(&self.client, metadata).await,
             Orphan::Record(record) => {
                 let records: Api<KeyRecord> = Api::namespaced(self.client.clone(), &self.keys_namespace);
-                end_record(&records, &record.name_any(), (RecordState::Destroyed, None), |_| {}).await.map(drop)
+                let is_it = |live: &KeyRecord| live.spec.api_key == record.spec.api_key;
+                end_record(&records, &record.name_any(), (RecordState::Destroyed, None), is_it, |_| {}).await.map(drop)
             }
         }
     }
