@@ -19,10 +19,12 @@ use super::{
 };
 use crate::api::Verb;
 
-/// Headers that never reach the service: what carried the key.
-pub const REMOVED: [&str; 2] = [AUTHORIZATION, X_API_KEY];
+/// Headers that never reach the service: what carried the key, and that by which many frameworks take a GET for a DELETE:
+/// another method than was judged.
+pub const REMOVED: [&str; 5] =
+    [AUTHORIZATION, X_API_KEY, "x-http-method-override", "x-method-override", "x-http-method"];
 /// The same, as Envoy is told over HTTP.
-pub const REMOVED_LIST: &str = "authorization,x-api-key";
+pub const REMOVED_LIST: &str = "authorization,x-api-key,x-http-method-override,x-method-override,x-http-method";
 
 /// How the asking proxy reads an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
