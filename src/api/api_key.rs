@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     GoDuration, Hooks, Imported, KeySource, RateLimit, RestartTarget, Revocation, Rotation,
+    key_caps::{PERMISSION_MESSAGE, PERMISSION_RULE},
     key_source::{
         END_MESSAGE, END_RULE, GRANT_RULE, ONE_SOURCE_MESSAGE, ONE_SOURCE_RULE, OWN_SECRET_MESSAGE, OWN_SECRET_RULE,
         PREFIX_MESSAGE, PREFIX_RULE, SUPPLY_MESSAGE, SUPPLY_RULE, UNVERIFIED_MESSAGE, UNVERIFIED_RULE,
@@ -92,7 +93,7 @@ pub struct ApiKeySpec {
         length(max = 32),
         inner(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?$"))
     )]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(merge_strategy = ListMerge::Set, validation = Rule::new(PERMISSION_RULE).message(PERMISSION_MESSAGE))]
     pub permissions: Vec<String>,
     /// Where versions come from; Rampart makes them unless given. Generated can't become imported, nor the reverse.
     #[serde(default, skip_serializing_if = "Option::is_none")]
