@@ -232,7 +232,7 @@ pub async fn end_record(
     records: &Api<KeyRecord>,
     id: &str,
     (state, replaced_by): (RecordState, Option<String>),
-    is_ours: impl FnOnce(&KeyRecord) -> bool,
+    is_ours: impl Fn(&KeyRecord) -> bool,
     wrote: impl FnOnce(&KeyRecord),
 ) -> Result<bool> {
     let Some(mut record) = found(call(|| format!("reading KeyRecord {id}"), records.get(id)).await)? else {
