@@ -202,15 +202,15 @@ impl ApiKeys {
         let secrets = Api::<PartialObjectMeta<Secret>>::all(client.clone());
         let records = Api::<PartialObjectMeta<KeyRecord>>::namespaced(client.clone(), &self.settings.keys_namespace);
         let jobs = Api::<Job>::all(client.clone());
-        let hears = (self.visits.clone(), all);
+        let (hears, kept) = ((self.visits.clone(), all), self.settings.keys_namespace.as_str());
         tokio::join!(
             self.waiting.wake(self.verifiers.clone(), one.clone()),
             usage::follow(self.verifiers.clone(), &self.roots, one, self.settings.usage_interval),
             import::follow(client.clone(), &self.roots, one),
-            wake((secrets, made.clone()), |_| {}, |_| true, &hears),
-            wake((records, made.clone()), |event| self.record_names.note(event), |_| true, &hears),
+            wake((secrets, made.clone()), |_| {}, |_| true, &hears, kept),
+            wake((records, made.clone()), |event| self.record_names.note(event), |_| true, &hears, kept),
             // How its pods fare until it ends matters to nobody.
-            wake((jobs, made), |_| {}, |job| fares(job) != JobSeen::Running, &hears),
+            wake((jobs, made), |_| {}, |job| fares(job) != JobSeen::Running, &hears, kept),
         );
     }
 
