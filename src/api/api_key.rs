@@ -160,7 +160,7 @@ pub struct ConsumerSecret {
     #[x_kube(validation = Rule::new("self == oldSelf").message("secret.keys is immutable, or the old entries would keep their keys: make another ApiKey"))]
     pub keys: SecretKeys,
     /// What becomes of the Secrets when the ApiKey is deleted: Delete removes them and ends the keys; Retain leaves
-    /// Secrets and keys as they are, until the keys expire.
+    /// Secrets and keys as they are, until the keys expire or their namespace is deleted.
     #[serde(default, skip_serializing_if = "DeletionPolicy::is_default")]
     pub deletion_policy: DeletionPolicy,
 }
@@ -171,7 +171,7 @@ pub enum DeletionPolicy {
     /// They go, and the keys end.
     #[default]
     Delete,
-    /// They stay, and the keys live until they expire.
+    /// They stay, and the keys live until they expire, or their namespace is deleted.
     Retain,
 }
 

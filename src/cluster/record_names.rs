@@ -74,6 +74,12 @@ impl RecordNames {
         self.known().get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default()
     }
 
+    /// Whether there are records of ApiKeys of a namespace, as far as was heard.
+    #[must_use]
+    pub fn know_namespace(&self, namespace: &str) -> bool {
+        self.known().keys().any(|(of, _)| of == namespace)
+    }
+
     fn known(&self) -> MutexGuard<'_, Names> {
         self.known.lock()
     }
@@ -115,5 +121,6 @@ mod tests {
         assert_eq!(names.of("shop", "orders"), BTreeSet::from(["d".to_owned()]), "what has ended is not looked at");
         names.note(&Event::Delete(record("c", "stock")));
         assert!(names.of("shop", "stock").is_empty() && names.of("elsewhere", "orders").is_empty());
+        assert!(names.know_namespace("shop") && !names.know_namespace("elsewhere"));
     }
 }

@@ -11,7 +11,7 @@ use kube::{
 };
 use tokio::sync::watch;
 
-use super::{Context, Roots, news};
+use super::{Context, Roots, news::after};
 use crate::{
     api::labels::CONFIRM_PRUNE,
     cluster::{
@@ -34,6 +34,10 @@ pub(super) trait Orphanage: Send + Sync + 'static {
 
     /// The owners there are now.
     fn owners(&self) -> &Roots<Self::Owner>;
+    /// Changes its value whenever there may be orphans.
+    fn news(&self) -> watch::Receiver<u64> {
+        self.owners().deletions()
+    }
     /// The orphans there are now, in the order in which they go: while some are held, none after them goes.
     fn orphans(&self) -> impl Future<Output = Result<Vec<Lost<Self::Orphan>>>> + Send;
     /// Metadata of an orphan.
@@ -54,16 +58,18 @@ pub(super) struct Lost<O> {
     pub(super) along: Vec<O>,
     /// How many objects there are in all of what is counted.
     pub(super) all: usize,
+    /// What kept the rest of the orphans from being found: these go all the same.
+    pub(super) rest: Result<()>,
 }
 
 impl<O> Lost<O> {
     /// Those with which nothing goes along.
     pub(super) const fn alone(kind: &'static str, counted: Vec<O>, all: usize) -> Self {
-        Self { kind, counted, along: vec![], all }
+        Self { kind, counted, along: vec![], all, rest: Ok(()) }
     }
 }
 
-/// Prunes whenever an owner was deleted or somebody confirmed, until the process stops; not before all owners are known.
+/// Prunes whenever there may be orphans or somebody confirmed, until the process stops; not before all owners are known.
 pub(super) async fn follow<O: Orphanage>(
     orphanage: Arc<O>,
     context: Context,
@@ -73,12 +79,12 @@ pub(super) async fn follow<O: Orphanage>(
     if !orphanage.owners().were_listed().await {
         return Ok(());
     }
-    let mut deletions = orphanage.owners().deletions();
+    let mut news = orphanage.news();
     let mut backoff = super::Backoff::default();
     let key = (String::new(), O::OWNER.to_owned());
     loop {
         let confirmation = confirmed.borrow_and_update().clone();
-        deletions.borrow_and_update();
+        news.borrow_and_update();
         let retry = match pass(&*orphanage, &context, &install_namespace, &confirmation).await {
             Ok(()) => {
                 backoff = super::Backoff::default();
@@ -91,9 +97,9 @@ pub(super) async fn follow<O: Orphanage>(
         };
         // Whoever tells us may end first when the process stops.
         let ended = tokio::select! {
-            changed = deletions.changed() => changed.is_err(),
+            changed = news.changed() => changed.is_err(),
             changed = confirmed.changed() => changed.is_err(),
-            () = news::after(retry) => false,
+            () = after(retry) => false,
             () = context.stopped.cancelled() => true,
         };
         if ended {
@@ -111,8 +117,10 @@ async fn pass<O: Orphanage>(
 ) -> Result<()> {
     for lost in orphanage.orphans().await? {
         let metric = context.metrics.prune_held.get_or_create_owned(&KindLabel { kind: lost.kind });
+        let rest = lost.rest;
         if lost.counted.is_empty() {
             metric.set(0);
+            rest?;
             continue;
         }
         let confirmed = confirmation.of(lost.kind);
@@ -128,13 +136,14 @@ async fn pass<O: Orphanage>(
                 lost.kind,
                 created.len()
             );
-            return Ok(());
+            return rest;
         }
         remove(orphanage, lost.counted.iter().chain(&lost.along)).await?;
         metric.set(0);
         if confirmed.is_some() {
             withdraw_confirmation(context, install_namespace).await?;
         }
+        rest?;
     }
     Ok(())
 }

@@ -190,9 +190,14 @@ impl ApiKeys {
             client: self.context.client.clone(),
             keys_namespace: self.settings.keys_namespace.clone(),
             roots: self.roots.clone(),
+            news: watch::channel(0).0,
         });
         let (context, namespace) = (self.context.clone(), self.settings.install_namespace.clone());
-        pruning::follow(orphanage, context, namespace, leadership.confirmed_prune()).await
+        let pruning = pruning::follow(orphanage.clone(), context, namespace, leadership.confirmed_prune());
+        tokio::select! {
+            result = pruning => result,
+            () = orphanage.tell(&self.policies, &self.record_names) => Ok(()),
+        }
     }
 
     /// Wakes ApiKeys by what else than they themselves matters to them, for as long as the future runs.
