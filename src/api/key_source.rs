@@ -30,8 +30,7 @@ pub struct Imported {
     /// Where you put the token, and later its successor.
     pub secret_ref: TokenRef,
     /// A regular expression (the syntax of RE2) that every token must match as a whole: `ghp_[A-Za-z0-9]{36}`. Without
-    /// it, any text of printable ASCII characters that is strong enough. The Secret's annotation `rampart.dev/token-format`
-    /// must say the same, so that its owner agrees: whether a token matches tells of it.
+    /// it, any text of printable ASCII characters that is strong enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub format: Option<String>,

@@ -32,8 +32,6 @@ pub const KEY_HOOK: &str = "rampart.dev/key-hook";
 pub const IMPORT: &str = "rampart.dev/import";
 /// On the same Secret: when the system that issued the token ends it, RFC 3339.
 pub const TOKEN_EXPIRES_AT: &str = "rampart.dev/token-expires-at";
-/// On the same Secret: the format that ApiKeys may ask of its token, as they write it.
-pub const TOKEN_FORMAT: &str = "rampart.dev/token-format";
 /// On a namespace: `allowed` lets RetentionPolicies delete in it.
 pub const RETENTION_OPT_IN: &str = "rampart.dev/retention";
 /// Value of [`RETENTION_OPT_IN`].

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::{
         ApiKeyStatus, KeyRecord, RecordState,
-        labels::{IMPORT, KEY_ID, MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, TOKEN_EXPIRES_AT, TOKEN_FORMAT},
+        labels::{IMPORT, KEY_ID, MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, TOKEN_EXPIRES_AT},
     },
     keys::{Fault, Import, SecretSeen, Token, TokenProblem, TokenText, read_end},
 };
@@ -84,9 +84,6 @@ fn read(import: &Import, secret: Option<&Secret>) -> std::result::Result<(TokenT
     }
     if secret.labels().get(IMPORT).is_none_or(|it| it != "true") {
         return Err(Fault::NotOptedIn);
-    }
-    if !import.is_agreed(secret.annotations().get(TOKEN_FORMAT).map(String::as_str)) {
-        return Err(Fault::FormatNotAgreed);
     }
     let bytes = secret.data.as_ref().and_then(|data| data.get(&import.entry)).ok_or(Fault::NoEntry)?;
     let text = import.read(&bytes.0)?;

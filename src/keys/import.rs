@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::{format::digest_of, strength};
 use crate::api::{
     self, ApiKeySpec, DeletionPolicy, Invalid, RetireWhen, RotationPolicy,
-    labels::{IMPORT, TOKEN_EXPIRES_AT, TOKEN_FORMAT},
+    labels::{IMPORT, TOKEN_EXPIRES_AT},
     whole_second,
 };
 
@@ -67,13 +67,6 @@ impl Import {
         Self { secret: from.name.clone(), entry: from.key.clone(), format: None }
     }
 
-    /// Whether the owner of the Secret agrees to what is asked of its token, as [`TOKEN_FORMAT`] has it. Whether it matches
-    /// is told: who writes ApiKeys, and may not read the Secret, would read it by asking often enough.
-    #[must_use]
-    pub fn is_agreed(&self, annotation: Option<&str>) -> bool {
-        self.format.as_ref().is_none_or(|format| annotation.is_some_and(|agreed| format.0.as_str() == whole(agreed)))
-    }
-
     /// Reads a token.
     ///
     /// # Errors
@@ -110,13 +103,9 @@ impl Format {
     fn parse(pattern: &str) -> Result<Self, String> {
         let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(LARGEST_PATTERN).build();
         // By itself first: else a parenthesis could close the one around it.
-        let regex = compile(pattern).and_then(|_| compile(&whole(pattern)));
-        regex.map(Self).map_err(|error| format!("is no regular expression: {error}"))
+        let whole = compile(pattern).and_then(|_| compile(&format!(r"\A(?:{pattern})\z")));
+        whole.map(Self).map_err(|error| format!("is no regular expression: {error}"))
     }
-}
-
-fn whole(pattern: &str) -> String {
-    format!(r"\A(?:{pattern})\z")
 }
 
 fn check(spec: &ApiKeySpec, imported: &api::Imported) -> Result<(), Invalid> {
@@ -221,8 +210,6 @@ pub enum Fault {
     NoSecret,
     /// Its owner did not agree.
     NotOptedIn,
-    /// Its owner did not agree to the format.
-    FormatNotAgreed,
     /// It is one that Rampart made.
     Made,
     /// It has no such entry.
@@ -247,7 +234,7 @@ impl TokenProblem {
     pub const fn reason(&self) -> &'static str {
         match self.fault {
             Fault::NoSecret => "SecretNotFound",
-            Fault::NotOptedIn | Fault::FormatNotAgreed | Fault::Made => "SecretNotPermitted",
+            Fault::NotOptedIn | Fault::Made => "SecretNotPermitted",
             Fault::NoEntry => "SecretEntryNotFound",
             Fault::Malformed(_) => "TokenMalformed",
             Fault::Weak => "TokenWeak",
@@ -273,10 +260,6 @@ impl fmt::Display for TokenProblem {
                     "no token is imported from Secret {secret} before its owner agrees: give it the label {IMPORT}: \"true\""
                 )
             }
-            Fault::FormatNotAgreed => write!(
-                f,
-                "Secret {secret} is not matched against spec.source.imported.format before its owner agrees, since that tells of the token: write the same into its annotation {TOKEN_FORMAT}, or leave the format out"
-            ),
             Fault::Made => {
                 write!(f, "Secret {secret} was made by Rampart: name one of your own in spec.source.imported.secretRef")
             }

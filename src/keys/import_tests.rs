@@ -108,18 +108,6 @@ fn when_a_token_ends(#[case] annotation: &str, #[case] is_read: bool) {
 }
 
 #[test]
-fn only_what_the_owner_of_the_secret_agrees_to_is_asked_of_a_token() {
-    let asked = import(&json!("ghp_[A-Za-z0-9]{36}"));
-    assert!(asked.is_agreed(Some("ghp_[A-Za-z0-9]{36}")));
-    for annotation in [None, Some(""), Some("true"), Some("ghp_R.*"), Some(".*")] {
-        assert!(!asked.is_agreed(annotation), "{annotation:?}");
-    }
-    assert!(import(&json!(null)).is_agreed(None), "nothing is asked");
-    let problem = asked.problem(Fault::FormatNotAgreed);
-    assert!(problem.to_string().contains("annotation rampart.dev/token-format"), "{problem}");
-}
-
-#[test]
 fn longer_than_any_token() {
     let long = TOKEN.repeat(300);
     assert!(matches!(import(&json!(null)).read(long.as_bytes()), Err(Fault::Malformed(how)) if how.contains("8192")));
