@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     GoDuration, Hooks, Imported, KeySource, RateLimit, RestartTarget, Revocation, Rotation,
+    key_caps::{PERMISSION_MESSAGE, PERMISSION_RULE},
     key_source::{
         END_MESSAGE, END_RULE, GRANT_RULE, ONE_SOURCE_MESSAGE, ONE_SOURCE_RULE, OWN_SECRET_MESSAGE, OWN_SECRET_RULE,
         PREFIX_MESSAGE, PREFIX_RULE, SUPPLY_MESSAGE, SUPPLY_RULE, UNVERIFIED_MESSAGE, UNVERIFIED_RULE,
@@ -92,7 +93,7 @@ pub struct ApiKeySpec {
         length(max = 32),
         inner(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?$"))
     )]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(merge_strategy = ListMerge::Set, validation = Rule::new(PERMISSION_RULE).message(PERMISSION_MESSAGE))]
     pub permissions: Vec<String>,
     /// Where versions come from; Rampart makes them unless given. Generated can't become imported, nor the reverse.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,7 +160,7 @@ pub struct ConsumerSecret {
     #[x_kube(validation = Rule::new("self == oldSelf").message("secret.keys is immutable, or the old entries would keep their keys: make another ApiKey"))]
     pub keys: SecretKeys,
     /// What becomes of the Secrets when the ApiKey is deleted: Delete removes them and ends the keys; Retain leaves
-    /// Secrets and keys as they are, until the keys expire.
+    /// Secrets and keys as they are, until the keys expire or their namespace is deleted.
     #[serde(default, skip_serializing_if = "DeletionPolicy::is_default")]
     pub deletion_policy: DeletionPolicy,
 }
@@ -170,7 +171,7 @@ pub enum DeletionPolicy {
     /// They go, and the keys end.
     #[default]
     Delete,
-    /// They stay, and the keys live until they expire.
+    /// They stay, and the keys live until they expire, or their namespace is deleted.
     Retain,
 }
 

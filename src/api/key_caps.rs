@@ -10,6 +10,11 @@ const ROLE_RULE: &str = "self.name in ['Viewer', 'Editor', 'Admin'] ? \
     !has(self.verbs) && !has(self.permissions) && !has(self.rateMultiplier) : \
     (has(self.verbs) && self.verbs.size() > 0) || (has(self.permissions) && self.permissions.size() > 0)";
 
+/// Of permissions: services are told of verbs by these words, beside permissions.
+pub(super) const PERMISSION_RULE: &str = "self.all(it, !(it in ['read', 'write', 'delete', 'admin']))";
+pub(super) const PERMISSION_MESSAGE: &str =
+    "read, write, delete and admin are what a role may do: give a permission another name, as orders.read";
+
 /// What ApiKeys may ask for. What is absent is as without a policy; where several policies say something, the strictest
 /// holds. Keys that are in use when a cap comes stay valid: no new version is issued until their ApiKey keeps to it.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -70,7 +75,7 @@ pub struct KeyRole {
         length(max = 64),
         inner(length(min = 1, max = 128), regex(pattern = r"^(\*|[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?)$"))
     )]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(merge_strategy = ListMerge::Set, validation = Rule::new(PERMISSION_RULE).message(PERMISSION_MESSAGE))]
     pub permissions: Vec<String>,
     /// By how much rates are multiplied: `0.1`, `2`. 1 unless given; three decimals count.
     #[serde(default, skip_serializing_if = "Option::is_none")]

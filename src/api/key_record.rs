@@ -118,6 +118,25 @@ pub enum Verb {
     Admin,
 }
 
+impl Verb {
+    /// As a service is told of it, in `X-ApiKey-Scopes`: no permission is called so.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Delete => "delete",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Whether it is the word of a verb.
+    #[must_use]
+    pub fn is_word(text: &str) -> bool {
+        [Self::Read, Self::Write, Self::Delete, Self::Admin].into_iter().any(|verb| verb.word() == text)
+    }
+}
+
 /// How many calls a key may make in each window.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
 use super::{
-    Error, Result,
+    Result,
     error::{call, found, secret_call},
     key_store::KeyStore,
 };
@@ -74,22 +74,6 @@ impl KeyStore<'_> {
         let versions = secret_call(|| "listing Secrets".into(), self.secrets().list_metadata(&versions)).await?;
         let is_others = |it: &PartialObjectMeta<Secret>| it.labels().get(OWNER_NAME) != Some(&self.spec.name);
         Ok(versions.items.iter().any(is_others).then_some(Fault::Taken))
-    }
-
-    /// The record of an id may be another ApiKey's, since it is no random number: such a one is never ended.
-    ///
-    /// # Errors
-    /// When a call fails, or it is another's and lives.
-    pub(super) async fn refuse_foreign_record(&self, id: &str) -> Result<()> {
-        let records: Api<KeyRecord> = Api::namespaced(self.client.clone(), self.keys_namespace);
-        let of = |record: &KeyRecord| {
-            let of = &record.spec.api_key;
-            of.namespace == self.spec.namespace && (of.name == self.spec.name || record.spec.state.is_tombstone())
-        };
-        match found(call(|| format!("reading KeyRecord {id}"), records.get(id)).await)? {
-            Some(record) if !of(&record) => Err(Error::Foreign { kind: "KeyRecord", name: id.to_owned() }),
-            _ => Ok(()),
-        }
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{
-        ApiKeyRef, KeyRecord, KeyRecordSpec, RecordState,
+        ApiKeyRef, ApiKeyStatus, KeyRecord, KeyRecordSpec, RecordState,
         labels::{KEY_ENDED, KEY_RETAINED, OWNER_NAMESPACE},
     },
     keys::{DEFAULT_RATE, Grant, RecordSeen, SecretSeen, Standing, verify::KeyId},
@@ -33,22 +33,46 @@ impl KeyStore<'_> {
         Api::namespaced(self.client.clone(), self.keys_namespace)
     }
 
-    /// The records of this ApiKey, by id: of those named, and of those that were heard of.
-    pub(super) async fn records_seen(&self, mut ids: BTreeSet<String>) -> Result<BTreeMap<String, RecordSeen>> {
+    /// The records of this ApiKey, by id: of those named, and of those that were heard of; and the ids named that are
+    /// another's.
+    pub(super) async fn records_seen(
+        &self,
+        mut ids: BTreeSet<String>,
+    ) -> Result<(BTreeMap<String, RecordSeen>, BTreeSet<String>)> {
         let (namespace, name) = (&self.spec.namespace, &self.spec.name);
         ids.append(&mut self.record_names.of(namespace, name));
         // What somebody wrote into a Secret need not be an id.
         ids.retain(|id| KeyId::parse(id).is_some());
         let records = self.records();
         let read = ids.iter().map(async |id| found(call(|| format!("reading KeyRecord {id}"), records.get(id)).await));
-        // The tombstone of a token is that of all who have it.
-        let ours = |record: &KeyRecord| {
-            let of = &record.spec.api_key;
-            let is_token = self.spec.imported.is_some() && record.spec.state.is_tombstone();
-            of.namespace == *namespace && (of.name == *name || is_token)
-        };
-        let read = try_join_all(read).await?.into_iter().flatten().filter(ours);
-        Ok(read.map(|record| (record.name_any(), seen(&record))).collect())
+        let read = try_join_all(read).await?.into_iter().flatten();
+        let (ours, foreign): (Vec<_>, Vec<_>) = read.partition(|record| self.owns(record));
+        let ours = ours.iter().map(|record| (record.name_any(), seen(record))).collect();
+        Ok((ours, foreign.into_iter().filter_map(|record| record.metadata.name).collect()))
+    }
+
+    /// Whether a record is of this ApiKey: by name, since a restore gives it another UID. The tombstone of a token is that
+    /// of all who have it.
+    fn owns(&self, record: &KeyRecord) -> bool {
+        let (spec, of) = (self.spec, &record.spec.api_key);
+        let is_token = spec.imported.is_some() && record.spec.state.is_tombstone();
+        of.namespace == spec.namespace && (of.name == spec.name || is_token)
+    }
+
+    /// A status as far as it can be true: who may write it names ids as they like, and a backup brings it to another
+    /// namespace. What is no id, or another's, is no version of this ApiKey.
+    pub(super) fn own_versions(&self, mut status: ApiKeyStatus, foreign: &BTreeSet<String>) -> ApiKeyStatus {
+        let told = status.versions.len();
+        status.versions.retain(|version| KeyId::parse(&version.id).is_some() && !foreign.contains(&version.id));
+        let left_out = told.saturating_sub(status.versions.len());
+        if left_out > 0 {
+            let (namespace, name) = (&self.spec.namespace, &self.spec.name);
+            tracing::warn!(namespace, name, left_out, "status names keys of others as versions: they are left out");
+            if status.current().is_none() {
+                status.current_version = None;
+            }
+        }
+        status
     }
 
     /// Whether a key has this id, or ever had it, as far as the API server has it in its cache: what got the same id
@@ -100,10 +124,8 @@ impl KeyStore<'_> {
         replaced_by: Option<String>,
         expires_at: jiff::Timestamp,
     ) -> Result<()> {
-        if self.spec.imported.is_some() {
-            self.refuse_foreign_record(id).await?;
-        }
-        if end_record(&self.records(), id, (state, replaced_by.clone()), |record| self.own.note(record)).await? {
+        let end = (state, replaced_by.clone());
+        if end_record(&self.records(), id, end, |record| self.owns(record), |record| self.own.note(record)).await? {
             return Ok(());
         }
         let mut spec = self.record_of(n, expires_at, state);
@@ -205,20 +227,24 @@ fn put(spec: &mut KeyRecordSpec, standing: &Standing) {
 }
 
 /// Makes a record a tombstone, with the resourceVersion that was read, and tells what was written. Returns whether there
-/// was a record.
+/// was a record. Ids are public: whose a record is says the record alone.
 ///
 /// # Errors
-/// When a call fails.
+/// When a call fails, or the record is another's.
 pub async fn end_record(
     records: &Api<KeyRecord>,
     id: &str,
     (state, replaced_by): (RecordState, Option<String>),
+    is_ours: impl Fn(&KeyRecord) -> bool,
     wrote: impl FnOnce(&KeyRecord),
 ) -> Result<bool> {
     for left in (0..END_TRIES).rev() {
         let Some(mut record) = found(call(|| format!("reading KeyRecord {id}"), records.get(id)).await)? else {
             return Ok(false);
         };
+        if !is_ours(&record) {
+            return Err(Error::Foreign { kind: "KeyRecord", name: id.to_owned() });
+        }
         if record.spec.state.is_tombstone() {
             return Ok(true);
         }
@@ -250,3 +276,7 @@ fn reduce(record: &mut KeyRecord, state: RecordState, replaced_by: Option<String
 async fn replace(records: &Api<KeyRecord>, id: &str, record: &KeyRecord) -> Result<KeyRecord> {
     call(|| format!("updating KeyRecord {id}"), records.replace(id, &PostParams::default(), record)).await
 }
+
+#[cfg(test)]
+#[path = "key_records_tests.rs"]
+mod tests;

@@ -124,7 +124,8 @@ impl KeyStore<'_> {
 
         let told = status.versions.iter().map(|version| version.id.clone());
         let ids = told.chain(secrets.values().map(|secret| secret.id.clone())).collect();
-        let records = self.records_seen(ids).await?;
+        let (records, foreign) = self.records_seen(ids).await?;
+        let status = self.own_versions(status, &foreign);
         let pending = status.next_version.and_then(|n| secrets.get(&n)).map(|secret| secret.id.as_str());
         let mut jobs = BTreeMap::new();
         for job in jobs_that_matter(spec, &status, pending) {
@@ -156,8 +157,9 @@ impl KeyStore<'_> {
     /// # Errors
     /// When a call fails.
     pub async fn observe_records(&self, status: ApiKeyStatus) -> Result<Observed> {
-        let records = self.records_seen(status.versions.iter().map(|version| version.id.clone()).collect()).await?;
-        Ok(Observed { status, records, ..Observed::default() })
+        let told = status.versions.iter().map(|version| version.id.clone()).collect();
+        let (records, foreign) = self.records_seen(told).await?;
+        Ok(Observed { status: self.own_versions(status, &foreign), records, ..Observed::default() })
     }
 
     /// What verifiers say by now, with everything else as it was read, and written since.
@@ -180,9 +182,12 @@ impl KeyStore<'_> {
         let id = text(secret, ID_ENTRY).unwrap_or_default().to_owned();
         let digest = self.digest(secret, KEY_ENTRY).unwrap_or_default();
         let created_at = made_at(secret);
-        let binding = Binding { spec: self.spec, version: n, id: &id, digest: &digest };
-        let mac = secret.annotations().get(KEY_MAC);
-        let proven = !digest.is_empty() && mac.is_some_and(|mac| self.adoption.verify(&binding, mac));
+        let annotation = |key: &str| secret.annotations().get(key);
+        let proof = annotation(KEY_CREATED_AT).zip(annotation(KEY_MAC)).filter(|_| !digest.is_empty());
+        let proven = proof.is_some_and(|(created_at, mac)| {
+            let binding = Binding { spec: self.spec, version: n, id: &id, digest: &digest, created_at };
+            self.adoption.verify(&binding, mac)
+        });
         Some((n, SecretSeen { id, created_at, digest, proven }))
     }
 
@@ -229,14 +234,13 @@ impl KeyStore<'_> {
     }
 
     async fn write_version(&self, n: i64, id: &str, (key, digest): (&str, &str)) -> Result<Option<SecretSeen>> {
-        let mac = self.adoption.mac(&Binding { spec: self.spec, version: n, id, digest });
+        let created_at = whole_second(clock::now()).to_string();
+        let mac = self.adoption.mac(&Binding { spec: self.spec, version: n, id, digest, created_at: &created_at });
         let data = [(KEY_ENTRY, key), (ID_ENTRY, id), (DIGEST_ENTRY, digest)]
             .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
         let name = self.spec.secret_name(n);
         let mut secret = opaque(&name, self.version_labels(n, id), data.into());
-        let now = whole_second(clock::now());
-        secret.metadata.annotations =
-            Some([(KEY_CREATED_AT.to_owned(), now.to_string()), (KEY_MAC.to_owned(), mac)].into());
+        secret.metadata.annotations = Some([(KEY_CREATED_AT.to_owned(), created_at), (KEY_MAC.to_owned(), mac)].into());
         secret.immutable = Some(true);
         let (api, params) = (self.secrets(), PostParams::default());
         match secret_call(|| format!("creating Secret {name}"), api.create(&params, &secret)).await {

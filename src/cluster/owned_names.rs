@@ -91,6 +91,12 @@ impl OwnedNames {
         self.known().values().map(BTreeSet::len).sum()
     }
 
+    /// Whether there is anything of ApiKeys of a namespace, as far as was heard.
+    #[must_use]
+    pub fn know_namespace(&self, namespace: &str) -> bool {
+        self.known().keys().any(|(of, _)| of == namespace)
+    }
+
     /// Those of whom anything was made.
     #[must_use]
     pub fn owners(&self, which: impl Fn(&Owner) -> bool) -> Vec<Owner> {

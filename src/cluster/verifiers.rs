@@ -1,7 +1,7 @@
 //! Verifiers, as their reports show them: who is live, what each has in force, which keys were used.
 //!
-//! A verifier is live while its report is seen to change, by this process' own monotonic clock: the times in a
-//! report are never compared with local ones. One that was there when this process started is taken for live at
+//! A verifier is live while its report is seen to change, by this process' own monotonic clock: of the times in a
+//! report none is believed that is later than when it was heard. One that was there when this process started is taken for live at
 //! first, so that no rotation outruns it.
 
 use std::{
@@ -41,6 +41,14 @@ const REMEMBERED: SignedDuration = SignedDuration::from_hours(25);
 struct Seen {
     report: Arc<VerifierReport>,
     changed: Instant,
+    heard: Timestamp,
+}
+
+impl Seen {
+    /// What a report tells was before it was heard: by a time to come a key would count as used for ever.
+    fn past(&self, told: Timestamp) -> Timestamp {
+        told.min(self.heard)
+    }
 }
 
 impl PartialEq for Seen {
@@ -103,7 +111,7 @@ impl Verifiers {
         let heard_since = self.heard_since.get().copied().unwrap_or(Timestamp::MIN);
         let seen = |seen: &Seen| VerifierSeen {
             revision: seen.report.spec.revision.clone(),
-            started_at: seen.report.spec.started_at.0.max(heard_since),
+            started_at: seen.past(seen.report.spec.started_at.0).max(heard_since),
         };
         let now = Instant::now();
         let lives = |it: &&Seen| is_live(it.changed, now) && !it.report.spec.stopped;
@@ -121,7 +129,7 @@ impl Verifiers {
                 started_at: report.started_at.0,
                 id: told.id.clone(),
                 count: told.count,
-                last_used: told.last_used.0,
+                last_used: seen.past(told.last_used.0),
             }));
         }
         uses
@@ -142,15 +150,19 @@ fn is_live(changed: Instant, now: Instant) -> bool {
 #[allow(clippy::unnecessary_wraps, reason = "the form of follow")]
 fn read(report: &VerifierReport, before: Option<&Seen>) -> Option<Seen> {
     let same = before.filter(|before| before.report.resource_version() == report.resource_version());
-    Some(same.cloned().unwrap_or_else(|| Seen { report: Arc::new(report.clone()), changed: Instant::now() }))
+    let new = || Seen { report: Arc::new(report.clone()), changed: Instant::now(), heard: clock::now() };
+    Some(same.cloned().unwrap_or_else(new))
 }
 
 /// Forward only: a verifier that was started anew takes nothing back.
 fn remember(used: &Mutex<BTreeMap<String, Timestamp>>, told: Vec<&Seen>) {
     let mut used = used.lock();
-    for of in told.into_iter().flat_map(|seen| &seen.report.spec.usage) {
-        let last = used.entry(of.id.clone()).or_insert(of.last_used.0);
-        *last = (*last).max(of.last_used.0);
+    for seen in told {
+        for of in &seen.report.spec.usage {
+            let told = seen.past(of.last_used.0);
+            let last = used.entry(of.id.clone()).or_insert(told);
+            *last = (*last).max(told);
+        }
     }
 }
 
@@ -221,9 +233,26 @@ mod tests {
     fn the_last_use_only_moves_forward() {
         let used = Mutex::default();
         for time in ["2026-01-01T10:00:00Z", "2026-01-01T09:00:00Z"] {
-            let seen = Seen { report: Arc::new(report("7", time)), changed: Instant::now() };
+            let seen = read(&report("7", time), None).unwrap();
             remember(&used, vec![&seen]);
         }
         assert_eq!(used.lock()["abc"], "2026-01-01T10:00:00Z".parse::<Timestamp>().unwrap());
+    }
+
+    #[test]
+    fn no_key_was_used_after_that_was_heard() {
+        let key = ("rampart-keys".to_owned(), "v-1".to_owned());
+        let heard: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        let seen = Seen { heard, ..read(&report("7", "9999-01-01T00:00:00Z"), None).unwrap() };
+        let used = Mutex::default();
+        remember(&used, vec![&seen]);
+        assert_eq!(used.lock()["abc"], heard);
+        let (_known, known) = watch::channel(Arc::new(BTreeMap::from([(key, seen.clone())])));
+        let (_listed, listed) = watch::channel(true);
+        let verifiers = Verifiers { known, listed, used: Arc::default(), heard_since: Arc::default() };
+        assert_eq!(verifiers.uses(|_| true)[0].last_used, heard);
+        // The same report tells no later use, however often it is listed.
+        let again = read(&seen.report, Some(&seen)).unwrap();
+        assert_eq!(again.heard, heard);
     }
 }

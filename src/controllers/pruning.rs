@@ -11,7 +11,10 @@ use kube::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::{Context, Roots, news};
+use super::{
+    Context, Roots,
+    news::{after, due},
+};
 use crate::{
     api::labels::CONFIRM_PRUNE,
     cluster::{
@@ -48,6 +51,10 @@ pub(super) trait Orphanage: Send + Sync + 'static {
 
     /// The owners there are now.
     fn owners(&self) -> &Roots<Self::Owner>;
+    /// Changes its value whenever there may be orphans.
+    fn news(&self) -> watch::Receiver<u64> {
+        self.owners().deletions()
+    }
     /// The orphans there are now, in the order in which they go: while some are held, none after them goes.
     fn orphans(&self, look: Look) -> impl Future<Output = Result<Vec<Lost<Self::Orphan>>>> + Send;
     /// Metadata of an orphan.
@@ -68,16 +75,18 @@ pub(super) struct Lost<O> {
     pub(super) along: Vec<O>,
     /// How many objects there are in all of what is counted.
     pub(super) all: usize,
+    /// What kept the rest of the orphans from being found: these go all the same.
+    pub(super) rest: Result<()>,
 }
 
 impl<O> Lost<O> {
     /// Those with which nothing goes along.
     pub(super) const fn alone(kind: &'static str, counted: Vec<O>, all: usize) -> Self {
-        Self { kind, counted, along: vec![], all }
+        Self { kind, counted, along: vec![], all, rest: Ok(()) }
     }
 }
 
-/// Prunes whenever an owner was deleted or somebody confirmed, and each hour, until the process stops; not before all
+/// Prunes whenever there may be orphans or somebody confirmed, and each hour, until the process stops; not before all
 /// owners are known.
 pub(super) async fn follow<O: Orphanage>(
     orphanage: Arc<O>,
@@ -88,13 +97,13 @@ pub(super) async fn follow<O: Orphanage>(
     if !orphanage.owners().were_listed().await {
         return Ok(());
     }
-    let mut deletions = orphanage.owners().deletions();
+    let mut told = orphanage.news();
     let mut backoff = super::Backoff::default();
     let key = (String::new(), O::OWNER.to_owned());
     let (mut all, mut settled) = (Instant::now(), None);
     loop {
         let confirmation = confirmed.borrow_and_update().clone();
-        deletions.borrow_and_update();
+        told.borrow_and_update();
         let look = if all <= Instant::now() { Look::AtAll } else { Look::AtNews };
         let retry = match pass((&*orphanage, look), &context, &install_namespace, &confirmation).await {
             Ok(()) => {
@@ -109,7 +118,7 @@ pub(super) async fn follow<O: Orphanage>(
         };
         // Whoever tells us may end first when the process stops.
         let ended = tokio::select! {
-            changed = deletions.changed() => {
+            changed = told.changed() => {
                 settled = Some(Instant::now() + SETTLED);
                 changed.is_err()
             }
@@ -118,12 +127,12 @@ pub(super) async fn follow<O: Orphanage>(
                 all = Instant::now();
                 changed.is_err()
             }
-            () = news::after(retry) => false,
-            () = news::due(settled) => {
+            () = after(retry) => false,
+            () = due(settled) => {
                 settled = None;
                 false
             }
-            () = news::due(Some(all).filter(|_| retry.is_none())) => false,
+            () = due(Some(all).filter(|_| retry.is_none())) => false,
             () = context.stopped.cancelled() => true,
         };
         if ended {
@@ -141,8 +150,10 @@ async fn pass<O: Orphanage>(
 ) -> Result<()> {
     for lost in orphanage.orphans(look).await? {
         let metric = context.metrics.prune_held.get_or_create_owned(&KindLabel { kind: lost.kind });
+        let rest = lost.rest;
         if lost.counted.is_empty() {
             metric.set(0);
+            rest?;
             continue;
         }
         let confirmed = confirmation.of(lost.kind);
@@ -158,13 +169,14 @@ async fn pass<O: Orphanage>(
                 lost.kind,
                 created.len()
             );
-            return Ok(());
+            return rest;
         }
         remove(orphanage, lost.counted.iter().chain(&lost.along)).await?;
         metric.set(0);
         if confirmed.is_some() {
             withdraw_confirmation(context, install_namespace).await?;
         }
+        rest?;
     }
     Ok(())
 }

@@ -17,6 +17,8 @@ pub struct Binding<'a> {
     pub id: &'a str,
     /// Digest of the key.
     pub digest: &'a str,
+    /// When it was made, as its Secret says: who makes that anew gives it no more time.
+    pub created_at: &'a str,
 }
 
 /// The MAC key, kept in the Secret `rampart-adoption`.
@@ -66,8 +68,9 @@ impl AdoptionKey {
         let version = binding.version.to_string();
         let spec = binding.spec;
         let fixed = [&spec.namespace, &spec.name, &spec.owner.customer_id, &version];
-        let parts = fixed.into_iter().map(String::as_str).chain([binding.id, binding.digest]);
-        for part in parts.chain(spec.audiences.iter().map(String::as_str)) {
+        // A time comes first, which is no namespace: proofs of before had none, and are none any more.
+        let parts = [binding.created_at].into_iter().chain(fixed.into_iter().map(String::as_str));
+        for part in parts.chain([binding.id, binding.digest]).chain(spec.audiences.iter().map(String::as_str)) {
             update(&mut mac, part);
         }
         Some(mac)
@@ -78,4 +81,39 @@ impl AdoptionKey {
 fn update(mac: &mut Hmac<Sha256>, part: &str) {
     mac.update(&(part.len() as u64).to_be_bytes());
     mac.update(part.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Caps;
+
+    #[test]
+    fn a_proof_is_of_all_that_a_key_is_bound_to_and_of_when_it_was_made() {
+        let spec = |name: &str, audience: &str| {
+            let key = serde_json::json!({
+                "metadata": {"name": name, "namespace": "n"},
+                "spec": {"owner": {"customerId": "n"}, "audiences": [audience], "role": "Viewer", "prefix": "ab",
+                         "secret": {"name": "s"}},
+            });
+            Spec::parse(&serde_json::from_value(key).unwrap(), &Caps::default()).unwrap()
+        };
+        let (ours, other, elsewhere) = (spec("k", "a"), spec("l", "a"), spec("k", "b"));
+        let is = Binding { spec: &ours, version: 1, id: "id", digest: "digest", created_at: "2026-01-01T00:00:00Z" };
+        let key = AdoptionKey::new(vec![7; 32]).unwrap();
+        let mac = key.mac(&is);
+        assert!(key.verify(&is, &mac));
+        for no in [
+            Binding { spec: &other, ..is },
+            Binding { spec: &elsewhere, ..is },
+            Binding { version: 2, ..is },
+            Binding { id: "di", ..is },
+            Binding { digest: "other", ..is },
+            Binding { created_at: "2026-01-02T00:00:00Z", ..is },
+            Binding { created_at: "", ..is },
+        ] {
+            assert!(!key.verify(&no, &mac), "{no:?}");
+        }
+        assert!(!AdoptionKey::new(vec![8; 32]).unwrap().verify(&is, &mac));
+    }
 }

@@ -7,9 +7,9 @@ use jiff::SignedDuration;
 use super::{
     grant::{DEFAULT_RATE, Grant, Role, limits},
     names::{Names, covers},
-    policy_caps::{PolicyCaps, both, windows},
+    policy_caps::{PolicyCaps, RESERVED, both, windows},
 };
-use crate::api::{ApiKeySpec, Invalid, Limits, MaxRate, RateShare, RotationPolicy};
+use crate::api::{ApiKeySpec, Invalid, Limits, MaxRate, RateShare, RotationPolicy, Verb};
 
 /// What ApiKeys of a namespace may ask for: what every policy that covers it allows. Without one: no Admin, the
 /// namespace as owner, default rates.
@@ -97,6 +97,9 @@ impl Caps {
 
     /// What a key without a role may do: what it asks, each within a role of every policy.
     fn bare(&self, permissions: &[String]) -> Result<Role, Invalid> {
+        if let Some(index) = permissions.iter().position(|asked| Verb::is_word(asked)) {
+            return Err(Invalid::at(format!("spec.permissions[{index}]"), RESERVED));
+        }
         let mut rate_permille = 1000;
         for (policy, roles) in self.given(|caps| caps.roles.as_ref()) {
             let has = |role: &Role, asked: &str| role.permissions.iter().any(|granted| covers(granted, asked));

@@ -33,6 +33,7 @@ fn said(more: &Value, caps: &Caps) -> String {
 #[case(json!({"role": "Admin"}), "spec.role: Admin needs a ClusterSecurityPolicy that allows it in spec.apiKeys.roles")]
 #[case(json!({"role": "architect"}), "spec.role: \"architect\" is no role here: use Viewer or Editor")]
 #[case(json!({"role": null, "permissions": ["orders.*"]}), "allowed")]
+#[case(json!({"role": null, "permissions": ["orders.*", "admin"]}), "spec.permissions[1]: must not be read, write, delete or admin, which are what a role may do: give it another name, as orders.read")]
 #[case(json!({"owner": {"customerId": "acme"}}), "spec.owner.customerId: must be \"shop\", the namespace: a ClusterSec")]
 #[case(json!({"rateLimit": {"perSecond": 10}}), "allowed")]
 #[case(json!({"rateLimit": {"perSecond": 11}}), "spec.rateLimit.perSecond: must be at most 10: a ClusterSecurityPolicy")]

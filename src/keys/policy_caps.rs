@@ -8,7 +8,7 @@ use super::{
     grant::Role,
     names::{Names, common},
 };
-use crate::api::{GoDuration, Invalid, KeyCaps, KeyRole, MaxRate};
+use crate::api::{GoDuration, Invalid, KeyCaps, KeyRole, MaxRate, Verb};
 
 /// What a policy says; `None` is nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +30,10 @@ pub struct PolicyCaps {
 }
 
 const AT: &str = "spec.apiKeys";
+
+/// Of a permission that is called as a verb is: both are told to services, side by side.
+pub(super) const RESERVED: &str =
+    "must not be read, write, delete or admin, which are what a role may do: give it another name, as orders.read";
 
 impl TryFrom<&KeyCaps> for PolicyCaps {
     type Error = Invalid;
@@ -88,6 +92,9 @@ fn role(written: &KeyRole, at: &impl Fn(&str) -> String) -> Result<Role, Invalid
     if let Some(index) = bad {
         let problem = "must be a dotted name, with `*` as its last part if need be: orders.read, orders.*";
         return Err(Invalid::at(at(&format!(".permissions[{index}]")), problem));
+    }
+    if let Some(index) = written.permissions.iter().position(|it| Verb::is_word(it)) {
+        return Err(Invalid::at(at(&format!(".permissions[{index}]")), RESERVED));
     }
     let rate_permille = permille(written.rate_multiplier.unwrap_or(1.0)).ok_or_else(|| {
         Invalid::at(at(".rateMultiplier"), "must be from 0.001 to 1000, and have three decimals at the most")
@@ -151,7 +158,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::api::Verb;
 
     #[allow(clippy::unwrap_in_result, reason = "a test")]
     fn parse(caps: Value) -> Result<PolicyCaps, Invalid> {
@@ -180,6 +186,7 @@ mod tests {
     #[case(json!({"roles": [{"name": "Viewer", "rateMultiplier": 5}]}), "spec.apiKeys.roles[0]: Viewer is built in")]
     #[case(json!({"roles": [{"name": "mine"}]}), "spec.apiKeys.roles[0]: say what the role may do")]
     #[case(json!({"roles": [{"name": "a", "permissions": ["x.*.y"]}]}), "spec.apiKeys.roles[0].permissions[0]: must be")]
+    #[case(json!({"roles": [{"name": "a", "permissions": ["x", "admin"]}]}), "spec.apiKeys.roles[0].permissions[1]: must not be read")]
     #[case(json!({"roles": [{"name": "a", "permissions": ["x"], "rateMultiplier": 0.0001}]}), "spec.apiKeys.roles[0].rateMultiplier: must be from")]
     #[case(json!({"roles": [{"name": "a", "permissions": ["x"], "rateMultiplier": 1.2345}]}), "spec.apiKeys.roles[0].rateMultiplier: must be from")]
     #[case(json!({"roles": [{"name": "a", "permissions": ["x"], "rateMultiplier": 1e300}]}), "spec.apiKeys.roles[0].rateMultiplier: must be from")]

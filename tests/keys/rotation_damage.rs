@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use crate::key_world::{World, id_of, issued, rotated};
+use jiff::SignedDuration;
 use rampart::{
-    api::{RecordState, VersionState},
+    api::{ApiKeyStatus, RecordState, VersionState},
     keys::{ConsumerSeen, Refusal, SecretSeen, Step, Workload},
 };
 use serde_json::json;
@@ -129,4 +130,23 @@ fn a_revoked_key_leaves_no_secret_although_the_mac_key_was_lost() {
     world.told();
     assert_eq!(world.seen.secrets.keys().copied().collect::<Vec<_>>(), [7], "what is not known as ours stays");
     assert_eq!(world.versions(VersionState::Revoked), [1, 2]);
+}
+
+#[test]
+fn no_key_is_given_more_time() {
+    let mut world = issued();
+    let id = id_of(&world, 1);
+    let end = world.seen.records[&id].standing.expires_at;
+    world.hours(50);
+    // Nobody knows of its version any more, and its Secret was made anew.
+    (world.seen.status, world.seen.consumer) = (ApiKeyStatus::default(), ConsumerSeen::Absent);
+    world.seen.secrets.get_mut(&1).unwrap().created_at = world.now();
+    world.told();
+    let ends =
+        |world: &World| [world.seen.records[&id].standing.expires_at, world.seen.status.versions[0].expires_at.0];
+    assert_eq!((id_of(&world, 1), ends(&world)), (id.clone(), [end; 2]), "adopted, to end as it was to");
+    // Somebody writes into its status that it lives longer.
+    world.seen.status.versions[0].expires_at.0 += SignedDuration::from_hours(100);
+    assert_eq!(world.told(), ["Remember", "Rest"]);
+    assert_eq!(ends(&world), [end; 2]);
 }

@@ -22,6 +22,7 @@ RAMPART, ENVOY, NGINX, DOCS = sys.argv[1:5]
 SPOOFED = {"X-ApiKey-Id": "mallory0", "X-ApiKey-Owner": "mallory", "X-ApiKey-Role": "Admin", "X-ApiKey-Scopes": "*",
            "X-Rampart-Audience": "payments-api", "X-Rampart-Source": "198.51.100.1", "X-Original-Method": "GET",
            "X-Forwarded-Method": "GET"}
+OVERRIDES = {"X-HTTP-Method-Override": "DELETE", "X-Method-Override": "DELETE", "X-HTTP-Method": "DELETE"}
 
 
 class Service(http.server.BaseHTTPRequestHandler):
@@ -168,13 +169,15 @@ class Judge:
 
     def good(self):
         for headers in (bearer("good0000"), [("X-API-Key", key("good0000"))]):
-            _, got, body = self.status("a good key", {200}, headers + list(SPOOFED.items()))
+            _, got, body = self.status("a good key", {200}, headers + list({**SPOOFED, **OVERRIDES}.items()))
             reached = json.loads(body) if body.startswith(b"[") else []
             identity = {name: value for name, value in reached if name.startswith("x-apikey-")}
             wanted = {"x-apikey-id": "good0000", "x-apikey-owner": "shop", "x-apikey-role": "Editor",
                       "x-apikey-scopes": "read write orders.read"}
             self.check("identity is the verifier's, once", identity == wanted and
                        sum(name.startswith("x-apikey-") for name, _ in reached) == 4, reached)
+            others = {name.lower() for name in OVERRIDES} & {name for name, _ in reached}
+            self.check("no other method goes further", reached and not others, reached)
             self.check("the key goes no further", key("good0000") not in body.decode(), reached)
             self.check("rates are told", re.fullmatch(r'"[a-z]+";r=\d+;t=\d+', got.get("ratelimit", "")), got)
             self.check("and the policy", '"second";q=1000;w=1' in got.get("ratelimit-policy", ""), got)

@@ -155,6 +155,11 @@ async fn bad_specs_are_refused(env: Env) -> Result<()> {
         ("called as a version", with(key(), "/spec/secret/name", json!("orders-v12")), "versions are called so"),
         ("another's customer", with(key(), "/spec/owner/customerId", json!("others")), "spec.owner.customerId"),
         ("Admin", with(key(), "/spec/role", json!("Admin")), "Admin needs a ClusterSecurityPolicy"),
+        (
+            "permission called as a verb",
+            with(with(key(), "/spec/role", Value::Null), "/spec/permissions", json!(["orders.read", "admin"])),
+            "give a permission another name",
+        ),
         ("no audience", with(key(), "/spec/audiences", json!([])), "spec.audiences"),
         ("age 0", with(retention(), "/spec/maxAge", json!("0s")), "maxAge must be longer than 0s"),
         (

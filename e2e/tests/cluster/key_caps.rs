@@ -180,6 +180,7 @@ async fn bad_caps_are_refused(env: Env) -> Result<()> {
         (role(json!({"name": "mine", "verbs": ["Fly"]})), "spec.apiKeys.roles[0].verbs[0]"),
         (role(json!({"name": "mine", "verbs": ["Read"], "rateMultiplier": 0})), "spec.apiKeys.roles[0].rateMultiplier"),
         (role(json!({"name": "mine", "permissions": ["a.*.b"]})), "spec.apiKeys.roles[0].permissions[0]"),
+        (role(json!({"name": "mine", "permissions": ["admin"]})), "give a permission another name"),
         (json!({"roles": []}), "spec.apiKeys.roles"),
         (json!({"audiences": ["a*b"]}), "spec.apiKeys.audiences[0]"),
         (json!({"customerIds": ["A"]}), "spec.apiKeys.customerIds[0]"),

@@ -37,6 +37,7 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("keys::a_lost_version_secret_is_replaced_by_a_rotation", lost_secret_is_replaced);
     tests.add("keys::the_test_job_is_hardened", test_job_is_hardened);
     tests.add("keys::a_deleted_key_leaves_tombstones_alone", deleted_key_leaves_tombstones);
+    tests.add("keys::a_status_that_names_the_key_of_another_does_not_end_it", foreign_id_is_not_ended);
 }
 
 /// Waits for a status of the key `orders`.
@@ -324,5 +325,26 @@ async fn deleted_key_leaves_tombstones(env: Env) -> Result<()> {
     .await?;
     let record = records(&client, &namespace).await?.remove(&1).context("the tombstone")?.spec;
     ensure!(record.state == RecordState::Destroyed && record.digest.is_none(), "{record:?}");
+    Ok(())
+}
+
+async fn foreign_id_is_not_ended(env: Env) -> Result<()> {
+    let (client, theirs, _) = issued(&env).await?;
+    let (_, mine, _) = issued(&env).await?;
+    let before = records(&client, &theirs).await?.remove(&1).context("their record")?;
+    let keys: Api<ApiKey> = Api::namespaced(client.clone(), &mine);
+    let mut versions = keys.get("orders").await?.status.unwrap_or_default().versions;
+    let mut forged = versions.first().cloned().context("a version")?;
+    (forged.n, forged.id) = (9, before.name_any());
+    versions.push(forged);
+    let forge = Patch::Merge(json!({"status": {"versions": versions}}));
+    keys.patch_status("orders", &PatchParams::default(), &forge).await?;
+    let revoke = Patch::Merge(json!({"spec": {"revocation": {"reason": "Leaked"}}}));
+    keys.patch("orders", &PatchParams::default(), &revoke).await?;
+    condition(&client, &mine, "Revoked", ("True", "Revoked")).await?;
+    let own = records(&client, &mine).await?.remove(&1).context("the tombstone")?.spec;
+    ensure!(own.state == RecordState::Revoked, "{own:?}");
+    let after = records(&client, &theirs).await?.remove(&1).context("their record")?;
+    ensure!(after.spec == before.spec, "another key was changed: {:?}", after.spec);
     Ok(())
 }

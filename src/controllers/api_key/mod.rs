@@ -199,9 +199,14 @@ impl ApiKeys {
             roots: self.roots.clone(),
             record_names: self.record_names.clone(),
             secret_names: self.secret_names.clone(),
+            news: watch::channel(0).0,
         });
         let (context, namespace) = (self.context.clone(), self.settings.install_namespace.clone());
-        pruning::follow(orphanage, context, namespace, leadership.confirmed_prune()).await
+        let pruning = pruning::follow(orphanage.clone(), context, namespace, leadership.confirmed_prune());
+        tokio::select! {
+            result = pruning => result,
+            () = orphanage.tell(&self.policies, &self.record_names) => Ok(()),
+        }
     }
 
     /// Wakes ApiKeys by what else than they themselves matters to them, for as long as the future runs.
@@ -211,15 +216,21 @@ impl ApiKeys {
         let secrets = Api::<PartialObjectMeta<Secret>>::all(client.clone());
         let records = Api::<PartialObjectMeta<KeyRecord>>::namespaced(client.clone(), &self.settings.keys_namespace);
         let jobs = Api::<Job>::all(client.clone());
-        let hears = (self.visits.clone(), all);
+        let (hears, kept) = ((self.visits.clone(), all), self.settings.keys_namespace.as_str());
         tokio::join!(
             self.waiting.wake(self.verifiers.clone(), one.clone()),
             usage::follow(self.verifiers.clone(), &self.roots, one, self.settings.usage_interval),
             import::follow(client.clone(), &self.roots, one),
-            wake((secrets, made.clone()), |event| self.secret_names.note(event, owner_beside), |_| true, &hears),
-            wake((records, made.clone()), |event| self.record_names.note(event, owner_of_record), |_| true, &hears),
+            wake((secrets, made.clone()), |event| self.secret_names.note(event, owner_beside), |_| true, &hears, kept),
+            wake(
+                (records, made.clone()),
+                |event| self.record_names.note(event, owner_of_record),
+                |_| true,
+                &hears,
+                kept
+            ),
             // How its pods fare until it ends matters to nobody.
-            wake((jobs, made), |_| {}, |job| fares(job) != JobSeen::Running, &hears),
+            wake((jobs, made), |_| {}, |job| fares(job) != JobSeen::Running, &hears, kept),
         );
     }
 

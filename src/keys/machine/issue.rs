@@ -49,7 +49,7 @@ impl Machine<'_> {
             return Some(Step::DeleteSecret { n });
         }
         // Whatever it waited for, it never passes a test any more: it is made anew.
-        if self.expires(secret.created_at) <= self.now {
+        if self.end_of_key(secret) <= self.now {
             return self.give_up();
         }
         if !self.is_imported() {
@@ -173,7 +173,7 @@ impl Machine<'_> {
                 id: secret.id.clone(),
                 state: VersionState::Current,
                 created_at: Time(secret.created_at),
-                expires_at: Time(self.expires(secret.created_at)),
+                expires_at: Time(self.end_of_key(secret)),
                 replaced_by: None,
                 destroy_at: None,
             });

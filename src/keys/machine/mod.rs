@@ -103,6 +103,18 @@ impl Machine<'_> {
         expires(self.spec, created)
     }
 
+    /// When verifiers were told that a key ends, if they were: it is never given more time.
+    fn told_end(&self, id: &str) -> Option<Timestamp> {
+        let record = self.seen.records.get(id).filter(|record| !record.standing.state.is_tombstone())?;
+        Some(record.standing.expires_at)
+    }
+
+    /// When the key of a Secret ends.
+    fn end_of_key(&self, secret: &SecretSeen) -> Timestamp {
+        let end = self.expires(secret.created_at);
+        self.told_end(&secret.id).map_or(end, |told| told.min(end))
+    }
+
     fn is_tombstone(&self, id: &str) -> bool {
         self.seen.records.get(id).is_some_and(|record| record.standing.state.is_tombstone())
     }
@@ -184,10 +196,9 @@ impl Machine<'_> {
                 version.expires_at = Time(self.expires(version.created_at.0).min(end));
             }
         }
-        if let Some(hard) = self.spec.hard_expiry {
-            for version in status.versions.iter_mut().filter(|version| !ended(version)) {
-                version.expires_at = Time(version.expires_at.0.min(hard));
-            }
+        for version in status.versions.iter_mut().filter(|version| !ended(version)) {
+            let ends = [self.spec.hard_expiry, self.told_end(&version.id)];
+            version.expires_at = Time(ends.into_iter().flatten().fold(version.expires_at.0, Timestamp::min));
         }
         let current = status.current();
         let rotates = status.next_version.is_none() && !self.spec.suspended && self.spec.revoked.is_none();

@@ -96,8 +96,9 @@ impl Machine<'_> {
         self.spec.grant.clone().or_else(before).unwrap_or_else(Grant::nothing)
     }
 
-    fn update(&self, id: &str, wanted: Standing) -> Option<Step> {
+    fn update(&self, id: &str, mut wanted: Standing) -> Option<Step> {
         let record = self.seen.records.get(id)?;
+        wanted.expires_at = wanted.expires_at.min(record.standing.expires_at);
         let differs = !record.standing.state.is_tombstone() && record.standing != wanted;
         differs.then(|| Step::UpdateRecord { id: id.to_owned(), standing: Box::new(wanted) })
     }
@@ -126,7 +127,7 @@ impl Machine<'_> {
             state: if self.spec.suspended { RecordState::Suspended } else { RecordState::Active },
             replaced_by: None,
             destroy_at: None,
-            expires_at: self.expires(secret.created_at),
+            expires_at: self.end_of_key(secret),
             grant: self.grant(&secret.id),
             retained: self.spec.retained,
         }

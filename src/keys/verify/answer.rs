@@ -19,10 +19,12 @@ use super::{
 };
 use crate::api::Verb;
 
-/// Headers that never reach the service: what carried the key.
-pub const REMOVED: [&str; 2] = [AUTHORIZATION, X_API_KEY];
+/// Headers that never reach the service: what carried the key, and that by which many frameworks take a GET for a DELETE:
+/// another method than was judged.
+pub const REMOVED: [&str; 5] =
+    [AUTHORIZATION, X_API_KEY, "x-http-method-override", "x-method-override", "x-http-method"];
 /// The same, as Envoy is told over HTTP.
-pub const REMOVED_LIST: &str = "authorization,x-api-key";
+pub const REMOVED_LIST: &str = "authorization,x-api-key,x-http-method-override,x-method-override,x-http-method";
 
 /// How the asking proxy reads an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,15 +95,11 @@ fn admitted(admission: &Admission) -> Answer<'_> {
     Answer { status: 200, identity, client, body: None }
 }
 
-/// What keys may do, in words, for the service.
+/// What keys may do, in words, for the service. A permission that is called as a verb is, which keys of before may have, is
+/// none that it is told of.
 pub(super) fn scopes(verbs: &[Verb], permissions: &[String]) -> String {
-    let name = |verb: &Verb| match verb {
-        Verb::Read => "read",
-        Verb::Write => "write",
-        Verb::Delete => "delete",
-        Verb::Admin => "admin",
-    };
-    verbs.iter().map(name).chain(permissions.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+    let permissions = permissions.iter().map(String::as_str).filter(|it| !Verb::is_word(it));
+    verbs.iter().copied().map(Verb::word).chain(permissions).collect::<Vec<_>>().join(" ")
 }
 
 /// IMF-fixdate (RFC 9110, section 5.6.7).
@@ -221,4 +219,15 @@ fn finish(status: u16, mut client: Vec<Header<'static>>, problem: &serde_json::V
         (X_CONTENT_TYPE_OPTIONS, "nosniff".into()),
     ]);
     Answer { status, identity: vec![], client, body: Some(problem.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_permission_reads_as_a_verb() {
+        let permissions = ["admin", "orders.read", "write", "admin.*"].map(ToOwned::to_owned);
+        assert_eq!(scopes(&[Verb::Read], &permissions), "read orders.read admin.*");
+    }
 }

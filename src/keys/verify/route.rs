@@ -43,7 +43,8 @@ pub(super) fn verb(method: &str, path: &str, admin_paths: &[String]) -> Option<V
     }
 }
 
-/// A path that proxy and service could read differently is taken for one of administrators.
+/// A path that proxy and service could read differently is taken for one of administrators. Many services take `/ADMIN` for
+/// `/admin`.
 fn is_for_admins(path: &str, admin_paths: &[String]) -> bool {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
@@ -53,7 +54,10 @@ fn is_for_admins(path: &str, admin_paths: &[String]) -> bool {
     }
     admin_paths.iter().any(|admin| {
         let admin = admin.trim_end_matches('/');
-        path.strip_prefix(admin).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let parts = path.split_at_checked(admin.len());
+        parts.is_some_and(|(start, rest)| {
+            start.eq_ignore_ascii_case(admin) && (rest.is_empty() || rest.starts_with('/'))
+        })
     })
 }
 
@@ -79,10 +83,12 @@ mod tests {
             "/a/../admin",
             "/a//b",
             "/a%2fb/..;/admin",
+            "/ADMIN/users",
+            "/%41dmiN",
         ] {
             assert_eq!(of("GET", path), Some(Verb::Admin), "{path}");
         }
-        for path in ["/administrator", "/a?/admin", "/a/admin"] {
+        for path in ["/administrator", "/a?/admin", "/a/admin", "/adm\u{e9}n", "/admi\u{e9}"] {
             assert_eq!(of("GET", path), Some(Verb::Read), "{path}");
         }
     }

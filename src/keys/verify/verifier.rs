@@ -13,7 +13,7 @@ use super::{
     index::Index,
     route::verb,
 };
-use crate::{api::Verb, keys::format};
+use crate::keys::format;
 
 /// Decides about requests.
 #[derive(Default)]
@@ -131,10 +131,7 @@ impl Verifier {
         }
         match verb(request.method, request.path, &self.admin_paths) {
             Some(verb) if access.may(verb) => Ok(()),
-            Some(Verb::Read) => Err("read".into()),
-            Some(Verb::Write) => Err("write".into()),
-            Some(Verb::Delete) => Err("delete".into()),
-            Some(Verb::Admin) => Err("admin".into()),
+            Some(verb) => Err(verb.word().into()),
             None => Err("a known method".into()),
         }
     }

@@ -1,13 +1,18 @@
 //! What is left of ApiKeys that are gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
+use tokio::sync::watch;
 
 use super::super::{
     Roots,
-    pruning::{Look, Lost, Orphanage},
+    pruning::{Look, Lost, Orphanage, created},
 };
 use crate::{
     api::{
@@ -15,12 +20,13 @@ use crate::{
         labels::{KEY_ENDED, MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME},
     },
     cluster::{
-        Result,
+        Error, Result,
         error::{call, found, secret_call},
         key_records::{end_record, is_retained},
         key_store::{OWNER, delete_orphan},
         owned_names::{OwnedNames, Owner},
         pages,
+        policy_index::PolicyIndex,
     },
 };
 
@@ -31,6 +37,8 @@ pub(super) struct Orphans {
     pub(super) roots: Roots<ApiKey>,
     pub(super) record_names: OwnedNames,
     pub(super) secret_names: OwnedNames,
+    /// Changes its value whenever there may be some.
+    pub(super) news: watch::Sender<u64>,
 }
 
 /// What more owners left is listed: that takes less than to read each.
@@ -56,6 +64,10 @@ struct Sorted {
     /// their Secrets.
     staying: BTreeSet<Owner>,
     ending: BTreeSet<Owner>,
+    /// Records that were to live on without their ApiKey.
+    retained: Vec<KeyRecord>,
+    /// What kept the rest from being found.
+    rest: Option<Error>,
 }
 
 impl Sorted {
@@ -64,7 +76,14 @@ impl Sorted {
             return;
         }
         self.all_records += 1;
-        let goes = is_gone && !is_retained(&record);
+        if is_gone && is_retained(&record) {
+            self.retained.push(record);
+        } else {
+            self.decided(record, is_gone);
+        }
+    }
+
+    fn decided(&mut self, record: KeyRecord, goes: bool) {
         let of_it = if goes { &mut self.ending } else { &mut self.staying };
         of_it.insert(owner_of_spec(&record));
         self.ends.extend(goes.then(|| Orphan::Record(Box::new(record))));
@@ -98,6 +117,44 @@ fn is_made(secret: &ObjectMeta) -> bool {
 }
 
 impl Orphans {
+    /// Tells of ApiKeys that were deleted, and of namespaces that went with keys that were to stay, for as long as the
+    /// future runs.
+    pub(super) async fn tell(&self, index: &PolicyIndex, names: &OwnedNames) {
+        let (mut deletions, mut namespaces) = (self.roots.deletions(), index.label_changes());
+        let mut before = index.known();
+        loop {
+            let changed = tokio::select! {
+                changed = deletions.changed() => changed.map(|()| true),
+                changed = namespaces.changed() => changed.map(|()| {
+                    let now = index.known();
+                    let mut gone = before.labels.keys().filter(|it| !now.labels.contains_key(*it));
+                    let matters = gone.any(|it| names.know_namespace(it));
+                    before = now;
+                    matters
+                }),
+            };
+            match changed {
+                Ok(true) => self.news.send_modify(|count| *count = count.wrapping_add(1)),
+                Ok(false) => {}
+                // Whoever tells us may end first when the process stops.
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Namespaces of these records that are there, and stay, with when they were made.
+    async fn namespaces(&self, records: &[KeyRecord]) -> Result<BTreeMap<String, Timestamp>> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let names: BTreeSet<&String> = records.iter().map(|record| &record.spec.api_key.namespace).collect();
+        let mut there = BTreeMap::new();
+        for name in names {
+            let live = found(call(|| format!("reading Namespace {name}"), api.get_metadata(name)).await)?;
+            let stays = live.filter(|live| live.metadata.deletion_timestamp.is_none());
+            there.extend(stays.map(|live| (name.clone(), created(&live.metadata))));
+        }
+        Ok(there)
+    }
+
     fn is_gone(&self, (namespace, name): &Owner) -> bool {
         !self.roots.contains(namespace, name)
     }
@@ -124,6 +181,14 @@ impl Orphans {
                 }
             }
         }
+        self.decide_retained(&mut sorted).await;
+        let read = self.read_secrets(owners, &mut sorted).await;
+        sorted.rest = read.err().or(sorted.rest);
+        (sorted.all_records, sorted.all_secrets) = (self.record_names.count(), self.secret_names.count());
+        Ok(sorted)
+    }
+
+    async fn read_secrets(&self, owners: &BTreeSet<Owner>, sorted: &mut Sorted) -> Result<()> {
         for (namespace, name) in owners {
             let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
             for secret in self.secret_names.of(namespace, name) {
@@ -135,8 +200,22 @@ impl Orphans {
                 }
             }
         }
-        (sorted.all_records, sorted.all_secrets) = (self.record_names.count(), self.secret_names.count());
-        Ok(sorted)
+        Ok(())
+    }
+
+    /// Says of records that were to live on whether they do: in the namespace that they were made in, and not in another of
+    /// that name.
+    async fn decide_retained(&self, sorted: &mut Sorted) {
+        let retained = std::mem::take(&mut sorted.retained);
+        let namespaces = self.namespaces(&retained).await;
+        for record in retained {
+            let namespace = &record.spec.api_key.namespace;
+            let goes = namespaces
+                .as_ref()
+                .is_ok_and(|there| there.get(namespace).is_none_or(|since| created(&record.metadata) < *since));
+            sorted.decided(record, goes);
+        }
+        sorted.rest = namespaces.err();
     }
 
     /// Looks at everything.
@@ -150,13 +229,15 @@ impl Orphans {
             sorted.record(record, is_gone);
         })
         .await?;
+        self.decide_retained(&mut sorted).await;
         let secrets: Api<PartialObjectMeta<Secret>> = Api::all(self.client.clone());
         let params = ListParams::default().labels(&made);
-        pages::each(&secrets, params, "Secrets", |secret: PartialObjectMeta<Secret>| {
+        let listed = pages::each(&secrets, params, "Secrets", |secret: PartialObjectMeta<Secret>| {
             let is_gone = self.is_gone(&owner_of(&secret.metadata));
             sorted.secret(secret.metadata, is_gone);
         })
-        .await?;
+        .await;
+        sorted.rest = listed.err().or(sorted.rest);
         Ok(sorted)
     }
 }
@@ -170,16 +251,22 @@ impl Orphanage for Orphans {
         &self.roots
     }
 
+    fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
     /// Records are the operator's alone; Secrets anybody may label, so that they are counted apart, but for those of a
-    /// record that goes.
+    /// record that goes. Records end also where Secrets can't be read: no Secret goes before its record, and no record
+    /// waits for it.
     async fn orphans(&self, look: Look) -> Result<Vec<Lost<Orphan>>> {
         let owners = self.heard_of().filter(|owners| look == Look::AtNews && owners.len() <= MOST_READ);
         let sorted = match owners {
             Some(owners) => self.read(&owners).await?,
             None => self.list().await?,
         };
-        let Sorted { ends, along, apart, all_records, all_secrets, .. } = sorted;
-        let records = Lost { kind: Self::OWNER, counted: ends, along, all: all_records };
+        let Sorted { ends, along, apart, all_records, all_secrets, rest, .. } = sorted;
+        let records =
+            Lost { kind: Self::OWNER, counted: ends, along, all: all_records, rest: rest.map_or(Ok(()), Err) };
         Ok(vec![records, Lost::alone("Secret", apart, all_secrets)])
     }
 
@@ -201,83 +288,13 @@ impl Orphanage for Orphans {
         match orphan {
             Orphan::Secret(metadata) => delete_orphan(&self.client, metadata).await,
             Orphan::Record(record) => {
-                end_record(&self.records(), &record.name_any(), (RecordState::Destroyed, None), |_| {}).await.map(drop)
+                let is_it = |live: &KeyRecord| live.spec.api_key == record.spec.api_key;
+                let end = (RecordState::Destroyed, None);
+                end_record(&self.records(), &record.name_any(), end, is_it, |_| {}).await.map(drop)
             }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{convert::Infallible, sync::Arc};
-
-    use http::{Request, Response};
-    use kube::{
-        client::Body,
-        core::DeserializeGuard,
-        runtime::watcher::Event::{Apply, InitDone},
-    };
-    use parking_lot::Mutex;
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::cluster::owned_names::{owner_beside, owner_of_record};
-
-    fn labels(owner: &str) -> Value {
-        json!({MANAGED_BY: MANAGER, OWNER_KIND: OWNER, OWNER_NAME: owner, "rampart.dev/owner-namespace": "shop"})
-    }
-
-    fn metadata(namespace: &str, name: &str, owner: &str) -> Value {
-        json!({"metadata": {"namespace": namespace, "name": name, "labels": labels(owner)}})
-    }
-
-    /// An API server whose every record and Secret is of the ApiKey `gone`, and which tells what it was asked for.
-    fn of_gone(asked: &Arc<Mutex<BTreeSet<String>>>) -> Client {
-        let asked = asked.clone();
-        let answer = move |request: Request<Body>| {
-            let path = request.uri().path().to_owned();
-            let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-            let is_record = path.contains("keyrecords");
-            asked.lock().insert(path);
-            let mut object = metadata(if is_record { "rampart-keys" } else { "shop" }, &name, "gone");
-            if is_record {
-                object["apiVersion"] = json!("rampart.dev/v1alpha1");
-                object["kind"] = json!("KeyRecord");
-                object["spec"] = json!({"apiKey": {"namespace": "shop", "name": "gone", "version": 1},
-                    "owner": {"customerId": "shop"}, "state": "Active", "expiresAt": "2100-01-01T00:00:00Z"});
-            }
-            async move { Ok::<_, Infallible>(Response::new(Body::from(object.to_string().into_bytes()))) }
-        };
-        Client::new(tower::service_fn(answer), "default")
-    }
-
-    #[tokio::test]
-    async fn who_is_deleted_has_only_what_was_made_for_it_looked_at() {
-        let (mut root, roots) = crate::controllers::root::<ApiKey>();
-        let there: DeserializeGuard<ApiKey> = serde_json::from_value(metadata("shop", "orders", "none")).unwrap();
-        root.writer.apply_watcher_event(&Apply(there));
-        let (record_names, secret_names) = (OwnedNames::default(), OwnedNames::default());
-        for (id, owner) in [("a", "orders"), ("b", "gone")] {
-            let record = serde_json::from_value(metadata("rampart-keys", id, owner)).unwrap();
-            record_names.note(&Apply(record), owner_of_record);
-        }
-        for (name, owner) in [("orders-v1", "orders"), ("gone-v1", "gone"), ("gone-key", "gone")] {
-            let secret: PartialObjectMeta<Secret> = serde_json::from_value(metadata("shop", name, owner)).unwrap();
-            secret_names.note(&Apply(secret), owner_beside);
-        }
-        record_names.note(&InitDone, owner_of_record);
-        secret_names.note::<Secret>(&InitDone, owner_beside);
-        let asked = Arc::default();
-        let (client, keys_namespace) = (of_gone(&asked), "rampart-keys".into());
-        let orphans = Orphans { client, keys_namespace, roots, record_names, secret_names };
-        let lost = orphans.orphans(Look::AtNews).await.unwrap();
-        let told: Vec<_> = lost.iter().map(|it| (it.kind, it.counted.len(), it.along.len(), it.all)).collect();
-        assert_eq!(told, [("ApiKey", 1, 2, 2), ("Secret", 0, 0, 3)]);
-        let wanted = [
-            "/api/v1/namespaces/shop/secrets/gone-key",
-            "/api/v1/namespaces/shop/secrets/gone-v1",
-            "/apis/rampart.dev/v1alpha1/namespaces/rampart-keys/keyrecords/b",
-        ];
-        assert_eq!(*asked.lock(), BTreeSet::from(wanted.map(str::to_owned)));
-    }
-}
+mod tests;
