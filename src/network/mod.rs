@@ -29,7 +29,7 @@ pub use compare::same_spec;
 pub use enforcer::of_group as enforcer_of_group;
 pub use facts::{EntityPods, Facts};
 pub use intent::{Intent, NamespaceSet, Namespaces, Peer, PodSet, Port, Ports, Rule};
-pub use known::{Cluster, NamespaceLabels};
+pub use known::Cluster;
 pub use monitors::{Monitor, PodMonitorSpec, ServiceMonitorSpec};
 pub use not_expressible::not_expressible;
 pub use preview::{addresses, ports, preview};

@@ -2,7 +2,7 @@
 
 use rampart_reach::Pod;
 
-use super::{Cluster, EntityPods, Intent, Peer, Rule};
+use super::{Cluster, EntityPods, Intent, Peer, Rule, known::is_selected};
 
 /// Pods in the network of their node that an intent is about, and rules with peers that are all such pods: selectors
 /// never match them (`networking.k8s.io/v1`, NetworkPolicy). In the order of pods, then of rules.
@@ -28,7 +28,7 @@ pub fn not_expressible(intent: &Intent, namespace: &str, cluster: &Cluster<'_>) 
 fn unseen(rule: &Rule, peer: &Peer, (namespace, cluster): (&str, &Cluster<'_>), hosted: &[&Pod]) -> Option<String> {
     let any_namespace = |named: &EntityPods, pod: &Pod| {
         named.pods.parsed.matches(&pod.labels)
-            && cluster.namespaces.is_selected(&pod.namespace, &named.namespaces.parsed)
+            && is_selected(cluster.namespaces, &pod.namespace, &named.namespaces.parsed)
     };
     let is_peer = |pod: &&Pod| match peer {
         Peer::Pods { pods, namespaces } => cluster.selects((pods, namespaces), namespace, pod),
@@ -58,7 +58,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::network::{Facts, NamespaceLabels, World};
+    use crate::network::{Facts, World};
 
     fn told(network: Value) -> Vec<String> {
         let mut world = World::default();
@@ -69,8 +69,8 @@ mod tests {
         }
         let named = r#"{"podSelector": {"matchLabels": {"app": "edge"}}, "namespaceSelector": {}}"#;
         let facts = Facts { ingress_controller: Some(named.parse().unwrap()), ..Facts::default() };
-        let (services, namespaces) = (BTreeMap::new(), NamespaceLabels::default());
-        let cluster = Cluster { facts: &facts, namespaces: &namespaces, pods: &world.pods, services: &services };
+        let services = BTreeMap::new();
+        let cluster = Cluster { facts: &facts, namespaces: &[], pods: &world.pods, services: &services };
         let network: crate::api::Network = serde_json::from_value(network).unwrap();
         not_expressible(&Intent::try_from(&network).unwrap(), "shop", &cluster)
     }

@@ -6,7 +6,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::{
-    NamespaceLabels, enforcer,
+    enforcer,
     world::{Metadata, Written, pod},
 };
 
@@ -56,7 +56,7 @@ impl Resident {
 #[derive(Debug)]
 pub struct Population {
     /// The namespaces.
-    pub namespaces: NamespaceLabels,
+    pub namespaces: Vec<Namespace>,
     /// The pods.
     pub index: Index,
     /// What may break for each of them, by its place in the index.
@@ -73,7 +73,7 @@ impl Population {
         let index = Index::new(&namespaces, pods, IpBlocks::External);
         let of_classes = index.classes().iter().filter_map(|pods| index.pods().get(*pods.first()?));
         let enforcer = of_classes.filter_map(|pod| enforcer::of_pod(&pod.labels)).min();
-        Self { namespaces: namespaces.into_iter().collect(), index, needs, enforcer }
+        Self { namespaces, index, needs, enforcer }
     }
 }
 

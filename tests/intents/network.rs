@@ -12,15 +12,11 @@ use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
 use proptest::prelude::*;
 use rampart::{
     api::Network,
-    network::{
-        Cluster, EntityPods, Facts, Intent, NamespaceLabels, Rendered, Service, Unrenderable, render, same_spec,
-    },
+    network::{Cluster, EntityPods, Facts, Intent, Rendered, Service, Unrenderable, render, same_spec},
 };
 use rampart_reach::{Namespace, Pod};
 use rstest::rstest;
 use serde_json::{Value, json};
-
-use crate::of_facts;
 
 fn intent(network: Value) -> Intent {
     let network: Network = serde_json::from_value(network).unwrap();
@@ -36,7 +32,7 @@ fn facts() -> Facts {
 }
 
 fn rendered(network: Value, facts: &Facts, others: &[&NetworkPolicy]) -> Rendered {
-    render(&intent(network), ("shop", "rampart-web-0123abcd"), &of_facts(facts), (others, &[])).unwrap()
+    render(&intent(network), ("shop", "rampart-web-0123abcd"), &Cluster::of_facts(facts), (others, &[])).unwrap()
 }
 
 fn app(name: &str) -> Value {
@@ -73,7 +69,7 @@ fn the_sample_intent() {
 #[test]
 fn an_external_peer_needs_the_clusters_ranges() {
     let intent = intent(egress(json!([{"external": {"cidrs": ["0.0.0.0/0"]}}])));
-    let refused = render(&intent, ("n", "b"), &of_facts(&Facts::default()), (&[], &[])).unwrap_err();
+    let refused = render(&intent, ("n", "b"), &Cluster::of_facts(&Facts::default()), (&[], &[])).unwrap_err();
     assert_eq!(refused, Unrenderable::UnknownClusterRanges { rule: "out".into() });
 }
 
@@ -89,7 +85,7 @@ fn pods_in_no_range_tell_that_ranges_are_missing(#[case] more: Value, #[case] ou
     let (pods, facts): (Vec<Pod>, _) = (serde_json::from_value(json!([pod])).unwrap(), facts());
     let intent = intent(egress(json!([{"external": {"cidrs": ["0.0.0.0/0", "::/0"]}}])));
     let rendered = |facts: &Facts| {
-        let cluster = Cluster { pods: &pods, ..of_facts(facts) };
+        let cluster = Cluster { pods: &pods, ..Cluster::of_facts(facts) };
         render(&intent, ("shop", "b"), &cluster, (&[], &[]))
     };
     let missing = outside.map(|address| Unrenderable::PodOutsideRanges {
@@ -158,7 +154,7 @@ fn among(network: Value, pods: Value) -> Rendered {
         api_service: [("10.96.0.1".parse().unwrap(), 443)].into(),
         ..facts()
     };
-    let cluster = Cluster { pods: &pods, services: &services, ..of_facts(&facts) };
+    let cluster = Cluster { facts: &facts, namespaces: &[], pods: &pods, services: &services };
     render(&intent(network), ("shop", "rampart-web-0123abcd"), &cluster, (&[], &[])).unwrap()
 }
 
@@ -229,8 +225,7 @@ fn namespaces_that_are_not_there_are_named() {
     let (intent, facts) = (intent(egress(json!([peer]))), facts());
     let found = |there: Value| {
         let namespaces: Vec<Namespace> = serde_json::from_value(there).unwrap();
-        let namespaces: NamespaceLabels = namespaces.into_iter().collect();
-        let cluster = Cluster { namespaces: &namespaces, ..of_facts(&facts) };
+        let cluster = Cluster { namespaces: &namespaces, ..Cluster::of_facts(&facts) };
         render(&intent, ("shop", "b"), &cluster, (&[], &[])).unwrap().findings
     };
     let told = found(json!([{"name": "shop", "labels": {}}, {"name": "data", "labels": {}}]));
@@ -254,7 +249,7 @@ fn the_api_server_is_its_endpoints_and_its_service_on_their_ports() {
     let unknown = render(
         &intent(to(&json!({"entity": "APIServer"}), &json!(null))),
         ("shop", "x"),
-        &of_facts(&facts()),
+        &Cluster::of_facts(&facts()),
         (&[], &[]),
     );
     assert_eq!(unknown, Err(Unrenderable::UnknownApiServer { rule: "out".into() }));
@@ -269,7 +264,7 @@ fn the_ingress_controller_is_who_the_administrator_says() {
     let facts = Facts { ingress_controller: Some(named.parse().unwrap()), ..facts() };
     let spec = serde_json::to_value(&rendered(network.clone(), &facts, &[]).policies[0].spec).unwrap();
     assert_eq!(spec["ingress"][0]["from"], json!([serde_json::from_str::<Value>(named).unwrap()]));
-    let unnamed = render(&intent(network), ("n", "b"), &of_facts(&Facts::default()), (&[], &[])).unwrap_err();
+    let unnamed = render(&intent(network), ("n", "b"), &Cluster::of_facts(&Facts::default()), (&[], &[])).unwrap_err();
     let fix = "--network-ingress-controller (network.ingressController of the chart)";
     assert!(unnamed.reason() == "Invalid" && unnamed.to_string().ends_with(fix), "{unnamed}");
 }
@@ -355,7 +350,7 @@ fn callers_that_a_node_stands_in_for_are_told(
     let intent = intent(json!({"podSelector": {"matchLabels": {"app": "web"}}, "isolate": ["Ingress"],
         "ingress": [{"name": "in", "peers": [{"external": {"cidrs": ["0.0.0.0/0"]}}], "ports": [{"port": 80}]}]}));
     let facts = facts();
-    let cluster = Cluster { pods: &pods, services: &services, ..of_facts(&facts) };
+    let cluster = Cluster { facts: &facts, namespaces: &[], pods: &pods, services: &services };
     let rendered = render(&intent, ("shop", "rampart-web-0123abcd"), &cluster, (&[], &[])).unwrap();
     // That ranges of the cluster are cut out is told, too.
     let found: Vec<&str> = rendered.findings.iter().map(|it| it.id.as_str()).collect();

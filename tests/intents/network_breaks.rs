@@ -10,15 +10,13 @@
 use rampart::{
     api::Network,
     network::{
-        BackendPort, Facts, Intent, Population, Resident, Service, Surroundings, View, backends, breaks, render,
-        understood,
+        BackendPort, Cluster, Facts, Intent, Population, Resident, Service, Surroundings, View, backends, breaks,
+        render, understood,
     },
 };
 use rampart_reach::{Change, Policy};
 use rstest::rstest;
 use serde_json::{Value, json};
-
-use crate::of_facts;
 
 fn resident(namespace: &str, labels: &Value, annotations: &Value, spec: &Value) -> Resident {
     let metadata = json!({"namespace": namespace, "name": labels["app"], "labels": labels, "annotations": annotations});
@@ -86,7 +84,7 @@ fn broken_by(
 ) -> Vec<String> {
     let network: Network = serde_json::from_value(network.clone()).unwrap();
     let intent = Intent::try_from(&network).unwrap();
-    let rendered = render(&intent, (namespace, "rampart-web"), &of_facts(facts), (&[], &[])).unwrap();
+    let rendered = render(&intent, (namespace, "rampart-web"), &Cluster::of_facts(facts), (&[], &[])).unwrap();
     let added: Vec<Policy> = rendered.policies.iter().filter_map(understood).collect();
     let change = Change::new(&population.index, &[], &[], &added.iter().collect::<Vec<_>>());
     let found = breaks(&View {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use rampart::{
     api::Network,
-    network::{Accepting, Cluster, Facts, Intent, NamespaceLabels, Rendered, Service, render},
+    network::{Accepting, Cluster, Facts, Intent, Rendered, Service, render},
 };
 use rampart_reach::{Namespace, Pod};
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ fn in_data(own: &Intent, other: Option<&Intent>, deny: bool) -> Rendered {
     let service = Service::of(&serde_json::from_value(service).unwrap()).unwrap();
     let services = [(("data".to_owned(), "db".to_owned()), service)].into();
     let labels: BTreeMap<String, String> = [("tier".to_owned(), "data".to_owned())].into();
-    let namespaces: NamespaceLabels = [Namespace { name: "data".into(), labels }].into_iter().collect();
+    let namespaces = [Namespace { name: "data".into(), labels }];
     let facts = Facts::default();
     let cluster = Cluster { facts: &facts, namespaces: &namespaces, pods: &pods, services: &services };
     let accepted: Vec<Accepting<'_>> =

@@ -7,12 +7,10 @@ use std::{collections::BTreeSet, net::IpAddr};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use rampart::{
     api::Network,
-    network::{Facts, Intent, render, understood},
+    network::{Cluster, Facts, Intent, render, understood},
 };
 use rampart_reach::{Analysis, End, Index, IpBlocks, Pod, Policy, Protocol};
 use serde_json::{Value, json};
-
-use crate::of_facts;
 
 const OWN: &str = "ai-marketing-platform";
 /// The application, its callers and servers, somebody else of the namespace, of another one, and the name servers.
@@ -66,7 +64,7 @@ fn allowed() -> BTreeSet<(String, String, String)> {
     };
     let own = ["postgres", "redis"].map(deny);
     let others: Vec<&NetworkPolicy> = own.iter().collect();
-    let rendered = render(&intent(), (OWN, "rampart-web"), &of_facts(&facts), (&others, &[])).unwrap();
+    let rendered = render(&intent(), (OWN, "rampart-web"), &Cluster::of_facts(&facts), (&others, &[])).unwrap();
     let policies: Vec<Policy> = rendered.policies.iter().chain(own.iter()).filter_map(understood).collect();
     let index = Index::new(&[], PODS.iter().map(pod).collect(), IpBlocks::External);
     let analysis = Analysis::new(&index, &policies);

@@ -135,12 +135,12 @@ pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Kn
         Ok(_) if known.seen.namespaces != Extent::Whole => {}
         Ok(wide) => {
             let covered = known.namespaces.iter().filter(|it| wide.covers(&it.name, &it.labels));
-            let mut covered: Vec<_> = covered.collect();
-            covered.sort_by(|one, other| one.name.cmp(&other.name));
-            let isolated = covered.iter().filter(|it| wide.isolates(&it.name, &it.labels));
+            let mut covered: Vec<String> = covered.map(|it| it.name.clone()).collect();
+            covered.sort();
+            let isolated = covered.iter().filter(|it| wide.isolates(it, known.labels(it)));
             let index = &terrain.population.index;
             let selected: Vec<usize> = isolated
-                .filter_map(|namespace| Some(wide.network.as_ref()?.selected(index, &namespace.name)))
+                .filter_map(|namespace| Some(wide.network.as_ref()?.selected(index, namespace)))
                 .flatten()
                 .collect();
             told.network = policy.spec.network.as_ref().map(|network| Intended {
@@ -150,7 +150,7 @@ pub(super) fn cluster_security_policy(policy: &ClusterSecurityPolicy, known: &Kn
                 selected: (known.seen.pods != Extent::Nothing).then_some(selected.len()),
                 status: status.network.unwrap_or_default().into(),
             });
-            told.namespaces = Some(covered.into_iter().map(|it| it.name.clone()).collect());
+            told.namespaces = Some(covered);
         }
         Err(invalid) => told.notes.push(format!("it can't be read: {invalid}")),
     }

@@ -8,7 +8,7 @@ use super::super::source::{Object, Unreadable};
 use crate::{
     api::{ClusterSecurityPolicy, Finding, NetworkMode, SecurityPolicy},
     hardening::ClusterWide,
-    network::{Accepting, Cluster, Facts, Intent, NamespaceLabels, World, render},
+    network::{Accepting, Cluster, Facts, Intent, World, render},
     policy,
 };
 
@@ -41,10 +41,9 @@ pub(in super::super) fn rendered(
     namespace: &str,
     (world, facts): (&World, &Facts),
 ) -> (Vec<NetworkPolicy>, Vec<Unreadable>) {
-    let World { pods, services, .. } = world;
-    let labels: NamespaceLabels = world.namespaces.iter().cloned().collect();
-    let cluster = Cluster { facts, namespaces: &labels, pods, services };
-    let Asked { rendered: asking, own, mut unreadable } = Asked::of(resources, namespace, (world, &labels));
+    let World { namespaces, pods, services, .. } = world;
+    let cluster = Cluster { facts, namespaces, pods, services };
+    let Asked { rendered: asking, own, mut unreadable } = Asked::of(resources, namespace, world);
     // Those that are refused are named by who reads them.
     let foreign = of_kind(resources, "NetworkPolicy").filter_map(|it| NetworkPolicy::deserialize(&it.value).ok());
     let mut others: Vec<NetworkPolicy> = foreign.collect();
@@ -80,7 +79,7 @@ fn of_kind<'o>(resources: &'o [Object], kind: &'static str) -> impl Iterator<Ite
 }
 
 impl<'o> Asked<'o> {
-    fn of(resources: &'o [Object], namespace: &str, (world, labels): (&World, &NamespaceLabels)) -> Self {
+    fn of(resources: &'o [Object], namespace: &str, world: &World) -> Self {
         let (mut asked, mut wide) = (Self::default(), vec![]);
         for object in of_kind(resources, "ClusterSecurityPolicy") {
             match cluster_wide(object) {
@@ -98,7 +97,7 @@ impl<'o> Asked<'o> {
             match own(object, namespace) {
                 Ok((policy, intent)) => {
                     let intent = intent.filter(|_| policy.spec.suspend != Some(true));
-                    asked.rendered.extend(intent.map(|intent| clamped(object, &policy, &intent, &wide, labels)));
+                    asked.rendered.extend(intent.map(|intent| clamped(object, &policy, &intent, &wide, world)));
                     asked.own.push(policy);
                 }
                 Err(why) => asked.unreadable.push(object.unreadable(why)),
@@ -128,13 +127,14 @@ fn clamped<'o>(
     policy: &SecurityPolicy,
     intent: &Intent,
     wide: &[(String, ClusterWide)],
-    labels: &NamespaceLabels,
+    world: &World,
 ) -> Asking<'o> {
     let namespace = policy.namespace().unwrap_or_default();
-    let labels = labels.of(&namespace);
+    let labels = world.namespaces.iter().find(|it| it.name == namespace).map(|it| it.labels.clone());
+    let labels = labels.unwrap_or_default();
     let least = wide
         .iter()
-        .filter(|(_, wide)| wide.network_mode == NetworkMode::Enforce && wide.isolates(&namespace, labels))
+        .filter(|(_, wide)| wide.network_mode == NetworkMode::Enforce && wide.isolates(&namespace, &labels))
         .filter_map(|(name, wide)| Some((name.as_str(), wide.network.as_deref()?)));
     let (intent, findings) = intent.clamped(&namespace, least);
     Asking { object, namespace, base: format!("rampart-{}", policy.name_any()), intent, findings }

@@ -92,11 +92,12 @@ impl<'r> Renderer<'r> {
     /// Tells of namespaces that a peer names and that are not there.
     fn known_namespaces(&mut self, rule: &Rule, namespaces: &Namespaces) {
         let (Namespaces::Named(names), all) = (namespaces, self.cluster.namespaces) else { return };
+        let is_there = |name: &str| all.iter().any(|it| it.name == name);
         // Where not even the policy's own is known, nobody has read them.
-        if !all.contains(self.namespace) {
+        if !is_there(self.namespace) {
             return;
         }
-        let missing: Vec<&str> = names.iter().map(String::as_str).filter(|name| !all.contains(name)).collect();
+        let missing: Vec<&str> = names.iter().map(String::as_str).filter(|name| !is_there(name)).collect();
         if !missing.is_empty() {
             let message = format!(
                 "rule {:?} names namespaces that are not there: {}; nothing is allowed for them until they are",
