@@ -75,12 +75,7 @@ impl Sight {
     }
 
     pub(super) fn cluster(&self) -> Cluster<'_> {
-        Cluster {
-            facts: &self.facts,
-            namespaces: &self.population.namespaces,
-            pods: self.population.index.pods(),
-            services: &self.around.services,
-        }
+        Cluster { facts: &self.facts, population: &self.population, services: &self.around.services }
     }
 }
 
