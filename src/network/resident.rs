@@ -210,7 +210,8 @@ mod tests {
         assert_eq!(names(&mut population.pods_in("a")), ["2", "4"]);
         assert_eq!(names(&mut population.hosted()), ["2", "3"], "one of a kind");
         assert_eq!(["a", "b"].map(|name| population.has(name)), [false, true]);
-        let of_team = crate::api::selector::parse(&LabelSelector { match_labels: Some(labels), ..LabelSelector::default() }, "");
+        let of_team =
+            crate::api::selector::parse(&LabelSelector { match_labels: Some(labels), ..LabelSelector::default() }, "");
         assert_eq!(["a", "b"].map(|name| population.is_selected(name, of_team.as_ref().unwrap())), [false, true]);
     }
 

@@ -14,23 +14,18 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt as _,
     api::{ApiResource, DynamicObject},
-    core::DeserializeGuard,
-    runtime::{WatchStreamExt as _, reflector::ObjectRef, watcher},
+    runtime::{WatchStreamExt as _, watcher},
 };
-use tokio::{
-    sync::{mpsc, watch},
-    task::block_in_place,
-    time::Instant,
-};
+use tokio::{sync::watch, task::block_in_place, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::open_reports::OpenReports;
 use super::{
-    Context, Residents, Roots,
+    Context, Residents,
     news::{HOLD, due},
 };
 use crate::{
-    api::{Enforcer, HardeningStatus, SecurityPolicy},
+    api::{Enforcer, HardeningStatus},
     cluster::{client::PAGE, leader::Leadership, policy_index::PolicyIndex},
     hardening::{Counted, Kept, Owners, Report, Scan},
     network::Resident,
@@ -281,24 +276,59 @@ pub(super) fn hardening_status(
     }
 }
 
-/// Wakes the SecurityPolicies of which something else is counted than before.
-pub(super) async fn wake_changed(
+/// Wakes objects of a kind, by their names, of which something else is counted than before.
+pub(super) async fn wake_changed<N: Ord, C: PartialEq>(
     mut known: watch::Receiver<Known>,
-    roots: Roots<SecurityPolicy>,
-    one: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<SecurityPolicy>>>,
+    of: fn(&Report) -> &BTreeMap<N, C>,
+    wake: impl Fn(&N),
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut before: Known = None;
-    while known.changed().await.is_ok() {
+    loop {
+        tokio::select! {
+            told = known.changed() => if told.is_err() { break },
+            () = stopped.cancelled() => return Ok(()),
+        }
         let now = known.borrow_and_update().clone();
-        let counted = |known: &Known, of: &(String, String)| known.as_ref().and_then(|it| it.own.get(of).cloned());
-        for key in now.iter().flat_map(|report| report.own.keys()) {
-            if counted(&now, key) != counted(&before, key) && roots.contains(&key.0, &key.1) {
-                let _ = one.send(ObjectRef::new(&key.1).within(&key.0));
+        for (name, counts) in now.iter().flat_map(|report| of(report)) {
+            if before.as_ref().and_then(|report| of(report).get(name)) != Some(counts) {
+                wake(name);
             }
         }
         before = now;
     }
     stopped.cancelled().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_who_is_counted_otherwise_is_woken() {
+        let (known, follow) = watch::channel(None);
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let stopped = CancellationToken::new();
+        let wake = move |name: &String| drop(tell.send(name.clone()));
+        let waking = tokio::spawn(wake_changed(follow, |report| &report.wide, wake, stopped.clone()));
+        let of = |more: u32, compliant: u32| {
+            let counted = |more| Counted { more, ..Counted::default() };
+            let wide = [("a".to_owned(), counted(0)), ("b".to_owned(), counted(more))].into();
+            let mut report = Report { wide, ..Report::default() };
+            report.pods.compliant = compliant;
+            Some(Arc::new(report))
+        };
+        known.send_replace(of(0, 0));
+        assert_eq!([told.recv().await, told.recv().await], [Some("a".to_owned()), Some("b".to_owned())]);
+        // Pods that no policy covers otherwise than before wake nobody.
+        known.send_replace(of(0, 1));
+        known.send_replace(of(1, 1));
+        assert_eq!(told.recv().await.as_deref(), Some("b"));
+        stopped.cancel();
+        waking.await.unwrap().unwrap();
+        assert_eq!(told.recv().await, None);
+    }
 }
