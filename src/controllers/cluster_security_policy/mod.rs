@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use self::{network::Network, tell::tell_network, wake::Wakes};
 use super::{
     Context, Hardened, Networks, Next, Reconciler, Roots, Triggers,
+    counts::held,
     floor::{self, Asking},
     network::{Orphans, wake_once_listed},
     pruning, requested,
@@ -178,7 +179,13 @@ impl Reconciler for ClusterSecurityPolicies {
         let network = self.network(policy, asked.as_ref()).await?;
         let next = network.next();
         let wanted = self.status(policy, network, asked.as_ref().ok());
-        status::report(&self.context.client, policy, &wanted).await?;
+        let uid = policy.metadata.uid.as_deref().unwrap_or_default();
+        if let Some(left) = held(&self.networks, uid, policy.status.as_ref(), &wanted) {
+            return Ok(next.within(left));
+        }
+        if status::report(&self.context.client, policy, &wanted).await? {
+            self.networks.told(uid);
+        }
         Ok(next)
     }
 

@@ -15,6 +15,7 @@ use self::{
 };
 use super::{
     Context, Hardened, Networks, Next, Reconciler, Roots, Triggers,
+    counts::held,
     floor::{self, Asking, Enforcers},
     network::{Orphans, wake_once_listed},
     pruning, requested,
@@ -193,7 +194,12 @@ impl Reconciler for SecurityPolicies {
         let network = self.network(policy, &owner).await?;
         let next = network.next();
         let wanted = self.status(policy, network, self.hardening(policy, &owner));
-        status::report(&self.context.client, policy, &wanted).await?;
+        if let Some(left) = held(&self.networks, &owner.uid, policy.status.as_ref(), &wanted) {
+            return Ok(next.within(left));
+        }
+        if status::report(&self.context.client, policy, &wanted).await? {
+            self.networks.told(&owner.uid);
+        }
         Ok(next)
     }
 
