@@ -78,7 +78,7 @@ impl Residents {
     /// Takes in what a pod is now; `None` where it has finished.
     pub(super) fn put(&self, key: Key, resident: Option<Resident>) {
         let mut state = self.state();
-        if state.pods.get(&key).map(Arc::as_ref) == resident.as_ref() {
+        if state.pods.get(&key).map(|known| &**known) == resident.as_ref() {
             return;
         }
         for changed in &mut state.changed {
