@@ -1,6 +1,9 @@
 //! Custom resource definitions, and custom resources of others where those are there.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kube::{Api, Client};
 use tokio::sync::watch;
@@ -87,9 +90,12 @@ fn tell_monitors(around: &Around, kind: &'static str, all: &BTreeMap<Key, Monito
     around.known.send_modify(|known| {
         let monitors = &mut Arc::make_mut(known).monitors;
         let Some(name) = changed else {
+            let mut namespaces: BTreeSet<String> = all.keys().map(|(namespace, _)| namespace.clone()).collect();
+            // Of those that are gone, too.
+            namespaces.extend(monitors.keys().filter(|(of, _)| *of == kind).map(|(_, name)| name.0.clone()));
             monitors.retain(|(other, _), _| *other != kind);
             monitors.extend(all.iter().map(|(name, monitor)| ((kind, name.clone()), monitor.clone())));
-            return around.changed.0.lock().extend(all.keys().map(|(namespace, _)| namespace.clone()));
+            return around.changed.0.lock().extend(namespaces);
         };
         match all.get(name) {
             Some(monitor) => drop(monitors.insert((kind, name.clone()), monitor.clone())),
