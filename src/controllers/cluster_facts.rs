@@ -1,7 +1,7 @@
 //! What can be read of a cluster's network: ranges of pods, services and nodes, the DNS Service, and where the API
 //! server is.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use futures::{StreamExt as _, stream::select_all};
 use ipnet::IpNet;
@@ -18,9 +18,10 @@ use kube::{
     api::ListParams,
     runtime::{WatchStreamExt as _, watcher},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use super::news::due;
 use crate::{
     cluster::{Error, Result, pages},
     network::{DNS_NAMESPACE, DNS_PORT, Facts},
@@ -32,6 +33,15 @@ const DNS_SERVICE: &str = "kube-dns";
 /// The Service that the API server makes of itself.
 const API_NAMESPACE: &str = "default";
 const API_SERVICE: &str = "kubernetes";
+
+/// Changes that come together are told together. Not longer: until an address of the cluster is told, it is as if it lay
+/// outside, and open to whom that is.
+const SETTLE: Duration = Duration::from_secs(1);
+/// The address of a node that is gone is the cluster's for so long. All policies with peers outside are written anew for
+/// each that goes, and it may be back, or another in its place.
+const LEAVING: Duration = Duration::from_mins(10);
+/// Or for so long, where they are written anyway, for one that came.
+const LEFT: Duration = Duration::from_secs(30);
 
 /// What one object says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,6 +71,8 @@ enum PodRange {
 #[derive(Debug, Default)]
 struct Gathered {
     by_object: BTreeMap<(&'static str, String), Said>,
+    /// Addresses of nodes that are gone, and since when.
+    leaving: BTreeMap<IpNet, Instant>,
 }
 
 impl Gathered {
@@ -72,7 +84,7 @@ impl Gathered {
         // Without a given range, every node and the services must be readable.
         let known = !given.cluster_ranges.is_empty()
             || (has_services && has_pods(PodRange::Known) && !has_pods(PodRange::Unknown));
-        let ranges = given.cluster_ranges.iter().copied().chain(read).collect();
+        let ranges = given.cluster_ranges.iter().chain(self.leaving.keys()).copied().chain(read).collect();
         let mut dns: Vec<IpAddr> = given.dns_addresses.clone();
         dns.extend(all().flat_map(|(_, said)| said.dns.iter().copied()));
         dns.sort();
@@ -94,12 +106,31 @@ impl Gathered {
 }
 
 impl Gathered {
+    /// Puts what an object says. Where a node brings an address, those that left a while ago go with the same change.
+    fn put(&mut self, kind: &'static str, name: String, said: Said, now: Instant) {
+        let is_known = |range: &IpNet| {
+            self.leaving.contains_key(range) || self.by_object.values().any(|known| known.ranges.contains(range))
+        };
+        if kind == NODE && !said.ranges.iter().all(is_known) {
+            self.leaving.retain(|_, since| now < *since + LEFT);
+        }
+        self.by_object.insert((kind, name), said);
+    }
+
+    /// Forgets addresses of nodes that are gone for long; returns when the next is.
+    fn let_go(&mut self, now: Instant) -> Option<Instant> {
+        self.leaving.retain(|_, since| now < *since + LEAVING);
+        self.leaving.values().min().map(|since| *since + LEAVING)
+    }
+
     /// Forgets an object. The ranges of a node that is gone stay until all are listed anew: its pods may outlive it for
-    /// a while, and they are the cluster's, whichever node is next to have them.
-    fn forget(&mut self, kind: &'static str, name: String) {
+    /// a while, and they are the cluster's, whichever node is next to have them. Its own addresses stay for a while.
+    fn forget(&mut self, kind: &'static str, name: String, now: Instant) {
         let gone = self.by_object.remove(&(kind, name.clone()));
-        let mut ranges = gone.filter(|_| kind == NODE).map(|said| said.ranges).unwrap_or_default();
-        ranges.retain(|range| range.prefix_len() < range.max_prefix_len());
+        let ranges = gone.filter(|_| kind == NODE).map(|said| said.ranges).unwrap_or_default();
+        let is_own = |range: &IpNet| range.prefix_len() == range.max_prefix_len();
+        let (own, ranges): (Vec<IpNet>, Vec<IpNet>) = ranges.into_iter().partition(is_own);
+        self.leaving.extend(own.into_iter().map(|address| (address, now)));
         if !ranges.is_empty() {
             self.by_object.insert((kind, name), Said { ranges, ..Said::default() });
         }
@@ -260,114 +291,47 @@ pub(super) async fn follow(
 
     let mut gathered = Gathered::default();
     let mut listing: Vec<&str> = vec![NODE, SERVICE_CIDR, SERVICE, API, API_SLICE];
-    while let Some(news) = stream.next().await {
+    let (mut is_told, mut tell_at): (bool, Option<Instant>) = (false, None);
+    loop {
+        let news = tokio::select! {
+            news = stream.next() => match news {
+                Some(news) => Some(news),
+                None => return Ok(()),
+            },
+            () = due(tell_at) => None,
+        };
+        let now = Instant::now();
+        let is_due = news.is_none();
         match news {
-            News::Put(kind, name, said) => drop(gathered.by_object.insert((kind, name), said)),
-            News::Gone(kind, name) => gathered.forget(kind, name),
-            News::Listing(kind) => {
+            Some(News::Put(kind, name, said)) => gathered.put(kind, name, said, now),
+            Some(News::Gone(kind, name)) => gathered.forget(kind, name, now),
+            Some(News::Listing(kind)) => {
                 // Half a list is no fact: nothing is said until it is whole again.
                 gathered.by_object.retain(|(found, _), _| *found != kind);
                 listing.retain(|other| *other != kind);
                 listing.push(kind);
             }
-            News::Listed(kind) => listing.retain(|other| *other != kind),
+            Some(News::Listed(kind)) => listing.retain(|other| *other != kind),
+            None => {}
         }
-        if listing.is_empty() {
+        if !listing.is_empty() {
+            tell_at = None;
+        } else if is_due || !is_told {
+            tell_at = gathered.let_go(now);
             let read = gathered.facts(&given);
             facts.send_if_modified(|known| {
                 let changed = *known != read;
                 *known = read;
                 changed
             });
+            is_told = true;
             synced.open();
+        } else {
+            let soon = now + SETTLE;
+            tell_at = Some(tell_at.map_or(soon, |at| at.min(soon)));
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn ranges(gathered: &Gathered, given: &[&str]) -> Vec<String> {
-        let cluster_ranges = given.iter().map(|range| range.parse().unwrap()).collect();
-        let facts = gathered.facts(&Facts { cluster_ranges, ..Facts::default() });
-        facts.cluster_ranges.iter().map(ToString::to_string).collect()
-    }
-
-    fn said(range: &str) -> Said {
-        Said { ranges: vec![range.parse().unwrap()], ..Said::default() }
-    }
-
-    fn node(range: Option<&str>, ready: Option<&str>) -> Said {
-        let conditions: Vec<Value> = ready.iter().map(|it| json!({"type": "Ready", "status": it})).collect();
-        let node = json!({"spec": {"podCIDR": range}, "status": {"conditions": conditions}});
-        of_node(&serde_json::from_value(node).unwrap())
-    }
-
-    #[test]
-    fn ranges_are_unknown_until_every_node_and_the_services_are_read() {
-        let mut gathered = Gathered::default();
-        assert!(ranges(&gathered, &[]).is_empty());
-        gathered.by_object.insert((NODE, "a".into()), node(Some("10.244.0.0/24"), Some("True")));
-        assert!(ranges(&gathered, &[]).is_empty(), "services are missing");
-        gathered.by_object.insert((SERVICE_CIDR, "s".into()), said("10.96.0.0/16"));
-        assert_eq!(ranges(&gathered, &[]), ["10.96.0.0/16", "10.244.0.0/24"]);
-        for ready in ["True", "Unknown"] {
-            gathered.by_object.insert((NODE, "b".into()), node(None, Some(ready)));
-            assert!(ranges(&gathered, &[]).is_empty(), "a node without a pod range");
-        }
-    }
-
-    #[test]
-    fn a_node_that_joins_takes_no_ranges_away_and_brings_none() {
-        let mut gathered = Gathered::default();
-        gathered.by_object.insert((SERVICE_CIDR, "s".into()), said("10.96.0.0/16"));
-        for ready in [None, Some("False")] {
-            gathered.by_object.insert((NODE, "b".into()), node(None, ready));
-            assert!(ranges(&gathered, &[]).is_empty(), "no node has pods yet");
-        }
-        gathered.by_object.insert((NODE, "a".into()), node(Some("10.244.0.0/24"), Some("True")));
-        assert_eq!(ranges(&gathered, &[]), ["10.96.0.0/16", "10.244.0.0/24"]);
-    }
-
-    #[test]
-    fn the_pods_of_a_node_that_is_gone_are_the_clusters_still() {
-        let mut gathered = Gathered::default();
-        gathered.by_object.insert((SERVICE_CIDR, "s".into()), said("10.96.0.0/16"));
-        for (name, range, address) in [("a", "10.244.0.0/24", "192.0.2.7/32"), ("b", "10.244.2.0/24", "192.0.2.9/32")] {
-            let mut node = node(Some(range), Some("True"));
-            node.ranges.push(address.parse().unwrap());
-            gathered.by_object.insert((NODE, name.into()), node);
-        }
-        gathered.forget(NODE, "b".into());
-        assert_eq!(ranges(&gathered, &[]), ["10.96.0.0/16", "10.244.0.0/24", "10.244.2.0/24", "192.0.2.7/32"]);
-        gathered.forget(NODE, "a".into());
-        assert!(ranges(&gathered, &[]).is_empty(), "no node is there");
-        gathered.forget(SERVICE_CIDR, "s".into());
-        assert!(!gathered.by_object.contains_key(&(SERVICE_CIDR, "s".into())));
-    }
-
-    #[test]
-    fn the_ports_of_name_servers_are_those_that_their_service_leads_to() {
-        let ports = |ports: &Value| {
-            let spec = json!({"clusterIPs": ["10.96.0.10", "None"], "ports": ports});
-            let said = of_service(&serde_json::from_value(json!({"spec": spec})).unwrap());
-            assert_eq!(said.dns, ["10.96.0.10".parse::<IpAddr>().unwrap()]);
-            said.dns_ports
-        };
-        let metrics = json!({"port": 9153, "targetPort": 9153});
-        assert_eq!(ports(&json!([{"port": 53, "targetPort": 8053, "protocol": "UDP"}, metrics])), [8053]);
-        assert_eq!(ports(&json!([{"port": 53}, {"port": 53, "targetPort": "dns-tcp"}])), [53]);
-    }
-
-    #[test]
-    fn what_was_given_is_completed_by_what_is_read() {
-        let mut gathered = Gathered::default();
-        assert_eq!(ranges(&gathered, &["10.0.0.0/16"]), ["10.0.0.0/16"]);
-        gathered.by_object.insert((NODE, "a".into()), said("10.1.0.0/16"));
-        assert_eq!(ranges(&gathered, &["10.0.0.0/16"]), ["10.0.0.0/15"], "neighbours are joined");
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ mod api_key;
 mod backoff;
 pub(crate) mod cluster_facts;
 mod cluster_security_policy;
+mod counts;
 mod floor;
 pub mod kinds;
 mod legal_hold;

@@ -7,10 +7,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use tokio::sync::{mpsc, watch};
 
-use super::{Context, Hardened, Next, Reconciler, Triggers, floor, requested};
+use super::{Context, Hardened, Next, Reconciler, Triggers, floor, requested, scan::wake_changed};
 use crate::{
     api::{
         ExceptionState, PolicyException, PolicyExceptionStatus,
@@ -64,12 +64,13 @@ impl PolicyExceptions {
                 () = known => {}
                 () = stopped.cancelled() => return Ok(()),
             }
-            let ((_one, one), (all_tx, all)) = (mpsc::unbounded_channel(), watch::channel(0));
+            let ((one_tx, one), (all_tx, all)) = (mpsc::unbounded_channel(), watch::channel(0));
             // Which are permitted depends on ClusterSecurityPolicies.
             let permitted = super::wake_all(changes, &all_tx, &stopped);
             // And which of these refuse all the same, on labels of namespaces.
             let covered = super::wake_all(labels, &all_tx, &stopped);
-            let counted = super::wake_all(scan, &all_tx, &stopped);
+            let wake = |(namespace, name): &(String, String)| drop(one_tx.send(ObjectRef::new(name).within(namespace)));
+            let counted = wake_changed(scan, |report| &report.relying, wake, stopped.clone());
             let refloored = super::wake_all(in_force, &all_tx, &stopped);
             let running = super::run(controller, context, root, Triggers { one, all });
             tokio::try_join!(running, permitted, covered, counted, refloored)?;

@@ -23,6 +23,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub struct Residents {
     namespaces: PolicyIndex,
     state: Arc<Mutex<State>>,
+    /// What was indexed last. It is held while pods are indexed, which takes long: they come and go meanwhile.
+    made: Arc<Mutex<Option<Made>>>,
     /// Counts changes that a policy could tell.
     changes: watch::Sender<u64>,
     listed: watch::Sender<bool>,
@@ -30,18 +32,43 @@ pub struct Residents {
 
 #[derive(Default)]
 struct State {
-    pods: BTreeMap<Key, Resident>,
-    /// Namespaces with changes that nobody asked for yet.
-    changed: BTreeSet<String>,
-    /// What was indexed last, when, and after how many changes of pods and of labels of namespaces.
-    made: Option<(Arc<Population>, Instant, [u64; 2])>,
+    pods: BTreeMap<Key, Arc<Resident>>,
+    /// Of each that follows them, namespaces with changes that it has not asked for yet.
+    changed: Vec<BTreeSet<String>>,
+}
+
+/// Pods, indexed.
+struct Made {
+    population: Arc<Population>,
+    at: Instant,
+    /// After how many changes of pods and of labels of namespaces.
+    of: [u64; 2],
+}
+
+/// One that follows the namespaces whose pods change.
+pub(super) struct Follower {
+    state: Arc<Mutex<State>>,
+    place: usize,
+}
+
+impl Follower {
+    /// Namespaces whose pods have changed since it last asked.
+    pub(super) fn take(&self) -> BTreeSet<String> {
+        self.state.lock().changed.get_mut(self.place).map(std::mem::take).unwrap_or_default()
+    }
 }
 
 impl Residents {
     /// Nobody yet; labels of namespaces are the index's.
     #[must_use]
     pub fn new(namespaces: PolicyIndex) -> Self {
-        Self { namespaces, state: Arc::default(), changes: watch::Sender::new(0), listed: watch::Sender::new(false) }
+        Self {
+            namespaces,
+            state: Arc::default(),
+            made: Arc::default(),
+            changes: watch::Sender::new(0),
+            listed: watch::Sender::new(false),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -51,12 +78,14 @@ impl Residents {
     /// Takes in what a pod is now; `None` where it has finished.
     pub(super) fn put(&self, key: Key, resident: Option<Resident>) {
         let mut state = self.state();
-        if state.pods.get(&key) == resident.as_ref() {
+        if state.pods.get(&key).map(|known| &**known) == resident.as_ref() {
             return;
         }
-        state.changed.insert(key.0.clone());
+        for changed in &mut state.changed {
+            changed.insert(key.0.clone());
+        }
         match resident {
-            Some(resident) => drop(state.pods.insert(key, resident)),
+            Some(resident) => drop(state.pods.insert(key, Arc::new(resident))),
             None => drop(state.pods.remove(&key)),
         }
         drop(state);
@@ -82,9 +111,11 @@ impl Residents {
         self.changes.subscribe()
     }
 
-    /// Namespaces whose pods have changed since this was last asked.
-    pub(super) fn take_changed(&self) -> BTreeSet<String> {
-        std::mem::take(&mut self.state().changed)
+    /// Follows the namespaces whose pods change from now on.
+    pub(super) fn follow(&self) -> Follower {
+        let mut state = self.state();
+        state.changed.push(BTreeSet::new());
+        Follower { state: Arc::clone(&self.state), place: state.changed.len().saturating_sub(1) }
     }
 
     /// The pods, indexed: as of now, or of a moment ago while they come and go. Whoever is told of pods that changed
@@ -99,22 +130,29 @@ impl Residents {
     }
 
     fn indexed(&self, settle: Duration) -> Arc<Population> {
+        // Threads of their own only for what takes long, as it does to wait for somebody else who indexes.
+        let mut made = self.made.try_lock().unwrap_or_else(|| block_in_place(|| self.made.lock()));
         let now = [*self.changes.borrow(), *self.namespaces.label_changes().borrow()];
-        let mut state = self.state();
-        if let Some((made, at, of)) = &state.made
+        if let Some(Made { population, at, of }) = &*made
             && (*of == now || at.elapsed() < settle)
         {
-            return Arc::clone(made);
+            return Arc::clone(population);
         }
+        let population = block_in_place(|| Arc::new(self.index()));
+        *made = Some(Made { population: Arc::clone(&population), at: Instant::now(), of: now });
+        population
+    }
+
+    fn index(&self) -> Population {
         let known = self.namespaces.known();
         let namespaces: Vec<Namespace> = known
             .labels
             .iter()
             .map(|(name, labels)| Namespace { name: name.clone(), labels: labels.clone() })
             .collect();
-        let made = block_in_place(|| Arc::new(Population::new(namespaces, state.pods.values().cloned())));
-        state.made = Some((Arc::clone(&made), Instant::now(), now));
-        made
+        // Whoever brings pods waits for no more than this.
+        let residents: Vec<Arc<Resident>> = self.state().pods.values().cloned().collect();
+        Population::new(namespaces, residents.iter().map(|resident| (**resident).clone()))
     }
 }
 
@@ -132,5 +170,21 @@ mod tests {
         assert_eq!(residents.population().needs.len(), 1, "not indexed again so soon");
         residents.refresh();
         assert_eq!(residents.population().needs.len(), 2);
+    }
+
+    #[test]
+    fn each_that_follows_is_told_of_the_namespaces_that_changed() {
+        let residents = Residents::new(PolicyIndex::default());
+        let put = |namespace: &str, resident| residents.put((namespace.into(), "pod".into()), resident);
+        put("before", Some(Resident::default()));
+        let [one, other] = [residents.follow(), residents.follow()];
+        put("a", Some(Resident::default()));
+        put("before", Some(Resident::default()));
+        assert_eq!(one.take(), ["a".to_owned()].into(), "what is the same is no change");
+        put("b", None);
+        put("a", None);
+        assert_eq!(one.take(), ["a".to_owned()].into());
+        assert_eq!(other.take(), ["a".to_owned()].into());
+        assert!(one.take().is_empty());
     }
 }

@@ -38,13 +38,14 @@ impl Facts {
         Self { cluster_ranges: nowhere(), ..self.clone() }
     }
 
-    /// A pod with an address that is in no known range: then the ranges are not all that the cluster has, as where the
-    /// network plug-in keeps pools of its own. Pods in the network of their node have its addresses.
-    #[must_use]
-    pub fn stray<'p>(&self, pods: &'p [Pod]) -> Option<(&'p Pod, IpAddr)> {
-        if self.cluster_ranges == nowhere() {
-            return None;
-        }
+    /// Whether it is as if every address lay outside of the cluster.
+    pub(super) fn are_nowhere(&self) -> bool {
+        self.cluster_ranges == nowhere()
+    }
+
+    /// The place of a pod with an address that is in no known range, and that address. Pods in the network of their node
+    /// have its addresses.
+    pub(super) fn stray(&self, pods: &[Pod]) -> Option<(usize, IpAddr)> {
         // Joined, they don't overlap: the last that begins before an address holds it, or none does.
         let mut ranges = IpNet::aggregate(&self.cluster_ranges);
         ranges.sort_by_key(IpNet::network);
@@ -52,8 +53,9 @@ impl Facts {
             let before = ranges.partition_point(|range| range.network() <= *address);
             before.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|range| range.contains(address))
         };
-        let of_network = pods.iter().filter(|pod| !pod.host_network);
-        of_network.flat_map(|pod| pod.ips.iter().map(move |it| (pod, *it))).find(|(_, address)| !is_known(address))
+        let of_network = pods.iter().enumerate().filter(|(_, pod)| !pod.host_network);
+        let mut addresses = of_network.flat_map(|(place, pod)| pod.ips.iter().map(move |it| (place, *it)));
+        addresses.find(|(_, address)| !is_known(address))
     }
 }
 

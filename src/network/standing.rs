@@ -1,8 +1,8 @@
 //! How the pods of an intent stand under the policies that are in force.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use rampart_reach::{Change, End, Pod, Policy};
+use rampart_reach::{Change, End, Policy};
 
 use super::{
     Facts, Population,
@@ -31,20 +31,25 @@ pub struct Answered {
     pub cut_off: usize,
 }
 
-/// How `selected` pods of a namespace stand. `policies` are all of their namespace and of that of the name servers:
+/// How `selected` pods stand. `policies` are all of their namespaces and of that of the name servers:
 /// no others decide.
 #[must_use]
 pub fn standing(population: &Population, facts: &Facts, selected: &[usize], policies: &[&Policy]) -> Standing {
     let index = &population.index;
     let mut standing = Standing::default();
-    let selects = |policy: &Policy, pod: &Pod| policy.namespace == pod.namespace && policy.pods.matches(&pod.labels);
+    let mut by_namespace: HashMap<&str, Vec<&Policy>> = HashMap::new();
+    for policy in policies {
+        by_namespace.entry(&policy.namespace).or_default().push(policy);
+    }
     let mut classes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for place in selected {
         classes.entry(index.class_of(*place).unwrap_or_default()).or_default().push(*place);
     }
     for members in classes.values() {
         let Some(pod) = members.first().and_then(|place| index.pods().get(*place)) else { continue };
-        let is_isolated = |by: fn(&Policy) -> bool| policies.iter().any(|policy| by(policy) && selects(policy, pod));
+        let here = by_namespace.get(pod.namespace.as_str()).into_iter().flatten();
+        let selecting: Vec<&&Policy> = here.filter(|policy| policy.pods.matches(&pod.labels)).collect();
+        let is_isolated = |by: fn(&Policy) -> bool| selecting.iter().any(|policy| by(policy));
         let count = i64::try_from(members.len()).unwrap_or(i64::MAX);
         let add = |to: &mut i64, is_so: bool| *to = to.saturating_add(if is_so { count } else { 0 });
         add(&mut standing.isolated.ingress, is_isolated(|policy| policy.ingress.is_some()));

@@ -12,7 +12,9 @@ use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
 use proptest::prelude::*;
 use rampart::{
     api::Network,
-    network::{Cluster, EntityPods, Facts, Intent, Rendered, Service, Unrenderable, render, same_spec},
+    network::{
+        Cluster, EntityPods, Facts, Intent, Population, Rendered, Resident, Service, Unrenderable, render, same_spec,
+    },
 };
 use rampart_reach::{Namespace, Pod};
 use rstest::rstest;
@@ -29,6 +31,12 @@ fn facts() -> Facts {
         dns_addresses: vec!["10.96.0.10".parse().unwrap(), "169.254.20.10".parse().unwrap()],
         ..Facts::default()
     }
+}
+
+/// Of these pods.
+fn inhabited(pods: Value) -> Population {
+    let pods: Vec<Pod> = serde_json::from_value(pods).unwrap();
+    Population::new(vec![], pods.into_iter().map(Resident::from))
 }
 
 fn rendered(network: Value, facts: &Facts, others: &[&NetworkPolicy]) -> Rendered {
@@ -82,10 +90,10 @@ fn an_external_peer_needs_the_clusters_ranges() {
 fn pods_in_no_range_tell_that_ranges_are_missing(#[case] more: Value, #[case] outside: Option<&str>) {
     let mut pod = json!({"namespace": "data", "name": "db"});
     pod.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let (pods, facts): (Vec<Pod>, _) = (serde_json::from_value(json!([pod])).unwrap(), facts());
+    let (population, facts) = (inhabited(json!([pod])), facts());
     let intent = intent(egress(json!([{"external": {"cidrs": ["0.0.0.0/0", "::/0"]}}])));
     let rendered = |facts: &Facts| {
-        let cluster = Cluster { pods: &pods, ..Cluster::of_facts(facts) };
+        let cluster = Cluster { population: &population, ..Cluster::of_facts(facts) };
         render(&intent, ("shop", "b"), &cluster, (&[], &[]))
     };
     let missing = outside.map(|address| Unrenderable::PodOutsideRanges {
@@ -144,7 +152,7 @@ fn what_is_the_same(#[case] one: Value, #[case] other: Value, #[case] same: bool
 
 /// Rendered where there are these pods, and a Service `db` of the pods of the app `db`.
 fn among(network: Value, pods: Value) -> Rendered {
-    let pods: Vec<Pod> = serde_json::from_value(pods).unwrap();
+    let population = inhabited(pods);
     let service = json!({"spec": {"selector": {"app": "db"}, "ports": [
         {"name": "sql", "port": 80, "targetPort": "pg"}, {"name": "metrics", "port": 81, "targetPort": 9100}]}});
     let service = Service::of(&serde_json::from_value(service).unwrap()).unwrap();
@@ -154,7 +162,7 @@ fn among(network: Value, pods: Value) -> Rendered {
         api_service: [("10.96.0.1".parse().unwrap(), 443)].into(),
         ..facts()
     };
-    let cluster = Cluster { facts: &facts, namespaces: &[], pods: &pods, services: &services };
+    let cluster = Cluster { facts: &facts, population: &population, services: &services };
     render(&intent(network), ("shop", "rampart-web-0123abcd"), &cluster, (&[], &[])).unwrap()
 }
 
@@ -225,7 +233,8 @@ fn namespaces_that_are_not_there_are_named() {
     let (intent, facts) = (intent(egress(json!([peer]))), facts());
     let found = |there: Value| {
         let namespaces: Vec<Namespace> = serde_json::from_value(there).unwrap();
-        let cluster = Cluster { namespaces: &namespaces, ..Cluster::of_facts(&facts) };
+        let population = Population::new(namespaces, std::iter::empty());
+        let cluster = Cluster { population: &population, ..Cluster::of_facts(&facts) };
         render(&intent, ("shop", "b"), &cluster, (&[], &[])).unwrap().findings
     };
     let told = found(json!([{"name": "shop", "labels": {}}, {"name": "data", "labels": {}}]));
@@ -346,11 +355,11 @@ fn callers_that_a_node_stands_in_for_are_told(
     let service = Service::of(&serde_json::from_value(service).unwrap()).unwrap();
     let services = [(("shop".to_owned(), "outer".to_owned()), service)].into();
     let pod = |app: &str| json!({"namespace": "shop", "name": app, "labels": {"app": app}});
-    let pods: Vec<Pod> = serde_json::from_value(json!([pod("web"), pod("db")])).unwrap();
+    let population = inhabited(json!([pod("web"), pod("db")]));
     let intent = intent(json!({"podSelector": {"matchLabels": {"app": "web"}}, "isolate": ["Ingress"],
         "ingress": [{"name": "in", "peers": [{"external": {"cidrs": ["0.0.0.0/0"]}}], "ports": [{"port": 80}]}]}));
     let facts = facts();
-    let cluster = Cluster { facts: &facts, namespaces: &[], pods: &pods, services: &services };
+    let cluster = Cluster { facts: &facts, population: &population, services: &services };
     let rendered = render(&intent, ("shop", "rampart-web-0123abcd"), &cluster, (&[], &[])).unwrap();
     // That ranges of the cluster are cut out is told, too.
     let found: Vec<&str> = rendered.findings.iter().map(|it| it.id.as_str()).collect();

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use rampart::{
     api::Network,
-    network::{Accepting, Cluster, Facts, Intent, Rendered, Service, render},
+    network::{Accepting, Cluster, Facts, Intent, Population, Rendered, Resident, Service, render},
 };
 use rampart_reach::{Namespace, Pod};
 use serde_json::{Value, json};
@@ -48,7 +48,8 @@ fn in_data(own: &Intent, other: Option<&Intent>, deny: bool) -> Rendered {
     let labels: BTreeMap<String, String> = [("tier".to_owned(), "data".to_owned())].into();
     let namespaces = [Namespace { name: "data".into(), labels }];
     let facts = Facts::default();
-    let cluster = Cluster { facts: &facts, namespaces: &namespaces, pods: &pods, services: &services };
+    let population = Population::new(namespaces.into(), pods.into_iter().map(Resident::from));
+    let cluster = Cluster { facts: &facts, population: &population, services: &services };
     let accepted: Vec<Accepting<'_>> =
         other.iter().map(|intent| Accepting { namespace: "shop", name: "web", intent }).collect();
     render(own, ("data", "rampart-data-0123abcd"), &cluster, (&others, &accepted)).unwrap()

@@ -143,6 +143,12 @@ impl Index {
         places
     }
 
+    /// A pod of each class that is selected by the labels of its namespace and by its own, in the order of the pods.
+    pub fn examples(&self, namespaces: &Selector, pods: &Selector) -> impl Iterator<Item = &Pod> {
+        let classes: Vec<usize> = self.anywhere(namespaces, pods).ones().collect();
+        classes.into_iter().filter_map(|class| self.pods.get(*self.classes.get(class)?.first()?))
+    }
+
     /// Classes whose pods declare a port of this name, by its number.
     pub(crate) fn named(&self, name: &str, protocol: Protocol) -> impl Iterator<Item = (u16, &FixedBitSet)> {
         let numbers = self.named.get(&(name.to_owned(), protocol));

@@ -149,12 +149,7 @@ impl Pending {
             asking.accepted.iter().map(|(namespace, name, intent)| Accepting { namespace, name, intent }).collect();
         let base = format!("rampart-{}-{}", owner.name, owner.short_uid());
         let rendered = |facts| {
-            let cluster = Cluster {
-                facts,
-                namespaces: &terrain.population.namespaces,
-                pods: terrain.pods(),
-                services: &known.services,
-            };
+            let cluster = Cluster { facts, population: &terrain.population, services: &known.services };
             render(intent, (&owner.namespace, &base), &cluster, (&others, &accepted))
         };
         let Rendered { policies, .. } = match rendered(&known.facts) {

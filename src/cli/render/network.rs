@@ -8,7 +8,7 @@ use super::super::source::{Object, Unreadable};
 use crate::{
     api::{ClusterSecurityPolicy, Finding, NetworkMode, SecurityPolicy},
     hardening::ClusterWide,
-    network::{Accepting, Cluster, Facts, Intent, World, render},
+    network::{Accepting, Cluster, Facts, Intent, Population, Resident, World, render},
     policy,
 };
 
@@ -41,8 +41,8 @@ pub(in super::super) fn rendered(
     namespace: &str,
     (world, facts): (&World, &Facts),
 ) -> (Vec<NetworkPolicy>, Vec<Unreadable>) {
-    let World { namespaces, pods, services, .. } = world;
-    let cluster = Cluster { facts, namespaces, pods, services };
+    let population = Population::new(world.namespaces.clone(), world.pods.iter().cloned().map(Resident::from));
+    let cluster = Cluster { facts, population: &population, services: &world.services };
     let Asked { rendered: asking, own, mut unreadable } = Asked::of(resources, namespace, world);
     // Those that are refused are named by who reads them.
     let foreign = of_kind(resources, "NetworkPolicy").filter_map(|it| NetworkPolicy::deserialize(&it.value).ok());

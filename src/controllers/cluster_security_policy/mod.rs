@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use self::{network::Network, tell::tell_network};
+use self::{network::Network, tell::tell_network, wake::Wakes};
 use super::{
     Context, Hardened, Networks, Next, Reconciler, Roots, Triggers,
+    counts::held,
     floor::{self, Asking, InForce},
     network::{Orphans, wake_once_listed},
     presence::wake_leaning,
     pruning, requested,
-    scan::hardening_status,
+    scan::{hardening_status, wake_changed},
     switched_off,
 };
 use crate::{
@@ -47,18 +48,19 @@ impl ClusterSecurityPolicies {
         tasks: &mut Tasks,
     ) {
         let (root, roots) = super::root::<ClusterSecurityPolicy>();
-        let (all_tx, all) = watch::channel(0);
+        let ((one_tx, one), (all_tx, all)) = (mpsc::unbounded_channel(), watch::channel(0));
         let networks = networks.of_controller();
         let _ = networks.owners.wide.set(roots.clone());
-        tasks.spawn("cluster-network", wake::follow(networks.clone(), all_tx.clone(), context.stopped.clone()));
+        let wakes = Wakes { one: one_tx, all: all_tx, roots: roots.clone() };
+        tasks.spawn("cluster-network", wake::follow(networks.clone(), wakes.clone(), context.stopped.clone()));
         let controller = Arc::new(Self { context: context.clone(), networks, hardened });
-        tasks.spawn(Self::NAME, controller.run((root, roots), (all_tx, all), leadership, namespace));
+        tasks.spawn(Self::NAME, controller.run((root, roots), (wakes, Triggers { one, all }), leadership, namespace));
     }
 
     async fn run(
         self: Arc<Self>,
         (root, roots): (super::Root<ClusterSecurityPolicy>, Roots<ClusterSecurityPolicy>),
-        (all_tx, all): (watch::Sender<u64>, watch::Receiver<u64>),
+        (wakes, triggers): (Wakes, Triggers<ClusterSecurityPolicy>),
         mut leadership: Leadership,
         namespace: String,
     ) -> anyhow::Result<()> {
@@ -73,16 +75,17 @@ impl ClusterSecurityPolicies {
             () = known => {}
             () = stopped.cancelled() => return Ok(()),
         }
-        let (one_tx, one) = mpsc::unbounded_channel();
-        let leaning = wake_leaning(self.hardened.clone(), (roots.clone(), one_tx), leans_on_webhook, stopped.clone());
-        // There are few of them: each change is told to all.
-        let refloored = super::wake_all(in_force, &all_tx, &stopped);
-        let counted = super::wake_all(scan, &all_tx, &stopped);
+        let all = wakes.all.clone();
+        let leaning =
+            wake_leaning(self.hardened.clone(), (roots.clone(), wakes.one.clone()), leans_on_webhook, stopped.clone());
+        // There are few of them: most changes are told to all.
+        let refloored = super::wake_all(in_force, &all, &stopped);
+        let counted = wake_changed(scan, |report| &report.wide, |name| wakes.wake(name), stopped.clone());
         let orphanage = Arc::new(Orphans { networks: self.networks.clone(), roots: roots.clone() });
         let confirmed = leadership.confirmed_prune();
         let pruning = pruning::follow(orphanage, context.clone(), namespace, confirmed);
-        let owning = wake_once_listed(self.networks.owners.own.get(), &all_tx, &stopped);
-        let running = super::run(self.clone(), context.clone(), root, Triggers { one, all });
+        let owning = wake_once_listed(self.networks.owners.own.get(), &all, &stopped);
+        let running = super::run(self.clone(), context.clone(), root, triggers);
         tokio::try_join!(running, refloored, counted, leaning, pruning, owning, self.forget_deleted(&roots))?;
         Ok(())
     }
@@ -186,7 +189,13 @@ impl Reconciler for ClusterSecurityPolicies {
         let network = self.network(policy, asked.as_ref()).await?;
         let next = network.next();
         let wanted = self.status(policy, network, asked.as_ref().ok());
-        status::report(&self.context.client, policy, &wanted).await?;
+        let uid = policy.metadata.uid.as_deref().unwrap_or_default();
+        if let Some(left) = held(&self.networks, uid, policy.status.as_ref(), &wanted) {
+            return Ok(next.within(left));
+        }
+        if status::report(&self.context.client, policy, &wanted).await? {
+            self.networks.told(uid);
+        }
         Ok(next)
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt as _, stream};
+use tokio::task::block_in_place;
 
 use super::{
     super::{
@@ -23,6 +24,8 @@ use crate::{
 
 /// Namespaces that are written at once.
 const CONCURRENCY: usize = 8;
+/// Namespaces that are looked at in passing.
+const FEW: usize = 100;
 
 /// What there is to say about the network part of a policy.
 pub(super) enum Network {
@@ -103,7 +106,7 @@ impl ClusterSecurityPolicies {
         let labels = self.networks.policies.known().labels.clone();
         let selected: BTreeSet<&String> =
             labels.iter().filter(|(name, labels)| asked.isolates(name, labels)).map(|(name, _)| name).collect();
-        let (mut parts, unknown) = match self.parts(&selected, &of, intent, &sight) {
+        let (mut parts, unknown) = match aside(selected.len(), || self.parts(&selected, &of, intent, &sight)) {
             Ok(parts) => parts,
             // What was rendered before stays: closing or opening anything by accident is worse.
             Err(error) => return Ok(Network::Refused(error.reason(), error.to_string())),
@@ -112,15 +115,15 @@ impl ClusterSecurityPolicies {
         let enforces = spec.mode == NetworkMode::Enforce;
         let question = Asked { allow_no_dns: spec.allow_no_dns == Some(true), only_open: true };
         let is_drift = |part: &Part| enforces && before.was_programmed() && self.networks.is_known(part);
-        let looked = self.networks.look(&parts, &sight, question, is_drift);
+        let looked = aside(parts.len(), || self.networks.look(&parts, &sight, question, is_drift));
         let programs = enforces && unknown.is_none();
         let outcome = if programs { self.program(policy, &parts, (&looked, spec)).await? } else { Outcome::default() };
         let open: Vec<&str> = outcome.refused.iter().map(String::as_str).collect();
         let refusal = self.networks.refusal(policy, &before, &open).await;
         // By their reasons, the last are those that are tried again.
         let conflict = outcome.conflicts.last().cloned();
-        let standing =
-            self.networks.standing(&parts, &sight, |part| outcome.programmed.contains(&part.owner.namespace));
+        let is_programmed = |part: &Part| outcome.programmed.contains(&part.owner.namespace);
+        let standing = aside(parts.len(), || self.networks.standing(&parts, &sight, is_programmed));
         let unmet = unmet(parts.iter().flat_map(|part| &part.findings));
         let known = (selected.len(), &outcome, spec.acknowledge.as_slice());
         let status = status(&parts, looked, known, (programs && refusal.is_none(), standing));
@@ -188,6 +191,12 @@ impl ClusterSecurityPolicies {
     }
 }
 
+/// Works on some namespaces: where they are many, so that other tasks go on meanwhile. Threads of their own only for what
+/// takes long: each that was needed once keeps memory.
+fn aside<T>(namespaces: usize, work: impl FnOnce() -> T) -> T {
+    if namespaces > FEW { block_in_place(work) } else { work() }
+}
+
 /// Acts in each namespace: one where that is refused or fails keeps no other. The first error is returned in the end, or
 /// else the first refusal.
 async fn in_each<F: Future<Output = Result<Kept>>>(
@@ -227,7 +236,8 @@ fn status(
     let rendering: BTreeMap<String, Finding> =
         parts.iter().flat_map(|part| &part.findings).map(|it| (it.message.clone(), it.clone())).collect();
     findings.extend(rendering.into_values());
-    let mut not_expressible: Vec<String> = parts.iter().flat_map(|part| part.not_expressible.iter().cloned()).collect();
+    let not_expressible: BTreeSet<&String> = parts.iter().flat_map(|part| &part.not_expressible).collect();
+    let mut not_expressible: Vec<String> = not_expressible.into_iter().cloned().collect();
     ClusterNetworkStatus {
         namespaces: count(namespaces),
         programmed: count(outcome.programmed.len()),

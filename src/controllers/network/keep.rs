@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt::{Debug, Display},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use kube::{Resource, ResourceExt as _};
@@ -122,6 +122,16 @@ impl Networks {
     /// Whether a policy is of another generation than when this was last asked.
     pub(in super::super) fn is_news(&self, uid: &str, generation: Option<i64>) -> bool {
         self.ledger.is_news(uid, generation)
+    }
+
+    /// Notes that the status of a policy was written.
+    pub(in super::super) fn told(&self, uid: &str) {
+        self.ledger.tell(uid, Instant::now());
+    }
+
+    /// How long other counts of a policy have to wait, if its status was written a moment ago.
+    pub(in super::super) fn told_a_moment_ago(&self, uid: &str) -> Option<Duration> {
+        self.ledger.hold(uid, Instant::now())
     }
 
     /// Forgets all policies but these.

@@ -5,11 +5,12 @@ use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::runtime::metrics::Metrics;
+use crate::{controllers::news::HOLD, runtime::metrics::Metrics};
 
 /// Addresses of the API server.
 pub(super) type Addresses = BTreeSet<(IpAddr, u16)>;
@@ -28,6 +29,8 @@ struct Entry {
     /// Where the API server was, for a policy that names it.
     api_server: Option<Addresses>,
     generation: Option<i64>,
+    /// When its status was last written.
+    told: Option<Instant>,
     newly_denied: i64,
     widened: i64,
 }
@@ -72,6 +75,17 @@ impl Ledger {
         std::mem::replace(&mut entry.generation, generation) != generation
     }
 
+    /// Notes that a status was written.
+    pub(super) fn tell(&self, uid: &str, now: Instant) {
+        self.entries().entry(uid.to_owned()).or_default().told = Some(now);
+    }
+
+    /// How long other counts have to wait, if a status was written a moment ago.
+    pub(super) fn hold(&self, uid: &str, now: Instant) -> Option<Duration> {
+        let told = self.entries().get(uid)?.told?;
+        HOLD.checked_sub(now.saturating_duration_since(told)).filter(|left| !left.is_zero())
+    }
+
     /// Notes counts of a policy.
     pub(super) fn count(&self, uid: &str, newly_denied: i64, widened: i64) {
         let mut entries = self.entries();
@@ -106,6 +120,16 @@ mod tests {
         assert_eq!(now(), (5, 1));
         ledger.forget_others(&["a".to_owned()].into());
         assert_eq!(now(), (1, 0));
+    }
+
+    #[test]
+    fn counts_wait_for_a_while_after_a_status() {
+        let (ledger, now) = (Ledger::new(Metrics::default()), Instant::now());
+        assert_eq!(ledger.hold("a", now), None, "nothing was written");
+        ledger.tell("a", now);
+        let second = Duration::from_secs(1);
+        assert_eq!(ledger.hold("a", now + second), Some(HOLD - second));
+        assert_eq!((ledger.hold("a", now + HOLD), ledger.hold("b", now)), (None, None));
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct Networks {
     pub(super) residents: Residents,
     /// What depends on who may reach them.
     pub(super) surroundings: watch::Receiver<Arc<Surroundings>>,
+    /// Where it has changed.
+    pub(super) around_changed: surroundings::Changed,
     ledger: Ledger,
     /// The policies that NetworkPolicies were made for.
     pub(super) owners: Arc<Owners>,
@@ -75,12 +77,7 @@ impl Sight {
     }
 
     pub(super) fn cluster(&self) -> Cluster<'_> {
-        Cluster {
-            facts: &self.facts,
-            namespaces: &self.population.namespaces,
-            pods: self.population.index.pods(),
-            services: &self.around.services,
-        }
+        Cluster { facts: &self.facts, population: &self.population, services: &self.around.services }
     }
 }
 
@@ -98,6 +95,8 @@ impl Networks {
         let [index_synced, facts_synced, around_synced] = synced.clone();
         let (facts_tx, facts) = watch::channel(given.clone());
         let (around_tx, surroundings) = watch::channel(Arc::default());
+        let around_changed = surroundings::Changed::default();
+        let around = surroundings::Around { known: around_tx, changed: around_changed.clone() };
         let (index, listeners) = (NetworkIndex::default(), Arc::<RwLock<Vec<Listener>>>::default());
         let tell = {
             let listeners = Arc::clone(&listeners);
@@ -107,9 +106,9 @@ impl Networks {
         };
         tasks.spawn("networkpolicies", index.clone().follow(client(), index_synced, tell, stopped()));
         tasks.spawn("cluster-facts", cluster_facts::follow(client(), given, facts_tx, facts_synced, stopped()));
-        tasks.spawn("surroundings", surroundings::watch(client(), around_tx, around_synced, stopped()));
+        tasks.spawn("surroundings", surroundings::watch(client(), around, around_synced, stopped()));
         let off = Self::off(context, residents, policies);
-        Self { is_on: true, index, facts, surroundings, listeners, synced: Arc::new(synced), ..off }
+        Self { is_on: true, index, facts, surroundings, around_changed, listeners, synced: Arc::new(synced), ..off }
     }
 
     /// Where nothing comes of network intent, and nothing of the network is followed.
@@ -123,6 +122,7 @@ impl Networks {
             facts: watch::channel(Facts::default()).1,
             residents,
             surroundings: watch::channel(Arc::default()).1,
+            around_changed: surroundings::Changed::default(),
             ledger: Ledger::new(context.metrics.clone()),
             owners: Arc::default(),
             listeners: Arc::default(),

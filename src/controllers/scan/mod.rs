@@ -2,6 +2,7 @@
 
 mod open_reports;
 mod owners;
+mod wake;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,29 +10,28 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt as _,
     api::{ApiResource, DynamicObject},
-    core::DeserializeGuard,
-    runtime::{WatchStreamExt as _, reflector::ObjectRef, watcher},
+    runtime::{WatchStreamExt as _, watcher},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch::{self, error::RecvError},
     task::block_in_place,
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
 use self::open_reports::OpenReports;
+pub(super) use self::wake::wake_changed;
 use super::{
-    Context, Residents, Roots,
+    Context, Residents,
     news::{HOLD, due},
 };
 use crate::{
-    api::{Enforcer, HardeningStatus, SecurityPolicy},
-    cluster::{client::PAGE, leader::Leadership, policy_index::PolicyIndex},
+    api::{Enforcer, HardeningStatus},
+    cluster::{client::PODS_PAGE, leader::Leadership, policy_index::PolicyIndex},
     hardening::{Counted, Kept, Owners, Report, Scan},
     network::Resident,
     runtime::{clock, readiness::Gate, tasks::Tasks},
@@ -41,6 +41,10 @@ use crate::{
 const COUNT: Duration = Duration::from_secs(1);
 /// Changes that come together are counted together.
 const SETTLE: Duration = Duration::from_millis(200);
+/// Policies and labels of namespaces are looked up for all pods at most this often.
+const COVER: Duration = Duration::from_secs(1);
+/// Events of pods that are taken in before anything else is.
+const BATCH: usize = 256;
 /// A clock may be set, and a machine may sleep.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
@@ -65,6 +69,8 @@ pub struct Scanner {
     residents: Residents,
     scan: Scan,
     owners: Owners,
+    /// Owners that are being read. Pods come and go meanwhile, and are counted when they are known.
+    reading: Option<BoxFuture<'static, (Owners, bool)>>,
     /// Pods of a list that is under way.
     listing: BTreeSet<(String, String)>,
     /// Whether one list has been read whole.
@@ -108,6 +114,7 @@ impl Scanner {
             residents: of_scan,
             scan,
             owners,
+            reading: None,
             listing,
             listed: false,
             known,
@@ -127,25 +134,54 @@ impl Scanner {
             () = stopped.cancelled() => return Ok(()),
         }
         let api: Api<DynamicObject> = Api::all_with(self.context.client.clone(), &ApiResource::erase::<Pod>(&()));
-        let pods = watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff();
+        let pods = watcher(api, watcher::Config::default().page_size(PODS_PAGE)).default_backoff();
         let mut pods = std::pin::pin!(pods);
         let mut reports = self.reports.as_ref().map(OpenReports::news);
         self.cover();
         let (mut count_at, mut counted): (Option<Instant>, Option<Instant>) = (None, None);
+        let (mut cover_at, mut covered): (Option<Instant>, Instant) = (None, Instant::now());
+        let mut reading_since = Instant::now();
         loop {
             let end = self.until_next_end();
             let ended = tokio::select! {
                 event = pods.next() => match event {
-                    Some(event) => { self.apply(event); false }
+                    Some(event) => self.take(event, &mut pods),
                     None => true,
                 },
-                result = changes.changed() => { self.cover(); result.is_err() }
-                result = labels.changed() => { self.cover(); result.is_err() }
+                result = either(&mut changes, &mut labels) => match result {
+                    Ok(()) => {
+                        cover_at.get_or_insert((Instant::now() + SETTLE).max(covered + COVER));
+                        continue;
+                    }
+                    Err(_) => true,
+                },
+                () = due(cover_at) => {
+                    self.cover();
+                    (cover_at, covered) = (None, Instant::now());
+                    false
+                }
                 () = tokio::time::sleep(end) => { self.cover(); false }
                 () = told(&mut reports) => false,
                 () = due(count_at) => {
-                    count_at = self.publish().await.then(|| Instant::now() + HOLD);
-                    counted = Some(Instant::now());
+                    count_at = None;
+                    // Those that are being read are waited for.
+                    if self.reading.is_none() {
+                        reading_since = Instant::now();
+                        if !self.read_owners() {
+                            count_at = self.publish(false).then(|| Instant::now() + HOLD);
+                            counted = Some(Instant::now());
+                        }
+                    }
+                    continue;
+                }
+                (read, unread) = finished(&mut self.reading) => {
+                    self.owners.extend(read);
+                    let is_late = unread || reading_since.elapsed() >= owners::DEADLINE;
+                    // Of pods that came meanwhile, too.
+                    if is_late || !self.read_owners() {
+                        count_at = self.publish(is_late).then(|| Instant::now() + HOLD);
+                        counted = Some(Instant::now());
+                    }
                     continue;
                 }
                 () = stopped.cancelled() => true,
@@ -160,6 +196,23 @@ impl Scanner {
                 count_at = Some(count_at.map_or(at, |before| before.min(at)));
             }
         }
+    }
+
+    /// Takes in an event, and those that have come after it; returns whether none will come any more. Nothing else may
+    /// keep pods waiting for long, nor they anything else.
+    fn take<S>(&mut self, first: watcher::Result<watcher::Event<DynamicObject>>, pods: &mut S) -> bool
+    where
+        S: Stream<Item = watcher::Result<watcher::Event<DynamicObject>>> + Unpin,
+    {
+        self.apply(first);
+        for _ in 1..BATCH {
+            match pods.next().now_or_never() {
+                Some(Some(event)) => self.apply(event),
+                Some(None) => return true,
+                None => break,
+            }
+        }
+        false
     }
 
     /// How long until an exception ends, and pods fare otherwise though nothing has happened.
@@ -204,15 +257,27 @@ impl Scanner {
         self.scan.put(&namespace, &name, kept, &self.index.known(), clock::now());
     }
 
-    /// Counts, and tells. Returns whether something is left to be told later.
-    async fn publish(&mut self) -> bool {
-        let proven = self.reports.is_some();
+    /// Begins to read owners that nobody knows yet, and forgets those that nobody asks for; returns whether there are any
+    /// to be read.
+    fn read_owners(&mut self) -> bool {
         if let Some(reports) = &self.reports {
             // With their workloads, perhaps.
             let gone = reports.gone();
             self.owners.retain(|_, owner| owner.as_ref().is_none_or(|owner| !gone.contains(&owner.uid)));
         }
-        let unread = owners::follow(&self.context.client, &self.scan.controllers(), &mut self.owners, proven).await;
+        let mut wanted = self.scan.controllers();
+        self.owners.retain(|controller, _| wanted.contains(controller));
+        wanted.retain(|controller| !self.owners.contains_key(controller));
+        if wanted.is_empty() {
+            return false;
+        }
+        let (client, proven) = (self.context.client.clone(), self.reports.is_some());
+        self.reading = Some(owners::read(client, wanted.into_iter().collect(), proven).boxed());
+        true
+    }
+
+    /// Counts, and tells; `unread`: not all owners are known. Returns whether something is left to be told later.
+    fn publish(&mut self, unread: bool) -> bool {
         // The webhook and the Lease have threads of their own meanwhile.
         let mut report = block_in_place(|| self.scan.report(&self.owners));
         self.context.metrics.count_pods(report.pods);
@@ -253,6 +318,22 @@ fn hold<K: Ord + Clone, V: PartialEq + Clone>(
     held
 }
 
+/// Waits until one of two values changes.
+async fn either(one: &mut watch::Receiver<u64>, other: &mut watch::Receiver<u64>) -> Result<(), RecvError> {
+    tokio::select! {
+        changed = one.changed() => changed,
+        changed = other.changed() => changed,
+    }
+}
+
+/// Waits until what is being read has been, if anything is.
+async fn finished<T>(reading: &mut Option<BoxFuture<'static, T>>) -> T {
+    let Some(under_way) = reading else { return std::future::pending().await };
+    let read = under_way.await;
+    *reading = None;
+    read
+}
+
 /// Waits until something else is known of Reports, where these are asked for.
 async fn told(news: &mut Option<watch::Receiver<open_reports::Known>>) {
     let is_news = match news {
@@ -281,24 +362,17 @@ pub(super) fn hardening_status(
     }
 }
 
-/// Wakes the SecurityPolicies of which something else is counted than before.
-pub(super) async fn wake_changed(
-    mut known: watch::Receiver<Known>,
-    roots: Roots<SecurityPolicy>,
-    one: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<SecurityPolicy>>>,
-    stopped: CancellationToken,
-) -> anyhow::Result<()> {
-    let mut before: Known = None;
-    while known.changed().await.is_ok() {
-        let now = known.borrow_and_update().clone();
-        let counted = |known: &Known, of: &(String, String)| known.as_ref().and_then(|it| it.own.get(of).cloned());
-        for key in now.iter().flat_map(|report| report.own.keys()) {
-            if counted(&now, key) != counted(&before, key) && roots.contains(&key.0, &key.1) {
-                let _ = one.send(ObjectRef::new(&key.1).within(&key.0));
-            }
-        }
-        before = now;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_being_read_goes_on_where_waiting_for_it_was_given_up() {
+        let (tell, told) = tokio::sync::oneshot::channel::<u8>();
+        let mut reading = Some(told.map(Result::unwrap_or_default).boxed());
+        assert!(finished(&mut reading).now_or_never().is_none() && reading.is_some());
+        tell.send(7).unwrap();
+        assert_eq!(finished(&mut reading).await, 7);
+        assert!(reading.is_none() && finished(&mut reading).now_or_never().is_none(), "nothing is read");
     }
-    stopped.cancelled().await;
-    Ok(())
 }

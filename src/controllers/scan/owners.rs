@@ -1,6 +1,6 @@
 //! The workloads that own pods, read once each: a pod may say anything of its owner.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{
@@ -28,16 +28,18 @@ use crate::{
 /// Reads that are under way at once.
 const AT_ONCE: usize = 8;
 /// All of them together: pods are not counted meanwhile.
-const DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Reads what is new of `wanted`, and forgets the rest. Returns whether something is left for the next time.
+/// Reads the workloads of controllers. Returns also whether something is left for the next time.
 ///
 /// Where owners are `proven`, so is what they say stands above them: what refers to an owner that is not there is
 /// collected as garbage.
-pub(super) async fn follow(client: &Client, wanted: &BTreeSet<Controller>, owners: &mut Owners, proven: bool) -> bool {
-    owners.retain(|controller, _| wanted.contains(controller));
-    let new: Vec<&Controller> = wanted.iter().filter(|it| !owners.contains_key(*it)).collect();
-    let reads = new.into_iter().map(|it| async move { (it.clone(), workload(client, it, proven).await) });
+pub(super) async fn read(client: Client, new: Vec<Controller>, proven: bool) -> (Owners, bool) {
+    let (client, mut owners) = (&client, Owners::new());
+    let reads = new.into_iter().map(|it| async move {
+        let read = workload(client, &it, proven).await;
+        (it, read)
+    });
     let mut reads = std::pin::pin!(stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(AT_ONCE));
     let (deadline, mut unread) = (Instant::now() + DEADLINE, None);
     loop {
@@ -58,7 +60,7 @@ pub(super) async fn follow(client: &Client, wanted: &BTreeSet<Controller>, owner
     if let Some(error) = &unread {
         tracing::warn!(error, "owners of pods could not be read: their pods are shown one by one");
     }
-    unread.is_some()
+    (owners, unread.is_some())
 }
 
 fn resource(kind: ControllerKind) -> ApiResource {

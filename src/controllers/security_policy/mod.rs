@@ -1,5 +1,6 @@
 //! SecurityPolicy: renders network intent into NetworkPolicies and keeps them, and tells how pods fare.
 
+mod fresh;
 mod network;
 mod wake;
 
@@ -10,10 +11,11 @@ use tokio::sync::{mpsc, watch};
 
 use self::{
     network::{Network, accepting, tell_network},
-    wake::{Wake, leans_on_webhook, wake_for_floor, wake_for_pods},
+    wake::{Wake, leans_on_webhook, wake_for_facts, wake_for_floor, wake_for_pods},
 };
 use super::{
     Context, Hardened, Networks, Next, Reconciler, Roots, Triggers,
+    counts::held,
     floor::{self, Asking, Enforcers},
     network::{Orphans, wake_once_listed},
     presence::wake_leaning,
@@ -68,7 +70,13 @@ impl SecurityPolicies {
         let leaning = wake_leaning(hardened.clone(), (roots.clone(), one_tx.clone()), leans_on_webhook, stopped());
         tasks.spawn("webhook-status", leaning);
         let Hardened { in_force, scan, .. } = hardened;
-        tasks.spawn("scan-status", wake_changed(scan, roots.clone(), one_tx.clone(), stopped()));
+        let (counted, known) = (one_tx.clone(), roots.clone());
+        let wake_counted = move |(namespace, name): &(String, String)| {
+            if known.contains(namespace, name) {
+                let _ = counted.send(ObjectRef::new(name).within(namespace));
+            }
+        };
+        tasks.spawn("scan-status", wake_changed(scan, |report| &report.own, wake_counted, stopped()));
         let for_pods = wake_for_pods(networks.clone(), isolating, (roots.clone(), one_tx.clone()), stopped());
         tasks.spawn("network-previews", for_pods);
         tasks.spawn("floor-status", wake_for_floor(in_force, roots.clone(), one_tx, stopped()));
@@ -97,7 +105,8 @@ impl SecurityPolicies {
         let orphanage = Arc::new(Orphans { networks: self.networks.clone(), roots: roots.clone() });
         let confirmed = leadership.confirmed_prune();
         let pruning = pruning::follow(orphanage, self.context.clone(), namespace, confirmed);
-        let refacting = super::wake_all(self.networks.facts.clone(), &all, &stopped);
+        let waking = (roots.clone(), self.one.clone());
+        let refacting = wake_for_facts(self.networks.facts.clone(), waking, stopped.clone());
         let clamping = super::wake_all(self.networks.policies.wide_changes(), &all, &stopped);
         let owning = wake_once_listed(self.networks.owners.wide.get(), &all, &stopped);
         let running = super::run(self.clone(), self.context.clone(), root, triggers);
@@ -192,7 +201,12 @@ impl Reconciler for SecurityPolicies {
         let network = self.network(policy, &owner).await?;
         let next = network.next();
         let wanted = self.status(policy, network, self.hardening(policy, &owner));
-        status::report(&self.context.client, policy, &wanted).await?;
+        if let Some(left) = held(&self.networks, &owner.uid, policy.status.as_ref(), &wanted) {
+            return Ok(next.within(left));
+        }
+        if status::report(&self.context.client, policy, &wanted).await? {
+            self.networks.told(&owner.uid);
+        }
         Ok(next)
     }
 

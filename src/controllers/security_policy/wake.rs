@@ -1,6 +1,6 @@
 //! Whom a change in the cluster wakes.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Resource as _, ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
@@ -10,11 +10,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::super::{
-    Networks, Roots,
-    floor::{Asking, InForce},
-    network::{News, Owning as _, owner_of},
-    news::{HOLD, due},
+use super::{
+    super::{
+        Networks, Roots,
+        floor::{Asking, InForce},
+        network::{News, Owning as _, owner_of},
+        news::{HOLD, due},
+    },
+    fresh::{Fresh, asked, peers},
 };
 use crate::{
     api::{
@@ -23,7 +26,7 @@ use crate::{
         labels::{PART, RECIPROCAL},
     },
     hardening::Requirement,
-    network::{DNS_NAMESPACE, Intent},
+    network::{DNS_NAMESPACE, Facts, Intent},
 };
 
 /// Where to send whom to wake.
@@ -46,6 +49,7 @@ pub(super) async fn wake_for_pods(
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
     let (mut pods, mut around) = (networks.residents.changes(), networks.surroundings.clone());
+    let changed_pods = networks.residents.follow();
     let (mut labels, mut labelled) = (networks.policies.label_changes(), networks.policies.known().labels.clone());
     let mut isolated = isolating.subscribe();
     let mut changed = Changed::default();
@@ -54,11 +58,7 @@ pub(super) async fn wake_for_pods(
     loop {
         let counts = tokio::select! {
             told = pods.changed() => { if told.is_err() { break } false }
-            told = around.changed() => {
-                if told.is_err() { break }
-                changed.everywhere = true;
-                false
-            }
+            told = around.changed() => { if told.is_err() { break } false }
             told = labels.changed() => { if told.is_err() { break } false }
             _ = isolated.changed() => {
                 count_at.get_or_insert(Instant::now().max(counted + HOLD));
@@ -86,24 +86,22 @@ pub(super) async fn wake_for_pods(
             () = sleep(SETTLE) => {}
             () = stopped.cancelled() => return Ok(()),
         }
-        changed.everywhere |= around.has_changed().unwrap_or_default();
         pods.mark_unchanged();
         around.mark_unchanged();
         labels.mark_unchanged();
-        changed.namespaces.extend(networks.residents.take_changed());
         let known = networks.policies.known();
-        let clamped = known.isolated_otherwise(&labelled);
         let [before, now] = [&labelled, &known.labels];
         let came = now.keys().filter(|name| !before.contains_key(*name));
         let went = before.keys().filter(|name| !now.contains_key(*name));
-        let came_or_went: BTreeSet<String> = came.chain(went).cloned().collect();
-        labelled = known.labels.clone();
-        let is_clamped = |root: &DeserializeGuard<SecurityPolicy>| {
-            root.meta().namespace.as_ref().is_some_and(|namespace| clamped.contains(namespace))
+        let fresh = Fresh {
+            namespaces: &changed_pods.take() | &networks.around_changed.take(),
+            came_or_went: came.chain(went).cloned().collect(),
+            clamped: known.isolated_otherwise(&labelled),
+            labels: !Arc::ptr_eq(before, now),
         };
-        wake_refreshed(&networks, &roots, &one, |root| {
-            is_rendered_by_pods(root) || is_clamped(root) || names_any(root, &came_or_went)
-        });
+        labelled = known.labels.clone();
+        wake_refreshed(&networks, &roots, &one, |root| fresh.concerns(root, &roots));
+        changed.namespaces.extend(fresh.namespaces);
         count_at.get_or_insert(Instant::now().max(counted + HOLD));
         preview_at.get_or_insert(Instant::now() + PREVIEWS);
     }
@@ -118,9 +116,14 @@ fn wake_refreshed(
     one: &mpsc::UnboundedSender<ObjectRef<DeserializeGuard<SecurityPolicy>>>,
     concerned: impl Fn(&DeserializeGuard<SecurityPolicy>) -> bool,
 ) {
-    if roots.store.find(&concerned).is_some() {
+    // Not while the store is read: whoever is asked may look another up.
+    let mut all = roots.store.state();
+    all.retain(|root| concerned(root));
+    if !all.is_empty() {
         networks.residents.refresh();
-        wake(roots, one, concerned);
+    }
+    for root in all {
+        let _ = one.send(ObjectRef::from_obj(root.as_ref()));
     }
 }
 
@@ -134,20 +137,38 @@ fn wake(
     }
 }
 
-/// Whether what a policy becomes depends on which pods and Services there are, or on labels of namespaces: by itself, or
-/// by what it accepts.
-fn is_rendered_by_pods(root: &DeserializeGuard<SecurityPolicy>) -> bool {
-    let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
-    let is_so = |intent: Intent| !intent.accept_from.is_empty() || intent.is_resolved() || intent.follows_labels();
-    network.is_some_and(|network| Intent::try_from(network).is_ok_and(is_so))
+/// Wakes the policies that what is known of addresses matters to: where other ranges are known and nothing else, those
+/// with peers outside, and those that are not in force.
+pub(super) async fn wake_for_facts(
+    mut facts: watch::Receiver<Facts>,
+    (roots, one): Wakes,
+    stopped: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut before = facts.borrow_and_update().clone();
+    loop {
+        tokio::select! {
+            told = facts.changed() => if told.is_err() { break },
+            // Who could tell of changes may live as long as the process.
+            () = stopped.cancelled() => return Ok(()),
+        }
+        let now = facts.borrow_and_update().clone();
+        let of_ranges = before.cluster_ranges != now.cluster_ranges;
+        before.cluster_ranges.clone_from(&now.cluster_ranges);
+        let is_all = before != now;
+        wake(&roots, &one, |root| is_all || (of_ranges && depends_on_ranges(root)));
+        before = now;
+    }
+    stopped.cancelled().await;
+    Ok(())
 }
 
-/// Whether a peer of a policy names one of some namespaces.
-fn names_any(root: &DeserializeGuard<SecurityPolicy>, namespaces: &BTreeSet<String>) -> bool {
-    let Some(network) = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref()) else { return false };
-    let peers = network.ingress.iter().chain(&network.egress).flat_map(|rule| &rule.peers);
-    let mut named = peers.filter_map(|peer| peer.pods.as_ref()?.namespaces.as_ref()).flatten();
-    !namespaces.is_empty() && named.any(|name| namespaces.contains(name))
+/// Whether what a policy becomes, or else what it is refused for, depends on the cluster's ranges. What is open to
+/// everybody may be clamped to what lies outside.
+fn depends_on_ranges(root: &DeserializeGuard<SecurityPolicy>) -> bool {
+    let Some((network, _)) = asked(root) else { return false };
+    let status = root.0.as_ref().ok().and_then(|policy| policy.status.as_ref());
+    let programmed = status.is_some_and(|status| condition::is_true(&status.conditions, Type::Programmed));
+    !programmed || peers(network).any(|peer| peer.external.is_some() || peer.any == Some(true))
 }
 
 /// Whether what a policy becomes, or else what it reports, depends on what others of its namespace isolate.
@@ -163,7 +184,7 @@ fn depends_on_isolation(root: &DeserializeGuard<SecurityPolicy>, namespace: &str
 struct Changed {
     /// Namespaces whose pods did.
     namespaces: BTreeSet<String>,
-    /// Whether what only previews look at everywhere did.
+    /// Whether previews look at what is elsewhere, too.
     everywhere: bool,
     /// As [`Isolating`].
     isolated: BTreeSet<(String, Option<String>)>,
@@ -287,6 +308,7 @@ impl Wake {
 
 #[cfg(test)]
 mod tests {
+    use kube::runtime::watcher::Event;
     use serde_json::{Value, json};
 
     use super::*;
@@ -298,27 +320,41 @@ mod tests {
         DeserializeGuard(Ok(serde_json::from_value(policy).unwrap()))
     }
 
-    #[test]
-    fn who_accepts_from_others_is_rendered_by_their_pods() {
-        let named =
-            json!({"ingress": [{"name": "in", "peers": [{"entity": "SameNamespace"}], "ports": [{"port": "http"}]}]});
-        assert!(is_rendered_by_pods(&root(&named)));
-        assert!(is_rendered_by_pods(&root(&json!({"acceptFrom": [{"namespace": "data", "policy": "db"}]}))));
-        assert!(!is_rendered_by_pods(&root(&json!({}))));
-    }
-
-    #[test]
-    fn who_opens_the_other_end_in_namespaces_by_their_labels_follows_those() {
-        let opening = |reciprocal: &str, namespaces: &Value| {
-            let mut pods = json!({"selector": {}});
-            pods.as_object_mut().unwrap().extend(namespaces.as_object().unwrap().clone());
-            let rule = json!({"name": "in", "peers": [{"pods": pods}], "anyPort": true});
-            root(&json!({"reciprocal": reciprocal, "ingress": [rule]}))
+    #[tokio::test]
+    async fn ranges_wake_those_with_peers_outside_and_other_facts_all() {
+        let (mut kept, roots) = crate::controllers::root::<SecurityPolicy>();
+        let with = |name: &str, peer: Value| {
+            let rule = json!({"name": "in", "peers": [peer], "anyPort": true});
+            let mut root = root(&json!({"ingress": [rule]}));
+            let policy = root.0.as_mut().unwrap();
+            policy.metadata.name = Some(name.to_owned());
+            let condition = json!({"type": "Programmed", "status": "True", "reason": "R", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            policy.status = Some(serde_json::from_value(json!({"conditions": [condition]})).unwrap());
+            root
         };
-        let by_label = json!({"namespaceSelector": {"matchLabels": {"team": "a"}}});
-        assert!(is_rendered_by_pods(&opening("Generate", &by_label)));
-        assert!(!is_rendered_by_pods(&opening("Report", &by_label)));
-        assert!(!is_rendered_by_pods(&opening("Generate", &json!({}))));
+        let [inside, outside] = [json!({"entity": "SameNamespace"}), json!({"external": {"cidrs": ["0.0.0.0/0"]}})];
+        for event in [
+            Event::Init,
+            Event::InitApply(with("inside", inside)),
+            Event::InitApply(with("outside", outside)),
+            Event::InitDone,
+        ] {
+            kept.writer.apply_watcher_event(&event);
+        }
+        let (facts, follow) = watch::channel(Facts::default());
+        let (one, mut woken) = mpsc::unbounded_channel();
+        let stopped = CancellationToken::new();
+        let waking = tokio::spawn(wake_for_facts(follow, (roots, one), stopped.clone()));
+        // What it follows from is what it finds first.
+        tokio::task::yield_now().await;
+        facts.send_modify(|facts| facts.cluster_ranges.push("10.0.0.0/8".parse().unwrap()));
+        assert_eq!(woken.recv().await.unwrap().name, "outside");
+        facts.send_modify(|facts| drop(facts.dns_ports.insert(53)));
+        let all = [woken.recv().await.unwrap().name, woken.recv().await.unwrap().name];
+        assert_eq!(BTreeSet::from(all), ["inside", "outside"].map(str::to_owned).into());
+        stopped.cancel();
+        waking.await.unwrap().unwrap();
     }
 
     #[test]

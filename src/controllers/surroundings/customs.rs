@@ -1,17 +1,20 @@
 //! Custom resource definitions, and custom resources of others where those are there.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kube::{Api, Client};
 use tokio::sync::watch;
 
-use super::{Called, tell_called};
+use super::{Around, Called, tell_called};
 use crate::{
     cluster::{
         follow::{Key, follow},
         slim::{Crd, PodMonitor, ServiceMonitor},
     },
-    network::{Monitor, Surroundings, converted_by, enforcer_of_group},
+    network::{Monitor, converted_by, enforcer_of_group},
 };
 
 /// Custom resource definitions of prometheus-operator.
@@ -23,7 +26,7 @@ type Told = (Option<&'static str>, Called);
 /// Follows them for ever.
 pub(super) async fn follow_all(
     client: Client,
-    known: &watch::Sender<Arc<Surroundings>>,
+    around: &Around,
     (crds_listed, [services_listed, pods_listed]): (&watch::Sender<bool>, [&watch::Sender<bool>; 2]),
 ) {
     let has_monitors: [watch::Sender<bool>; 2] = std::array::from_fn(|_| watch::Sender::new(false));
@@ -31,7 +34,7 @@ pub(super) async fn follow_all(
         Api::<Crd>::all(client.clone()),
         |crd, _| told(crd),
         |all, _| {
-            tell(known, all);
+            tell(around, all);
             for (name, has) in MONITORS.iter().zip(&has_monitors) {
                 let there = all.contains_key(&(String::new(), (*name).to_owned()));
                 has.send_if_modified(|has| std::mem::replace(has, there) != there);
@@ -40,19 +43,20 @@ pub(super) async fn follow_all(
         crds_listed,
     );
     let [has_of_services, has_of_pods] = &has_monitors;
-    let of_services = while_there(has_of_services, crds_listed, known, ("ServiceMonitor", services_listed), |listed| {
-        follow(
-            Api::<ServiceMonitor>::all(client.clone()),
-            |it, _| Monitor::of_services(it.metadata.namespace.as_deref()?, &it.spec),
-            |all, _| tell_monitors(known, "ServiceMonitor", all),
-            listed,
-        )
-    });
-    let of_pods = while_there(has_of_pods, crds_listed, known, ("PodMonitor", pods_listed), |listed| {
+    let of_services =
+        while_there(has_of_services, crds_listed, around, ("ServiceMonitor", services_listed), |listed| {
+            follow(
+                Api::<ServiceMonitor>::all(client.clone()),
+                |it, _| Monitor::of_services(it.metadata.namespace.as_deref()?, &it.spec),
+                |all, changed| tell_monitors(around, "ServiceMonitor", all, changed),
+                listed,
+            )
+        });
+    let of_pods = while_there(has_of_pods, crds_listed, around, ("PodMonitor", pods_listed), |listed| {
         follow(
             Api::<PodMonitor>::all(client.clone()),
             |it, _| Monitor::of_pods(it.metadata.namespace.as_deref()?, &it.spec),
-            |all, _| tell_monitors(known, "PodMonitor", all),
+            |all, changed| tell_monitors(around, "PodMonitor", all, changed),
             listed,
         )
     });
@@ -67,12 +71,12 @@ fn told(crd: &Crd) -> Option<Told> {
     Some((plugin, called)).filter(|(plugin, called)| is_monitor || plugin.is_some() || !called.is_empty())
 }
 
-fn tell(known: &watch::Sender<Arc<Surroundings>>, all: &BTreeMap<Key, Told>) {
+fn tell(around: &Around, all: &BTreeMap<Key, Told>) {
     let called = all.iter().filter(|(_, (_, called))| !called.is_empty());
     let called = called.map(|(key, (_, called))| (key.clone(), called.clone())).collect();
-    tell_called(known, "CustomResourceDefinition", &called);
+    tell_called(around, "CustomResourceDefinition", &called);
     let plugins = all.values().filter_map(|(plugin, _)| *plugin).collect();
-    known.send_if_modified(|known| {
+    around.known.send_if_modified(|known| {
         let differs = known.plugins != plugins;
         if differs {
             Arc::make_mut(known).plugins = plugins;
@@ -81,11 +85,23 @@ fn tell(known: &watch::Sender<Arc<Surroundings>>, all: &BTreeMap<Key, Told>) {
     });
 }
 
-fn tell_monitors(known: &watch::Sender<Arc<Surroundings>>, kind: &'static str, all: &BTreeMap<Key, Monitor>) {
-    known.send_modify(|known| {
+/// Takes in one that changed, or all of a kind.
+fn tell_monitors(around: &Around, kind: &'static str, all: &BTreeMap<Key, Monitor>, changed: Option<&Key>) {
+    around.known.send_modify(|known| {
         let monitors = &mut Arc::make_mut(known).monitors;
-        monitors.retain(|(other, _), _| *other != kind);
-        monitors.extend(all.iter().map(|(name, monitor)| ((kind, name.clone()), monitor.clone())));
+        let Some(name) = changed else {
+            let mut namespaces: BTreeSet<String> = all.keys().map(|(namespace, _)| namespace.clone()).collect();
+            // Of those that are gone, too.
+            namespaces.extend(monitors.keys().filter(|(of, _)| *of == kind).map(|(_, name)| name.0.clone()));
+            monitors.retain(|(other, _), _| *other != kind);
+            monitors.extend(all.iter().map(|(name, monitor)| ((kind, name.clone()), monitor.clone())));
+            return around.changed.0.lock().extend(namespaces);
+        };
+        match all.get(name) {
+            Some(monitor) => drop(monitors.insert((kind, name.clone()), monitor.clone())),
+            None => drop(monitors.remove(&(kind, name.clone()))),
+        }
+        around.changed.0.lock().insert(name.0.clone());
     });
 }
 
@@ -93,7 +109,7 @@ fn tell_monitors(known: &watch::Sender<Arc<Surroundings>>, kind: &'static str, a
 async fn while_there<'l, F: Future<Output = ()>>(
     has: &watch::Sender<bool>,
     crds_listed: &watch::Sender<bool>,
-    known: &watch::Sender<Arc<Surroundings>>,
+    around: &Around,
     (kind, listed): (&'static str, &'l watch::Sender<bool>),
     follow: impl Fn(&'l watch::Sender<bool>) -> F,
 ) {
@@ -111,6 +127,6 @@ async fn while_there<'l, F: Future<Output = ()>>(
             () = follow(listed) => return,
             changed = has.wait_for(|has| !*has) => if changed.is_err() { return },
         }
-        tell_monitors(known, kind, &BTreeMap::new());
+        tell_monitors(around, kind, &BTreeMap::new(), None);
     }
 }

@@ -11,7 +11,7 @@ mod webhooks;
 
 use rampart_reach::{Change, End, Pod, Protocol};
 
-use super::{EntityPods, Facts, Population, ServicePort, Surroundings, known::is_selected, surroundings::Name};
+use super::{EntityPods, Facts, Population, ServicePort, Surroundings, surroundings::Name};
 use crate::api::Finding;
 
 /// What is looked at.
@@ -87,7 +87,7 @@ impl View<'_> {
     fn of_entity<'a>(&'a self, named: &'a EntityPods) -> impl Iterator<Item = End> + 'a {
         self.one_of_each(|pod| {
             named.pods.parsed.matches(&pod.labels)
-                && is_selected(&self.population.namespaces, &pod.namespace, &named.namespaces.parsed)
+                && self.population.is_selected(&pod.namespace, &named.namespaces.parsed)
         })
     }
 

@@ -178,7 +178,7 @@ impl Renderer<'_> {
         let is_external = |rule: &&Rule| rule.peers.iter().any(|peer| matches!(peer, Peer::External { .. }));
         let Some(rule) = self.intent.ingress.iter().find(is_external) else { return };
         let is_about = |service: &Service| {
-            let mut pods = self.cluster.pods.iter().filter(|pod| pod.namespace == self.namespace);
+            let mut pods = self.cluster.population.pods_in(self.namespace);
             pods.any(|pod| service.selects(pod) && self.intent.pods.parsed.matches(&pod.labels))
         };
         let here = self.cluster.services.range((self.namespace.to_owned(), String::new())..);

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{api::networking::v1::NetworkPolicyPort, apimachinery::pkg::util::intstr::IntOrString};
-use rampart_reach::Pod;
+use rampart_reach::{Pod, Selector};
 
 use super::Renderer;
 use crate::{
     api::{Direction, Protocol},
-    network::{Peer, Port, Ports, Rule},
+    network::{Namespaces, Peer, PodSet, Port, Ports, Rule},
 };
 
 /// Protocol, first port, and the last one of a range.
@@ -23,7 +23,7 @@ pub(super) fn wire_ports(ports: &Numbers) -> Vec<NetworkPolicyPort> {
     ports.iter().map(wire).collect()
 }
 
-impl Renderer<'_> {
+impl<'r> Renderer<'r> {
     /// Ports of a rule on the wire, where the inner `None` is every port; `None` where nothing is left of them.
     #[expect(clippy::option_option, reason = "all ports on the wire are an absent list, and no ports are no rule")]
     pub(super) fn ports(&mut self, rule: &Rule, direction: Direction) -> Option<Option<Vec<NetworkPolicyPort>>> {
@@ -47,7 +47,7 @@ impl Renderer<'_> {
     /// What the pods of the destination call so, as numbers.
     fn named(&mut self, rule: &Rule, direction: Direction, (protocol, name): (Protocol, &str)) -> BTreeSet<u16> {
         let mut found: BTreeMap<u16, &Pod> = BTreeMap::new();
-        for pod in self.cluster.pods.iter().filter(|pod| self.is_destination(pod, rule, direction)) {
+        for pod in self.destinations(rule, direction) {
             let ports = pod.ports.iter().filter(|port| port.name == name && protocol.is(port.protocol));
             for port in ports {
                 found.entry(port.port).or_insert(pod);
@@ -75,16 +75,25 @@ impl Renderer<'_> {
         found.into_keys().collect()
     }
 
-    fn is_destination(&self, pod: &Pod, rule: &Rule, direction: Direction) -> bool {
-        if pod.host_network {
-            return false;
-        }
+    /// Pods that a rule leads to: of those that may be anywhere, one of each class.
+    fn destinations(&self, rule: &Rule, direction: Direction) -> Vec<&'r Pod> {
+        let population = self.cluster.population;
+        let here = |namespace: &str, pods: &Selector| -> Vec<&'r Pod> {
+            let all = population.pods_in(namespace);
+            all.filter(|pod| !pod.host_network && pods.matches(&pod.labels)).collect()
+        };
         if direction == Direction::Ingress {
-            return pod.namespace == self.namespace && self.intent.pods.parsed.matches(&pod.labels);
+            return here(self.namespace, &self.intent.pods.parsed);
         }
-        rule.peers.iter().any(|peer| {
-            let Peer::Pods { pods, namespaces } = peer else { return false };
-            self.cluster.selects((pods, namespaces), self.namespace, pod)
-        })
+        let mut found = vec![];
+        for peer in &rule.peers {
+            let Peer::Pods { pods: PodSet { parsed: pods, .. }, namespaces } = peer else { continue };
+            match namespaces {
+                Namespaces::Own => found.extend(here(self.namespace, pods)),
+                Namespaces::Named(names) => found.extend(names.iter().flat_map(|name| here(name, pods))),
+                Namespaces::Selected(selected) => found.extend(population.index.examples(&selected.parsed, pods)),
+            }
+        }
+        found
     }
 }

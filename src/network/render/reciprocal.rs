@@ -91,7 +91,7 @@ impl<'r> Renderer<'r> {
                 let is_there = match namespaces {
                     Namespaces::Own => there == self.namespace,
                     Namespaces::Named(names) => names.contains(there),
-                    Namespaces::Selected(selected) => self.cluster.has_namespace(there, &selected.parsed),
+                    Namespaces::Selected(selected) => self.cluster.population.is_selected(there, &selected.parsed),
                 };
                 is_there.then(|| (pods.clone(), None))
             }

@@ -91,8 +91,8 @@ impl<'r> Renderer<'r> {
 
     /// Tells of namespaces that a peer names and that are not there.
     fn known_namespaces(&mut self, rule: &Rule, namespaces: &Namespaces) {
-        let (Namespaces::Named(names), all) = (namespaces, self.cluster.namespaces) else { return };
-        let is_there = |name: &str| all.iter().any(|it| it.name == name);
+        let Namespaces::Named(names) = namespaces else { return };
+        let is_there = |name: &str| self.cluster.population.has(name);
         // Where not even the policy's own is known, nobody has read them.
         if !is_there(self.namespace) {
             return;
@@ -110,11 +110,11 @@ impl<'r> Renderer<'r> {
 
     /// That the cluster's ranges are known, as far as its pods can tell.
     fn known_ranges(&self, rule: &Rule) -> Result<(), Unrenderable> {
-        let (Cluster { facts, pods, .. }, rule) = (self.cluster, rule.name.clone());
+        let (Cluster { facts, population, .. }, rule) = (self.cluster, rule.name.clone());
         if facts.cluster_ranges.is_empty() {
             return Err(Unrenderable::UnknownClusterRanges { rule });
         }
-        match facts.stray(pods) {
+        match population.stray(facts) {
             Some((Pod { namespace, name, .. }, address)) => {
                 Err(Unrenderable::PodOutsideRanges { rule, pod: format!("{namespace}/{name}"), address })
             }
@@ -168,9 +168,8 @@ impl<'r> Renderer<'r> {
             self.find("ServicePortUnknown", rule, message);
         }
         let meant = ports().filter(|port| listed.is_empty() || listed.iter().any(|listed| is_meant(port, listed)));
-        let pods = self.cluster.pods.iter();
-        let pods: Vec<_> =
-            pods.filter(|pod| pod.namespace == behind.namespace && behind.service.selects(pod)).collect();
+        let pods = self.cluster.population.pods_in(behind.namespace);
+        let pods: Vec<_> = pods.filter(|pod| behind.service.selects(pod)).collect();
         let numbers: Numbers = meant
             .flat_map(|port| match port.target {
                 crate::network::Target::Number(number) => vec![(port.protocol, number)],
