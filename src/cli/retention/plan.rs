@@ -225,7 +225,7 @@ mod tests {
             }))
             .unwrap();
             let spec = Spec::try_from(&policy).unwrap();
-            let plan = plan_while_open(&spec, &[], None, Timestamp::UNIX_EPOCH);
+            let plan = plan_while_open(&spec, vec![], None, Timestamp::UNIX_EPOCH);
             let answer = Answer::of(&policy, &spec, &plan, None);
             (answer.suspended, answer.text(Paint::default()).split(": ").next().map(str::to_owned))
         };

@@ -36,7 +36,7 @@ use self::{
     waiting::{Waiting, waits},
     watches::wake,
 };
-use super::{Context, Next, Reconciler, Roots, Triggers, pruning, requested};
+use super::{Context, Next, Reconciler, Roots, Triggers, requested};
 use crate::{
     api::{
         ApiKey, ApiKeyStatus, KeyRecord,
@@ -193,20 +193,17 @@ impl ApiKeys {
 
     /// Removes what is left of ApiKeys that are gone, until the process stops.
     async fn prune(&self, leadership: &Leadership) -> anyhow::Result<()> {
-        let orphanage = Arc::new(Orphans {
+        let orphans = Orphans {
             client: self.context.client.clone(),
             keys_namespace: self.settings.keys_namespace.clone(),
             roots: self.roots.clone(),
             record_names: self.record_names.clone(),
             secret_names: self.secret_names.clone(),
             news: watch::channel(0).0,
-        });
-        let (context, namespace) = (self.context.clone(), self.settings.install_namespace.clone());
-        let pruning = pruning::follow(orphanage.clone(), context, namespace, leadership.confirmed_prune());
-        tokio::select! {
-            result = pruning => result,
-            () = orphanage.tell(&self.policies, &self.record_names) => Ok(()),
-        }
+        };
+        orphans
+            .prune(&self.context, &self.settings.install_namespace, leadership.confirmed_prune(), &self.policies)
+            .await
     }
 
     /// Wakes ApiKeys by what else than they themselves matters to them, for as long as the future runs.

@@ -67,12 +67,12 @@ pub(super) async fn for_holds<K: Holding>(
         loop {
             news.notified().await;
             tokio::time::sleep(SETTLE).await;
-            let changed = std::mem::take(&mut changes.lock().changed);
+            let told = std::mem::take(&mut changes.lock().changed);
             let known = policies.known();
             let is_concerned = |root: &DeserializeGuard<RetentionPolicy>| {
                 let namespace = root.namespace().unwrap_or_default();
                 let labels = known.labels.get(&namespace);
-                changed.iter().any(|(own, said)| said.is_about(own, &namespace, labels))
+                told.iter().any(|(own, said)| said.is_about(own, &namespace, labels))
             };
             for root in roots.store.state_filter(is_concerned) {
                 let _ = one.send(ObjectRef::from_obj(root.as_ref()));
@@ -166,12 +166,12 @@ mod tests {
     fn woken(changes: &mut Changes, own: &str, now: Option<Said>) -> Vec<&'static str> {
         let key = (own.to_owned(), "case-17".to_owned());
         changes.note(&now.map(|said| (key.clone(), said)).into_iter().collect(), Some(&key));
-        let changed = std::mem::take(&mut changes.changed);
+        let told = std::mem::take(&mut changes.changed);
         let labels = |team: &str| Some(BTreeMap::from([("team".to_owned(), team.to_owned())]));
         let all = [("shop", labels("ads")), ("data", labels("bi")), ("new", None)];
         let is_woken = |(namespace, labels): &(&'static str, Option<BTreeMap<String, String>>)| {
             let is_about = |(own, said): &(String, Said)| said.is_about(own, namespace, labels.as_ref());
-            changed.iter().any(is_about).then_some(*namespace)
+            told.iter().any(is_about).then_some(*namespace)
         };
         all.iter().filter_map(is_woken).collect()
     }
@@ -220,7 +220,7 @@ mod tests {
         changes.note(&all(&["shop", "data"]), None);
         assert!(changes.changed.is_empty(), "{:?}", changes.changed);
         changes.note(&all(&["shop", "new"]), None);
-        let changed: Vec<&str> = changes.changed.iter().map(|(own, _)| own.as_str()).collect();
-        assert_eq!(changed, ["data", "new"]);
+        let told: Vec<&str> = changes.changed.iter().map(|(own, _)| own.as_str()).collect();
+        assert_eq!(told, ["data", "new"]);
     }
 }

@@ -1,6 +1,9 @@
 //! What is left of ApiKeys that are gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -11,8 +14,8 @@ use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMe
 use tokio::sync::watch;
 
 use super::super::{
-    Roots,
-    pruning::{Look, Lost, Orphanage, created},
+    Context, Roots,
+    pruning::{self, Look, Lost, Orphanage, created},
 };
 use crate::{
     api::{
@@ -27,6 +30,7 @@ use crate::{
         owned_names::{OwnedNames, Owner},
         pages,
         policy_index::PolicyIndex,
+        prune::Confirmation,
     },
 };
 
@@ -117,9 +121,25 @@ fn is_made(secret: &ObjectMeta) -> bool {
 }
 
 impl Orphans {
+    /// Removes them until the process stops.
+    pub(super) async fn prune(
+        self,
+        context: &Context,
+        install_namespace: &str,
+        confirmed: watch::Receiver<Confirmation>,
+        index: &PolicyIndex,
+    ) -> anyhow::Result<()> {
+        let orphanage = Arc::new(self);
+        let pruning = pruning::follow(orphanage.clone(), context.clone(), install_namespace.to_owned(), confirmed);
+        tokio::select! {
+            result = pruning => result,
+            () = orphanage.tell(index) => Ok(()),
+        }
+    }
+
     /// Tells of ApiKeys that were deleted, and of namespaces that went with keys that were to stay, for as long as the
     /// future runs.
-    pub(super) async fn tell(&self, index: &PolicyIndex, names: &OwnedNames) {
+    async fn tell(&self, index: &PolicyIndex) {
         let (mut deletions, mut namespaces) = (self.roots.deletions(), index.label_changes());
         let mut before = index.known();
         loop {
@@ -128,7 +148,7 @@ impl Orphans {
                 changed = namespaces.changed() => changed.map(|()| {
                     let now = index.known();
                     let mut gone = before.labels.keys().filter(|it| !now.labels.contains_key(*it));
-                    let matters = gone.any(|it| names.know_namespace(it));
+                    let matters = gone.any(|it| self.record_names.know_namespace(it));
                     before = now;
                     matters
                 }),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::super::presence::Away;
+use super::super::presence::Away;
 use crate::{
     api::{
         Enforcer, HardeningMode,
