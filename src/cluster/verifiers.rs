@@ -12,7 +12,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -63,6 +63,7 @@ impl Verifiers {
     /// Follows the reports of a namespace, for as long as the future runs.
     pub fn follow(client: &Client, namespace: &str) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let api: Api<VerifierReport> = Api::namespaced(client.clone(), namespace);
+        let reports: Api<DeserializeGuard<VerifierReport>> = Api::namespaced(client.clone(), namespace);
         let (known_tx, known) = watch::channel(Arc::new(BTreeMap::new()));
         let (listed_tx, listed) = watch::channel(false);
         let this = Self { known, listed, used: Arc::default(), heard_since: Arc::default() };
@@ -78,7 +79,7 @@ impl Verifiers {
                 known_tx.send_replace(Arc::new(all.clone()));
             };
             tokio::select! {
-                () = follow(api.clone(), read, changed, &listed_tx) => {}
+                () = follow(reports, read, changed, &listed_tx) => {}
                 () = sweep(&api, known_tx.subscribe(), &used) => {}
             }
         };
@@ -139,8 +140,15 @@ fn is_live(changed: Instant, now: Instant) -> bool {
     now.saturating_duration_since(changed) <= LIVE
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the form of follow")]
-fn read(report: &VerifierReport, before: Option<&Seen>) -> Option<Seen> {
+/// One that can't be read renews nothing: its verifier is waited for no longer than one that has gone silent.
+fn read(report: &DeserializeGuard<VerifierReport>, before: Option<&Seen>) -> Option<Seen> {
+    let report = match &report.0 {
+        Ok(report) => report,
+        Err(error) => {
+            tracing::warn!(name = report.name_any(), %error, "the report of a verifier can't be read");
+            return before.cloned();
+        }
+    };
     let same = before.filter(|before| before.report.resource_version() == report.resource_version());
     Some(same.cloned().unwrap_or_else(|| Seen { report: Arc::new(report.clone()), changed: Instant::now() }))
 }
@@ -182,7 +190,7 @@ async fn sweep(
 mod tests {
     use super::*;
 
-    fn report(version: &str, used: &str) -> VerifierReport {
+    fn report(version: &str, used: &str) -> DeserializeGuard<VerifierReport> {
         serde_json::from_value(serde_json::json!({
             "apiVersion": "rampart.dev/v1alpha1", "kind": "VerifierReport",
             "metadata": {"name": "v-1", "namespace": "rampart-keys", "resourceVersion": version},
@@ -205,6 +213,16 @@ mod tests {
     }
 
     #[test]
+    fn a_report_that_can_t_be_read_keeps_nobody_waiting() {
+        let far = report("8", "9999-12-31T23:59:59Z");
+        assert!(far.0.is_err() && far.name_any() == "v-1");
+        assert!(read(&far, None).is_none());
+        let first = read(&report("7", "2026-01-01T00:00:00Z"), None).unwrap();
+        let kept = read(&far, Some(&first)).unwrap();
+        assert_eq!(kept.changed, first.changed, "it was taken for renewed");
+    }
+
+    #[test]
     fn nobody_has_watched_for_longer_than_reports_were_heard() {
         let key = ("rampart-keys".to_owned(), "v-1".to_owned());
         let seen = read(&report("7", "2026-01-01T00:00:00Z"), None).unwrap();
@@ -221,7 +239,7 @@ mod tests {
     fn the_last_use_only_moves_forward() {
         let used = Mutex::default();
         for time in ["2026-01-01T10:00:00Z", "2026-01-01T09:00:00Z"] {
-            let seen = Seen { report: Arc::new(report("7", time)), changed: Instant::now() };
+            let seen = read(&report("7", time), None).unwrap();
             remember(&used, vec![&seen]);
         }
         assert_eq!(used.lock()["abc"], "2026-01-01T10:00:00Z".parse::<Timestamp>().unwrap());
