@@ -149,8 +149,8 @@ impl KeyStore<'_> {
         Ok(self.hear(read))
     }
 
-    /// The version Secrets. Anybody may label Secrets so, as many and as large as he likes: they are read a few at a time,
-    /// and only what may be handed out is kept, and what consumers have.
+    /// The version Secrets. Anybody may label Secrets so, as many and as large as he likes: they are read a few at a
+    /// time, and only what may be handed out is kept, and what consumers have.
     async fn secrets_seen(&self, status: &ApiKeyStatus) -> Result<BTreeMap<i64, SecretSeen>> {
         let spec = self.spec;
         let selector = format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER},{OWNER_NAME}={}", spec.name);
