@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
-use super::Request;
+use super::{Request, fix::LONGEST};
 use crate::{
     api::HardeningMode,
     hardening::{Covering, Seen, findings},
@@ -40,8 +40,11 @@ pub(super) fn profile(
     if request.sub_resource.as_deref() != Some("ephemeralcontainers") {
         return None;
     }
-    let (new, old): (Value, Value) =
-        (serde_json::from_str(request.object()?.get()).ok()?, serde_json::from_str(request.old_object?.get()).ok()?);
+    let read = |pod: &RawValue| -> Option<Value> {
+        let text = Some(pod.get()).filter(|text| text.len() <= LONGEST)?;
+        serde_json::from_str(text).ok()
+    };
+    let (new, old) = (read(request.object()?)?, read(request.old_object?)?);
     let of =
         |pod: &Value| pod.pointer("/spec/ephemeralContainers").and_then(Value::as_array).cloned().unwrap_or_default();
     let name = |container: &Value| container.get("name").and_then(Value::as_str).map(ToOwned::to_owned);
@@ -111,6 +114,7 @@ mod tests {
     #[case::baseline("baseline", json!({}), Some("baseline"))]
     #[case::restricted("restricted", json!({}), Some("restricted"))]
     #[case::the_pod_itself_violates("baseline", json!({"hostNetwork": true}), None)]
+    #[case::too_long_to_be_read_again("baseline", json!({"hostname": "a".repeat(LONGEST)}), None)]
     fn the_denial_names_the_profile(#[case] level: &str, #[case] more: Value, #[case] wanted: Option<&str>) {
         let answer = answered(&[("Enforce", level), ("Warn", "restricted")], &more, Enforcement::InForce);
         let message = answer.status.unwrap().message;

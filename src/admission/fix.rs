@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Pods of a longer text are left as they are: read as values, and compared, it takes many times its length.
-const LONGEST: usize = 256 << 10;
+pub(super) const LONGEST: usize = 256 << 10;
 
 /// What came of fixing pods, for a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

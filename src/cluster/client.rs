@@ -1,4 +1,4 @@
-//! The client: its configuration, a deadline on every call, and a metric of every answer.
+//! The client: its configuration, a deadline on every call, a metric of every answer, and what can be read of it.
 
 use std::{
     future::Future,
@@ -10,12 +10,12 @@ use std::{
 use http::{Request, Response};
 use kube::{
     Client, Config,
-    client::{Body, ClientBuilder},
+    client::{Body, ClientBuilder, DynBody},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use tower::{BoxError, Layer, Service, filter::FilterLayer, timeout::TimeoutLayer};
+use tower::{BoxError, Layer, Service, filter::FilterLayer, timeout::TimeoutLayer, util::MapResponseLayer};
 
-use super::error::CALL_DEADLINE;
+use super::{error::CALL_DEADLINE, managers::readable};
 use crate::runtime::metrics::{Metrics, RestLabels};
 
 /// The API server ends a watch after at most 295 s, so a longer silence is a dead connection.
@@ -23,9 +23,6 @@ const SILENCE: Duration = Duration::from_mins(5);
 
 /// Objects of one page of a watch's first list: small pages keep the peak of memory low.
 pub const PAGE: u32 = 100;
-/// The same of pods, which are the most by far: a page of 100 would be asked for 1,500 times, one after the other, where
-/// there are 150,000. At 5 to 10 kB each it is 5 MB at the most.
-pub const PODS_PAGE: u32 = 500;
 
 /// Reads the configuration: of the given kubeconfig, of `KUBECONFIG`, or of the pod.
 ///
@@ -52,7 +49,9 @@ pub fn client(config: Config, metrics: &Metrics) -> kube::Result<Client> {
     let counted = Counted { metrics: metrics.clone() };
     let deadline = TimeoutLayer::new(CALL_DEADLINE);
     let plain = FilterLayer::new(only_plain);
-    Ok(ClientBuilder::try_from(config)?.with_layer(&deadline).with_layer(&counted).with_layer(&plain).build())
+    let readable = MapResponseLayer::new(readable::<Box<DynBody>>);
+    let stack = ClientBuilder::try_from(config)?.with_layer(&readable).with_layer(&deadline);
+    Ok(stack.with_layer(&counted).with_layer(&plain).build())
 }
 
 /// Refuses what asks for another thing than who wrote the call meant: no name in Kubernetes needs to be escaped in a

@@ -19,6 +19,7 @@ use super::{
     kept_secrets::KeptSecrets,
     own_writes::OwnWrites,
     owned_names::OwnedNames,
+    pages,
     verifiers::Verifiers,
     workloads,
 };
@@ -48,6 +49,9 @@ const DIGEST_ENTRY: &str = "digest";
 /// Fresh ids that are tried before giving up: each is taken with a chance of one in a million keys to
 /// the three billion ids.
 const ID_TRIES: usize = 8;
+
+/// Secrets of one page: more than a key has, as a rule.
+const FEW: u32 = 10;
 
 /// The objects of one ApiKey.
 pub struct KeyStore<'a> {
@@ -115,13 +119,7 @@ impl KeyStore<'_> {
     /// When a call fails.
     pub async fn observe(&self, status: ApiKeyStatus) -> Result<Observed> {
         let spec = self.spec;
-        let selector = format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER},{OWNER_NAME}={}", spec.name);
-        let listed = ListParams::default().labels(&selector);
-        let read =
-            secret_call(|| format!("listing the Secrets of {}", spec.name), self.secrets().list(&listed)).await?;
-        let secrets: BTreeMap<i64, SecretSeen> = read.iter().filter_map(|secret| self.secret_seen(secret)).collect();
-        self.kept.renew(read.items);
-
+        let secrets = self.secrets_seen(&status).await?;
         let told = status.versions.iter().map(|version| version.id.clone());
         let ids = told.chain(secrets.values().map(|secret| secret.id.clone())).collect();
         let (records, foreign) = self.records_seen(ids).await?;
@@ -150,6 +148,31 @@ impl KeyStore<'_> {
             ..Observed::default()
         };
         Ok(self.hear(read))
+    }
+
+    /// The version Secrets. Anybody may label Secrets so, as many and as large as he likes: they are read a few at a
+    /// time, and only what may be handed out is kept, and what consumers have.
+    async fn secrets_seen(&self, status: &ApiKeyStatus) -> Result<BTreeMap<i64, SecretSeen>> {
+        let spec = self.spec;
+        let selector = format!("{MANAGED_BY}={MANAGER},{OWNER_KIND}={OWNER},{OWNER_NAME}={}", spec.name);
+        let is_known = |n| status.next_version == Some(n) || status.versions.iter().any(|version| version.n == n);
+        let (mut seen, mut kept) = (BTreeMap::new(), vec![]);
+        let mut next = Some(ListParams::default().labels(&selector).limit(FEW));
+        while let Some(params) = next {
+            let doing = || format!("listing the Secrets of {}", spec.name);
+            let page = secret_call(doing, self.secrets().list(&params)).await?;
+            for secret in page.items {
+                let version = self.secret_seen(&secret);
+                let may_serve = |(n, seen): &(i64, SecretSeen)| seen.proven || is_known(*n);
+                if version.as_ref().is_some_and(may_serve) || secret.name_any() == spec.consumer {
+                    kept.push(secret);
+                }
+                seen.extend(version);
+            }
+            next = pages::after(params, page.metadata);
+        }
+        self.kept.renew(kept);
+        Ok(seen)
     }
 
     /// Reads the records alone: enough for ending them, and soonest.

@@ -15,6 +15,7 @@ pub mod key_jobs;
 pub mod key_records;
 pub mod key_store;
 pub mod leader;
+mod managers;
 mod metadata_list;
 pub mod open_reports;
 pub mod own_writes;

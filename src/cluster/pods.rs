@@ -1,13 +1,9 @@
 //! Pods that are there, listed once.
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client, ResourceExt as _,
-    api::{ApiResource, DynamicObject, ListParams},
-};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use tokio::time::Instant;
 
-use super::{Error, Result, client::PAGE, error::call};
+use super::{Error, Result, client::PAGE, error::call, slim::Pod};
 use crate::hardening::Kept;
 
 /// Pods that are read at the most (`k8s.io/pod-security-admission`, `defaultNamespaceMaxPodsToCheck`).
@@ -24,10 +20,9 @@ pub async fn list(
     deadline: Instant,
     mut each: impl FnMut(&str, &str, &Kept),
 ) -> Result<(usize, usize)> {
-    let resource = ApiResource::erase::<Pod>(&());
-    let api: Api<DynamicObject> = match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
+    let api: Api<Pod> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
     };
     let (mut read, mut params) = (0_usize, ListParams::default().limit(PAGE));
     loop {
@@ -42,7 +37,8 @@ pub async fn list(
         read = read.saturating_add(page.items.len());
         for pod in page.items {
             let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
-            if let Some(kept) = Kept::of(&pod.metadata, pod.data) {
+            let (metadata, data) = pod.read();
+            if let Some(kept) = Kept::of(&metadata, data) {
                 each(&namespace, &name, &kept);
             }
         }

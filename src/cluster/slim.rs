@@ -1,5 +1,5 @@
 //! Kinds of others, with no more of their objects than is needed here: the schemas of a cluster's custom resource
-//! definitions take some hundred kilobytes each.
+//! definitions take some hundred kilobytes each, and the lists of a pod thirty times their text.
 
 use std::borrow::Cow;
 
@@ -10,11 +10,15 @@ use k8s_openapi::{
 };
 use kube::Resource;
 use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
 
 use crate::network::{PodMonitorSpec, ServiceMonitorSpec};
 
 macro_rules! slim {
-    ($(#[$doc:meta])* $name:ident: $spec:ty, $scope:ty, $kind:literal, $group:literal, $plural:literal) => {
+    (
+        $(#[$doc:meta])*
+        $name:ident: $spec:ty, $scope:ty, $kind:literal, $group:literal, $plural:literal $(, $status:ty)?
+    ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Default, Deserialize)]
         pub struct $name {
@@ -23,6 +27,11 @@ macro_rules! slim {
             /// What it says.
             #[serde(default)]
             pub spec: $spec,
+            $(
+                /// How it stands.
+                #[serde(default)]
+                pub status: $status,
+            )?
         }
 
         impl Resource for $name {
@@ -71,6 +80,22 @@ slim! {
     PodMonitor: PodMonitorSpec, NamespaceResourceScope, "PodMonitor", "monitoring.coreos.com", "podmonitors"
 }
 
+slim! {
+    /// A pod, as text until it is its turn: its lists are as long as whoever made it wants.
+    Pod: Option<Box<RawValue>>, NamespaceResourceScope, "Pod", "", "pods", Option<Box<RawValue>>
+}
+
+impl Pod {
+    /// Its metadata, and what else is asked of it.
+    #[must_use]
+    pub fn read(self) -> (ObjectMeta, Value) {
+        let value = |text: Option<Box<RawValue>>| -> Value {
+            text.and_then(|text| serde_json::from_str(text.get()).ok()).unwrap_or_default()
+        };
+        (self.metadata, json!({"spec": value(self.spec), "status": value(self.status)}))
+    }
+}
+
 /// What a custom resource definition says.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct CrdSpec {
@@ -78,4 +103,36 @@ pub struct CrdSpec {
     pub group: Option<String>,
     /// How versions are converted.
     pub conversion: Option<CustomResourceConversion>,
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::{ObjectList, WatchEvent};
+
+    use super::*;
+
+    #[test]
+    fn a_pod_is_text_until_it_is_read() {
+        let many = r#"["",""]"#;
+        let pod = format!(
+            r#"{{"metadata":{{"name":"p","namespace":"n"}},"spec":{{"containers":[{{"name":"a","args":{many}}}]}},"status":{{"phase":"Failed"}}}}"#
+        );
+        let list = format!(r#"{{"kind":"PodList","apiVersion":"v1","metadata":{{}},"items":[{pod}]}}"#);
+        let listed: ObjectList<Pod> = serde_json::from_str(&list).unwrap();
+        // As Go writes it: what it is of comes first.
+        let event = format!(r#"{{"type":"ADDED","object":{pod}}}"#);
+        let WatchEvent::Added(seen) = serde_json::from_str::<WatchEvent<Pod>>(&event).unwrap() else {
+            panic!("{event}")
+        };
+        for pod in listed.items.into_iter().chain([seen]) {
+            assert!(pod.spec.as_ref().is_some_and(|spec| spec.get().contains(many)));
+            let (metadata, data) = pod.read();
+            assert_eq!(metadata.name.as_deref(), Some("p"));
+            let spec = json!({"containers": [{"name": "a", "args": ["", ""]}]});
+            assert_eq!(data, json!({"spec": spec, "status": {"phase": "Failed"}}));
+        }
+        let bare: Pod = serde_json::from_str(r#"{"metadata":{"name":"p"}}"#).unwrap();
+        assert_eq!(bare.read().1, json!({"spec": null, "status": null}));
+        assert_eq!(Pod::url_path(&(), Some("n")), "/api/v1/namespaces/n/pods");
+    }
 }

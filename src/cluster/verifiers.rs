@@ -12,7 +12,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -71,6 +71,7 @@ impl Verifiers {
     /// Follows the reports of a namespace, for as long as the future runs.
     pub fn follow(client: &Client, namespace: &str) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let api: Api<VerifierReport> = Api::namespaced(client.clone(), namespace);
+        let reports: Api<DeserializeGuard<VerifierReport>> = Api::namespaced(client.clone(), namespace);
         let (known_tx, known) = watch::channel(Arc::new(BTreeMap::new()));
         let (listed_tx, listed) = watch::channel(false);
         let this = Self { known, listed, used: Arc::default(), heard_since: Arc::default() };
@@ -86,7 +87,7 @@ impl Verifiers {
                 known_tx.send_replace(Arc::new(all.clone()));
             };
             tokio::select! {
-                () = follow(api.clone(), read, changed, &listed_tx) => {}
+                () = follow(reports, read, changed, &listed_tx) => {}
                 () = sweep(&api, known_tx.subscribe(), &used) => {}
             }
         };
@@ -147,8 +148,15 @@ fn is_live(changed: Instant, now: Instant) -> bool {
     now.saturating_duration_since(changed) <= LIVE
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the form of follow")]
-fn read(report: &VerifierReport, before: Option<&Seen>) -> Option<Seen> {
+/// One that can't be read renews nothing: its verifier is waited for no longer than one that has gone silent.
+fn read(report: &DeserializeGuard<VerifierReport>, before: Option<&Seen>) -> Option<Seen> {
+    let report = match &report.0 {
+        Ok(report) => report,
+        Err(error) => {
+            tracing::warn!(name = report.name_any(), %error, "the report of a verifier can't be read");
+            return before.cloned();
+        }
+    };
     let same = before.filter(|before| before.report.resource_version() == report.resource_version());
     let new = || Seen { report: Arc::new(report.clone()), changed: Instant::now(), heard: clock::now() };
     Some(same.cloned().unwrap_or_else(new))
@@ -194,7 +202,7 @@ async fn sweep(
 mod tests {
     use super::*;
 
-    fn report(version: &str, used: &str) -> VerifierReport {
+    fn report(version: &str, used: &str) -> DeserializeGuard<VerifierReport> {
         serde_json::from_value(serde_json::json!({
             "apiVersion": "rampart.dev/v1alpha1", "kind": "VerifierReport",
             "metadata": {"name": "v-1", "namespace": "rampart-keys", "resourceVersion": version},
@@ -214,6 +222,16 @@ mod tests {
         assert!(!is_live(again.changed, later(61)));
         let renewed = read(&report("8", "2026-01-01T00:00:00Z"), Some(&again)).unwrap();
         assert!(renewed.changed > first.changed && is_live(renewed.changed, Instant::now()));
+    }
+
+    #[test]
+    fn a_report_that_can_t_be_read_keeps_nobody_waiting() {
+        let far = report("8", "9999-12-31T23:59:59Z");
+        assert!(far.0.is_err() && far.name_any() == "v-1");
+        assert!(read(&far, None).is_none());
+        let first = read(&report("7", "2026-01-01T00:00:00Z"), None).unwrap();
+        let kept = read(&far, Some(&first)).unwrap();
+        assert_eq!(kept.changed, first.changed, "it was taken for renewed");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub fn not_expressible(intent: &Intent, namespace: &str, cluster: &Cluster<'_>) 
 /// A peer with pods, all of which are in the network of their node.
 fn unseen(rule: &Rule, peer: &Peer, (namespace, cluster): (&str, &Cluster<'_>)) -> Option<String> {
     let population = cluster.population;
-    let named = |entity: Option<&EntityPods>| {
+    let of_entity = |entity: Option<&EntityPods>| {
         let EntityPods { pods, namespaces } = entity?;
         anywhere(population, &namespaces.parsed, &pods.parsed)
     };
@@ -44,8 +44,8 @@ fn unseen(rule: &Rule, peer: &Peer, (namespace, cluster): (&str, &Cluster<'_>)) 
             let service = cluster.services.get(&(own.to_owned(), name.clone()))?;
             those_of(population, [own], |pod| service.selects(pod))
         }
-        Peer::IngressController => named(cluster.facts.ingress_controller.as_ref()),
-        Peer::Monitoring => named(cluster.facts.monitoring.as_ref()),
+        Peer::IngressController => of_entity(cluster.facts.ingress_controller.as_ref()),
+        Peer::Monitoring => of_entity(cluster.facts.monitoring.as_ref()),
         Peer::External { .. } | Peer::Dns | Peer::ApiServer | Peer::Webhooks | Peer::Any => None,
     }?;
     Some(format!(

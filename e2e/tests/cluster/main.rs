@@ -13,6 +13,7 @@ mod docs;
 mod drill;
 mod exceptions;
 mod explain;
+mod far_times;
 mod features;
 mod fix;
 mod floor;
@@ -199,6 +200,7 @@ fn main() -> ExitCode {
     network::tests(&mut tests);
     admission::tests(&mut tests);
     bad_input::tests(&mut tests);
+    far_times::tests(&mut tests);
     psa::tests(&mut tests);
     psa_live::tests(&mut tests);
     floor::tests(&mut tests);

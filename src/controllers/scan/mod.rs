@@ -11,10 +11,8 @@ use std::{
 };
 
 use futures::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture};
-use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt as _,
-    api::{ApiResource, DynamicObject},
     runtime::{WatchStreamExt as _, watcher},
 };
 use tokio::{
@@ -31,7 +29,7 @@ use super::{
 };
 use crate::{
     api::{Enforcer, HardeningStatus},
-    cluster::{client::PODS_PAGE, leader::Leadership, policy_index::PolicyIndex},
+    cluster::{client::PAGE, leader::Leadership, policy_index::PolicyIndex, slim::Pod},
     hardening::{Counted, Kept, Owners, Report, Scan},
     network::Resident,
     runtime::{clock, readiness::Gate, tasks::Tasks},
@@ -133,8 +131,8 @@ impl Scanner {
             () = async { leadership.acquired().await; synced.was_opened().await } => {}
             () = stopped.cancelled() => return Ok(()),
         }
-        let api: Api<DynamicObject> = Api::all_with(self.context.client.clone(), &ApiResource::erase::<Pod>(&()));
-        let pods = watcher(api, watcher::Config::default().page_size(PODS_PAGE)).default_backoff();
+        let api: Api<Pod> = Api::all(self.context.client.clone());
+        let pods = watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff();
         let mut pods = std::pin::pin!(pods);
         let mut reports = self.reports.as_ref().map(OpenReports::news);
         self.cover();
@@ -200,9 +198,9 @@ impl Scanner {
 
     /// Takes in an event, and those that have come after it; returns whether none will come any more. Nothing else may
     /// keep pods waiting for long, nor they anything else.
-    fn take<S>(&mut self, first: watcher::Result<watcher::Event<DynamicObject>>, pods: &mut S) -> bool
+    fn take<S>(&mut self, first: watcher::Result<watcher::Event<Pod>>, pods: &mut S) -> bool
     where
-        S: Stream<Item = watcher::Result<watcher::Event<DynamicObject>>> + Unpin,
+        S: Stream<Item = watcher::Result<watcher::Event<Pod>>> + Unpin,
     {
         self.apply(first);
         for _ in 1..BATCH {
@@ -225,7 +223,7 @@ impl Scanner {
         block_in_place(|| self.scan.cover(&self.index.known(), clock::now()));
     }
 
-    fn apply(&mut self, event: watcher::Result<watcher::Event<DynamicObject>>) {
+    fn apply(&mut self, event: watcher::Result<watcher::Event<Pod>>) {
         match event {
             Ok(watcher::Event::Init) => self.listing.clear(),
             Ok(watcher::Event::InitApply(pod)) => {
@@ -247,13 +245,14 @@ impl Scanner {
         }
     }
 
-    fn put(&mut self, pod: DynamicObject) {
+    fn put(&mut self, pod: Pod) {
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
-        self.residents.put((namespace.clone(), name.clone()), Resident::of(&pod.metadata, &pod.data));
+        let (metadata, data) = pod.read();
+        self.residents.put((namespace.clone(), name.clone()), Resident::of(&metadata, &data));
         if !self.tells {
             return;
         }
-        let kept = Kept::of(&pod.metadata, pod.data);
+        let kept = Kept::of(&metadata, data);
         self.scan.put(&namespace, &name, kept, &self.index.known(), clock::now());
     }
 

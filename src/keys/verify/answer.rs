@@ -99,7 +99,7 @@ fn admitted(admission: &Admission) -> Answer<'_> {
 /// none that it is told of.
 pub(super) fn scopes(verbs: &[Verb], permissions: &[String]) -> String {
     let permissions = permissions.iter().map(String::as_str).filter(|it| !Verb::is_word(it));
-    verbs.iter().copied().map(Verb::word).chain(permissions).collect::<Vec<_>>().join(" ")
+    verbs.iter().map(|verb| verb.word()).chain(permissions).collect::<Vec<&str>>().join(" ")
 }
 
 /// IMF-fixdate (RFC 9110, section 5.6.7).
