@@ -270,7 +270,8 @@ mod tests {
         let verifiers = Verifiers { known, listed, used: Arc::default(), heard_since: Arc::default() };
         assert_eq!(verifiers.uses(|_| true)[0].last_used, heard);
         // The same report tells no later use, however often it is listed.
-        let again = read(&seen.report, Some(&seen)).unwrap();
+        let listed = DeserializeGuard(Ok((*seen.report).clone()));
+        let again = read(&listed, Some(&seen)).unwrap();
         assert_eq!(again.heard, heard);
     }
 }

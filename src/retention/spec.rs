@@ -200,7 +200,7 @@ fn within(duration: GoDuration, field: &str) -> Result<SignedDuration, Invalid> 
 fn parse_target(target: &crate::api::ResourceTarget, sensitive: bool, field: &str) -> Result<TargetSpec, Invalid> {
     let (group, version) = target.api_version.split_once('/').unwrap_or(("", &target.api_version));
     // They stand in the path of a question to the API server.
-    if !is_label(version) || !(is_subdomain(group) || !target.api_version.contains('/')) {
+    if !is_label(version) || (target.api_version.contains('/') && !is_subdomain(group)) {
         let problem = format!("{:?} is not an API version such as \"v1\" or \"batch/v1\"", target.api_version);
         return Err(Invalid::at(format!("{field}.apiVersion"), problem));
     }

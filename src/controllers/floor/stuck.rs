@@ -42,7 +42,9 @@ impl Stuck {
     /// Forgets all that are not stale any more.
     pub(super) fn keep(&mut self, stale: &BTreeSet<&String>) {
         let gone: Vec<String> = self.policies.keys().filter(|name| !stale.contains(*name)).cloned().collect();
-        gone.iter().for_each(|name| self.succeeded(name));
+        for name in &gone {
+            self.succeeded(name);
+        }
     }
 
     /// Those that are not to be tried again yet.

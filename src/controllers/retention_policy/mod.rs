@@ -234,7 +234,7 @@ async fn holds(context: Context, policies: PolicyIndex, roots: Roots<RetentionPo
     let client = context.client;
     let own = for_holds::<LegalHold>(client.clone(), policies.clone(), (roots.clone(), wake.clone()));
     let wide = for_holds::<ClusterLegalHold>(client, policies, (roots, wake));
-    context.stopped.run_until_cancelled(future::join(own, wide)).await;
+    context.stopped.run_until_cancelled(future::join(Box::pin(own), Box::pin(wide))).await;
 }
 
 /// Wakes a policy when the spec of one of its reports has changed: somebody approved it.

@@ -350,7 +350,9 @@ mod tests {
         tokio::task::yield_now().await;
         facts.send_modify(|facts| facts.cluster_ranges.push("10.0.0.0/8".parse().unwrap()));
         assert_eq!(woken.recv().await.unwrap().name, "outside");
-        facts.send_modify(|facts| drop(facts.dns_ports.insert(53)));
+        facts.send_modify(|facts| {
+            facts.dns_ports.insert(53);
+        });
         let all = [woken.recv().await.unwrap().name, woken.recv().await.unwrap().name];
         assert_eq!(BTreeSet::from(all), ["inside", "outside"].map(str::to_owned).into());
         stopped.cancel();
