@@ -25,6 +25,7 @@ pub mod pods;
 pub mod policy_index;
 pub mod prune;
 pub mod record_names;
+mod relabelled;
 pub mod retained;
 pub mod retention_reports;
 pub mod server_clock;

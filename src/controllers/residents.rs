@@ -110,7 +110,7 @@ impl Residents {
         let namespaces: Vec<Namespace> = known
             .labels
             .iter()
-            .map(|(name, labels)| Namespace { name: name.clone(), labels: labels.clone() })
+            .map(|(name, labels)| Namespace { name: name.clone(), labels: BTreeMap::clone(labels) })
             .collect();
         let made = block_in_place(|| Arc::new(Population::new(namespaces, state.pods.values().cloned())));
         state.made = Some((Arc::clone(&made), Instant::now(), now));

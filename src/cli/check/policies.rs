@@ -44,7 +44,7 @@ impl Judges {
 pub(in crate::cli) struct Read {
     own: BTreeMap<String, Vec<Covering>>,
     wide: BTreeMap<String, ClusterWide>,
-    labels: HashMap<String, BTreeMap<String, String>>,
+    labels: HashMap<String, Arc<BTreeMap<String, String>>>,
     exceptions: HashMap<String, Vec<Exception>>,
 }
 
@@ -112,7 +112,7 @@ impl Read {
             }
             "Namespace" => {
                 let labels: Option<Option<_>> = value.pointer("/metadata/labels").map(parsed).transpose()?;
-                self.labels.insert(name, labels.flatten().unwrap_or_default());
+                self.labels.insert(name, Arc::new(labels.flatten().unwrap_or_default()));
             }
             kind => {
                 return Err(format!(
