@@ -47,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use api_key::{ApiKeys, Selftest, Settings as ApiKeySettings};
 pub use cluster_security_policy::ClusterSecurityPolicies;
-pub use floor::Floors;
+pub use floor::{Crowded, Floors};
 pub use legal_hold::LegalHolds;
 pub use network::Networks;
 pub use policy_exception::PolicyExceptions;

@@ -3,16 +3,17 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use jiff::Timestamp;
 use k8s_openapi::{
     ClusterResourceScope,
     api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{Api, Client, Resource, ResourceExt as _, core::PartialObjectMeta};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
-    Backoff, Context,
+    Backoff, Context, Crowded,
     news::{self, News},
 };
 use crate::{
@@ -29,6 +30,7 @@ use crate::{
         pause::{Pauses, holds},
         policy_index::PolicyIndex,
     },
+    hardening::Policies,
     runtime::{clock, readiness::Gate, tasks::Tasks},
 };
 
@@ -36,11 +38,15 @@ const FIELD_MANAGER: &str = "rampart-webhooks";
 /// Changes that come together are one pass.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// So long the first pass waits for the floor to say for whom it has no room.
+const CROWDED_AT_THE_LATEST: Duration = Duration::from_secs(10);
+
 /// The controller.
 pub struct Webhooks {
     context: Context,
     index: PolicyIndex,
     pauses: Pauses,
+    crowded: Crowded,
 }
 
 impl Webhooks {
@@ -48,6 +54,7 @@ impl Webhooks {
     pub fn spawn(
         context: &Context,
         (index, pauses, synced): (PolicyIndex, Pauses, Gate),
+        crowded: Crowded,
         leadership: Leadership,
         tasks: &mut Tasks,
     ) {
@@ -55,14 +62,21 @@ impl Webhooks {
         let following =
             news::follow("webhook configurations", changes(&context.client), news_tx, context.stopped.clone());
         tasks.spawn("webhooks-watch", following);
-        let webhooks = Self { context: context.clone(), index, pauses };
+        let webhooks = Self { context: context.clone(), index, pauses, crowded };
         tasks.spawn("webhooks", webhooks.run(synced, leadership, news));
     }
 
     async fn run(self, synced: Gate, mut leadership: Leadership, mut news: watch::Receiver<u64>) -> anyhow::Result<()> {
         let stopped = self.context.stopped.clone();
+        let mut crowded = self.crowded.clone();
+        let ready = async {
+            leadership.acquired().await;
+            synced.was_opened().await;
+            // Else those that it crowds out would be taken from the list, and put back in a moment.
+            let _ = timeout(CROWDED_AT_THE_LATEST, crowded.wait_for(Option::is_some)).await;
+        };
         tokio::select! {
-            () = async { leadership.acquired().await; synced.was_opened().await } => {}
+            () = ready => {}
             () = stopped.cancelled() => return Ok(()),
         }
         let (mut policies, mut labels) = (self.index.changes(), self.index.label_changes());
@@ -74,6 +88,7 @@ impl Webhooks {
                 receiver.borrow_and_update();
             }
             pauses.borrow_and_update();
+            crowded.borrow_and_update();
             let retry = match self.pass().await {
                 Ok(()) => {
                     backoff = Backoff::default();
@@ -92,6 +107,7 @@ impl Webhooks {
                 _ = labels.changed() => {}
                 _ = news.changed() => {}
                 _ = pauses.changed() => {}
+                Ok(()) = crowded.changed() => {}
                 () = again => {}
                 () = stopped.cancelled() => return Ok(()),
             }
@@ -108,7 +124,11 @@ impl Webhooks {
         let Some(client) = pods_client(&shipped) else { return Ok(()) };
         let known = self.index.known();
         let paused = holds(self.pauses.borrow().as_ref(), clock::now());
-        let enforcing = if paused { BTreeSet::new() } else { known.needing_webhook() };
+        let enforcing = if paused {
+            BTreeSet::new()
+        } else {
+            &known.needing_webhook() | &crowded_out(self.crowded.borrow().as_ref(), &known, clock::now())
+        };
         let fixing = known.fixing();
         let (enforce, fix) = (enforce_configuration(client, &enforcing), fix_configuration(client, &fixing));
         if enforce.is_none() || fix.is_none() {
@@ -154,6 +174,15 @@ impl Webhooks {
     }
 }
 
+/// Namespaces for which there may be no admission policy for want of room: while nobody has said which, all that ask for
+/// one in a cluster that asks for too many.
+fn crowded_out(told: Option<&BTreeSet<String>>, known: &Policies, now: Timestamp) -> BTreeSet<String> {
+    told.cloned().unwrap_or_else(|| {
+        let demand = known.demand(now);
+        if demand.is_crowded() { demand.namespaces.into_keys().collect() } else { BTreeSet::new() }
+    })
+}
+
 /// Whatever changes webhook configurations of ours.
 fn changes(client: &Client) -> Vec<News> {
     let validating: Api<PartialObjectMeta<ValidatingWebhookConfiguration>> = Api::all(client.clone());
@@ -163,4 +192,37 @@ fn changes(client: &Client) -> Vec<News> {
         news::of(validating, news::named(ENFORCE_CONFIGURATION)),
         news::of(mutating, news::named(FIX_CONFIGURATION)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::hardening::{ALL_FLOORS, Covering, Origin, Requirement};
+
+    /// Namespaces that each ask for something else.
+    fn known(count: usize) -> Policies {
+        let own = |number: usize| -> (String, Arc<[Covering]>) {
+            let hardening = json!({"mode": "Enforce", "podSecurity": {"level": "baseline"},
+                "rules": {"images": {"allow": [format!("registry-{number}.example/**")]}}});
+            let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
+            let origin = Origin::SecurityPolicy("own".into());
+            (format!("team-{number}"), Arc::from([Covering { origin, requirement, exceptions: Arc::default() }]))
+        };
+        Policies { own: Arc::new((0..count).map(own).collect()), ..Policies::default() }
+    }
+
+    #[test]
+    fn until_it_is_known_who_is_crowded_out_all_are_that_may_be() {
+        let crowded = |told: Option<&[&str]>, count: usize| {
+            let told: Option<BTreeSet<String>> =
+                told.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            crowded_out(told.as_ref(), &known(count), Timestamp::UNIX_EPOCH).len()
+        };
+        assert_eq!((crowded(None, ALL_FLOORS), crowded(None, ALL_FLOORS + 1)), (0, ALL_FLOORS + 1));
+        assert_eq!((crowded(Some(&[]), ALL_FLOORS + 1), crowded(Some(&["team-7"]), ALL_FLOORS + 1)), (0, 1));
+    }
 }

@@ -170,6 +170,8 @@ pub struct Metrics {
     pub prune_held: Family<KindLabel, Gauge>,
     /// Objects that could not be read and are skipped.
     pub invalid_objects: Family<KindLabel, Counter>,
+    /// Different requirements of SecurityPolicies, by whether there is room for an admission policy.
+    pub requirements: Family<ResultLabel, Gauge>,
     /// Pods that policies cover, by the worst that any of them says.
     pub pods: Family<ResultLabel, Gauge>,
     /// Reports (OpenReports) of workloads that violate, and those that are still to be written or removed.
@@ -222,6 +224,7 @@ impl Default for Metrics {
             network_widened: Gauge::default(),
             prune_held: Family::default(),
             invalid_objects: Family::default(),
+            requirements: Family::default(),
             pods: Family::default(),
             open_reports: Family::default(),
             fixes: Family::default(),
@@ -269,6 +272,11 @@ impl Metrics {
         of.register("network_widened", "Policies that NetworkPolicies of others widen", widened);
         of.register("prune_held", "Orphans that the prune brake holds", self.prune_held.clone());
         of.register("invalid_objects", "Objects that could not be read", self.invalid_objects.clone());
+        of.register(
+            "admission_requirements",
+            "Different requirements of SecurityPolicies, by whether there is room for an admission policy",
+            self.requirements.clone(),
+        );
         of.register("pods", "Unfinished pods that policies cover, by the worst verdict", self.pods.clone());
         let reports = self.open_reports.clone();
         of.register(
