@@ -51,6 +51,7 @@ pub use floor::{Crowded, Floors};
 pub use legal_hold::LegalHolds;
 pub use network::Networks;
 pub use policy_exception::PolicyExceptions;
+pub(crate) use policy_exception::in_vain;
 pub use presence::Away;
 pub use residents::Residents;
 pub use retention_policy::{RetentionPolicies, Settings as RetentionSettings};
