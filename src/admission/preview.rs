@@ -209,7 +209,7 @@ mod tests {
     fn known() -> Policies {
         let wide: ClusterSecurityPolicy =
             serde_json::from_value(policy("ClusterSecurityPolicy", "Enforce", "baseline")).unwrap();
-        let labels = [("n".to_owned(), [("a".to_owned(), "b".to_owned())].into())].into();
+        let labels = [("n".to_owned(), Arc::new([("a".to_owned(), "b".to_owned())].into()))].into();
         Policies {
             wide: Arc::new([("wide".to_owned(), ClusterWide::try_from(&wide).unwrap())].into()),
             labels: Arc::new(labels),

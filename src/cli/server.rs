@@ -271,8 +271,9 @@ impl Options {
         }
         let (scan, residents) = Scanner::spawn(context, index.clone(), leadership.clone(), telling, tasks);
         let hardened = if hardens {
-            Webhooks::spawn(context, policies.clone(), leadership.clone(), tasks);
-            let in_force = Floors::spawn(context, policies, leadership.clone(), self.namespace.clone(), tasks);
+            let namespace = self.namespace.clone();
+            let (in_force, crowded) = Floors::spawn(context, policies.clone(), leadership.clone(), namespace, tasks);
+            Webhooks::spawn(context, policies, crowded, leadership.clone(), tasks);
             let away = Away::follow(context, self.namespace.clone(), tasks);
             let hardened = Hardened { is_on: true, in_force, scan, away };
             PolicyExceptions::spawn(context, index, hardened.clone(), leadership.clone(), tasks);

@@ -114,7 +114,8 @@ pub async fn keep<K: Kept + Resource<Scope = NamespaceResourceScope>>(
 
 /// Whether a manager applied an object once. Nobody else applies as ours, and under names that hold its owner's UID; so
 /// labels that say otherwise are a later edit.
-fn was_applied(metadata: &ObjectMeta, manager: &str) -> bool {
+#[must_use]
+pub fn was_applied(metadata: &ObjectMeta, manager: &str) -> bool {
     let entries = metadata.managed_fields.iter().flatten();
     entries.into_iter().any(|it| it.manager.as_deref() == Some(manager) && it.operation.as_deref() == Some("Apply"))
 }

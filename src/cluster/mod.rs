@@ -26,6 +26,7 @@ pub mod pause;
 pub mod pods;
 pub mod policy_index;
 pub mod prune;
+mod relabelled;
 pub mod retained;
 pub mod retention_reports;
 pub mod server_clock;

@@ -23,6 +23,7 @@ use super::{
     Result,
     error::{call, found},
     follow::{Key, follow},
+    relabelled::{Changed, Relabelled},
 };
 use crate::{
     api::{ClusterSecurityPolicy, HardeningMode, Invalid, PolicyException, SecurityPolicy},
@@ -33,6 +34,8 @@ use crate::{
         readiness::Gate,
     },
 };
+
+type Labels = BTreeMap<String, String>;
 
 /// The index.
 #[derive(Clone, Default)]
@@ -137,6 +140,12 @@ impl PolicyIndex {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
+    /// What admission policies must enforce is the same.
+    fn relabel(&self, change: impl Fn(&mut HashMap<String, Arc<Labels>>)) {
+        self.swap(|known| change(Arc::make_mut(&mut known.labels)));
+        self.label_changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
     /// Follows the cluster until the process stops; `synced` opens when everything has been listed.
     ///
     /// # Errors
@@ -182,29 +191,49 @@ impl PolicyIndex {
             |all, _| self.publish(|known| known.exceptions = Arc::new(by_namespace(all))),
             exceptions_listed,
         );
+        let relabelled = Relabelled::default();
         let labels = follow(
             Api::<PartialObjectMeta<Namespace>>::all(client),
-            |namespace, _| Some(namespace.labels().clone()),
-            |all, _| {
-                // What admission policies must enforce is the same.
-                self.swap(|known| known.labels = Arc::new(by_name(all)));
-                self.label_changes.send_modify(|count| *count = count.wrapping_add(1));
+            |namespace, before| Some(labels_of(namespace, before)),
+            |all, changed| match changed {
+                Some(key) => relabelled.note(&key.1, all.get(key).cloned()),
+                None => {
+                    relabelled.forget();
+                    self.relabel(|known| *known = by_name(all));
+                }
             },
             labels_listed,
         );
+        let relabelling = relabelled.tell(|changed| self.relabel(|known| put_labels(known, &changed)));
         tokio::select! {
             () = stopped.cancelled() => {}
-            _ = async { tokio::join!(own, wide, exceptions, labels, all_listed) } => {}
+            _ = async { tokio::join!(own, wide, exceptions, labels, relabelling, all_listed) } => {}
         }
         Ok(())
     }
 }
 
-async fn live_labels(client: &Client, namespace: &str) -> Result<BTreeMap<String, String>> {
+async fn live_labels(client: &Client, namespace: &str) -> Result<Labels> {
     let api: Api<Namespace> = Api::all(client.clone());
     // Rare, and too large to be carried about with every review.
     let live = Box::pin(call(|| format!("reading namespace {namespace}"), api.get_metadata(namespace)));
     Ok(found(live.await)?.map(|live| live.labels().clone()).unwrap_or_default())
+}
+
+/// Labels of a namespace: those of before where they are the same, so that nobody compares them again.
+fn labels_of(namespace: &PartialObjectMeta<Namespace>, before: Option<&Arc<Labels>>) -> Arc<Labels> {
+    let same = before.filter(|before| ***before == *namespace.labels());
+    same.map_or_else(|| Arc::new(namespace.labels().clone()), Arc::clone)
+}
+
+/// Puts the labels of some namespaces; the others' are shared with those of before.
+fn put_labels(known: &mut HashMap<String, Arc<Labels>>, changed: &Changed) {
+    for (namespace, labels) in changed {
+        match labels {
+            Some(labels) => drop(known.insert(namespace.clone(), Arc::clone(labels))),
+            None => drop(known.remove(namespace)),
+        }
+    }
 }
 
 /// What PolicyExceptions say, by namespace.
@@ -329,6 +358,24 @@ mod tests {
         let count = |namespace: &str, labels: &BTreeMap<String, String>| known.covering(namespace, labels).len();
         assert_eq!((count("n", &web), count("n", &BTreeMap::new())), (2, 1));
         assert_eq!((count("m", &web), count("m", &BTreeMap::new()), count("kube-system", &web)), (1, 0, 0));
+    }
+
+    #[test]
+    fn labels_that_did_not_change_are_shared_with_those_of_before() {
+        let labels = |team: &str| Arc::new(Labels::from([("team".to_owned(), team.to_owned())]));
+        let index = PolicyIndex::default();
+        index.relabel(|known| known.extend(["n", "m", "gone"].map(|name| (name.to_owned(), labels("a")))));
+        let before = index.known().labels.clone();
+        let changed = Changed::from([("n".to_owned(), Some(labels("b"))), ("gone".to_owned(), None)]);
+        index.relabel(|known| put_labels(known, &changed));
+        let now = index.known().labels.clone();
+        assert_eq!((now.len(), &now["n"]), (2, &labels("b")));
+        assert!(Arc::ptr_eq(&before["m"], &now["m"]), "it was copied");
+        assert_eq!(before["n"], labels("a"), "who holds the state of before sees it whole");
+        let told: PartialObjectMeta<Namespace> =
+            serde_json::from_value(serde_json::json!({"metadata": {"name": "m", "labels": {"team": "a"}}})).unwrap();
+        assert!(Arc::ptr_eq(&labels_of(&told, now.get("m")), &now["m"]), "a new list copies it");
+        assert_eq!(labels_of(&told, now.get("n")), labels("a"));
     }
 
     #[test]

@@ -49,10 +49,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use api_key::{ApiKeys, Selftest, Settings as ApiKeySettings};
 pub use cluster_security_policy::ClusterSecurityPolicies;
-pub use floor::Floors;
+pub use floor::{Crowded, Floors};
 pub use legal_hold::LegalHolds;
 pub use network::Networks;
 pub use policy_exception::PolicyExceptions;
+pub(crate) use policy_exception::in_vain;
 pub use presence::Away;
 pub use residents::Residents;
 pub use retention_policy::{RetentionPolicies, Settings as RetentionSettings};

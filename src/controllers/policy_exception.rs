@@ -135,7 +135,7 @@ fn not_found(missing: &[&str]) -> Option<(&'static str, String)> {
 }
 
 /// Why it lets nothing pass, though nothing keeps it from that but policies.
-fn in_vain(effect: &Effect, rules: &[String]) -> Option<(&'static str, String)> {
+pub(crate) fn in_vain(effect: &Effect, rules: &[String]) -> Option<(&'static str, String)> {
     if effect.lets_pass {
         return None;
     }

@@ -148,7 +148,7 @@ impl Residents {
         let namespaces: Vec<Namespace> = known
             .labels
             .iter()
-            .map(|(name, labels)| Namespace { name: name.clone(), labels: labels.clone() })
+            .map(|(name, labels)| Namespace { name: name.clone(), labels: BTreeMap::clone(labels) })
             .collect();
         // Whoever brings pods waits for no more than this.
         let residents: Vec<Arc<Resident>> = self.state().pods.values().cloned().collect();

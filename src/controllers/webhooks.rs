@@ -3,16 +3,20 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use jiff::Timestamp;
 use k8s_openapi::{
     ClusterResourceScope,
     api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{Api, Client, Resource, ResourceExt as _, core::PartialObjectMeta};
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 
 use super::{
-    Backoff, Context,
+    Backoff, Context, Crowded,
     news::{self, News},
 };
 use crate::{
@@ -29,6 +33,7 @@ use crate::{
         pause::{Pauses, holds},
         policy_index::PolicyIndex,
     },
+    hardening::Policies,
     runtime::{clock, readiness::Gate, tasks::Tasks},
 };
 
@@ -36,11 +41,19 @@ const FIELD_MANAGER: &str = "rampart-webhooks";
 /// Changes that come together are one pass.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// How long after a pass the next one waits, at most, while namespaces go on coming and changing. Meanwhile the webhook is
+/// asked about new ones all the same, by the configuration that is shipped; but no pod of theirs waits for its word, nor is
+/// completed.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+/// So long the first pass waits for the floor to say for whom it has no room.
+const CROWDED_AT_THE_LATEST: Duration = Duration::from_secs(10);
+
 /// The controller.
 pub struct Webhooks {
     context: Context,
     index: PolicyIndex,
     pauses: Pauses,
+    crowded: Crowded,
 }
 
 impl Webhooks {
@@ -48,67 +61,79 @@ impl Webhooks {
     pub fn spawn(
         context: &Context,
         (index, pauses, synced): (PolicyIndex, Pauses, Gate),
+        crowded: Crowded,
         leadership: Leadership,
         tasks: &mut Tasks,
     ) {
-        let (news_tx, news) = watch::channel(0_u64);
-        let following =
-            news::follow("webhook configurations", changes(&context.client), news_tx, context.stopped.clone());
+        let [(ours_tx, ours), (shipped_tx, shipped)] = [watch::channel(0_u64), watch::channel(0_u64)];
+        let (client, stopped) = (&context.client, || context.stopped.clone());
+        let following = news::follow("our webhook configurations", ours_changes(client), ours_tx, stopped());
         tasks.spawn("webhooks-watch", following);
-        let webhooks = Self { context: context.clone(), index, pauses };
-        tasks.spawn("webhooks", webhooks.run(synced, leadership, news));
+        let following = news::follow("the webhook configuration", vec![shipped_changes(client)], shipped_tx, stopped());
+        tasks.spawn("shipped-webhook-watch", following);
+        let webhooks = Self { context: context.clone(), index, pauses, crowded };
+        tasks.spawn("webhooks", webhooks.run(synced, leadership, [ours, shipped]));
     }
 
-    async fn run(self, synced: Gate, mut leadership: Leadership, mut news: watch::Receiver<u64>) -> anyhow::Result<()> {
+    async fn run(
+        self,
+        synced: Gate,
+        mut leadership: Leadership,
+        [ours, shipped]: [watch::Receiver<u64>; 2],
+    ) -> anyhow::Result<()> {
         let stopped = self.context.stopped.clone();
+        let mut crowded = self.crowded.clone();
+        let ready = async {
+            leadership.acquired().await;
+            synced.was_opened().await;
+            // Else those that it crowds out would be taken from the list, and put back in a moment.
+            let _ = timeout(CROWDED_AT_THE_LATEST, crowded.wait_for(Option::is_some)).await;
+        };
         tokio::select! {
-            () = async { leadership.acquired().await; synced.was_opened().await } => {}
+            () = ready => {}
             () = stopped.cancelled() => return Ok(()),
         }
-        let (mut policies, mut labels) = (self.index.changes(), self.index.label_changes());
-        let mut pauses = self.pauses.clone();
+        let (policies, labels, pauses) = (self.index.changes(), self.index.label_changes(), self.pauses.clone());
+        let mut asking = Asking { policies, labels, ours, crowded, shipped, pauses };
         let (mut backoff, key) = (Backoff::default(), (String::new(), FIELD_MANAGER.to_owned()));
         loop {
             // Before the pass: what changes while it runs asks for another.
-            for receiver in [&mut policies, &mut labels, &mut news] {
-                receiver.borrow_and_update();
-            }
-            pauses.borrow_and_update();
-            let retry = match self.pass().await {
-                Ok(()) => {
+            asking.mark_unchanged();
+            let (retry, names) = match self.pass().await {
+                Ok(names) => {
                     backoff = Backoff::default();
-                    None
+                    (None, names)
                 }
                 Err(error) => {
                     tracing::warn!(%error, "webhook configurations could not be kept");
-                    Some(backoff.failed(&key))
+                    (Some(backoff.failed(&key)), 0)
                 }
             };
-            let until = pauses.borrow().as_ref().map(|pause| pause.until);
+            let until = self.pauses.borrow().as_ref().map(|pause| pause.until);
             let end = until.filter(|until| *until > clock::now()).map(news::until);
-            let again = news::after([retry, end].into_iter().flatten().min());
+            let again = [retry, end].into_iter().flatten().min();
             tokio::select! {
-                _ = policies.changed() => {}
-                _ = labels.changed() => {}
-                _ = news.changed() => {}
-                _ = pauses.changed() => {}
-                () = again => {}
+                () = asking.next(again, Instant::now() + rest(names)) => {}
                 () = stopped.cancelled() => return Ok(()),
             }
-            tokio::time::sleep(SETTLE).await;
         }
     }
 
-    async fn pass(&self) -> Result<()> {
+    /// Answers how many namespaces are named.
+    async fn pass(&self) -> Result<usize> {
         let api: Api<ValidatingWebhookConfiguration> = Api::all(self.context.client.clone());
         let doing = || format!("reading the ValidatingWebhookConfiguration {WEBHOOK_CONFIGURATION}");
         // Where it is gone, the garbage collector takes ours with it.
-        let Some(shipped) = found(call(doing, api.get(WEBHOOK_CONFIGURATION)).await)? else { return Ok(()) };
+        let Some(shipped) = found(call(doing, api.get(WEBHOOK_CONFIGURATION)).await)? else { return Ok(0) };
         // The certificate's keeper tells the API server whom to trust, and that is news.
-        let Some(client) = pods_client(&shipped) else { return Ok(()) };
+        let Some(client) = pods_client(&shipped) else { return Ok(0) };
         let known = self.index.known();
         let paused = holds(self.pauses.borrow().as_ref(), clock::now());
-        let enforcing = if paused { BTreeSet::new() } else { known.needing_webhook() };
+        let enforcing = if paused {
+            BTreeSet::new()
+        } else {
+            &known.needing_webhook() | &crowded_out(self.crowded.borrow().as_ref(), &known, clock::now())
+        };
         let fixing = known.fixing();
         let (enforce, fix) = (enforce_configuration(client, &enforcing), fix_configuration(client, &fixing));
         if enforce.is_none() || fix.is_none() {
@@ -117,7 +142,8 @@ impl Webhooks {
             );
         }
         self.put(ENFORCE_CONFIGURATION, enforce.filter(|_| !enforcing.is_empty()), &shipped).await?;
-        self.put(FIX_CONFIGURATION, fix.filter(|_| !fixing.is_empty()), &shipped).await
+        self.put(FIX_CONFIGURATION, fix.filter(|_| !fixing.is_empty()), &shipped).await?;
+        Ok(enforcing.len().saturating_add(fixing.len()))
     }
 
     /// Makes a configuration what it should be, or be gone.
@@ -154,13 +180,136 @@ impl Webhooks {
     }
 }
 
+/// Namespaces for which there may be no admission policy for want of room: while nobody has said which, all that ask for
+/// one in a cluster that asks for too many.
+fn crowded_out(told: Option<&BTreeSet<String>>, known: &Policies, now: Timestamp) -> BTreeSet<String> {
+    told.cloned().unwrap_or_else(|| {
+        let demand = known.demand(now);
+        if demand.is_crowded() { demand.namespaces.into_keys().collect() } else { BTreeSet::new() }
+    })
+}
+
+/// What asks for another pass.
+struct Asking {
+    policies: watch::Receiver<u64>,
+    labels: watch::Receiver<u64>,
+    ours: watch::Receiver<u64>,
+    crowded: Crowded,
+    shipped: watch::Receiver<u64>,
+    pauses: Pauses,
+}
+
+impl Asking {
+    fn mark_unchanged(&mut self) {
+        for receiver in [&mut self.policies, &mut self.labels, &mut self.ours, &mut self.shipped] {
+            receiver.mark_unchanged();
+        }
+        self.crowded.mark_unchanged();
+        self.pauses.mark_unchanged();
+    }
+
+    /// Waits until something asks for another pass. One for a pause, another certificate, or what failed before waits for
+    /// no rest.
+    async fn next(&mut self, again: Option<Duration>, rested: Instant) {
+        let rests = tokio::select! {
+            _ = self.policies.changed() => true,
+            _ = self.labels.changed() => true,
+            _ = self.ours.changed() => true,
+            Ok(()) = self.crowded.changed() => true,
+            _ = self.shipped.changed() => false,
+            _ = self.pauses.changed() => false,
+            () = news::after(again) => false,
+        };
+        sleep(SETTLE).await;
+        if rests {
+            tokio::select! {
+                () = sleep_until(rested) => {}
+                _ = self.shipped.changed() => {}
+                _ = self.pauses.changed() => {}
+            }
+        }
+    }
+}
+
+/// How long to rest after a pass that named so many namespaces: each is written again, with all others, and every API server
+/// reads all of them.
+fn rest(names: usize) -> Duration {
+    u64::try_from(names).map_or(LONGEST_REST, Duration::from_millis).min(LONGEST_REST)
+}
+
+/// Whatever changes the webhook configuration that is shipped.
+fn shipped_changes(client: &Client) -> News {
+    let validating: Api<PartialObjectMeta<ValidatingWebhookConfiguration>> = Api::all(client.clone());
+    news::of(validating, news::named(WEBHOOK_CONFIGURATION))
+}
+
 /// Whatever changes webhook configurations of ours.
-fn changes(client: &Client) -> Vec<News> {
+fn ours_changes(client: &Client) -> Vec<News> {
     let validating: Api<PartialObjectMeta<ValidatingWebhookConfiguration>> = Api::all(client.clone());
     let mutating: Api<PartialObjectMeta<MutatingWebhookConfiguration>> = Api::all(client.clone());
-    vec![
-        news::of(validating.clone(), news::named(WEBHOOK_CONFIGURATION)),
-        news::of(validating, news::named(ENFORCE_CONFIGURATION)),
-        news::of(mutating, news::named(FIX_CONFIGURATION)),
-    ]
+    vec![news::of(validating, news::named(ENFORCE_CONFIGURATION)), news::of(mutating, news::named(FIX_CONFIGURATION))]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::hardening::{ALL_FLOORS, Covering, Origin, Requirement};
+
+    /// Namespaces that each ask for something else.
+    fn known(count: usize) -> Policies {
+        let own = |number: usize| -> (String, Arc<[Covering]>) {
+            let hardening = json!({"mode": "Enforce", "podSecurity": {"level": "baseline"},
+                "rules": {"images": {"allow": [format!("registry-{number}.example/**")]}}});
+            let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
+            let origin = Origin::SecurityPolicy("own".into());
+            (format!("team-{number}"), Arc::from([Covering { origin, requirement, exceptions: Arc::default() }]))
+        };
+        Policies { own: Arc::new((0..count).map(own).collect()), ..Policies::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn long_lists_are_written_seldom_and_a_pause_does_not_wait_for_them() {
+        let sender = || watch::Sender::new(0_u64);
+        let [policies, labels, ours, shipped] = [sender(), sender(), sender(), sender()];
+        let (crowded, pauses) = (watch::Sender::new(None), watch::Sender::new(None));
+        let mut asking = Asking {
+            policies: policies.subscribe(),
+            labels: labels.subscribe(),
+            ours: ours.subscribe(),
+            crowded: crowded.subscribe(),
+            shipped: shipped.subscribe(),
+            pauses: pauses.subscribe(),
+        };
+        let began = Instant::now();
+        labels.send_modify(|count| *count += 1);
+        asking.next(None, began + rest(10_000)).await;
+        assert!((LONGEST_REST..LONGEST_REST + SETTLE).contains(&began.elapsed()), "{:?}", began.elapsed());
+        asking.mark_unchanged();
+        let began = Instant::now();
+        labels.send_modify(|count| *count += 1);
+        pauses.send_replace(None);
+        asking.next(None, began + rest(10_000)).await;
+        assert!(began.elapsed() < LONGEST_REST, "the pause waited");
+        asking.mark_unchanged();
+        let began = Instant::now();
+        labels.send_modify(|count| *count += 1);
+        asking.next(None, began).await;
+        assert!(began.elapsed() < 2 * SETTLE, "the first after a rest waited");
+        assert!(rest(10) < SETTLE, "short lists wait");
+    }
+
+    #[test]
+    fn until_it_is_known_who_is_crowded_out_all_are_that_may_be() {
+        let crowded = |told: Option<&[&str]>, count: usize| {
+            let told: Option<BTreeSet<String>> =
+                told.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            crowded_out(told.as_ref(), &known(count), Timestamp::UNIX_EPOCH).len()
+        };
+        assert_eq!((crowded(None, ALL_FLOORS), crowded(None, ALL_FLOORS + 1)), (0, ALL_FLOORS + 1));
+        assert_eq!((crowded(Some(&[]), ALL_FLOORS + 1), crowded(Some(&["team-7"]), ALL_FLOORS + 1)), (0, 1));
+    }
 }

@@ -140,7 +140,7 @@ mod tests {
         Policies {
             own: Arc::new([("shop".to_owned(), own.collect())].into()),
             wide: Arc::new(wide.collect()),
-            labels: Arc::new([("shop".to_owned(), labels)].into()),
+            labels: Arc::new([("shop".to_owned(), Arc::new(labels))].into()),
             exceptions: Arc::new([("shop".to_owned(), exceptions)].into()),
         }
     }

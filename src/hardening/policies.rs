@@ -27,16 +27,16 @@ pub struct Policies {
     pub own: Arc<HashMap<String, Arc<[Covering]>>>,
     /// Of ClusterSecurityPolicies, by name.
     pub wide: Arc<BTreeMap<String, ClusterWide>>,
-    /// Labels of namespaces.
-    pub labels: Arc<HashMap<String, Labels>>,
+    /// Labels of namespaces: each by itself, so that one that changes takes no copy of the others.
+    pub labels: Arc<HashMap<String, Arc<Labels>>>,
     /// Exceptions by namespace, permitted or not.
     pub exceptions: Arc<HashMap<String, Vec<Exception>>>,
 }
 
 /// Labels of a namespace; none of one that is not known.
-fn labels_in<'l>(all: &'l HashMap<String, Labels>, namespace: &str) -> &'l Labels {
+fn labels_in<'l>(all: &'l HashMap<String, Arc<Labels>>, namespace: &str) -> &'l Labels {
     static NONE: Labels = Labels::new();
-    all.get(namespace).unwrap_or(&NONE)
+    all.get(namespace).map_or(&NONE, Arc::as_ref)
 }
 
 impl Policies {
@@ -87,11 +87,15 @@ impl Policies {
 
     /// Namespaces where other ClusterSecurityPolicies enforce isolation than under the labels of before.
     #[must_use]
-    pub fn isolated_otherwise(&self, before: &HashMap<String, Labels>) -> BTreeSet<String> {
+    pub fn isolated_otherwise(&self, before: &HashMap<String, Arc<Labels>>) -> BTreeSet<String> {
         let differs = |namespace: &str| {
+            // What did not change is the same Arc, and nothing of it is compared.
+            if before.get(namespace) == self.labels.get(namespace) {
+                return false;
+            }
             let [then, now] = [before, &*self.labels].map(|labels| labels_in(labels, namespace));
             let mut enforced = self.wide.values().filter(|policy| policy.network_mode == NetworkMode::Enforce);
-            then != now && enforced.any(|policy| policy.isolates(namespace, then) != policy.isolates(namespace, now))
+            enforced.any(|policy| policy.isolates(namespace, then) != policy.isolates(namespace, now))
         };
         self.labels.keys().filter(|namespace| differs(namespace)).cloned().collect()
     }
@@ -280,8 +284,8 @@ mod tests {
             let policy = serde_json::from_value(json!({"metadata": {"name": mode}, "spec": spec})).unwrap();
             (mode.to_owned(), ClusterWide::try_from(&policy).unwrap())
         };
-        let labels = |teams: [&str; 3]| -> HashMap<String, Labels> {
-            let label = |team: &str| Labels::from([("team".to_owned(), team.to_owned())]);
+        let labels = |teams: [&str; 3]| -> HashMap<String, Arc<Labels>> {
+            let label = |team: &str| Arc::new(Labels::from([("team".to_owned(), team.to_owned())]));
             ["gets", "loses", "other"].into_iter().zip(teams).map(|(name, team)| (name.into(), label(team))).collect()
         };
         let otherwise = |policy: (String, ClusterWide)| {
@@ -302,7 +306,7 @@ mod tests {
                 "hardening": {"mode": "Audit", "podSecurity": {"level": "restricted"}, "fix": "Preview"}},
         }))
         .unwrap();
-        let labels = |team: &str| BTreeMap::from([("team".to_owned(), team.to_owned())]);
+        let labels = |team: &str| Arc::new(Labels::from([("team".to_owned(), team.to_owned())]));
         let policies = Policies {
             own: Arc::new(
                 [own("own", &[json!({"fix": "Apply"})]), own("off", &[json!({"fix": "Apply", "mode": "Disabled"})])]

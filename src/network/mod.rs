@@ -23,7 +23,7 @@ mod traps;
 mod widened;
 mod world;
 
-pub use breaks::{View, breaks};
+pub use breaks::{View, breaks, is_in_the_way};
 pub use class::meets;
 pub use compare::same_spec;
 pub use enforcer::of_group as enforcer_of_group;

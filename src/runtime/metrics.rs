@@ -179,6 +179,8 @@ pub struct Metrics {
     pub invalid_objects: Family<KindLabel, Counter>,
     /// Fields that installed CRDs lack.
     pub crd_missing_fields: Family<CrdLabel, Gauge>,
+    /// Different requirements of SecurityPolicies, by whether there is room for an admission policy.
+    pub requirements: Family<ResultLabel, Gauge>,
     /// Pods that policies cover, by the worst that any of them says.
     pub pods: Family<ResultLabel, Gauge>,
     /// Reports (OpenReports) of workloads that violate, and those that are still to be written or removed.
@@ -232,6 +234,7 @@ impl Default for Metrics {
             prune_held: Family::default(),
             invalid_objects: Family::default(),
             crd_missing_fields: Family::default(),
+            requirements: Family::default(),
             pods: Family::default(),
             open_reports: Family::default(),
             fixes: Family::default(),
@@ -281,6 +284,11 @@ impl Metrics {
         of.register("invalid_objects", "Objects that could not be read", self.invalid_objects.clone());
         let missing = self.crd_missing_fields.clone();
         of.register("crd_missing_fields", "Fields that the operator writes and an installed CRD lacks", missing);
+        of.register(
+            "admission_requirements",
+            "Different requirements of SecurityPolicies, by whether there is room for an admission policy",
+            self.requirements.clone(),
+        );
         of.register("pods", "Unfinished pods that policies cover, by the worst verdict", self.pods.clone());
         let reports = self.open_reports.clone();
         of.register(

@@ -10,8 +10,8 @@
 use rampart::{
     api::Network,
     network::{
-        BackendPort, Cluster, Facts, Intent, Population, Resident, Service, Surroundings, View, backends, breaks,
-        render, understood,
+        BackendPort, Cluster, Facts, Intent, Monitor, Population, Resident, Service, Surroundings, View, backends,
+        breaks, render, understood,
     },
 };
 use rampart_reach::{Change, Policy};
@@ -243,4 +243,37 @@ fn who_is_known_by_its_label_must_get_through() {
     assert_eq!(left(&["m1"]), (true, true), "another Prometheus, and no Ingress controller");
     assert_eq!(left(&["m1", "m2"]), (true, false));
     assert_eq!(left(&["edge"]), (false, true));
+}
+
+#[rstest]
+#[case::of_its_own("shop", "p", &["ScrapeBlocked/shop/web"], &["ScrapeBlocked/shop/web"])]
+#[case::where_the_readers_run("monitoring", "p", &["ScrapeUncertain/shop/web"], &["ScrapeBlocked/shop/web"])]
+#[case::anybodys("books", "p", &["ScrapeUncertain/shop/web"], &[])]
+#[case::no_readers_run("monitoring", "nobody", &["ScrapeUncertain/shop/web"], &[])]
+fn a_monitor_is_in_the_way_where_the_administrator_or_the_namespace_itself_has_it(
+    #[case] of: &str,
+    #[case] readers: &str,
+    #[case] unnamed: &[&str],
+    #[case] named: &[&str],
+) {
+    let spec =
+        json!({"selector": {}, "namespaceSelector": {"any": true}, "podMetricsEndpoints": [{"portNumber": 9187}]});
+    let monitor = Monitor::of_pods(of, &serde_json::from_value(spec).unwrap()).unwrap();
+    let around = Surroundings {
+        monitors: [(("PodMonitor", (of.to_owned(), "it".to_owned())), monitor)].into(),
+        ..Surroundings::default()
+    };
+    let none = json!({});
+    let pods = [
+        resident("shop", &json!({"app": "web"}), &none, &none),
+        resident("books", &json!({"app": "b"}), &none, &none),
+        resident("monitoring", &json!({"app": "p", "app.kubernetes.io/name": "prometheus"}), &none, &none),
+    ];
+    let population = Population::new(vec![], pods.into_iter());
+    let network = letting_in(json!({"pods": {"selector": {}, "namespaces": ["monitoring"]}}), 1);
+    let found = |facts: &Facts| broken_by("shop", &network, (&population, &around, facts));
+    assert_eq!(found(&facts()), unnamed);
+    let monitoring =
+        format!(r#"{{"podSelector": {{"matchLabels": {{"app": "{readers}"}}}}, "namespaceSelector": {{}}}}"#);
+    assert_eq!(found(&Facts { monitoring: Some(monitoring.parse().unwrap()), ..facts() }), named);
 }

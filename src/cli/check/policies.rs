@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -16,6 +17,7 @@ use crate::{
         fields::refuse_unknown,
         source::{self, Found, Object, Unreadable},
     },
+    controllers::in_vain,
     hardening::{ClusterWide, Covering, Exception, Origin, Policies, Requirement},
     runtime::clock,
 };
@@ -44,7 +46,7 @@ impl Judges {
 pub(in crate::cli) struct Read {
     own: BTreeMap<String, Vec<Covering>>,
     wide: BTreeMap<String, ClusterWide>,
-    labels: HashMap<String, BTreeMap<String, String>>,
+    labels: HashMap<String, Arc<BTreeMap<String, String>>>,
     exceptions: HashMap<String, Vec<Exception>>,
 }
 
@@ -77,7 +79,26 @@ pub(in crate::cli) fn of<'o>(
             }
         }
     }
-    (read.policies(), unreadable)
+    let policies = read.policies();
+    for said in letting_nothing_pass(&policies, clock::now()) {
+        eprintln!("{said}");
+    }
+    (policies, unreadable)
+}
+
+/// What is to be said of exceptions that are permitted, and let nothing pass. Of a namespace that is not among the files
+/// nobody knows what covers it.
+fn letting_nothing_pass(policies: &Policies, now: Timestamp) -> Vec<String> {
+    let all = policies.exceptions.iter().flat_map(|(namespace, all)| all.iter().map(move |it| (namespace, it)));
+    let said = all.filter_map(|(namespace, exception)| {
+        exception.permitted(namespace, &policies.wide).ok()?;
+        let rules: Vec<String> = exception.rules.keys().cloned().collect();
+        let (_, why) = in_vain(&policies.effect(namespace, exception, now)?, &rules)?;
+        Some(format!("PolicyException {namespace}/{} lets nothing pass: {why}", exception.name))
+    });
+    let mut said: Vec<String> = said.collect();
+    said.sort();
+    said
 }
 
 fn parsed<K: DeserializeOwned>(value: &Value) -> Result<K, String> {
@@ -112,7 +133,7 @@ impl Read {
             }
             "Namespace" => {
                 let labels: Option<Option<_>> = value.pointer("/metadata/labels").map(parsed).transpose()?;
-                self.labels.insert(name, labels.flatten().unwrap_or_default());
+                self.labels.insert(name, Arc::new(labels.flatten().unwrap_or_default()));
             }
             kind => {
                 return Err(format!(
@@ -138,9 +159,40 @@ impl Read {
 mod tests {
     use std::path::Path;
 
-    use jiff::Timestamp;
+    use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_exception_that_lets_nothing_pass_is_told() {
+        let said = |rule: &str, namespace: &str| {
+            let policy = |name: &str| {
+                json!({"kind": "SecurityPolicy", "metadata": {"name": name, "namespace": "shop"},
+                    "spec": {"hardening": {"mode": "Enforce", "podSecurity": {"level": "baseline"}}}})
+            };
+            let exception = json!({"kind": "PolicyException", "metadata": {"name": "e", "namespace": "shop"}, "spec": {
+                "policies": [{"kind": "SecurityPolicy", "name": "one"}], "rules": [rule], "images": ["**"],
+                "reason": "a test", "expiresAt": "2026-12-31T00:00:00Z"}});
+            let mut read = Read::default();
+            let namespace = json!({"kind": "Namespace", "metadata": {"name": namespace}});
+            for object in [policy("one"), policy("two"), exception, namespace] {
+                read.add(&object, "default").unwrap();
+            }
+            // Which exceptions of SecurityPolicies are permitted is for ClusterSecurityPolicies to say.
+            let permits = json!({"kind": "ClusterSecurityPolicy", "metadata": {"name": "permits"}, "spec": {
+                "namespaceSelector": {}, "exceptions": {"namespaces": ["shop"], "maxDuration": "876000h"}}});
+            read.add(&permits, "default").unwrap();
+            letting_nothing_pass(&read.policies(), Timestamp::UNIX_EPOCH)
+        };
+        let told = said("pss/privileged", "shop");
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].starts_with("PolicyException shop/e lets nothing pass: ") && told[0].contains("two"),
+            "{told:?}"
+        );
+        assert!(said("hardening/hostPorts", "shop")[0].contains("asks hardening/hostPorts"));
+        assert!(said("pss/privileged", "books").is_empty(), "nobody knows what covers its namespace");
+    }
 
     #[test]
     fn the_exception_that_is_shipped_as_a_sample_lets_something_pass() {

@@ -17,8 +17,9 @@ use crate::{
         Error, Result,
         apply::{Kept, Outcome, delete_seen_in, keep_in},
         error::{call, found},
+        pages,
     },
-    hardening::{Floor, extent},
+    hardening::{Floor, Roomless, extent},
     runtime::metrics::{KindLabel, Metrics},
 };
 
@@ -52,9 +53,11 @@ impl Live {
     }
 
     /// Those of them that hold somewhere where none of their kind is wanted: what nobody asks for any more. All others
-    /// are replaced there: a policy's name follows from its content, so that an edit gives it another.
-    pub(super) fn shrinking(&self, wanted: &[Floor]) -> Vec<&ValidatingAdmissionPolicy> {
-        let after: BTreeSet<String> = wanted.iter().flat_map(|floor| extent(&floor.policy)).collect();
+    /// are replaced there: a policy's name follows from its content, so that an edit gives it another; and where there is
+    /// no room for one, the webhook refuses in its stead.
+    pub(super) fn shrinking(&self, wanted: &[Floor], roomless: &Roomless) -> Vec<&ValidatingAdmissionPolicy> {
+        let mut after: BTreeSet<String> = wanted.iter().flat_map(|floor| extent(&floor.policy)).collect();
+        after.extend(roomless.keys().cloned());
         self.policies.values().filter(|policy| !extent(policy).is_subset(&after)).collect()
     }
 
@@ -144,9 +147,10 @@ where
         + std::fmt::Debug,
 {
     let api: Api<K> = Api::all(client.clone());
-    let listed =
-        call(|| "listing admission policies".into(), api.list(&ListParams::default().labels(&selector()))).await?;
-    Ok(listed.items.into_iter().map(|item| (item.name_any(), item)).collect())
+    let (ours, mut all) = (ListParams::default().labels(&selector()), BTreeMap::new());
+    let take = |item: K| drop(all.insert(item.name_any(), item));
+    pages::each(&api, ours, "admission policies", take).await?;
+    Ok(all)
 }
 
 /// Whether the API server asks our webhook about pods, and can trust it.
@@ -199,7 +203,7 @@ mod tests {
     fn changed(before: &Demand, after: &Demand) -> (usize, usize) {
         let policies = compile(before).into_iter().map(|it| (it.policy.name_any(), it.policy)).collect();
         let (live, wanted) = (Live { policies, bindings: BTreeMap::new() }, compile(after));
-        (live.narrowing(&wanted).len(), live.shrinking(&wanted).len())
+        (live.narrowing(&wanted).len(), live.shrinking(&wanted, &Roomless::new()).len())
     }
 
     #[test]
@@ -211,6 +215,16 @@ mod tests {
         assert_eq!(changed(&all(25), &asked(&names.map(|name| (name, 10)))), (7, 0), "one for all of them");
         assert_eq!(changed(&asked(&[("a", 25), ("b", 25)]), &asked(&[("a", 25), ("b", 24)])), (1, 0));
         assert_eq!(changed(&asked_widely(25, &[]), &asked_widely(24, &[])), (1, 0));
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_does_not_shrink() {
+        let before = asked(&[("a", 25), ("b", 24), ("c", 23)]);
+        let policies = compile(&before).into_iter().map(|it| (it.policy.name_any(), it.policy)).collect();
+        let live = Live { policies, bindings: BTreeMap::new() };
+        let (within, roomless) = before.within(1, &BTreeSet::new());
+        assert_eq!(live.shrinking(&compile(&within), &roomless).len(), 0, "the webhook refuses there");
+        assert_eq!(live.shrinking(&compile(&within), &Roomless::new()).len(), 2);
     }
 
     #[test]

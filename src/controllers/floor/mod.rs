@@ -5,6 +5,8 @@
 
 mod in_force;
 mod live;
+mod paused;
+mod room;
 mod stuck;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -16,10 +18,11 @@ use kube::{Api, Client, CustomResourceExt as _, ResourceExt as _, core::PartialO
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-pub use self::in_force::InForce;
 pub(super) use self::in_force::{Asking, Enforcers};
+pub use self::{in_force::InForce, room::Crowded};
 use self::{
     live::{Live, selector, webhook_alone, webhook_is_asked},
+    room::Room,
     stuck::Stuck,
 };
 use super::{
@@ -33,9 +36,8 @@ use crate::{
     cluster::{
         Result,
         apply::IN_FORCE_AFTER,
-        events::Reason,
         leader::{LEASE, Leadership},
-        pause::{self, Pause, Pauses},
+        pause::Pauses,
         policy_index::PolicyIndex,
         prune::{Confirmation, Verdict, crd_state, decide},
     },
@@ -52,9 +54,6 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// Statuses wait so long for the first pass.
 const KNOWN_AT_THE_LATEST: Duration = Duration::from_secs(10);
 
-const RESUMED: Reason = Reason::normal("EnforcementResumed");
-const IGNORED: Reason = Reason::warning("PauseIgnored");
-
 /// The controller of the floor.
 pub struct Floors {
     context: Context,
@@ -65,6 +64,7 @@ pub struct Floors {
     /// resourceVersion of the ConfigMap that was told of last, since it pauses nothing.
     ignored: Mutex<Option<String>>,
     stuck: Mutex<Stuck>,
+    room: Room,
 }
 
 /// What came of a pass.
@@ -89,22 +89,24 @@ fn crd_of(policy: &ValidatingAdmissionPolicy) -> &'static str {
 }
 
 impl Floors {
-    /// Adds the controller to the tasks of a process; the answer follows what is in force.
+    /// Adds the controller to the tasks of a process; the answers follow what is in force, and for which namespaces there is
+    /// no room.
     pub fn spawn(
         context: &Context,
         (index, pauses, synced): (PolicyIndex, Pauses, Gate),
         leadership: Leadership,
         install_namespace: String,
         tasks: &mut Tasks,
-    ) -> watch::Receiver<InForce> {
+    ) -> (watch::Receiver<InForce>, Crowded) {
         let (in_force, follow) = watch::channel(InForce::default());
         let (client, stopped) = (context.client.clone(), context.stopped.clone());
         let (news_tx, news) = watch::channel(0_u64);
         tasks.spawn("floor-watch", news::follow("admission policies", changes(&client), news_tx, stopped));
-        let (ignored, stuck) = (Mutex::default(), Mutex::default());
-        let floors = Self { context: context.clone(), index, pauses, install_namespace, in_force, ignored, stuck };
+        let (ignored, stuck, room) = (Mutex::default(), Mutex::default(), Room::default());
+        let (context, crowded) = (context.clone(), room.crowded());
+        let floors = Self { context, index, pauses, install_namespace, in_force, ignored, stuck, room };
         tasks.spawn("floor", floors.run(synced, leadership, news));
-        follow
+        (follow, crowded)
     }
 
     async fn run(self, synced: Gate, mut leadership: Leadership, mut news: watch::Receiver<u64>) -> anyhow::Result<()> {
@@ -171,16 +173,17 @@ impl Floors {
     /// Puts what is wanted into force. Nothing is taken back in the same pass, nor before every API server
     /// has had the time to see what replaces it: `settled` says that it has.
     async fn pass(&self, demand: &Demand, confirmed: &Confirmation, settled: bool) -> Result<Passed> {
-        let mut wanted = compile(demand);
+        let live = Live::read(&self.context.client).await?;
+        let (within, roomless) = self.room.choose(demand, &live, &self.context.metrics);
+        let mut wanted = compile(&within);
         let paused = self.paused().await?;
         let action = if paused.is_some() { "Audit" } else { "Deny" };
         for floor in &mut wanted {
             floor.binding.spec.validation_actions = vec![action.into()];
         }
-        let live = Live::read(&self.context.client).await?;
         let webhook = webhook_is_asked(&self.context.client).await?;
         let narrowing: BTreeSet<String> = live.narrowing(&wanted).iter().map(|policy| policy.name_any()).collect();
-        let shrinking = live.shrinking(&wanted);
+        let shrinking = live.shrinking(&wanted, &roomless);
         let (mut held, mut confirmed_any) = (BTreeSet::new(), false);
         for (crd, kind) in [(SecurityPolicy::crd_name(), KIND), (ClusterSecurityPolicy::crd_name(), CLUSTER_KIND)] {
             let of: Vec<_> = shrinking.iter().copied().filter(|policy| crd_of(policy) == crd).collect();
@@ -194,9 +197,12 @@ impl Floors {
         let left_out = wanted.iter().flat_map(|floor| floor.left_out.iter().cloned()).collect();
         let full = demand.namespaces.iter().filter(|(_, standards)| standards.len() >= FLOORS);
         let full = full.map(|(name, standards)| (name.clone(), standards.keys().cloned().collect())).collect();
+        // What there is no room for stays in force where the webhook is not asked in its stead yet.
+        let mut failed: BTreeSet<String> =
+            roomless.keys().filter(|name| !webhook_alone.contains(*name)).cloned().collect();
+        let mut is_failing = false;
         let mut in_force =
-            InForce { known: true, webhook, webhook_alone, paused, left_out, full, ..InForce::default() };
-        let mut failed: BTreeSet<String> = BTreeSet::new();
+            InForce { known: true, webhook, webhook_alone, paused, left_out, full, roomless, ..InForce::default() };
         // What narrows comes last: it stays where what replaces it there could not be written.
         wanted.sort_by_key(|floor| narrowing.contains(&floor.policy.name_any()));
         for floor in &wanted {
@@ -211,6 +217,7 @@ impl Floors {
                     tracing::warn!(name, %error, "an admission policy could not be written");
                     in_force.add_unwritten(floor, &error);
                     failed.extend(extent(&floor.policy));
+                    is_failing = true;
                 }
             }
         }
@@ -239,7 +246,7 @@ impl Floors {
         if later.is_none() && settled && confirmed_any && held.is_empty() && !shrinking.is_empty() {
             pruning::withdraw_confirmation(&self.context, &self.install_namespace).await?;
         }
-        Ok(Passed { later, failed: !failed.is_empty() })
+        Ok(Passed { later, failed: is_failing })
     }
 
     /// Takes back what is not wanted any more, once `settled`; when to go on with what is left to be.
@@ -275,32 +282,6 @@ impl Floors {
         let settles = Instant::now() + IN_FORCE_AFTER;
         let again = self.stuck.lock().next().map(|at| at.max(settles));
         Ok(if left { Some(settles) } else { again })
-    }
-
-    /// The pause that holds; one that is over is cleared away.
-    async fn paused(&self) -> Result<Option<Pause>> {
-        let Some(object) = pause::object(&self.context.client, &self.install_namespace).await? else {
-            return Ok(None);
-        };
-        let Some(pause) = Pause::read(&object) else {
-            let version = object.resource_version();
-            let told = std::mem::replace(&mut *self.ignored.lock(), version.clone());
-            if told != version {
-                self.context.events.publish(&object, IGNORED, pause::IGNORED).await;
-            }
-            return Ok(None);
-        };
-        if pause::holds(Some(&pause), clock::now()) {
-            return Ok(Some(pause));
-        }
-        if let Err(error) = pause::remove(&self.context.client, &self.install_namespace, Some(&object)).await {
-            // It is over all the same.
-            tracing::warn!(%error, "the ConfigMap of a pause that is over could not be removed");
-            return Ok(None);
-        }
-        tracing::info!(until = %pause.until, reason = pause.reason, "the pause is over: hardening is enforced again");
-        self.context.events.publish(&object, RESUMED, "the pause is over: hardening is enforced again").await;
-        Ok(None)
     }
 
     /// The policies that must not enforce less than they do, for the prune brake holds.
@@ -394,6 +375,7 @@ mod tests {
             in_force: watch::channel(InForce::default()).0,
             ignored: Mutex::default(),
             stuck: Mutex::default(),
+            room: Room::default(),
         };
         let policy = |name: &str| {
             let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };

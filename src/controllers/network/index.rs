@@ -16,8 +16,13 @@ use parking_lot::RwLock;
 use rampart_reach::Policy;
 use tokio_util::sync::CancellationToken;
 
+use super::keep::MANAGER;
 use crate::{
-    cluster::{apply::is_as_wanted, client::PAGE, follow::Key},
+    cluster::{
+        apply::{is_as_wanted, was_applied},
+        client::PAGE,
+        follow::Key,
+    },
     network::understood,
     runtime::readiness::Gate,
 };
@@ -27,8 +32,10 @@ pub(super) type ByName = BTreeMap<String, Arc<Live>>;
 /// A NetworkPolicy of the cluster.
 #[derive(Debug, Default)]
 pub(in super::super) struct Live {
-    /// As it is written.
+    /// As it is written, but for its managed fields: they take more memory than the rest.
     pub(super) object: NetworkPolicy,
+    /// Whether we applied it, whatever its labels say.
+    pub(super) was_applied: bool,
     /// As the analysis understands it, once it was asked.
     understood: OnceLock<Option<Policy>>,
     /// Set once it is known that it was made for a policy that was there then.
@@ -36,8 +43,10 @@ pub(in super::super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(object: NetworkPolicy) -> Arc<Self> {
-        Arc::new(Self { object, ..Self::default() })
+    pub(super) fn new(mut object: NetworkPolicy) -> Arc<Self> {
+        let was_applied = was_applied(&object.metadata, MANAGER);
+        object.metadata.managed_fields = None;
+        Arc::new(Self { object, was_applied, ..Self::default() })
     }
 
     /// What it allows.
@@ -139,9 +148,7 @@ impl NetworkIndex {
     }
 
     /// Takes in what a write returned.
-    pub(super) fn wrote(&self, mut policy: NetworkPolicy) {
-        // As of the watch: nobody asks, and they take more memory than the rest.
-        policy.metadata.managed_fields = None;
+    pub(super) fn wrote(&self, policy: NetworkPolicy) {
         let mut state = self.state.write();
         // Events may overtake the answer; they have told of this write, and perhaps of the object's end.
         if version(&policy) > state.told {
@@ -217,7 +224,6 @@ impl NetworkIndex {
     ) -> anyhow::Result<()> {
         let stream = watcher(Api::<NetworkPolicy>::all(client), watcher::Config::default().page_size(PAGE))
             .default_backoff()
-            .modify(|policy| policy.metadata.managed_fields = None)
             .take_until(stopped.cancelled());
         let mut stream = std::pin::pin!(stream);
         while let Some(event) = stream.next().await {

@@ -19,7 +19,7 @@ use crate::{
     runtime::metrics::KindLabel,
 };
 
-const MANAGER: &str = "rampart-network";
+pub(super) const MANAGER: &str = "rampart-network";
 const DRIFT_REVERTED: Reason = Reason::warning("DriftReverted");
 const API_SERVER_MOVED: Reason = Reason::normal("ApiServerEndpointsChanged");
 

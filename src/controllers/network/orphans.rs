@@ -48,7 +48,20 @@ impl<K: Owning> Orphanage for Orphans<K> {
 
     async fn orphans(&self, _: Look) -> Result<Vec<Lost<Arc<Live>>>> {
         let owners = self.roots.places();
-        let ours = self.networks.index.filter(|policy| is_managed(policy.labels(), K::KIND));
+        let labelled = self.networks.index.filter(|policy| is_managed(policy.labels(), K::KIND));
+        // Anybody may write the labels, and must neither have the brake hold what others lost, nor be counted by who confirms.
+        let (ours, others): (Vec<_>, Vec<_>) = labelled.into_iter().partition(|policy| policy.was_applied);
+        let mut strangers = others.iter().filter(|policy| is_lost(&policy.object, &owners));
+        if let Some(policy) = strangers.next() {
+            let (metadata, more) = (&policy.object.metadata, strangers.count());
+            tracing::warn!(
+                owner = K::KIND,
+                namespace = metadata.namespace,
+                name = metadata.name,
+                more,
+                "a NetworkPolicy has the labels of one whose owner is gone, and was written by somebody else: it is left alone"
+            );
+        }
         let all = ours.len();
         let lost = ours.into_iter().filter(|policy| is_lost(&policy.object, &owners)).collect();
         Ok(vec![Lost::alone(Self::OWNER, lost, all)])
@@ -77,9 +90,43 @@ fn is_lost(policy: &NetworkPolicy, owners: &BTreeMap<String, Option<String>>) ->
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use kube::{Client, client::Body};
     use serde_json::json;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::{
+        cluster::{events::Events, policy_index::PolicyIndex},
+        controllers::{Context, Residents, root},
+        runtime::{metrics::Metrics, readiness::Readiness},
+    };
+
+    #[tokio::test]
+    async fn what_somebody_else_wrote_is_neither_counted_nor_pruned() {
+        let answer = |_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) };
+        let client = Client::new(tower::service_fn(answer), "default");
+        let (metrics, readiness, stopped) = (Metrics::default(), Readiness::default(), CancellationToken::new());
+        let events = Events::new(client.clone(), "operator");
+        let context = Context { client, events, metrics, readiness, stopped, concurrency: 1 };
+        let policies = PolicyIndex::default();
+        let networks = Networks::off(&context, Residents::new(policies.clone()), policies);
+        let labels = json!({"app.kubernetes.io/managed-by": "rampart", "rampart.dev/owner-kind": "SecurityPolicy",
+            "rampart.dev/owner-name": "web", "rampart.dev/owner-uid": "0123456789"});
+        for (name, manager) in [("rampart-web-01234567", "rampart-network"), ("rampart-web-01234567-copy", "kubectl")] {
+            let policy = json!({"metadata": {"name": name, "namespace": "shop", "labels": labels, "resourceVersion": "1",
+                "managedFields": [{"manager": manager, "operation": "Apply"}]}});
+            networks.index.wrote(serde_json::from_value(policy).unwrap());
+        }
+        let (_root, roots) = root::<SecurityPolicy>();
+        let lost = Orphans { networks, roots }.orphans().await.unwrap();
+        let [lost] = lost.as_slice() else { panic!("{} kinds", lost.len()) };
+        let names: Vec<String> = lost.counted.iter().map(|it| it.object.name_any()).collect();
+        assert_eq!((names, lost.all), (vec!["rampart-web-01234567".to_owned()], 1));
+        assert!(lost.counted.iter().all(|it| it.object.metadata.managed_fields.is_none()), "nobody asks for them");
+    }
 
     #[test]
     fn an_object_of_another_namespace_than_its_owner_is_lost() {

@@ -12,7 +12,7 @@ use crate::{
         condition::{self, Conditions, Type},
     },
     cluster::events::Reason,
-    network::{Answered, Standing},
+    network::{Answered, Standing, is_in_the_way},
 };
 
 const POLICY_WIDENED: Reason = Reason::warning("PolicyWidened");
@@ -99,16 +99,16 @@ impl Networks {
     }
 }
 
-/// Those of some findings that were not acknowledged, by id.
+/// Those of some findings that are in the way and were not acknowledged, by id.
 pub(in super::super) fn unacknowledged<'f>(breaks: &'f [Finding], acknowledged: &[String]) -> Vec<&'f str> {
-    let ids = breaks.iter().map(|found| found.id.as_str());
+    let ids = breaks.iter().filter(|found| is_in_the_way(found)).map(|found| found.id.as_str());
     ids.filter(|id| !acknowledged.iter().any(|it| it == id)).collect()
 }
 
-/// Some findings, first those that were not acknowledged: where a list is cut, what is left to do must show.
+/// Some findings, first those that are in the way: where a list is cut, what is left to do must show.
 pub(in super::super) fn open_first(mut breaks: Vec<Finding>, acknowledged: &[String]) -> Vec<Finding> {
     let acknowledged: BTreeSet<&str> = acknowledged.iter().map(String::as_str).collect();
-    breaks.sort_by_key(|found| acknowledged.contains(found.id.as_str()));
+    breaks.sort_by_key(|found| acknowledged.contains(found.id.as_str()) || !is_in_the_way(found));
     breaks
 }
 
@@ -280,7 +280,11 @@ mod tests {
     #[test]
     fn what_is_left_to_acknowledge_comes_first() {
         let found = |id: &str| Finding { id: id.into(), message: String::new() };
-        let listed = open_first(["a", "b", "c", "d"].map(found).into(), &["a".into(), "c".into()]);
-        assert_eq!(listed.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["b", "d", "a", "c"]);
+        let all = Vec::from(["ScrapeUncertain/n/a", "a", "b", "c", "d"].map(found));
+        let acknowledged = ["a".to_owned(), "c".to_owned()];
+        assert_eq!(unacknowledged(&all, &acknowledged), ["b", "d"], "what is only told is not in the way");
+        let listed = open_first(all, &acknowledged);
+        let listed: Vec<&str> = listed.iter().map(|it| it.id.as_str()).collect();
+        assert_eq!(listed, ["b", "d", "ScrapeUncertain/n/a", "a", "c"]);
     }
 }

@@ -183,7 +183,7 @@ fn shards<'d>(namespaces: &[(&'d str, &'d Exceptions)]) -> Vec<Vec<(&'d str, &'d
 impl Content {
     fn named(&self, shard: usize, namespaces: Vec<String>) -> Floor {
         let here = condition(NAMESPACE, in_namespaces(&namespaces));
-        self.floor(format!("{}-{shard}", self.base), here, LabelSelector::default(), Place::Named(namespaces))
+        self.floor(self.shard_name(shard), here, LabelSelector::default(), Place::Named(namespaces))
     }
 
     /// With exceptions, where there are any.

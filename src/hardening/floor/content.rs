@@ -43,6 +43,11 @@ impl Content {
         Some(Self { base: self.base.clone(), ..content })
     }
 
+    /// What its admission policy for a part of the namespaces is called that ask for it by name.
+    pub(super) fn shard_name(&self, shard: usize) -> String {
+        format!("{}-{shard}", self.base)
+    }
+
     fn excepting(standard: &Standard, excepted: &ByNamespace<'_>) -> Option<Self> {
         let Standard { level, version, rules } = standard;
         let lifted = Lifted::by(excepted);

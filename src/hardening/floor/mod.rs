@@ -10,9 +10,11 @@ mod compile;
 mod content;
 mod exceptions;
 mod form;
+mod room;
 mod rules;
 mod standards;
 mod updates;
 
 pub use compile::{Floor, Place, SELECTOR, compile, extent};
+pub use room::{ALL_FLOORS, Roomless, first_name};
 pub use updates::significant;

@@ -29,7 +29,7 @@ fn policies(level: &str, labels: &[(&str, &str)], exceptions: Vec<Exception>) ->
     Policies {
         own: Arc::new([("n".to_owned(), [covering].into())].into()),
         wide: Arc::new([("wide".to_owned(), ClusterWide::try_from(&wide).unwrap())].into()),
-        labels: Arc::new([("n".to_owned(), labels)].into()),
+        labels: Arc::new([("n".to_owned(), Arc::new(labels))].into()),
         exceptions: Arc::new([("n".to_owned(), exceptions)].into()),
     }
 }

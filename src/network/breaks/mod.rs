@@ -14,6 +14,15 @@ use rampart_reach::{Change, End, Pod, Protocol};
 use super::{EntityPods, Facts, Population, ServicePort, Surroundings, surroundings::Name};
 use crate::api::Finding;
 
+/// Metrics that could not be read any more, if anybody reads them: what tells so may be anybody's.
+const SCRAPE_UNCERTAIN: &str = "ScrapeUncertain";
+
+/// Whether what a finding tells must be allowed, or acknowledged, before a policy is enforced; else it is only told.
+#[must_use]
+pub fn is_in_the_way(found: &Finding) -> bool {
+    !found.id.split_once('/').is_some_and(|(reason, _)| reason == SCRAPE_UNCERTAIN)
+}
+
 /// What is looked at.
 pub struct View<'v> {
     /// The change of policies.

@@ -152,6 +152,10 @@ fn why_there_is_no_admission_policy_is_told_with_the_fix() {
         assert!(reason == WRITE_REFUSED && said.ends_with("it is too large"), "{said}");
         assert_eq!(why(&in_force, asking, &other).0, PENDING, "another standard");
     }
+    let roomless = InForce { roomless: [("shop".to_owned(), [one.clone()].into())].into(), ..InForce::default() };
+    let (reason, fix) = why(&roomless, OWN, &one);
+    assert!(reason == TOO_MANY && fix.contains("of the cluster") && fix.contains("admissionPolicy: None"), "{fix}");
+    assert_eq!(why(&roomless, OWN, &other).0, PENDING, "there is room for it");
     let failing = InForce { failure: Some("nobody is there".into()), ..InForce::default() };
     let (reason, said) = why(&failing, OWN, &one);
     assert!(reason == PENDING && said.ends_with("nobody is there"), "{said}");
