@@ -3,15 +3,16 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader, IsTerminal as _},
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest as _, Sha256};
+
+use crate::progress::Progress;
 
 /// The Kubernetes version that tests and the demo use unless they name another.
 pub const DEFAULT_KUBERNETES: &str = "1.37.1";
@@ -20,9 +21,6 @@ pub const OLDEST_KUBERNETES: &str = "1.35.4";
 
 /// Without symbols and debug information.
 pub(crate) const STRIPPED: &str = "-s -w";
-
-/// How often a build that is not watched on a terminal says how far it is.
-const REPORT_EVERY: Duration = Duration::from_secs(20);
 
 /// Paths of the built programs.
 #[derive(Debug, Clone)]
@@ -271,7 +269,7 @@ pub(crate) fn cache_dir() -> Result<PathBuf> {
 }
 
 fn sources_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("controlplane")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../controlplane")
 }
 
 impl Program {
@@ -371,40 +369,4 @@ fn version_flags(kubernetes: &str) -> String {
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines.iter().skip(lines.len().saturating_sub(20)).fold(String::new(), |all, line| all + "\n" + line)
-}
-
-/// A progress bar on a terminal, a line now and then elsewhere.
-struct Progress {
-    bar: ProgressBar,
-    title: String,
-    cold: Duration,
-    left: Duration,
-    last: std::cell::Cell<Option<Instant>>,
-}
-
-impl Progress {
-    fn new(title: String, cold: Duration, left: Duration) -> Self {
-        let bar = ProgressBar::new(100).with_message(title.clone());
-        if let Ok(style) = ProgressStyle::with_template("{msg} {bar:20} {percent} %, {prefix}") {
-            bar.set_style(style);
-        }
-        Self { bar, title, cold, left, last: std::cell::Cell::new(None) }
-    }
-
-    fn report(&self, _package: &str, done: usize, of: usize) {
-        let share = done.min(of) * 100 / of.max(1);
-        let rest = self.cold * u32::try_from(share).unwrap_or(100) / 100;
-        let minutes = self.left.saturating_sub(rest).as_secs().div_ceil(60);
-        self.bar.set_position(share as u64);
-        self.bar.set_prefix(format!("about {minutes} min left on 2 cores"));
-        let due = self.last.get().is_none_or(|last| last.elapsed() >= REPORT_EVERY);
-        if !std::io::stderr().is_terminal() && due {
-            self.last.set(Some(Instant::now()));
-            eprintln!("{}: {share} %, about {minutes} min left on 2 cores", self.title);
-        }
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
 }
