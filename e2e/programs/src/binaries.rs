@@ -58,7 +58,7 @@ struct Program {
     package: String,
     /// The main of a program that upstream offers as a function only, below `e2e/controlplane`.
     main: Option<PathBuf>,
-    /// Holds `go.mod` and `go.sum`, below `e2e/controlplane`.
+    /// Holds `go.mod`, `go.sum`, and what stands in for other modules, below `e2e/controlplane`.
     module: PathBuf,
     ldflags: String,
     cold: Duration,
@@ -285,21 +285,24 @@ impl Program {
         Self::of_own(name, module, &version_flags(kubernetes), seconds)
     }
 
-    fn module_file(&self, name: &str) -> PathBuf {
-        sources_dir().join(&self.module).join(name)
-    }
-
-    fn main(&self) -> Option<PathBuf> {
-        self.main.as_ref().map(|path| sources_dir().join(path))
+    /// What it is built of, by its path in the module: the module's own files, and its main.
+    fn files(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        let module = sources_dir().join(&self.module);
+        let unread = || format!("reading {}: is this version listed in e2e/controlplane?", module.display());
+        let mut files = files_of(&module).with_context(unread)?;
+        if let Some(main) = &self.main {
+            // Shared by all versions of a module.
+            let main = sources_dir().join(main);
+            let text = fs::read(&main).with_context(|| format!("reading {}", main.display()))?;
+            files.push((Path::new("cmd").join(self.name).join("main.go"), text));
+        }
+        Ok(files)
     }
 
     /// Where the program is, or will be, in the cache.
     fn cached(&self, cache: &Path) -> Result<PathBuf> {
         let mut key = Sha256::new();
-        let module = [self.module_file("go.mod"), self.module_file("go.sum")];
-        for path in module.into_iter().chain(self.main()) {
-            let text = fs::read(&path)
-                .with_context(|| format!("reading {}: is this version listed in e2e/controlplane?", path.display()))?;
+        for (_, text) in self.files()? {
             key.update(text);
         }
         key.update(&self.ldflags);
@@ -308,15 +311,11 @@ impl Program {
     }
 
     fn build(&self, target: &Path, progress: &Progress) -> Result<()> {
-        // The mains are shared by all versions of a module, so they meet in a scratch directory.
         let scratch = tempfile::tempdir()?;
-        if let Some(main) = self.main() {
-            let dir = scratch.path().join("cmd").join(self.name);
-            fs::create_dir_all(&dir)?;
-            fs::copy(main, dir.join("main.go"))?;
-        }
-        for file in ["go.mod", "go.sum"] {
-            fs::copy(self.module_file(file), scratch.path().join(file))?;
+        for (name, text) in self.files()? {
+            let path = scratch.path().join(name);
+            fs::create_dir_all(path.parent().unwrap_or(scratch.path()))?;
+            fs::write(path, text)?;
         }
         progress.report("reading the module", 0, 1);
         let listed = go(scratch.path()).args(["list", "-deps", &self.package]).output();
@@ -349,6 +348,23 @@ impl Program {
     }
 }
 
+/// Every file of a module, in the order of their paths in it, but for the mains of its programs.
+fn files_of(module: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let (mut files, mut open) = (vec![], vec![module.to_owned()]);
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            if !path.is_dir() {
+                files.push((path.strip_prefix(module)?.to_owned(), fs::read(&path)?));
+            } else if path != module.join("cmd") {
+                open.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Go, in the directory of a module.
 pub(crate) fn go(dir: &Path) -> Command {
     let mut go = Command::new("go");
@@ -369,4 +385,60 @@ fn version_flags(kubernetes: &str) -> String {
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines.iter().skip(lines.len().saturating_sub(20)).fold(String::new(), |all, line| all + "\n" + line)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// The words above what a `go.mod` replaces to share what Go has compiled.
+    const SHARED: &str = "// As the control plane has them";
+
+    #[test]
+    fn a_program_is_built_of_its_module_and_its_main_alone() -> Result<()> {
+        let names = |program: &Program| -> Result<Vec<String>> {
+            Ok(program.files()?.into_iter().map(|(path, _)| path.display().to_string()).collect())
+        };
+        let (plane, node) = (control_plane(DEFAULT_KUBERNETES), node(DEFAULT_KUBERNETES));
+        assert_eq!(names(&plane.programs[1])?, ["go.mod", "go.sum", "cmd/kube-apiserver/main.go"]);
+        assert_eq!(names(&plane.programs[4])?, ["go.mod", "go.sum"]);
+        // With what stands in for a module.
+        let felix = names(&node.programs[2])?;
+        assert_eq!(felix.last().map(String::as_str), Some("cmd/felix/main.go"));
+        assert!(felix.contains(&"ec2/types/types.go".to_owned()), "{felix:?}");
+        assert!(!felix.contains(&"cmd/calico/main.go".to_owned()), "{felix:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_compiled_once_has_the_versions_of_the_control_plane() -> Result<()> {
+        let versions = |text: &str| -> BTreeMap<String, String> {
+            let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let named = words.filter_map(|words| match *words {
+                [module, "=>", _, version] | [module, version, "//", "indirect"] | [module, version] => {
+                    version.starts_with('v').then(|| (module.to_owned(), version.to_owned()))
+                }
+                _ => None,
+            });
+            named.collect()
+        };
+        let of_plane = sources_dir().join("kubernetes").join(format!("v{DEFAULT_KUBERNETES}")).join("go.mod");
+        let wanted = versions(&read(&of_plane)?);
+        let mut compared = 0;
+        for place in ["", "../judges"] {
+            for entry in fs::read_dir(sources_dir().join(place))? {
+                let path = entry?.path().join("go.mod");
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                let Some((_, shared)) = text.split_once(SHARED) else { continue };
+                for (module, version) in versions(shared) {
+                    assert_eq!(Some(&version), wanted.get(&module), "{module} in {}", path.display());
+                    compared += 1;
+                }
+            }
+        }
+        assert!(compared > 100, "{compared} versions compared");
+        Ok(())
+    }
 }
