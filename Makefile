@@ -12,8 +12,10 @@ demo:
 	$(CARGO) run --quiet -p rampart-e2e --bin demo
 
 ## Every test that needs no root.
+# Where it is, what a healthy installation serves is judged too.
+PROMTOOL ?= $(shell command -v promtool)
 test:
-	$(CARGO) test --workspace
+	$(if $(PROMTOOL),RAMPART_PROMTOOL="$(PROMTOOL)") $(CARGO) test --workspace
 	@echo "skipped: the tests that say so above (they turn the clock: make test-judges); make test-judges (judges from PyPI), make test-node (a real node with Calico: root), make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
 
 ## Judges that need more than Rust and Go (Python, packages from PyPI, nginx, Chromium, promtool, libfaketime), or

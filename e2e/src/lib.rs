@@ -18,14 +18,12 @@
 
 pub mod alerts;
 pub mod audit;
-pub mod binaries;
 pub mod chart;
 pub mod conform;
 pub mod control_plane;
 pub mod cores;
 pub mod envoy;
 pub mod faketime;
-mod fetch;
 pub mod fixtures;
 pub mod image;
 pub mod judges;
@@ -49,6 +47,7 @@ pub use control_plane::{ControlPlane, Options};
 pub use envoy::Envoy;
 pub use node::Node;
 pub use operator::Operator;
+pub use rampart_programs::binaries;
 pub use verifier::Verifier;
 
 /// Seed of random tests: `RAMPART_SEED`, or a new one. It is printed, so that a failure can be repeated.

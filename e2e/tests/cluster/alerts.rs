@@ -78,7 +78,7 @@ pub(crate) async fn heard(verifier: &Verifier) -> Result<i64> {
 /// No alert fires, however long an installation stays as it is.
 pub(crate) fn a_healthy_installation_alerts_of_nothing(served: &[(&str, String)]) -> Result<()> {
     let Some(promtool) = Promtool::named() else {
-        println!("skipped: RAMPART_PROMTOOL does not name a promtool (make test-judges)");
+        println!("skipped: RAMPART_PROMTOOL does not name a promtool (Debian: prometheus)");
         return Ok(());
     };
     let now = Timestamp::now().as_second();

@@ -3,17 +3,16 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader, IsTerminal as _},
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest as _, Sha256};
 
-use crate::fetch;
+use crate::{fetch, progress::Progress};
 
 /// The Kubernetes version that tests and the demo use unless they name another.
 pub const DEFAULT_KUBERNETES: &str = "1.37.1";
@@ -22,9 +21,6 @@ pub const OLDEST_KUBERNETES: &str = "1.35.4";
 
 /// Without symbols and debug information.
 pub(crate) const STRIPPED: &str = "-s -w";
-
-/// How often a build that is not watched on a terminal says how far it is.
-const REPORT_EVERY: Duration = Duration::from_secs(20);
 
 /// Paths of the built programs.
 #[derive(Debug, Clone)]
@@ -62,7 +58,7 @@ struct Program {
     package: String,
     /// The main of a program that upstream offers as a function only, below `e2e/controlplane`.
     main: Option<PathBuf>,
-    /// Holds `go.mod` and `go.sum`, below `e2e/controlplane`.
+    /// Holds `go.mod`, `go.sum`, and what stands in for other modules, below `e2e/controlplane`.
     module: PathBuf,
     ldflags: String,
     cold: Duration,
@@ -273,7 +269,7 @@ pub(crate) fn cache_dir() -> Result<PathBuf> {
 }
 
 fn sources_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("controlplane")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../controlplane")
 }
 
 impl Program {
@@ -289,21 +285,24 @@ impl Program {
         Self::of_own(name, module, &version_flags(kubernetes), seconds)
     }
 
-    fn module_file(&self, name: &str) -> PathBuf {
-        sources_dir().join(&self.module).join(name)
-    }
-
-    fn main(&self) -> Option<PathBuf> {
-        self.main.as_ref().map(|path| sources_dir().join(path))
+    /// What it is built of, by its path in the module: the module's own files, and its main.
+    fn files(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        let module = sources_dir().join(&self.module);
+        let unread = || format!("reading {}: is this version listed in e2e/controlplane?", module.display());
+        let mut files = files_of(&module).with_context(unread)?;
+        if let Some(main) = &self.main {
+            // Shared by all versions of a module.
+            let main = sources_dir().join(main);
+            let text = fs::read(&main).with_context(|| format!("reading {}", main.display()))?;
+            files.push((Path::new("cmd").join(self.name).join("main.go"), text));
+        }
+        Ok(files)
     }
 
     /// Where the program is, or will be, in the cache.
     fn cached(&self, cache: &Path) -> Result<PathBuf> {
         let mut key = Sha256::new();
-        let module = [self.module_file("go.mod"), self.module_file("go.sum")];
-        for path in module.into_iter().chain(self.main()) {
-            let text = fs::read(&path)
-                .with_context(|| format!("reading {}: is this version listed in e2e/controlplane?", path.display()))?;
+        for (_, text) in self.files()? {
             key.update(text);
         }
         key.update(&self.ldflags);
@@ -312,15 +311,11 @@ impl Program {
     }
 
     fn build(&self, target: &Path, progress: &Progress) -> Result<()> {
-        // The mains are shared by all versions of a module, so they meet in a scratch directory.
         let scratch = tempfile::tempdir()?;
-        if let Some(main) = self.main() {
-            let dir = scratch.path().join("cmd").join(self.name);
-            fs::create_dir_all(&dir)?;
-            fs::copy(main, dir.join("main.go"))?;
-        }
-        for file in ["go.mod", "go.sum"] {
-            fs::copy(self.module_file(file), scratch.path().join(file))?;
+        for (name, text) in self.files()? {
+            let path = scratch.path().join(name);
+            fs::create_dir_all(path.parent().unwrap_or(scratch.path()))?;
+            fs::write(path, text)?;
         }
         progress.report("reading the module", 0, 1);
         // It fetches what the build needs, which fetches nothing then.
@@ -353,6 +348,23 @@ impl Program {
     }
 }
 
+/// Every file of a module, in the order of their paths in it, but for the mains of its programs.
+fn files_of(module: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let (mut files, mut open) = (vec![], vec![module.to_owned()]);
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            if !path.is_dir() {
+                files.push((path.strip_prefix(module)?.to_owned(), fs::read(&path)?));
+            } else if path != module.join("cmd") {
+                open.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Go, in the directory of a module.
 pub(crate) fn go(dir: &Path) -> Command {
     let mut go = Command::new("go");
@@ -375,38 +387,58 @@ fn tail(text: &str) -> String {
     lines.iter().skip(lines.len().saturating_sub(20)).fold(String::new(), |all, line| all + "\n" + line)
 }
 
-/// A progress bar on a terminal, a line now and then elsewhere.
-struct Progress {
-    bar: ProgressBar,
-    title: String,
-    cold: Duration,
-    left: Duration,
-    last: std::cell::Cell<Option<Instant>>,
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
 
-impl Progress {
-    fn new(title: String, cold: Duration, left: Duration) -> Self {
-        let bar = ProgressBar::new(100).with_message(title.clone());
-        if let Ok(style) = ProgressStyle::with_template("{msg} {bar:20} {percent} %, {prefix}") {
-            bar.set_style(style);
-        }
-        Self { bar, title, cold, left, last: std::cell::Cell::new(None) }
+    use super::*;
+
+    /// The words above what a `go.mod` replaces to share what Go has compiled.
+    const SHARED: &str = "// As the control plane has them";
+
+    #[test]
+    fn a_program_is_built_of_its_module_and_its_main_alone() -> Result<()> {
+        let names = |program: &Program| -> Result<Vec<String>> {
+            Ok(program.files()?.into_iter().map(|(path, _)| path.display().to_string()).collect())
+        };
+        let (plane, node) = (control_plane(DEFAULT_KUBERNETES), node(DEFAULT_KUBERNETES));
+        assert_eq!(names(&plane.programs[1])?, ["go.mod", "go.sum", "cmd/kube-apiserver/main.go"]);
+        assert_eq!(names(&plane.programs[4])?, ["go.mod", "go.sum"]);
+        // With what stands in for a module.
+        let felix = names(&node.programs[2])?;
+        assert_eq!(felix.last().map(String::as_str), Some("cmd/felix/main.go"));
+        assert!(felix.contains(&"ec2/types/types.go".to_owned()), "{felix:?}");
+        assert!(!felix.contains(&"cmd/calico/main.go".to_owned()), "{felix:?}");
+        Ok(())
     }
 
-    fn report(&self, _package: &str, done: usize, of: usize) {
-        let share = done.min(of) * 100 / of.max(1);
-        let rest = self.cold * u32::try_from(share).unwrap_or(100) / 100;
-        let minutes = self.left.saturating_sub(rest).as_secs().div_ceil(60);
-        self.bar.set_position(share as u64);
-        self.bar.set_prefix(format!("about {minutes} min left on 2 cores"));
-        let due = self.last.get().is_none_or(|last| last.elapsed() >= REPORT_EVERY);
-        if !std::io::stderr().is_terminal() && due {
-            self.last.set(Some(Instant::now()));
-            eprintln!("{}: {share} %, about {minutes} min left on 2 cores", self.title);
+    #[test]
+    fn what_is_compiled_once_has_the_versions_of_the_control_plane() -> Result<()> {
+        let versions = |text: &str| -> BTreeMap<String, String> {
+            let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let named = words.filter_map(|words| match *words {
+                [module, "=>", _, version] | [module, version, "//", "indirect"] | [module, version] => {
+                    version.starts_with('v').then(|| (module.to_owned(), version.to_owned()))
+                }
+                _ => None,
+            });
+            named.collect()
+        };
+        let of_plane = sources_dir().join("kubernetes").join(format!("v{DEFAULT_KUBERNETES}")).join("go.mod");
+        let wanted = versions(&read(&of_plane)?);
+        let mut compared = 0;
+        for place in ["", "../judges"] {
+            for entry in fs::read_dir(sources_dir().join(place))? {
+                let path = entry?.path().join("go.mod");
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                let Some((_, shared)) = text.split_once(SHARED) else { continue };
+                for (module, version) in versions(shared) {
+                    assert_eq!(Some(&version), wanted.get(&module), "{module} in {}", path.display());
+                    compared += 1;
+                }
+            }
         }
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
+        assert!(compared > 100, "{compared} versions compared");
+        Ok(())
     }
 }
