@@ -195,9 +195,10 @@ impl PolicyIndex {
         let labels = follow(
             Api::<PartialObjectMeta<Namespace>>::all(client),
             |namespace, before| Some(labels_of(namespace, before)),
-            |all, changed| match changed {
-                Some(key) => relabelled.note(&key.1, all.get(key).cloned()),
-                None => {
+            |all, changed| {
+                if let Some(key) = changed {
+                    relabelled.note(&key.1, all.get(key).cloned());
+                } else {
                     relabelled.forget();
                     self.relabel(|known| *known = by_name(all));
                 }

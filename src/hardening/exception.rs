@@ -140,6 +140,11 @@ impl Exception {
         Ok(())
     }
 
+    /// Ids of rules that may be violated: by anything, or by some values alone.
+    pub fn rules(&self) -> impl Iterator<Item = &String> {
+        self.rules.keys()
+    }
+
     /// Whether a rule may be violated by anything.
     fn lifts(&self, rule: &str) -> bool {
         matches!(self.rules.get(rule), Some(None))

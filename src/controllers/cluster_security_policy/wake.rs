@@ -141,7 +141,8 @@ mod tests {
                 "spec": {"namespaceSelector": {"matchLabels": {"team": "a"}}, "network": network}});
             let policy: ClusterSecurityPolicy = serde_json::from_value(policy).unwrap();
             let wide = [("least".to_owned(), ClusterWide::try_from(&policy).unwrap())].into();
-            let labels = ["a", "b"].map(|team| (team.to_owned(), [("team".to_owned(), team.to_owned())].into()));
+            let labels =
+                ["a", "b"].map(|team| (team.to_owned(), Arc::new([("team".to_owned(), team.to_owned())].into())));
             let known = Policies { wide: Arc::new(wide), labels: Arc::new(labels.into()), ..Policies::default() };
             counts(&DeserializeGuard(Ok(policy)), &known, &[namespace.to_owned()].into())
         };

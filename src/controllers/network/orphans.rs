@@ -121,7 +121,7 @@ mod tests {
             networks.index.wrote(serde_json::from_value(policy).unwrap());
         }
         let (_root, roots) = root::<SecurityPolicy>();
-        let lost = Orphans { networks, roots }.orphans().await.unwrap();
+        let lost = Orphans { networks, roots }.orphans(Look::AtAll).await.unwrap();
         let [lost] = lost.as_slice() else { panic!("{} kinds", lost.len()) };
         let names: Vec<String> = lost.counted.iter().map(|it| it.object.name_any()).collect();
         assert_eq!((names, lost.all), (vec!["rampart-web-01234567".to_owned()], 1));

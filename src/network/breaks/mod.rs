@@ -20,7 +20,7 @@ const SCRAPE_UNCERTAIN: &str = "ScrapeUncertain";
 /// Whether what a finding tells must be allowed, or acknowledged, before a policy is enforced; else it is only told.
 #[must_use]
 pub fn is_in_the_way(found: &Finding) -> bool {
-    !found.id.split_once('/').is_some_and(|(reason, _)| reason == SCRAPE_UNCERTAIN)
+    found.id.split_once('/').is_none_or(|(reason, _)| reason != SCRAPE_UNCERTAIN)
 }
 
 /// What is looked at.
