@@ -188,7 +188,7 @@ const TELLS: [&str; 19] = [
     "controllers/switched_off.rs",
 ];
 /// Words in there that are values of Kubernetes or of our own fields, and nothing that is told.
-const VALUES: [&str; 36] = [
+const VALUES: [&str; 37] = [
     "Always",
     "Antrea",
     "Audit",
@@ -215,6 +215,7 @@ const VALUES: [&str; 36] = [
     "ProgressDeadlineExceeded",
     "Romana",
     "Secret",
+    "Secrets",
     "SecurityPolicy",
     "Service",
     "Succeeded",
@@ -240,7 +241,8 @@ fn every_reason_event_and_finding_is_on_its_page() {
     };
     let mut missing = vec![];
     for place in TELLS {
-        for file in files(&root().join("src").join(place), "rs") {
+        let all = files(&root().join("src").join(place), "rs");
+        for file in all.into_iter().filter(|file| !file.ends_with("tests.rs")) {
             let text = fs::read_to_string(&file).unwrap();
             let code = text.split("#[cfg(test)]").next().unwrap_or_default();
             let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));

@@ -348,15 +348,16 @@ impl Program {
     }
 }
 
-/// Every file of a module, in the order of their paths in it, but for the mains of its programs.
+/// What Go reads of a module, in the order of their paths in it, but for the mains of its programs.
 fn files_of(module: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
     let (mut files, mut open) = (vec![], vec![module.to_owned()]);
     while let Some(dir) = open.pop() {
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
-            if !path.is_dir() {
+            let is_of_go = path.extension().is_some_and(|it| it == "go" || it == "mod" || it == "sum");
+            if is_of_go {
                 files.push((path.strip_prefix(module)?.to_owned(), fs::read(&path)?));
-            } else if path != module.join("cmd") {
+            } else if path.is_dir() && path != module.join("cmd") {
                 open.push(path);
             }
         }

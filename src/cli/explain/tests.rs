@@ -245,17 +245,18 @@ fn what_a_hold_keeps_and_whether_it_does() {
 }
 
 #[test]
-fn of_a_policy_it_is_told_who_holds_it_and_nothing_where_nobody_does() {
+fn of_evidence_it_is_told_who_holds_it_and_nothing_where_nobody_does() {
     let hold = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "LegalHold",
         "metadata": {"name": "proof", "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z"},
-        "spec": {"resources": [{"resource": "securitypolicies", "group": "rampart.dev"}], "indefinite": true,
+        "spec": {"resources": [{"resource": "retentionreports", "group": "rampart.dev"}], "indefinite": true,
                  "selector": {"matchLabels": {"case": "17"}}, "ground": "litigation"}});
     let known = Known { holds: of(&[hold]), ..shop() };
-    let mut policy = security_policy("web", &json!({}), &json!({}));
-    let told = |policy: &Value| text(&explained("rsp/web", policy, &known));
-    assert!(!told(&policy).contains("RETENTION"), "{}", told(&policy));
-    policy["metadata"]["labels"] = json!({"case": "17"});
-    assert!(told(&policy).contains("held by LegalHold/proof until it is released: litigation"), "{}", told(&policy));
+    let mut report = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "RetentionReport",
+        "metadata": {"name": "run", "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z"}});
+    let told = |report: &Value| text(&explained("rrep/run", report, &known));
+    assert!(!told(&report).contains("held by"), "{}", told(&report));
+    report["metadata"]["labels"] = json!({"case": "17"});
+    assert!(told(&report).contains("held by LegalHold/proof until it is released: litigation"), "{}", told(&report));
 }
 
 #[test]
