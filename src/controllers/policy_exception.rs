@@ -7,10 +7,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
-use super::{Context, Hardened, Next, Reconciler, Triggers, floor, requested, scan::wake_changed};
+use super::{Context, Hardened, Next, Reconciler, Roots, Triggers, floor, requested, scan::wake_changed};
 use crate::{
     api::{
         ExceptionState, PolicyException, PolicyExceptionStatus,
@@ -49,8 +50,8 @@ impl PolicyExceptions {
         mut leadership: Leadership,
         tasks: &mut Tasks,
     ) {
-        let (root, _) = super::root::<PolicyException>();
-        let (changes, labels) = (index.changes(), index.label_changes());
+        let (root, roots) = super::root::<PolicyException>();
+        let (changes, known_labels) = (index.changes(), index.clone());
         let (stopped, context) = (context.stopped.clone(), context.clone());
         let controller = Arc::new(Self { context: context.clone(), index, hardened: hardened.clone() });
         tasks.spawn(Self::NAME, async move {
@@ -68,7 +69,7 @@ impl PolicyExceptions {
             // Which are permitted depends on ClusterSecurityPolicies.
             let permitted = super::wake_all(changes, &all_tx, &stopped);
             // And which of these refuse all the same, on labels of namespaces.
-            let covered = super::wake_all(labels, &all_tx, &stopped);
+            let covered = wake_relabelled(known_labels, (roots, one_tx.clone()), stopped.clone());
             let wake = |(namespace, name): &(String, String)| drop(one_tx.send(ObjectRef::new(name).within(namespace)));
             let counted = wake_changed(scan, |report| &report.relying, wake, stopped.clone());
             let refloored = super::wake_all(in_force, &all_tx, &stopped);
@@ -214,6 +215,27 @@ impl Reconciler for PolicyExceptions {
         }
         let left = end.map(|end| Duration::try_from(end.duration_since(now)).unwrap_or_default());
         Ok(left.map_or(Next::Change, |left| Next::After(left.clamp(Duration::from_millis(10), LOOK_AGAIN))))
+    }
+}
+
+/// Wakes those of namespaces that have other labels than before.
+async fn wake_relabelled(
+    index: PolicyIndex,
+    (roots, one): (Roots<PolicyException>, mpsc::UnboundedSender<ObjectRef<DeserializeGuard<PolicyException>>>),
+    stopped: CancellationToken,
+) -> anyhow::Result<()> {
+    let (mut changes, mut before) = (index.label_changes(), index.known().labels);
+    loop {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { stopped.cancelled().await; },
+            () = stopped.cancelled() => return Ok(()),
+        }
+        let now = index.known().labels;
+        let differs = |namespace: &str| now.get(namespace) != before.get(namespace);
+        for root in roots.store.state_filter(|root| differs(root.namespace().as_deref().unwrap_or_default())) {
+            let _ = one.send(ObjectRef::from_obj(root.as_ref()));
+        }
+        before = now;
     }
 }
 

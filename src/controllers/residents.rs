@@ -88,7 +88,7 @@ impl Residents {
             Some(resident) => drop(state.pods.insert(key, Arc::new(resident))),
             None => drop(state.pods.remove(&key)),
         }
-        drop(state);
+        // Before the state is another's: who takes the namespaces that changed knows that they did.
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 

@@ -144,6 +144,13 @@ impl Intent {
         })
     }
 
+    /// Whether it names addresses outside of the cluster, which must be told from those of all pods.
+    #[must_use]
+    pub fn names_external(&self) -> bool {
+        let mut peers = self.ingress.iter().chain(&self.egress).flat_map(|rule| &rule.peers);
+        peers.any(|peer| matches!(peer, Peer::External { .. }))
+    }
+
     /// Whether what it becomes depends on the labels of namespaces: it opens the other end in its own, where that is
     /// selected.
     #[must_use]

@@ -16,6 +16,7 @@ use crate::{
     cli::{
         fields::refuse_unknown,
         source::{self, Found, Object, Unreadable},
+        terminal::fit,
     },
     controllers::in_vain,
     hardening::{ClusterWide, Covering, Exception, Origin, Policies, Requirement},
@@ -75,13 +76,14 @@ pub(in crate::cli) fn of<'o>(
     for (namespace, exceptions) in &read.exceptions {
         for exception in exceptions {
             if let Err(why) = exception.permitted(namespace, &read.wide) {
-                eprintln!("PolicyException {namespace}/{} is not in force: {why}", exception.name);
+                let said = format!("PolicyException {namespace}/{} is not in force: {why}", exception.name);
+                eprintln!("{}", fit(&said));
             }
         }
     }
     let policies = read.policies();
     for said in letting_nothing_pass(&policies, clock::now()) {
-        eprintln!("{said}");
+        eprintln!("{}", fit(&said));
     }
     (policies, unreadable)
 }

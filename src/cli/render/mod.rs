@@ -17,6 +17,7 @@ use super::{
     fields::refuse_unknown,
     output::answered,
     source::{self, Found},
+    terminal::fit,
 };
 use crate::{
     hardening::{Demand, compile},
@@ -125,9 +126,10 @@ impl RenderCommand {
 /// as it is.
 fn tell_ends(demand: &Demand) {
     for (namespace, name, end) in demand.exceptions() {
-        eprintln!(
+        let said = format!(
             "PolicyException {namespace}/{name} ends at {end} for new pods; for updates of pods (a debug container) it lasts until the file is rendered anew"
         );
+        eprintln!("{}", fit(&said));
     }
 }
 

@@ -4,7 +4,10 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt as _;
 use serde::Deserialize as _;
 
-use super::super::source::{Object, Unreadable};
+use super::super::{
+    source::{Object, Unreadable},
+    terminal::fit,
+};
 use crate::{
     api::{ClusterSecurityPolicy, Finding, NetworkMode, SecurityPolicy},
     hardening::ClusterWide,
@@ -64,7 +67,8 @@ pub(in super::super) fn rendered(
         match render(&one.intent, (&one.namespace, &one.base), &cluster, (&others, &accepted)) {
             Ok(rendered) => {
                 for Finding { id, message } in one.findings.iter().chain(&rendered.findings) {
-                    eprintln!("{}:{}: {id}: {message}", one.object.file, one.object.line);
+                    let said = format!("{}:{}: {id}: {message}", one.object.file, one.object.line);
+                    eprintln!("{}", fit(&said));
                 }
                 policies.extend(rendered.policies);
             }

@@ -114,7 +114,7 @@ fn counts(root: &DeserializeGuard<ClusterSecurityPolicy>, known: &Policies, name
     let Some(wide) = known.wide.get(root.meta().name.as_deref().unwrap_or_default()) else { return true };
     let Some(intent) = &wide.network else { return false };
     let programmed = policy.status.iter().any(|it| condition::is_true(&it.conditions, Type::Programmed));
-    if wide.network_mode != NetworkMode::Enforce || !programmed || intent.is_resolved() {
+    if wide.network_mode != NetworkMode::Enforce || !programmed || intent.is_resolved() || intent.names_external() {
         return true;
     }
     let selects = |name: &String| known.labels.get(name).is_some_and(|labels| wide.isolates(name, labels));

@@ -19,7 +19,10 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
 pub(super) use self::in_force::{Asking, Enforcers};
-pub use self::{in_force::InForce, room::Crowded};
+pub use self::{
+    in_force::{InForce, TOO_MANY},
+    room::Crowded,
+};
 use self::{
     live::{Live, selector, webhook_alone, webhook_is_asked},
     room::Room,
@@ -167,6 +170,10 @@ impl Floors {
             }
             settled = quiet && later.is_some_and(|at| at <= Instant::now());
             tokio::time::sleep(SETTLE).await;
+            // What came meanwhile is as new as what ends a wait.
+            let is_quiet = |changed: Result<bool, _>| !changed.unwrap_or(true);
+            settled &=
+                is_quiet(news.has_changed()) && is_quiet(changes.has_changed()) && is_quiet(pauses.has_changed());
         }
     }
 
@@ -197,9 +204,14 @@ impl Floors {
         let left_out = wanted.iter().flat_map(|floor| floor.left_out.iter().cloned()).collect();
         let full = demand.namespaces.iter().filter(|(_, standards)| standards.len() >= FLOORS);
         let full = full.map(|(name, standards)| (name.clone(), standards.keys().cloned().collect())).collect();
-        // What there is no room for stays in force where the webhook is not asked in its stead yet.
+        // What the webhook alone is to refuse stays in force until every API server asks it: what names these namespaces
+        // was there already when the last pass ended.
+        let needing = if webhook { self.index.known().needing_webhook() } else { BTreeSet::new() };
+        let named_before = self.in_force.borrow().webhook_alone.clone();
+        let is_asked = |name: &&String| webhook_alone.contains(*name) && named_before.contains(*name);
         let mut failed: BTreeSet<String> =
-            roomless.keys().filter(|name| !webhook_alone.contains(*name)).cloned().collect();
+            needing.iter().chain(roomless.keys()).filter(|name| !is_asked(name)).cloned().collect();
+        let is_new = failed.iter().any(|name| webhook_alone.contains(name));
         let mut is_failing = false;
         let mut in_force =
             InForce { known: true, webhook, webhook_alone, paused, left_out, full, roomless, ..InForce::default() };
@@ -221,6 +233,7 @@ impl Floors {
                 }
             }
         }
+        let crowded: BTreeSet<String> = in_force.roomless.keys().cloned().collect();
         self.in_force.send_if_modified(|before| {
             in_force.warn_of_left_out(before);
             in_force.stale.clone_from(&before.stale);
@@ -246,6 +259,9 @@ impl Floors {
         if later.is_none() && settled && confirmed_any && held.is_empty() && !shrinking.is_empty() {
             pruning::withdraw_confirmation(&self.context, &self.install_namespace).await?;
         }
+        // Who has got room is named until its admission policy is in force.
+        let is_left = self.room.release(crowded, settled && !is_failing);
+        let later = later.or_else(|| (is_new || is_left).then(|| Instant::now() + IN_FORCE_AFTER));
         Ok(Passed { later, failed: is_failing })
     }
 
@@ -257,8 +273,6 @@ impl Floors {
         (held, failed, narrowing): (&BTreeSet<String>, &BTreeSet<String>, &BTreeSet<String>),
         settled: bool,
     ) -> Result<Option<Instant>> {
-        let staying: BTreeSet<String> = held.iter().chain(self.stuck.lock().names()).cloned().collect();
-        live.set_action(&self.context.client, &staying, wanted, action).await?;
         // What could not be written keeps what it would replace, and nothing else.
         let replaced = |name: &String| live.policies.get(name).is_some_and(|old| !extent(old).is_disjoint(failed));
         let mut stale: BTreeSet<&String> =
@@ -266,6 +280,9 @@ impl Floors {
         self.stuck.lock().keep(&stale);
         let waiting = self.stuck.lock().waiting(Instant::now());
         stale.retain(|name| !waiting.contains(*name));
+        let goes = |name: &String| settled && stale.contains(name);
+        let staying: BTreeSet<String> = live.stale(wanted).filter(|name| !goes(name)).chain(held).cloned().collect();
+        live.set_action(&self.context.client, &staying, wanted, action).await?;
         let narrows = narrowing.iter().any(|name| !held.contains(name) && !waiting.contains(name));
         let left = !settled && (narrows || !stale.is_empty());
         for name in stale.into_iter().filter(|_| settled) {
@@ -329,69 +346,4 @@ fn changes(client: &Client) -> Vec<News> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
-
-    use http::{Request, Response};
-    use kube::{api::ObjectMeta, client::Body};
-    use serde_json::json;
-    use tokio_util::sync::CancellationToken;
-
-    use super::*;
-    use crate::{
-        cluster::events::Events,
-        controllers::network::Owning,
-        runtime::{metrics::Metrics, readiness::Readiness},
-    };
-
-    /// An API server that lets everything be deleted but what is called `a`, and notes what it is asked.
-    fn stubborn(asked: &Arc<Mutex<Vec<String>>>) -> Client {
-        let asked = Arc::clone(asked);
-        let answer = move |request: Request<Body>| {
-            let path = request.uri().path();
-            asked.lock().push(format!("{} {}", request.method(), path.rsplit('/').next().unwrap_or_default()));
-            let (code, json): (u16, _) = if path.ends_with("/a") {
-                (403, json!({"status": "Failure", "message": "no", "reason": "Forbidden", "code": 403}))
-            } else {
-                (200, json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success"}))
-            };
-            let answer = Response::builder().status(code).body(Body::from(json.to_string().into_bytes()));
-            std::future::ready(Ok::<_, Infallible>(answer.unwrap()))
-        };
-        Client::new(tower::service_fn(answer), "default")
-    }
-
-    #[tokio::test]
-    async fn one_that_can_not_be_deleted_keeps_no_other_and_is_tried_later() {
-        let asked = Arc::default();
-        let client = stubborn(&asked);
-        let (metrics, readiness, stopped) = (Metrics::default(), Readiness::default(), CancellationToken::new());
-        let events = Events::new(client.clone(), "operator");
-        let floors = Floors {
-            context: Context { client, events, metrics, readiness, stopped, concurrency: 1 },
-            index: PolicyIndex::default(),
-            pauses: watch::channel(None).1,
-            install_namespace: "rampart-system".into(),
-            in_force: watch::channel(InForce::default()).0,
-            ignored: Mutex::default(),
-            stuck: Mutex::default(),
-            room: Room::default(),
-        };
-        let policy = |name: &str| {
-            let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-            (name.to_owned(), ValidatingAdmissionPolicy { metadata, ..ValidatingAdmissionPolicy::default() })
-        };
-        let live = Live { policies: ["a", "b"].map(policy).into(), bindings: BTreeMap::new() };
-        let (none, began) = (BTreeSet::new(), Instant::now());
-        let later = floors.take_back(&live, (&[], "Deny"), (&none, &none, &none), true).await.unwrap();
-        assert_eq!(*asked.lock(), ["DELETE a", "DELETE b"]);
-        assert!(later.is_some_and(|at| at >= began + IN_FORCE_AFTER));
-        assert_eq!(floors.stuck.lock().names().collect::<Vec<_>>(), ["a"]);
-    }
-
-    #[test]
-    fn what_the_prune_brake_counts_of_a_kind_nobody_else_counts() {
-        let kinds = [KIND, CLUSTER_KIND, <SecurityPolicy as Owning>::KIND, <ClusterSecurityPolicy as Owning>::KIND];
-        assert_eq!(BTreeSet::from(kinds).len(), kinds.len());
-    }
-}
+mod tests;

@@ -41,13 +41,29 @@ impl Room {
             metrics.requirements.get_or_create(&ResultLabel { result }).set(count);
         }
         *having = Some(now);
-        let crowded = Some(roomless.keys().cloned().collect());
+        let mut crowded: BTreeSet<String> = roomless.keys().cloned().collect();
+        crowded.extend(self.crowded.borrow().iter().flatten().cloned());
+        self.tell(crowded);
+        (within, roomless)
+    }
+
+    /// Tells of these and of no others, once the rest has admission policies in force: `settled` says so. Whether others
+    /// are still told.
+    pub(super) fn release(&self, crowded: BTreeSet<String>, settled: bool) -> bool {
+        if settled {
+            self.tell(crowded);
+            return false;
+        }
+        self.crowded.borrow().as_ref().is_some_and(|told| *told != crowded)
+    }
+
+    fn tell(&self, crowded: BTreeSet<String>) {
+        let crowded = Some(crowded);
         self.crowded.send_if_modified(|before| {
             let differs = *before != crowded;
             *before = crowded;
             differs
         });
-        (within, roomless)
     }
 }
 
@@ -118,5 +134,12 @@ mod tests {
         let left_out = choose(&without_one);
         assert!(left_out == ["team-000"] || left_out == ["team-201"], "{left_out:?}");
         assert_eq!(choose(&without_one), left_out, "the same at each look");
+        // Who has got room is told as having none until its admission policy is in force.
+        let told = room.crowded();
+        let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+        assert_eq!(*told.borrow(), Some(names(&["team-000", "team-201"])));
+        let left_out: BTreeSet<String> = left_out.into_iter().collect();
+        assert!(room.release(left_out.clone(), false) && told.borrow().as_ref() != Some(&left_out));
+        assert!(!room.release(left_out.clone(), true) && *told.borrow() == Some(left_out));
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Debug};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 
-use super::{Networks, Sight};
+use super::{super::floor::TOO_MANY, Networks, Sight};
 use crate::{
     api::{
         Finding, NetworkPreview,
@@ -39,8 +39,10 @@ impl Before<'_> {
     /// Whether this very spec was programmed: what is otherwise now was changed by others, or by the cluster.
     pub(in super::super) fn was_programmed(&self) -> bool {
         let is = |kind| condition::is_true(self.conditions, kind);
-        // What fails and is tried again, or what hardening waits for, takes the place of Programmed.
-        self.is_current && (is(Type::Programmed) || is(Type::Reconciling))
+        // What fails and is tried again, or what hardening waits for or has no room for, takes the place of Programmed.
+        let is_crowded = |it: &Condition| it.type_ == Type::Stalled.as_str() && it.reason == TOO_MANY;
+        let is_hidden = is(Type::Reconciling) || self.conditions.iter().any(is_crowded);
+        self.is_current && (is(Type::Programmed) || is_hidden)
     }
 
     fn was_refused(&self) -> bool {
@@ -245,6 +247,13 @@ mod tests {
         let fails = |conditions: &mut Conditions| failing(&[], "ApiError", "no", conditions);
         let waits = |conditions: &mut Conditions| previewed(conditions);
         assert_eq!([was(&fails, true), was(&fails, false), was(&waits, true)], [true, false, false]);
+        let stalls = |reason: &'static str| {
+            move |conditions: &mut Conditions| {
+                conditions.stall(reason, "no");
+            }
+        };
+        let (crowded, refused) = (stalls(TOO_MANY), stalls(ENFORCE_REFUSED));
+        assert_eq!([was(&crowded, true), was(&refused, true)], [true, false]);
     }
 
     #[test]

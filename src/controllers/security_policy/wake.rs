@@ -233,6 +233,7 @@ pub(super) async fn wake_for_floor(
                 || !now.unwritten_in(namespace).eq(before.unwritten_in(namespace))
                 || now.full.get(namespace) != before.full.get(namespace)
                 || now.floor.get(namespace) != before.floor.get(namespace)
+                || now.roomless.get(namespace) != before.roomless.get(namespace)
                 || now.stale.get(namespace) != before.stale.get(namespace)
                 || now.webhook_alone.contains(namespace) != before.webhook_alone.contains(namespace)
         };
