@@ -80,8 +80,10 @@ pub async fn apply(client: &Client, object: &Value) -> Result<DynamicObject> {
 /// Whether the API server, or a webhook that it asks, was too busy to answer: nothing is said of the object then.
 fn is_late(status: &Status) -> bool {
     let message = status.message.to_lowercase();
-    let words = ["failed calling webhook", "not answered in time", "timeout", "timed out", "deadline exceeded"];
-    matches!(status.code, 500 | 503 | 504) && words.iter().any(|it| message.contains(it))
+    // Not "timeout" alone: the address of every webhook that is called has it.
+    let words =
+        ["not answered in time", "client.timeout exceeded", "tls handshake timeout", "timed out", "deadline exceeded"];
+    status.code == 504 || (matches!(status.code, 500 | 503) && words.iter().any(|it| message.contains(it)))
 }
 
 /// Now, in whole seconds: times on the wire have no parts of one.

@@ -13,6 +13,7 @@ use super::{
     connection::{Connection, block_on},
     output::answered,
     source::{self, Found, Object, Unreadable},
+    terminal::fit,
 };
 use crate::{
     cluster::error::{call, found},
@@ -64,7 +65,7 @@ impl PsaLabels {
                 text.push_str(&serde_saphyr::to_string(&policy)?);
             }
             for remark in remarks {
-                eprintln!("namespace {namespace}: {remark}");
+                eprintln!("{}", fit(&format!("namespace {namespace}: {remark}")));
             }
         }
         let written = std::io::stdout().lock().write_all(text.as_bytes());

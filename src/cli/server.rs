@@ -124,7 +124,10 @@ impl Options {
     pub(super) fn run(self, parts: Parts) -> Result<ExitCode> {
         self.process.log()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(self.serve(parts))?;
+        let served = runtime.block_on(self.serve(parts));
+        // What blocks a thread keeps nothing else from ending, above all not the Lease.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        served?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -171,7 +171,8 @@ async fn pass<O: Orphanage>(
             );
             return rest;
         }
-        remove(orphanage, lost.counted.iter().chain(&lost.along)).await?;
+        remove(orphanage, lost.counted.iter()).await?;
+        remove(orphanage, lost.along.iter()).await?;
         metric.set(0);
         if confirmed.is_some() {
             withdraw_confirmation(context, install_namespace).await?;

@@ -31,6 +31,8 @@ pub(crate) fn tests(tests: &mut Tests) {
 /// What is promised where nothing else runs: beside other tests it must be kept once in so many tries.
 const IN_FORCE: Duration = Duration::from_secs(1);
 const TRIES: usize = 10;
+/// In the middle of those that it took.
+const MOSTLY: Duration = Duration::from_secs(3);
 /// And at the latest, in each of them.
 const AT_THE_LATEST: Duration = Duration::from_secs(30);
 
@@ -75,6 +77,8 @@ async fn an_end_is_in_force(env: Env) -> Result<()> {
         let late = last.into_iter().max().context("nobody was asked")?;
         took.push(late);
         if late < IN_FORCE {
+            let median = median(&took);
+            ensure!(median < MOSTLY, "in force {median:.0?} after the write in the middle: {took:.0?}");
             println!("in force on both replicas {late:.0?} after the write, of {took:.0?}");
             return Ok(());
         }
@@ -87,6 +91,12 @@ async fn an_end_is_in_force(env: Env) -> Result<()> {
         }
     }
     bail!("admitted so long after each of {TRIES} ends: {took:?}")
+}
+
+fn median(took: &[Duration]) -> Duration {
+    let mut took = took.to_vec();
+    took.sort();
+    took.get(took.len() / 2).copied().unwrap_or_default()
 }
 
 /// How long after the write of its end the last call with a key began that a verifier did not refuse for that end.

@@ -28,7 +28,7 @@ use super::{
     BAD_INPUT, FOUND, cores,
     output::answered,
     source::{self, Found, Object, Unreadable},
-    terminal::{Paint, Progress},
+    terminal::{Paint, Progress, fit},
 };
 use crate::{
     api::{AdmissionPolicy, Fix, HardeningMode},
@@ -134,7 +134,7 @@ impl Check {
         }
         let written = self.write(&report);
         for unreadable in &report.unreadable {
-            eprintln!("{unreadable}");
+            eprintln!("{}", fit(&unreadable.to_string()));
         }
         answered(written, self.exit_code(&report))
     }

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{RetentionMode, RetentionPolicy},
+    api::{RetentionMode, RetentionPolicy, condition::Type},
     controllers::Turn,
 };
 
@@ -50,9 +51,13 @@ fn shares(policy: &RetentionPolicy) -> u32 {
     let status = policy.status.as_ref();
     let listed = status.and_then(|status| status.plan.as_ref()).map_or(0, |plan| plan.listed);
     let known = u32::try_from(listed / SHARE).unwrap_or(SHARES).saturating_add(1).min(SHARES);
-    // Another spec may select more than the one that was counted.
-    let is_counted =
-        status.is_some_and(|status| status.plan.is_some() && status.observed_generation == policy.metadata.generation);
+    // Another spec may select more than the one that was counted, and a visit that failed counted none.
+    let is_of_this = |it: &Condition| {
+        it.type_ == Type::PlanReady.as_str()
+            && it.status == "True"
+            && it.observed_generation == policy.metadata.generation
+    };
+    let is_counted = status.is_some_and(|status| status.plan.is_some() && status.conditions.iter().any(is_of_this));
     if is_counted { known } else { known.max(UNKNOWN) }
 }
 
@@ -71,7 +76,9 @@ mod tests {
             "apiVersion": "rampart.dev/v1alpha1", "kind": "RetentionPolicy",
             "metadata": {"name": "exports", "namespace": "reports", "generation": 2},
             "spec": {"serviceAccountName": "retention", "maxAge": "720h", "targets": []},
-            "status": {"observedGeneration": counted, "plan": plan},
+            "status": {"observedGeneration": 2, "plan": plan, "conditions": [{
+                "type": "PlanReady", "status": "True", "reason": "PlanReady", "message": "",
+                "observedGeneration": counted, "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
         }))
         .unwrap()
     }

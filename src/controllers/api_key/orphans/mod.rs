@@ -45,7 +45,7 @@ pub(super) struct Orphans {
     pub(super) news: watch::Sender<u64>,
 }
 
-/// What more owners left is listed: that takes less than to read each.
+/// More objects of owners that are gone are listed: that takes less than to read each.
 const MOST_READ: usize = 100;
 
 /// One of them.
@@ -279,7 +279,11 @@ impl Orphanage for Orphans {
     /// record that goes. Records end also where Secrets can't be read: no Secret goes before its record, and no record
     /// waits for it.
     async fn orphans(&self, look: Look) -> Result<Vec<Lost<Orphan>>> {
-        let owners = self.heard_of().filter(|owners| look == Look::AtNews && owners.len() <= MOST_READ);
+        let names = |(namespace, name): &Owner| {
+            [&self.record_names, &self.secret_names].map(|names| names.of(namespace, name).len()).iter().sum::<usize>()
+        };
+        let is_little = |owners: &BTreeSet<Owner>| owners.iter().map(names).sum::<usize>() <= MOST_READ;
+        let owners = self.heard_of().filter(|owners| look == Look::AtNews && is_little(owners));
         let sorted = match owners {
             Some(owners) => self.read(&owners).await?,
             None => self.list().await?,
