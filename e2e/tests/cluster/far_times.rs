@@ -51,7 +51,11 @@ async fn dated(client: &Client) -> Result<()> {
             json!({"apiVersion": "v1", "kind": "Secret",
             "metadata": {"name": "far", "namespace": stories::WEB, "labels": labels}}),
         ),
-        ("/api/v1", "configmaps", json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})),
+        (
+            "/api/v1",
+            "configmaps",
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "b"}}),
+        ),
         (
             "/api/v1",
             "services",
