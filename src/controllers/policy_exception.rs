@@ -224,13 +224,13 @@ async fn wake_relabelled(
     (roots, one): (Roots<PolicyException>, mpsc::UnboundedSender<ObjectRef<DeserializeGuard<PolicyException>>>),
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (mut changes, mut before) = (index.label_changes(), index.known().labels);
+    let (mut relabelled, mut before) = (index.label_changes(), index.known().labels.clone());
     loop {
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { stopped.cancelled().await; },
+            changed = relabelled.changed() => if changed.is_err() { stopped.cancelled().await; },
             () = stopped.cancelled() => return Ok(()),
         }
-        let now = index.known().labels;
+        let now = index.known().labels.clone();
         let differs = |namespace: &str| now.get(namespace) != before.get(namespace);
         for root in roots.store.state_filter(|root| differs(root.namespace().as_deref().unwrap_or_default())) {
             let _ = one.send(ObjectRef::from_obj(root.as_ref()));

@@ -171,9 +171,8 @@ impl Floors {
             settled = quiet && later.is_some_and(|at| at <= Instant::now());
             tokio::time::sleep(SETTLE).await;
             // What came meanwhile is as new as what ends a wait.
-            let is_quiet = |changed: Result<bool, _>| !changed.unwrap_or(true);
-            settled &=
-                is_quiet(news.has_changed()) && is_quiet(changes.has_changed()) && is_quiet(pauses.has_changed());
+            let told = [news.has_changed(), changes.has_changed(), pauses.has_changed()];
+            settled &= told.into_iter().all(|is_news| !is_news.unwrap_or(true));
         }
     }
 

@@ -53,6 +53,7 @@ impl Stuck {
     }
 
     /// All of them.
+    #[cfg(test)]
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
         self.policies.keys()
     }

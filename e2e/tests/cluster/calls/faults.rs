@@ -139,7 +139,7 @@ async fn contending_replicas(env: Env) -> Result<()> {
         let operator = replicas.take(&leader)?;
         stage.proxy.kill_after(after, operator.pid());
         let n = story.request().await?;
-        killed(stage).await?;
+        replicas.tended(killed(stage)).await?;
         let ports = operator.kill()?;
         replicas.leader(&leader).await?;
         replicas.start(&leader, ports)?;
@@ -150,7 +150,7 @@ async fn contending_replicas(env: Env) -> Result<()> {
         let mut operator = replicas.take(&leader)?;
         stage.proxy.stop_after(after, operator.pid());
         let n = story.request().await?;
-        killed(stage).await?;
+        replicas.tended(killed(stage)).await?;
         replicas.leader(&leader).await?;
         replicas.tended(story.done(n)).await?;
         let n = story.request().await?;
@@ -202,7 +202,7 @@ async fn restored(env: Env) -> Result<()> {
             Some(after) => {
                 stage.proxy.kill_after(after, operator.pid());
                 story.request().await?;
-                killed(stage).await?;
+                replicas.tended(killed(stage)).await?;
                 operator.kill()?
             }
         };
@@ -320,7 +320,7 @@ async fn stopped_in_a_rotation(story: &mut Story<'_>, operator: &Operator) -> Re
     stage.proxy.stop_after(1, operator.pid());
     let n = story.request().await?;
     loop {
-        killed(stage).await?;
+        replicas.tended(killed(stage)).await?;
         if story.keys().get("orders").await?.status.unwrap_or_default().next_version == Some(n) {
             return Ok(n);
         }
