@@ -37,7 +37,7 @@ pub(crate) fn output(go: &mut Command) -> Result<Output> {
 fn output_after(go: &mut Command, pauses: &[Duration]) -> Result<Output> {
     let mut pauses = pauses.iter();
     loop {
-        let told = go.output().context("running `go`: Go 1.26 or newer must be installed")?;
+        let told = go.output().context("running `go`: Go 1.26.3 or newer must be installed")?;
         match pauses.next() {
             Some(pause) if !told.status.success() && is_of_network(&told) => thread::sleep(*pause),
             _ => return Ok(told),
