@@ -202,7 +202,7 @@ async fn restored(env: Env) -> Result<()> {
             Some(after) => {
                 stage.proxy.kill_after(after, operator.pid());
                 story.request().await?;
-                replicas.tended(killed(stage)).await?;
+                killed(stage).await?;
                 operator.kill()?
             }
         };
@@ -320,7 +320,7 @@ async fn stopped_in_a_rotation(story: &mut Story<'_>, operator: &Operator) -> Re
     stage.proxy.stop_after(1, operator.pid());
     let n = story.request().await?;
     loop {
-        replicas.tended(killed(stage)).await?;
+        killed(stage).await?;
         if story.keys().get("orders").await?.status.unwrap_or_default().next_version == Some(n) {
             return Ok(n);
         }
