@@ -99,7 +99,11 @@ async fn revocation_waits_for_none(_: Env) -> Result<()> {
     .await
     .with_context(|| operator.log_tail())?;
     let keys = Api::<ApiKey>::namespaced(client.clone(), namespace).list(&ListParams::default()).await?.items;
-    let others = keys.iter().filter(|key| key.name_any() != "orders" && key.status.is_some()).count();
+    // In its first visit a key is given the number of its first version.
+    let is_begun = |key: &ApiKey| {
+        key.status.as_ref().is_some_and(|status| status.next_version.is_some() || !status.versions.is_empty())
+    };
+    let others = keys.iter().filter(|key| key.name_any() != "orders" && is_begun(key)).count();
     ensure!(others < MANY / 4, "{others} others were begun with before");
     operator.stop().await?;
     webhook.stop().await?;
