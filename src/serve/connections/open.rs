@@ -45,6 +45,8 @@ pub(super) enum Reason {
 }
 
 impl Reason {
+    const ALL: [Self; 5] = [Self::Handshake, Self::Head, Self::Idle, Self::Room, Self::Share];
+
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
@@ -157,6 +159,10 @@ pub(super) struct Open {
 
 impl Open {
     pub(super) fn new(bound: u16, idle: Duration, metrics: ServerConnections) -> Self {
+        // From the beginning: of a counter that is there only once it counts, the first one is missed.
+        for reason in Reason::ALL {
+            let _ = metrics.closed(reason.as_str());
+        }
         Self { places: Arc::new(Semaphore::new(bound.into())), bound, idle, table: Mutex::default(), metrics }
     }
 
