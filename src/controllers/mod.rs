@@ -87,6 +87,21 @@ pub struct Context {
     pub concurrency: u16,
 }
 
+#[cfg(test)]
+impl Context {
+    /// Of a process that has nothing else than this client.
+    fn of_client(client: Client) -> Self {
+        Self {
+            events: Events::new(client.clone(), "operator"),
+            client,
+            metrics: Metrics::default(),
+            readiness: Readiness::default(),
+            stopped: CancellationToken::new(),
+            concurrency: 1,
+        }
+    }
+}
+
 /// What statuses tell of hardening besides what the policy says.
 #[derive(Clone)]
 pub struct Hardened {
@@ -183,6 +198,18 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static> Root
     pub fn has(&self, (namespace, name): (&str, &str), uid: &str) -> bool {
         let root = self.store.get(&ObjectRef::new(name).within(namespace));
         root.is_some_and(|root| root.meta().uid.as_deref() == Some(uid))
+    }
+
+    /// Has those visited of which that is true, as far as they are known by now.
+    pub fn wake(
+        &self,
+        one: &mpsc::UnboundedSender<ObjectRef<DeserializeGuard<K>>>,
+        which: impl Fn(&DeserializeGuard<K>) -> bool,
+    ) {
+        for root in self.store.state_filter(which) {
+            // Nobody hears it any more where the process stops.
+            let _ = one.send(ObjectRef::from_obj(root.as_ref()));
+        }
     }
 
     /// Whether there is one of this name.

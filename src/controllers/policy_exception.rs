@@ -232,9 +232,7 @@ async fn wake_relabelled(
         }
         let now = index.known().labels.clone();
         let differs = |namespace: &str| now.get(namespace) != before.get(namespace);
-        for root in roots.store.state_filter(|root| differs(root.namespace().as_deref().unwrap_or_default())) {
-            let _ = one.send(ObjectRef::from_obj(root.as_ref()));
-        }
+        roots.wake(&one, |root| differs(root.namespace().as_deref().unwrap_or_default()));
         before = now;
     }
 }

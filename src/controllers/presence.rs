@@ -169,13 +169,8 @@ where
             changed = away.changed() => if changed.is_err() { break },
             () = stopped.cancelled() => return Ok(()),
         }
-        let leaning = {
-            let in_force = in_force.borrow();
-            roots.store.state_filter(|root| root.0.as_ref().is_ok_and(|root| leans(root, &in_force)))
-        };
-        for root in leaning {
-            let _ = one.send(ObjectRef::from_obj(root.as_ref()));
-        }
+        let in_force = in_force.borrow();
+        roots.wake(&one, |root| root.0.as_ref().is_ok_and(|root| leans(root, &in_force)));
     }
     stopped.cancelled().await;
     Ok(())

@@ -3,14 +3,9 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 use http::{Request, Response};
 use kube::{api::ObjectMeta, client::Body};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{
-    cluster::events::Events,
-    controllers::network::Owning,
-    runtime::{metrics::Metrics, readiness::Readiness},
-};
+use crate::controllers::network::Owning;
 
 /// An API server that lets everything be deleted but what is called `a`, and notes what it is asked.
 fn stubborn(asked: &Arc<Mutex<Vec<String>>>) -> Client {
@@ -32,11 +27,8 @@ fn stubborn(asked: &Arc<Mutex<Vec<String>>>) -> Client {
 #[tokio::test]
 async fn one_that_can_not_be_deleted_keeps_no_other_and_is_tried_later() {
     let asked = Arc::default();
-    let client = stubborn(&asked);
-    let (metrics, readiness, stopped) = (Metrics::default(), Readiness::default(), CancellationToken::new());
-    let events = Events::new(client.clone(), "operator");
     let floors = Floors {
-        context: Context { client, events, metrics, readiness, stopped, concurrency: 1 },
+        context: Context::of_client(stubborn(&asked)),
         index: PolicyIndex::default(),
         pauses: watch::channel(None).1,
         install_namespace: "rampart-system".into(),

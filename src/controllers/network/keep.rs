@@ -156,13 +156,11 @@ mod tests {
     use k8s_openapi::api::networking::v1::NetworkPolicy;
     use kube::{Client, client::Body};
     use serde_json::json;
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::{
-        cluster::{events::Events, owner::Owner, policy_index::PolicyIndex},
+        cluster::{owner::Owner, policy_index::PolicyIndex},
         controllers::{Context, Residents},
-        runtime::{metrics::Metrics, readiness::Readiness},
     };
 
     /// Of two NetworkPolicies, the one that is held.
@@ -179,10 +177,7 @@ mod tests {
             let answer = Response::builder().status(code).body(Body::from(json.to_string().into_bytes())).unwrap();
             async move { Ok::<_, Infallible>(answer) }
         };
-        let client = Client::new(tower::service_fn(answer), "default");
-        let (metrics, readiness, stopped) = (Metrics::default(), Readiness::default(), CancellationToken::new());
-        let events = Events::new(client.clone(), "operator");
-        let context = Context { client, events, metrics, readiness, stopped, concurrency: 1 };
+        let context = Context::of_client(Client::new(tower::service_fn(answer), "default"));
         let policies = PolicyIndex::default();
         let networks = Networks::off(&context, Residents::new(policies.clone()), policies);
         let [kind, namespace, name, uid] = ["SecurityPolicy", "shop", "web", "0123456789"].map(str::to_owned);

@@ -95,22 +95,17 @@ mod tests {
     use http::{Request, Response};
     use kube::{Client, client::Body};
     use serde_json::json;
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::{
-        cluster::{events::Events, policy_index::PolicyIndex},
+        cluster::policy_index::PolicyIndex,
         controllers::{Context, Residents, root},
-        runtime::{metrics::Metrics, readiness::Readiness},
     };
 
     #[tokio::test]
     async fn what_somebody_else_wrote_is_neither_counted_nor_pruned() {
         let answer = |_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) };
-        let client = Client::new(tower::service_fn(answer), "default");
-        let (metrics, readiness, stopped) = (Metrics::default(), Readiness::default(), CancellationToken::new());
-        let events = Events::new(client.clone(), "operator");
-        let context = Context { client, events, metrics, readiness, stopped, concurrency: 1 };
+        let context = Context::of_client(Client::new(tower::service_fn(answer), "default"));
         let policies = PolicyIndex::default();
         let networks = Networks::off(&context, Residents::new(policies.clone()), policies);
         let labels = json!({"app.kubernetes.io/managed-by": "rampart", "rampart.dev/owner-kind": "SecurityPolicy",

@@ -74,9 +74,7 @@ pub(super) async fn for_holds<K: Holding>(
                 let labels = known.labels.get(&namespace);
                 told.iter().any(|(own, said)| said.is_about(own, &namespace, labels.map(|it| &**it)))
             };
-            for root in roots.store.state_filter(is_concerned) {
-                let _ = one.send(ObjectRef::from_obj(root.as_ref()));
-            }
+            roots.wake(&one, is_concerned);
         }
     };
     tokio::select! {

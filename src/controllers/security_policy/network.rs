@@ -187,9 +187,7 @@ impl SecurityPolicies {
             return;
         }
         let accepts = |root: &DeserializeGuard<SecurityPolicy>| accepts_from(root, &owner.namespace, &owner.name);
-        for root in self.roots.store.state_filter(accepts) {
-            let _ = self.one.send(ObjectRef::from_obj(root.as_ref()));
-        }
+        self.roots.wake(&self.one, accepts);
     }
 }
 

@@ -127,16 +127,6 @@ fn wake_refreshed(
     }
 }
 
-fn wake(
-    roots: &Roots<SecurityPolicy>,
-    one: &mpsc::UnboundedSender<ObjectRef<DeserializeGuard<SecurityPolicy>>>,
-    concerned: impl Fn(&DeserializeGuard<SecurityPolicy>) -> bool,
-) {
-    for root in roots.store.state_filter(concerned) {
-        let _ = one.send(ObjectRef::from_obj(root.as_ref()));
-    }
-}
-
 /// Wakes the policies that what is known of addresses matters to: where other ranges are known and nothing else, those
 /// with peers outside, and those that are not in force.
 pub(super) async fn wake_for_facts(
@@ -155,7 +145,7 @@ pub(super) async fn wake_for_facts(
         let of_ranges = before.cluster_ranges != now.cluster_ranges;
         before.cluster_ranges.clone_from(&now.cluster_ranges);
         let is_all = before != now;
-        wake(&roots, &one, |root| is_all || (of_ranges && depends_on_ranges(root)));
+        roots.wake(&one, |root| is_all || (of_ranges && depends_on_ranges(root)));
         before = now;
     }
     stopped.cancelled().await;
@@ -237,9 +227,7 @@ pub(super) async fn wake_for_floor(
                 || now.stale.get(namespace) != before.stale.get(namespace)
                 || now.webhook_alone.contains(namespace) != before.webhook_alone.contains(namespace)
         };
-        for root in roots.store.state_filter(|root| differs(root.namespace().as_deref().unwrap_or_default())) {
-            let _ = one.send(ObjectRef::from_obj(root.as_ref()));
-        }
+        roots.wake(&one, |root| differs(root.namespace().as_deref().unwrap_or_default()));
         before = now;
         tokio::select! {
             changed = in_force.changed() => if changed.is_err() { stopped.cancelled().await; },
@@ -284,7 +272,7 @@ impl Wake {
         }
         // Somebody else's may isolate pods whose side a policy opens, whatever its labels say; and one of ours may have
         // lost its labels.
-        wake(&self.roots, &self.one, |root| root.meta().namespace.as_ref() == Some(&namespace));
+        self.roots.wake(&self.one, |root| root.meta().namespace.as_ref() == Some(&namespace));
         if namespace == DNS_NAMESPACE {
             self.isolating.send_if_modified(|all| all.insert((namespace, None)));
         }
@@ -298,7 +286,7 @@ impl Wake {
         }
         let namespace = policy.namespace().unwrap_or_default();
         let owner = owner_of(policy).filter(|(kind, _)| *kind == SecurityPolicy::KIND).map(|(_, name)| name);
-        wake(&self.roots, &self.one, |root| {
+        self.roots.wake(&self.one, |root| {
             root.meta().namespace.as_ref() == Some(&namespace)
                 && root.meta().name.as_deref() != owner
                 && depends_on_isolation(root, &namespace, true)
