@@ -192,27 +192,15 @@ mod tests {
         runtime::{reflector, watcher},
     };
     use serde_json::json;
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{
-        api::SecurityPolicy,
-        cluster::{client::tests::nobody, events::Events},
-        controllers::Turn,
-        runtime::{metrics::Metrics, readiness::Readiness},
-    };
+    use crate::{api::SecurityPolicy, cluster::client::tests::nobody, controllers::Turn};
 
     fn policy(uid: &str) -> DeserializeGuard<SecurityPolicy> {
         let metadata = json!({"name": "web", "namespace": "shop", "uid": uid});
         serde_json::from_value(json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
             "metadata": metadata, "spec": {}}))
         .unwrap()
-    }
-
-    fn context() -> Context {
-        let (metrics, readiness, stopped) = (Metrics::default(), Readiness::default(), CancellationToken::new());
-        let events = Events::new(nobody(), "operator");
-        Context { client: nobody(), events, metrics, readiness, stopped, concurrency: 1 }
     }
 
     /// Fails, and counts how often that is told.
@@ -238,7 +226,7 @@ mod tests {
     async fn what_fails_three_times_in_a_row_is_told() {
         let (roots, _writer) = reflector::store();
         let fails = Arc::new(Fails::default());
-        let work = Work::new(fails.clone(), context(), (roots, watch::channel(0).0));
+        let work = Work::new(fails.clone(), Context::of_client(nobody()), (roots, watch::channel(0).0));
         let log = tempfile::NamedTempFile::new().unwrap();
         let logging = tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::new(log.reopen().unwrap())).finish();
         let _logging = tracing::subscriber::set_default(logging);
@@ -274,7 +262,7 @@ mod tests {
         };
         let client = Client::new(tower::service_fn(answer), "default");
         let (roots, _writer) = reflector::store();
-        let work = Work::new(Arc::new(Writes), Context { client, ..context() }, (roots, watch::channel(0).0));
+        let work = Work::new(Arc::new(Writes), Context::of_client(client), (roots, watch::channel(0).0));
         let metadata = json!({"name": "web", "namespace": "shop", "uid": "a", "generation": 1});
         let unreadable: DeserializeGuard<SecurityPolicy> = serde_json::from_value(json!({
             "apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy", "metadata": metadata,
@@ -309,7 +297,7 @@ mod tests {
     async fn nothing_begins_whose_turn_does_not_come() {
         let (roots, _writer) = reflector::store();
         let waits = Arc::new(Waits::default());
-        let work = Work::new(waits.clone(), context(), (roots, watch::channel(0).0));
+        let work = Work::new(waits.clone(), Context::of_client(nobody()), (roots, watch::channel(0).0));
         assert_eq!(work.reconcile(&policy("a")).await.unwrap(), Action::await_change());
         assert_eq!(waits.0.load(Ordering::Relaxed), 0);
     }
@@ -329,7 +317,7 @@ mod tests {
     async fn who_prunes_looks_again_after_a_reconcile_of_what_was_deleted_meanwhile() {
         let (roots, mut writer) = reflector::store();
         let (deleted, told) = watch::channel(0);
-        let work = Work::new(Arc::new(Writes), context(), (roots, deleted));
+        let work = Work::new(Arc::new(Writes), Context::of_client(nobody()), (roots, deleted));
         writer.apply_watcher_event(&watcher::Event::Apply(policy("a")));
         work.reconcile(&policy("a")).await.unwrap();
         assert_eq!(*told.borrow(), 0, "it is there");

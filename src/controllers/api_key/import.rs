@@ -42,10 +42,8 @@ fn wake(
     one: &mpsc::UnboundedSender<ObjectRef<DeserializeGuard<ApiKey>>>,
     is_meant: impl Fn(Option<&str>, &str) -> bool,
 ) {
-    for key in roots.store.state() {
+    roots.wake(one, |key| {
         let imported = key.0.as_ref().ok().and_then(|it| it.spec.imported());
-        if imported.is_some_and(|it| is_meant(key.namespace().as_deref(), &it.secret_ref.name)) {
-            let _ = one.send(ObjectRef::from_obj(&*key));
-        }
-    }
+        imported.is_some_and(|it| is_meant(key.namespace().as_deref(), &it.secret_ref.name))
+    });
 }

@@ -230,14 +230,9 @@ mod tests {
     use http::{Method, Request, Response};
     use kube::{Client, client::Body};
     use serde_json::{Value, json};
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{
-        api::LegalHold,
-        cluster::events::Events,
-        runtime::{metrics::Metrics, readiness::Readiness},
-    };
+    use crate::api::LegalHold;
 
     type Statuses = Arc<Mutex<Vec<Value>>>;
 
@@ -279,15 +274,7 @@ mod tests {
         hold["spec"].as_object_mut().unwrap().extend(end.as_object().unwrap().clone());
         let hold: LegalHold = serde_json::from_value(hold).unwrap();
         let statuses = Statuses::default();
-        let client = refusing(&statuses);
-        let context = Context {
-            client: client.clone(),
-            events: Events::new(client, "test"),
-            metrics: Metrics::default(),
-            readiness: Readiness::default(),
-            stopped: CancellationToken::new(),
-            concurrency: 1,
-        };
+        let context = Context::of_client(refusing(&statuses));
         let (_root, roots) = crate::controllers::root::<LegalHold>();
         let holds = LegalHolds { context, roots, active: Mutex::default(), written: Mutex::default() };
         assert!(holds.reconcile(&hold).await.is_err());

@@ -10,7 +10,7 @@ use kube::{core::DeserializeGuard, runtime::reflector::ObjectRef};
 use tokio::sync::{mpsc, watch};
 
 use self::{
-    network::{Network, accepting, tell_network},
+    network::{Network, accepts, tell_network},
     wake::{Wake, leans_on_webhook, wake_for_facts, wake_for_floor, wake_for_pods},
 };
 use super::{
@@ -123,9 +123,7 @@ impl SecurityPolicies {
                 () = self.context.stopped.cancelled() => return Ok(()),
             }
             self.networks.forget_others(&roots.uids());
-            for root in accepting(&roots) {
-                let _ = self.one.send(ObjectRef::from_obj(root.as_ref()));
-            }
+            roots.wake(&self.one, accepts);
         }
         self.context.stopped.cancelled().await;
         Ok(())
@@ -225,23 +223,20 @@ impl Reconciler for SecurityPolicies {
 mod tests {
     use std::time::Duration;
 
-    use tokio_util::sync::CancellationToken;
-
     use super::*;
     use crate::{
         cluster::{
             client::tests::nobody,
-            events::Events,
             leader::{Election, elect},
             policy_index::PolicyIndex,
         },
         controllers::Residents,
-        runtime::{metrics::Metrics, readiness::Readiness},
     };
 
     #[tokio::test]
     async fn a_standby_collects_no_news() {
-        let (metrics, readiness, stopped) = (Metrics::default(), Readiness::default(), CancellationToken::new());
+        let context = Context::of_client(nobody());
+        let (metrics, stopped) = (context.metrics.clone(), context.stopped.clone());
         let second = Duration::from_secs(1);
         let election = Election {
             namespace: "rampart-system".into(),
@@ -250,10 +245,8 @@ mod tests {
             renew_deadline: second,
             retry: second,
         };
-        let (leadership, _not_yet) = elect(election, || Ok(nobody()), metrics.clone(), stopped.clone());
-        let mut tasks = Tasks::new(readiness.clone(), Duration::ZERO);
-        let events = Events::new(nobody(), "standby");
-        let context = Context { client: nobody(), events, metrics, readiness, stopped, concurrency: 1 };
+        let (leadership, _not_yet) = elect(election, || Ok(nobody()), metrics, stopped);
+        let mut tasks = Tasks::new(context.readiness.clone(), Duration::ZERO);
         let policies = PolicyIndex::default();
         let networks = Networks::off(&context, Residents::new(policies.clone()), policies);
         SecurityPolicies::spawn(&context, &networks, Hardened::off(), leadership, "rampart-system".into(), &mut tasks);

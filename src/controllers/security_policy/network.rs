@@ -1,12 +1,12 @@
 //! The network part of a policy: render, preview, guard, keep.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use kube::{core::DeserializeGuard, runtime::reflector::ObjectRef};
 
 use super::{
     super::{
-        Next, Roots,
+        Next,
         network::{
             Asked, Before, ENFORCE_REFUSED, Kept, Part, REFUSED_AGAIN, Sight, conditions_of, cut, failing, open_first,
             previewed, programmed, stalled, unacknowledged,
@@ -196,12 +196,10 @@ fn accepts_from(root: &DeserializeGuard<SecurityPolicy>, namespace: &str, name: 
     network.is_some_and(|it| it.accept_from.iter().any(|it| it.namespace == namespace && it.policy == name))
 }
 
-/// Those that accept from anybody.
-pub(super) fn accepting(roots: &Roots<SecurityPolicy>) -> Vec<Arc<DeserializeGuard<SecurityPolicy>>> {
-    roots.store.state_filter(|root| {
-        let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
-        network.is_some_and(|network| !network.accept_from.is_empty())
-    })
+/// Whether it accepts from anybody.
+pub(super) fn accepts(root: &DeserializeGuard<SecurityPolicy>) -> bool {
+    let network = root.0.as_ref().ok().and_then(|policy| policy.spec.network.as_ref());
+    network.is_some_and(|network| !network.accept_from.is_empty())
 }
 
 fn before(policy: &SecurityPolicy) -> Before<'_> {
@@ -271,6 +269,8 @@ pub(super) fn tell_network(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use jiff::Timestamp;
     use serde_json::json;
 
