@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 import yaml
-from analyser import PROTOCOLS, analysed, dump, manifests
+from analyser import PROTOCOLS, analysed, manifests
 
 PORTS = [53, 79, 80, 81, 443, 6443, 8080, 65535]
 NAMESPACES = ["x", "y", "z"]
@@ -338,7 +338,7 @@ def main():
                             compared += 1
                             denied += not wanted
                             if wanted != (connection in theirs):
-                                sys.exit(f"{connection}: the intent says {wanted}\n{dump([made])}\n{dump(world['policies'])}")
+                                sys.exit(f"{connection}: the intent says {wanted}\n{json.dumps(made)}\n{json.dumps(world['policies'])}")
     print(f"{policies} SecurityPolicies in {cases} cases, {compared} connections, {denied} of them denied, "
           f"{undecided} left out: no difference")
     if not compared // 20 < denied < compared - compared // 20 or undecided > compared // 4:
