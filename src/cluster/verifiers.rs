@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -34,7 +34,7 @@ const LIVE: Duration = Duration::from_mins(1);
 const KEPT: Duration = Duration::from_hours(1);
 const SWEEP: Duration = Duration::from_mins(5);
 /// For so long it is remembered when a key was used, whatever becomes of the report that told it.
-const REMEMBERED: SignedDuration = SignedDuration::from_hours(25);
+const REMEMBERED: Duration = Duration::from_hours(25);
 
 /// A report, and when it was seen to change.
 #[derive(Debug, Clone)]
@@ -57,12 +57,19 @@ impl PartialEq for Seen {
     }
 }
 
+/// When a key was used last, and when a report was heard that told of it.
+#[derive(Debug, Clone, Copy)]
+struct LastUse {
+    at: Timestamp,
+    told: Instant,
+}
+
 /// The verifiers that there are.
 #[derive(Clone)]
 pub struct Verifiers {
     known: watch::Receiver<Arc<BTreeMap<Key, Seen>>>,
     listed: watch::Receiver<bool>,
-    used: Arc<Mutex<BTreeMap<String, Timestamp>>>,
+    used: Arc<Mutex<BTreeMap<String, LastUse>>>,
     /// Uses from before were forgotten with the process that heard of them.
     heard_since: Arc<OnceLock<Timestamp>>,
 }
@@ -140,7 +147,7 @@ impl Verifiers {
     #[must_use]
     pub fn last_used<'a>(&self, ids: impl Iterator<Item = &'a String>) -> BTreeMap<String, Timestamp> {
         let used = self.used.lock();
-        ids.filter_map(|id| Some((id.clone(), *used.get(id)?))).collect()
+        ids.filter_map(|id| Some((id.clone(), used.get(id)?.at))).collect()
     }
 }
 
@@ -163,22 +170,28 @@ fn read(report: &DeserializeGuard<VerifierReport>, before: Option<&Seen>) -> Opt
 }
 
 /// Forward only: a verifier that was started anew takes nothing back.
-fn remember(used: &Mutex<BTreeMap<String, Timestamp>>, told: Vec<&Seen>) {
+fn remember(used: &Mutex<BTreeMap<String, LastUse>>, told: Vec<&Seen>) {
     let mut used = used.lock();
     for seen in told {
         for of in &seen.report.spec.usage {
-            let told = seen.past(of.last_used.0);
+            let told = LastUse { at: seen.past(of.last_used.0), told: seen.changed };
             let last = used.entry(of.id.clone()).or_insert(told);
-            *last = (*last).max(told);
+            *last = LastUse { at: last.at.max(told.at), told: last.told.max(told.told) };
         }
     }
+}
+
+/// Forgets what no report told of for so long: by the time that has passed, since a clock that is set a day ahead would
+/// have every key count as unused.
+fn forget(used: &Mutex<BTreeMap<String, LastUse>>, now: Instant) {
+    used.lock().retain(|_, last| now.saturating_duration_since(last.told) < REMEMBERED);
 }
 
 /// Clears away reports of verifiers that are gone, and what nobody asks about any more.
 async fn sweep(
     api: &Api<VerifierReport>,
     known: watch::Receiver<Arc<BTreeMap<Key, Seen>>>,
-    used: &Mutex<BTreeMap<String, Timestamp>>,
+    used: &Mutex<BTreeMap<String, LastUse>>,
 ) {
     loop {
         tokio::time::sleep(SWEEP).await;
@@ -192,9 +205,7 @@ async fn sweep(
                 Err(error) => tracing::warn!(%error, "the report of a verifier that is gone was not deleted"),
             }
         }
-        if let Ok(oldest) = clock::now().checked_sub(REMEMBERED) {
-            used.lock().retain(|_, last| *last > oldest);
-        }
+        forget(used, Instant::now());
     }
 }
 
@@ -254,7 +265,26 @@ mod tests {
             let seen = read(&report("7", time), None).unwrap();
             remember(&used, vec![&seen]);
         }
-        assert_eq!(used.lock()["abc"], "2026-01-01T10:00:00Z".parse::<Timestamp>().unwrap());
+        assert_eq!(used.lock()["abc"].at, "2026-01-01T10:00:00Z".parse::<Timestamp>().unwrap());
+    }
+
+    #[test]
+    fn a_use_is_forgotten_by_the_time_that_has_passed() {
+        let used = Mutex::default();
+        // Long ago by the clock.
+        let first = read(&report("7", "2026-01-01T10:00:00Z"), None).unwrap();
+        remember(&used, vec![&first]);
+        let later = |hours| first.changed + Duration::from_hours(hours);
+        forget(&used, later(24));
+        assert!(used.lock().contains_key("abc"), "its report was heard less than a day ago");
+        let again = Seen { changed: later(24), ..first.clone() };
+        for seen in [&again, &first] {
+            remember(&used, vec![seen]);
+        }
+        forget(&used, later(48));
+        assert!(used.lock().contains_key("abc"), "it was told of again");
+        forget(&used, later(50));
+        assert!(used.lock().is_empty());
     }
 
     #[test]
@@ -264,7 +294,7 @@ mod tests {
         let seen = Seen { heard, ..read(&report("7", "9999-01-01T00:00:00Z"), None).unwrap() };
         let used = Mutex::default();
         remember(&used, vec![&seen]);
-        assert_eq!(used.lock()["abc"], heard);
+        assert_eq!(used.lock()["abc"].at, heard);
         let (_known, known) = watch::channel(Arc::new(BTreeMap::from([(key, seen.clone())])));
         let (_listed, listed) = watch::channel(true);
         let verifiers = Verifiers { known, listed, used: Arc::default(), heard_since: Arc::default() };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Grant,
@@ -42,6 +42,9 @@ pub struct Observed {
     /// How far the operator's clock is off, in words, where that is too far for an end to be told by it: nothing ends and
     /// no rotation begins by the time alone.
     pub clock_suspect: Option<String>,
+    /// How far the operator's clock is ahead of the API server's, where that was asked and matters; negative where it is
+    /// behind. Ends are counted from the API server's time.
+    pub skew: SignedDuration,
 }
 
 /// A version Secret.
@@ -148,6 +151,12 @@ impl Observed {
         self.last_used.values().max().copied()
     }
 
+    /// What time it is for the API server when it is `now` for the operator.
+    pub(super) fn server_time(&self, now: Timestamp) -> Timestamp {
+        // Only spans of days and more are refused.
+        now.saturating_sub(self.skew).unwrap_or(now)
+    }
+
     /// Whether verifiers are told to refuse it for now.
     pub(super) fn is_suspended(&self) -> bool {
         self.records.values().any(|record| record.standing.state == RecordState::Suspended)
@@ -189,6 +198,16 @@ fn reaches(revision: &str, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_api_servers_time_is_there_however_far_the_clock_is_off() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let server = |skew| Observed { skew, ..Observed::default() }.server_time(now);
+        assert_eq!(server(SignedDuration::ZERO), now, "nobody asked");
+        assert_eq!(server(SignedDuration::from_hours(24)).as_second(), 1_800_000_000 - 86_400);
+        assert_eq!(server(SignedDuration::from_hours(-1)).as_second(), 1_800_000_000 + 3600);
+        assert_eq!([SignedDuration::MAX, SignedDuration::MIN].map(server), [Timestamp::MIN, Timestamp::MAX]);
+    }
 
     #[test]
     fn revisions_are_compared_as_numbers() {

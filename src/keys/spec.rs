@@ -163,16 +163,23 @@ impl Spec {
     }
 
     /// The same as of `now`: suspended, if it was not used for too long. By a clock that is not trusted nothing is newly
-    /// suspended, and what is stays so.
+    /// suspended; what is stays so, or is revived, by the API server's.
     #[must_use]
     pub fn as_of(&self, seen: &Observed, now: Timestamp) -> Cow<'_, Self> {
         let is_sure = seen.clock_suspect.is_none();
         let over = is_sure && self.hard_expiry.is_some_and(|end| end <= now);
         let may_be = is_sure || seen.is_suspended();
-        if self.suspended || over || !may_be || self.idle_at(seen).is_none_or(|at| now < at) {
+        let time = if is_sure { now } else { seen.server_time(now) };
+        if self.suspended || over || !may_be || self.idle_at(seen).is_none_or(|at| time < at) {
             return Cow::Borrowed(self);
         }
         Cow::Owned(Self { suspended: true, idle: true, ..self.clone() })
+    }
+
+    /// Whether the time says that it is suspended for want of use, or that it is so no more.
+    pub(super) fn is_idle_by_time(&self, seen: &Observed, now: Timestamp) -> bool {
+        let may_revive = !self.suspended && seen.is_suspended() && self.idle_at(seen).is_some();
+        may_revive || self.as_of(seen, now).idle
     }
 
     /// When it will have been without use for too long, as things are.

@@ -187,6 +187,36 @@ mod tests {
         assert!(is_of_time(&spec, &seen, at(3600)));
         seen.clock_suspect = Some("some 1h ahead of the API server's".into());
         assert!(!spec.as_of(&seen, at(3600)).suspended);
+        seen.records.insert("a".into(), suspended());
+        assert!(spec.as_of(&seen, at(3600)).idle);
+        let over = Spec { hard_expiry: Some(at(3000)), ..spec };
+        assert!(over.as_of(&seen, at(3600)).idle, "nor does anybody know that it has ended for good");
+    }
+
+    #[test]
+    fn what_is_suspended_stays_so_or_is_revived_by_the_api_servers_clock() {
+        let (mut seen, spec) = (unused(), key(&serde_json::json!({})));
+        come(&mut seen, at(0));
+        assert!(!is_of_time(&spec, &seen, at(3500)), "nothing comes by the time");
+        seen.records.insert("a".into(), suspended());
+        let off = |ahead: i64| Observed {
+            clock_suspect: Some("far off".into()),
+            skew: SignedDuration::from_secs(ahead),
+            ..seen.clone()
+        };
+        // An hour behind: by that clock it was used not long ago.
+        assert!(is_of_time(&spec, &seen, at(3500)), "nobody would ask");
+        assert!(spec.as_of(&off(-3600), at(3500)).idle);
+        // A day ahead: by that clock somebody asked for a rotation too long ago.
+        let requested = key(&serde_json::json!({"requestedAt": at(7000).to_string()}));
+        let now = at(7100 + 86_400);
+        assert!(is_of_time(&requested, &seen, now), "nobody would ask");
+        assert!(!requested.as_of(&off(86_400), now).suspended);
+        assert!(spec.as_of(&off(86_400), now).idle, "nobody asked for one");
+    }
+
+    /// The record of a key that verifiers refuse for now.
+    fn suspended() -> RecordSeen {
         let standing = Standing {
             state: RecordState::Suspended,
             replaced_by: None,
@@ -195,10 +225,7 @@ mod tests {
             grant: Grant::nothing(),
             retained: false,
         };
-        seen.records.insert("a".into(), RecordSeen { standing, digest: None, revision: "1".into() });
-        assert!(spec.as_of(&seen, at(3600)).idle);
-        let over = Spec { hard_expiry: Some(at(3000)), ..spec };
-        assert!(over.as_of(&seen, at(3600)).idle, "nor does anybody know that it has ended for good");
+        RecordSeen { standing, digest: None, revision: "1".into() }
     }
 
     /// The first verifier is there.

@@ -1,11 +1,11 @@
 //! A clock that is not trusted: what comes by the time alone waits, and what somebody asks for does not.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use crate::key_world::{World, issued, rotated};
+use crate::key_world::{HOUR, World, issued, rotated};
 use jiff::SignedDuration;
 use rampart::{
     api::{VersionState, condition::Type},
-    keys::{Step, conditions, is_of_time, next_moment},
+    keys::{Step, conditions, is_of_clock, is_of_time, next_moment},
 };
 use serde_json::json;
 
@@ -98,7 +98,104 @@ fn a_revocation_does_not_depend_on_it() {
     world.spec["revocation"] = json!({"reason": "Leaked"});
     world.decided();
     assert!(!is_of_time(&world.parsed(), &world.seen, world.now()));
+    assert!(!is_of_clock(&world.parsed(), &world.seen, world.now()), "nor is anybody asked");
     world.seen.clock_suspect = Some("some 90h ahead of the API server's".into());
     let wanted = ["EndRecord", "EndRecord", "WriteConsumer", "DeleteSecret", "DeleteSecret", "Remember", "Rest"];
     assert_eq!(world.told(), wanted);
+}
+
+/// A clock that is right, a day ahead, and an hour behind.
+const OFF: [i64; 3] = [0, 24, -1];
+
+/// The operator's clock is off by so many hours, and that is known.
+fn set_off(world: &mut World, hours: i64) {
+    world.hours(hours);
+    world.seen.skew = SignedDuration::from_hours(hours);
+    world.seen.clock_suspect = (hours != 0).then(|| format!("{hours}h off"));
+}
+
+/// It is right again.
+fn set_right(world: &mut World) {
+    world.now -= world.seen.skew.as_secs();
+    world.seen.skew = SignedDuration::ZERO;
+    world.seen.clock_suspect = None;
+}
+
+#[test]
+fn an_overlap_is_counted_by_the_api_servers_clock() {
+    for hours in OFF {
+        let mut world = issued();
+        let end = world.hours(2).now() + SignedDuration::from_hours(6);
+        set_off(&mut world, hours);
+        world.request();
+        world.told();
+        assert_eq!((world.current(), world.versions(VersionState::Deprecated)), (2, vec![1]), "{hours}h");
+        let old = &world.seen.status.versions[0];
+        assert_eq!(old.destroy_at.as_ref().map(|at| at.0), Some(end), "{hours}h");
+        assert_eq!(world.seen.records["id1"].standing.destroy_at, Some(end), "{hours}h: what verifiers are told");
+        set_right(&mut world);
+        world.now += 6 * HOUR - 1;
+        assert_eq!(world.told(), ["Rest"], "{hours}h: too early");
+        world.now += 1;
+        assert_eq!(world.told(), ["EndRecord", "WriteConsumer", "DeleteSecret", "Remember", "Rest"], "{hours}h");
+    }
+}
+
+#[test]
+fn no_overlap_outlasts_its_key() {
+    for hours in OFF {
+        let mut world = issued();
+        world.hours(97);
+        set_off(&mut world, hours);
+        world.request();
+        world.told();
+        assert_eq!(world.current(), 2, "{hours}h");
+        let old = &world.seen.status.versions[0];
+        assert_eq!(old.destroy_at.as_ref(), Some(&old.expires_at), "{hours}h");
+    }
+}
+
+#[test]
+fn the_end_of_a_key_that_only_its_record_tells_of_is_counted_so_too() {
+    for hours in OFF {
+        let mut world = issued();
+        let end = world.hours(2).now() + SignedDuration::from_hours(6);
+        let stray = world.seen.records["id1"].clone();
+        world.seen.records.insert("stray".into(), stray);
+        set_off(&mut world, hours);
+        world.decided();
+        assert!(is_of_clock(&world.parsed(), &world.seen, world.now()), "{hours}h: nobody would ask");
+        assert_eq!(world.told(), ["UpdateRecord", "Rest"], "{hours}h");
+        assert_eq!(world.seen.records["stray"].standing.destroy_at, Some(end), "{hours}h");
+    }
+}
+
+/// The steps, until it rests, before which the API server is asked for the time.
+fn asked(world: &mut World) -> Vec<Step> {
+    let mut asked = vec![];
+    loop {
+        let step = world.decided();
+        assert!(!is_of_time(&world.parsed(), &world.seen, world.now()), "it comes by the time alone: {step:?}");
+        if is_of_clock(&world.parsed(), &world.seen, world.now()) {
+            asked.push(step);
+        }
+        if !world.step() {
+            return asked;
+        }
+    }
+}
+
+#[test]
+fn the_time_is_asked_for_where_an_end_is_counted_and_at_no_other_step() {
+    let mut world = World::default();
+    let first = asked(&mut world);
+    assert!(first.is_empty() && world.current() == 1, "the first version replaces none: {first:?}");
+    for (nth, known) in [(2, None), (3, Some("some 24h ahead of the API server's"))] {
+        // However far off it was found, it may have been set since.
+        world.seen.clock_suspect = known.map(str::to_owned);
+        world.hours(1).request();
+        let steps = asked(&mut world);
+        assert_eq!((steps.len(), world.current()), (1, nth), "{steps:?}");
+        assert!(matches!(&steps[0], Step::Remember(status) if status.current_version == Some(nth)), "{steps:?}");
+    }
 }

@@ -93,7 +93,10 @@ fn happens(world: &mut World, event: Event) {
         }
         Event::Hooks(false) => world.spec["hooks"] = json!({}),
         Event::Suspend(suspended) => world.spec["suspended"] = suspended.into(),
-        Event::Distrust(wrong) => world.seen.clock_suspect = wrong.then(|| "some 30h ahead".to_owned()),
+        Event::Distrust(wrong) => {
+            world.seen.clock_suspect = wrong.then(|| "some 30h ahead".to_owned());
+            world.seen.skew = SignedDuration::from_hours(if wrong { 30 } else { 0 });
+        }
         Event::Demote(demoted) => world.spec["role"] = if demoted { "Viewer" } else { "Editor" }.into(),
         Event::Revoke => world.spec["revocation"] = json!({"reason": "Leaked"}),
         Event::VerifierComes => world.add_verifier(),

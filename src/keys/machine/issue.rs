@@ -160,7 +160,7 @@ impl Machine<'_> {
 
     /// Consumers have the new version: it is current, and the one before it is on its way out.
     fn promoted(&self, n: i64, secret: &SecretSeen) -> Step {
-        let end = self.now.checked_add(self.spec.rotation.overlap).unwrap_or(Timestamp::MAX);
+        let end = self.server_time().checked_add(self.spec.rotation.overlap).unwrap_or(Timestamp::MAX);
         self.remember(|status| {
             for version in status.versions.iter_mut().filter(|version| version.state == VersionState::Current) {
                 version.state = VersionState::Deprecated;

@@ -76,12 +76,22 @@ pub fn restarts(spec: &Spec, seen: &Observed, now: Timestamp) -> bool {
 /// Whether what comes next comes by the time alone: it is as right as the clock.
 #[must_use]
 pub fn is_of_time(spec: &Spec, seen: &Observed, now: Timestamp) -> bool {
-    if seen.clock_suspect.is_some() {
-        return false;
-    }
-    let unsure = Observed { clock_suspect: Some(String::new()), ..seen.clone() };
-    let (by_time, without) = (spec.as_of(seen, now), spec.as_of(&unsure, now));
-    by_time.idle != without.idle || decide(&by_time, seen, now) != decide(&without, &unsure, now)
+    seen.clock_suspect.is_none() && (spec.is_idle_by_time(seen, now) || differs(spec, seen, seen.skew, now))
+}
+
+/// Whether what comes next depends on the clock: it comes by the time alone, or an end is counted from now.
+#[must_use]
+pub fn is_of_clock(spec: &Spec, seen: &Observed, now: Timestamp) -> bool {
+    let by_time = seen.clock_suspect.is_none() && spec.is_idle_by_time(seen, now);
+    // No clock is so far ahead: whatever end is counted from now is another one then.
+    by_time || differs(spec, seen, SignedDuration::MAX, now)
+}
+
+/// Whether something else came next if the clock were not trusted, and off by so much.
+fn differs(spec: &Spec, seen: &Observed, skew: SignedDuration, now: Timestamp) -> bool {
+    let spec = spec.as_of(seen, now);
+    let unsure = Observed { clock_suspect: Some(String::new()), skew, ..seen.clone() };
+    decide(&spec, seen, now) != decide(&spec, &unsure, now)
 }
 
 struct Machine<'a> {
@@ -139,6 +149,11 @@ impl Machine<'_> {
     /// Whether the clock is one that an end can be told by.
     fn is_sure(&self) -> bool {
         self.seen.clock_suspect.is_none()
+    }
+
+    /// From when on an end is counted, by the API server's clock: by one that is off an overlap would be another.
+    fn server_time(&self) -> Timestamp {
+        whole_second(self.seen.server_time(self.now))
     }
 
     /// Whether every version has ended for good, by `hardExpiry`.

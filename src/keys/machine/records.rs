@@ -56,7 +56,7 @@ impl Machine<'_> {
                     expires_at: standing.expires_at,
                 });
             }
-            let end = self.now.checked_add(self.spec.rotation.overlap).unwrap_or(standing.expires_at);
+            let end = self.server_time().checked_add(self.spec.rotation.overlap).unwrap_or(standing.expires_at);
             let wanted = Standing {
                 state: if self.spec.suspended { RecordState::Suspended } else { RecordState::Deprecated },
                 replaced_by: standing.replaced_by.clone().or_else(|| Some(current.id.clone())),

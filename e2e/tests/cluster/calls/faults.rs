@@ -275,6 +275,7 @@ async fn jumps_of_the_clock(env: Env) -> Result<()> {
     story.rotate().await?;
     clock.set("+24h")?;
     story.rotate().await?;
+    stays_for_the_overlap(&story).await?;
     // An hour back in the middle of a rotation, whose version is then older than the request for it.
     let n = stopped_in_a_rotation(&mut story, &operator).await?;
     clock.set("+23h")?;
@@ -282,6 +283,7 @@ async fn jumps_of_the_clock(env: Env) -> Result<()> {
     story.done(n).await?;
     let after = status(&story.client, &story.namespace, "it to be done", |it| it.current_version == Some(n)).await?;
     ensure!(after.next_rotation_time.is_none(), "it is to be rotated twice for one request: {after:?}");
+    stays_for_the_overlap(&story).await?;
     // Right again, and a request of somebody whose clock is not.
     clock.set("+0s")?;
     let ahead = fixtures::this_second().checked_add(SignedDuration::from_hours(23))?;
@@ -305,6 +307,15 @@ async fn jumps_of_the_clock(env: Env) -> Result<()> {
     self::status(&story.client, &story.namespace, "it to be trusted again", |it| !suspect(it)).await?;
     operator.stop().await?;
     story.finish("a clock that jumped a day on and an hour back").await.map(drop)
+}
+
+/// The version that was just replaced ends after the overlap, by a clock that is right.
+async fn stays_for_the_overlap(story: &Story<'_>) -> Result<()> {
+    let status = story.keys().get("orders").await?.status.unwrap_or_default();
+    let replaced = status.versions.iter().filter(|version| version.replaced_by.is_some()).max_by_key(|it| it.n);
+    let end = replaced.and_then(|version| version.destroy_at.as_ref()).context("a replaced version that ends")?.0;
+    let late = end.duration_since(fixtures::this_second()) - SignedDuration::from_hours(240);
+    Ok(ensure!(late.abs() < SignedDuration::from_mins(30), "it ends {late:?} too late"))
 }
 
 /// Has the key looked at again.
