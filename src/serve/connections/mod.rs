@@ -25,7 +25,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{either::Either, io::InspectReader, sync::CancellationToken};
 
-pub(super) use self::open::UNUSED;
+pub(super) use self::open::{UNUSED, share};
 use self::open::{Open, Place, Reason, UnderWay};
 use crate::runtime::metrics::ConnectionMetrics;
 
