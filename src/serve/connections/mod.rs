@@ -25,8 +25,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{either::Either, io::InspectReader, sync::CancellationToken};
 
-pub(super) use self::open::{UNUSED, share};
 use self::open::{Open, Place, Reason, UnderWay};
+pub(super) use self::open::{UNUSED, share};
 use crate::runtime::metrics::ConnectionMetrics;
 
 /// It takes milliseconds.
