@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use super::connections::{Protocol, Server, UNUSED};
+use super::connections::{MAX_HEAD, Protocol, Server, UNUSED};
 use crate::runtime::{metrics::Metrics, readiness::Readiness};
 
 #[derive(Clone)]
@@ -44,7 +44,8 @@ pub async fn serve(
         .route("/readyz", get(ready))
         .route("/metrics", get(text))
         .with_state(Shared { readiness, metrics });
-    let server = Server { name: "admin", protocol: Protocol::Http1, tls: None, places: PLACES, idle: UNUSED };
+    let protocol = Protocol::Http1(MAX_HEAD);
+    let server = Server { name: "admin", protocol, tls: None, places: PLACES, idle: UNUSED };
     server.serve(listener, &connections, stopped, move |request, _| router.clone().call(request)).await;
     Ok(())
 }

@@ -24,8 +24,8 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use tracing::Instrument as _;
 
 use super::{
-    body,
-    connections::{Protocol, Server, UNUSED},
+    body::{self, Room},
+    connections::{MAX_HEAD, Protocol, Server, UNUSED},
 };
 use crate::{
     admission::{BadReview, ENFORCE, MUTATE, Preview, Review, VALIDATE, decide, decide_api_key, fix, is_of_api_key},
@@ -44,8 +44,11 @@ use crate::{
 
 /// The API server's own limit on an object is 3 MiB, and an update carries two of them.
 const MAX_BODY: usize = 8 << 20;
-/// For all bodies under way that are larger than common ones: the pod may have 256 MiB.
-const ROOM: usize = 64 << 20;
+/// For common bodies under way of which a first part is not all: a third of all connections may send the largest of them.
+/// The pod may have 256 MiB, and connections can fill 96 of them besides: each a handshake of 64 KiB, or less later.
+const COMMON_ROOM: usize = 32 << 20;
+/// For bodies that are larger.
+const LARGE_ROOM: usize = 32 << 20;
 /// Less than the three seconds after which the API server gives up: waiting for a turn and for the body included.
 const REQUEST_DEADLINE: Duration = Duration::from_millis(2500);
 /// For the pods that a change would refuse; Pod Security Admission takes no longer either.
@@ -78,14 +81,13 @@ pub struct Shared {
 struct Service {
     shared: Shared,
     turns: Semaphore,
-    /// Bytes of large bodies.
-    room: Semaphore,
+    room: Room,
     deadline: Duration,
 }
 
 /// The routes, without TLS.
 pub fn router(shared: Shared) -> Router {
-    let (turns, room) = (Semaphore::new(MAX_IN_FLIGHT), Semaphore::new(ROOM));
+    let (turns, room) = (Semaphore::new(MAX_IN_FLIGHT), Room::new(COMMON_ROOM, LARGE_ROOM));
     routes(Service { shared, turns, room, deadline: REQUEST_DEADLINE })
 }
 
@@ -122,7 +124,8 @@ pub async fn serve(
     let listener = TcpListener::bind(address).await?;
     let connections = shared.metrics.connections.clone();
     let router = router(shared);
-    let server = Server { name: "webhook", protocol: Protocol::Http1, tls: Some(tls), places: PLACES, idle: UNUSED };
+    let protocol = Protocol::Http1(MAX_HEAD);
+    let server = Server { name: "webhook", protocol, tls: Some(tls), places: PLACES, idle: UNUSED };
     server.serve(listener, &connections, stopped, move |review, _| router.clone().call(review)).await;
     Ok(())
 }
@@ -359,7 +362,7 @@ mod tests {
     }
 
     fn hurried(turns: usize) -> Service {
-        let (turns, room) = (Semaphore::new(turns), Semaphore::new(ROOM));
+        let (turns, room) = (Semaphore::new(turns), Room::new(COMMON_ROOM, LARGE_ROOM));
         Service { shared: shared(), turns, room, deadline: Duration::from_millis(50) }
     }
 
@@ -388,6 +391,20 @@ mod tests {
         let mut slow = std::pin::pin!(ask(&router, ENFORCE, endless));
         assert!(futures::poll!(slow.as_mut()).is_pending());
         assert_eq!(ask(&router, ENFORCE, review("", "Pod")).await.status(), 200);
+    }
+
+    #[test]
+    fn what_clients_can_fill_leaves_the_pod_what_it_needs() {
+        let values = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/charts/rampart/values.yaml"));
+        let values: serde_json::Value = serde_saphyr::from_str(values).unwrap();
+        let limit = values["webhook"]["resources"]["limits"]["memory"].as_str().unwrap();
+        let limit = limit.strip_suffix("Mi").unwrap().parse::<usize>().unwrap() << 20;
+        // As rustls bounds the messages of a handshake, and its records, which are kept until they are whole.
+        let (handshake, record) = (64_usize << 10, 18_usize << 10);
+        let connection = handshake.max(record + MAX_HEAD + body::FIRST);
+        let filled = usize::from(PLACES) * connection + COMMON_ROOM + LARGE_ROOM;
+        // At rest it has less than 40 MiB (README); the rest is what is made of reviews, and what is not given back at once.
+        assert!(filled + (96 << 20) <= limit, "{filled} of {limit} bytes");
     }
 
     #[tokio::test]

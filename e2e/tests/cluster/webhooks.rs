@@ -187,7 +187,7 @@ async fn who_needs_a_webhook_says_so(_: Env) -> Result<()> {
     for policy in all {
         fixtures::apply(&client, policy).await?;
     }
-    // Nothing is known of a webhook without a Service.
+    // Nothing is known of a webhook that is not called by its Service, while that has no EndpointSlice.
     for policy in all {
         ready_is(&client, policy, ("True", "Ready"), "").await?;
     }

@@ -25,14 +25,14 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{either::Either, io::InspectReader, sync::CancellationToken};
 
-pub(super) use self::open::UNUSED;
 use self::open::{Open, Place, Reason, UnderWay};
+pub(super) use self::open::{UNUSED, share};
 use crate::runtime::metrics::ConnectionMetrics;
 
 /// It takes milliseconds.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The largest head over HTTP/1.1: a question to the verifier carries the headers of another request.
-const HTTP1_HEAD: usize = 64 << 10;
+/// The largest head over HTTP/1.1 of who asks in a body, or asks little.
+pub(super) const MAX_HEAD: usize = 16 << 10;
 /// The largest over HTTP/2, where the question is a body.
 const HTTP2_HEAD: u32 = 16 << 10;
 /// Over HTTP/2: who is gone without a word does not answer a ping.
@@ -48,7 +48,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// What a server speaks: one language, since telling two apart takes as long as the client likes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
-    Http1,
+    /// With heads of at most so many bytes, for which a connection keeps room as long as it is open.
+    Http1(usize),
     Http2,
 }
 
@@ -56,9 +57,9 @@ impl Protocol {
     fn builder(self) -> Builder<TokioExecutor> {
         let mut builder = Builder::new(TokioExecutor::new());
         match self {
-            Self::Http1 => {
+            Self::Http1(max_head) => {
                 // Its own timer would be one more for every request, and not tell a slow head from none.
-                builder.http1().header_read_timeout(None::<Duration>).max_buf_size(HTTP1_HEAD);
+                builder.http1().header_read_timeout(None::<Duration>).max_buf_size(max_head);
                 builder.http1_only()
             }
             Self::Http2 => {
@@ -200,7 +201,7 @@ impl Way {
             }
         };
         // A ping would be taken for the beginning of a head.
-        let hears = self.protocol == Protocol::Http1;
+        let hears = matches!(self.protocol, Protocol::Http1(_));
         let activity = Arc::clone(&place.activity);
         let io = InspectReader::new(io, move |bytes: &[u8]| {
             if hears && !bytes.is_empty() {

@@ -80,7 +80,7 @@ impl Served {
 }
 
 fn http1(places: u16) -> Server {
-    Server { name: "test", protocol: Protocol::Http1, tls: None, places, idle: IDLE }
+    Server { name: "test", protocol: Protocol::Http1(MAX_HEAD), tls: None, places, idle: IDLE }
 }
 
 /// Whether a question is answered.
@@ -201,6 +201,21 @@ async fn a_head_that_comes_a_byte_at_a_time_ends_its_connection() {
         };
         assert!((10..=12).contains(&seconds), "{seconds} s");
         assert_eq!((served.closed(Reason::Head), served.metrics.open.get()), (1, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_is_no_larger_than_its_server_takes() {
+    let served = Served::new(http1(4));
+    for (length, code) in [(MAX_HEAD - 1024, "200"), (2 * MAX_HEAD, "431")] {
+        let (mut reads, mut writes) = split(served.connect(1));
+        let head = format!("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\nLong: {}\r\n\r\n", "a".repeat(length));
+        let mut answer = vec![];
+        // Who is refused is not heard to the end.
+        let asking = async { tokio::join!(writes.write_all(head.as_bytes()), reads.read_to_end(&mut answer)) };
+        let (_, read) = timeout(FOR_EVER, asking).await.unwrap();
+        read.unwrap();
+        assert!(answer.starts_with(format!("HTTP/1.1 {code} ").as_bytes()), "{}", String::from_utf8_lossy(&answer));
     }
 }
 

@@ -23,7 +23,7 @@ use envoy_types::pb::{
 };
 use http::HeaderName;
 use hyper::body::Incoming;
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status, body::Body};
 use tower::Service as _;
@@ -31,6 +31,7 @@ use tower::Service as _;
 use super::{
     super::connections::{Protocol, Server},
     Desk, IDLE, MAX_QUESTION, PLACES,
+    turns::Turns,
 };
 use crate::{
     keys::verify::{Answer, Credentials, Form, Header, REMOVED, Request, Route},
@@ -40,7 +41,7 @@ use crate::{
 /// From the head of a question to the end of its body.
 const QUESTION: Duration = Duration::from_secs(5);
 /// Questions that are not whole when they are first looked at: few are, and each may fill as much memory as the largest.
-static SLOW: Semaphore = Semaphore::const_new(256);
+static SLOW: Turns = Turns::new(256);
 
 struct Shared {
     desk: Desk,
@@ -80,21 +81,22 @@ pub(super) async fn serve_on(
         if by_peer {
             question.extensions_mut().insert(ConnectInfo(peer));
         }
-        in_time(service.clone().call(question), &SLOW)
+        in_time(service.clone().call(question), (&SLOW, peer.ip()))
     };
     let server = Server { name: "grpc", protocol: Protocol::Http2, tls: None, places: PLACES, idle: IDLE };
     server.serve(listener, connections, stopped, answer).await;
 }
 
-/// The answer, unless the question does not come to its end. Where it is whole at once there is no timer.
-async fn in_time<A>(mut answering: A, slow: &Semaphore) -> Result<http::Response<Body>, Infallible>
+/// The answer, unless the question does not come to its end. Where it is whole at once there is no timer, and nobody is
+/// asked for a turn.
+async fn in_time<A>(mut answering: A, (slow, peer): (&Turns, IpAddr)) -> Result<http::Response<Body>, Infallible>
 where
     A: Future<Output = Result<http::Response<Body>, Infallible>> + Unpin,
 {
     if let Poll::Ready(answered) = futures::poll!(&mut answering) {
         return answered;
     }
-    let Ok(_turn) = slow.try_acquire() else {
+    let Some(_turn) = slow.take(peer) else {
         return Ok(Status::unavailable("too many questions are not whole").into_http());
     };
     let late = |_| Ok(Status::deadline_exceeded("the question was not whole in time").into_http());
@@ -212,6 +214,8 @@ fn headers(headers: Vec<Header<'_>>) -> Vec<HeaderValueOption> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use envoy_types::pb::envoy::config::core::v3::HeaderMap;
 
     use super::*;
@@ -228,17 +232,42 @@ mod tests {
         HttpRequest { header_map: Some(HeaderMap { headers }), ..HttpRequest::default() }
     }
 
+    type Answered = Result<http::Response<Body>, Infallible>;
+
+    fn peer(last: u8) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, last).into()
+    }
+
+    /// A question that does not come to its end.
+    fn never() -> std::future::Pending<Answered> {
+        std::future::pending()
+    }
+
+    fn code(answered: Answered) -> http::HeaderValue {
+        answered.unwrap().headers()["grpc-status"].clone()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_question_that_does_not_come_to_its_end_is_answered() {
-        let code = |answer: Result<http::Response<Body>, Infallible>| answer.unwrap().headers()["grpc-status"].clone();
-        let never = || Box::pin(std::future::pending());
+        let (none, one) = (Turns::new(0), Turns::new(1));
         let whole = std::future::ready(Ok(http::Response::new(Body::default())));
-        assert!(in_time(whole, &Semaphore::new(0)).await.unwrap().headers().is_empty(), "it takes no turn");
+        assert!(in_time(whole, (&none, peer(1))).await.unwrap().headers().is_empty(), "it takes no turn");
         let began = tokio::time::Instant::now();
-        assert_eq!(code(in_time(never(), &Semaphore::new(0)).await), "14", "UNAVAILABLE: too many are slow");
+        assert_eq!(code(in_time(never(), (&none, peer(1))).await), "14", "UNAVAILABLE: too many are slow");
         assert_eq!(began.elapsed(), Duration::ZERO);
-        assert_eq!(code(in_time(never(), &Semaphore::new(1)).await), "4", "DEADLINE_EXCEEDED");
+        assert_eq!(code(in_time(never(), (&one, peer(1))).await), "4", "DEADLINE_EXCEEDED");
         assert_eq!(began.elapsed().as_secs(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_slow_leaves_turns_to_others() {
+        let turns = Turns::new(2);
+        let mut slow = Box::pin(in_time(never(), (&turns, peer(1))));
+        assert!(futures::poll!(&mut slow).is_pending());
+        assert_eq!(code(in_time(never(), (&turns, peer(1))).await), "14", "UNAVAILABLE: its address has half of them");
+        assert_eq!(code(in_time(never(), (&turns, peer(2))).await), "4", "DEADLINE_EXCEEDED: it had a turn");
+        assert_eq!(code(slow.await), "4");
+        assert_eq!(code(in_time(never(), (&turns, peer(1))).await), "4", "it has one again");
     }
 
     #[test]

@@ -36,6 +36,9 @@ use crate::{
     runtime::{metrics::ConnectionMetrics, readiness::Gate},
 };
 
+/// The largest head: a question carries the headers of another request.
+const MAX_HEAD: usize = 64 << 10;
+
 struct Shared {
     desk: Desk,
     source: HeaderName,
@@ -86,7 +89,8 @@ pub(super) async fn serve_on(
         }
         router.clone().call(question)
     };
-    let server = Server { name: "http", protocol: Protocol::Http1, tls: None, places: PLACES, idle: IDLE };
+    let protocol = Protocol::Http1(MAX_HEAD);
+    let server = Server { name: "http", protocol, tls: None, places: PLACES, idle: IDLE };
     server.serve(listener, connections, stopped, answer).await;
 }
 

@@ -7,6 +7,7 @@ mod grpc;
 mod http;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{
     net::IpAddr,
