@@ -13,7 +13,8 @@ use crate::{
     },
     hardening::{ClusterWide, Exception},
     keys::{Caps, Spec},
-    policy, retention,
+    policy,
+    retention::{self, Hold},
 };
 
 pub(super) fn decide(request: &Request<'_>) -> Answer {
@@ -33,10 +34,8 @@ pub(super) fn decide(request: &Request<'_>) -> Answer {
         "RetentionPolicy" => {
             validate(request, object, |policy: &RetentionPolicy| retention::Spec::try_from(policy).map(drop))
         }
-        "LegalHold" => validate(request, object, |hold: &LegalHold| retention::Hold::try_from(hold).map(drop)),
-        "ClusterLegalHold" => {
-            validate(request, object, |hold: &ClusterLegalHold| retention::Hold::try_from(hold).map(drop))
-        }
+        "LegalHold" => validate_hold::<LegalHold>(request, object, Hold::before),
+        "ClusterLegalHold" => validate_hold::<ClusterLegalHold>(request, object, Hold::cluster_before),
         _ => Answer::allow(),
     }
 }
@@ -72,6 +71,19 @@ fn asks_the_same(old: &ApiKey, new: &ApiKey) -> bool {
     (&old.owner, &old.audiences, &old.role, &old.permissions, old.ttl, &old.rate_limit)
         == (&new.owner, &new.audiences, &new.role, &new.permissions, new.ttl, &new.rate_limit)
         && (old.rotation.policy, old.rotation.interval) == (new.rotation.policy, new.rotation.interval)
+}
+
+/// A hold that earlier builds admitted, and that nobody can make any more, may be given a sooner end.
+fn validate_hold<K: DeserializeOwned>(request: &Request<'_>, object: &str, before: fn(&K) -> Option<Hold>) -> Answer
+where
+    for<'a> Hold: TryFrom<&'a K, Error = Invalid>,
+{
+    let answer = validate(request, object, |hold: &K| Hold::try_from(hold).map(drop));
+    let read = |text: &str| before(&serde_json::from_str::<K>(text).ok()?);
+    let both = request.old_object.and_then(|old| Some((read(old.get())?, read(object)?)));
+    let is_no_longer = both.is_some_and(|(old, new)| new.is_no_longer_than(&old));
+    let refused = answer.status.as_ref().filter(|_| is_no_longer).map(|status| status.message.clone());
+    refused.map_or(answer, |why| Answer::allow().with_warning(why))
 }
 
 fn validate<K: DeserializeOwned>(
@@ -184,6 +196,52 @@ mod tests {
             |object: &Value| far_time_of(&object.to_string()).map(|it| it.split(": ").next().map(str::to_owned));
         assert_eq!(field(&json!({"spec": {"a": [{"b": "x"}, {"b": last}]}})), Some(Some("spec.a[1].b".into())));
         assert_eq!(field(&json!({"spec": {"a": "9999-12-30T22:00:00Z", "b": "until"}, "status": {"at": last}})), None);
+    }
+
+    /// What is said of a hold of these kinds, with this change of its terms, and whether it is admitted.
+    fn decided_of_hold(old: Option<(&Value, &Value)>, new: (&Value, &Value)) -> (bool, String) {
+        let hold = |(kinds, change): (&Value, &Value)| {
+            let mut spec = json!({"resources": kinds, "selector": {}, "indefinite": true, "ground": "litigation"});
+            spec.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "LegalHold",
+                   "metadata": {"name": "case-17", "namespace": "shop"}, "spec": spec})
+        };
+        let review = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "u", "kind": {"group": "rampart.dev", "version": "v1alpha1", "kind": "LegalHold"},
+                "resource": {"group": "rampart.dev", "version": "v1alpha1", "resource": "legalholds"},
+                "name": "case-17", "namespace": "shop", "operation": if old.is_some() { "UPDATE" } else { "CREATE" },
+                "userInfo": {"username": "me"}, "object": hold(new), "oldObject": old.map(hold),
+            },
+        })
+        .to_string();
+        let answer = decide(&Review::parse(review.as_bytes()).unwrap());
+        let said = answer.status.map(|status| status.message).into_iter().chain(answer.warnings);
+        (answer.allowed, said.collect::<Vec<_>>().join("; "))
+    }
+
+    #[test]
+    fn a_hold_of_before_may_end_sooner_and_no_new_one_comes_in() {
+        let keys = json!([{"group": "rampart.dev", "resource": "apikeys"}]);
+        let maps = json!([{"resource": "configmaps"}]);
+        let both = json!([keys[0], maps[0]]);
+        let until = |year: i32| json!({"indefinite": null, "until": format!("{year}-01-01T00:00:00Z")});
+        let (sooner, later, ever) = (until(2030), until(2040), json!({}));
+        let other = json!({"selector": {"matchLabels": {"case": "17"}}});
+        let may = |old: Option<(&Value, &Value)>, new: (&Value, &Value)| {
+            let (allowed, said) = decided_of_hold(old, new);
+            // Whoever is admitted all the same is told.
+            assert_eq!(said.contains("apikeys can't be held"), new.0 != &maps, "{said}");
+            allowed
+        };
+        assert!(!may(None, (&keys, &ever)) && !may(None, (&keys, &sooner)));
+        assert!(!may(Some((&maps, &later)), (&both, &sooner)) && !may(Some((&maps, &ever)), (&keys, &ever)));
+        assert!(may(Some((&keys, &ever)), (&keys, &later)) && may(Some((&both, &later)), (&both, &sooner)));
+        assert!(!may(Some((&keys, &sooner)), (&keys, &later)) && !may(Some((&keys, &later)), (&keys, &ever)));
+        assert!(!may(Some((&keys, &ever)), (&both, &ever)) && !may(Some((&both, &ever)), (&keys, &ever)));
+        assert!(!may(Some((&keys, &ever)), (&keys, &other)));
+        assert!(may(Some((&keys, &ever)), (&keys, &ever)) && may(Some((&both, &ever)), (&maps, &ever)));
     }
 
     #[rstest]

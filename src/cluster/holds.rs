@@ -60,6 +60,15 @@ pub trait Holding:
     /// When the spec is none.
     fn hold(&self) -> std::result::Result<Hold, Invalid>;
 
+    /// The hold as earlier builds read it, which let it name kinds that can't be held any more; `None` where it is none by
+    /// their rules either. Nothing is made for one that is no hold now.
+    fn before(&self) -> Option<Hold>;
+
+    /// Whether it holds nothing any more, whichever build admitted it.
+    fn is_past(&self, now: Timestamp) -> bool {
+        self.hold().ok().or_else(|| self.before()).is_some_and(|hold| self.is_over(&hold, now))
+    }
+
     /// Whether it was seen to end: by the clock of who asks, and by the controller, which has asked the API server's.
     fn is_over(&self, hold: &Hold, now: Timestamp) -> bool {
         let told = self.status().filter(|status| status.observed_generation == self.meta().generation);
@@ -74,6 +83,10 @@ impl Holding for LegalHold {
     fn hold(&self) -> std::result::Result<Hold, Invalid> {
         Hold::try_from(self)
     }
+
+    fn before(&self) -> Option<Hold> {
+        Hold::before(self)
+    }
 }
 
 impl Holding for ClusterLegalHold {
@@ -82,6 +95,10 @@ impl Holding for ClusterLegalHold {
 
     fn hold(&self) -> std::result::Result<Hold, Invalid> {
         Hold::try_from(self)
+    }
+
+    fn before(&self) -> Option<Hold> {
+        Hold::cluster_before(self)
     }
 }
 
@@ -111,7 +128,8 @@ async fn of_kind<K: Holding>(api: &Api<K>, now: Timestamp) -> Result<Vec<Hold>> 
     let (mut holds, mut unreadable) = (vec![], None);
     let kind = K::KIND.as_str();
     pages::each(api, ListParams::default(), &format!("{kind}s"), |object: K| match object.hold() {
-        Ok(hold) => holds.extend((!object.is_over(&hold, now)).then_some(hold)),
+        _ if object.is_past(now) => {}
+        Ok(hold) => holds.push(hold),
         Err(invalid) => unreadable = Some(format!("{kind} {}: {invalid}", object.name_any())),
     })
     .await?;
@@ -165,6 +183,12 @@ impl Live {
             policy: found(call(|| format!("reading the admission policy {name}"), policies.get(name)).await)?,
             binding: found(call(|| format!("reading the binding {name}"), bindings.get(name)).await)?,
         })
+    }
+
+    /// Whether it is there and in force.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.policy.is_some() && self.binding.is_some()
     }
 
     /// Makes it what is wanted, and tells what that took. The names hold the hold's UID, so nobody else's object has

@@ -140,7 +140,7 @@ pub enum Next {
 /// What a reconcile has of something that others need, too, until it ends.
 #[derive(Debug, Default)]
 pub struct Turn {
-    _share: Option<OwnedSemaphorePermit>,
+    _shares: Vec<OwnedSemaphorePermit>,
 }
 
 /// A kind that is reconciled.
@@ -150,9 +150,10 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Name of the controller, for metrics and logs.
     const NAME: &'static str;
 
-    /// Waits until it is the turn of `root`; how long it may take counts from then on. `None` where the process ends.
-    fn turn(&self, _root: &Self::Root) -> impl Future<Output = Option<Turn>> + Send {
-        std::future::ready(Some(Turn::default()))
+    /// Waits until it is the turn of `root`; how long it may take counts from then on. `Err` where that does not come now:
+    /// when to ask again, and others are reconciled meanwhile.
+    fn turn(&self, _root: &Self::Root) -> impl Future<Output = Result<Turn, Next>> + Send {
+        std::future::ready(Ok(Turn::default()))
     }
 
     /// Brings the cluster to what `root` says.

@@ -73,7 +73,10 @@ impl<R: Reconciler> Work<R> {
                 return Ok(self.tell_unreadable(&invalid.metadata, &invalid.error).await);
             }
         };
-        let Some(_turn) = self.reconciler.turn(root).await else { return Ok(Action::await_change()) };
+        let _turn = match self.reconciler.turn(root).await {
+            Ok(turn) => turn,
+            Err(next) => return Ok(action(next)),
+        };
         let began = Instant::now();
         metrics.active_workers.get_or_create(&label).inc();
         let guarded = AssertUnwindSafe(self.reconciler.reconcile(root)).catch_unwind();
@@ -108,10 +111,7 @@ impl<R: Reconciler> Work<R> {
             }
         };
         self.backoff.succeeded(&key(object));
-        Ok(match next {
-            Next::Change => Action::await_change(),
-            Next::After(pause) => Action::requeue(pause),
-        })
+        Ok(action(next))
     }
 
     /// Has it told in status what failed. That this failed, too, is for the log alone.
@@ -175,6 +175,13 @@ impl<R: Reconciler> Work<R> {
             }
             Class::Transient => Action::requeue(self.backoff.failed(&key(object))),
         }
+    }
+}
+
+fn action(next: Next) -> Action {
+    match next {
+        Next::Change => Action::await_change(),
+        Next::After(pause) => Action::requeue(pause),
     }
 }
 
@@ -275,31 +282,34 @@ mod tests {
         assert_eq!(*asked.lock(), [format!("GET {at}"), format!("PATCH {at}/web/status")]);
     }
 
-    /// Whose turn does not come.
-    #[derive(Default)]
-    struct Waits(AtomicU32);
+    /// Whose turn does not come, but perhaps when it is asked for again.
+    struct Waits(Next, AtomicU32);
 
     impl Reconciler for Waits {
         type Root = SecurityPolicy;
         const NAME: &'static str = "waits";
 
-        async fn turn(&self, _: &SecurityPolicy) -> Option<Turn> {
-            None
+        async fn turn(&self, _: &SecurityPolicy) -> Result<Turn, Next> {
+            Err(self.0)
         }
 
         async fn reconcile(&self, _: &SecurityPolicy) -> Result<Next, Error> {
-            self.0.fetch_add(1, Ordering::Relaxed);
+            self.1.fetch_add(1, Ordering::Relaxed);
             Ok(Next::Change)
         }
     }
 
     #[tokio::test]
     async fn nothing_begins_whose_turn_does_not_come() {
-        let (roots, _writer) = reflector::store();
-        let waits = Arc::new(Waits::default());
-        let work = Work::new(waits.clone(), Context::of_client(nobody()), (roots, watch::channel(0).0));
-        assert_eq!(work.reconcile(&policy("a")).await.unwrap(), Action::await_change());
-        assert_eq!(waits.0.load(Ordering::Relaxed), 0);
+        let second = Duration::from_secs(1);
+        let all = [(Next::Change, Action::await_change()), (Next::After(second), Action::requeue(second))];
+        for (next, told) in all {
+            let (roots, _writer) = reflector::store();
+            let waits = Arc::new(Waits(next, AtomicU32::default()));
+            let work = Work::new(waits.clone(), Context::of_client(nobody()), (roots, watch::channel(0).0));
+            assert_eq!(work.reconcile(&policy("a")).await.unwrap(), told);
+            assert_eq!(waits.1.load(Ordering::Relaxed), 0);
+        }
     }
 
     struct Writes;

@@ -69,6 +69,10 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::retention::{
+        Decision, Item, Planned, Protection, Target, plan,
+        plan::tests::{HOUR, NOW, at as second, item, spec},
+    };
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -77,7 +81,9 @@ mod tests {
     /// kube-janitor's README: "digits and a unit suffix"; `forever` is its TTL_UNLIMITED.
     #[rstest]
     #[case("60s", Ok("2020-01-01T00:01:00Z"))]
+    #[case("120s", Ok("2020-01-01T00:02:00Z"))]
     #[case("5m", Ok("2020-01-01T00:05:00Z"))]
+    #[case("8h", Ok("2020-01-01T08:00:00Z"))]
     #[case("24h", Ok("2020-01-02T00:00:00Z"))]
     #[case("7d", Ok("2020-01-08T00:00:00Z"))]
     #[case("2w", Ok("2020-01-15T00:00:00Z"))]
@@ -104,7 +110,11 @@ mod tests {
         assert_eq!(ttl("forever", None), Expiry::Never);
     }
 
+    /// The first three are those of its README.
     #[rstest]
+    #[case("2019-02-28T20:40:00Z", Ok("2019-02-28T20:40:00Z"))]
+    #[case("2019-02-28T20:40", Ok("2019-02-28T20:40:00Z"))]
+    #[case("2019-02-28", Ok("2019-02-28T00:00:00Z"))]
     #[case("2020-01-17T15:14:38Z", Ok("2020-01-17T15:14:38Z"))]
     #[case("2020-01-17T15:14:38+02:00", Ok("2020-01-17T13:14:38Z"))]
     #[case("2020-01-17T15:14", Ok("2020-01-17T15:14:00Z"))]
@@ -121,6 +131,28 @@ mod tests {
     #[case("tomorrow", Err("no time to go"))]
     fn times_to_go(#[case] text: &str, #[case] wanted: Result<&str, &str>) {
         expect(expires(text), wanted);
+    }
+
+    #[test]
+    fn what_can_not_be_read_keeps_the_object_however_old_it_is() {
+        let planned = |hours: i64, expires: Expiry| -> Planned {
+            let item = Item { expires: Some(expires), ..item("a", hours) };
+            plan(&spec(100, 100), &[Target { items: vec![item] }], second(NOW)).items.remove(0)
+        };
+        let created = Some(second(NOW - 900 * HOUR));
+        let ttls = ["", "24", "1.5h", "1h30m", "0h", "99999w"].map(|text| (text, ttl(text, created)));
+        let ends = ["", "2020-02-30", "2020-01-17T15:14:38", "tomorrow"].map(|text| (text, expires(text)));
+        for (text, read) in ttls.into_iter().chain(ends) {
+            let Expiry::Unreadable(why) = read.clone() else { panic!("{text:?} is read: {read:?}") };
+            let kept = planned(900, read);
+            assert_eq!(kept.decision, Decision::UnknownAge, "{text:?}");
+            assert_eq!(kept.reason(), format!("kept: its age can't be read: {why}"));
+        }
+        // Younger than the policy's own age: they go by their own word.
+        let created = Some(second(NOW - 9 * HOUR));
+        assert_eq!(planned(9, ttl("8h", created)).decision, Decision::Mark);
+        assert_eq!(planned(9, expires("1970-01-02")).decision, Decision::Mark);
+        assert_eq!(planned(900, ttl("forever", created)).decision, Decision::Protected(Protection::Forever));
     }
 
     fn expect(read: Expiry, wanted: Result<&str, &str>) {

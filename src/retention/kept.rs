@@ -68,8 +68,8 @@ mod tests {
     use crate::{
         api::RecordDecision,
         retention::{
-            Item, Protection, Target, plan,
-            plan::tests::{NOW, at, item, spec},
+            Expiry, Item, Permit, Protection, Target, plan,
+            plan::tests::{NOW, at, item, marked, spec},
         },
     };
 
@@ -153,6 +153,32 @@ mod tests {
         let then = |items| told(header(8, NOW + 60, first.kept.clone()), items);
         assert_eq!(then(vec![unknown.clone(), item("young", 1), going(item("gone", 20))]), None);
         assert!(then(vec![unknown, Item { born: None, ..item("another", 20) }]).is_some());
+    }
+
+    #[test]
+    fn a_run_that_does_nothing_tells_of_each_why_it_is_kept() {
+        let by = |name: &str, protection: Protection| Item { protection: Some(protection), ..item(name, 20) };
+        let items = vec![
+            by("held", Protection::Held("LegalHold/case-17".into())),
+            by("owned", Protection::ControllerOwned),
+            Item { expires: Some(Expiry::Never), ..item("forever", 20) },
+            marked("another", "another policy", 1),
+            item("youngest", 20),
+        ];
+        let spec = Spec { min_remaining: items.len(), ..spec(100, 100) };
+        let plan = plan(&spec, &[Target { items }], at(NOW));
+        assert!(plan.acts(&spec, &Permit::Caps).is_empty());
+        let told = kept_alone(&spec, header(7, NOW, None), &plan).unwrap();
+        let named: Vec<_> = told.items.iter().map(|it| (it.name.as_str(), it.reason.as_str())).collect();
+        let wanted = [
+            ("another", "kept: another policy has marked it"),
+            ("forever", "kept: its annotation says forever"),
+            ("held", "kept: held by LegalHold/case-17"),
+            ("owned", "kept: a controller owns it"),
+            ("youngest", "kept: it is one of the youngest, which stay (safety.minRemaining)"),
+        ];
+        assert_eq!(named, wanted);
+        assert_eq!((told.counts.kept, told.counts.not_named), (5, 0));
     }
 
     #[test]

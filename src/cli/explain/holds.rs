@@ -104,7 +104,9 @@ pub(super) fn about(known: &Known, namespace: &str, now: Timestamp) -> Vec<(Hold
 }
 
 fn running<K: Holding>(object: &K, terms: &HoldTerms, now: Timestamp) -> Option<(Hold, HoldTerms)> {
-    let hold = object.hold().ok()?;
+    // What an earlier build refuses for one that could not be made any more is told by its status.
+    let is_refused_for = object.status().is_some_and(|status| !status.admission_policies.is_empty());
+    let hold = object.hold().ok().or_else(|| object.before().filter(|_| is_refused_for))?;
     (!object.is_over(&hold, now)).then(|| (hold, terms.clone()))
 }
 

@@ -122,18 +122,12 @@ impl<K: Holding> LegalHolds<K> {
     async fn visit(&self, object: &K) -> Result<Found> {
         let hold = match object.hold() {
             Ok(hold) => hold,
-            Err(invalid) => return Ok(Found::Invalid(invalid.to_string())),
+            Err(invalid) => return Box::pin(self.visit_invalid(object, invalid.to_string())).await,
         };
-        let client = &self.context.client;
         if self.is_over(&hold).await? {
-            for refusal in refusals(&hold) {
-                let name = refusal.policy.name_any();
-                if Live::read(client, &name).await?.remove(client).await? {
-                    tracing::info!(name, hold = %hold, "a hold has ended: admission policy removed");
-                }
-            }
-            return Ok(Found::Over(hold.until.unwrap_or_default()));
+            return self.end(&hold).await;
         }
+        let client = &self.context.client;
         let (mut policies, mut is_new) = (vec![], false);
         for refusal in refusals(&hold) {
             let name = refusal.policy.name_any();
@@ -150,6 +144,35 @@ impl<K: Holding> LegalHolds<K> {
         let pending = self.is_pending(&hold.uid, is_new);
         let unserved = if told_ready(object) { None } else { unserved(client, &hold).await? };
         Ok(Found::Held { pending, unserved, policies })
+    }
+
+    /// One that could not be made any more. What an earlier build made for it refuses until it ends, for nobody has released
+    /// it; and nothing is made for it, nor put back.
+    async fn visit_invalid(&self, object: &K, why: String) -> Result<Found> {
+        let mut policies = vec![];
+        let Some(hold) = object.before() else { return Ok(Found::Invalid { why, policies }) };
+        if self.is_over(&hold).await? {
+            return self.end(&hold).await;
+        }
+        for refusal in refusals(&hold) {
+            let name = refusal.policy.name_any();
+            if Live::read(&self.context.client, &name).await?.is_bound() {
+                policies.push(name);
+            }
+        }
+        Ok(Found::Invalid { why, policies })
+    }
+
+    /// Takes back what is refused for one that has ended.
+    async fn end(&self, hold: &Hold) -> Result<Found> {
+        let client = &self.context.client;
+        for refusal in refusals(hold) {
+            let name = refusal.policy.name_any();
+            if Live::read(client, &name).await?.remove(client).await? {
+                tracing::info!(name, hold = %hold, "a hold has ended: admission policy removed");
+            }
+        }
+        Ok(Found::Over(hold.until.unwrap_or_default()))
     }
 
     /// Whether some API server may not refuse yet. By the time that passes, not by what a clock says.
@@ -224,81 +247,4 @@ impl<K: Holding> Reconciler for LegalHolds<K> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-
-    use http::{Method, Request, Response};
-    use kube::{Client, client::Body};
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::api::LegalHold;
-
-    type Statuses = Arc<Mutex<Vec<Value>>>;
-
-    /// An API server without admission policies, which takes no others and any status.
-    fn refusing(statuses: &Statuses) -> Client {
-        let statuses = statuses.clone();
-        let answer = move |request: Request<Body>| {
-            let statuses = statuses.clone();
-            async move {
-                let (head, body) = request.into_parts();
-                let failure = |code: u16, reason: &str| {
-                    (code, json!({"status": "Failure", "message": "no", "reason": reason, "code": code}))
-                };
-                let (code, json) = if head.uri.path().ends_with("/status") {
-                    let body = body.collect_bytes().await.unwrap();
-                    statuses.lock().push(serde_json::from_slice(&body).unwrap());
-                    (200, json!({"metadata": {}}))
-                } else if head.method == Method::GET {
-                    failure(404, "NotFound")
-                } else {
-                    failure(403, "Forbidden")
-                };
-                let answer = Response::builder().status(code).body(Body::from(json.to_string().into_bytes()));
-                Ok::<_, Infallible>(answer.unwrap())
-            }
-        };
-        Client::new(tower::service_fn(answer), "default")
-    }
-
-    /// What is told of a hold of this state when what is refused for it is gone, and can't be put back.
-    async fn told(state: &str) -> Option<Value> {
-        let until = "2020-01-01T00:00:00Z";
-        let end = if state == "Expired" { json!({"until": until}) } else { json!({"indefinite": true}) };
-        let mut hold = json!({
-            "metadata": {"name": "case", "namespace": "shop", "uid": "u", "generation": 1},
-            "spec": {"resources": [{"resource": "configmaps"}], "selector": {}, "ground": "litigation"},
-            "status": {"observedGeneration": 1, "state": state, "admissionPolicies": ["a"], "conditions": []},
-        });
-        hold["spec"].as_object_mut().unwrap().extend(end.as_object().unwrap().clone());
-        let hold: LegalHold = serde_json::from_value(hold).unwrap();
-        let statuses = Statuses::default();
-        let context = Context::of_client(refusing(&statuses));
-        let (_root, roots) = crate::controllers::root::<LegalHold>();
-        let holds = LegalHolds { context, roots, active: Mutex::default(), written: Mutex::default() };
-        assert!(holds.reconcile(&hold).await.is_err());
-        let told = statuses.lock().pop();
-        told.map(|it| it["status"].clone())
-    }
-
-    #[tokio::test]
-    async fn a_hold_is_not_active_while_nothing_refuses() {
-        let told = told("Active").await.unwrap();
-        assert_eq!((&told["state"], &told["admissionPolicies"]), (&json!("Pending"), &json!(["a"])));
-        let conditions = told["conditions"].as_array().unwrap().iter();
-        let of = conditions.map(|it| [&it["type"], &it["status"], &it["reason"]].map(|it| it.as_str().unwrap()));
-        let wanted = [
-            ["Accepted", "True", "Accepted"],
-            ["Programmed", "False", "Forbidden"],
-            ["Ready", "False", "Forbidden"],
-            ["Reconciling", "True", "Forbidden"],
-        ];
-        assert_eq!(of.collect::<Vec<_>>(), wanted);
-    }
-
-    #[tokio::test]
-    async fn what_fails_for_a_hold_that_is_over_lets_it_hold_no_more() {
-        assert_eq!(told("Expired").await, None);
-    }
-}
+mod tests;

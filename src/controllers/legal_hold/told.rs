@@ -19,10 +19,14 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// A clock may be set, and a machine may sleep.
 const LOOK_AGAIN: Duration = Duration::from_mins(5);
 
+/// Of a hold that an earlier build admitted.
+const STILL_REFUSED: &str =
+    "what an earlier build refuses for it stays until it ends, is deleted or names other kinds (verb release)";
+
 /// What a visit found.
 pub(super) enum Found {
-    /// It can't be read; what was refused for it before still is.
-    Invalid(String),
+    /// It can't be read, and why; and the admission policies that an earlier build made for it, which refuse still.
+    Invalid { why: String, policies: Vec<String> },
     /// It has ended, and nothing is refused for it any more.
     Over(Timestamp),
     /// What refuses for it could not be read or written: the reason, and the words.
@@ -34,7 +38,7 @@ pub(super) enum Found {
 /// The status of a hold after a visit.
 pub(super) fn status<K: Holding>(object: &K, found: &Found) -> LegalHoldStatus {
     let mut conditions = Conditions::of_generation(object.meta().generation);
-    let accepted = !matches!(found, Found::Invalid(_));
+    let accepted = !matches!(found, Found::Invalid { .. });
     conditions.set(Type::Accepted, accepted, if accepted { "Accepted" } else { "Invalid" }, "");
     let mut status = LegalHoldStatus {
         observed_generation: object.meta().generation,
@@ -48,8 +52,10 @@ pub(super) fn status<K: Holding>(object: &K, found: &Found) -> LegalHoldStatus {
             status.state = Some(HoldState::Pending);
             status.admission_policies = object.status().map(|it| it.admission_policies.clone()).unwrap_or_default();
         }
-        Found::Invalid(why) => {
-            conditions.set(Type::Accepted, false, "Invalid", why.as_str()).stall("Invalid", why);
+        Found::Invalid { why, policies } => {
+            let why = if policies.is_empty() { why.clone() } else { format!("{why}; {STILL_REFUSED}") };
+            conditions.set(Type::Accepted, false, "Invalid", why.as_str()).stall("Invalid", &why);
+            status.admission_policies.clone_from(policies);
         }
         Found::Over(until) => {
             conditions.stall("Expired", &format!("it ended at {until}: nothing is held by it"));
@@ -87,11 +93,11 @@ pub(super) fn next<K: Holding>(object: &K, status: &LegalHoldStatus) -> Next {
     }
     match status.state {
         Some(HoldState::Pending) => Next::After(IN_FORCE_AFTER),
-        Some(HoldState::Active) => {
-            let end = object.hold().ok().and_then(|hold| hold.until);
+        Some(HoldState::Active) | None => {
+            let end = object.hold().ok().or_else(|| object.before()).and_then(|hold| hold.until);
             end.map_or(Next::Change, |end| Next::After(look_again(end.duration_since(clock::now()))))
         }
-        Some(HoldState::Expired) | None => Next::Change,
+        Some(HoldState::Expired) => Next::Change,
     }
 }
 

@@ -271,7 +271,11 @@ impl Reconciler for RetentionPolicies {
     type Root = RetentionPolicy;
     const NAME: &'static str = "retentionpolicy";
 
-    async fn turn(&self, cached: &RetentionPolicy) -> Option<Turn> {
+    async fn turn(&self, cached: &RetentionPolicy) -> std::result::Result<Turn, Next> {
+        // One that is refused by its spec lists nothing.
+        if self.accepted(cached).is_err() {
+            return Ok(Turn::default());
+        }
         self.turns.take(cached, &self.context.stopped).await
     }
 

@@ -35,6 +35,8 @@ pub(super) fn status(policy: &RetentionPolicy, outcome: &Outcome, so_far: SoFar)
     match outcome {
         Err(refused) => {
             refuse(&mut conditions, refused);
+            // What was counted last is what the next visit takes its turn by.
+            status.plan = policy.status.as_ref().and_then(|known| known.plan.clone());
             // A time that passes meanwhile is made up for.
             status.next_run_time = known_run(policy).filter(|_| policy.spec.schedule.is_some()).map(Time);
         }
@@ -264,5 +266,23 @@ mod tests {
         let refused: Outcome = Err(Refused::later("NotPermitted", String::new()));
         let last = |last_run| status(&policy(), &refused, SoFar { began: true, last_run }).last_run;
         assert_eq!([last(Some(run(2))), last(None)], [Some(run(2)), Some(run(1))]);
+    }
+
+    #[test]
+    fn what_was_counted_stays_known_over_a_refusal() {
+        let mut policy = policy();
+        let counted = json!({"listed": 150_000, "candidates": 3, "wouldDelete": 2, "kept": 1});
+        let counted: PlanStatus = serde_json::from_value(counted).unwrap();
+        policy.status.as_mut().unwrap().plan = Some(counted.clone());
+        for accepted in [true, false] {
+            let refused: Outcome = Err(Refused { reason: "Invalid", message: String::new(), accepted });
+            let told = status(&policy, &refused, SoFar::default());
+            assert!(!is_true(&told.conditions, Type::PlanReady), "{told:?}");
+            assert_eq!(told.plan.as_ref(), Some(&counted));
+            // And over the next one.
+            let again = RetentionPolicy { status: Some(told.clone()), ..policy.clone() };
+            assert_eq!(status(&again, &refused, SoFar::default()), told);
+        }
+        assert_eq!(status(&policy, &Ok(None), SoFar::default()).plan, None, "one that is disabled has no plan");
     }
 }

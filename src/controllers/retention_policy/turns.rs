@@ -1,15 +1,15 @@
 //! How many policies are visited at once: a visit holds what it knows of every object that its policy selects, and all
 //! that are under way must fit into the memory of the process.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{RetentionMode, RetentionPolicy, condition::Type},
-    controllers::Turn,
+    controllers::{Next, Turn},
 };
 
 /// Objects of one share.
@@ -19,46 +19,80 @@ const SHARE: i64 = 10_000;
 const SHARES: u32 = 20;
 
 /// Of a policy that has not been visited, nobody knows how many objects it selects.
-const UNKNOWN: u32 = SHARES / 2;
+const UNKNOWN: u32 = SHARES / 4;
+
+/// Policies of unknown size that are visited at once. They may be larger than they are taken for, and what these two take
+/// leaves half of the shares to those whose size is known.
+const UNKNOWN_AT_ONCE: usize = 2;
+
+/// When one of unknown size asks again whether it may be visited: one that waited would keep others from being looked at.
+const LATER: Duration = Duration::from_millis(500);
 
 /// The turns of visits: first come, first served, so that many small ones keep no large one waiting for ever.
-pub(super) struct Turns(Arc<Semaphore>);
+///
+/// One of unknown size has its place before it waits for shares, and who has shares waits for nobody: so each comes to
+/// its turn, also where all are of unknown size.
+pub(super) struct Turns {
+    shares: Arc<Semaphore>,
+    /// Places of those of unknown size.
+    unknown: Arc<Semaphore>,
+}
 
 impl Default for Turns {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(SHARES as usize)))
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self { shares: semaphore(SHARES as usize), unknown: semaphore(UNKNOWN_AT_ONCE) }
     }
+}
+
+/// How many shares a visit is expected to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Size {
+    /// As was counted of this very spec.
+    Known(u32),
+    /// As may be: of this spec nothing was counted.
+    Unknown(u32),
 }
 
 impl Turns {
-    /// Waits for as much as the policy is expected to take; `None` where the process ends before.
-    pub(super) async fn take(&self, policy: &RetentionPolicy, stopped: &CancellationToken) -> Option<Turn> {
-        let shares = shares(policy);
-        if shares == 0 {
-            return Some(Turn::default());
+    /// Waits for as much as the policy is expected to take. `Err` where it is to ask again later, or the process ends
+    /// before.
+    pub(super) async fn take(&self, policy: &RetentionPolicy, stopped: &CancellationToken) -> Result<Turn, Next> {
+        let (shares, place) = match size(policy) {
+            None => return Ok(Turn::default()),
+            Some(Size::Known(shares)) => (shares, None),
+            Some(Size::Unknown(shares)) => (shares, Some(self.place()?)),
+        };
+        let taking = Arc::clone(&self.shares).acquire_many_owned(shares);
+        match stopped.run_until_cancelled(taking).await {
+            Some(Ok(share)) => Ok(Turn { _shares: place.into_iter().chain([share]).collect() }),
+            Some(Err(_)) | None => Err(Next::Change),
         }
-        let taking = Arc::clone(&self.0).acquire_many_owned(shares);
-        let share = stopped.run_until_cancelled(taking).await?.ok()?;
-        Some(Turn { _share: Some(share) })
+    }
+
+    /// A place of those of unknown size, if one is free.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Next> {
+        Arc::clone(&self.unknown).try_acquire_owned().map_err(|_| Next::After(LATER))
     }
 }
 
-/// By what its last visit counted. Who selects more than all visits may hold is visited alone.
-fn shares(policy: &RetentionPolicy) -> u32 {
+/// By what its last visit counted; `None` where a visit lists nothing. Who selects more than all visits may hold is visited
+/// alone.
+fn size(policy: &RetentionPolicy) -> Option<Size> {
     if policy.spec.suspend == Some(true) || policy.spec.mode == RetentionMode::Disabled {
-        return 0;
+        return None;
     }
     let status = policy.status.as_ref();
     let listed = status.and_then(|status| status.plan.as_ref()).map_or(0, |plan| plan.listed);
     let known = u32::try_from(listed / SHARE).unwrap_or(SHARES).saturating_add(1).min(SHARES);
-    // Another spec may select more than the one that was counted, and a visit that failed counted none.
+    // Another spec may select more than the one that was counted, and a visit that failed or was refused counted none.
     let is_of_this = |it: &Condition| {
         it.type_ == Type::PlanReady.as_str()
             && it.status == "True"
             && it.observed_generation == policy.metadata.generation
     };
     let is_counted = status.is_some_and(|status| status.plan.is_some() && status.conditions.iter().any(is_of_this));
-    if is_counted { known } else { known.max(UNKNOWN) }
+    Some(if is_counted { Size::Known(known) } else { Size::Unknown(known.max(UNKNOWN)) })
 }
 
 #[cfg(test)]
@@ -83,26 +117,70 @@ mod tests {
         .unwrap()
     }
 
+    /// What a policy gets that does not wait.
+    fn at_once(turns: &Turns, policy: &RetentionPolicy) -> Option<Result<Turn, Next>> {
+        turns.take(policy, &CancellationToken::new()).now_or_never()
+    }
+
     #[rstest]
-    #[case(0, 2, 1)]
-    #[case(9_999, 2, 1)]
-    #[case(100_000, 2, 11)]
-    #[case(i64::MAX, 2, SHARES)]
-    #[case(0, 1, UNKNOWN)]
-    #[case(150_000, 1, 16)]
-    fn a_visit_takes_by_what_was_counted(#[case] listed: i64, #[case] counted: i64, #[case] taken: u32) {
-        assert_eq!(shares(&policy(listed, counted)), taken);
+    #[case(0, 2, Size::Known(1))]
+    #[case(9_999, 2, Size::Known(1))]
+    #[case(100_000, 2, Size::Known(11))]
+    #[case(i64::MAX, 2, Size::Known(SHARES))]
+    #[case(0, 1, Size::Unknown(UNKNOWN))]
+    #[case(150_000, 1, Size::Unknown(16))]
+    fn a_visit_takes_by_what_was_counted(#[case] listed: i64, #[case] counted: i64, #[case] taken: Size) {
+        assert_eq!(size(&policy(listed, counted)), Some(taken));
     }
 
     #[test]
-    fn what_was_not_visited_takes_half_and_what_does_nothing_takes_nothing() {
+    fn what_was_not_visited_is_of_unknown_size_and_what_does_nothing_takes_nothing() {
         let mut policy = RetentionPolicy { status: None, ..policy(0, 2) };
-        assert_eq!(shares(&policy), UNKNOWN);
+        assert_eq!(size(&policy), Some(Size::Unknown(UNKNOWN)));
         policy.spec.suspend = Some(true);
-        assert_eq!(shares(&policy), 0);
+        assert_eq!(size(&policy), None);
         policy.spec.suspend = None;
         policy.spec.mode = RetentionMode::Disabled;
-        assert_eq!(shares(&policy), 0);
+        assert_eq!(size(&policy), None);
+    }
+
+    #[test]
+    fn what_was_refused_since_it_was_counted_takes_no_less() {
+        let mut policy = policy(150_000, 2);
+        for condition in policy.status.iter_mut().flat_map(|status| &mut status.conditions) {
+            condition.status = "False".into();
+        }
+        assert_eq!(size(&policy), Some(Size::Unknown(16)));
+    }
+
+    #[tokio::test]
+    async fn those_of_unknown_size_leave_half_to_those_that_are_known() {
+        let (turns, unknown, half) = (Turns::default(), policy(0, 1), policy(99_999, 2));
+        let mut begun: Vec<_> = (0..UNKNOWN_AT_ONCE).map(|_| at_once(&turns, &unknown).unwrap().unwrap()).collect();
+        for _ in 0..100 {
+            // It waits nowhere, and so nobody waits behind it.
+            assert_eq!(at_once(&turns, &unknown).unwrap().unwrap_err(), Next::After(LATER));
+        }
+        assert!(at_once(&turns, &half).unwrap().is_ok());
+        drop(begun.pop());
+        assert!(at_once(&turns, &unknown).unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn where_all_are_of_unknown_size_each_comes_to_its_turn() {
+        let (turns, stopped) = (Turns::default(), CancellationToken::new());
+        // With another spec it selected so many that it is visited alone.
+        let (large, unknown) = (policy(i64::MAX, 1), policy(0, 1));
+        let first = turns.take(&unknown, &stopped).await.unwrap();
+        let mut second = std::pin::pin!(turns.take(&large, &stopped));
+        assert!(second.as_mut().now_or_never().is_none(), "it is to be alone");
+        assert_eq!(turns.take(&large, &stopped).await.unwrap_err(), Next::After(LATER));
+        drop(first);
+        let second = second.await.unwrap();
+        let mut third = std::pin::pin!(turns.take(&unknown, &stopped));
+        assert!(third.as_mut().now_or_never().is_none(), "it came later");
+        drop(second);
+        assert!(third.await.is_ok());
     }
 
     #[tokio::test]
@@ -110,16 +188,16 @@ mod tests {
         let (turns, stopped) = (Turns::default(), CancellationToken::new());
         let (large, small) = (policy(i64::MAX, 2), policy(0, 2));
         let first = turns.take(&small, &stopped).await;
-        assert!(first.is_some());
+        assert!(first.is_ok());
         let mut second = std::pin::pin!(turns.take(&large, &stopped));
         assert!(second.as_mut().now_or_never().is_none(), "it is to be alone");
         let mut third = std::pin::pin!(turns.take(&small, &stopped));
         assert!(third.as_mut().now_or_never().is_none(), "it came later");
         drop(first);
         let second = second.await;
-        assert!(second.is_some() && third.as_mut().now_or_never().is_none());
+        assert!(second.is_ok() && third.as_mut().now_or_never().is_none());
         drop(second);
-        assert!(third.await.is_some());
+        assert!(third.await.is_ok());
     }
 
     #[tokio::test]
@@ -130,6 +208,6 @@ mod tests {
         let mut second = std::pin::pin!(turns.take(&large, &stopped));
         assert!(second.as_mut().now_or_never().is_none());
         stopped.cancel();
-        assert!(second.await.is_none());
+        assert_eq!(second.await.unwrap_err(), Next::Change);
     }
 }

@@ -86,10 +86,7 @@ pub(super) async fn for_holds<K: Holding>(
 /// What a hold says; `None` where it was seen to end. Its status says nothing else of what is kept.
 fn said<K: Holding>(hold: &DeserializeGuard<K>) -> Option<Said> {
     let Ok(object) = &hold.0 else { return Some(Said(None)) };
-    match object.hold() {
-        Ok(hold) if object.is_over(&hold, clock::now()) => None,
-        read => Some(Said(read.ok())),
-    }
+    (!object.is_past(clock::now())).then(|| Said(object.hold().ok()))
 }
 
 impl Said {
@@ -196,6 +193,18 @@ mod tests {
         assert!(woken(changes, "shop", told("Active")).is_empty());
         assert_eq!(woken(changes, "shop", told("Expired")), ["shop"]);
         assert!(woken(changes, "shop", None).is_empty(), "it kept nothing any more");
+    }
+
+    #[test]
+    fn a_hold_that_earlier_builds_alone_admitted_keeps_everything_until_it_was_seen_to_end() {
+        let keys = json!([{"group": "rampart.dev", "resource": "apikeys"}]);
+        let over = json!({"resources": keys, "indefinite": null, "until": "2020-01-01T00:00:00Z"});
+        assert_eq!(own("shop", &json!({"spec": over})), Some(Said(None)));
+        let told = |generation: i64| {
+            let status = json!({"state": "Expired", "observedGeneration": generation, "conditions": []});
+            own("shop", &json!({"spec": over, "status": status}))
+        };
+        assert_eq!((told(0), told(1)), (Some(Said(None)), None));
     }
 
     #[test]

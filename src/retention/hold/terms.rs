@@ -31,6 +31,9 @@ const REFUSED: [(&str, &str); 8] = [
 /// policy from being made stricter and an exception from being withdrawn; holds themselves are kept by the verb `release`.
 const EVIDENCE: &str = "retentionreports";
 
+/// What could never be held of it. Earlier builds let all the rest be.
+const NEVER: [&str; 3] = ["legalholds", "clusterlegalholds", "keyrecords"];
+
 /// What the API server asks no ValidatingAdmissionPolicy about, so that a cluster can be repaired.
 const UNASKED: [&str; 4] = [
     "validatingadmissionpolicies",
@@ -38,6 +41,25 @@ const UNASKED: [&str; 4] = [
     "mutatingadmissionpolicies",
     "mutatingadmissionpolicybindings",
 ];
+
+/// Whose rules a hold is read by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rules {
+    /// Those that it has to meet to be made.
+    Now,
+    /// Those of earlier builds, which let Rampart's own kinds be held.
+    Before,
+}
+
+impl Rules {
+    /// Whether a kind of Rampart's own may be held.
+    fn admit_own(self, resource: &str) -> bool {
+        match self {
+            Self::Now => resource == EVIDENCE,
+            Self::Before => !NEVER.contains(&resource),
+        }
+    }
+}
 
 /// Which kind of hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,19 +97,7 @@ impl TryFrom<&LegalHold> for Hold {
     type Error = Invalid;
 
     fn try_from(hold: &LegalHold) -> Result<Self, Invalid> {
-        let namespace = hold.metadata.namespace.clone().unwrap_or_default();
-        if is_system_namespace(&namespace) {
-            let problem =
-                format!("{namespace} is the cluster's or Rampart's own: a hold there could keep it from working");
-            return Err(Invalid::at("metadata.namespace", problem));
-        }
-        let named = [(NAMESPACE_NAME.to_owned(), namespace.clone())].into();
-        let own = LabelSelector { match_labels: Some(named), ..LabelSelector::default() };
-        let mut parsed = parse(HoldKind::LegalHold, &hold.spec.terms, own)?;
-        parsed.namespace = namespace;
-        parsed.name = hold.metadata.name.clone().unwrap_or_default();
-        parsed.uid = hold.metadata.uid.clone().unwrap_or_default();
-        Ok(parsed)
+        of_namespace(hold, Rules::Now)
     }
 }
 
@@ -95,15 +105,34 @@ impl TryFrom<&ClusterLegalHold> for Hold {
     type Error = Invalid;
 
     fn try_from(hold: &ClusterLegalHold) -> Result<Self, Invalid> {
-        let namespaces = hold.spec.namespace_selector.clone();
-        let mut parsed = parse(HoldKind::ClusterLegalHold, &hold.spec.terms, namespaces)?;
-        parsed.name = hold.metadata.name.clone().unwrap_or_default();
-        parsed.uid = hold.metadata.uid.clone().unwrap_or_default();
-        Ok(parsed)
+        of_cluster(hold, Rules::Now)
     }
 }
 
-fn parse(kind: HoldKind, terms: &HoldTerms, namespaces: LabelSelector) -> Result<Hold, Invalid> {
+fn of_namespace(hold: &LegalHold, rules: Rules) -> Result<Hold, Invalid> {
+    let namespace = hold.metadata.namespace.clone().unwrap_or_default();
+    if is_system_namespace(&namespace) {
+        let problem = format!("{namespace} is the cluster's or Rampart's own: a hold there could keep it from working");
+        return Err(Invalid::at("metadata.namespace", problem));
+    }
+    let named = [(NAMESPACE_NAME.to_owned(), namespace.clone())].into();
+    let own = LabelSelector { match_labels: Some(named), ..LabelSelector::default() };
+    let mut parsed = parse(HoldKind::LegalHold, &hold.spec.terms, own, rules)?;
+    parsed.namespace = namespace;
+    parsed.name = hold.metadata.name.clone().unwrap_or_default();
+    parsed.uid = hold.metadata.uid.clone().unwrap_or_default();
+    Ok(parsed)
+}
+
+fn of_cluster(hold: &ClusterLegalHold, rules: Rules) -> Result<Hold, Invalid> {
+    let namespaces = hold.spec.namespace_selector.clone();
+    let mut parsed = parse(HoldKind::ClusterLegalHold, &hold.spec.terms, namespaces, rules)?;
+    parsed.name = hold.metadata.name.clone().unwrap_or_default();
+    parsed.uid = hold.metadata.uid.clone().unwrap_or_default();
+    Ok(parsed)
+}
+
+fn parse(kind: HoldKind, terms: &HoldTerms, namespaces: LabelSelector, rules: Rules) -> Result<Hold, Invalid> {
     if terms.resources.is_empty() {
         return Err(Invalid::at("spec.resources", "name at least one kind"));
     }
@@ -116,7 +145,7 @@ fn parse(kind: HoldKind, terms: &HoldTerms, namespaces: LabelSelector) -> Result
             let problem = format!("{resource} can't be held: the cluster itself rewrites, replaces or removes them");
             return Err(Invalid::at(at, problem));
         }
-        if group == GROUP && resource != EVIDENCE {
+        if group == GROUP && !rules.admit_own(resource) {
             let problem = format!(
                 "{resource} can't be held: of Rampart's own kinds, {EVIDENCE} can; a hold of others would stand in the way of a revocation, a stricter policy, or an exception's end"
             );
@@ -148,6 +177,28 @@ fn parse(kind: HoldKind, terms: &HoldTerms, namespaces: LabelSelector) -> Result
 }
 
 impl Hold {
+    /// A LegalHold as the builds read it that let Rampart's own kinds be held, for one that they admitted and that can't be
+    /// made any more: what they refuse for it stays until it ends. `None` for what is no hold by their rules either.
+    #[must_use]
+    pub fn before(hold: &LegalHold) -> Option<Self> {
+        of_namespace(hold, Rules::Before).ok()
+    }
+
+    /// The same of a ClusterLegalHold.
+    #[must_use]
+    pub fn cluster_before(hold: &ClusterLegalHold) -> Option<Self> {
+        of_cluster(hold, Rules::Before).ok()
+    }
+
+    /// Whether it holds what another one does, and no longer.
+    #[must_use]
+    pub fn is_no_longer_than(&self, other: &Self) -> bool {
+        let is_same = self.resources == other.resources
+            && self.selector == other.selector
+            && self.namespaces == other.namespaces;
+        is_same && other.until.is_none_or(|theirs| self.until.is_some_and(|until| until <= theirs))
+    }
+
     /// Whether its end has come.
     #[must_use]
     pub fn has_ended(&self, now: Timestamp) -> bool {
@@ -216,7 +267,7 @@ mod tests {
     use super::*;
     use crate::retention::Holds;
 
-    fn legal(namespace: &str, spec: &Value) -> Result<Hold, Invalid> {
+    fn object(namespace: &str, spec: &Value) -> Result<LegalHold, Invalid> {
         let mut terms = json!({"resources": [{"resource": "configmaps"}], "selector": {"matchLabels": {"case": "17"}},
                                "indefinite": true, "ground": "litigation"});
         for (key, value) in spec.as_object().into_iter().flatten() {
@@ -224,8 +275,11 @@ mod tests {
         }
         let hold = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "LegalHold",
                           "metadata": {"name": "case-17", "namespace": namespace, "uid": "u"}, "spec": terms});
-        let hold: LegalHold = serde_json::from_value(hold).map_err(|error| Invalid::at("", error.to_string()))?;
-        Hold::try_from(&hold)
+        serde_json::from_value(hold).map_err(|error| Invalid::at("", error.to_string()))
+    }
+
+    fn legal(namespace: &str, spec: &Value) -> Result<Hold, Invalid> {
+        Hold::try_from(&object(namespace, spec)?)
     }
 
     fn labels(all: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -248,6 +302,45 @@ mod tests {
     fn what_is_no_hold_is_refused_at_its_field(#[case] change: Value, #[case] said: &str) {
         let refused = legal("shop", &change).unwrap_err().to_string();
         assert!(refused.starts_with(said), "{refused}");
+    }
+
+    /// As far as earlier builds made them; what they refused is none by their rules either.
+    #[rstest]
+    #[case(json!({"group": "rampart.dev", "resource": "apikeys"}), true)]
+    #[case(json!({"group": "rampart.dev", "resource": "securitypolicies"}), true)]
+    #[case(json!({"group": "rampart.dev", "resource": "policyexceptions"}), true)]
+    #[case(json!({"group": "rampart.dev", "resource": "legalholds"}), false)]
+    #[case(json!({"group": "rampart.dev", "resource": "keyrecords"}), false)]
+    #[case(json!({"resource": "pods"}), false)]
+    fn what_can_not_be_held_any_more_is_read_as_it_was(#[case] resource: Value, #[case] was: bool) {
+        let spec = json!({"resources": [{"resource": "configmaps"}, resource]});
+        assert!(legal("shop", &spec).is_err());
+        let before = Hold::before(&object("shop", &spec).unwrap());
+        assert_eq!(before.as_ref().map(|hold| hold.resources.len()), was.then_some(2));
+        let mut wide = object("shop", &spec).map(|hold| json!(hold.spec)).unwrap();
+        wide["namespaceSelector"] = json!({});
+        let wide = json!({"metadata": {"name": "inquiry"}, "spec": wide});
+        let wide: ClusterLegalHold = serde_json::from_value(wide).unwrap();
+        assert_eq!(Hold::cluster_before(&wide).is_some(), was);
+    }
+
+    #[test]
+    fn what_can_be_held_is_read_the_same_by_both_rules() {
+        let spec = json!({"resources": [{"group": "rampart.dev", "resource": "retentionreports"}]});
+        assert_eq!(Hold::before(&object("shop", &spec).unwrap()), Some(legal("shop", &spec).unwrap()));
+    }
+
+    #[test]
+    fn a_hold_is_no_longer_than_another_where_it_ends_no_later_and_is_the_same_else() {
+        let until = |year: i32| json!({"indefinite": null, "until": format!("{year}-01-01T00:00:00Z")});
+        let of = |spec: &Value| legal("shop", spec).unwrap();
+        let (ever, later, sooner) = (of(&json!({})), of(&until(2040)), of(&until(2030)));
+        assert!(sooner.is_no_longer_than(&later) && later.is_no_longer_than(&ever) && later.is_no_longer_than(&later));
+        assert!(!later.is_no_longer_than(&sooner) && !ever.is_no_longer_than(&later));
+        let kinds = json!([{"resource": "configmaps"}, {"resource": "secrets"}]);
+        for more in [json!({"selector": {}}), json!({"resources": kinds})] {
+            assert!(!of(&more).is_no_longer_than(&ever) && !ever.is_no_longer_than(&of(&more)), "{more}");
+        }
     }
 
     #[test]

@@ -4,10 +4,15 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::{admissionregistration::v1::ValidatingAdmissionPolicyBinding, core::v1::ConfigMap};
+use k8s_openapi::api::{
+    admissionregistration::v1::{
+        ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+    },
+    core::v1::ConfigMap,
+};
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use rampart_e2e::{
     ControlPlane, Operator, Options, fixtures,
@@ -24,6 +29,7 @@ pub(super) fn tests(tests: &mut Tests) {
     tests.add("holds::a_hold_ends_at_its_time", ends_at_its_time);
     tests.add("holds::retention_keeps_what_is_held_until_it_is_released", retention_keeps);
     tests.add("holds::outlive_the_operator_a_pause_and_their_definition", outlive);
+    tests.add("holds::one_that_can_not_be_made_any_more_holds_until_it_ends", of_an_earlier_build);
 }
 
 const RELEASE: &str = "needs the verb release on it";
@@ -240,4 +246,60 @@ async fn outlive(_: Env) -> Result<()> {
     ensure!(names(&Api::namespaced(client.clone(), "reports")).await?.len() == 5, "something went");
     ensure!(actions().await? == ["Deny", "Deny"], "{:?}", actions().await?);
     refuses(&client).await
+}
+
+/// A hold on ApiKeys, and what the builds that took it made for it: who may, gives it an end, and then nothing is held.
+async fn of_an_earlier_build(_: Env) -> Result<()> {
+    let plane = ControlPlane::start(&Options::default()).await?;
+    let client = plane.client();
+    let operator = Operator::install(&plane, &[]).await?;
+    fixtures::namespace(&client, "shop", json!({})).await?;
+    let mut key = stories::api_key("shop");
+    key["metadata"]["labels"] = json!({"case": "17"});
+    fixtures::apply(&client, &key).await?;
+    let keys = fixtures::api_of(&client, &key).await?;
+    let holds = held(&client, &hold("shop", "case-17", &json!({}))).await?;
+
+    // Nobody of today is there to refuse it, or to compile it anew.
+    let ports = operator.kill()?;
+    let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    webhooks.delete("rampart", &DeleteParams::default()).await?;
+    let kinds = json!([{"resource": "configmaps"}, {"group": "rampart.dev", "resource": "apikeys"}]);
+    wait::until("the API server to ask no webhook", wait::SOON, || async {
+        Ok(merge(&holds, "case-17", json!({"spec": {"resources": kinds}})).await?)
+    })
+    .await?;
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    let of_holds = ListParams::default().labels("rampart.dev/part=hold");
+    let rule = json!({"apiGroups": ["rampart.dev"], "apiVersions": ["*"], "operations": ["UPDATE", "DELETE"],
+                      "resources": ["apikeys"], "scope": "Namespaced"});
+    for mut policy in policies.list(&of_holds).await?.items {
+        let name = policy.name_any();
+        if !name.ends_with("-namespaces") {
+            let constraints = policy.spec.get_or_insert_default().match_constraints.get_or_insert_default();
+            constraints.resource_rules.get_or_insert_default().push(serde_json::from_value(rule.clone())?);
+            policies.replace(&name, &PostParams::default(), &policy).await?;
+        }
+    }
+    kept(&keys, "orders").await?;
+
+    let config = kubeconfig(&plane, plane.server()).await?;
+    let operator = Operator::start_part("controller", plane.dir(), &config, ports, &[])?;
+    operator.ready().await?;
+    let message = reason(&holds, "case-17", "Ready", "Invalid").await?;
+    ensure!(message.contains("apikeys can't be held") && message.contains("stays until it ends"), "{message}");
+    let told = holds.get("case-17").await?.data["status"]["admissionPolicies"].clone();
+    ensure!(told.as_array().is_some_and(|told| told.len() == 2), "{told}");
+    ensure!(policies.list(&of_holds).await?.items.len() == 2, "what is refused for it went");
+    kept(&keys, "orders").await?;
+
+    let end = fixtures::this_second() + SignedDuration::from_secs(5);
+    merge(&holds, "case-17", json!({"spec": {"indefinite": null, "until": end.to_string()}})).await?;
+    reason(&holds, "case-17", "Ready", "Expired").await?;
+    ensure!(policies.list(&of_holds).await?.items.is_empty(), "something is refused for it");
+    let revocation = json!({"spec": {"revocation": {"reason": "Leaked"}}});
+    wait::until("the key to be free", wait::SOON, || async {
+        Ok(merge(&keys, "orders", revocation.clone()).await.map(drop)?)
+    })
+    .await
 }
