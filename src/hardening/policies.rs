@@ -292,10 +292,10 @@ mod tests {
         // Of policies that were made one after another.
         let demand = |minors: &[usize]| {
             let asked: Vec<Value> = minors.iter().map(|minor| asks(*minor)).collect();
-            let (namespace, policies) = own("crowded", &asked);
-            let made = policies.iter().enumerate().map(|(nth, it)| Covering { made: at(nth), ..it.clone() });
-            let own = Arc::new([(namespace, made.collect())].into());
-            Policies { own, ..Policies::default() }.demand(Timestamp::UNIX_EPOCH)
+            let (namespace, asking) = own("crowded", &asked);
+            let made = asking.iter().enumerate().map(|(nth, it)| Covering { made: at(nth), ..it.clone() });
+            let policies = Policies { own: Arc::new([(namespace, made.collect())].into()), ..Policies::default() };
+            policies.demand(Timestamp::UNIX_EPOCH)
         };
         let standard = |minor: usize| requirement(&asks(minor)).standard();
         let named = |nth: usize| (at(nth), "crowded".to_owned(), nth.to_string());
