@@ -18,7 +18,8 @@ pub fn known() -> Policies {
         let hardening =
             json!({"mode": mode, "podSecurity": {"level": "restricted", "version": "latest"}, "rules": rules()});
         let requirement = Requirement::try_from(&from_value(hardening).expect("a requirement")).expect("a requirement");
-        Covering { origin: Origin::SecurityPolicy(mode.to_lowercase()), requirement, exceptions: Arc::default() }
+        let origin = Origin::SecurityPolicy(mode.to_lowercase());
+        Covering { origin, made: None, requirement, exceptions: Arc::default() }
     });
     let wide = [
         ("old", "restricted", "v1.18", "Warn", "Preview"),

@@ -85,7 +85,7 @@ mod tests {
         let covering = |(mode, level): &(&str, &str)| {
             let hardening = json!({"mode": mode, "podSecurity": {"level": level}});
             let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
-            Covering { origin: Origin::SecurityPolicy("p".into()), requirement, exceptions: Arc::default() }
+            Covering { origin: Origin::SecurityPolicy("p".into()), made: None, requirement, exceptions: Arc::default() }
         };
         let policies: Vec<Covering> = policies.iter().map(covering).collect();
         let context = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});

@@ -116,7 +116,7 @@ mod tests {
     fn covering(name: &str, fix: &str, level: &str, rules: &Value) -> Covering {
         let hardening = json!({"mode": "Audit", "podSecurity": {"level": level}, "rules": rules, "fix": fix});
         let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
-        Covering { origin: Origin::SecurityPolicy(name.into()), requirement, exceptions: Arc::default() }
+        Covering { origin: Origin::SecurityPolicy(name.into()), made: None, requirement, exceptions: Arc::default() }
     }
 
     fn asked(policies: &[Covering], operation: &str, spec: &Value, enforcement: Enforcement) -> (Value, Vec<Fixed>) {

@@ -168,7 +168,7 @@ fn changed<T: PartialEq>(new: T, old: Option<&T>) -> Option<T> {
 
 impl Asked {
     fn new(origin: Origin, requirement: Requirement, wide: Option<ClusterWide>) -> Self {
-        Self { covering: Covering { origin, requirement, exceptions: Arc::default() }, wide }
+        Self { covering: Covering { origin, made: None, requirement, exceptions: Arc::default() }, wide }
     }
 
     fn enforces(&self) -> bool {

@@ -140,7 +140,7 @@ mod tests {
         let hardening = json!({"mode": "Enforce", "podSecurity": {"level": "baseline"}, "rules": rules});
         let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
         let origin = Origin::SecurityPolicy("p".into());
-        let covering = Covering { origin, requirement, exceptions: Arc::default() };
+        let covering = Covering { origin, made: None, requirement, exceptions: Arc::default() };
         let old = json!({"spec": {"hostPID": true, "nodeSelector": {"role": "x"}, "tolerations": [{"key": "role"}],
             "containers": [{"name": "a", "image": "x"}]}});
         let mut new = old.clone();

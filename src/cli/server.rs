@@ -29,6 +29,7 @@ use crate::{
         PolicyExceptions, Residents, RetentionPolicies, RetentionSettings, Scanner, SecurityPolicies, Selftest,
         Telling, Webhooks, kinds,
     },
+    hardening::ALL_FLOORS,
     runtime::{
         metrics::Metrics,
         readiness::{Gate, Readiness},
@@ -89,6 +90,11 @@ pub struct Options {
     webhook_names: Vec<String>,
     #[command(flatten)]
     facts: ClusterFacts,
+    /// Different requirements of SecurityPolicies that become admission policies, those of the oldest policies first; for
+    /// the rest the webhook alone refuses. Each costs every pod of the cluster 10 us and every API server 1 MB.
+    #[arg(long, env = "RAMPART_ADMISSION_POLICIES", default_value_t = ALL_FLOORS)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=2000))]
+    admission_policies: u16,
     /// Image of the Job that tests a new version of a key: Rampart's own.
     #[arg(long, env = "RAMPART_SELFTEST_IMAGE", default_value = concat!("rampart.dev/rampart:", env!("CARGO_PKG_VERSION")))]
     selftest_image: String,
@@ -274,9 +280,10 @@ impl Options {
         }
         let (scan, residents) = Scanner::spawn(context, index.clone(), leadership.clone(), telling, tasks);
         let hardened = if hardens {
-            let namespace = self.namespace.clone();
-            let (in_force, crowded) = Floors::spawn(context, policies.clone(), leadership.clone(), namespace, tasks);
-            Webhooks::spawn(context, policies, crowded, leadership.clone(), tasks);
+            let places = usize::from(self.admission_policies);
+            let installed = (self.namespace.clone(), places);
+            let (in_force, crowded) = Floors::spawn(context, policies.clone(), leadership.clone(), installed, tasks);
+            Webhooks::spawn(context, policies, (crowded, places), leadership.clone(), tasks);
             let away = Away::follow(context, self.namespace.clone(), tasks);
             let hardened = Hardened { is_on: true, in_force, scan, away };
             PolicyExceptions::spawn(context, index, hardened.clone(), leadership.clone(), tasks);

@@ -287,7 +287,8 @@ fn own(policy: &DeserializeGuard<SecurityPolicy>, before: Option<&Covering>, met
         .unwrap_or_else(|| before.map(|before| before.requirement.clone()));
     let origin = Origin::SecurityPolicy(name);
     let asked = requirement.filter(|requirement| requirement.mode != HardeningMode::Disabled);
-    asked.map(|requirement| Covering { origin, requirement, exceptions: Arc::default() })
+    let made = policy.creation_timestamp().map(|time| time.0);
+    asked.map(|requirement| Covering { origin, made, requirement, exceptions: Arc::default() })
 }
 
 /// What a ClusterSecurityPolicy asks of pods.

@@ -54,6 +54,8 @@ pub struct Webhooks {
     index: PolicyIndex,
     pauses: Pauses,
     crowded: Crowded,
+    /// So many requirements of SecurityPolicies there is room for.
+    places: usize,
 }
 
 impl Webhooks {
@@ -61,7 +63,7 @@ impl Webhooks {
     pub fn spawn(
         context: &Context,
         (index, pauses, synced): (PolicyIndex, Pauses, Gate),
-        crowded: Crowded,
+        (crowded, places): (Crowded, usize),
         leadership: Leadership,
         tasks: &mut Tasks,
     ) {
@@ -71,7 +73,7 @@ impl Webhooks {
         tasks.spawn("webhooks-watch", following);
         let following = news::follow("the webhook configuration", vec![shipped_changes(client)], shipped_tx, stopped());
         tasks.spawn("shipped-webhook-watch", following);
-        let webhooks = Self { context: context.clone(), index, pauses, crowded };
+        let webhooks = Self { context: context.clone(), index, pauses, crowded, places };
         tasks.spawn("webhooks", webhooks.run(synced, leadership, [ours, shipped]));
     }
 
@@ -132,7 +134,8 @@ impl Webhooks {
         let enforcing = if paused {
             BTreeSet::new()
         } else {
-            &known.needing_webhook() | &crowded_out(self.crowded.borrow().as_ref(), &known, clock::now())
+            let crowded = crowded_out(self.crowded.borrow().as_ref(), (&known, self.places), clock::now());
+            &known.needing_webhook() | &crowded
         };
         let fixing = known.fixing();
         let (enforce, fix) = (enforce_configuration(client, &enforcing), fix_configuration(client, &fixing));
@@ -182,10 +185,14 @@ impl Webhooks {
 
 /// Namespaces for which there may be no admission policy for want of room: while nobody has said which, all that ask for
 /// one in a cluster that asks for too many.
-fn crowded_out(told: Option<&BTreeSet<String>>, known: &Policies, now: Timestamp) -> BTreeSet<String> {
+fn crowded_out(
+    told: Option<&BTreeSet<String>>,
+    (known, places): (&Policies, usize),
+    now: Timestamp,
+) -> BTreeSet<String> {
     told.cloned().unwrap_or_else(|| {
         let demand = known.demand(now);
-        if demand.is_crowded() { demand.namespaces.into_keys().collect() } else { BTreeSet::new() }
+        if demand.is_crowded(places) { demand.namespaces.into_keys().collect() } else { BTreeSet::new() }
     })
 }
 
@@ -257,7 +264,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::hardening::{ALL_FLOORS, Covering, Origin, Requirement};
+    use crate::hardening::{Covering, Origin, Requirement};
 
     /// Namespaces that each ask for something else.
     fn known(count: usize) -> Policies {
@@ -266,7 +273,8 @@ mod tests {
                 "rules": {"images": {"allow": [format!("registry-{number}.example/**")]}}});
             let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
             let origin = Origin::SecurityPolicy("own".into());
-            (format!("team-{number}"), Arc::from([Covering { origin, requirement, exceptions: Arc::default() }]))
+            let covering = Covering { origin, made: None, requirement, exceptions: Arc::default() };
+            (format!("team-{number}"), Arc::from([covering]))
         };
         Policies { own: Arc::new((0..count).map(own).collect()), ..Policies::default() }
     }
@@ -307,9 +315,9 @@ mod tests {
         let crowded = |told: Option<&[&str]>, count: usize| {
             let told: Option<BTreeSet<String>> =
                 told.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-            crowded_out(told.as_ref(), &known(count), Timestamp::UNIX_EPOCH).len()
+            crowded_out(told.as_ref(), (&known(count), 9), Timestamp::UNIX_EPOCH).len()
         };
-        assert_eq!((crowded(None, ALL_FLOORS), crowded(None, ALL_FLOORS + 1)), (0, ALL_FLOORS + 1));
-        assert_eq!((crowded(Some(&[]), ALL_FLOORS + 1), crowded(Some(&["team-7"]), ALL_FLOORS + 1)), (0, 1));
+        assert_eq!((crowded(None, 9), crowded(None, 10)), (0, 10));
+        assert_eq!((crowded(Some(&[]), 10), crowded(Some(&["team-7"]), 10)), (0, 1));
     }
 }

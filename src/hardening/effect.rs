@@ -126,6 +126,7 @@ mod tests {
     fn policies(own: &[(&str, Value)], wide: &[(&str, &str, Value)], exceptions: Vec<Exception>) -> Policies {
         let own = own.iter().map(|(name, hardening)| Covering {
             origin: Origin::SecurityPolicy((*name).to_owned()),
+            made: None,
             requirement: Requirement::try_from(&serde_json::from_value(hardening.clone()).unwrap()).unwrap(),
             exceptions: Arc::default(),
         });

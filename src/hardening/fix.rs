@@ -135,7 +135,7 @@ mod tests {
 
     fn covering(hardening: Value) -> Covering {
         let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
-        Covering { origin: Origin::SecurityPolicy("p".into()), requirement, exceptions: Arc::default() }
+        Covering { origin: Origin::SecurityPolicy("p".into()), made: None, requirement, exceptions: Arc::default() }
     }
 
     fn restricted() -> Value {

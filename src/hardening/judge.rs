@@ -24,6 +24,8 @@ pub enum Origin {
 pub struct Covering {
     /// Where it comes from.
     pub origin: Origin,
+    /// When that was made, which no edit changes; `None` where it is not known.
+    pub made: Option<Timestamp>,
     /// What it asks.
     pub requirement: Requirement,
     /// Exceptions from it that are permitted; whether they have ended is for the time of judging.
@@ -282,7 +284,7 @@ mod tests {
         let (admission_policy, fix) = (AdmissionPolicy::Generate, Fix::Disabled);
         let (level, version, rules) = (Level::Restricted, Version::LATEST, Rules::default());
         let requirement = Requirement { mode, level, version, rules, admission_policy, fix };
-        Covering { origin: Origin::SecurityPolicy(policy.into()), requirement, exceptions: Arc::default() }
+        Covering { origin: Origin::SecurityPolicy(policy.into()), made: None, requirement, exceptions: Arc::default() }
     }
 
     fn bare_pod(policies: &[Covering], subject: Subject) -> Verdict {

@@ -20,13 +20,13 @@ pub use defaults::{default_pod, default_template};
 pub use effect::Effect;
 pub use exception::{Covered, Exception, Permission};
 pub use fix::{Mend, mend};
-pub use floor::{ALL_FLOORS, Floor, Place, Roomless, SELECTOR, compile, extent, first_name, significant};
+pub use floor::{ALL_FLOORS, Floor, Place, Roomless, SELECTOR, compile, extent, significant};
 pub use judge::{Broken, Covering, Enforcement, Finding, Origin, Seen, Subject, Verdict, ask_rules, findings, judge};
 pub use policies::{FLOORS, Policies};
 pub use requirement::{Requirement, Standard};
 pub use rules::{About, Moved, Pod as RulesPod, RULES, Rules, Violation as RuleViolation, Whose, reference};
 pub use scan::{Controller, ControllerKind, Counted, Kept, OpenReport, Owners, Report, Scan, Workload};
-pub use scope::{ClusterWide, Demand, Exceptions, SYSTEM_NAMESPACES, is_system_namespace};
+pub use scope::{ClusterWide, Demand, Eldest, Exceptions, SYSTEM_NAMESPACES, is_system_namespace};
 
 /// What ids of rules begin with that are checks of the Pod Security Standards.
 const PSS: &str = "pss/";

@@ -7,7 +7,9 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{ClusterWide, Covering, Demand, Exception, Exceptions, Origin, Requirement, Standard, is_system_namespace};
+use super::{
+    ClusterWide, Covering, Demand, Eldest, Exception, Exceptions, Origin, Requirement, Standard, is_system_namespace,
+};
 use crate::{
     api::{HardeningMode, NetworkMode},
     keys::Caps,
@@ -63,6 +65,7 @@ impl Policies {
             .filter(|(_, policy)| policy.covers(namespace, labels))
             .map(|(name, policy)| Covering {
                 origin: Origin::ClusterSecurityPolicy(name.clone()),
+                made: None,
                 requirement: policy.requirement.clone(),
                 exceptions: Arc::default(),
             })
@@ -167,10 +170,23 @@ impl Policies {
                 (namespace, permitted.filter(|exception| exception.holds(now)).collect())
             })
             .collect();
-        let standards = self.own.keys().map(|namespace| {
+        let (mut namespaces, mut eldest) = (BTreeMap::new(), BTreeMap::<Standard, Eldest>::new());
+        for namespace in self.own.keys() {
             let exceptions = lifting.get(namespace).map(Vec::as_slice).unwrap_or_default();
-            (namespace.clone(), standards(&self.own(namespace), exceptions))
-        });
+            let mut asked = BTreeMap::new();
+            for (standard, (made, origin), exceptions) in standards(&self.own(namespace), exceptions) {
+                let name = origin.named().map(|(_, name)| name.to_owned()).unwrap_or_default();
+                let asking = (made, namespace.clone(), name);
+                let first = eldest.entry(standard.clone()).or_insert_with(|| asking.clone());
+                if asking < *first {
+                    *first = asking;
+                }
+                asked.insert(standard, exceptions);
+            }
+            if !asked.is_empty() {
+                namespaces.insert(namespace.clone(), asked);
+            }
+        }
         let clusters = self.wide.iter().filter(|(_, policy)| policy.requirement.has_floor());
         let clusters = clusters.map(|(name, policy)| {
             let origin = Origin::ClusterSecurityPolicy(name.clone());
@@ -180,10 +196,7 @@ impl Policies {
             let lifting = lifting.iter().map(|(namespace, exceptions)| ((*namespace).clone(), about(exceptions)));
             (name.clone(), (policy.clone(), lifting.filter(|(_, exceptions)| !exceptions.is_empty()).collect()))
         });
-        Demand {
-            namespaces: standards.filter(|(_, standards)| !standards.is_empty()).collect(),
-            clusters: clusters.collect(),
-        }
+        Demand { namespaces, eldest, clusters: clusters.collect() }
     }
 }
 
@@ -192,23 +205,32 @@ fn excepting(covering: Covering, permitted: &[Exception]) -> Covering {
     Covering { exceptions, ..covering }
 }
 
-/// The standards that policies of a namespace enforce, each with the exceptions that name every one of
-/// those that do: what another policy refuses must stay refused.
-fn standards(policies: &[Covering], exceptions: &[Exception]) -> BTreeMap<Standard, Exceptions> {
-    let lifting = |origins: Vec<&Origin>| {
-        let names_all = |it: &&Exception| origins.iter().all(|origin| it.policies.contains(*origin));
+/// A policy of a namespace that asks, and when it was made.
+type Asking<'p> = (Option<Timestamp>, &'p Origin);
+
+/// The standards that policies of a namespace enforce, where there are too many those of the oldest policies; each with
+/// the oldest that asks for it, and the exceptions that name every one of those that do: what another policy refuses must
+/// stay refused.
+fn standards<'p>(policies: &'p [Covering], exceptions: &[Exception]) -> Vec<(Standard, Asking<'p>, Exceptions)> {
+    let lifting = |asking: &[Asking<'_>]| -> Exceptions {
+        let names_all = |it: &&Exception| asking.iter().all(|(_, origin)| it.policies.contains(*origin));
         exceptions.iter().filter(names_all).cloned().collect()
     };
-    asked(policies).into_iter().take(FLOORS).map(|(standard, origins)| (standard, lifting(origins))).collect()
+    let asked = asked(policies).into_iter();
+    let mut ranked: Vec<(Asking<'p>, Standard, Vec<Asking<'p>>)> =
+        asked.filter_map(|(standard, asking)| Some((*asking.iter().min()?, standard, asking))).collect();
+    ranked.sort_by_key(|(eldest, ..)| *eldest);
+    ranked.truncate(FLOORS);
+    ranked.into_iter().map(|(eldest, standard, asking)| (standard, eldest, lifting(&asking))).collect()
 }
 
 /// The standards that admission policies shall enforce for policies of a namespace, and who asks for each.
-fn asked(policies: &[Covering]) -> BTreeMap<Standard, Vec<&Origin>> {
-    let mut asking: BTreeMap<Standard, Vec<&Origin>> = BTreeMap::new();
+fn asked(policies: &[Covering]) -> BTreeMap<Standard, Vec<Asking<'_>>> {
+    let mut asked: BTreeMap<Standard, Vec<Asking<'_>>> = BTreeMap::new();
     for covering in policies.iter().filter(|covering| covering.requirement.has_floor()) {
-        asking.entry(covering.requirement.standard()).or_default().push(&covering.origin);
+        asked.entry(covering.requirement.standard()).or_default().push((covering.made, &covering.origin));
     }
-    asking
+    asked
 }
 
 #[cfg(test)]
@@ -226,6 +248,7 @@ mod tests {
     fn own(namespace: &str, asked: &[Value]) -> (String, Arc<[Covering]>) {
         let covering = |(nth, more): (usize, &Value)| Covering {
             origin: Origin::SecurityPolicy(nth.to_string()),
+            made: None,
             requirement: requirement(more),
             exceptions: Arc::default(),
         };
@@ -260,6 +283,34 @@ mod tests {
             ..Policies::default()
         };
         assert_eq!(names(policies.needing_webhook()), ["crowded", "none"]);
+    }
+
+    #[test]
+    fn the_oldest_policies_have_the_admission_policies_of_their_namespace_whatever_they_ask() {
+        let asks = |minor: usize| json!({"podSecurity": {"level": "baseline", "version": format!("v1.{minor}")}});
+        let at = |second: usize| Timestamp::from_second(i64::try_from(second).unwrap()).ok();
+        // Of policies that were made one after another.
+        let demand = |minors: &[usize]| {
+            let asked: Vec<Value> = minors.iter().map(|minor| asks(*minor)).collect();
+            let (namespace, asking) = own("crowded", &asked);
+            let made = asking.iter().enumerate().map(|(nth, it)| Covering { made: at(nth), ..it.clone() });
+            let policies = Policies { own: Arc::new([(namespace, made.collect())].into()), ..Policies::default() };
+            policies.demand(Timestamp::UNIX_EPOCH)
+        };
+        let standard = |minor: usize| requirement(&asks(minor)).standard();
+        let named = |nth: usize| (at(nth), "crowded".to_owned(), nth.to_string());
+        let has = |demand: &Demand, minor: usize| demand.namespaces["crowded"].contains_key(&standard(minor));
+        let mut minors: Vec<usize> = (0..=FLOORS).rev().collect();
+        let before = demand(&minors);
+        assert!(has(&before, FLOORS) && has(&before, 1) && !has(&before, 0), "the youngest waits");
+        assert_eq!(before.eldest.len(), FLOORS);
+        assert_eq!(before.eldest[&standard(1)], named(FLOORS - 1));
+        minors[1] = FLOORS + 1;
+        let edited = demand(&minors);
+        assert!(has(&edited, FLOORS + 1) && !has(&edited, 0), "an edit loses no place");
+        // The youngest asks what the oldest does.
+        minors[FLOORS] = FLOORS;
+        assert_eq!(demand(&minors).eldest[&standard(FLOORS)], named(0));
     }
 
     #[test]

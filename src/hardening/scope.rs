@@ -140,12 +140,18 @@ impl Demand {
     }
 }
 
+/// The oldest of the policies that ask for something: when it was made, its namespace and its name. No edit of it changes
+/// that, and of two the older is the smaller.
+pub type Eldest = (Option<Timestamp>, String, String);
+
 /// What shall be enforced by admission policies.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Demand {
     /// Standards by namespace, of SecurityPolicies, with the exceptions that name every policy that asks them
     /// there.
     pub namespaces: BTreeMap<String, BTreeMap<Standard, Exceptions>>,
+    /// The oldest of the policies that ask for each of these standards.
+    pub eldest: BTreeMap<Standard, Eldest>,
     /// Of ClusterSecurityPolicies, by name, with the exceptions of each namespace.
     pub clusters: BTreeMap<String, (ClusterWide, BTreeMap<String, Exceptions>)>,
 }

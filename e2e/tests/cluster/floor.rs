@@ -79,7 +79,7 @@ async fn compare(client: &Client, (level, version): (Level, Version), pod: &Valu
         admission_policy: AdmissionPolicy::Generate,
         fix: Fix::Disabled,
     };
-    let covering = Covering { origin: Origin::CommandLine, requirement, exceptions: Arc::default() };
+    let covering = Covering { origin: Origin::CommandLine, made: None, requirement, exceptions: Arc::default() };
     let found = Ways::of(pod, stored)?.agree(&covering).with_context(|| namespace.clone())?;
     let violations = found.into_iter().next().map(|finding| finding.violations).unwrap_or_default();
     let text = stored.to_string();

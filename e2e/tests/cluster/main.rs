@@ -9,6 +9,7 @@ mod chart;
 mod cluster_policy;
 mod crd_rules;
 mod crds_deleted;
+mod crowded;
 mod docs;
 mod drill;
 mod exceptions;
@@ -217,6 +218,7 @@ fn main() -> ExitCode {
     exceptions::tests(&mut tests);
     fix::tests(&mut tests);
     webhooks::tests(&mut tests);
+    crowded::tests(&mut tests);
     cluster_policy::tests(&mut tests);
     least::tests(&mut tests);
     standing::tests(&mut tests);

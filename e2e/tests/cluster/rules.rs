@@ -148,7 +148,7 @@ fn policies() -> Result<Vec<(String, Covering)>> {
         let hardening = json!({"mode": "Enforce", "podSecurity": {"level": level}, "rules": rules});
         let hardening: Hardening = serde_json::from_value(hardening)?;
         let requirement = Requirement::try_from(&hardening)?;
-        let covering = Covering { origin: Origin::CommandLine, requirement, exceptions: exceptions.into() };
+        let covering = Covering { origin: Origin::CommandLine, made: None, requirement, exceptions: exceptions.into() };
         anyhow::Ok((format!("{name}-{index}"), covering))
     };
     let mut all = vec![];

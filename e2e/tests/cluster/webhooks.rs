@@ -31,7 +31,7 @@ const ENFORCE: &str = "rampart-enforce";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks about a pod that meets every standard until the answer is as wanted.
-async fn good_pod(client: &Client, namespace: &str, wanted: u16) -> Result<()> {
+pub(crate) async fn good_pod(client: &Client, namespace: &str, wanted: u16) -> Result<()> {
     let pod = serde_json::to_value(stories::good_pod()?)?;
     wait::until(&format!("a pod in {namespace} to be answered {wanted}"), wait::SOON, || async {
         let (code, body, _) = post(client, &path(namespace), &pod).await?;
@@ -42,7 +42,8 @@ async fn good_pod(client: &Client, namespace: &str, wanted: u16) -> Result<()> {
     .await
 }
 
-async fn gone(api: &Api<ValidatingWebhookConfiguration>) -> Result<()> {
+/// Waits until there is no `rampart-enforce`.
+pub(crate) async fn gone(api: &Api<ValidatingWebhookConfiguration>) -> Result<()> {
     wait::until("rampart-enforce to be gone", wait::SOON, || async {
         ensure!(api.get_opt(ENFORCE).await?.is_none(), "it is there");
         Ok(())

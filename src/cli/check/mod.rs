@@ -166,7 +166,7 @@ impl Check {
             admission_policy: AdmissionPolicy::None,
             fix: Fix::Disabled,
         };
-        let covering = Covering { origin: Origin::CommandLine, requirement, exceptions: Arc::default() };
+        let covering = Covering { origin: Origin::CommandLine, made: None, requirement, exceptions: Arc::default() };
         (Judges::Flags([covering].into()), Report::default())
     }
 

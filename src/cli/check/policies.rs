@@ -119,7 +119,8 @@ impl Read {
                 let Some(hardening) = &policy.spec.hardening else { return Ok(()) };
                 let requirement = Requirement::try_from(hardening).map_err(|error| error.to_string())?;
                 let origin = Origin::SecurityPolicy(name);
-                let covering = Covering { origin, requirement, exceptions: Arc::default() };
+                let made = policy.metadata.creation_timestamp.as_ref().map(|time| time.0);
+                let covering = Covering { origin, made, requirement, exceptions: Arc::default() };
                 self.own.entry(namespace).or_default().push(covering);
             }
             "ClusterSecurityPolicy" => {

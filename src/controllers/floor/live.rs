@@ -222,7 +222,7 @@ mod tests {
         let before = asked(&[("a", 25), ("b", 24), ("c", 23)]);
         let policies = compile(&before).into_iter().map(|it| (it.policy.name_any(), it.policy)).collect();
         let live = Live { policies, bindings: BTreeMap::new() };
-        let (within, roomless) = before.within(1, &BTreeSet::new());
+        let (within, roomless) = before.within(1);
         assert_eq!(live.shrinking(&compile(&within), &roomless).len(), 0, "the webhook refuses there");
         assert_eq!(live.shrinking(&compile(&within), &Roomless::new()).len(), 2);
     }

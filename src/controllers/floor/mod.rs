@@ -92,20 +92,20 @@ fn crd_of(policy: &ValidatingAdmissionPolicy) -> &'static str {
 }
 
 impl Floors {
-    /// Adds the controller to the tasks of a process; the answers follow what is in force, and for which namespaces there is
-    /// no room.
+    /// Adds the controller to the tasks of a process, which makes admission policies of so many requirements of
+    /// SecurityPolicies; the answers follow what is in force, and for which namespaces there is no room.
     pub fn spawn(
         context: &Context,
         (index, pauses, synced): (PolicyIndex, Pauses, Gate),
         leadership: Leadership,
-        install_namespace: String,
+        (install_namespace, places): (String, usize),
         tasks: &mut Tasks,
     ) -> (watch::Receiver<InForce>, Crowded) {
         let (in_force, follow) = watch::channel(InForce::default());
         let (client, stopped) = (context.client.clone(), context.stopped.clone());
         let (news_tx, news) = watch::channel(0_u64);
         tasks.spawn("floor-watch", news::follow("admission policies", changes(&client), news_tx, stopped));
-        let (ignored, stuck, room) = (Mutex::default(), Mutex::default(), Room::default());
+        let (ignored, stuck, room) = (Mutex::default(), Mutex::default(), Room::of(places));
         let (context, crowded) = (context.clone(), room.crowded());
         let floors = Self { context, index, pauses, install_namespace, in_force, ignored, stuck, room };
         tasks.spawn("floor", floors.run(synced, leadership, news));
@@ -180,7 +180,8 @@ impl Floors {
     /// has had the time to see what replaces it: `settled` says that it has.
     async fn pass(&self, demand: &Demand, confirmed: &Confirmation, settled: bool) -> Result<Passed> {
         let live = Live::read(&self.context.client).await?;
-        let (within, roomless) = self.room.choose(demand, &live, &self.context.metrics);
+        let webhook_alone = webhook_alone(&self.context.client).await?;
+        let (within, roomless) = self.room.choose(demand, &webhook_alone, &self.context.metrics);
         let mut wanted = compile(&within);
         let paused = self.paused().await?;
         let action = if paused.is_some() { "Audit" } else { "Deny" };
@@ -199,7 +200,6 @@ impl Floors {
         }
         // Who confirms has waited long enough, and the confirmation is gone when another kind has used it.
         let settled = settled || confirmed_any;
-        let webhook_alone = webhook_alone(&self.context.client).await?;
         let left_out = wanted.iter().flat_map(|floor| floor.left_out.iter().cloned()).collect();
         let full = demand.namespaces.iter().filter(|(_, standards)| standards.len() >= FLOORS);
         let full = full.map(|(name, standards)| (name.clone(), standards.keys().cloned().collect())).collect();
@@ -212,8 +212,17 @@ impl Floors {
             needing.iter().chain(roomless.keys()).filter(|name| !is_asked(name)).cloned().collect();
         let is_new = failed.iter().any(|name| webhook_alone.contains(name));
         let mut is_failing = false;
-        let mut in_force =
-            InForce { known: true, webhook, webhook_alone, paused, left_out, full, roomless, ..InForce::default() };
+        let mut in_force = InForce {
+            known: true,
+            webhook,
+            webhook_alone,
+            paused,
+            left_out,
+            full,
+            places: self.room.places,
+            roomless,
+            ..InForce::default()
+        };
         // What narrows comes last: it stays where what replaces it there could not be written.
         wanted.sort_by_key(|floor| narrowing.contains(&floor.policy.name_any()));
         for floor in &wanted {

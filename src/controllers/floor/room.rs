@@ -2,12 +2,10 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::live::Live;
 use crate::{
-    hardening::{ALL_FLOORS, Demand, Roomless, Standard, first_name},
+    hardening::{Demand, Roomless, Standard},
     runtime::metrics::{Metrics, ResultLabel},
 };
 
@@ -15,35 +13,41 @@ use crate::{
 pub type Crowded = watch::Receiver<Option<BTreeSet<String>>>;
 
 /// The room for admission policies of SecurityPolicies.
-#[derive(Default)]
 pub(super) struct Room {
-    /// Requirements that have got one; `None` until somebody has looked.
-    having: Mutex<Option<BTreeSet<Standard>>>,
+    /// So many requirements have one.
+    pub(super) places: usize,
     crowded: watch::Sender<Option<BTreeSet<String>>>,
 }
 
 impl Room {
+    pub(super) fn of(places: usize) -> Self {
+        Self { places, crowded: watch::Sender::new(None) }
+    }
+
     pub(super) fn crowded(&self) -> Crowded {
         self.crowded.subscribe()
     }
 
     /// What there is room for, and what is left out. Told at once: the webhook is to be asked about the rest before its
-    /// admission policies go.
-    pub(super) fn choose<'d>(&self, demand: &'d Demand, live: &Live, metrics: &Metrics) -> (Cow<'d, Demand>, Roomless) {
-        let mut having = self.having.lock();
-        // Another leader may have chosen before.
-        let before = having.take().unwrap_or_else(|| written(demand, live));
-        let (within, roomless) = demand.within(ALL_FLOORS, &before);
-        let now: BTreeSet<Standard> = within.standards().into_iter().cloned().collect();
+    /// admission policies go. `named` are the namespaces where no pod is made without its word now.
+    pub(super) fn choose<'d>(
+        &self,
+        demand: &'d Demand,
+        named: &BTreeSet<String>,
+        metrics: &Metrics,
+    ) -> (Cow<'d, Demand>, Roomless) {
+        let (within, roomless) = demand.within(self.places);
         let left_out: BTreeSet<&Standard> = roomless.values().flatten().collect();
-        for (result, count) in [("admission_policy", now.len()), ("no_room", left_out.len())] {
+        for (result, count) in [("admission_policy", within.standards().len()), ("no_room", left_out.len())] {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             metrics.requirements.get_or_create(&ResultLabel { result }).set(count);
         }
-        *having = Some(now);
-        let mut crowded: BTreeSet<String> = roomless.keys().cloned().collect();
-        crowded.extend(self.crowded.borrow().iter().flatten().cloned());
-        self.tell(crowded);
+        // Those who were told stay so until they are released; another leader may have had some to release.
+        let told = self.crowded.borrow().clone();
+        let told = told.unwrap_or_else(|| {
+            named.iter().filter(|name| demand.namespaces.contains_key(*name)).cloned().collect::<BTreeSet<String>>()
+        });
+        self.tell(roomless.keys().cloned().chain(told).collect());
         (within, roomless)
     }
 
@@ -67,79 +71,73 @@ impl Room {
     }
 }
 
-/// Requirements of which there are admission policies; not asked where there is room for all.
-fn written(demand: &Demand, live: &Live) -> BTreeSet<Standard> {
-    if !demand.is_crowded() {
-        return BTreeSet::new();
-    }
-    let is_there = |standard: &&Standard| first_name(standard).is_some_and(|name| live.policies.contains_key(&name));
-    demand.standards().into_iter().filter(is_there).cloned().collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use kube::ResourceExt as _;
+    use jiff::Timestamp;
     use rampart_pss::{Level, Version};
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        api,
-        hardening::{Rules, compile},
-    };
+    use crate::{api, hardening::Rules};
 
-    /// A namespace each, with a requirement of its own.
-    fn asked(numbers: impl Iterator<Item = usize>) -> Demand {
-        let standard = |number: usize| {
+    /// A namespace each, with a requirement of its own; those with lower numbers are older.
+    fn asked(numbers: impl IntoIterator<Item = i64>) -> Demand {
+        let mut demand = Demand::default();
+        for number in numbers {
             let allow = json!([format!("registry-{number}.example/**")]);
             let rules: api::Rules = serde_json::from_value(json!({"images": {"allow": allow}})).unwrap();
             let rules = Rules::try_from(&rules).unwrap();
-            Standard { level: Level::Baseline, version: Version::LATEST, rules }
-        };
-        let namespaces = numbers.map(|number| (format!("team-{number:03}"), [(standard(number), vec![])].into()));
-        Demand { namespaces: namespaces.collect(), clusters: BTreeMap::new() }
+            let standard = Standard { level: Level::Baseline, version: Version::LATEST, rules };
+            let namespace = format!("team-{number}");
+            let eldest = (Timestamp::from_second(number).ok(), namespace.clone(), "own".to_owned());
+            demand.eldest.insert(standard.clone(), eldest);
+            demand.namespaces.insert(namespace, [(standard, vec![])].into());
+        }
+        demand
     }
 
-    fn live(demand: &Demand) -> Live {
-        let policies = compile(demand).into_iter().map(|it| (it.policy.name_any(), it.policy)).collect();
-        Live { policies, bindings: BTreeMap::new() }
-    }
-
-    #[test]
-    fn a_new_leader_keeps_those_that_it_finds() {
-        let (room, metrics, crowded) = (Room::default(), Metrics::default(), asked(0..ALL_FLOORS + 3));
-        let told = room.crowded();
-        assert_eq!(*told.borrow(), None, "nobody has looked");
-        let (within, roomless) = room.choose(&crowded, &live(&asked(5..ALL_FLOORS + 3)), &metrics);
-        assert_eq!((within.namespaces.len(), roomless.len()), (ALL_FLOORS, 3));
-        assert!(within.namespaces.keys().skip(2).eq(asked(5..ALL_FLOORS + 3).namespaces.keys()), "{roomless:?}");
-        assert_eq!(*told.borrow(), Some(roomless.into_keys().collect()));
-        let count = |result| metrics.requirements.get_or_create(&ResultLabel { result }).get();
-        assert_eq!((count("admission_policy"), count("no_room")), (200, 3));
+    fn names(all: &[&str]) -> BTreeSet<String> {
+        all.iter().map(|name| (*name).to_owned()).collect()
     }
 
     #[test]
     fn who_comes_later_waits_and_takes_the_place_of_who_goes() {
-        let (room, metrics, none) = (Room::default(), Metrics::default(), live(&Demand::default()));
-        let choose = |demand: &Demand| {
-            let (_, roomless) = room.choose(demand, &none, &metrics);
+        let (room, metrics, none) = (Room::of(2), Metrics::default(), BTreeSet::new());
+        let choose = |numbers: &[i64]| {
+            let demand = asked(numbers.iter().copied());
+            let (_, roomless) = room.choose(&demand, &none, &metrics);
             roomless.into_keys().collect::<Vec<_>>()
         };
-        assert!(choose(&asked(1..=ALL_FLOORS)).is_empty());
-        assert_eq!(choose(&asked(0..=ALL_FLOORS)), ["team-000"]);
-        assert_eq!(choose(&asked(0..=ALL_FLOORS + 1)), ["team-000", "team-201"]);
-        let without_one = asked((0..=ALL_FLOORS + 1).filter(|number| *number != 7));
-        let left_out = choose(&without_one);
-        assert!(left_out == ["team-000"] || left_out == ["team-201"], "{left_out:?}");
-        assert_eq!(choose(&without_one), left_out, "the same at each look");
-        // Who has got room is told as having none until its admission policy is in force.
         let told = room.crowded();
-        let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
-        assert_eq!(*told.borrow(), Some(names(&["team-000", "team-201"])));
-        let left_out: BTreeSet<String> = left_out.into_iter().collect();
-        assert!(room.release(left_out.clone(), false) && told.borrow().as_ref() != Some(&left_out));
-        assert!(!room.release(left_out.clone(), true) && *told.borrow() == Some(left_out));
+        assert_eq!(*told.borrow(), None, "nobody has looked");
+        assert!(choose(&[1, 2]).is_empty());
+        assert_eq!(choose(&[1, 2, 4]), ["team-4"]);
+        assert_eq!(choose(&[1, 2, 3, 4]), ["team-3", "team-4"]);
+        let count = |result| metrics.requirements.get_or_create(&ResultLabel { result }).get();
+        assert_eq!((count("admission_policy"), count("no_room")), (2, 2));
+        assert_eq!(choose(&[2, 3, 4]), ["team-4"]);
+        assert_eq!(choose(&[2, 3, 4]), ["team-4"], "the same at each look");
+        // Who has got room is told as having none until its admission policy is in force.
+        assert_eq!(*told.borrow(), Some(names(&["team-3", "team-4"])));
+        assert!(room.release(names(&["team-4"]), false), "one is left");
+        assert_eq!(*told.borrow(), Some(names(&["team-3", "team-4"])));
+        assert!(!room.release(names(&["team-4"]), true));
+        assert_eq!(*told.borrow(), Some(names(&["team-4"])));
+        // An older one that begins to ask takes the place of the youngest.
+        assert_eq!(choose(&[1, 2, 3, 4]), ["team-3", "team-4"]);
+    }
+
+    #[test]
+    fn a_new_leader_goes_on_with_a_hand_over() {
+        let (room, metrics, demand) = (Room::of(2), Metrics::default(), asked(2..=4));
+        // The one before had got room for a third, whose admission policy may not be in force yet.
+        let named = names(&["team-3", "team-4", "asks-for-none"]);
+        let (_, roomless) = room.choose(&demand, &named, &metrics);
+        assert_eq!(roomless.into_keys().collect::<Vec<_>>(), ["team-4"]);
+        assert_eq!(*room.crowded().borrow(), Some(names(&["team-3", "team-4"])));
+        // Only the first look goes by what is named.
+        assert!(!room.release(names(&["team-4"]), true));
+        room.choose(&demand, &named, &metrics);
+        assert_eq!(*room.crowded().borrow(), Some(names(&["team-4"])));
     }
 }

@@ -35,7 +35,7 @@ async fn one_that_can_not_be_deleted_keeps_no_other_and_is_tried_later() {
         in_force: watch::channel(InForce::default()).0,
         ignored: Mutex::default(),
         stuck: Mutex::default(),
-        room: Room::default(),
+        room: Room::of(1),
     };
     let policy = |name: &str| {
         let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };

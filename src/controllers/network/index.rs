@@ -98,6 +98,11 @@ fn version(policy: &NetworkPolicy) -> u64 {
     policy.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
+/// Whether two are one object, and nobody has changed it.
+fn is_same(one: &NetworkPolicy, other: &NetworkPolicy) -> bool {
+    one.metadata.uid == other.metadata.uid && one.metadata.resource_version == other.metadata.resource_version
+}
+
 fn key(policy: &NetworkPolicy) -> Key {
     (policy.namespace().unwrap_or_default(), policy.name_any())
 }
@@ -176,7 +181,7 @@ impl NetworkIndex {
     }
 
     /// Takes in an event; returns the object that it tells of, and whether that is news.
-    fn take(&self, event: watcher::Event<NetworkPolicy>) -> Option<(Arc<Live>, bool)> {
+    pub(super) fn take(&self, event: watcher::Event<NetworkPolicy>) -> Option<(Arc<Live>, bool)> {
         let mut state = self.state.write();
         if let watcher::Event::Apply(policy) | watcher::Event::InitApply(policy) | watcher::Event::Delete(policy) =
             &event
@@ -203,8 +208,11 @@ impl NetworkIndex {
             }
             watcher::Event::InitApply(policy) => {
                 let (namespace, name) = key(&policy);
-                let names = state.listed.get_or_insert_default().entry(namespace).or_default();
-                names.insert(name, Live::new(policy));
+                // What is known of one that did not change stays known.
+                let known = state.namespaces.get(&namespace).and_then(|names| names.get(&name));
+                let known = known.filter(|known| is_same(&known.object, &policy)).cloned();
+                let live = known.unwrap_or_else(|| Live::new(policy));
+                state.listed.get_or_insert_default().entry(namespace).or_default().insert(name, live);
                 None
             }
             watcher::Event::InitDone => {
@@ -322,5 +330,18 @@ mod tests {
             index.take(event);
         }
         assert_eq!(versions(&index), [9]);
+    }
+
+    #[test]
+    fn a_new_list_forgets_nothing_of_what_did_not_change() {
+        let index = NetworkIndex::default();
+        index.wrote(policy("changed", 5));
+        index.wrote(policy("same", 6));
+        let listed = [policy("changed", 7), policy("same", 6)].map(watcher::Event::InitApply);
+        for event in [watcher::Event::Init].into_iter().chain(listed).chain([watcher::Event::InitDone]) {
+            index.take(event);
+        }
+        let ours: Vec<bool> = index.in_namespace("n").values().map(|live| live.is_ours()).collect();
+        assert_eq!((versions(&index), ours), (vec![7, 6], vec![false, true]));
     }
 }

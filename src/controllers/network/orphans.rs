@@ -62,9 +62,16 @@ impl<K: Owning> Orphanage for Orphans<K> {
                 "a NetworkPolicy has the labels of one whose owner is gone, and was written by somebody else: it is left alone"
             );
         }
+        // Of what lost its policy while nobody looked, only the name of a manager says that it is ours, and anybody may
+        // take that: these are counted by themselves, and hold no others.
         let all = ours.len();
-        let lost = ours.into_iter().filter(|policy| is_lost(&policy.object, &owners)).collect();
-        Ok(vec![Lost::alone(Self::OWNER, lost, all)])
+        let (seen, said): (Vec<_>, Vec<_>) =
+            ours.into_iter().partition(|policy| self.networks.owners.vouch_for(policy));
+        let all_seen = seen.len();
+        let lost = |policies: Vec<Arc<Live>>| -> Vec<Arc<Live>> {
+            policies.into_iter().filter(|policy| is_lost(&policy.object, &owners)).collect()
+        };
+        Ok(vec![Lost::alone(Self::OWNER, lost(seen), all_seen), Lost::alone(Self::OWNER, lost(said), all)])
     }
 
     fn metadata<'a>(&self, orphan: &'a Arc<Live>) -> &'a ObjectMeta {
@@ -93,34 +100,71 @@ mod tests {
     use std::convert::Infallible;
 
     use http::{Request, Response};
-    use kube::{Client, client::Body};
+    use kube::{Client, client::Body, core::DeserializeGuard, runtime::watcher::Event};
     use serde_json::json;
 
-    use super::*;
+    use super::{super::keep::MANAGER, *};
     use crate::{
         cluster::policy_index::PolicyIndex,
         controllers::{Context, Residents, root},
     };
 
-    #[tokio::test]
-    async fn what_somebody_else_wrote_is_neither_counted_nor_pruned() {
+    fn networks() -> Networks {
         let answer = |_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) };
         let context = Context::of_client(Client::new(tower::service_fn(answer), "default"));
         let policies = PolicyIndex::default();
-        let networks = Networks::off(&context, Residents::new(policies.clone()), policies);
+        Networks::off(&context, Residents::new(policies.clone()), policies)
+    }
+
+    /// A NetworkPolicy that a manager applied, and whose labels say that it was made for the SecurityPolicy `web`.
+    fn applied(manager: &str, (namespace, name): (&str, &str), uid: &str) -> NetworkPolicy {
         let labels = json!({"app.kubernetes.io/managed-by": "rampart", "rampart.dev/owner-kind": "SecurityPolicy",
-            "rampart.dev/owner-name": "web", "rampart.dev/owner-uid": "0123456789"});
-        for (name, manager) in [("rampart-web-01234567", "rampart-network"), ("rampart-web-01234567-copy", "kubectl")] {
-            let policy = json!({"metadata": {"name": name, "namespace": "shop", "labels": labels, "resourceVersion": "1",
-                "managedFields": [{"manager": manager, "operation": "Apply"}]}});
-            networks.index.wrote(serde_json::from_value(policy).unwrap());
+            "rampart.dev/owner-name": "web", "rampart.dev/owner-uid": uid});
+        let policy = json!({"metadata": {"name": name, "namespace": namespace, "labels": labels, "resourceVersion": "1",
+            "managedFields": [{"manager": manager, "operation": "Apply"}]}});
+        serde_json::from_value(policy).unwrap()
+    }
+
+    fn names(policies: &[Arc<Live>]) -> Vec<String> {
+        policies.iter().map(|it| it.object.name_any()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_somebody_else_wrote_is_neither_counted_nor_pruned() {
+        let networks = networks();
+        for (name, manager) in [("rampart-web-01234567", MANAGER), ("rampart-web-01234567-copy", "kubectl")] {
+            networks.index.take(Event::Apply(applied(manager, ("shop", name), "0123456789")));
         }
         let (_root, roots) = root::<SecurityPolicy>();
         let lost = Orphans { networks, roots }.orphans(Look::AtAll).await.unwrap();
-        let [lost] = lost.as_slice() else { panic!("{} kinds", lost.len()) };
-        let names: Vec<String> = lost.counted.iter().map(|it| it.object.name_any()).collect();
-        assert_eq!((names, lost.all), (vec!["rampart-web-01234567".to_owned()], 1));
+        let [_, lost] = lost.as_slice() else { panic!("{} groups", lost.len()) };
+        assert_eq!((names(&lost.counted), lost.all), (vec!["rampart-web-01234567".to_owned()], 1));
         assert!(lost.counted.iter().all(|it| it.object.metadata.managed_fields.is_none()), "nobody asks for them");
+    }
+
+    #[tokio::test]
+    async fn who_takes_the_name_of_our_manager_holds_nothing_that_was_seen_with_its_policy() {
+        let ((mut root, roots), networks) = (root::<SecurityPolicy>(), networks());
+        let _ = networks.owners.own.set(roots.clone());
+        let index = networks.index.clone();
+        let web = json!({"metadata": {"name": "web", "namespace": "shop", "uid": "0123456789"}, "spec": {}});
+        let web = DeserializeGuard(Ok(serde_json::from_value(web).unwrap()));
+        for event in [Event::Init, Event::InitApply(web.clone()), Event::InitDone] {
+            root.writer.apply_watcher_event(&event);
+        }
+        index.take(Event::Apply(applied(MANAGER, ("shop", "rampart-web-01234567"), "0123456789")));
+        let orphans = Orphans { networks, roots };
+        let lost = orphans.orphans(Look::AtNews).await.unwrap();
+        assert!(lost.iter().all(|lost| lost.counted.is_empty()), "its policy is there");
+        for number in 0..9 {
+            let name = format!("rampart-web-{number}");
+            index.take(Event::Apply(applied(MANAGER, ("books", &name), &number.to_string())));
+        }
+        root.writer.apply_watcher_event(&Event::Delete(web));
+        let lost = orphans.orphans(Look::AtNews).await.unwrap();
+        let [seen, said] = lost.as_slice() else { panic!("{} groups", lost.len()) };
+        assert_eq!((names(&seen.counted), seen.all), (vec!["rampart-web-01234567".to_owned()], 1));
+        assert_eq!((said.counted.len(), said.all), (9, 10));
     }
 
     #[test]

@@ -37,6 +37,11 @@ impl Owners {
         }
     }
 
+    /// Whether the policy that it was made for is there, or was when somebody looked.
+    pub(super) fn vouch_for(&self, live: &Live) -> bool {
+        !self.is_foreign(live) && live.is_ours()
+    }
+
     /// Whether a policy is there that it was made for, in its very namespace or of the whole cluster; `None` where that
     /// is not known yet.
     fn made(&self, policy: &NetworkPolicy) -> Option<bool> {

@@ -274,7 +274,7 @@ mod tests {
     fn enforced(names: &[&str], level: Level, version: Version) -> Demand {
         let standard = Standard { level, version, rules: Rules::default() };
         let namespaces = names.iter().map(|name| ((*name).to_owned(), [(standard.clone(), vec![])].into())).collect();
-        Demand { namespaces, clusters: BTreeMap::new() }
+        Demand { namespaces, ..Demand::default() }
     }
 
     fn selecting(label: &str, included: &[&str]) -> ClusterWide {
@@ -297,7 +297,7 @@ mod tests {
             ("other".to_owned(), selecting("db", &["kube-system"])),
         ];
         let clusters = clusters.into_iter().map(|(name, policy)| (name, (policy, BTreeMap::new()))).collect();
-        let floors = compile(&Demand { clusters, namespaces: BTreeMap::new() });
+        let floors = compile(&Demand { clusters, ..Demand::default() });
         let places: Vec<&Place> = floors.iter().map(|floor| &floor.place).collect();
         assert_eq!(
             places,
@@ -356,7 +356,7 @@ mod tests {
         let standard = Standard { level: Level::Restricted, version: Version::LATEST, rules };
         let demand = |exceptions: Exceptions| Demand {
             namespaces: [("a".to_owned(), [(standard.clone(), exceptions)].into())].into(),
-            clusters: BTreeMap::new(),
+            ..Demand::default()
         };
         let (plain, lifted) = (compile(&demand(vec![])), compile(&demand(vec![exception])));
         assert!(length(&plain[0]) < length(&lifted[0]));
@@ -372,7 +372,7 @@ mod tests {
         let [plain, empty] = [standard(serde_json::json!({})), standard(serde_json::json!({"images": {}}))];
         let of = |standard: Standard| [(standard, vec![])].into();
         let namespaces = [("a".to_owned(), of(plain)), ("b".to_owned(), of(empty))].into();
-        let floors = compile(&Demand { namespaces, clusters: BTreeMap::new() });
+        let floors = compile(&Demand { namespaces, ..Demand::default() });
         let names: BTreeSet<_> = floors.iter().map(|floor| floor.policy.metadata.name.clone()).collect();
         assert_eq!((floors.len(), names.len()), (2, 2));
     }

@@ -244,7 +244,7 @@ mod tests {
             let many = named((0..many).map(|number| format!("e-{number}")));
             let namespaces = [("crowded", many), ("few", few)]
                 .map(|(name, exceptions)| (name.to_owned(), [(standard.clone(), exceptions)].into()));
-            let floors = compile(&Demand { namespaces: namespaces.into(), clusters: BTreeMap::new() });
+            let floors = compile(&Demand { namespaces: namespaces.into(), ..Demand::default() });
             let [floor] = floors.as_slice() else { panic!("{} policies", floors.len()) };
             let variables = floor.policy.spec.clone().unwrap().variables.unwrap();
             let map = variables.into_iter().find(|variable| variable.name == "exceptions").unwrap().expression;

@@ -16,5 +16,5 @@ mod standards;
 mod updates;
 
 pub use compile::{Floor, Place, SELECTOR, compile, extent};
-pub use room::{ALL_FLOORS, Roomless, first_name};
+pub use room::{ALL_FLOORS, Roomless};
 pub use updates::significant;

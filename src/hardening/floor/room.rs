@@ -2,26 +2,19 @@
 
 use std::{
     borrow::Cow,
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
 };
 
-use super::content::Content;
 use crate::hardening::{Demand, Standard};
 
-/// Different requirements of all SecurityPolicies that become admission policies. Each costs every pod of the cluster
-/// 10 us and every API server 1 MB, and tenants write them: these are 2 ms and 200 MB. ClusterSecurityPolicies are not
-/// counted, for administrators write them, and no webhook is asked about the system namespaces that they may cover.
-pub const ALL_FLOORS: usize = 200;
+/// Different requirements of all SecurityPolicies that become admission policies, unless others are asked for. Each costs
+/// every pod of the cluster 10 us and every API server 1 MB, and tenants write them: these are 2 ms and 200 MB.
+/// ClusterSecurityPolicies are not counted, for administrators write them, and no webhook is asked about the system
+/// namespaces that they may cover.
+pub const ALL_FLOORS: u16 = 200;
 
 /// Requirements that there is no room for, by namespace.
 pub type Roomless = BTreeMap<String, BTreeSet<Standard>>;
-
-/// What the first admission policy of a requirement of SecurityPolicies is called; `None` where none is made of it.
-#[must_use]
-pub fn first_name(standard: &Standard) -> Option<String> {
-    Content::of(standard).map(|content| content.shard_name(0))
-}
 
 impl Demand {
     /// The different requirements of SecurityPolicies.
@@ -30,27 +23,22 @@ impl Demand {
         self.namespaces.values().flat_map(BTreeMap::keys).collect()
     }
 
-    /// Whether there is no room for some of them.
+    /// Whether there are more of them than there is room for.
     #[must_use]
-    pub fn is_crowded(&self) -> bool {
-        self.standards().len() > ALL_FLOORS
+    pub fn is_crowded(&self, room: usize) -> bool {
+        self.standards().len() > room
     }
 
-    /// As many of these requirements as there is room for, and the rest: those that have an admission policy keep it, then
-    /// come those that most namespaces share, and of equal ones always the same.
+    /// As many of these requirements as there is room for, and the rest: first come those that the oldest policies ask
+    /// for. So an edit loses no place to a younger policy, and whoever chooses again chooses the same.
     #[must_use]
-    pub fn within(&self, room: usize, having: &BTreeSet<Standard>) -> (Cow<'_, Self>, Roomless) {
-        let mut sharing: BTreeMap<&Standard, usize> = BTreeMap::new();
-        for standard in self.namespaces.values().flat_map(BTreeMap::keys) {
-            let count = sharing.entry(standard).or_default();
-            *count = count.saturating_add(1);
-        }
-        if sharing.len() <= room {
+    pub fn within(&self, room: usize) -> (Cow<'_, Self>, Roomless) {
+        let mut ranked: Vec<&Standard> = self.standards().into_iter().collect();
+        if ranked.len() <= room {
             return (Cow::Borrowed(self), Roomless::new());
         }
-        let mut ranked: Vec<(&Standard, usize)> = sharing.into_iter().collect();
-        ranked.sort_by_cached_key(|(standard, count)| (!having.contains(*standard), Reverse(*count)));
-        let chosen: BTreeSet<&Standard> = ranked.into_iter().take(room).map(|(standard, _)| standard).collect();
+        ranked.sort_by_key(|standard| self.eldest.get(*standard));
+        let chosen: BTreeSet<&Standard> = ranked.into_iter().take(room).collect();
         let (mut within, mut roomless) = (self.clone(), Roomless::new());
         within.namespaces.retain(|namespace, standards| {
             let out: BTreeSet<Standard> =
@@ -67,6 +55,7 @@ impl Demand {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use rampart_pss::{Level, Version};
 
     use super::*;
@@ -76,10 +65,15 @@ mod tests {
         Standard { level: Level::Restricted, version: Version::minor(minor), rules: Rules::default() }
     }
 
-    fn asked(namespaces: &[(&str, &[u32])]) -> Demand {
-        let of = |minors: &[u32]| minors.iter().map(|minor| (standard(*minor), vec![])).collect();
-        let namespaces = namespaces.iter().map(|(name, minors)| ((*name).to_owned(), of(minors))).collect();
-        Demand { namespaces, clusters: BTreeMap::new() }
+    /// What policies ask that were made one after another.
+    fn asked(policies: &[(&str, u32)]) -> Demand {
+        let mut demand = Demand::default();
+        for (second, (namespace, minor)) in (0..).zip(policies) {
+            demand.namespaces.entry((*namespace).to_owned()).or_default().insert(standard(*minor), vec![]);
+            let asking = (Timestamp::from_second(second).ok(), (*namespace).to_owned(), format!("asks-{minor}"));
+            demand.eldest.entry(standard(*minor)).or_insert(asking);
+        }
+        demand
     }
 
     fn out(roomless: &Roomless) -> Vec<(&str, Vec<String>)> {
@@ -87,29 +81,46 @@ mod tests {
         roomless.iter().map(|(namespace, all)| (namespace.as_str(), versions(all))).collect()
     }
 
-    #[test]
-    fn where_there_is_room_for_all_nothing_is_left_out() {
-        let demand = asked(&[("a", &[20, 21]), ("b", &[20])]);
-        let (within, roomless) = demand.within(2, &BTreeSet::new());
-        assert_eq!((&*within, roomless.len()), (&demand, 0));
-        assert!(!demand.is_crowded());
+    /// Versions that there is room for.
+    fn chosen(demand: &Demand, room: usize) -> Vec<String> {
+        demand.within(room).0.standards().into_iter().map(|it| it.version.to_string()).collect()
     }
 
     #[test]
-    fn who_has_an_admission_policy_keeps_it_and_then_the_most_shared_get_one() {
-        let demand = asked(&[("a", &[20, 21]), ("b", &[22]), ("c", &[22]), ("d", &[23])]);
-        let none = BTreeSet::new();
-        let (within, roomless) = demand.within(2, &none);
-        assert_eq!(out(&roomless), [("a", vec!["v1.21".to_owned()]), ("d", vec!["v1.23".to_owned()])]);
-        assert_eq!(within.standards(), [&standard(20), &standard(22)].into(), "of equal ones always the same");
-        assert!(!within.namespaces.contains_key("d"));
-        let (within, roomless) = demand.within(2, &[standard(23), standard(21), standard(9)].into());
-        assert_eq!(within.standards(), [&standard(21), &standard(23)].into());
-        let left = ["a", "b", "c"];
-        assert_eq!(roomless.keys().map(String::as_str).collect::<Vec<_>>(), left, "those that share have none either");
-        // What has gone makes room.
-        let fewer = asked(&[("a", &[20, 21]), ("b", &[22]), ("c", &[22])]);
-        let (within, _) = fewer.within(2, &[standard(23), standard(21)].into());
-        assert_eq!(within.standards(), [&standard(21), &standard(22)].into());
+    fn where_there_is_room_for_all_nothing_is_left_out() {
+        let demand = asked(&[("a", 20), ("a", 21), ("b", 20)]);
+        let (within, roomless) = demand.within(2);
+        assert_eq!((&*within, roomless.len()), (&demand, 0));
+        assert!(!demand.is_crowded(2) && demand.is_crowded(1));
+    }
+
+    #[test]
+    fn an_edit_loses_no_place_to_a_younger_policy() {
+        let demand = asked(&[("a", 23), ("b", 22), ("c", 20), ("d", 20), ("a", 21)]);
+        let (within, roomless) = demand.within(2);
+        let v20 = || vec!["v1.20".to_owned()];
+        assert_eq!(out(&roomless), [("a", vec!["v1.21".to_owned()]), ("c", v20()), ("d", v20())]);
+        assert_eq!(within.standards(), [&standard(22), &standard(23)].into(), "the oldest");
+        assert!(!within.namespaces.contains_key("d") && within.namespaces.contains_key("a"));
+        for edited in [19, 24] {
+            let edit = asked(&[("a", 23), ("b", edited), ("c", 20), ("d", 20), ("a", 21)]);
+            assert!(chosen(&edit, 2).contains(&format!("v1.{edited}")), "{:?}", chosen(&edit, 2));
+        }
+        // What shares with an older one has its place.
+        let shared = asked(&[("a", 23), ("b", 22), ("c", 20), ("d", 22), ("a", 23)]);
+        assert_eq!(out(&shared.within(2).1), [("c", v20())]);
+        // What has gone makes room for the oldest that waits.
+        let fewer = asked(&[("a", 23), ("c", 20), ("d", 20), ("a", 21)]);
+        assert_eq!(chosen(&fewer, 2), ["v1.20", "v1.23"]);
+    }
+
+    #[test]
+    fn of_policies_that_were_made_together_the_names_decide() {
+        let mut demand = asked(&[("b", 20), ("a", 22), ("a", 21)]);
+        for (made, ..) in demand.eldest.values_mut() {
+            *made = None;
+        }
+        assert_eq!(chosen(&demand, 1), ["v1.21"]);
+        assert_eq!(chosen(&demand, 2), ["v1.21", "v1.22"]);
     }
 }

@@ -19,7 +19,8 @@ fn policies(level: &str, labels: &[(&str, &str)], exceptions: Vec<Exception>) ->
         "spec": {"hardening": hardening}}))
     .unwrap();
     let requirement = Requirement::try_from(&own.spec.hardening.unwrap()).unwrap();
-    let covering = Covering { origin: Origin::SecurityPolicy("own".into()), requirement, exceptions: Arc::default() };
+    let origin = Origin::SecurityPolicy("own".into());
+    let covering = Covering { origin, made: None, requirement, exceptions: Arc::default() };
     let wide: ClusterSecurityPolicy = serde_json::from_value(json!({
         "apiVersion": "rampart.dev/v1alpha1", "kind": "ClusterSecurityPolicy", "metadata": {"name": "wide"},
         "spec": {"namespaceSelector": {"matchLabels": {"a": "b"}}, "hardening": hardening,

@@ -9,7 +9,7 @@ use crate::{
         condition::{Conditions, Type, WRITE_REFUSED},
     },
     cluster::{Error, pause::Pause},
-    hardening::{ALL_FLOORS, FLOORS, Floor, Place, Requirement, Roomless, Standard},
+    hardening::{FLOORS, Floor, Place, Requirement, Roomless, Standard},
 };
 
 /// Why a policy whose pods the webhook alone refuses is in force nowhere.
@@ -44,7 +44,9 @@ pub struct InForce {
     pub left_out: BTreeSet<(String, String)>,
     /// Of namespaces that ask for as many standards as admission policies are made of, or more: those that are.
     pub full: BTreeMap<String, BTreeSet<Standard>>,
-    /// Standards that there is no room for in the cluster, by the namespaces that ask for them.
+    /// So many different standards of SecurityPolicies there is room for in the cluster.
+    pub places: usize,
+    /// Standards that there is no room for, by the namespaces that ask for them.
     pub roomless: Roomless,
     /// Admission policies that could not be written.
     pub unwritten: Vec<Unwritten>,
@@ -224,8 +226,9 @@ impl InForce {
         if let Asking::Namespace(name) = asking
             && self.roomless.get(name).is_some_and(|left_out| left_out.contains(standard))
         {
+            let places = self.places;
             let why = format!(
-                "the SecurityPolicies of the cluster ask for more than {ALL_FLOORS} different requirements, and this is one that no ValidatingAdmissionPolicy is made of: the webhook alone refuses for it; ask for the same as another namespace, or set spec.hardening.admissionPolicy: None"
+                "the SecurityPolicies of the cluster ask for more than {places} different requirements, and this is one that no ValidatingAdmissionPolicy is made of: the webhook alone refuses for it; ask for the same as another namespace, or set spec.hardening.admissionPolicy: None"
             );
             return (TOO_MANY, why);
         }
