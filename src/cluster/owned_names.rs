@@ -19,40 +19,55 @@ use crate::api::{
 /// Namespace and name of an ApiKey.
 pub type Owner = (String, String);
 
+type Names = HashMap<Owner, BTreeSet<String>>;
+
 /// Names of the objects of one kind that each ApiKey has.
 #[derive(Debug, Clone)]
 pub struct OwnedNames {
-    known: Arc<Mutex<HashMap<Owner, BTreeSet<String>>>>,
+    known: Arc<Mutex<Names>>,
+    /// What a list has told so far, while all are being listed.
+    listing: Arc<Mutex<Option<Names>>>,
     listed: watch::Sender<bool>,
 }
 
 impl Default for OwnedNames {
     fn default() -> Self {
-        Self { known: Arc::default(), listed: watch::channel(false).0 }
+        Self { known: Arc::default(), listing: Arc::default(), listed: watch::channel(false).0 }
     }
 }
 
 impl OwnedNames {
-    /// Takes note of what a watch of all of them tells; `owner` reads whose an object is.
+    /// Takes note of what a watch of all of them tells; `owner` reads whose an object is. What was given another owner
+    /// is known as both's until all are listed again.
     pub fn note<K: Resource>(
         &self,
         event: &Event<PartialObjectMeta<K>>,
         owner: impl Fn(&PartialObjectMeta<K>) -> Option<Owner>,
     ) {
         match event {
-            // Tombstones are for ever. Who has to know of one, by a status or a Secret, knows its name from there.
+            // Tombstones are many. Who has to know of one, by a status or a Secret, knows its name from there.
             Event::Apply(object) | Event::InitApply(object) if object.labels().contains_key(KEY_ENDED) => {
                 self.forget(owner(object), &object.name_any());
             }
-            Event::Apply(object) | Event::InitApply(object) => {
-                if let Some(owner) = owner(object) {
-                    self.known().entry(owner).or_default().insert(object.name_any());
+            Event::Apply(object) => insert(&mut self.known(), owner(object), object.name_any()),
+            Event::InitApply(object) => {
+                let owner = owner(object);
+                if let Some(listing) = self.listing.lock().as_mut() {
+                    insert(listing, owner.clone(), object.name_any());
                 }
+                insert(&mut self.known(), owner, object.name_any());
             }
-            // A name that is known too long is looked for in vain, and no harm is done.
             Event::Delete(object) => self.forget(owner(object), &object.name_any()),
-            Event::Init => {}
-            Event::InitDone => drop(self.listed.send_replace(true)),
+            Event::Init => *self.listing.lock() = Some(Names::default()),
+            Event::InitDone => {
+                // What went, or was given another owner, while nobody watched is not known any more: it would be looked
+                // for in vain with each look, and counted among what there is.
+                let listing = self.listing.lock().take();
+                if let Some(listing) = listing {
+                    *self.known() = listing;
+                }
+                self.listed.send_replace(true);
+            }
         }
     }
 
@@ -103,8 +118,14 @@ impl OwnedNames {
         self.known().keys().filter(|owner| which(owner)).cloned().collect()
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<Owner, BTreeSet<String>>> {
+    fn known(&self) -> MutexGuard<'_, Names> {
         self.known.lock()
+    }
+}
+
+fn insert(names: &mut Names, owner: Option<Owner>, name: String) {
+    if let Some(owner) = owner {
+        names.entry(owner).or_default().insert(name);
     }
 }
 
@@ -157,6 +178,29 @@ mod tests {
         );
         note(Event::Delete(record("c", "stock")));
         assert!(names.of("shop", "stock").is_empty() && names.of("elsewhere", "orders").is_empty());
+    }
+
+    #[test]
+    fn what_went_while_nobody_watched_is_not_known_any_more() {
+        let names = OwnedNames::default();
+        let note = |event| names.note(&event, owner_of_record);
+        for (name, owner) in [("a", "orders"), ("b", "orders"), ("c", "stock")] {
+            note(Event::Apply(record(name, owner)));
+        }
+        // The watch was lost; meanwhile "a" went, and "c" was given another owner.
+        let all = || (names.of("shop", "orders"), names.of("shop", "stock"), names.count());
+        let set = |known: &[&str]| known.iter().map(|it| (*it).to_owned()).collect::<BTreeSet<_>>();
+        note(Event::Init);
+        note(Event::InitApply(record("b", "orders")));
+        note(Event::InitApply(record("c", "orders")));
+        assert_eq!(all(), (set(&["a", "b", "c"]), set(&["c"]), 4), "nothing is missed while all are listed");
+        note(Event::InitDone);
+        assert_eq!(all(), (set(&["b", "c"]), set(&[]), 2));
+        // What is listed once more, from the start.
+        for event in [Event::Init, Event::InitApply(record("b", "orders")), Event::Init, Event::InitDone] {
+            note(event);
+        }
+        assert_eq!(all(), (set(&[]), set(&[]), 0));
     }
 
     #[test]

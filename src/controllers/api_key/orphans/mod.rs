@@ -209,9 +209,14 @@ impl Orphans {
     }
 
     async fn read_secrets(&self, owners: &BTreeSet<Owner>, sorted: &mut Sorted) -> Result<()> {
+        let mut looked = BTreeSet::new();
         for (namespace, name) in owners {
             let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
             for secret in self.secret_names.of(namespace, name) {
+                // One that was given another owner is known as both's, and goes once.
+                if !looked.insert((namespace, secret.clone())) {
+                    continue;
+                }
                 let doing = || format!("reading Secret {secret}");
                 let read = found(secret_call(doing, secrets.get_metadata(&secret)).await)?;
                 if let Some(PartialObjectMeta { metadata, .. }) = read.filter(|it| is_made(&it.metadata)) {

@@ -70,6 +70,22 @@ async fn who_is_deleted_has_only_what_was_made_for_it_looked_at() {
     assert_eq!(*asked.lock(), BTreeSet::from(wanted.map(str::to_owned)));
 }
 
+#[tokio::test]
+async fn a_secret_that_was_given_another_owner_is_counted_once() {
+    let (_root, roots) = crate::controllers::root::<ApiKey>();
+    let (record_names, secret_names) = (OwnedNames::default(), OwnedNames::default());
+    for owner in ["former", "gone"] {
+        let secret: PartialObjectMeta<Secret> = serde_json::from_value(metadata("shop", "gone-key", owner)).unwrap();
+        secret_names.note(&Apply(secret), owner_beside);
+    }
+    record_names.note(&InitDone, owner_of_record);
+    secret_names.note::<Secret>(&InitDone, owner_beside);
+    let (client, keys_namespace) = (of_gone(&Arc::default()), "rampart-keys".into());
+    let orphans = Orphans { client, keys_namespace, roots, record_names, secret_names, news: watch::channel(0).0 };
+    let lost = orphans.orphans(Look::AtNews).await.unwrap();
+    assert_eq!(lost.iter().map(|it| (it.kind, it.counted.len())).collect::<Vec<_>>(), [("ApiKey", 0), ("Secret", 1)]);
+}
+
 const MADE: &str = "2026-01-01T00:00:00Z";
 
 /// An API server with one record of an ApiKey that is gone, in a namespace of which it says this. It lists no Secrets.
