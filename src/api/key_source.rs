@@ -29,8 +29,9 @@ pub struct Generated {}
 pub struct Imported {
     /// Where you put the token, and later its successor.
     pub secret_ref: TokenRef,
-    /// A regular expression (the syntax of RE2) that every token must match as a whole: `ghp_[A-Za-z0-9]{36}`. Without
-    /// it, any text of printable ASCII characters that is strong enough.
+    /// A regular expression (the syntax of RE2) that every token must match as a whole: `ghp_[A-Za-z0-9]{36}`. It has a
+    /// name in front, and runs of characters with separators between them, and no more: whether a token matches is told.
+    /// Without it, any text of printable ASCII characters that is strong enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub format: Option<String>,

@@ -3,10 +3,9 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use regex::{Regex, RegexBuilder};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{format::digest_of, strength};
+use super::{format::digest_of, strength, token_format::Format};
 use crate::api::{
     self, ApiKeySpec, DeletionPolicy, Invalid, RetireWhen, RotationPolicy,
     labels::{IMPORT, TOKEN_EXPIRES_AT},
@@ -15,8 +14,6 @@ use crate::api::{
 
 /// The longest token, in bytes: as much as a usual server takes as a header.
 const LONGEST: usize = 8192;
-/// The largest compiled pattern, in bytes.
-const LARGEST_PATTERN: usize = 1 << 20;
 
 /// Where tokens come from, and what each must be like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,23 +26,11 @@ pub struct Import {
     format: Option<Format>,
 }
 
-/// A pattern of the whole of a text.
-#[derive(Debug, Clone)]
-struct Format(Regex);
-
-impl PartialEq for Format {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.as_str() == other.0.as_str()
-    }
-}
-
-impl Eq for Format {}
-
 impl Import {
     /// Reads where tokens of a spec come from; the rules are those of the CRD, for those who come here without it.
     ///
     /// # Errors
-    /// When the spec asks for what goes with keys of another source, or its format is no pattern.
+    /// When the spec asks for what goes with keys of another source, or its format is none.
     pub(super) fn parse(spec: &ApiKeySpec) -> Result<Option<Self>, Invalid> {
         let Some(imported) = spec.imported() else {
             let named = !spec.prefix.is_empty();
@@ -83,7 +68,7 @@ impl Import {
         if text.trim() != text {
             return Err(Fault::Malformed("begins or ends with a space"));
         }
-        if self.format.as_ref().is_some_and(|format| !format.0.is_match(text)) {
+        if self.format.as_ref().is_some_and(|format| !format.matches(text)) {
             return Err(Fault::Malformed("does not match spec.source.imported.format"));
         }
         if strength::bits(text) < strength::LEAST_BITS {
@@ -96,15 +81,6 @@ impl Import {
     #[must_use]
     pub fn problem(&self, fault: Fault) -> TokenProblem {
         TokenProblem { secret: self.secret.clone(), entry: self.entry.clone(), fault }
-    }
-}
-
-impl Format {
-    fn parse(pattern: &str) -> Result<Self, String> {
-        let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(LARGEST_PATTERN).build();
-        // By itself first: else a parenthesis could close the one around it.
-        let whole = compile(pattern).and_then(|_| compile(&format!(r"\A(?:{pattern})\z")));
-        whole.map(Self).map_err(|error| format!("is no regular expression: {error}"))
     }
 }
 

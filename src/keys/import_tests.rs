@@ -42,6 +42,7 @@ const TOKEN: &str = "ghp_R4nd0mQ7xV2bK9sLw3TzYc8HfJ5uN1mPgEaD";
 #[case(json!({"secret": {"name": "github"}}), "spec.secret.name: must be another Secret")]
 #[case(json!({"source": {"imported": {"secretRef": {"name": "a", "key": "b"}, "format": "a)|(b"}}}), "spec.source.imported.format: is no regular expression")]
 #[case(json!({"source": {"imported": {"secretRef": {"name": "a", "key": "b"}, "format": "((a{99}){99}){99}"}}}), "spec.source.imported.format: is no regular expression")]
+#[case(json!({"source": {"imported": {"secretRef": {"name": "a", "key": "b"}, "format": "ghp_R.*"}}}), "spec.source.imported.format: must be a name in front")]
 #[case(json!({"source": null, "role": "Viewer"}), "spec.prefix: is required")]
 #[case(json!({"source": {"generated": {}}, "role": "Viewer"}), "spec.prefix: is required")]
 #[case(json!({"owner": {"customerId": "acme"}}), "spec.owner.customerId: must be \"shop\"")]
@@ -62,15 +63,15 @@ fn an_imported_token_is_granted_nothing_here_and_is_never_idle() {
 #[rstest]
 #[case(json!(null), TOKEN, "good")]
 #[case(json!("ghp_[A-Za-z0-9]{36}"), TOKEN, "good")]
-#[case(json!("a|ghp_.*"), TOKEN, "good")]
+#[case(json!("(?:a|ghp)_.*"), TOKEN, "good")]
 #[case(json!("ghp_[A-Za-z0-9]{35}"), TOKEN, "TokenMalformed: does not match")]
-#[case(json!("ghp_|x"), TOKEN, "TokenMalformed: does not match")]
+#[case(json!("ghp_[0-9]*"), TOKEN, "TokenMalformed: does not match")]
 #[case(json!(null), "", "TokenMalformed: is empty")]
 #[case(json!(null), " ghp_R4nd0mQ7xV2bK9sLw3TzYc8HfJ5uN1mPgEaD", "TokenMalformed: begins or ends with a space")]
 #[case(json!(null), "ghp_R4nd0mQ7xV2bK9sLw3TzYc8HfJ5uN1mPgEaD\n", "TokenMalformed: ends in a line break")]
 #[case(json!(null), "ghp_R4nd0mQ7xV2bK9sLw3TzYc8HfJ5uN1mPgEä", "TokenMalformed: is not printable ASCII")]
 #[case(json!(null), "correct horse", "TokenWeak")]
-#[case(json!("hunter[0-9]"), "hunter2", "TokenWeak")]
+#[case(json!("hunt.*"), "hunter2", "TokenWeak")]
 fn what_a_token_must_be_like(#[case] format: Value, #[case] token: &str, #[case] wanted: &str) {
     let import = import(&format);
     let said = match import.read(token.as_bytes()) {

@@ -20,6 +20,7 @@ mod selftest_job;
 mod spec;
 mod step;
 mod strength;
+mod token_format;
 mod usage;
 pub mod verify;
 mod windows;

@@ -27,6 +27,7 @@ pub(crate) async fn are_refused(env: Env) -> Result<()> {
         ("/secret/deletionPolicy", json!("Retain"), "secret.deletionPolicy is Delete"),
         ("/source/imported/secretRef/name", json!("Bad/Name"), "spec.source.imported.secretRef.name"),
         ("/source/imported/format", json!("(a"), "spec.source.imported.format: is no regular expression"),
+        ("/source/imported/format", json!("ghp_R.*"), "spec.source.imported.format: must be a name in front"),
     ];
     for (field, value, wanted) in cases {
         let mut bad = key(&namespace);
