@@ -12,9 +12,8 @@ const LARGEST: usize = 1 << 20;
 /// A name of so many characters needs no separator after it, as `AKIA` has none.
 const SHORT: usize = 4;
 /// Kinds of characters that a run may be of, between brackets.
-const KINDS: [&str; 17] = [
-    "0-9", "a-z", "A-Z", "a-f", "A-F", r"\d", r"\w", "_", ".", "+", "/", "=", r"\_", r"\.", r"\+", r"\/", r"\-",
-];
+const KINDS: [&str; 17] =
+    ["0-9", "a-z", "A-Z", "a-f", "A-F", r"\d", r"\w", "_", ".", "+", "/", "=", r"\_", r"\.", r"\+", r"\/", r"\-"];
 
 /// A pattern of the whole of a text.
 #[derive(Debug, Clone)]

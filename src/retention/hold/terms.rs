@@ -193,9 +193,8 @@ impl Hold {
     /// Whether it holds what another one does, and no longer.
     #[must_use]
     pub fn is_no_longer_than(&self, other: &Self) -> bool {
-        let is_same = self.resources == other.resources
-            && self.selector == other.selector
-            && self.namespaces == other.namespaces;
+        let is_same =
+            self.resources == other.resources && self.selector == other.selector && self.namespaces == other.namespaces;
         is_same && other.until.is_none_or(|theirs| self.until.is_some_and(|until| until <= theirs))
     }
 
