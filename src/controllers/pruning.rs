@@ -1,6 +1,6 @@
 //! Removing what was made for an owner that is gone, unless the prune brake holds.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -148,6 +148,7 @@ async fn pass<O: Orphanage>(
     install_namespace: &str,
     confirmation: &Confirmation,
 ) -> Result<()> {
+    let mut used: BTreeSet<&str> = BTreeSet::new();
     for lost in orphanage.orphans(look).await? {
         let metric = context.metrics.prune_held.get_or_create_owned(&KindLabel { kind: lost.kind });
         let rest = lost.rest;
@@ -156,7 +157,8 @@ async fn pass<O: Orphanage>(
             rest?;
             continue;
         }
-        let confirmed = confirmation.of(lost.kind);
+        // For one part of a kind that is counted in parts: the log has not named another one that is as large.
+        let confirmed = confirmation.of(lost.kind).filter(|_| !used.contains(lost.kind));
         let crd = crd_state(&context.client, O::Owner::crd_name()).await?;
         let created: Vec<Timestamp> = lost.counted.iter().map(|it| created(orphanage.metadata(it))).collect();
         if let Verdict::Hold(why) = decide(&created, lost.all, crd, confirmed) {
@@ -170,6 +172,9 @@ async fn pass<O: Orphanage>(
                 created.len()
             );
             return rest;
+        }
+        if confirmed == Some(created.len()) {
+            used.insert(lost.kind);
         }
         remove(orphanage, lost.counted.iter()).await?;
         remove(orphanage, lost.along.iter()).await?;
@@ -213,4 +218,69 @@ pub(super) async fn withdraw_confirmation(context: &Context, install_namespace: 
     let patch = serde_json::json!({"metadata": {"annotations": {CONFIRM_PRUNE: null}}});
     let doing = || "withdrawing the confirmation on the Lease".into();
     call(doing, leases.patch(LEASE, &PatchParams::default(), &Patch::Merge(patch))).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use kube::{Client, client::Body};
+    use parking_lot::Mutex;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{api::SecurityPolicy, controllers::root};
+
+    /// A kind that is counted in two parts, of six each.
+    struct Parts {
+        roots: Roots<SecurityPolicy>,
+        removed: Mutex<Vec<String>>,
+    }
+
+    impl Orphanage for Parts {
+        type Owner = SecurityPolicy;
+        type Orphan = ObjectMeta;
+        const OWNER: &'static str = "SecurityPolicy";
+
+        fn owners(&self) -> &Roots<SecurityPolicy> {
+            &self.roots
+        }
+
+        async fn orphans(&self, _: Look) -> Result<Vec<Lost<ObjectMeta>>> {
+            let six = |part: &str| -> Vec<ObjectMeta> {
+                let names = (0..6).map(|nth| format!("{part}-{nth}"));
+                names.map(|name| ObjectMeta { name: Some(name), ..ObjectMeta::default() }).collect()
+            };
+            Ok(["one", "other"].map(|part| Lost::alone(Self::OWNER, six(part), 6)).into())
+        }
+
+        fn metadata<'a>(&self, orphan: &'a ObjectMeta) -> &'a ObjectMeta {
+            orphan
+        }
+
+        fn is_orphan(&self, _: &ObjectMeta) -> bool {
+            true
+        }
+
+        async fn remove(&self, orphan: &ObjectMeta) -> Result<()> {
+            self.removed.lock().extend(orphan.name.clone());
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_confirmation_is_for_one_part_of_a_kind() {
+        let answer = |_: Request<Body>| async {
+            let object = json!({"metadata": {"name": "x", "creationTimestamp": "2020-01-01T00:00:00Z"}});
+            Ok::<_, Infallible>(Response::new(Body::from(object.to_string().into_bytes())))
+        };
+        let context = Context::of_client(Client::new(tower::service_fn(answer), "default"));
+        let (_root, roots) = root();
+        let parts = Parts { roots, removed: Mutex::default() };
+        let confirmation = Confirmation::parse("SecurityPolicy=6");
+        pass((&parts, Look::AtAll), &context, "rampart-system", &confirmation).await.unwrap();
+        let removed = parts.removed.into_inner();
+        assert!(removed.len() == 6 && removed.iter().all(|name| name.starts_with("one-")), "{removed:?}");
+    }
 }
