@@ -61,6 +61,13 @@ impl Live {
         self.policies.values().filter(|policy| !extent(policy).is_subset(&after)).collect()
     }
 
+    /// Whether it was there, with its binding, for all the places that it is for.
+    pub(super) fn has(&self, floor: &Floor) -> bool {
+        let name = floor.policy.name_any();
+        let there = self.policies.get(&name).map(extent).unwrap_or_default();
+        self.bindings.contains_key(&name) && extent(&floor.policy).is_subset(&there)
+    }
+
     pub(super) async fn put(&self, client: &Client, metrics: &Metrics, floor: &Floor) -> Result<()> {
         let name = floor.policy.name_any();
         let outcomes = [
@@ -225,6 +232,18 @@ mod tests {
         let (within, roomless) = before.within(1);
         assert_eq!(live.shrinking(&compile(&within), &roomless).len(), 0, "the webhook refuses there");
         assert_eq!(live.shrinking(&compile(&within), &Roomless::new()).len(), 2);
+    }
+
+    #[test]
+    fn what_was_written_only_now_was_not_there() {
+        let of = |floors: Vec<Floor>| Live {
+            policies: floors.iter().map(|it| (it.policy.name_any(), it.policy.clone())).collect(),
+            bindings: floors.into_iter().map(|it| (it.policy.name_any(), it.binding)).collect(),
+        };
+        let [narrow, wide] = [asked(&[("a", 25)]), asked(&[("a", 25), ("b", 25)])].map(|demand| compile(&demand));
+        assert!(of(wide.clone()).has(&narrow[0]) && of(wide.clone()).has(&wide[0]));
+        assert!(!of(narrow).has(&wide[0]) && !of(vec![]).has(&wide[0]));
+        assert!(!Live { bindings: BTreeMap::new(), ..of(wide.clone()) }.has(&wide[0]), "nothing binds it");
     }
 
     #[test]

@@ -211,7 +211,7 @@ impl Floors {
         let mut failed: BTreeSet<String> =
             needing.iter().chain(roomless.keys()).filter(|name| !is_asked(name)).cloned().collect();
         let is_new = failed.iter().any(|name| webhook_alone.contains(name));
-        let mut is_failing = false;
+        let (mut is_failing, mut is_late) = (false, false);
         let mut in_force = InForce {
             known: true,
             webhook,
@@ -232,7 +232,14 @@ impl Floors {
             more.retain(|place| keeps || failed.contains(place));
             // One that can't be written keeps no other.
             match live.put(&self.context.client, &self.context.metrics, &floor.clone().widened(&more)).await {
-                Ok(()) => in_force.add(floor),
+                Ok(()) => {
+                    in_force.add(floor);
+                    // What could not be written before is written only now: no API server may have seen it yet.
+                    if settled && !live.has(floor) {
+                        failed.extend(extent(&floor.policy));
+                        is_late = true;
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(name, %error, "an admission policy could not be written");
                     in_force.add_unwritten(floor, &error);
@@ -268,8 +275,8 @@ impl Floors {
             pruning::withdraw_confirmation(&self.context, &self.install_namespace).await?;
         }
         // Who has got room is named until its admission policy is in force.
-        let is_left = self.room.release(crowded, settled && !is_failing);
-        let later = later.or_else(|| (is_new || is_left).then(|| Instant::now() + IN_FORCE_AFTER));
+        let is_left = self.room.release(crowded, settled && !is_failing && !is_late);
+        let later = later.or_else(|| (is_new || is_late || is_left).then(|| Instant::now() + IN_FORCE_AFTER));
         Ok(Passed { later, failed: is_failing })
     }
 
