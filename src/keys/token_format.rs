@@ -68,16 +68,17 @@ fn is_form(pattern: &str) -> bool {
     }
 }
 
-/// What follows the name in front; nothing where that asks for characters of what is behind it.
+/// What follows the name in front; nothing where that asks for characters of what is behind it, or has a choice twice
+/// before a separator: `(0|1)(0|1)-` would ask for one character after another of a secret part that ends in a separator.
 fn after_name(pattern: &str) -> Option<&str> {
-    let (mut rest, mut since_separator, mut is_bare) = (pattern, 0, true);
+    let (mut rest, mut since_separator, mut is_bare, mut has_choice) = (pattern, 0, true, false);
     loop {
         if let Some(after) = after_separator(rest) {
-            (rest, since_separator, is_bare) = (after, 0, false);
+            (rest, since_separator, is_bare, has_choice) = (after, 0, false, false);
         } else if let Some(after) = after_letter(rest) {
             (rest, since_separator) = (after, since_separator + 1);
-        } else if let Some(after) = after_names(rest) {
-            (rest, since_separator, is_bare) = (after, 1, false);
+        } else if let Some(after) = after_names(rest).filter(|_| !has_choice) {
+            (rest, since_separator, is_bare, has_choice) = (after, 1, false, true);
         } else {
             break;
         }
@@ -156,6 +157,8 @@ mod tests {
     #[case("github_pat_[0-9a-zA-Z]{22}_[0-9a-zA-Z]{59}")]
     #[case("sk_(live|test)_[0-9a-zA-Z]{24,}")]
     #[case(r"(?:ghp|gho)_\w{36}")]
+    #[case("gh(p|o|u|s|r)_[A-Za-z0-9]{36}")]
+    #[case("(acme|corp)-(live|test)-[a-f0-9]{32}")]
     #[case("xoxb-[0-9]{11,13}-[0-9]+-[a-zA-Z0-9]{24}")]
     #[case("glpat-[0-9a-zA-Z_-]{20}")]
     #[case(r"SG\.[-\w]{22}\.[-\w]{43}")]
@@ -193,6 +196,9 @@ mod tests {
     #[case("ghp_[A-Za-z0-9]{36}|gho_[A-Z]{36}")]
     #[case("ghp_([A-Z]|[a-z]){36}")]
     #[case("ghp_(R|S)[A-Za-z0-9]{35}")]
+    #[case("(0|1|2|3)(a|b)-[a-f0-9]{4}")]
+    #[case("ghp_(R|S)4(n|m)_.*")]
+    #[case("ghp_(R|S)(4|5)_.*")]
     #[case("ghp_(?i)r.*")]
     #[case("ghp_(?:R4nd0m)?.*")]
     #[case("ghp_R?.*")]
