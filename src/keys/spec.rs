@@ -4,7 +4,14 @@ use std::{borrow::Cow, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{JobStep, Observed, Step, caps::Caps, grant::Grant, import::Import, usage::idle_since, windows::Windows};
+use super::{
+    JobStep, Observed, Step,
+    caps::Caps,
+    grant::Grant,
+    import::Import,
+    usage::{idle_since, is_told_idle},
+    windows::Windows,
+};
 use crate::api::{
     ApiKey, DeletionPolicy, GoDuration, Hooks, Invalid, Owner, RestartTarget, RetireWhen, RotationPolicy, SecretKeys,
     whole_second,
@@ -168,7 +175,7 @@ impl Spec {
     pub fn as_of(&self, seen: &Observed, now: Timestamp) -> Cow<'_, Self> {
         let is_sure = seen.clock_suspect.is_none();
         let over = is_sure && self.hard_expiry.is_some_and(|end| end <= now);
-        let may_be = is_sure || seen.is_suspended();
+        let may_be = is_sure || seen.is_suspended() || is_told_idle(seen);
         let time = if is_sure { now } else { seen.server_time(now) };
         if self.suspended || over || !may_be || self.idle_at(seen).is_none_or(|at| time < at) {
             return Cow::Borrowed(self);

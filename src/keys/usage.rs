@@ -94,6 +94,12 @@ pub(super) fn watch(usage: Option<Usage>, seen: &Observed, now: Timestamp) -> Op
     Some(usage)
 }
 
+/// Whether status says that it is suspended for want of use: no record does, once its last version has expired.
+pub(super) fn is_told_idle(seen: &Observed) -> bool {
+    let ready = seen.status.conditions.iter().find(|it| it.type_ == Type::Ready.as_str());
+    ready.is_some_and(|ready| ready.reason == IDLE)
+}
+
 /// Since when a key was not used: its last use, the coming of the first verifier, or the last request for a rotation,
 /// whichever is latest; a version that was made by time is no use. None where no verifier tells, or no version is in use
 /// or would be made. One that is suspended for it stays so without verifiers, and when its last version has expired:
@@ -102,8 +108,7 @@ pub(super) fn watch(usage: Option<Usage>, seen: &Observed, now: Timestamp) -> Op
 pub(super) fn idle_since(spec: &Spec, seen: &Observed) -> Option<Timestamp> {
     let newest = seen.status.versions.iter().max_by_key(|version| version.n);
     let is_current = newest.is_some_and(|version| version.state == VersionState::Current);
-    let ready = seen.status.conditions.iter().find(|it| it.type_ == Type::Ready.as_str());
-    let can_tell = !seen.verifiers.is_empty() || ready.is_some_and(|ready| ready.reason == IDLE);
+    let can_tell = !seen.verifiers.is_empty() || is_told_idle(seen);
     if !can_tell || !(is_current || spec.rotation.interval.is_some()) {
         return None;
     }
@@ -272,6 +277,23 @@ mod tests {
         assert!(!key(&serde_json::json!({})).as_of(&seen, at(6600)).idle, "none would be made");
         seen.uses.clear();
         assert!(!spec.as_of(&seen, at(6600)).idle, "none was made yet");
+    }
+
+    #[test]
+    fn a_clock_that_is_not_trusted_makes_no_key_anew_that_expired_while_nobody_used_it() {
+        let mut seen = unused();
+        come(&mut seen, at(0));
+        seen.status.versions[0].state = VersionState::Destroyed;
+        let ready = serde_json::json!({"type": "Ready", "status": "False", "reason": IDLE, "message": "",
+                                       "lastTransitionTime": at(3600).to_string()});
+        seen.status.conditions = vec![serde_json::from_value(ready).unwrap()];
+        (seen.clock_suspect, seen.skew) = (Some("far off".into()), SignedDuration::from_hours(24));
+        let (spec, now) = (key(&serde_json::json!({"policy": "Automatic"})), at(7200 + 86_400));
+        assert!(spec.as_of(&seen, now).idle);
+        let requested = key(&serde_json::json!({"policy": "Automatic", "requestedAt": at(7000).to_string()}));
+        assert!(!requested.as_of(&seen, now).idle, "somebody asks for it");
+        seen.status.conditions.clear();
+        assert!(!spec.as_of(&seen, now).idle, "it is not newly suspended");
     }
 
     fn sum(usage: Option<&Usage>) -> (i64, i64) {
