@@ -5,7 +5,7 @@
 //! that ends in a separator, and then runs of characters of a usual kind, with separators between them. It tells who
 //! issued a token; of its secret part it tells the length, where separators are, and of which kind the characters are.
 
-use regex::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 
 /// The largest compiled pattern, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -33,7 +33,8 @@ impl Format {
     /// # Errors
     /// When it is none, or asks for more than a form.
     pub(super) fn parse(pattern: &str) -> Result<Self, String> {
-        let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(LARGEST).build();
+        let compile = |pattern: &str| RegexBuilder::new(pattern).unicode(false).size_limit(LARGEST).build();
+        // As RE2 has them, `\w` and `\d` are of ASCII, as tokens are; those of Unicode are too large to be counted.
         // By itself first: else a parenthesis could close the one around it.
         let whole = compile(pattern).and_then(|_| compile(&format!(r"\A(?:{pattern})\z")));
         let whole = whole.map_err(|error| format!("is no regular expression: {error}"))?;
@@ -41,7 +42,7 @@ impl Format {
     }
 
     pub(super) fn matches(&self, text: &str) -> bool {
-        self.0.is_match(text)
+        self.0.is_match(text.as_bytes())
     }
 }
 
@@ -86,8 +87,12 @@ fn after_name(pattern: &str) -> Option<&str> {
     (since_separator == 0 || (is_bare && since_separator <= SHORT)).then_some(rest)
 }
 
-/// What follows names of which the token has one: `(live|test)`.
+/// What follows names of which the token has one: `(live|test)`, `[pousr]`.
 fn after_names(pattern: &str) -> Option<&str> {
+    if let Some((letters, rest)) = pattern.strip_prefix('[').and_then(|inside| inside.split_once(']')) {
+        let is_choice = !letters.is_empty() && letters.bytes().all(|it| it.is_ascii_alphanumeric());
+        return is_choice.then_some(rest);
+    }
     let mut rest = pattern.strip_prefix("(?:").or_else(|| pattern.strip_prefix('('))?;
     while !rest.starts_with(')') {
         rest = after_separator(rest).or_else(|| after_letter(rest)).or_else(|| rest.strip_prefix('|'))?;
@@ -154,6 +159,8 @@ mod tests {
     #[case("ghp_[A-Za-z0-9]{36}")]
     #[case("^ghp_[A-Za-z0-9]{36}$")]
     #[case("gh[A-Za-z0-9_]+")]
+    #[case("gh[pousr]_[A-Za-z0-9]{36,}")]
+    #[case("xox[baprs]-[0-9A-Za-z-]+")]
     #[case("github_pat_[0-9a-zA-Z]{22}_[0-9a-zA-Z]{59}")]
     #[case("sk_(live|test)_[0-9a-zA-Z]{24,}")]
     #[case(r"(?:ghp|gho)_\w{36}")]
@@ -196,6 +203,8 @@ mod tests {
     #[case("ghp_[A-Za-z0-9]{36}|gho_[A-Z]{36}")]
     #[case("ghp_([A-Z]|[a-z]){36}")]
     #[case("ghp_(R|S)[A-Za-z0-9]{35}")]
+    #[case("ghp_[RS][A-Za-z0-9]{35}")]
+    #[case("[0123][4567]-[a-z]+")]
     #[case("(0|1|2|3)(a|b)-[a-f0-9]{4}")]
     #[case("ghp_(R|S)4(n|m)_.*")]
     #[case("ghp_(R|S)(4|5)_.*")]
