@@ -282,8 +282,8 @@ impl Options {
         let hardened = if hardens {
             let places = usize::from(self.admission_policies);
             let installed = (self.namespace.clone(), places);
-            let (in_force, crowded) = Floors::spawn(context, policies.clone(), leadership.clone(), installed, tasks);
-            Webhooks::spawn(context, policies, (crowded, places), leadership.clone(), tasks);
+            let (in_force, leaning) = Floors::spawn(context, policies.clone(), leadership.clone(), installed, tasks);
+            Webhooks::spawn(context, policies, (leaning, places), leadership.clone(), tasks);
             let away = Away::follow(context, self.namespace.clone(), tasks);
             let hardened = Hardened { is_on: true, in_force, scan, away };
             PolicyExceptions::spawn(context, index, hardened.clone(), leadership.clone(), tasks);

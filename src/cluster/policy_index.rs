@@ -10,7 +10,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt as _,
@@ -27,7 +26,7 @@ use super::{
 };
 use crate::{
     api::{ClusterSecurityPolicy, HardeningMode, Invalid, PolicyException, SecurityPolicy},
-    hardening::{ClusterWide, Covering, Demand, Exception, Origin, Policies, Requirement},
+    hardening::{ClusterWide, Covering, Exception, Origin, Policies, Requirement},
     keys::Caps,
     runtime::{
         metrics::{KindLabel, Metrics},
@@ -119,12 +118,6 @@ impl PolicyIndex {
     /// Why they do not.
     pub fn permits(&self, namespace: &str, exception: &Exception) -> std::result::Result<(), String> {
         exception.permitted(namespace, &self.known.load().wide)
-    }
-
-    /// What shall be enforced by admission policies from a time on.
-    #[must_use]
-    pub fn demand(&self, now: Timestamp) -> Demand {
-        self.known.load().demand(now)
     }
 
     fn swap(&self, change: impl Fn(&mut Policies)) {

@@ -49,7 +49,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use api_key::{ApiKeys, Selftest, Settings as ApiKeySettings};
 pub use cluster_security_policy::ClusterSecurityPolicies;
-pub use floor::{Crowded, Floors};
+pub use floor::{Floors, Leaning};
 pub use legal_hold::LegalHolds;
 pub use network::Networks;
 pub use policy_exception::PolicyExceptions;

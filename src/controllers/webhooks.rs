@@ -16,7 +16,8 @@ use tokio::{
 };
 
 use super::{
-    Backoff, Context, Crowded,
+    Backoff, Context, Leaning,
+    floor::webhook_alone,
     news::{self, News},
 };
 use crate::{
@@ -45,15 +46,15 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// asked about new ones all the same, by the configuration that is shipped; but no pod of theirs waits for its word, nor is
 /// completed.
 const LONGEST_REST: Duration = Duration::from_secs(5);
-/// So long the first pass waits for the floor to say for whom it has no room.
-const CROWDED_AT_THE_LATEST: Duration = Duration::from_secs(10);
+/// So long the first pass waits for the floor to say who leans on the webhook.
+const LEANING_AT_THE_LATEST: Duration = Duration::from_secs(10);
 
 /// The controller.
 pub struct Webhooks {
     context: Context,
     index: PolicyIndex,
     pauses: Pauses,
-    crowded: Crowded,
+    leaning: Leaning,
     /// So many requirements of SecurityPolicies there is room for.
     places: usize,
 }
@@ -63,7 +64,7 @@ impl Webhooks {
     pub fn spawn(
         context: &Context,
         (index, pauses, synced): (PolicyIndex, Pauses, Gate),
-        (crowded, places): (Crowded, usize),
+        (leaning, places): (Leaning, usize),
         leadership: Leadership,
         tasks: &mut Tasks,
     ) {
@@ -73,7 +74,7 @@ impl Webhooks {
         tasks.spawn("webhooks-watch", following);
         let following = news::follow("the webhook configuration", vec![shipped_changes(client)], shipped_tx, stopped());
         tasks.spawn("shipped-webhook-watch", following);
-        let webhooks = Self { context: context.clone(), index, pauses, crowded, places };
+        let webhooks = Self { context: context.clone(), index, pauses, leaning, places };
         tasks.spawn("webhooks", webhooks.run(synced, leadership, [ours, shipped]));
     }
 
@@ -84,19 +85,19 @@ impl Webhooks {
         [ours, shipped]: [watch::Receiver<u64>; 2],
     ) -> anyhow::Result<()> {
         let stopped = self.context.stopped.clone();
-        let mut crowded = self.crowded.clone();
+        let mut leaning = self.leaning.clone();
         let ready = async {
             leadership.acquired().await;
             synced.was_opened().await;
-            // Else those that it crowds out would be taken from the list, and put back in a moment.
-            let _ = timeout(CROWDED_AT_THE_LATEST, crowded.wait_for(Option::is_some)).await;
+            // Else more would be put on the list where there may not be room for all, and taken from it in a moment.
+            let _ = timeout(LEANING_AT_THE_LATEST, leaning.wait_for(Option::is_some)).await;
         };
         tokio::select! {
             () = ready => {}
             () = stopped.cancelled() => return Ok(()),
         }
         let (policies, labels, pauses) = (self.index.changes(), self.index.label_changes(), self.pauses.clone());
-        let mut asking = Asking { policies, labels, ours, crowded, shipped, pauses };
+        let mut asking = Asking { policies, labels, ours, leaning, shipped, pauses };
         let (mut backoff, key) = (Backoff::default(), (String::new(), FIELD_MANAGER.to_owned()));
         loop {
             // Before the pass: what changes while it runs asks for another.
@@ -134,8 +135,13 @@ impl Webhooks {
         let enforcing = if paused {
             BTreeSet::new()
         } else {
-            let crowded = crowded_out(self.crowded.borrow().as_ref(), (&known, self.places), clock::now());
-            &known.needing_webhook() | &crowded
+            let told = self.leaning.borrow().clone();
+            let leaning = match told {
+                Some(told) => told,
+                // As another controller left it.
+                None => &webhook_alone(&self.context.client).await? | &crowd((&known, self.places), clock::now()),
+            };
+            waiting(&leaning, &known)
         };
         let fixing = known.fixing();
         let (enforce, fix) = (enforce_configuration(client, &enforcing), fix_configuration(client, &fixing));
@@ -183,17 +189,17 @@ impl Webhooks {
     }
 }
 
-/// Namespaces for which there may be no admission policy for want of room: while nobody has said which, all that ask for
+/// Namespaces for which there may be no admission policy for want of room, as long as nobody says which: all that ask for
 /// one in a cluster that asks for too many.
-fn crowded_out(
-    told: Option<&BTreeSet<String>>,
-    (known, places): (&Policies, usize),
-    now: Timestamp,
-) -> BTreeSet<String> {
-    told.cloned().unwrap_or_else(|| {
-        let demand = known.demand(now);
-        if demand.is_crowded(places) { demand.namespaces.into_keys().collect() } else { BTreeSet::new() }
-    })
+fn crowd((known, places): (&Policies, usize), now: Timestamp) -> BTreeSet<String> {
+    let demand = known.demand(now);
+    if demand.is_crowded(places) { demand.namespaces.into_keys().collect() } else { BTreeSet::new() }
+}
+
+/// Namespaces where no pod is made without the webhook's word: where it alone refuses something, and where the floor has not
+/// let it go, which nobody waits for once nothing is refused there.
+fn waiting(leaning: &BTreeSet<String>, known: &Policies) -> BTreeSet<String> {
+    &(leaning & &known.refusing()) | &known.needing_webhook()
 }
 
 /// What asks for another pass.
@@ -201,7 +207,7 @@ struct Asking {
     policies: watch::Receiver<u64>,
     labels: watch::Receiver<u64>,
     ours: watch::Receiver<u64>,
-    crowded: Crowded,
+    leaning: Leaning,
     shipped: watch::Receiver<u64>,
     pauses: Pauses,
 }
@@ -211,7 +217,7 @@ impl Asking {
         for receiver in [&mut self.policies, &mut self.labels, &mut self.ours, &mut self.shipped] {
             receiver.mark_unchanged();
         }
-        self.crowded.mark_unchanged();
+        self.leaning.mark_unchanged();
         self.pauses.mark_unchanged();
     }
 
@@ -222,7 +228,7 @@ impl Asking {
             _ = self.policies.changed() => true,
             _ = self.labels.changed() => true,
             _ = self.ours.changed() => true,
-            Ok(()) = self.crowded.changed() => true,
+            Ok(()) = self.leaning.changed() => true,
             _ = self.shipped.changed() => false,
             _ = self.pauses.changed() => false,
             () = news::after(again) => false,
@@ -266,10 +272,11 @@ mod tests {
     use super::*;
     use crate::hardening::{Covering, Origin, Requirement};
 
-    /// Namespaces that each ask for something else.
-    fn known(count: usize) -> Policies {
+    /// Namespaces that each ask for something else, and have it refused by admission policies (`Generate`) or not (`None`).
+    fn known(count: usize, admission_policy: &str) -> Policies {
         let own = |number: usize| -> (String, Arc<[Covering]>) {
             let hardening = json!({"mode": "Enforce", "podSecurity": {"level": "baseline"},
+                "admissionPolicy": admission_policy,
                 "rules": {"images": {"allow": [format!("registry-{number}.example/**")]}}});
             let requirement = Requirement::try_from(&serde_json::from_value(hardening).unwrap()).unwrap();
             let origin = Origin::SecurityPolicy("own".into());
@@ -283,12 +290,12 @@ mod tests {
     async fn long_lists_are_written_seldom_and_a_pause_does_not_wait_for_them() {
         let sender = || watch::Sender::new(0_u64);
         let [policies, labels, ours, shipped] = [sender(), sender(), sender(), sender()];
-        let (crowded, pauses) = (watch::Sender::new(None), watch::Sender::new(None));
+        let (leaning, pauses) = (watch::Sender::new(None), watch::Sender::new(None));
         let mut asking = Asking {
             policies: policies.subscribe(),
             labels: labels.subscribe(),
             ours: ours.subscribe(),
-            crowded: crowded.subscribe(),
+            leaning: leaning.subscribe(),
             shipped: shipped.subscribe(),
             pauses: pauses.subscribe(),
         };
@@ -312,12 +319,18 @@ mod tests {
 
     #[test]
     fn until_it_is_known_who_is_crowded_out_all_are_that_may_be() {
-        let crowded = |told: Option<&[&str]>, count: usize| {
-            let told: Option<BTreeSet<String>> =
-                told.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-            crowded_out(told.as_ref(), (&known(count), 9), Timestamp::UNIX_EPOCH).len()
-        };
-        assert_eq!((crowded(None, 9), crowded(None, 10)), (0, 10));
-        assert_eq!((crowded(Some(&[]), 10), crowded(Some(&["team-7"]), 10)), (0, 1));
+        let crowd = |count: usize| crowd((&known(count, "Generate"), 9), Timestamp::UNIX_EPOCH).len();
+        assert_eq!((crowd(9), crowd(10)), (0, 10));
+    }
+
+    #[test]
+    fn who_leaves_the_webhook_waits_for_it_until_the_floor_lets_go_or_nothing_is_refused() {
+        let leaning = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+        let (both, none) = (leaning(&["team-0", "team-1"]), leaning(&[]));
+        assert_eq!(waiting(&none, &known(2, "None")), both, "whatever the floor says");
+        assert_eq!(waiting(&both, &known(2, "Generate")), both);
+        assert_eq!(waiting(&leaning(&["team-1"]), &known(2, "Generate")), leaning(&["team-1"]));
+        assert_eq!(waiting(&both, &known(1, "Generate")), leaning(&["team-0"]), "the other asks for nothing more");
+        assert_eq!(waiting(&none, &known(2, "Generate")), none);
     }
 }

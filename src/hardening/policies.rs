@@ -116,6 +116,12 @@ impl Policies {
         self.namespaces_where(Requirement::fixes)
     }
 
+    /// Namespaces where something is refused.
+    #[must_use]
+    pub fn refusing(&self) -> BTreeSet<String> {
+        self.namespaces_where(Requirement::refuses)
+    }
+
     /// Namespaces where something is refused that admission policies do not refuse.
     #[must_use]
     pub fn needing_webhook(&self) -> BTreeSet<String> {
@@ -283,6 +289,7 @@ mod tests {
             ..Policies::default()
         };
         assert_eq!(names(policies.needing_webhook()), ["crowded", "none"]);
+        assert_eq!(names(policies.refusing()), ["crowded", "generated", "none"]);
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Requirement {
     }
 
     /// Whether it refuses some pod.
-    fn refuses(&self) -> bool {
+    pub(super) fn refuses(&self) -> bool {
         self.mode == HardeningMode::Enforce && self.asks()
     }
 

@@ -166,7 +166,7 @@ pub(super) async fn webhook_is_asked(client: &Client) -> Result<bool> {
 }
 
 /// Namespaces where no pod is made without the webhook's word.
-pub(super) async fn webhook_alone(client: &Client) -> Result<BTreeSet<String>> {
+pub(in super::super) async fn webhook_alone(client: &Client) -> Result<BTreeSet<String>> {
     let webhooks = configuration(client, ENFORCE_CONFIGURATION).await?.and_then(|it| it.webhooks);
     let selectors = webhooks.into_iter().flatten().filter_map(|webhook| webhook.namespace_selector?.match_expressions);
     Ok(selectors.flatten().filter_map(|expression| expression.values).flatten().collect())

@@ -1,7 +1,7 @@
 //! The floor: keeps the admission policies that the enforced SecurityPolicies compile to.
 //!
 //! One pass for all of them, since namespaces with equal requirements share a policy. What is new is put
-//! into force before what is stale goes.
+//! into force before what is stale goes, and before the webhook is asked no more.
 
 mod in_force;
 mod live;
@@ -18,14 +18,17 @@ use kube::{Api, Client, CustomResourceExt as _, ResourceExt as _, core::PartialO
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-pub(super) use self::in_force::{Asking, Enforcers};
+pub(super) use self::{
+    in_force::{Asking, Enforcers},
+    live::webhook_alone,
+};
 pub use self::{
     in_force::{InForce, TOO_MANY},
-    room::Crowded,
+    room::Leaning,
 };
 use self::{
-    live::{Live, selector, webhook_alone, webhook_is_asked},
-    room::Room,
+    live::{Live, selector, webhook_is_asked},
+    room::{Room, are_about},
     stuck::Stuck,
 };
 use super::{
@@ -44,7 +47,7 @@ use crate::{
         policy_index::PolicyIndex,
         prune::{Confirmation, Verdict, crd_state, decide},
     },
-    hardening::{Demand, FLOORS, Floor, SELECTOR, compile, extent},
+    hardening::{Demand, FLOORS, Floor, Policies, SELECTOR, compile, extent},
     runtime::{clock, metrics::KindLabel, readiness::Gate, tasks::Tasks},
 };
 
@@ -93,28 +96,28 @@ fn crd_of(policy: &ValidatingAdmissionPolicy) -> &'static str {
 
 impl Floors {
     /// Adds the controller to the tasks of a process, which makes admission policies of so many requirements of
-    /// SecurityPolicies; the answers follow what is in force, and for which namespaces there is no room.
+    /// SecurityPolicies; the answers follow what is in force, and which namespaces lean on the webhook.
     pub fn spawn(
         context: &Context,
         (index, pauses, synced): (PolicyIndex, Pauses, Gate),
         leadership: Leadership,
         (install_namespace, places): (String, usize),
         tasks: &mut Tasks,
-    ) -> (watch::Receiver<InForce>, Crowded) {
+    ) -> (watch::Receiver<InForce>, Leaning) {
         let (in_force, follow) = watch::channel(InForce::default());
         let (client, stopped) = (context.client.clone(), context.stopped.clone());
         let (news_tx, news) = watch::channel(0_u64);
         tasks.spawn("floor-watch", news::follow("admission policies", changes(&client), news_tx, stopped));
         let (ignored, stuck, room) = (Mutex::default(), Mutex::default(), Room::of(places));
-        let (context, crowded) = (context.clone(), room.crowded());
+        let (context, leaning) = (context.clone(), room.leaning());
         let floors = Self { context, index, pauses, install_namespace, in_force, ignored, stuck, room };
         tasks.spawn("floor", floors.run(synced, leadership, news));
-        (follow, crowded)
+        (follow, leaning)
     }
 
     async fn run(self, synced: Gate, mut leadership: Leadership, mut news: watch::Receiver<u64>) -> anyhow::Result<()> {
         let stopped = self.context.stopped.clone();
-        let mut changes = self.index.changes();
+        let (mut changes, mut labels) = (self.index.changes(), self.index.label_changes());
         let mut confirmed = leadership.confirmed_prune();
         let mut pauses = self.pauses.clone();
         tokio::select! {
@@ -126,12 +129,15 @@ impl Floors {
         loop {
             // Before the pass: what changes while it runs asks for another.
             changes.borrow_and_update();
+            labels.borrow_and_update();
             news.borrow_and_update();
             pauses.borrow_and_update();
             let confirmation = confirmed.borrow_and_update().clone();
-            let demand = self.index.demand(clock::now());
+            // Of one moment: who does not need the webhook any more asks for an admission policy.
+            let known = self.index.known();
+            let (demand, needing) = (known.demand(clock::now()), known.needing_webhook());
             // Taken back is only what is still not wanted, beside what has been in force since.
-            let passed = self.pass(&demand, &confirmation, settled && demand == last).await;
+            let passed = self.pass((&known, &demand), &needing, &confirmation, settled && demand == last).await;
             last = demand;
             let (retry, later) = match passed {
                 Ok(Passed { later, failed }) => {
@@ -161,6 +167,7 @@ impl Floors {
                 result = news.changed() => result.is_err(),
                 result = confirmed.changed() => result.is_err(),
                 result = pauses.changed() => result.is_err(),
+                () = self.relabelled(&needing, &mut labels), if later.is_none() => false,
                 () = news::after(pause) => { quiet = true; false }
                 () = stopped.cancelled() => true,
             };
@@ -176,12 +183,34 @@ impl Floors {
         }
     }
 
+    /// Waits until labels take from a namespace what the webhook alone refused there: nothing else would have it let go.
+    /// `needing` are those where it did.
+    async fn relabelled(&self, needing: &BTreeSet<String>, labels: &mut watch::Receiver<u64>) {
+        while !needing.is_empty() && labels.changed().await.is_ok() {
+            // It is in no hurry, and labels of many may change.
+            tokio::time::sleep(IN_FORCE_AFTER).await;
+            if !needing.is_subset(&self.index.known().needing_webhook()) {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Puts what is wanted into force. Nothing is taken back in the same pass, nor before every API server
-    /// has had the time to see what replaces it: `settled` says that it has.
-    async fn pass(&self, demand: &Demand, confirmed: &Confirmation, settled: bool) -> Result<Passed> {
-        let live = Live::read(&self.context.client).await?;
+    /// has had the time to see what replaces it: `settled` says that it has. By what is `known`, the webhook alone refuses
+    /// something in the namespaces `needing` it.
+    async fn pass(
+        &self,
+        (known, demand): (&Policies, &Demand),
+        needing: &BTreeSet<String>,
+        confirmed: &Confirmation,
+        settled: bool,
+    ) -> Result<Passed> {
         let webhook_alone = webhook_alone(&self.context.client).await?;
-        let (within, roomless) = self.room.choose(demand, &webhook_alone, &self.context.metrics);
+        let (within, roomless) = self.room.choose(demand, &self.context.metrics);
+        let alone: BTreeSet<String> = needing.iter().chain(roomless.keys()).cloned().collect();
+        self.room.lean(&alone, &known.refusing(), &webhook_alone);
+        let live = Live::read(&self.context.client).await?;
         let mut wanted = compile(&within);
         let paused = self.paused().await?;
         let action = if paused.is_some() { "Audit" } else { "Deny" };
@@ -199,17 +228,17 @@ impl Floors {
             held.extend(self.held((crd, kind), &of, live.policies.len(), confirmed).await?);
         }
         // Who confirms has waited long enough, and the confirmation is gone when another kind has used it.
-        let settled = settled || confirmed_any;
+        let (is_in_force, settled) = (settled, settled || confirmed_any);
         let left_out = wanted.iter().flat_map(|floor| floor.left_out.iter().cloned()).collect();
         let full = demand.namespaces.iter().filter(|(_, standards)| standards.len() >= FLOORS);
         let full = full.map(|(name, standards)| (name.clone(), standards.keys().cloned().collect())).collect();
         // What the webhook alone is to refuse stays in force until every API server asks it: what names these namespaces
         // was there already when the last pass ended.
-        let needing = if webhook { self.index.known().needing_webhook() } else { BTreeSet::new() };
+        let needing = needing.iter().filter(|_| webhook);
         let named_before = self.in_force.borrow().webhook_alone.clone();
         let is_asked = |name: &&String| webhook_alone.contains(*name) && named_before.contains(*name);
         let mut failed: BTreeSet<String> =
-            needing.iter().chain(roomless.keys()).filter(|name| !is_asked(name)).cloned().collect();
+            needing.chain(roomless.keys()).filter(|name| !is_asked(name)).cloned().collect();
         let is_new = failed.iter().any(|name| webhook_alone.contains(name));
         let (mut is_failing, mut is_late) = (false, false);
         let mut in_force = InForce {
@@ -248,7 +277,6 @@ impl Floors {
                 }
             }
         }
-        let crowded: BTreeSet<String> = in_force.roomless.keys().cloned().collect();
         self.in_force.send_if_modified(|before| {
             in_force.warn_of_left_out(before);
             in_force.stale.clone_from(&before.stale);
@@ -256,13 +284,16 @@ impl Floors {
             *before = in_force;
             differs
         });
+        // Who has got an admission policy leans on the webhook until that is in force.
+        let is_left = self.room.release(&alone, are_about(&failed, (known, demand)), is_in_force);
+        let next = (is_new || is_late || is_left).then(|| Instant::now() + IN_FORCE_AFTER);
         // What is in force was told: that something can't be taken back changes nothing of it.
         let taken_back = self.take_back(&live, (&wanted, action), (&held, &failed, &narrowing), settled).await;
         let later = match taken_back {
             Ok(later) => later,
             Err(error) => {
                 tracing::warn!(%error, "a pause could not be brought to admission policies that nobody asks for");
-                return Ok(Passed { later: None, failed: true });
+                return Ok(Passed { later: next, failed: true });
             }
         };
         let stale = self.stuck.lock().told();
@@ -274,10 +305,7 @@ impl Floors {
         if later.is_none() && settled && confirmed_any && held.is_empty() && !shrinking.is_empty() {
             pruning::withdraw_confirmation(&self.context, &self.install_namespace).await?;
         }
-        // Who has got room is named until its admission policy is in force.
-        let is_left = self.room.release(crowded, settled && !is_failing && !is_late);
-        let later = later.or_else(|| (is_new || is_late || is_left).then(|| Instant::now() + IN_FORCE_AFTER));
-        Ok(Passed { later, failed: is_failing })
+        Ok(Passed { later: [later, next].into_iter().flatten().min(), failed: is_failing })
     }
 
     /// Takes back what is not wanted any more, once `settled`; when to go on with what is left to be.
