@@ -1,5 +1,5 @@
-//! Where SecurityPolicies ask for more than there is room for: the webhook alone refuses what an admission policy refused,
-//! and the other way round, and nothing is open while one follows the other.
+//! Where SecurityPolicies ask for more than there is room for, or for no admission policy: the webhook alone refuses what an
+//! admission policy refused, and the other way round, and nothing is open while one follows the other.
 
 use std::{cell::RefCell, time::Duration};
 
@@ -7,9 +7,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingWebhookConfiguration};
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
-use rampart::api::{Enforcer, SecurityPolicy};
+use rampart::{
+    api::{Enforcer, SecurityPolicy},
+    hardening::FLOORS,
+};
 use rampart_e2e::{ControlPlane, Operator, Options, fixtures, stories, wait};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
@@ -17,12 +20,13 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::{
     Env, Tests,
     admission::post,
-    floor::path,
+    floor::{path, refused},
     webhooks::{gone, good_pod},
 };
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("crowded::nothing_is_open_while_requirements_move", nothing_is_open);
+    tests.add("crowded::nothing_is_open_while_a_namespace_leaves_the_webhook", nothing_is_open_to_who_leaves);
 }
 
 /// How often somebody asks for a pod that violates.
@@ -208,4 +212,89 @@ async fn more_by_floor(refused: &RefCell<Refused>) -> Result<()> {
         Ok(ensure!(so_far >= enough, "{so_far} of {enough}"))
     })
     .await
+}
+
+/// Has what it refuses refused by an admission policy (`Generate`), or by the webhook alone (`None`).
+fn refusing(namespace: &str, admission_policy: &str) -> Value {
+    let mut policy = policy(namespace, "Enforce", "latest");
+    policy["spec"]["hardening"]["admissionPolicy"] = json!(admission_policy);
+    policy
+}
+
+/// The same for namespaces with a label.
+fn refusing_widely(name: &str, tier: &str, admission_policy: &str) -> Value {
+    json!({
+        "apiVersion": "rampart.dev/v1alpha1", "kind": "ClusterSecurityPolicy", "metadata": {"name": name},
+        "spec": {"namespaceSelector": {"matchLabels": {"tier": tier}},
+                 "hardening": refusing("any", admission_policy)["spec"]["hardening"]},
+    })
+}
+
+/// As many other policies as a namespace has admission policies for, which refuse no pod of these tests. By their names they
+/// are older than what is made in the same second.
+async fn elders(client: &Client, namespace: &str) -> Result<()> {
+    for nth in 0..FLOORS {
+        let mut elder = policy(namespace, "Enforce", &format!("v1.{}", 20 + nth));
+        elder["metadata"]["name"] = json!(format!("elder-{nth}"));
+        elder["spec"]["hardening"]["podSecurity"]["level"] = json!("baseline");
+        fixtures::apply(client, &elder).await?;
+    }
+    Ok(())
+}
+
+/// By an edit, an admission policy is to refuse what the webhook alone refused. Until it does, no pod is made without the
+/// webhook's word; then nobody waits for that.
+async fn leaves(client: &Client, namespace: &str, edit: impl Future<Output = Result<()>>) -> Result<()> {
+    refused_by(client, namespace, BY_WEBHOOK).await?;
+    let counted = RefCell::<Refused>::default();
+    let story = async {
+        edit.await?;
+        gone(&Api::all(client.clone())).await?;
+        more_by_floor(&counted).await
+    };
+    while_refused(client, namespace, &counted, Box::pin(story)).await?;
+    println!("refused in {namespace} meanwhile: {:?}", counted.borrow());
+    good_pod(client, namespace, 201).await
+}
+
+async fn nothing_is_open_to_who_leaves(_: Env) -> Result<()> {
+    let plane = ControlPlane::start(&Options::default()).await?;
+    let client = plane.client();
+    let _operator = Operator::install(&plane, &[]).await?;
+    for (name, tier) in [("warned", "none"), ("alone", "none"), ("many", "none"), ("moved", "web"), ("db", "db")] {
+        fixtures::namespace(&client, name, json!({"tier": tier})).await?;
+        fixtures::ready_for_pods(&client, name).await?;
+    }
+    fixtures::apply(&client, &policy("warned", "Warn", "latest")).await?;
+    ask_no_other(&client, "warned").await?;
+
+    let [none, generate] = ["None", "Generate"].map(|admission_policy| refusing("alone", admission_policy));
+    fixtures::apply(&client, &none).await?;
+    told(&client, "alone", &[Enforcer::Webhook], READY).await?;
+    leaves(&client, "alone", async { fixtures::apply(&client, &generate).await.map(drop) }).await?;
+    told(&client, "alone", &BOTH, READY).await?;
+
+    // One of nine requirements goes.
+    elders(&client, "many").await?;
+    fixtures::apply(&client, &policy("many", "Enforce", "latest")).await?;
+    told(&client, "many", &[Enforcer::Webhook], CROWDED).await?;
+    let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), "many");
+    let elder_goes = async { anyhow::Ok(drop(policies.delete("elder-0", &DeleteParams::default()).await?)) };
+    leaves(&client, "many", elder_goes).await?;
+    told(&client, "many", &BOTH, READY).await?;
+
+    // A label takes a namespace from one policy to another.
+    for (name, tier, admission_policy) in [("by-webhook", "web", "None"), ("by-floor", "db", "Generate")] {
+        fixtures::apply(&client, &refusing_widely(name, tier, admission_policy)).await?;
+    }
+    refused_by(&client, "db", BY_FLOOR).await?;
+    leaves(&client, "moved", fixtures::namespace(&client, "moved", json!({"tier": "db"}))).await?;
+
+    // Where nothing is refused any more, nobody waits.
+    fixtures::apply(&client, &none).await?;
+    told(&client, "alone", &[Enforcer::Webhook], READY).await?;
+    let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), "alone");
+    policies.delete("hardened", &DeleteParams::default()).await?;
+    gone(&Api::all(client.clone())).await?;
+    refused(&client, "alone", false).await
 }
