@@ -12,7 +12,7 @@ use crate::{
         SecurityPolicy,
     },
     hardening::{ClusterWide, Exception},
-    keys::{Caps, Spec},
+    keys::{Caps, FORMAT_FIELD, Spec},
     policy,
     retention::{self, Hold},
 };
@@ -58,8 +58,9 @@ pub fn decide_api_key(request: &Request<'_>, caps: &Caps) -> Answer {
     if let (Some(old), Ok(new)) = (old, read(object.get()))
         && let Ok((_, Some(beyond))) = Spec::tolerate(&new, caps)
         && asks_the_same(&old, &new)
+        && (beyond.field != FORMAT_FIELD || old.spec.source == new.spec.source)
     {
-        // A cap that came later must keep nobody from suspending, revoking or mending the key.
+        // A cap or a rule that came later must keep nobody from suspending, revoking or mending the key.
         return Answer::allow().with_warning(format!("no new version of the key is issued: {beyond}"));
     }
     validate(request, object.get(), |key: &ApiKey| Spec::parse(key, caps).map(drop))
@@ -196,6 +197,32 @@ mod tests {
             |object: &Value| far_time_of(&object.to_string()).map(|it| it.split(": ").next().map(str::to_owned));
         assert_eq!(field(&json!({"spec": {"a": [{"b": "x"}, {"b": last}]}})), Some(Some("spec.a[1].b".into())));
         assert_eq!(field(&json!({"spec": {"a": "9999-12-30T22:00:00Z", "b": "until"}, "status": {"at": last}})), None);
+    }
+
+    #[test]
+    fn a_format_of_before_keeps_nobody_from_ending_a_token_and_no_other_comes_in() {
+        let token = |format: &str, more: &Value| {
+            let from = json!({"secretRef": {"name": "github", "key": "token"}, "format": format});
+            let mut spec = json!({"role": null, "prefix": "", "ttl": "8760h", "source": {"imported": from}});
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            key(&spec)
+        };
+        let may = |old: Option<&Value>, new: &Value| {
+            let (allowed, said) = decided(old, new);
+            (allowed, said.contains("spec.source.imported.format: must be a name in front"))
+        };
+        let (as_before, ends) = (json!({}), json!({"hardExpiry": "2030-01-01T00:00:00Z"}));
+        let curious = token("ghp_R.*", &as_before);
+        let good = token("ghp_[A-Za-z0-9]{36}", &as_before);
+        assert_eq!(may(None, &curious), (false, true));
+        assert_eq!(may(Some(&good), &curious), (false, true));
+        assert_eq!(may(Some(&curious), &token("ghp_RS.*", &as_before)), (false, true));
+        // Who is admitted all the same is told.
+        assert_eq!(may(Some(&curious), &curious), (true, true));
+        assert_eq!(may(Some(&curious), &token("ghp_R.*", &ends)), (true, true));
+        assert_eq!(may(Some(&curious), &good), (true, false));
+        let revoked = token("ghp_R.*", &json!({"revocation": {"reason": "Leaked"}}));
+        assert_eq!(may(Some(&curious), &revoked), (true, false));
     }
 
     /// What is said of a hold of these kinds, with this change of its terms, and whether it is admitted.

@@ -15,6 +15,9 @@ use crate::api::{
 /// The longest token, in bytes: as much as a usual server takes as a header.
 const LONGEST: usize = 8192;
 
+/// The field that says what each must match.
+pub const FORMAT_FIELD: &str = "spec.source.imported.format";
+
 /// Where tokens come from, and what each must be like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Import {
@@ -22,16 +25,17 @@ pub struct Import {
     pub secret: String,
     /// Name of its entry.
     pub entry: String,
-    /// What every token must match; nothing, of a key that is revoked: none is taken.
+    /// What every token must match; nothing, of a key that is revoked or only tolerated: none is taken.
     format: Option<Format>,
 }
 
 impl Import {
-    /// Reads where tokens of a spec come from; the rules are those of the CRD, for those who come here without it.
+    /// Reads where tokens of a spec come from; the rules are those of the CRD, for those who come here without it. A
+    /// format that is none, of which an earlier build took more, can be `tolerated`: then no token is compared with it.
     ///
     /// # Errors
     /// When the spec asks for what goes with keys of another source, or its format is none.
-    pub(super) fn parse(spec: &ApiKeySpec) -> Result<Option<Self>, Invalid> {
+    pub(super) fn parse(spec: &ApiKeySpec, tolerated: bool) -> Result<Option<Self>, Invalid> {
         let Some(imported) = spec.imported() else {
             let named = !spec.prefix.is_empty();
             return if named {
@@ -41,8 +45,10 @@ impl Import {
             };
         };
         check(spec, imported)?;
-        let format = imported.format.as_deref().map(Format::parse).transpose();
-        let format = format.map_err(|problem| Invalid::at("spec.source.imported.format", problem))?;
+        let format = match imported.format.as_deref().map(Format::parse).transpose() {
+            Err(_) if tolerated => None,
+            read => read.map_err(|problem| Invalid::at(FORMAT_FIELD, problem))?,
+        };
         Ok(Some(Self { format, ..Self::of_revoked(imported) }))
     }
 

@@ -4,11 +4,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::ApiKey,
-    keys::{Caps, Spec, adoption::AdoptionKey},
+    keys::{Caps, Observed, Spec, Step, adoption::AdoptionKey, decide, is_issue},
 };
 
-#[allow(clippy::unwrap_in_result, reason = "a test")]
-fn parse(more: &Value) -> Result<Spec, String> {
+fn key(more: &Value) -> ApiKey {
     let mut spec = json!({
         "owner": {"customerId": "shop"}, "audiences": ["api.github.com"], "ttl": "8760h", "secret": {"name": "s"},
         "source": {"imported": {"secretRef": {"name": "github", "key": "token"}, "format": "ghp_[A-Za-z0-9]{36}"}},
@@ -16,9 +15,11 @@ fn parse(more: &Value) -> Result<Spec, String> {
     let fields = spec.as_object_mut().unwrap();
     fields.extend(more.as_object().unwrap().clone());
     fields.retain(|_, value| !value.is_null());
-    let key: ApiKey =
-        serde_json::from_value(json!({"metadata": {"name": "k", "namespace": "shop"}, "spec": spec})).unwrap();
-    Spec::parse(&key, &Caps::default()).map_err(|invalid| invalid.to_string())
+    serde_json::from_value(json!({"metadata": {"name": "k", "namespace": "shop"}, "spec": spec})).unwrap()
+}
+
+fn parse(more: &Value) -> Result<Spec, String> {
+    Spec::parse(&key(more), &Caps::default()).map_err(|invalid| invalid.to_string())
 }
 
 fn import(format: &Value) -> Import {
@@ -113,6 +114,53 @@ fn longer_than_any_token() {
     let long = TOKEN.repeat(300);
     assert!(matches!(import(&json!(null)).read(long.as_bytes()), Err(Fault::Malformed(how)) if how.contains("8192")));
     assert!(matches!(import(&json!(null)).read(&[0xff; 40]), Err(Fault::Malformed(_))));
+}
+
+/// The spec of a key whose format an earlier build took, and what is to be mended.
+fn tolerated(more: &Value) -> (Spec, Option<Invalid>) {
+    let from = json!({"secretRef": {"name": "github", "key": "token"}, "format": "ghp_R.*"});
+    let mut fields = json!({"source": {"imported": from}});
+    fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    Spec::tolerate(&key(&fields), &Caps::default()).unwrap()
+}
+
+/// What comes after all that is only written into status, unless that begins a version.
+fn next(spec: &Spec, seen: &mut Observed, now: &str) -> Step {
+    loop {
+        let step = decide(spec, seen, now.parse().unwrap());
+        match &step {
+            Step::Remember(status) if !is_issue(&step, seen) => seen.status.clone_from(status),
+            _ => return step,
+        }
+    }
+}
+
+#[test]
+fn of_a_format_of_before_what_lives_ends_and_nothing_is_taken() {
+    let (spec, beyond) = tolerated(&json!({}));
+    let beyond = beyond.unwrap();
+    assert!(beyond.field == FORMAT_FIELD && beyond.problem.contains("(ghp|gho)_[A-Za-z0-9]{36}"), "{beyond}");
+    assert_eq!((spec.rotation.interval, spec.ttl.as_hours()), (None, 8760));
+    let import = spec.imported.as_ref().unwrap();
+    assert!(import.read(TOKEN.replace("_R", "_S").as_bytes()).is_ok(), "no token is asked for it");
+
+    let version = json!({"n": 1, "id": "aaaaaaaa", "state": "Current", "createdAt": "2026-01-01T00:00:00Z",
+                         "expiresAt": "2027-01-01T00:00:00Z"});
+    let status = serde_json::from_value(json!({"currentVersion": 1, "versions": [version]})).unwrap();
+    let offered = Token { id: "bbbbbbbb".into(), digest: "sha256:bb".into(), ends: None };
+    let mut seen = Observed { status, supplied: Some(Ok(offered)), ..Observed::default() };
+    let step = next(&spec, &mut seen, "2026-06-01T00:00:00Z");
+    assert!(is_issue(&step, &seen), "{step:?}");
+    let ended = next(&spec, &mut seen, "2027-01-01T00:00:00Z");
+    assert!(matches!(&ended, Step::EndRecord { id, .. } if id == "aaaaaaaa"), "{ended:?}");
+    // When the system that issued it says so, and when it is revoked, too.
+    let ends = Some("2026-07-01T00:00:00Z".parse().unwrap());
+    seen.supplied = Some(Ok(Token { id: "aaaaaaaa".into(), digest: "sha256:aa".into(), ends }));
+    assert!(matches!(next(&spec, &mut seen, "2026-06-01T00:00:00Z"), Step::CreateSecret { n: 1 }));
+    let ended = next(&spec, &mut seen, "2026-07-01T00:00:00Z");
+    assert!(matches!(&ended, Step::EndRecord { id, .. } if id == "aaaaaaaa"), "{ended:?}");
+    let (revoked, beyond) = tolerated(&json!({"revocation": {"reason": "Leaked"}}));
+    assert_eq!((revoked.revoked.as_deref(), beyond), (Some("Leaked"), None));
 }
 
 #[test]

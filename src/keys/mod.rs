@@ -29,7 +29,7 @@ pub use caps::Caps;
 pub use coalesce::Neighbour;
 pub use grant::{DEFAULT_RATE, Grant, Role};
 pub use hook_job::{HOOK_MOUNT, check_hook, hook_job};
-pub use import::{Fault, Import, Token, TokenProblem, TokenText, read_end};
+pub use import::{FORMAT_FIELD, Fault, Import, Token, TokenProblem, TokenText, read_end};
 pub use jobs::{HookProblem, JobSeen, JobStep, KeyJob, has_job, hook_of, job_under_way, jobs_that_matter};
 pub use machine::{decide, is_of_clock, is_of_time, next_moment, restarts};
 pub use offer::ROTATION_DUE;

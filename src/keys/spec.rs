@@ -88,8 +88,9 @@ impl Spec {
         Self::read(key, Some(caps))
     }
 
-    /// Reads an ApiKey that may ask for more than the cluster allows, with what is beyond it. Such a one is
-    /// never due: its versions live on with what they were granted, and none is issued ([`is_issue`]).
+    /// Reads an ApiKey that may ask for more than the cluster allows, or for a format of tokens that only an earlier
+    /// build took, with what is beyond that. Such a one is never due: its versions live on with what they were granted,
+    /// and none is issued ([`is_issue`]).
     ///
     /// # Errors
     /// When it asks for what can't be.
@@ -106,7 +107,7 @@ impl Spec {
         }
     }
 
-    /// `caps` are `None` where they do not count.
+    /// `caps` are `None` where it is only tolerated, and they do not count.
     fn read(key: &ApiKey, caps: Option<&Caps>) -> Result<Self, Invalid> {
         let spec = &key.spec;
         let namespace = key.metadata.namespace.clone().unwrap_or_default();
@@ -118,13 +119,13 @@ impl Spec {
             // Whatever else it asks for: a key that is revoked ends.
             return Ok(Self::of_revoked(key, &revocation.reason));
         }
+        let imported = Import::parse(spec, caps.is_none())?;
         // Where it came past the CRD, what lives lives on.
         if caps.is_some() && is_of_version(&spec.secret.name, &name) {
             let problem =
                 "must not be metadata.name followed by -v and a number: versions are called so; make another ApiKey";
             return Err(Invalid::at("spec.secret.name", problem));
         }
-        let imported = Import::parse(spec)?;
         if spec.rotation.policy == RotationPolicy::Disabled && spec.ttl.is_none() {
             return Err(Invalid::at("spec.ttl", "a key that is never rotated needs a ttl: say how long it may live"));
         }
@@ -238,8 +239,8 @@ impl Spec {
     }
 }
 
-/// Whether a step brings a new version closer, or gives verifiers a record anew: what waits while an ApiKey asks for more
-/// than the cluster allows. What ends versions goes on.
+/// Whether a step brings a new version closer, or gives verifiers a record anew: what waits while an ApiKey is only
+/// tolerated ([`Spec::tolerate`]). What ends versions goes on.
 #[must_use]
 pub fn is_issue(step: &Step, seen: &Observed) -> bool {
     match step {

@@ -3,6 +3,7 @@
 pub mod admin;
 mod body;
 mod connections;
+mod pool;
 pub mod tls;
 pub mod verifier;
 pub mod webhook;

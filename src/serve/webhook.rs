@@ -2,7 +2,7 @@
 //! that a client controls.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,8 +10,8 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    extract::State,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    extract::{ConnectInfo, State},
+    http::{HeaderName, HeaderValue, Request, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -24,8 +24,8 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use tracing::Instrument as _;
 
 use super::{
-    body::{self, Room},
-    connections::{MAX_HEAD, Protocol, Server, UNUSED},
+    body::{self, COMMON_ROOM, LARGE_ROOM, Room},
+    connections::{MAX_HEAD, Protocol, Server, UNUSED, peer},
 };
 use crate::{
     admission::{BadReview, ENFORCE, MUTATE, Preview, Review, VALIDATE, decide, decide_api_key, fix, is_of_api_key},
@@ -44,11 +44,6 @@ use crate::{
 
 /// The API server's own limit on an object is 3 MiB, and an update carries two of them.
 const MAX_BODY: usize = 8 << 20;
-/// For common bodies under way of which a first part is not all: a third of all connections may send the largest of them.
-/// The pod may have 256 MiB, and connections can fill 96 of them besides: each a handshake of 64 KiB, or less later.
-const COMMON_ROOM: usize = 32 << 20;
-/// For bodies that are larger.
-const LARGE_ROOM: usize = 32 << 20;
 /// Less than the three seconds after which the API server gives up: waiting for a turn and for the body included.
 const REQUEST_DEADLINE: Duration = Duration::from_millis(2500);
 /// For the pods that a change would refuse; Pod Security Admission takes no longer either.
@@ -104,9 +99,9 @@ fn routes(service: Service) -> Router {
         .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(CatchPanicLayer::custom(on_panic));
     Router::new()
-        .route(VALIDATE, post(|service, body| serve_review(service, body, Path::Validate)))
-        .route(ENFORCE, post(|service, body| serve_review(service, body, Path::Enforce)))
-        .route(MUTATE, post(|service, body| serve_review(service, body, Path::Mutate)))
+        .route(VALIDATE, post(|service, request| serve_review(service, request, Path::Validate)))
+        .route(ENFORCE, post(|service, request| serve_review(service, request, Path::Enforce)))
+        .route(MUTATE, post(|service, request| serve_review(service, request, Path::Mutate)))
         .layer(layers)
         .with_state(Arc::new(service))
 }
@@ -126,7 +121,13 @@ pub async fn serve(
     let router = router(shared);
     let protocol = Protocol::Http1(MAX_HEAD);
     let server = Server { name: "webhook", protocol, tls: Some(tls), places: PLACES, idle: UNUSED };
-    server.serve(listener, &connections, stopped, move |review, _| router.clone().call(review)).await;
+    server
+        .serve(listener, &connections, stopped, move |mut request, peer| {
+            // Who asks may have no more than a share of the room for bodies.
+            request.extensions_mut().insert(ConnectInfo(peer));
+            router.clone().call(request)
+        })
+        .await;
     Ok(())
 }
 
@@ -178,10 +179,11 @@ impl Path {
     }
 }
 
-async fn serve_review(State(service): State<Arc<Service>>, body: Body, path: Path) -> Response {
+async fn serve_review(State(service): State<Arc<Service>>, request: Request<Body>, path: Path) -> Response {
     let mut counted = Counted::new(&service.shared.metrics, path);
     let late = |_| (StatusCode::SERVICE_UNAVAILABLE, "the review was not answered in time\n").into_response();
-    let answered = tokio::time::timeout(service.deadline, answer(&service, body, path)).await;
+    let peer = peer(&request).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    let answered = tokio::time::timeout(service.deadline, answer(&service, (request.into_body(), peer), path)).await;
     let mut response = answered.unwrap_or_else(late);
     counted.code = Some(response.status());
     // The next review is to come to a replica that stays.
@@ -191,8 +193,8 @@ async fn serve_review(State(service): State<Arc<Service>>, body: Body, path: Pat
     response
 }
 
-async fn answer(service: &Service, body: Body, path: Path) -> Response {
-    let body = match body::read(body, MAX_BODY, &service.room).await {
+async fn answer(service: &Service, (body, peer): (Body, IpAddr), path: Path) -> Response {
+    let body = match body::read(body, MAX_BODY, (&service.room, peer)).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into_response(),
     };
@@ -300,7 +302,7 @@ async fn previewed(shared: &Shared, mut preview: Preview, began: Instant, now: T
 mod tests {
     use std::task::Poll;
 
-    use axum::{body::Bytes, http::Request};
+    use axum::body::Bytes;
     use futures::stream;
     use tokio::sync::watch;
     use tower::ServiceExt as _;

@@ -356,7 +356,7 @@ impl Reconciler for ApiKeys {
             return self.refuse(&key, None, (LOST, &lost(&self.settings.install_namespace))).await;
         }
         let caps = self.policies.key_caps(&self.context.client, &namespace).await?;
-        // What lives lives on, and ends in time; nothing new is made beyond the caps.
+        // What lives lives on, and ends in time; nothing new is made of what is only tolerated.
         let (spec, beyond) = match Spec::tolerate(&key, &caps) {
             Ok(read) => read,
             Err(invalid) => return self.refuse(&key, None, ("Invalid", &invalid.to_string())).await,
@@ -380,7 +380,7 @@ impl Reconciler for ApiKeys {
                     || matches!(step, Step::Rest { .. } | Step::AwaitJob(_) | Step::AwaitVerifiers { .. }))
             {
                 let message = beyond.to_string();
-                return self.refuse(&key, Some((&*spec, &seen, &step)), ("NotPermitted", &message)).await;
+                return self.refuse(&key, Some((&*spec, &seen, &step)), (refused::reason(beyond), &message)).await;
             }
             match self.take(&mut key, (&spec, &kept), &seen, &step).await {
                 Ok(Taken::Made(made)) => known = Some(seen.with(*made)),

@@ -4,10 +4,10 @@ use jiff::SignedDuration;
 
 use super::{ApiKeys, REFUSAL_CHECK, requested, waiting::waits};
 use crate::{
-    api::{ApiKey, GoDuration, condition::Type},
+    api::{ApiKey, GoDuration, Invalid, condition::Type},
     cluster::{Error, Result, status},
     controllers::Next,
-    keys::{Observed, Spec, Step, reached, refused, verifier_counts},
+    keys::{FORMAT_FIELD, Observed, Spec, Step, reached, refused, verifier_counts},
     runtime::clock,
 };
 
@@ -56,6 +56,11 @@ impl ApiKeys {
         let told = self.report(key, spec, seen, seen.status.clone(), (step, Some(&message))).await;
         told.err().unwrap_or(error)
     }
+}
+
+/// Why nothing new is made of a spec that is only tolerated: by its own fault, or because caps allow less.
+pub(super) fn reason(beyond: &Invalid) -> &'static str {
+    if beyond.field == FORMAT_FIELD { "Invalid" } else { "NotPermitted" }
 }
 
 /// How long a version lives, where nothing else of the spec can be read.

@@ -12,8 +12,8 @@ type Statuses = Arc<Mutex<Vec<Value>>>;
 /// What was asked about admission policies, but to read them.
 type Asked = Arc<Mutex<Vec<String>>>;
 
-/// An API server without admission policies, which takes no others and any status.
-fn refusing(statuses: &Statuses) -> Client {
+/// An API server that answers so who reads admission policies, and takes none, and any status.
+fn refusing(read: (u16, &'static str), statuses: &Statuses) -> Client {
     let statuses = statuses.clone();
     let answer = move |request: Request<Body>| {
         let statuses = statuses.clone();
@@ -27,7 +27,7 @@ fn refusing(statuses: &Statuses) -> Client {
                 statuses.lock().push(serde_json::from_slice(&body).unwrap());
                 (200, json!({"metadata": {}}))
             } else if head.method == Method::GET {
-                failure(404, "NotFound")
+                failure(read.0, read.1)
             } else {
                 failure(403, "Forbidden")
             };
@@ -105,10 +105,16 @@ async fn told(state: &str) -> Option<Value> {
     let end = if state == "Expired" { json!({"until": until}) } else { json!({"indefinite": true}) };
     let status = json!({"observedGeneration": 1, "state": state, "admissionPolicies": ["a"], "conditions": []});
     let statuses = Statuses::default();
-    let holds = controller(refusing(&statuses));
+    let holds = controller(refusing((404, "NotFound"), &statuses));
     assert!(holds.reconcile(&hold(&json!({"resource": "configmaps"}), &end, &status)).await.is_err());
     let told = statuses.lock().pop();
     told.map(|it| it["status"].clone())
+}
+
+/// Type, status and reason of each condition that is told.
+fn conditions(told: &Value) -> Vec<[&str; 3]> {
+    let conditions = told["conditions"].as_array().unwrap().iter();
+    conditions.map(|it| [&it["type"], &it["status"], &it["reason"]].map(|it| it.as_str().unwrap())).collect()
 }
 
 /// What is asked and told for a hold of ApiKeys with that end, and when it is looked at again.
@@ -126,15 +132,39 @@ async fn of_keys(end: &Value, is_made: bool) -> (Vec<String>, Value, Next) {
 async fn a_hold_is_not_active_while_nothing_refuses() {
     let told = told("Active").await.unwrap();
     assert_eq!((&told["state"], &told["admissionPolicies"]), (&json!("Pending"), &json!(["a"])));
-    let conditions = told["conditions"].as_array().unwrap().iter();
-    let of = conditions.map(|it| [&it["type"], &it["status"], &it["reason"]].map(|it| it.as_str().unwrap()));
     let wanted = [
         ["Accepted", "True", "Accepted"],
         ["Programmed", "False", "Forbidden"],
         ["Ready", "False", "Forbidden"],
         ["Reconciling", "True", "Forbidden"],
     ];
-    assert_eq!(of.collect::<Vec<_>>(), wanted);
+    assert_eq!(conditions(&told), wanted);
+}
+
+#[tokio::test]
+async fn a_hold_that_is_none_is_not_accepted_while_nobody_knows_what_is_refused_for_it() {
+    let statuses = Statuses::default();
+    let holds = controller(refusing((403, "Forbidden"), &statuses));
+    let keys = json!({"group": "rampart.dev", "resource": "apikeys"});
+    let status = json!({"observedGeneration": 1, "admissionPolicies": ["a"], "conditions": []});
+    let hold = hold(&keys, &json!({"indefinite": true}), &status);
+    assert!(holds.reconcile(&hold).await.is_err(), "it is tried again");
+    // And so where that is told after it has failed again and again.
+    holds.failed(&hold, &Error::Unexpected("no".into())).await.unwrap();
+    let told = std::mem::take(&mut *statuses.lock());
+    assert_eq!(told.len(), 2);
+    for (told, reason) in told.iter().map(|it| &it["status"]).zip(["Forbidden", "Unexpected"]) {
+        assert_eq!((&told["state"], &told["admissionPolicies"]), (&Value::Null, &json!(["a"])));
+        let wanted = [
+            ["Accepted", "False", "Invalid"],
+            ["Programmed", "False", reason],
+            ["Ready", "False", reason],
+            ["Reconciling", "True", reason],
+        ];
+        assert_eq!(conditions(told), wanted);
+        let said = told["conditions"][0]["message"].as_str().unwrap();
+        assert!(said.starts_with("spec.resources[0].resource: apikeys can't be held"), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ pub(super) enum Found {
     Invalid { why: String, policies: Vec<String> },
     /// It has ended, and nothing is refused for it any more.
     Over(Timestamp),
-    /// What refuses for it could not be read or written: the reason, and the words.
+    /// What refuses for it could not be read or written: the reason, and the words. The hold itself may be none.
     Failed(&'static str, String),
     /// It holds, or will when every API server knows.
     Held { pending: bool, unserved: Option<String>, policies: Vec<String> },
@@ -47,9 +47,13 @@ pub(super) fn status<K: Holding>(object: &K, found: &Found) -> LegalHoldStatus {
     };
     match found {
         Found::Failed(reason, why) => {
+            match object.hold() {
+                Ok(_) => status.state = Some(HoldState::Pending),
+                // Nothing is made for it, so that it is not on its way to hold.
+                Err(invalid) => drop(conditions.set(Type::Accepted, false, "Invalid", invalid.to_string())),
+            }
             let why = format!("whether the API server refuses is not known, and is tried again: {why}");
             conditions.wait(reason, &why);
-            status.state = Some(HoldState::Pending);
             status.admission_policies = object.status().map(|it| it.admission_policies.clone()).unwrap_or_default();
         }
         Found::Invalid { why, policies } => {

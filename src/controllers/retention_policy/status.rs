@@ -35,10 +35,13 @@ pub(super) fn status(policy: &RetentionPolicy, outcome: &Outcome, so_far: SoFar)
     match outcome {
         Err(refused) => {
             refuse(&mut conditions, refused);
-            // What was counted last is what the next visit takes its turn by.
-            status.plan = policy.status.as_ref().and_then(|known| known.plan.clone());
-            // A time that passes meanwhile is made up for.
-            status.next_run_time = known_run(policy).filter(|_| policy.spec.schedule.is_some()).map(Time);
+            // One that is disabled has no plan, whatever else is wrong with it.
+            if policy.spec.mode != RetentionMode::Disabled {
+                // What was counted last is what the next visit takes its turn by.
+                status.plan = policy.status.as_ref().and_then(|known| known.plan.clone());
+                // A time that passes meanwhile is made up for.
+                status.next_run_time = known_run(policy).filter(|_| policy.spec.schedule.is_some()).map(Time);
+            }
         }
         Ok(None) => {
             conditions.set(Type::Accepted, true, "Accepted", "");
@@ -283,6 +286,12 @@ mod tests {
             let again = RetentionPolicy { status: Some(told.clone()), ..policy.clone() };
             assert_eq!(status(&again, &refused, SoFar::default()), told);
         }
-        assert_eq!(status(&policy, &Ok(None), SoFar::default()).plan, None, "one that is disabled has no plan");
+        policy.spec.mode = RetentionMode::Disabled;
+        let refused: Outcome = Err(Refused { reason: "Invalid", message: String::new(), accepted: false });
+        for disabled in [Ok(None), refused] {
+            let told = status(&policy, &disabled, SoFar::default());
+            assert_eq!(told.plan, None, "one that is disabled has no plan");
+            assert_eq!(told.last_run, Some(run(1)));
+        }
     }
 }

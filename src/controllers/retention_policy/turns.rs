@@ -1,9 +1,14 @@
 //! How many policies are visited at once: a visit holds what it knows of every object that its policy selects, and all
 //! that are under way must fit into the memory of the process.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +30,15 @@ const UNKNOWN: u32 = SHARES / 4;
 /// leaves half of the shares to those whose size is known.
 const UNKNOWN_AT_ONCE: usize = 2;
 
-/// When one of unknown size asks again whether it may be visited: one that waited would keep others from being looked at.
+/// When one of unknown size asks again whether it may be visited, at the soonest: one that waited would keep others
+/// from being looked at.
 const LATER: Duration = Duration::from_millis(500);
+
+/// And at the latest, however many wait.
+const LATEST: Duration = Duration::from_secs(30);
+
+/// What lies between two that ask where many wait: a place is not free for long, and asking costs next to nothing.
+const APART: Duration = Duration::from_millis(20);
 
 /// The turns of visits: first come, first served, so that many small ones keep no large one waiting for ever.
 ///
@@ -36,13 +48,40 @@ pub(super) struct Turns {
     shares: Arc<Semaphore>,
     /// Places of those of unknown size.
     unknown: Arc<Semaphore>,
+    /// Who was told to ask for one again.
+    waiting: Mutex<Waiting>,
 }
 
 impl Default for Turns {
     fn default() -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        Self { shares: semaphore(SHARES as usize), unknown: semaphore(UNKNOWN_AT_ONCE) }
+        Self { shares: semaphore(SHARES as usize), unknown: semaphore(UNKNOWN_AT_ONCE), waiting: Mutex::default() }
     }
+}
+
+/// Those for whom there was no place, by their UIDs, and when each asked last.
+#[derive(Debug, Default)]
+struct Waiting(BTreeMap<String, Instant>);
+
+impl Waiting {
+    /// One asks in vain: when it is to ask again. Each that comes is told a later time than the one before, so that
+    /// they do not ask all at once.
+    fn join(&mut self, who: &str, now: Instant) -> Duration {
+        // Who was deleted, or has been counted meanwhile, asks no more.
+        self.0.retain(|_, asked| now.saturating_duration_since(*asked) <= LATEST * 2);
+        self.0.insert(who.to_owned(), now);
+        pause(self.0.len())
+    }
+
+    fn leave(&mut self, who: &str) {
+        self.0.remove(who);
+    }
+}
+
+/// How long one of so many waits before it asks again: together they ask no more often than once in [`APART`], until
+/// they are so many that each would wait for longer than [`LATEST`].
+fn pause(waiting: usize) -> Duration {
+    APART.saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX)).clamp(LATER, LATEST)
 }
 
 /// How many shares a visit is expected to take.
@@ -61,7 +100,7 @@ impl Turns {
         let (shares, place) = match size(policy) {
             None => return Ok(Turn::default()),
             Some(Size::Known(shares)) => (shares, None),
-            Some(Size::Unknown(shares)) => (shares, Some(self.place()?)),
+            Some(Size::Unknown(shares)) => (shares, Some(self.place(policy)?)),
         };
         let taking = Arc::clone(&self.shares).acquire_many_owned(shares);
         match stopped.run_until_cancelled(taking).await {
@@ -71,8 +110,14 @@ impl Turns {
     }
 
     /// A place of those of unknown size, if one is free.
-    fn place(&self) -> Result<OwnedSemaphorePermit, Next> {
-        Arc::clone(&self.unknown).try_acquire_owned().map_err(|_| Next::After(LATER))
+    fn place(&self, policy: &RetentionPolicy) -> Result<OwnedSemaphorePermit, Next> {
+        let who = policy.metadata.uid.as_deref().unwrap_or_default();
+        let mut waiting = self.waiting.lock();
+        let place = Arc::clone(&self.unknown).try_acquire_owned();
+        if place.is_ok() {
+            waiting.leave(who);
+        }
+        place.map_err(|_| Next::After(waiting.join(who, Instant::now())))
     }
 }
 
@@ -164,6 +209,49 @@ mod tests {
         assert!(at_once(&turns, &half).unwrap().is_ok());
         drop(begun.pop());
         assert!(at_once(&turns, &unknown).unwrap().is_ok());
+    }
+
+    #[rstest]
+    #[case(0, 500)]
+    #[case(1, 500)]
+    #[case(25, 500)]
+    #[case(26, 520)]
+    #[case(1000, 20_000)]
+    #[case(1500, 30_000)]
+    #[case(usize::MAX, 30_000)]
+    fn the_more_wait_the_longer_each_of_them_does(#[case] waiting: usize, #[case] millis: u64) {
+        assert_eq!(pause(waiting), Duration::from_millis(millis));
+    }
+
+    #[test]
+    fn who_asks_no_more_is_counted_no_more() {
+        let (mut waiting, now) = (Waiting::default(), Instant::now());
+        let names: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+        let pauses: Vec<Duration> = names.iter().map(|who| waiting.join(who, now)).collect();
+        assert!(pauses.is_sorted() && pauses.last() == Some(&Duration::from_secs(20)), "{pauses:?}");
+        let second = Duration::from_secs(1);
+        assert_eq!(waiting.join("7", now + second * 20), Duration::from_secs(20), "it was counted before");
+        for who in names.iter().skip(500) {
+            waiting.leave(who);
+        }
+        assert_eq!(waiting.join("7", now + second * 40), Duration::from_secs(10));
+        assert_eq!(waiting.join("7", now + second * 61), LATER, "the others were deleted");
+    }
+
+    #[tokio::test]
+    async fn who_has_a_place_waits_for_none() {
+        let (turns, mut unknown) = (Turns::default(), policy(0, 1));
+        let begun: Vec<_> = (0..UNKNOWN_AT_ONCE).map(|_| at_once(&turns, &unknown).unwrap().unwrap()).collect();
+        for n in 0..100 {
+            unknown.metadata.uid = Some(n.to_string());
+            assert!(at_once(&turns, &unknown).unwrap().is_err());
+        }
+        assert_eq!(turns.waiting.lock().0.len(), 100);
+        let again = at_once(&turns, &unknown).unwrap().unwrap_err();
+        assert_eq!(again, Next::After(Duration::from_secs(2)), "it is one of them already");
+        drop(begun);
+        assert!(at_once(&turns, &unknown).unwrap().is_ok());
+        assert_eq!(turns.waiting.lock().0.len(), 99);
     }
 
     #[tokio::test]

@@ -7,9 +7,16 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use axum::{BoxError, body::HttpBody};
+use axum::{BoxError, body::HttpBody, extract::ConnectInfo};
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -25,8 +32,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{either::Either, io::InspectReader, sync::CancellationToken};
 
+pub(super) use self::open::UNUSED;
 use self::open::{Open, Place, Reason, UnderWay};
-pub(super) use self::open::{UNUSED, share};
 use crate::runtime::metrics::ConnectionMetrics;
 
 /// It takes milliseconds.
@@ -99,6 +106,11 @@ impl Listener for TcpListener {
 fn is_of_one(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Whose connection a question came on, where its server tells that to whoever answers.
+pub(super) fn peer<B>(question: &Request<B>) -> Option<IpAddr> {
+    question.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
 }
 
 /// A server of one port.

@@ -30,7 +30,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(100);
 
 /// How many one address may have, of so many.
-pub(in crate::serve) const fn share(of: u16) -> u16 {
+const fn share(of: u16) -> u16 {
     of.div_ceil(2)
 }
 

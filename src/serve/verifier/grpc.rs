@@ -29,9 +29,11 @@ use tonic::{Code, Response, Status, body::Body};
 use tower::Service as _;
 
 use super::{
-    super::connections::{Protocol, Server},
+    super::{
+        connections::{Protocol, Server},
+        pool::Pool,
+    },
     Desk, IDLE, MAX_QUESTION, PLACES,
-    turns::Turns,
 };
 use crate::{
     keys::verify::{Answer, Credentials, Form, Header, REMOVED, Request, Route},
@@ -41,7 +43,8 @@ use crate::{
 /// From the head of a question to the end of its body.
 const QUESTION: Duration = Duration::from_secs(5);
 /// Questions that are not whole when they are first looked at: few are, and each may fill as much memory as the largest.
-static SLOW: Turns = Turns::new(256);
+/// No address has more than half of these turns.
+static SLOW: Pool = Pool::new(256, 128);
 
 struct Shared {
     desk: Desk,
@@ -89,14 +92,14 @@ pub(super) async fn serve_on(
 
 /// The answer, unless the question does not come to its end. Where it is whole at once there is no timer, and nobody is
 /// asked for a turn.
-async fn in_time<A>(mut answering: A, (slow, peer): (&Turns, IpAddr)) -> Result<http::Response<Body>, Infallible>
+async fn in_time<A>(mut answering: A, (slow, peer): (&Pool, IpAddr)) -> Result<http::Response<Body>, Infallible>
 where
     A: Future<Output = Result<http::Response<Body>, Infallible>> + Unpin,
 {
     if let Poll::Ready(answered) = futures::poll!(&mut answering) {
         return answered;
     }
-    let Some(_turn) = slow.take(peer) else {
+    let Some(_turn) = slow.take(peer, 1) else {
         return Ok(Status::unavailable("too many questions are not whole").into_http());
     };
     let late = |_| Ok(Status::deadline_exceeded("the question was not whole in time").into_http());
@@ -249,7 +252,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_question_that_does_not_come_to_its_end_is_answered() {
-        let (none, one) = (Turns::new(0), Turns::new(1));
+        let (none, one) = (Pool::new(0, 0), Pool::new(1, 1));
         let whole = std::future::ready(Ok(http::Response::new(Body::default())));
         assert!(in_time(whole, (&none, peer(1))).await.unwrap().headers().is_empty(), "it takes no turn");
         let began = tokio::time::Instant::now();
@@ -261,7 +264,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_slow_leaves_turns_to_others() {
-        let turns = Turns::new(2);
+        let turns = Pool::new(2, 1);
         let mut slow = Box::pin(in_time(never(), (&turns, peer(1))));
         assert!(futures::poll!(&mut slow).is_pending());
         assert_eq!(code(in_time(never(), (&turns, peer(1))).await), "14", "UNAVAILABLE: its address has half of them");

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::{
-    super::connections::{Protocol, Server},
+    super::connections::{Protocol, Server, peer},
     Desk, IDLE, PLACES,
 };
 use crate::{
@@ -92,10 +92,6 @@ pub(super) async fn serve_on(
     let protocol = Protocol::Http1(MAX_HEAD);
     let server = Server { name: "http", protocol, tls: None, places: PLACES, idle: IDLE };
     server.serve(listener, connections, stopped, answer).await;
-}
-
-fn peer(question: &Question<Body>) -> Option<IpAddr> {
-    question.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
 }
 
 async fn forwarded(State(shared): State<Arc<Shared>>, question: Question<Body>) -> Response {

@@ -7,7 +7,6 @@ mod grpc;
 mod http;
 #[cfg(test)]
 mod tests;
-mod turns;
 
 use std::{
     net::IpAddr,

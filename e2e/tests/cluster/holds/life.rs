@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use rampart_e2e::{
     ControlPlane, Operator, Options, fixtures,
@@ -273,12 +273,15 @@ async fn of_an_earlier_build(_: Env) -> Result<()> {
     let of_holds = ListParams::default().labels("rampart.dev/part=hold");
     let rule = json!({"apiGroups": ["rampart.dev"], "apiVersions": ["*"], "operations": ["UPDATE", "DELETE"],
                       "resources": ["apikeys"], "scope": "Namespaced"});
-    for mut policy in policies.list(&of_holds).await?.items {
+    for policy in policies.list(&of_holds).await?.items {
         let name = policy.name_any();
         if !name.ends_with("-namespaces") {
-            let constraints = policy.spec.get_or_insert_default().match_constraints.get_or_insert_default();
-            constraints.resource_rules.get_or_insert_default().push(serde_json::from_value(rule.clone())?);
-            policies.replace(&name, &PostParams::default(), &policy).await?;
+            let constraints = policy.spec.and_then(|spec| spec.match_constraints);
+            let mut rules = constraints.and_then(|it| it.resource_rules).unwrap_or_default();
+            rules.push(serde_json::from_value(rule.clone())?);
+            // Whatever version it is of: the API server's own controller writes its status.
+            let patch = Patch::Merge(json!({"spec": {"matchConstraints": {"resourceRules": rules}}}));
+            policies.patch(&name, &PatchParams::default(), &patch).await?;
         }
     }
     kept(&keys, "orders").await?;
