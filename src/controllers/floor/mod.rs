@@ -125,7 +125,7 @@ impl Floors {
             () = stopped.cancelled() => return Ok(()),
         }
         let (backoff, key) = (Backoff::default(), (String::new(), KIND.to_owned()));
-        let (mut settled, mut last) = (false, Demand::default());
+        let (mut settled, mut last, mut needed) = (false, Demand::default(), BTreeSet::<String>::new());
         loop {
             // Before the pass: what changes while it runs asks for another.
             changes.borrow_and_update();
@@ -136,8 +136,14 @@ impl Floors {
             // Of one moment: who does not need the webhook any more asks for an admission policy.
             let known = self.index.known();
             let (demand, needing) = (known.demand(clock::now()), known.needing_webhook());
+            // Who has just left the webhook by its labels leans on it as long as who left it by an edit.
+            let refusing = known.refusing();
+            let has_left = needed.difference(&needing).any(|name| refusing.contains(name));
             // Taken back is only what is still not wanted, beside what has been in force since.
-            let passed = self.pass((&known, &demand), &needing, &confirmation, settled && demand == last).await;
+            let settles = settled && demand == last && !has_left;
+            let passed = self.pass((&known, &demand), &needing, &confirmation, settles).await;
+            // It may be long until the next pass, and the index goes on.
+            drop(known);
             last = demand;
             let (retry, later) = match passed {
                 Ok(Passed { later, failed }) => {
@@ -175,6 +181,7 @@ impl Floors {
                 stopped.cancelled().await;
                 return Ok(());
             }
+            needed = needing;
             settled = quiet && later.is_some_and(|at| at <= Instant::now());
             tokio::time::sleep(SETTLE).await;
             // What came meanwhile is as new as what ends a wait.
