@@ -279,7 +279,10 @@ async fn nothing_is_open_to_who_leaves(_: Env) -> Result<()> {
     fixtures::apply(&client, &policy("many", "Enforce", "latest")).await?;
     told(&client, "many", &[Enforcer::Webhook], CROWDED).await?;
     let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), "many");
-    let elder_goes = async { anyhow::Ok(drop(policies.delete("elder-0", &DeleteParams::default()).await?)) };
+    let elder_goes = async {
+        policies.delete("elder-0", &DeleteParams::default()).await?;
+        Ok(())
+    };
     leaves(&client, "many", elder_goes).await?;
     told(&client, "many", &BOTH, READY).await?;
 
