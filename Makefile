@@ -4,35 +4,33 @@ CARGO ?= cargo
 DEMO_EXIT ?=
 export DEMO_EXIT
 
-.PHONY: demo test test-judges judges test-node test-oldest image docs bench mutants fuzz lint generate
+.PHONY: demo test test-judges test-node test-oldest image docs bench mutants fuzz lint generate
 
 ## Rampart's main job on a real control plane, step by step. DEMO_EXIT=1 ends it by itself.
 demo:
 	$(CARGO) build --quiet --workspace
 	$(CARGO) run --quiet -p rampart-e2e --bin demo
 
-## Every test that needs no root. JUDGED=1: those of the judges below that have a part in them are asked, too.
+## Every test that needs no root.
 # Where it is, what a healthy installation serves is judged too.
 PROMTOOL ?= $(shell command -v promtool)
-FAKETIME ?= $(firstword $(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/faketime/libfaketimeMT.so.1))
-ASK_JUDGES = $(if $(FAKETIME),,$(error libfaketime is missing: apt-get install libfaketime)) \
-	RAMPART_ENVOY="$$(e2e/judges/verifier/envoy)" RAMPART_GITOPS_JUDGES=1 RAMPART_FAKETIME="$(FAKETIME)"
 test:
-	$(if $(PROMTOOL),RAMPART_PROMTOOL="$(PROMTOOL)") $(if $(JUDGED),$(ASK_JUDGES)) $(CARGO) test --workspace
+	$(if $(PROMTOOL),RAMPART_PROMTOOL="$(PROMTOOL)") $(CARGO) test --workspace
 	@echo "skipped: the tests that say so above (they turn the clock: make test-judges); make test-judges (judges from PyPI), make test-node (a real node with Calico: root), make bench (figures), make test-oldest (the oldest Kubernetes) are apart"
 
 ## Judges that need more than Rust and Go (Python, packages from PyPI, nginx, Chromium, promtool, libfaketime), or
 ## minutes to build (Argo CD).
-test-judges: judges
-	RAMPART_E2E_ONLY="calls::ten calls::jumps gitops:: retention::clock holds::a_clock" $(ASK_JUDGES) \
-		$(CARGO) test -p rampart-e2e --test cluster -- --nocapture
-
-## Those of them that need no control plane.
+FAKETIME ?= $(firstword $(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/faketime/libfaketimeMT.so.1))
+# Tests of the real control plane in which one of these judges has a part.
+JUDGED := calls::ten calls::jumps gitops:: retention::clock holds::a_clock
 JUDGES := $(addprefix judge-,reach-policies reach-intents alerts verifier report reach-recipes junit book)
-judges:
+test-judges:
 	$(CARGO) build --quiet --workspace
 	@# Two at once, the longest first: each has one core's work.
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(JUDGES)
+	@[[ -n "$(FAKETIME)" ]] || { echo "libfaketime is missing: apt-get install libfaketime" >&2; exit 2; }
+	RAMPART_E2E_ONLY="$(JUDGED)" RAMPART_ENVOY="$$(e2e/judges/verifier/envoy)" RAMPART_GITOPS_JUDGES=1 RAMPART_FAKETIME="$(FAKETIME)" \
+		$(CARGO) test -p rampart-e2e --test cluster -- --nocapture
 
 .PHONY: $(JUDGES)
 judge-reach-policies judge-reach-intents judge-reach-recipes: judge-reach-%:
