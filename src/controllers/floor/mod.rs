@@ -200,7 +200,7 @@ impl Floors {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Puts what is wanted into force. Nothing is taken back in the same pass, nor before every API server
