@@ -10,7 +10,7 @@ use rampart::api::{ExceptionState, PolicyException};
 use rampart_e2e::{ControlPlane, Operator, Options, fixtures, stories, wait};
 use serde_json::{Value, json};
 
-use crate::{Env, Tests, admission::post, floor::path};
+use crate::{Env, Tests, admission::post, floor::path, webhooks::gone};
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("exceptions::admit_what_they_cover_until_they_end", admit_until_they_end);
@@ -92,7 +92,9 @@ async fn in_every_floor(client: &Client, end: &str) -> Result<()> {
         ensure!(all.items.len() == 2 && all.items.iter().all(knows), "{} policies", all.items.len());
         Ok(())
     })
-    .await
+    .await?;
+    // Until they are in force the webhook's word is waited for, which nobody gives once Rampart is gone.
+    gone(&Api::all(client.clone())).await
 }
 
 /// Time for admission policies to follow, for Rampart to stop, and for a last answer.
