@@ -267,6 +267,7 @@ async fn compare(
 ) -> Result<Option<Compared>> {
     let Some(stored) = accepted(client, pod).await? else { return Ok(None) };
     let ways = Ways::of(pod, &stored)?;
+    let ways = ways.read()?;
     let mut compared = Compared::default();
     for (namespace, covering) in policies {
         let mut pod = pod.clone();

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use rampart::{
-    admission::{Review, decide},
+    admission::{Request, Review, decide},
     hardening::{Covering, Enforcement, Finding, Kept, Seen, default_pod, findings},
 };
 use rampart_e2e::{Options, binaries::DEFAULT_KUBERNETES};
@@ -38,22 +38,46 @@ impl Ways {
         })
     }
 
+    /// Reads it once, by however many policies it is judged.
+    pub(crate) fn read(&self) -> Result<Read<'_>> {
+        Ok(Read {
+            found: Seen::read(&self.stored, true)?,
+            there: Seen::read(&self.stored, true)?.scheduled(),
+            scanned: self.scanned.seen(true)?,
+            checked: self.manifest.as_ref().map(|manifest| Seen::read(manifest, true)).transpose()?,
+            review: Review::parse(self.review.as_bytes())?,
+            ways: self,
+        })
+    }
+}
+
+/// What each way reads of a pod.
+pub(crate) struct Read<'w> {
+    found: Seen<'w>,
+    there: Seen<'w>,
+    scanned: Seen<'w>,
+    checked: Option<Seen<'w>>,
+    review: Request<'w>,
+    ways: &'w Ways,
+}
+
+impl Read<'_> {
     /// What a policy finds wrong with the pod, on all of these ways.
     pub(crate) fn agree<'p>(&self, covering: &'p Covering) -> Result<Vec<Finding<'p>>> {
-        let (one, now) = (std::slice::from_ref(covering), Timestamp::now());
-        let found = findings(one, &Seen::read(&self.stored, true)?, now);
-        let there = findings(one, &Seen::read(&self.stored, true)?.scheduled(), now);
-        let scanned = findings(one, &self.scanned.seen(true)?, now);
-        ensure!(scanned == there, "the scan finds {scanned:?}\n  not {there:?}\n{}", self.stored);
-        if let Some(manifest) = &self.manifest {
-            let checked = findings(one, &Seen::read(manifest, true)?, now);
+        let (one, now, stored) = (std::slice::from_ref(covering), Timestamp::now(), &self.ways.stored);
+        let found = findings(one, &self.found, now);
+        let there = findings(one, &self.there, now);
+        let scanned = findings(one, &self.scanned, now);
+        ensure!(scanned == there, "the scan finds {scanned:?}\n  not {there:?}\n{stored}");
+        if let Some(seen) = &self.checked {
+            let (checked, manifest) = (findings(one, seen, now), &self.ways.manifest);
             ensure!(
                 checked == found,
-                "the command line finds {checked:?}\n  not {found:?}\n{}\n{manifest}",
-                self.stored
+                "the command line finds {checked:?}\n  not {found:?}\n{stored}\n{}",
+                manifest.as_deref().unwrap_or_default()
             );
         }
-        let answer = decide(&Review::parse(self.review.as_bytes())?, one, Enforcement::InForce, now);
+        let answer = decide(&self.review, one, Enforcement::InForce, now);
         let denial = found.first().map(|finding| format!("pods \"\" is forbidden: violates {finding}; to fix, "));
         let denied = answer.status.map(|status| status.message);
         let same = match (&denial, &denied) {
