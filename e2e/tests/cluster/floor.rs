@@ -29,7 +29,11 @@ use rampart_e2e::{
 use rampart_pss::{Level, Version, aggregate};
 use serde_json::{Value, json};
 
-use crate::{Env, Tests, admission::post, ways::{Read, Ways}};
+use crate::{
+    Env, Tests,
+    admission::post,
+    ways::{Read, Ways},
+};
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("floor::says_what_the_standards_say", says_what_the_standards_say);
