@@ -64,9 +64,14 @@ pub trait Holding:
     /// their rules either. Nothing is made for one that is no hold now.
     fn before(&self) -> Option<Hold>;
 
-    /// Whether it holds nothing any more, whichever build admitted it.
-    fn is_past(&self, now: Timestamp) -> bool {
-        self.hold().ok().or_else(|| self.before()).is_some_and(|hold| self.is_over(&hold, now))
+    /// What it is now; `None` where it holds nothing any more, whichever build admitted it.
+    fn unless_past(&self, now: Timestamp) -> Option<std::result::Result<Hold, Invalid>> {
+        let read = self.hold();
+        let is_past = match &read {
+            Ok(hold) => self.is_over(hold, now),
+            Err(_) => self.before().is_some_and(|hold| self.is_over(&hold, now)),
+        };
+        (!is_past).then_some(read)
     }
 
     /// Whether it was seen to end: by the clock of who asks, and by the controller, which has asked the API server's.
@@ -127,10 +132,10 @@ async fn read(client: &Client, namespace: &str, now: Timestamp) -> Result<Holds>
 async fn of_kind<K: Holding>(api: &Api<K>, now: Timestamp) -> Result<Vec<Hold>> {
     let (mut holds, mut unreadable) = (vec![], None);
     let kind = K::KIND.as_str();
-    pages::each(api, ListParams::default(), &format!("{kind}s"), |object: K| match object.hold() {
-        _ if object.is_past(now) => {}
-        Ok(hold) => holds.push(hold),
-        Err(invalid) => unreadable = Some(format!("{kind} {}: {invalid}", object.name_any())),
+    pages::each(api, ListParams::default(), &format!("{kind}s"), |object: K| match object.unless_past(now) {
+        None => {}
+        Some(Ok(hold)) => holds.push(hold),
+        Some(Err(invalid)) => unreadable = Some(format!("{kind} {}: {invalid}", object.name_any())),
     })
     .await?;
     unreadable.map_or(Ok(holds), |why| Err(Error::Unexpected(why)))

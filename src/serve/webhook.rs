@@ -182,7 +182,7 @@ impl Path {
 async fn serve_review(State(service): State<Arc<Service>>, request: Request<Body>, path: Path) -> Response {
     let mut counted = Counted::new(&service.shared.metrics, path);
     let late = |_| (StatusCode::SERVICE_UNAVAILABLE, "the review was not answered in time\n").into_response();
-    let peer = peer(&request).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    let peer = peer(request.extensions()).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
     let answered = tokio::time::timeout(service.deadline, answer(&service, (request.into_body(), peer), path)).await;
     let mut response = answered.unwrap_or_else(late);
     counted.code = Some(response.status());

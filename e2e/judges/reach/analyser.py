@@ -1,8 +1,8 @@
 """What network-config-analyzer says of a set of manifests."""
 
 import io
-import json
 import ipaddress
+import json
 import os
 from contextlib import redirect_stderr, redirect_stdout
 

@@ -141,7 +141,7 @@ impl Floors {
             let has_left = needed.difference(&needing).any(|name| refusing.contains(name));
             // Taken back is only what is still not wanted, beside what has been in force since.
             let settles = settled && demand == last && !has_left;
-            let passed = self.pass((&known, &demand), &needing, &confirmation, settles).await;
+            let passed = self.pass((&known, &demand), (&needing, &refusing), &confirmation, settles).await;
             // It may be long until the next pass, and the index goes on.
             drop(known);
             last = demand;
@@ -205,18 +205,18 @@ impl Floors {
 
     /// Puts what is wanted into force. Nothing is taken back in the same pass, nor before every API server
     /// has had the time to see what replaces it: `settled` says that it has. By what is `known`, the webhook alone refuses
-    /// something in the namespaces `needing` it.
+    /// something in the namespaces `needing` it, of those that are `refusing`.
     async fn pass(
         &self,
         (known, demand): (&Policies, &Demand),
-        needing: &BTreeSet<String>,
+        (needing, refusing): (&BTreeSet<String>, &BTreeSet<String>),
         confirmed: &Confirmation,
         settled: bool,
     ) -> Result<Passed> {
         let webhook_alone = webhook_alone(&self.context.client).await?;
         let (within, roomless) = self.room.choose(demand, &self.context.metrics);
         let alone: BTreeSet<String> = needing.iter().chain(roomless.keys()).cloned().collect();
-        self.room.lean(&alone, &known.refusing(), &webhook_alone);
+        self.room.lean(&alone, refusing, &webhook_alone);
         let live = Live::read(&self.context.client).await?;
         let mut wanted = compile(&within);
         let paused = self.paused().await?;

@@ -86,7 +86,7 @@ pub(super) async fn for_holds<K: Holding>(
 /// What a hold says; `None` where it was seen to end. Its status says nothing else of what is kept.
 fn said<K: Holding>(hold: &DeserializeGuard<K>) -> Option<Said> {
     let Ok(object) = &hold.0 else { return Some(Said(None)) };
-    (!object.is_past(clock::now())).then(|| Said(object.hold().ok()))
+    object.unless_past(clock::now()).map(|read| Said(read.ok()))
 }
 
 impl Said {

@@ -17,7 +17,7 @@ use std::{
 };
 
 use axum::{BoxError, body::HttpBody, extract::ConnectInfo};
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -109,8 +109,8 @@ fn is_of_one(error: &io::Error) -> bool {
 }
 
 /// Whose connection a question came on, where its server tells that to whoever answers.
-pub(super) fn peer<B>(question: &Request<B>) -> Option<IpAddr> {
-    question.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
+pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
 }
 
 /// A server of one port.

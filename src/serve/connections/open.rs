@@ -29,11 +29,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Somebody may have become idle meanwhile.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// How many one address may have, of so many.
-const fn share(of: u16) -> u16 {
-    of.div_ceil(2)
-}
-
 /// Why a connection was ended that its client would have kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
@@ -175,7 +170,7 @@ impl Open {
     /// with each.
     pub(super) async fn place(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
         let peer = peer.to_canonical();
-        let has_share = self.count(peer) >= usize::from(share(self.bound));
+        let has_share = self.count(peer) >= usize::from(self.bound.div_ceil(2));
         if has_share && !self.end_one(Some(peer)) {
             self.metrics.count_closed(Reason::Share.as_str());
             return None;

@@ -30,7 +30,7 @@ use tower::Service as _;
 
 use super::{
     super::{
-        connections::{Protocol, Server},
+        connections::{Protocol, Server, peer},
         pool::Pool,
     },
     Desk, IDLE, MAX_QUESTION, PLACES,
@@ -109,7 +109,7 @@ where
 #[tonic::async_trait]
 impl Authorization for Shared {
     async fn check(&self, question: tonic::Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        let peer = question.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+        let peer = peer(question.extensions());
         let attributes = question.into_inner().attributes.unwrap_or_default();
         let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
         let stated =

@@ -96,19 +96,19 @@ pub(super) async fn serve_on(
 
 async fn forwarded(State(shared): State<Arc<Shared>>, question: Question<Body>) -> Response {
     let asked = Asked::by(question.headers(), ["x-forwarded-method", "x-forwarded-uri"], &shared.source);
-    shared.reply(asked, Form::Plain, peer(&question))
+    shared.reply(asked, Form::Plain, peer(question.extensions()))
 }
 
 async fn own(State(shared): State<Arc<Shared>>, question: Question<Body>) -> Response {
     let method = Stated::One(question.method().as_str());
     let path = Stated::One(question.uri().path().strip_prefix("/check").unwrap_or_default());
     let asked = Asked { method, path, ..Asked::by(question.headers(), ["", ""], &shared.source) };
-    shared.reply(asked, Form::Plain, peer(&question))
+    shared.reply(asked, Form::Plain, peer(question.extensions()))
 }
 
 async fn auth_request(State(shared): State<Arc<Shared>>, question: Question<Body>) -> Response {
     let asked = Asked::by(question.headers(), ["x-original-method", "x-original-uri"], &shared.source);
-    shared.reply(asked, Form::AuthRequest, peer(&question))
+    shared.reply(asked, Form::AuthRequest, peer(question.extensions()))
 }
 
 /// A header states nothing that can be relied upon.
