@@ -115,6 +115,7 @@ fn dependencies_have_one_set_of_features() {
     for args in [
         ["--workspace", "--edges", "normal,build"].as_slice(),
         &["--package", "rampart-e2e", "--edges", "normal,build,dev"],
+        &["--package", "rampart-static", "--edges", "normal,build"],
     ] {
         let others: Vec<String> = features(args).difference(&tested).cloned().collect();
         assert!(others.is_empty(), "with other features in `cargo tree {}`: {others:#?}", args.join(" "));

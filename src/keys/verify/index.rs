@@ -136,6 +136,13 @@ impl Changes {
         unusable.map_or(Ok(()), Err)
     }
 
+    /// Makes room for so many keys that are to come, which else is made again and again.
+    pub fn reserve(&self, keys: usize) {
+        for mut part in self.index.parts() {
+            part.reserve(keys.div_ceil(PARTS), |entry| self.index.hash.hash_one(entry.id()));
+        }
+    }
+
     /// Takes a key out.
     pub fn remove(&mut self, name: &str) {
         if let Some(id) = KeyId::parse(name) {
