@@ -10,25 +10,22 @@
 //! send under these names.
 
 use std::{
+    future::ready,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use axum::{
-    Router,
-    body::Body,
-    extract::{ConnectInfo, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Request as Question, StatusCode},
-    response::Response,
-    routing::any,
+use http_body_util::Full;
+use hyper::{
+    HeaderMap, Request as Question, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{HeaderName, HeaderValue},
 };
-use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower::Service as _;
 
 use super::{
-    super::connections::{Protocol, Server, peer},
+    super::connections::{Protocol, Server},
     Desk, IDLE, PLACES,
 };
 use crate::{
@@ -38,22 +35,6 @@ use crate::{
 
 /// The largest head: a question carries the headers of another request.
 const MAX_HEAD: usize = 64 << 10;
-
-struct Shared {
-    desk: Desk,
-    source: HeaderName,
-}
-
-/// The routes. Nothing is waited for between question and answer, and no body is read: there is nothing to time out.
-/// `source` names the header in which the proxy writes the client's address.
-fn router(desk: Desk, source: HeaderName) -> Router {
-    Router::new()
-        .route("/check", any(forwarded))
-        .route("/check/{*path}", any(own))
-        .route("/check/", any(own))
-        .route("/auth_request", any(auth_request))
-        .with_state(Arc::new(Shared { desk, source }))
-}
 
 /// Serves until the process stops; `listens` opens when it can be asked.
 ///
@@ -80,35 +61,12 @@ pub(super) async fn serve_on(
     connections: &ConnectionMetrics,
     stopped: CancellationToken,
 ) {
-    // Who asks is told to each question only where it is looked at.
-    let by_peer = desk.proxies.are_known();
-    let router = router(desk, source);
-    let answer = move |mut question: Question<Incoming>, peer: SocketAddr| {
-        if by_peer {
-            question.extensions_mut().insert(ConnectInfo(peer));
-        }
-        router.clone().call(question)
-    };
+    let shared = Arc::new(Shared { desk, source });
+    // Nothing is waited for between question and answer, and no body is read: there is nothing to time out.
+    let answer = move |question: Question<Incoming>, peer: SocketAddr| ready(Ok(shared.answer(&question, peer.ip())));
     let protocol = Protocol::Http1(MAX_HEAD);
     let server = Server { name: "http", protocol, tls: None, places: PLACES, idle: IDLE };
     server.serve(listener, connections, stopped, answer).await;
-}
-
-async fn forwarded(State(shared): State<Arc<Shared>>, question: Question<Body>) -> Response {
-    let asked = Asked::by(question.headers(), ["x-forwarded-method", "x-forwarded-uri"], &shared.source);
-    shared.reply(asked, Form::Plain, peer(question.extensions()))
-}
-
-async fn own(State(shared): State<Arc<Shared>>, question: Question<Body>) -> Response {
-    let method = Stated::One(question.method().as_str());
-    let path = Stated::One(question.uri().path().strip_prefix("/check").unwrap_or_default());
-    let asked = Asked { method, path, ..Asked::by(question.headers(), ["", ""], &shared.source) };
-    shared.reply(asked, Form::Plain, peer(question.extensions()))
-}
-
-async fn auth_request(State(shared): State<Arc<Shared>>, question: Question<Body>) -> Response {
-    let asked = Asked::by(question.headers(), ["x-original-method", "x-original-uri"], &shared.source);
-    shared.reply(asked, Form::AuthRequest, peer(question.extensions()))
 }
 
 /// A header states nothing that can be relied upon.
@@ -157,8 +115,32 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// What all questions are answered by.
+struct Shared {
+    desk: Desk,
+    /// The header in which the proxy writes the client's address.
+    source: HeaderName,
+}
+
 impl Shared {
-    fn reply(&self, asked: Asked<'_>, form: Form, peer: Option<IpAddr>) -> Response {
+    /// By the path of a question; a peer put it.
+    fn answer<B>(&self, question: &Question<B>, peer: IpAddr) -> Response<Full<Bytes>> {
+        let by = |names| Asked::by(question.headers(), names, &self.source);
+        let (asked, form) = match question.uri().path() {
+            "/check" => (by(["x-forwarded-method", "x-forwarded-uri"]), Form::Plain),
+            "/auth_request" => (by(["x-original-method", "x-original-uri"]), Form::AuthRequest),
+            path => match path.strip_prefix("/check") {
+                Some(path) if path.starts_with('/') => {
+                    let (method, path) = (Stated::One(question.method().as_str()), Stated::One(path));
+                    (Asked { method, path, ..by(["", ""]) }, Form::Plain)
+                }
+                _ => return of_status(StatusCode::NOT_FOUND, Bytes::new()),
+            },
+        };
+        self.reply(asked, form, peer)
+    }
+
+    fn reply(&self, asked: Asked<'_>, form: Form, peer: IpAddr) -> Response<Full<Bytes>> {
         let envoy = matches!(form, Form::Plain);
         let Asked { credentials, method, path, audience, permission, customer, source } = asked;
         let [Ok(audience), Ok(permission), Ok(customer)] = [audience, permission, customer].map(Stated::optional)
@@ -170,7 +152,7 @@ impl Shared {
             return write(answer(&Verdict::Misrouted, form), envoy);
         };
         let stated = source.optional().ok().flatten().and_then(super::address);
-        let source = self.desk.proxies.client(peer, stated);
+        let source = self.desk.proxies.client(Some(peer), stated);
         let request = Request { credentials, method, path, route: Route { audience, permission, customer }, source };
         self.desk.answer(&request, form, |answer| write(answer, envoy))
     }
@@ -197,10 +179,16 @@ impl<'a> Stated<'a> {
 /// What Envoy must not hand on.
 const TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
-fn write(answer: Answer<'_>, envoy: bool) -> Response {
+fn of_status(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response
+}
+
+fn write(answer: Answer<'_>, envoy: bool) -> Response<Full<Bytes>> {
     let admitted = answer.status == 200;
-    let mut response = Response::new(answer.body.map_or_else(Body::empty, Body::from));
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let mut response = of_status(status, answer.body.map_or_else(Bytes::new, Bytes::from));
     let headers = response.headers_mut();
     // One for Envoy, and the date.
     headers.reserve(answer.identity.len() + answer.client.len() + 2);
@@ -213,4 +201,38 @@ fn write(answer: Answer<'_>, envoy: bool) -> Response {
         headers.insert(TO_REMOVE, HeaderValue::from_static(REMOVED_LIST));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use rstest::rstest;
+
+    use super::{
+        super::tests::{desk, key},
+        *,
+    };
+
+    #[rstest]
+    #[case::forwarded("/check?a=b", "x-forwarded", 200)]
+    #[case::own("/check/orders", "none", 200)]
+    #[case::root_of_its_own("/check/", "none", 200)]
+    #[case::nginx("/auth_request", "x-original", 200)]
+    #[case::forwarded_without_path("/check", "none", 503)]
+    #[case::another_proxys_headers("/auth_request", "x-forwarded", 503)]
+    #[case::other("/checks", "x-forwarded", 404)]
+    #[case::below_nginx("/auth_request/orders", "x-original", 404)]
+    #[case::none("/", "x-forwarded", 404)]
+    fn a_question_is_read_by_its_path(#[case] path: &str, #[case] headers: &str, #[case] status: u16) {
+        let shared = Shared { desk: desk(), source: HeaderName::from_static("x-rampart-source") };
+        let question = Question::get(path)
+            .header("x-api-key", key().expose())
+            .header("x-rampart-audience", "orders-api")
+            .header(format!("{headers}-method"), "GET")
+            .header(format!("{headers}-uri"), "/orders")
+            .body(())
+            .unwrap();
+        assert_eq!(shared.answer(&question, Ipv4Addr::LOCALHOST.into()).status(), status);
+    }
 }

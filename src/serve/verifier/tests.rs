@@ -28,7 +28,7 @@ use crate::{
 
 const ID: &str = "0123abcd";
 
-fn key() -> ApiKeyText {
+pub(super) fn key() -> ApiKeyText {
     ApiKeyText::new("acme_live", ID, &[7; 32])
 }
 
@@ -37,7 +37,7 @@ fn other() -> ApiKeyText {
     ApiKeyText::new("acme_live", ID, &[8; 32])
 }
 
-fn desk() -> Desk {
+pub(super) fn desk() -> Desk {
     let record: KeyRecordSpec = serde_json::from_value(json!({
         "apiKey": {"namespace": "shop", "name": "orders", "version": 1}, "digest": key().digest(),
         "owner": {"customerId": "shop"}, "role": "Viewer", "verbs": ["Read"], "audiences": ["orders-api"],
