@@ -34,10 +34,12 @@ pub mod selector;
 #[allow(clippy::duplicated_attributes, reason = "columns repeat their types")]
 mod verifier_report;
 
+use std::borrow::Cow;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps,
 };
-use kube::CustomResourceExt as _;
+use kube::{CustomResourceExt, Resource};
 use serde_json::json;
 
 pub use api_key::{
@@ -90,25 +92,50 @@ pub use second::whole_second;
 pub use security_policy::{SecurityPolicy, SecurityPolicySpec, SecurityPolicyStatus};
 pub use verifier_report::{AddressBlock, KeyUse, VerifierReport, VerifierReportSpec};
 
+/// A kind of ours.
+struct Kind {
+    name: fn(&()) -> Cow<'_, str>,
+    definition: fn() -> CustomResourceDefinition,
+}
+
+impl Kind {
+    const fn of<K: Resource<DynamicType = ()> + CustomResourceExt>() -> Self {
+        Self { name: K::kind, definition: K::crd }
+    }
+
+    /// Its definition, which takes milliseconds to make.
+    fn definition(&self) -> CustomResourceDefinition {
+        let mut crd = (self.definition)();
+        if let Some(status) = status_of(&mut crd).filter(|status| holds_conditions(status)) {
+            status.default = Some(JSON(unvisited()));
+        }
+        crd
+    }
+}
+
+const KINDS: [Kind; 10] = [
+    Kind::of::<SecurityPolicy>(),
+    Kind::of::<ClusterSecurityPolicy>(),
+    Kind::of::<PolicyException>(),
+    Kind::of::<ApiKey>(),
+    Kind::of::<KeyRecord>(),
+    Kind::of::<VerifierReport>(),
+    Kind::of::<RetentionPolicy>(),
+    Kind::of::<RetentionReport>(),
+    Kind::of::<LegalHold>(),
+    Kind::of::<ClusterLegalHold>(),
+];
+
 /// Every custom resource definition, in the order in which they are written to `crds/`.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![
-        SecurityPolicy::crd(),
-        ClusterSecurityPolicy::crd(),
-        PolicyException::crd(),
-        ApiKey::crd(),
-        KeyRecord::crd(),
-        VerifierReport::crd(),
-        RetentionPolicy::crd(),
-        RetentionReport::crd(),
-        LegalHold::crd(),
-        ClusterLegalHold::crd(),
-    ];
-    for status in crds.iter_mut().filter_map(status_of).filter(|status| holds_conditions(status)) {
-        status.default = Some(JSON(unvisited()));
-    }
-    crds
+    KINDS.iter().map(Kind::definition).collect()
+}
+
+/// The definition of a kind, if it is one of ours.
+#[must_use]
+pub fn crd_of(kind: &str) -> Option<CustomResourceDefinition> {
+    KINDS.iter().find(|it| (it.name)(&()) == kind).map(Kind::definition)
 }
 
 /// Whether objects of a kind tell of themselves in conditions.

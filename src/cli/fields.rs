@@ -1,6 +1,6 @@
 //! Fields that a kind does not have. An API server tells whoever writes them; here they would be passed over.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -8,39 +8,46 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use serde_json::Value;
 
 use super::source::Found;
-use crate::{GROUP, api::crds};
+use crate::{GROUP, api::crd_of};
 
 /// What is no business of a kind's own, or written by the operator alone.
 const FREE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
 
-/// The schemas of our kinds, of which [`FREE`] takes anything.
-static SCHEMAS: LazyLock<BTreeMap<String, JSONSchemaProps>> = LazyLock::new(|| {
+/// Schemas of our kinds, of which [`FREE`] takes anything: each made when an object of its kind is first looked at.
+#[derive(Default)]
+struct Schemas(BTreeMap<String, Option<JSONSchemaProps>>);
+
+impl Schemas {
+    fn of(&mut self, kind: &str) -> Option<&JSONSchemaProps> {
+        self.0.entry(kind.to_owned()).or_insert_with(|| schema(kind)).as_ref()
+    }
+}
+
+fn schema(kind: &str) -> Option<JSONSchemaProps> {
     let anything = JSONSchemaProps { x_kubernetes_preserve_unknown_fields: Some(true), ..JSONSchemaProps::default() };
-    let schemas = crds().into_iter().filter_map(|crd| {
-        let version = crd.spec.versions.into_iter().next()?;
-        let mut schema = version.schema?.open_api_v3_schema?;
-        schema.properties.get_or_insert_default().extend(FREE.map(|field| (field.to_owned(), anything.clone())));
-        Some((crd.spec.names.kind, schema))
-    });
-    schemas.collect()
-});
+    let version = crd_of(kind)?.spec.versions.into_iter().next()?;
+    let mut schema = version.schema?.open_api_v3_schema?;
+    schema.properties.get_or_insert_default().extend(FREE.map(|field| (field.to_owned(), anything.clone())));
+    Some(schema)
+}
 
 /// Takes out objects of our kinds with fields that their kind does not have: each such field is bad input.
 pub(super) fn refuse_unknown(found: &mut Found) {
     let Found { objects, unreadable } = found;
+    let mut schemas = Schemas::default();
     objects.retain(|object| {
-        let problems = unknown(&object.value);
+        let problems = unknown(&object.value, &mut schemas);
         unreadable.extend(problems.iter().map(|why| object.unreadable(why)));
         problems.is_empty()
     });
 }
 
 /// What to say of each field of an object that its kind does not have; nothing of a kind that is not ours.
-fn unknown(object: &Value) -> Vec<String> {
+fn unknown(object: &Value, schemas: &mut Schemas) -> Vec<String> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (kind, name) = (text("/kind"), text("/metadata/name"));
     let is_ours = text("/apiVersion").split_once('/').is_some_and(|(group, _)| group == GROUP);
-    let Some(schema) = SCHEMAS.get(kind).filter(|_| is_ours) else { return vec![] };
+    let Some(schema) = is_ours.then(|| schemas.of(kind)).flatten() else { return vec![] };
     let mut found = vec![];
     walk("", object, schema, &mut |field: &str, known: &str| {
         found.push(format!(
@@ -93,7 +100,7 @@ mod tests {
 
     /// The fields that are told of.
     fn fields(object: &Value) -> Vec<String> {
-        let said = unknown(object).into_iter();
+        let said = unknown(object, &mut Schemas::default()).into_iter();
         said.map(|said| said.split("has a field ").nth(1).unwrap().split(' ').next().unwrap().to_owned()).collect()
     }
 
@@ -117,6 +124,8 @@ mod tests {
             "apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy",
             "metadata": {"name": "p", "anything": 1}, "spec": {}, "status": {"anything": 1},
         });
+        let mut schemas = Schemas::default();
+        let mut unknown = |policy: &Value| unknown(policy, &mut schemas);
         assert!(unknown(&policy).is_empty());
         policy["hardening"] = json!({"mode": "Enforce"});
         let said = "SecurityPolicy p has a field hardening that its kind does not know: correct or remove it \

@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import yaml
 from analyser import PROTOCOLS, analysed, manifests
@@ -312,12 +313,13 @@ def main():
     print(f"RAMPART_SEED={seed}")
     rng = random.Random(seed)
     compared = denied = undecided = policies = 0
-    with tempfile.TemporaryDirectory() as directory:
-        for _ in range(cases):
-            made = case(rng)
+    made_of = [case(rng) for _ in range(cases)]
+    # The next one is rendered while one is analysed.
+    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(max_workers=1) as ahead:
+        for made, rules in zip(made_of, ahead.map(lambda it: rendered(rampart, it, directory), made_of)):
             said = Said(made)
             policies += len(made["intents"])
-            world = made | {"policies": made["policies"] + rendered(rampart, made, directory)}
+            world = made | {"policies": made["policies"] + rules}
             theirs = analysed(world, directory, PORTS, ADDRESSES)
             ends = made["pods"] + ADDRESSES
             name = lambda end: end if isinstance(end, str) else f"{end['namespace']}/{end['name']}"
