@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import yaml
 from analyser import PROTOCOLS, analysed, manifests
@@ -314,8 +315,10 @@ def main():
     rng = random.Random(seed)
     compared = denied = undecided = policies = 0
     made_of = [case(rng) for _ in range(cases)]
-    # The next one is rendered while one is analysed.
-    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(max_workers=1) as ahead:
+    # The next one is rendered while one is analysed; no more of them once a difference is found.
+    ahead = ThreadPoolExecutor(max_workers=1)
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
+        stack.callback(ahead.shutdown, cancel_futures=True)
         for made, rules in zip(made_of, ahead.map(lambda it: rendered(rampart, it, directory), made_of)):
             said = Said(made)
             policies += len(made["intents"])
