@@ -96,11 +96,19 @@ fuzz:
 	$(CARGO) +nightly fuzz run --sanitizer none --codegen-units 16 $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 	-max_total_time=$(FUZZ_SECONDS) -dict=fuzz/$$target.dict -max_len=16384 -timeout=10 -print_final_stats=1; done
 
+# Test programs that neither `cargo test` nor --all-targets takes.
+APART := --test node --test installed --test alerts
+
+## Compiles all test programs.
+.PHONY: test-programs
+test-programs:
+	$(CARGO) test --quiet --workspace --no-run
+	$(CARGO) test --quiet -p rampart-e2e --no-run $(APART)
+
 ## Formatting, dependencies, lints, rooms (with generated files).
 lint: lint-text
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	@# What `cargo test` leaves out, --all-targets does too.
-	$(CARGO) clippy -p rampart-e2e --test node --test installed --test alerts -- -D warnings
+	$(CARGO) clippy -p rampart-e2e $(APART) -- -D warnings
 	@# Of the whole workspace, so that no dependency is compiled twice (rooms: dependencies_have_one_set_of_features).
 	$(CARGO) test --quiet --workspace --test rooms
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
