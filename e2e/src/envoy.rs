@@ -20,6 +20,10 @@ use crate::{control_plane, fixtures, ports::Port, wait};
 
 /// The line of the configuration that names the verifier.
 const VERIFIER: &str = "address: rampart-verifier.rampart-system, port_value: 9001";
+/// How long Envoy waits for the verifier.
+const DOCUMENTED_WAIT: &str = "timeout: 0.5s";
+/// How long it waits here: a machine that stands still for a second refuses nobody's key.
+const WAIT: &str = "timeout: 10s";
 
 /// A running Envoy and the service behind it; dropping it ends both.
 pub struct Envoy {
@@ -92,15 +96,17 @@ impl Drop for Envoy {
     }
 }
 
-/// Puts true addresses in the place of the documented ones, and nothing else.
+/// Puts true addresses in the place of the documented ones, has it wait for longer, and changes nothing else.
 fn put_in(text: &str, port: u16, service: u16, verifiers: &[u16]) -> Result<String> {
     let line = text.lines().find(|line| line.contains(VERIFIER)).context("no line that names the verifier")?;
     let endpoint = |port: &u16| line.replace(VERIFIER, &format!("address: 127.0.0.1, port_value: {port}"));
     let endpoints: Vec<String> = verifiers.iter().map(endpoint).collect();
     let text = text
         .replace(line, &endpoints.join("\n"))
+        .replace(DOCUMENTED_WAIT, WAIT)
         .replace("address: 0.0.0.0, port_value: 8080", &format!("address: 127.0.0.1, port_value: {port}"))
         .replace("address: orders.shop, port_value: 8000", &format!("address: 127.0.0.1, port_value: {service}"));
     ensure!(!text.contains("shop") && !text.contains("rampart-system"), "an address is left:\n{text}");
+    ensure!(text.contains(WAIT), "not \"{DOCUMENTED_WAIT}\":\n{text}");
     Ok(text)
 }

@@ -121,11 +121,12 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::crd_of;
 
     const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema";
 
     fn ours() -> CustomResourceDefinition {
-        crds().into_iter().find(|crd| crd.name_any() == "apikeys.rampart.dev").unwrap()
+        crd_of("ApiKey").unwrap()
     }
 
     /// What is missing of ours where it is installed with a change.

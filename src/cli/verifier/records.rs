@@ -40,13 +40,11 @@ pub(super) fn read(path: &Path, verifier: &Verifier) -> Result<usize> {
     let metadata = fs::metadata(path).with_context(|| format!("{} can't be read", path.display()))?;
     // A pipe has neither length nor middle.
     let (length, count) = if metadata.is_file() {
+        verifier.changes().reserve(about(path, metadata.len())?);
         (metadata.len(), available_parallelism().map_or(1, NonZero::get))
     } else {
         (u64::MAX, 1)
     };
-    if metadata.is_file() {
-        verifier.changes().reserve(about(path, length)?);
-    }
     thread::scope(|scope| {
         let parts = parts(length, u64::try_from(count).unwrap_or(1));
         let readers: Vec<_> = parts.map(|part| scope.spawn(move || take(path, part, verifier.changes()))).collect();
@@ -88,16 +86,18 @@ fn take(path: &Path, part: Range<u64>, mut keys: Changes) -> Result<()> {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        // As text: looking for what is no UTF-8 once costs less than in each string.
-        let read = std::str::from_utf8(&line).map_err(anyhow::Error::from);
-        let read = read.and_then(|text| serde_json::from_str(text).map_err(anyhow::Error::from));
         let Line { metadata: Named { name }, spec } =
-            read.with_context(|| format!("line {}", number + lines_before(path, part.start)))?;
+            parse(&line).with_context(|| format!("line {}", number + lines_before(path, part.start)))?;
         if let Err(problem) = keys.apply(&name, &spec) {
             tracing::warn!(id = name, %problem, "a KeyRecord can't be used: its key is refused");
         }
     }
     Ok(())
+}
+
+/// As text: looking for what is no UTF-8 once costs less than in each string.
+fn parse(line: &[u8]) -> Result<Line> {
+    Ok(serde_json::from_str(str::from_utf8(line)?)?)
 }
 
 /// How many lines begin before a place in a file.
