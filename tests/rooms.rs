@@ -14,7 +14,7 @@ const DECIDE: [&str; 7] = ["admission", "hardening", "keys", "network", "policy.
 const ACT: [&str; 5] = ["cluster", "controllers", "serve", "cli", "runtime"];
 /// What only an act room may use.
 const WORLD: [&str; 9] =
-    ["tokio", "kube::", "axum", "getrandom", "std::fs", "std::net::Tcp", "std::env", "SystemTime", "Timestamp::now"];
+    ["tokio", "kube::", "hyper", "getrandom", "std::fs", "std::net::Tcp", "std::env", "SystemTime", "Timestamp::now"];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")

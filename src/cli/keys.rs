@@ -14,8 +14,8 @@ use std::{
     process::ExitCode,
 };
 
-use axum::http::{Method, Uri};
 use clap::Subcommand;
+use http::{Method, Uri};
 use secrecy::SecretString;
 
 use super::FOUND;

@@ -5,8 +5,8 @@ mod records;
 use std::{net::SocketAddr, num::NonZero, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Result;
-use axum::http::HeaderName;
 use clap::Args;
+use http::HeaderName;
 use ipnet::IpNet;
 use tokio::sync::watch;
 

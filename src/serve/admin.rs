@@ -1,22 +1,18 @@
 //! `/healthz`, `/readyz` and `/metrics`, on a port of their own.
 
-use std::net::SocketAddr;
+use std::{future::ready, net::SocketAddr, sync::Arc};
 
-use axum::{
-    Router,
-    extract::State,
-    http::{StatusCode, header},
-    response::IntoResponse,
-    routing::get,
-};
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower::Service as _;
 
-use super::connections::{MAX_HEAD, Protocol, Server, UNUSED};
+use super::{
+    Answered, TEXT, answered,
+    connections::{MAX_HEAD, Protocol, Server, UNUSED},
+};
 use crate::runtime::{metrics::Metrics, readiness::Readiness};
 
-#[derive(Clone)]
 struct Shared {
     readiness: Readiness,
     metrics: Metrics,
@@ -39,28 +35,70 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await?;
     let connections = metrics.connections.clone();
-    let router = Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(text))
-        .with_state(Shared { readiness, metrics });
+    let shared = Arc::new(Shared { readiness, metrics });
+    let answer = move |request: Request<Incoming>, _| ready(Ok(shared.answer(&request)));
     let protocol = Protocol::Http1(MAX_HEAD);
     let server = Server { name: "admin", protocol, tls: None, places: PLACES, idle: UNUSED };
-    server.serve(listener, &connections, stopped, move |request, _| router.clone().call(request)).await;
+    server.serve(listener, &connections, stopped, answer).await;
     Ok(())
 }
 
-async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
-    let missing = shared.readiness.missing();
-    if missing.is_empty() {
-        return (StatusCode::OK, "ok\n".to_owned());
+impl Shared {
+    fn answer<B>(&self, request: &Request<B>) -> Answered {
+        let page: fn(&Self) -> Answered = match request.uri().path() {
+            "/healthz" => |_| answered(StatusCode::OK, TEXT, "ok\n"),
+            "/readyz" => Self::ready,
+            "/metrics" => Self::text,
+            _ => return answered(StatusCode::NOT_FOUND, TEXT, ""),
+        };
+        if [Method::GET, Method::HEAD].contains(request.method()) {
+            return page(self);
+        }
+        let mut answer = answered(StatusCode::METHOD_NOT_ALLOWED, TEXT, "");
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        answer
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join(", ")))
+
+    fn ready(&self) -> Answered {
+        let missing = self.readiness.missing();
+        if missing.is_empty() {
+            return answered(StatusCode::OK, TEXT, "ok\n");
+        }
+        answered(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {}\n", missing.join(", ")))
+    }
+
+    fn text(&self) -> Answered {
+        match self.metrics.text() {
+            Ok(text) => answered(StatusCode::OK, OPENMETRICS, text),
+            Err(_) => answered(StatusCode::INTERNAL_SERVER_ERROR, TEXT, ""),
+        }
+    }
 }
 
-async fn text(State(shared): State<Shared>) -> impl IntoResponse {
-    match shared.metrics.text() {
-        Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::alive(Method::GET, "/healthz", 200, TEXT)]
+    #[case::ready(Method::GET, "/readyz", 200, TEXT)]
+    #[case::metrics(Method::GET, "/metrics", 200, OPENMETRICS)]
+    #[case::head(Method::HEAD, "/metrics", 200, OPENMETRICS)]
+    #[case::other_method(Method::POST, "/metrics", 405, TEXT)]
+    #[case::other(Method::GET, "/", 404, TEXT)]
+    fn a_request_is_answered_by_its_path(
+        #[case] method: Method,
+        #[case] path: &str,
+        #[case] status: u16,
+        #[case] content_type: &str,
+    ) {
+        let shared = Shared { readiness: Readiness::default(), metrics: Metrics::default() };
+        let request = Request::builder().method(method).uri(path).body(()).unwrap();
+        let answer = shared.answer(&request);
+        assert_eq!(answer.status(), status);
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], content_type);
+        assert_eq!(answer.headers().contains_key(header::ALLOW), status == 405);
     }
 }

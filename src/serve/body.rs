@@ -1,10 +1,10 @@
 //! Reading a body with a limit.
 
-use std::net::IpAddr;
+use std::{fmt::Display, net::IpAddr};
 
-use axum::body::{Body, HttpBody as _};
 use http::StatusCode;
 use http_body_util::BodyExt as _;
+use hyper::body::{Body, Bytes};
 
 use super::pool::{Part, Pool};
 
@@ -84,7 +84,10 @@ impl<'a> Taken<'a> {
 ///
 /// # Errors
 /// When it is larger, there is no room, or the connection breaks.
-pub(super) async fn read(mut body: Body, limit: usize, room: (&Room, IpAddr)) -> Result<Taken<'_>, Refusal> {
+pub(super) async fn read<B>(mut body: B, limit: usize, room: (&Room, IpAddr)) -> Result<Taken<'_>, Refusal>
+where
+    B: Body<Data = Bytes, Error: Display> + Unpin,
+{
     // As much as the client says, but no more than a first part: it may say more than it sends.
     let said = usize::try_from(body.size_hint().lower()).unwrap_or_default();
     let mut taken = Taken { bytes: Vec::with_capacity(said.min(FIRST)), room: None };
@@ -110,8 +113,11 @@ pub(super) async fn read(mut body: Body, limit: usize, room: (&Room, IpAddr)) ->
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Bytes;
-    use futures::{StreamExt as _, stream};
+    use std::convert::Infallible;
+
+    use futures::stream;
+    use http_body_util::{Either, Empty, Full, StreamBody};
+    use hyper::body::Frame;
 
     use super::*;
 
@@ -122,9 +128,15 @@ mod tests {
         [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last]))
     }
 
-    fn body(chunks: usize) -> Body {
-        let chunks = stream::iter(0..chunks).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(&[b'a'; 1000])));
-        Body::from_stream(chunks)
+    /// A body that does not say how long it is.
+    fn body(chunks: usize) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+        let chunk = |_| Ok(Frame::data(Bytes::from_static(&[b'a'; 1000])));
+        StreamBody::new(stream::iter((0..chunks).map(chunk)))
+    }
+
+    /// One that says it.
+    fn said(length: usize) -> Full<Bytes> {
+        vec![b'a'; length].into()
     }
 
     #[tokio::test]
@@ -132,7 +144,7 @@ mod tests {
         let (room, [one, ..]) = (Room::new(0, 0), peers());
         assert_eq!(read(body(3), 3000, (&room, one)).await.unwrap().bytes.len(), 3000);
         assert_eq!(read(body(4), 3000, (&room, one)).await.unwrap_err().0, StatusCode::PAYLOAD_TOO_LARGE);
-        assert_eq!(read(Body::empty(), 3000, (&room, one)).await.unwrap().bytes.len(), 0);
+        assert_eq!(read(Empty::new(), 3000, (&room, one)).await.unwrap().bytes.len(), 0);
     }
 
     #[tokio::test]
@@ -158,14 +170,13 @@ mod tests {
     async fn a_small_body_is_read_into_one_piece_and_all_others_take_room() {
         let (none, room, limit) = (Room::new(0, 0), Room::new(4 * FIRST, 0), 1 << 20);
         let [one, other, third] = peers();
-        let said = |length: usize| Body::from(vec![b'a'; length]);
         for length in [7000, FIRST] {
             let taken = read(said(length), limit, (&none, one)).await.unwrap();
             assert_eq!((taken.bytes.len(), taken.bytes.capacity()), (length, length));
         }
         // However little more it is, and whether it was said or not.
-        let ways: [fn() -> Body; 2] = [|| Body::from(vec![b'a'; FIRST + 1]), || body(17)];
-        for more in ways {
+        for is_said in [true, false] {
+            let more = || if is_said { Either::Left(said(FIRST + 1)) } else { Either::Right(body(17)) };
             assert_eq!(read(more(), limit, (&none, one)).await.unwrap_err().0, UNAVAILABLE);
             let ones = read(more(), limit, (&room, one)).await.unwrap();
             assert_eq!((ones.bytes.capacity(), room.common.left()), (2 * FIRST, 2 * FIRST));

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderValue, Method, Request, Uri};
+use http::{HeaderValue, Method, Request, Uri};
 use http_body_util::Empty;
+use hyper::body::Bytes;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
 use crate::keys::format::ApiKeyText;
@@ -37,7 +38,7 @@ async fn ask(verifier: &Uri, key: &ApiKeyText, call: Call<'_>) -> Result<(), Str
     if let Some(permission) = call.permission {
         request = request.header("x-rampart-permission", permission);
     }
-    let request = request.body(Empty::<axum::body::Bytes>::new()).map_err(|error| error.to_string())?;
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
     let client = Client::builder(TokioExecutor::new()).build_http();
     let answer = client.request(request).await.map_err(|error| format!("the verifier at {verifier}: {error}"))?;
     let id = answer.headers().get("x-apikey-id").and_then(|id| id.to_str().ok());

@@ -7,18 +7,13 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    convert::Infallible,
-    io,
-    net::{IpAddr, SocketAddr},
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::{BoxError, body::HttpBody, extract::ConnectInfo};
-use http::{Extensions, Request, Response};
-use hyper::{body::Incoming, service::service_fn};
+use http::{Request, Response};
+use hyper::{
+    body::{Body, Incoming},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -31,6 +26,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{either::Either, io::InspectReader, sync::CancellationToken};
+use tower::BoxError;
 
 pub(super) use self::open::UNUSED;
 use self::open::{Open, Place, Reason, UnderWay};
@@ -108,11 +104,6 @@ fn is_of_one(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Whose connection a question came on, where its server tells that to whoever answers.
-pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
-    extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
-}
-
 /// A server of one port.
 pub(super) struct Server {
     /// What metrics call it.
@@ -137,7 +128,7 @@ impl Server {
         L: Listener,
         F: Fn(Request<Incoming>, SocketAddr) -> A + Clone + Send + 'static,
         A: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
-        B: HttpBody + Send + 'static,
+        B: Body + Send + 'static,
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
@@ -193,7 +184,7 @@ impl Way {
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Fn(Request<Incoming>, SocketAddr) -> A + Send + 'static,
         A: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
-        B: HttpBody + Send + 'static,
+        B: Body + Send + 'static,
         B::Data: Send,
         B::Error: Into<BoxError>,
     {

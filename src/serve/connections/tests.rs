@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use axum::body::{Body, Bytes};
-use http_body_util::Empty;
+use http_body_util::{Empty, Full};
+use hyper::body::Bytes;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex, split},
     sync::{Semaphore, mpsc},
@@ -57,7 +57,7 @@ impl Served {
                 if request.uri().path() == "/slow" {
                     lets.acquire().await.unwrap().forget();
                 }
-                Ok::<_, Infallible>(Response::new(Body::from("ok")))
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("ok")))
             }
         };
         let serving = tokio::spawn(async move { server.serve(Pipes(accepted), &metrics, token, answer).await });

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use axum::extract::ConnectInfo;
 use envoy_types::pb::{
     envoy::{
         config::core::v3::{HeaderValue, HeaderValueOption, address, header_value_option::HeaderAppendAction},
@@ -30,7 +29,7 @@ use tower::Service as _;
 
 use super::{
     super::{
-        connections::{Protocol, Server, peer},
+        connections::{Protocol, Server},
         pool::Pool,
     },
     Desk, IDLE, MAX_QUESTION, PLACES,
@@ -82,7 +81,7 @@ pub(super) async fn serve_on(
     let service = AuthorizationServer::new(Shared { desk, source }).max_decoding_message_size(MAX_QUESTION);
     let answer = move |mut question: http::Request<Incoming>, peer: SocketAddr| {
         if by_peer {
-            question.extensions_mut().insert(ConnectInfo(peer));
+            question.extensions_mut().insert(peer);
         }
         in_time(service.clone().call(question), (&SLOW, peer.ip()))
     };
@@ -109,7 +108,7 @@ where
 #[tonic::async_trait]
 impl Authorization for Shared {
     async fn check(&self, question: tonic::Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        let peer = peer(question.extensions());
+        let peer = question.extensions().get::<SocketAddr>().map(SocketAddr::ip);
         let attributes = question.into_inner().attributes.unwrap_or_default();
         let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
         let stated =

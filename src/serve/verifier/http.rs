@@ -25,7 +25,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::connections::{Protocol, Server},
+    super::{
+        Answered,
+        connections::{Protocol, Server},
+    },
     Desk, IDLE, PLACES,
 };
 use crate::{
@@ -124,7 +127,7 @@ struct Shared {
 
 impl Shared {
     /// By the path of a question; a peer put it.
-    fn answer<B>(&self, question: &Question<B>, peer: IpAddr) -> Response<Full<Bytes>> {
+    fn answer<B>(&self, question: &Question<B>, peer: IpAddr) -> Answered {
         let by = |names| Asked::by(question.headers(), names, &self.source);
         let (asked, form) = match question.uri().path() {
             "/check" => (by(["x-forwarded-method", "x-forwarded-uri"]), Form::Plain),
@@ -140,7 +143,7 @@ impl Shared {
         self.reply(asked, form, peer)
     }
 
-    fn reply(&self, asked: Asked<'_>, form: Form, peer: IpAddr) -> Response<Full<Bytes>> {
+    fn reply(&self, asked: Asked<'_>, form: Form, peer: IpAddr) -> Answered {
         let envoy = matches!(form, Form::Plain);
         let Asked { credentials, method, path, audience, permission, customer, source } = asked;
         let [Ok(audience), Ok(permission), Ok(customer)] = [audience, permission, customer].map(Stated::optional)
@@ -179,13 +182,13 @@ impl<'a> Stated<'a> {
 /// What Envoy must not hand on.
 const TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
-fn of_status(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+fn of_status(status: StatusCode, body: Bytes) -> Answered {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     response
 }
 
-fn write(answer: Answer<'_>, envoy: bool) -> Response<Full<Bytes>> {
+fn write(answer: Answer<'_>, envoy: bool) -> Answered {
     let admitted = answer.status == 200;
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let mut response = of_status(status, answer.body.map_or_else(Bytes::new, Bytes::from));
