@@ -122,6 +122,50 @@ fn the_controller_is_told_who_the_entities_are() -> Result<()> {
     Ok(())
 }
 
+/// What each container of a Deployment has in its environment: names and entries, by the container.
+fn environments(objects: &[Value]) -> BTreeMap<&str, Vec<(&str, &Value)>> {
+    let mut found = BTreeMap::new();
+    for deployment in objects.iter().filter(|it| it["kind"] == "Deployment") {
+        let containers = deployment.pointer("/spec/template/spec/containers").and_then(Value::as_array);
+        for container in containers.into_iter().flatten() {
+            let entries = container["env"].as_array().into_iter().flatten();
+            found.insert(text(container, "/name"), entries.map(|entry| (text(entry, "/name"), entry)).collect());
+        }
+    }
+    found
+}
+
+/// Server-side apply refuses a list that has a name twice, and a mapping that has a key twice is no YAML.
+#[test]
+fn what_is_set_by_hand_takes_the_place_of_what_the_chart_writes() -> Result<()> {
+    let most = [
+        "webhook.adminPort=8081",
+        "network.clusterCidrs={10.0.0.0/8}",
+        "features.openReports=true",
+        "features.retention=false",
+        "retention.protectedNamespaces={billing}",
+        "verifier.adminPaths={/admin}",
+        "podLabels.team=edge",
+    ];
+    let mut set = Vec::from(most.map(str::to_owned));
+    let objects = render(&most)?;
+    let by_chart = environments(&objects);
+    for (component, env) in &by_chart {
+        let names = env.iter().map(|(name, _)| name).filter(|name| **name != "RAMPART_IDENTITY");
+        set.extend(names.map(|name| format!("{component}.env.{name}=0")));
+    }
+    let objects = render(&set.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let by_hand = environments(&objects);
+    ensure!(by_hand.len() == 3, "{by_hand:?}");
+    for (component, env) in &by_hand {
+        let names = |env: &[(&str, &Value)]| env.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<String>>();
+        ensure!(names(env) == names(&by_chart[component]), "{component}: {env:?}");
+        let is_by_hand = |(name, entry): &(&str, &Value)| *name == "RAMPART_IDENTITY" || entry["value"] == "0";
+        ensure!(env.iter().all(is_by_hand), "{component}: {env:?}");
+    }
+    Ok(())
+}
+
 /// The links in the chart become files of the package.
 #[test]
 fn a_package_renders_the_same() -> Result<()> {
@@ -144,6 +188,9 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["controller.concurrency=0"], "concurrency"),
     (&["controller.resources.limits.gpus=1"], "gpus"),
     (&["controller.env.PATH=/tmp"], "PATH"),
+    (&["verifier.env.RAMPART_IDENTITY=one"], "verifier.env.RAMPART_IDENTITY"),
+    (&["podLabels.app\\.kubernetes\\.io/component=one"], "podLabels: app.kubernetes.io/component"),
+    (&["podLabels.helm\\.sh/chart=one", "uninstall.hook=false"], "podLabels: helm.sh/chart"),
     (&["webhook.port=443"], "port"),
     (&["webhook.hostNetwork=true"], "10260"),
     (&["verifier.adminPaths[0]=admin"], "adminPaths"),

@@ -59,6 +59,18 @@ seccompProfile: {type: RuntimeDefault}
 {{- define "rampart.process" -}}
 {{- $root := .root }}
 {{- $name := printf "rampart-%s" .component }}
+{{- $admin := .values.adminPort | default 8080 | int }}
+{{- /* Each name once, with the user's value: the API server refuses to apply a list that has one twice. No `merge`,
+       to which a 0 is no value. */}}
+{{- $first := list "RAMPART_LOG" "RAMPART_LOG_FORMAT" "RAMPART_ADMIN_ADDRESS" }}
+{{- $env := dict "RAMPART_LOG" $root.Values.log.filter "RAMPART_LOG_FORMAT" $root.Values.log.format }}
+{{- if ne $admin 8080 }}{{ $_ := set $env "RAMPART_ADMIN_ADDRESS" (printf "0.0.0.0:%d" $admin) }}{{ end }}
+{{- range $some := list .env .values.env }}
+{{- range $key, $value := $some }}{{ $_ := set $env $key $value }}{{ end }}
+{{- end }}
+{{- if hasKey $env "RAMPART_IDENTITY" }}
+{{- fail (printf "%s.env.RAMPART_IDENTITY is the name of each pod, by which one of them leads: remove it" .component) }}
+{{- end }}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -110,14 +122,15 @@ spec:
         # Of the pod's own: in leader election, in events, and of the verifier's report.
         - name: RAMPART_IDENTITY
           valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.name}}
-        - {name: RAMPART_LOG, value: {{ $root.Values.log.filter | quote }}}
-        - {name: RAMPART_LOG_FORMAT, value: {{ $root.Values.log.format }}}
-        {{- $admin := .values.adminPort | default 8080 | int }}
-        {{- if ne $admin 8080 }}
-        - {name: RAMPART_ADMIN_ADDRESS, value: "0.0.0.0:{{ $admin }}"}
+        {{- range $key := $first }}
+        {{- if hasKey $env $key }}
+        - {name: {{ $key }}, value: {{ get $env $key | quote }}}
         {{- end }}
-        {{- range $key, $value := merge (deepCopy .values.env) .env }}
+        {{- end }}
+        {{- range $key, $value := $env }}
+        {{- if not (has $key $first) }}
         - {name: {{ $key }}, value: {{ $value | quote }}}
+        {{- end }}
         {{- end }}
         ports:
         - {name: admin, containerPort: {{ $admin }}, protocol: TCP}
