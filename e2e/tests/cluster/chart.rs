@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingWebhookConfiguration},
     apps::v1::Deployment,
+    coordination::v1::Lease,
+    core::v1::Secret,
     rbac::v1::ClusterRole,
 };
 use kube::{
@@ -135,6 +137,7 @@ async fn it_installs_works_upgrades_and_goes(_: Env) -> Result<()> {
     stories::ready::<SecurityPolicy>(&installed.client, "shop", "hardened").await?;
     nothing_was_forbidden(&controller.admin("/metrics").await?.1)?;
 
+    nothing_is_taken_away_while_the_controller_runs(&installed).await?;
     // As the Job of the chart does it: first the operator goes, then what it made.
     controller.stop().await?;
     webhook.stop().await?;
@@ -205,13 +208,33 @@ fn a_second_installation_is_refused(installed: &Installed) -> Result<()> {
     Ok(())
 }
 
+async fn nothing_is_taken_away_while_the_controller_runs(installed: &Installed) -> Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(installed.client.clone(), chart::NAMESPACE);
+    let leases: Api<Lease> = Api::namespaced(installed.client.clone(), chart::NAMESPACE);
+    // Made anew, they would be others.
+    let found = || async {
+        let (ca, lease) = (secrets.get_metadata("rampart-webhook-ca").await?, leases.get_metadata("rampart").await?);
+        anyhow::Ok((ca.uid(), lease.uid()))
+    };
+    let before = found().await?;
+    let told = run_uninstall(installed)?;
+    let said = String::from_utf8_lossy(&told.stderr);
+    ensure!(told.status.code() == Some(2) && said.contains("the controller e2e holds the Lease"), "{said}");
+    ensure!(before == found().await?, "they are others");
+    refused(&installed.client, "shop", true).await
+}
+
+fn run_uninstall(installed: &Installed) -> Result<std::process::Output> {
+    let kubeconfig = installed.plane.admin_kubeconfig()?;
+    Ok(Command::new(binary()?).args(["uninstall", "--kubeconfig"]).arg(&kubeconfig).output()?)
+}
+
 async fn uninstall(installed: &Installed) -> Result<()> {
     let client = &installed.client;
     // No pod runs here, so that the hook's Job would do nothing.
     installed.helm.run(&["uninstall", "rampart", "--namespace", chart::NAMESPACE, "--no-hooks", "--wait"])?;
     refused(client, "shop", true).await.context("admission policies enforce until they are taken away")?;
-    let kubeconfig = installed.plane.admin_kubeconfig()?;
-    let told = Command::new(binary()?).args(["uninstall", "--kubeconfig"]).arg(&kubeconfig).output()?;
+    let told = run_uninstall(installed)?;
     ensure!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
     refused(client, "shop", false).await?;
 
@@ -230,7 +253,7 @@ async fn uninstall(installed: &Installed) -> Result<()> {
     let left: Vec<String> =
         roles.iter().map(ResourceExt::name_any).filter(|name| name.starts_with("rampart")).collect();
     ensure!(left.is_empty(), "{left:?}");
-    let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(client.clone(), chart::NAMESPACE);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), chart::NAMESPACE);
     let left: BTreeSet<String> =
         secrets.list_metadata(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect();
     ensure!(left == BTreeSet::from(["rampart-adoption".to_owned()]), "{left:?}");

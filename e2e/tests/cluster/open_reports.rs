@@ -275,7 +275,7 @@ async fn goes_with_the_switch(stage: Stage) -> Result<()> {
     })
     .await?;
     are_of(&client, LATER, &["Pod left"]).await?;
-    drop(operator);
+    operator.stop().await?;
     let kubeconfig = plane.admin_kubeconfig()?;
     let told = Command::new(binary()?).args(["uninstall", "--kubeconfig"]).arg(&kubeconfig).output()?;
     ensure!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
