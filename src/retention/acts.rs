@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Decision, Plan, Planned, Spec, named};
+use jiff::Timestamp;
+
+use super::{Decision, Mark, Plan, Planned, Spec, grace::has_waited, named};
 use crate::api::{RecordDecision, RetentionMode, RetentionRecord};
 
 /// What gives the right to delete.
@@ -57,20 +59,38 @@ impl Plan {
         first
     }
 
-    /// What gives the right to delete: an approved set, whose grace has ended, or the caps while they were never
+    /// What gives the right to delete: an approved set that waits for nothing any more, or the caps while they were never
     /// exceeded. `tripped` says that they were, by an earlier plan of the same policy.
     #[must_use]
-    pub fn permit(&self, approved: Option<BTreeSet<String>>, tripped: bool) -> Permit {
+    pub fn permit(&self, spec: &Spec, approved: Option<BTreeSet<String>>, tripped: bool, now: Timestamp) -> Permit {
         match approved {
-            Some(approved) => {
-                let waits = |it: &Planned| {
-                    matches!(it.decision, Decision::Mark | Decision::Wait(_)) && approved.contains(&it.item.uid)
-                };
-                if self.items.iter().any(waits) { Permit::Nothing } else { Permit::Approved(approved) }
-            }
-            None if self.breaker.is_some() || tripped => Permit::Nothing,
-            None => Permit::Caps,
+            Some(approved) if self.awaited(spec, &approved, now).is_some() => Permit::Nothing,
+            Some(approved) => Permit::Approved(approved),
+            None => self.permit_by_caps(tripped),
         }
+    }
+
+    fn permit_by_caps(&self, tripped: bool) -> Permit {
+        if self.breaker.is_some() || tripped { Permit::Nothing } else { Permit::Caps }
+    }
+
+    /// What an approved set, which goes at once, waits for: the last of it whose grace period has not ended. `None` when it
+    /// has waited: an approval is used once, and what is left then needs another.
+    #[must_use]
+    pub fn awaited(&self, spec: &Spec, approved: &BTreeSet<String>, now: Timestamp) -> Option<&Planned> {
+        let set: Vec<&Planned> = self.items.iter().filter(|it| approved.contains(&it.item.uid)).collect();
+        let is_over = |it: &&Planned| {
+            it.decision == Decision::Delete && Mark::of(&it.item).is_some_and(|mark| has_waited(spec, &mark, now))
+        };
+        if set.iter().any(is_over) {
+            return None;
+        }
+        let ends = |it: &Planned| match it.decision {
+            Decision::Mark => Some(Timestamp::MAX),
+            Decision::Wait(at) => Some(at),
+            _ => None,
+        };
+        set.into_iter().filter(|it| ends(it).is_some()).max_by_key(|it| ends(it))
     }
 
     /// What gives the right to go on with a run that was not finished: the approval that it carries out, unless that
@@ -78,7 +98,7 @@ impl Plan {
     #[must_use]
     pub fn permit_to_go_on(&self, spec: &Spec, run: &RetentionRecord, tripped: bool) -> Permit {
         if run.approved.is_none() || !spec.is_of(run) {
-            return self.permit(None, tripped);
+            return self.permit_by_caps(tripped);
         }
         let deletes = named(run).filter(|item| item.decision == RecordDecision::Delete);
         Permit::Approved(deletes.map(|item| item.uid.to_owned()).collect())
@@ -88,15 +108,17 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use jiff::SignedDuration;
+    use rstest::rstest;
 
     use super::*;
     use crate::{
         api::{ApprovedPlan, ReportType},
         retention::{
-            Caps, Target,
+            Caps, Item, Target,
             evidence::{Header, record, tests::header},
             plan,
-            plan::tests::{NOW, at, item, marked, spec},
+            plan::tests::{HOUR, NOW, at, item, marked, spec},
+            plan_while_open,
         },
     };
 
@@ -106,7 +128,7 @@ mod tests {
     }
 
     fn planned(spec: &Spec) -> Plan {
-        let young = crate::retention::Item { born: Some(at(NOW)), ..marked("young", "policy", 1) };
+        let young = Item { born: Some(at(NOW)), ..marked("young", "policy", 1) };
         let items = vec![young, item("new", 20), marked("due", "policy", 9), marked("waits", "policy", 1)];
         plan(spec, &[Target { items }], at(NOW))
     }
@@ -137,7 +159,7 @@ mod tests {
         let spec = Spec { caps: Caps { count: 1, percent: 100 }, ..spec(1, 100) };
         let plan = planned(&spec);
         let set = |names: &[&str]| Some(names.iter().map(|name| format!("uid-{name}")).collect());
-        let of = |approved, tripped| acts(&spec, &plan, &plan.permit(approved, tripped));
+        let of = |approved, tripped| acts(&spec, &plan, &plan.permit(&spec, approved, tripped, at(NOW)));
         assert!(plan.breaker.is_some());
         assert_eq!(of(None, false), ["Mark new", "Unmark young"]);
         assert_eq!(of(set(&["due"]), true), ["Delete due", "Mark new", "Unmark young"]);
@@ -146,13 +168,41 @@ mod tests {
         assert_eq!(of(set(&["another"]), true), ["Mark new", "Unmark young"]);
     }
 
+    /// One whose mark says never, one whose mark is taken off now and then, and one that can't be marked.
+    #[rstest]
+    #[case("never", "")]
+    #[case("again", "")]
+    #[case("unmarkable", "Mark unmarkable")]
+    fn one_of_an_approved_set_keeps_itself_and_the_rest_for_a_while(#[case] name: &str, #[case] meanwhile: &str) {
+        let spec = Spec { caps: Caps { count: 1, percent: 100 }, ..spec(1, 100) };
+        let (uid, marked_at) = (format!("uid-{name}"), at(NOW - 9 * HOUR));
+        let never = Mark { policy_uid: "policy".into(), marked_at, delete_after: Timestamp::MAX, uid: uid.clone() };
+        let approved = BTreeSet::from(["uid-due".to_owned(), uid]);
+        let of = |hours: i64| {
+            let other = match name {
+                "never" => Item { mark: Some(never.to_text()), ..item(name, 20) },
+                "again" => marked(name, "policy", 1 - hours),
+                _ => item(name, 20),
+            };
+            let (now, items) = (at(NOW + hours * HOUR), vec![marked("due", "policy", 9), other]);
+            let plan = plan_while_open(&spec, vec![Target { items }], Some(at(NOW)), now);
+            let awaited = plan.awaited(&spec, &approved, now).map(|it| it.item.name.clone());
+            (awaited, acts(&spec, &plan, &plan.permit(&spec, Some(approved.clone()), true, now)).join(", "))
+        };
+        // It was due 7 hours ago, and waits for a day and a grace period of two hours.
+        assert_eq!(of(0), (Some(name.to_owned()), meanwhile.to_owned()));
+        assert_eq!(of(19), (Some(name.to_owned()), meanwhile.to_owned()));
+        let goes = ["Delete due", meanwhile].join(", ");
+        assert_eq!(of(20), (None, goes.trim_end_matches(", ").to_owned()));
+    }
+
     #[test]
     fn a_breaker_that_tripped_stays_so() {
         let spec = spec(100, 100);
         let plan = planned(&spec);
         assert!(plan.breaker.is_none());
-        assert_eq!(plan.permit(None, true), Permit::Nothing);
-        assert_eq!(plan.permit(None, false), Permit::Caps);
+        assert_eq!(plan.permit(&spec, None, true, at(NOW)), Permit::Nothing);
+        assert_eq!(plan.permit(&spec, None, false, at(NOW)), Permit::Caps);
     }
 
     #[test]

@@ -22,6 +22,12 @@ pub(super) fn is_stale(spec: &Spec, mark: &Mark, now: Timestamp) -> bool {
     is_past(granted) && turn().is_some_and(is_past)
 }
 
+/// Whether the others of an approved set have been waited for: for a day after the turn of this mark, and for as long as one
+/// takes that is marked anew. No longer, or whoever may patch one of them would keep all of them.
+pub(super) fn has_waited(spec: &Spec, mark: &Mark, now: Timestamp) -> bool {
+    now.checked_sub(spec.grace).is_ok_and(|then| is_stale(spec, mark, then))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +60,16 @@ mod tests {
         assert_eq!(decided(7 * 24), Decision::Delete, "marked on Sunday, and deleted on the next");
         assert_eq!(decided(8 * 24), Decision::Delete, "that was a day ago");
         assert_eq!(decided(8 * 24 + 1), Decision::Mark, "it was forgotten");
+    }
+
+    #[test]
+    fn the_others_of_a_set_are_waited_for_over_one_more_turn_of_the_schedule() {
+        let weekly = Cron::parse(("0 3 * * 0", ""), ("UTC", "")).unwrap();
+        let sunday = weekly.next_after(at(NOW)).unwrap();
+        let spec = Spec { schedule: Some(weekly), ..spec(100, 100) };
+        let mark = Mark::of(&marked("a", "policy", 9)).unwrap();
+        let waited = |hours: i64| has_waited(&spec, &mark, sunday + SignedDuration::from_hours(hours));
+        assert_eq!([0, 24 + 2, 24 + 3, 7 * 24].map(waited), [false, false, true, true]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
     },
     controllers::Context,
     retention::{
-        Gone, Holds, Plan, Planned, Spec,
+        Decision, Gone, Holds, Plan, Planned, Spec,
         evidence::{self, Header},
         implied, open, plan_while_open,
     },
@@ -64,6 +64,8 @@ pub(super) struct Seen {
 pub(super) struct Carried {
     pub(super) plan: Plan,
     pub(super) breaker: Brake,
+    /// What of an approved set the rest waits for.
+    pub(super) awaited: Option<String>,
     /// Report of the plan.
     pub(super) report: Option<String>,
     pub(super) last_run: Option<RunStatus>,
@@ -96,9 +98,11 @@ impl Run<'_> {
         let plan = seen.plan;
         let tripped = plan.would_delete().next().is_some() && (plan.breaker.is_some() || self.is_tripped(&reports));
         self.keep_plan(&mut reports, &plan).await?;
-        let is_approved = reports.plan.as_ref().and_then(|plan| self.approved(plan)).is_some();
+        let approved = reports.plan.as_ref().and_then(|plan| self.approved(plan));
+        let awaited = approved.as_ref().and_then(|approved| plan.awaited(self.spec, approved, clock::now()));
         Ok(Carried {
-            breaker: match (tripped, is_approved) {
+            awaited: awaited.map(awaits),
+            breaker: match (tripped, approved.is_some()) {
                 (false, _) => Brake::Released,
                 (true, false) => Brake::Tripped,
                 (true, true) => Brake::Approved,
@@ -294,6 +298,14 @@ pub(super) fn run_status(run: &RetentionReport) -> RunStatus {
         unmarked: results.unmarked,
         deleted: results.deleted,
         failed: results.failed,
+    }
+}
+
+/// What an approved set waits for, in words.
+fn awaits(Planned { item, decision, .. }: &Planned) -> String {
+    match decision {
+        Decision::Wait(at) => format!("{} {} may not go before {at}", item.kind, item.name),
+        _ => format!("{} {} is not marked", item.kind, item.name),
     }
 }
 

@@ -152,9 +152,10 @@ fn hold(conditions: &mut Conditions, plan: &Plan) {
 fn held(carried: &Carried) -> (&'static str, String) {
     let report = carried.report.as_deref().unwrap_or_default();
     if carried.breaker == Brake::Approved {
+        let awaited = carried.awaited.as_ref().map(|awaited| format!(": {awaited}")).unwrap_or_default();
         return (
             "Approved",
-            format!("RetentionReport {report} is approved, and waits for its grace period or its turn"),
+            format!("RetentionReport {report} is approved, and waits for its grace period or its turn{awaited}"),
         );
     }
     let would_delete = carried.plan.would_delete().count();
@@ -269,6 +270,27 @@ mod tests {
         let refused: Outcome = Err(Refused::later("NotPermitted", String::new()));
         let last = |last_run| status(&policy(), &refused, SoFar { began: true, last_run }).last_run;
         assert_eq!([last(Some(run(2))), last(None)], [Some(run(2)), Some(run(1))]);
+    }
+
+    #[test]
+    fn an_approved_set_names_what_it_waits_for() {
+        let told = |awaited: Option<&str>| {
+            held(&Carried {
+                plan: Plan::default(),
+                breaker: Brake::Approved,
+                awaited: awaited.map(Into::into),
+                report: Some("exports-plan-1".into()),
+                last_run: None,
+                failed: None,
+                denied: None,
+                more: false,
+                due: false,
+            })
+            .1
+        };
+        let waits = "RetentionReport exports-plan-1 is approved, and waits for its grace period or its turn";
+        assert_eq!(told(None), waits);
+        assert_eq!(told(Some("ConfigMap a is not marked")), format!("{waits}: ConfigMap a is not marked"));
     }
 
     #[test]

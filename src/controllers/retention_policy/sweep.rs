@@ -76,7 +76,7 @@ impl Run<'_> {
     pub(super) async fn sweep(&self, reports: &mut Reports, seen: &Seen) -> Result<Done> {
         let plan = &seen.plan;
         let approved = reports.plan.as_ref().and_then(|plan| self.approved(plan));
-        let permit = plan.permit(approved.clone(), self.is_tripped(reports));
+        let permit = plan.permit(self.spec, approved.clone(), self.is_tripped(reports), clock::now());
         let mut acts = plan.acts(self.spec, &permit);
         if let Some(approved) = &approved
             && !plan.would_delete().any(|it| approved.contains(&it.item.uid))
