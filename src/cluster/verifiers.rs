@@ -12,14 +12,15 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard};
+use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard, runtime::watcher};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
     apply::exactly,
+    client::RESUMED_AFTER,
     error::{call, found},
-    follow::{Key, follow},
+    follow::{Key, follow_those},
     verifier_report::LATELY,
 };
 use crate::{
@@ -93,8 +94,9 @@ impl Verifiers {
                 remember(&used, told);
                 known_tx.send_replace(Arc::new(all.clone()));
             };
+            let which = ("VerifierReport", watcher::Config::default().timeout(RESUMED_AFTER));
             tokio::select! {
-                () = follow(reports, read, changed, &listed_tx) => {}
+                () = follow_those(reports, which, read, changed, &listed_tx) => {}
                 () = sweep(&api, known_tx.subscribe(), &used) => {}
             }
         };
@@ -212,6 +214,7 @@ async fn sweep(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::client::tests::{silent, until_next};
 
     fn report(version: &str, used: &str) -> DeserializeGuard<VerifierReport> {
         serde_json::from_value(serde_json::json!({
@@ -233,6 +236,17 @@ mod tests {
         assert!(!is_live(again.changed, later(61)));
         let renewed = read(&report("8", "2026-01-01T00:00:00Z"), Some(&again)).unwrap();
         assert!(renewed.changed > first.changed && is_live(renewed.changed, Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_says_nothing_is_asked_for_anew_before_a_verifier_counts_as_gone() {
+        let (client, watches) = silent();
+        let (_verifiers, following) = Verifiers::follow(&client, "rampart-keys");
+        let pause = tokio::select! {
+            () = following => None,
+            pause = until_next(watches) => pause,
+        };
+        assert!(pause.is_some_and(|pause| pause < LIVE), "{pause:?}");
     }
 
     #[test]
