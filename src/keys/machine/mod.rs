@@ -20,7 +20,7 @@ use super::{
     offer::end_of,
     report::EndsSoon,
     schedule::{due_at, expires},
-    seen::{ConsumerSeen, Observed, SecretSeen},
+    seen::{ConsumerSeen, Observed, SecretSeen, VerifierSeen},
     step::{Refusal, Step},
 };
 use crate::api::{ApiKeyStatus, VersionState, VersionStatus, whole_second};
@@ -85,6 +85,16 @@ pub fn is_of_clock(spec: &Spec, seen: &Observed, now: Timestamp) -> bool {
     let by_time = seen.clock_suspect.is_none() && spec.is_idle_by_time(seen, now);
     // No clock is so far ahead: whatever end is counted from now is another one then.
     by_time || differs(spec, seen, SignedDuration::MAX, now)
+}
+
+/// Whether what comes next would wait for one more verifier: it is as right as it is known which there are.
+#[must_use]
+pub fn is_of_verifiers(spec: &Spec, seen: &Observed, now: Timestamp) -> bool {
+    let spec = spec.as_of(seen, now);
+    let mut more = seen.clone();
+    // It has nothing in force, and knows of no use.
+    more.verifiers.push(VerifierSeen { revision: String::new(), started_at: now });
+    decide(&spec, seen, now) != decide(&spec, &more, now)
 }
 
 /// Whether something else came next if the clock were not trusted, and off by so much.
