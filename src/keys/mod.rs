@@ -35,7 +35,8 @@ pub use machine::{decide, is_of_clock, is_of_time, is_of_verifiers, next_moment,
 pub use offer::ROTATION_DUE;
 pub use policy_caps::PolicyCaps;
 pub use report::{
-    EndsSoon, IDLE, conditions, count, failed_job, is_stopped, reached, refused, verifier_counts, write_refused,
+    EndsSoon, IDLE, conditions, count, count_seldom, failed_job, is_stopped, reached, refused, verifier_counts,
+    write_refused,
 };
 pub use rollout::{Workload, WorkloadSeen};
 pub use seen::{ConsumerSeen, Made, Observed, RecordSeen, SecretSeen, Standing, VerifierSeen};
