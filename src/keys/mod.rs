@@ -31,7 +31,7 @@ pub use grant::{DEFAULT_RATE, Grant, Role};
 pub use hook_job::{HOOK_MOUNT, check_hook, hook_job};
 pub use import::{FORMAT_FIELD, Fault, Import, Token, TokenProblem, TokenText, read_end};
 pub use jobs::{HookProblem, JobSeen, JobStep, KeyJob, has_job, hook_of, job_under_way, jobs_that_matter};
-pub use machine::{decide, is_of_clock, is_of_time, is_of_verifiers, next_moment, restarts};
+pub use machine::{decide, failed_at, is_of_clock, is_of_time, is_of_verifiers, next_moment, restarts};
 pub use offer::ROTATION_DUE;
 pub use policy_caps::PolicyCaps;
 pub use report::{

@@ -91,10 +91,11 @@ pub fn is_of_clock(spec: &Spec, seen: &Observed, now: Timestamp) -> bool {
 #[must_use]
 pub fn is_of_verifiers(spec: &Spec, seen: &Observed, now: Timestamp) -> bool {
     let spec = spec.as_of(seen, now);
+    let step = decide(&spec, seen, now);
     let mut more = seen.clone();
     // It has nothing in force, and knows of no use.
     more.verifiers.push(VerifierSeen { revision: String::new(), started_at: now });
-    decide(&spec, seen, now) != decide(&spec, &more, now)
+    !step.is_wait() && step != decide(&spec, &more, now)
 }
 
 /// Whether something else came next if the clock were not trusted, and off by so much.
@@ -247,9 +248,18 @@ impl Machine<'_> {
         let strays = records.filter_map(|record| record.standing.destroy_at);
         let warnings = self.current().into_iter().flat_map(|current| EndsSoon::moments(self.spec, current));
         let unused = self.spec.idle_at(self.seen).filter(|_| !self.spec.suspended);
-        let all = ends.chain([due, retry, unused]).flatten().chain(idle).chain(warnings).chain(strays);
+        // One that was asked for by a clock that is ahead.
+        let asked = self.spec.rotation.requested;
+        let all = ends.chain([due, retry, unused, asked]).flatten().chain(idle).chain(warnings).chain(strays);
         all.filter(|moment| *moment > self.now).min()
     }
+}
+
+/// When the test or hook failed that is to be repeated.
+#[must_use]
+pub fn failed_at(status: &ApiKeyStatus) -> Option<Timestamp> {
+    let pause = retry_pause(status.failed_attempts?.saturating_sub(1));
+    status.retry_at.as_ref()?.0.checked_sub(pause).ok()
 }
 
 fn retry_pause(failures: i32) -> SignedDuration {
