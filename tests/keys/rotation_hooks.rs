@@ -46,6 +46,25 @@ fn a_failing_hook_after_the_promotion_keeps_nothing_from_the_next_rotation() {
 }
 
 #[test]
+fn a_failing_hook_after_the_promotion_hides_no_rotation() {
+    let mut world = World::of(&json!({"hooks": {"postPromote": {"cronJobName": "h"}}, "ttl": "30h",
+                                      "rotation": {"interval": "24h", "overlap": "6h"}}));
+    world.hooks_fail = true;
+    world.told();
+    for n in 1..4 {
+        assert_eq!((world.current(), world.seen.status.next_version), (n, Some(n)), "its hook fails");
+        let due = world.seen.status.next_rotation_time.clone().map(|at| at.0);
+        while world.current() == n {
+            // Nobody looks in between.
+            let next = next_moment(&world.parsed(), &world.seen, world.now()).unwrap();
+            world.now += next.duration_since(world.now()).as_secs();
+            world.told();
+        }
+        assert_eq!(due, Some(world.now()));
+    }
+}
+
+#[test]
 fn a_failing_hook_before_the_end_puts_it_off_to_the_expiry() {
     let mut world = rotated();
     world.spec["hooks"] = json!({"destroy": {"cronJobName": "h"}});

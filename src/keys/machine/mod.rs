@@ -227,7 +227,9 @@ impl Machine<'_> {
             version.expires_at = Time(ends.into_iter().flatten().fold(version.expires_at.0, Timestamp::min));
         }
         let current = status.current();
-        let rotates = status.next_version.is_none() && !self.spec.suspended && self.spec.revoked.is_none();
+        // A hook after the promotion keeps no key from its next rotation.
+        let is_done = status.next_version.is_none_or(|n| current.is_some_and(|current| current.n == n));
+        let rotates = is_done && !self.spec.suspended && self.spec.revoked.is_none();
         let due = current.filter(|_| rotates).and_then(|current| due_at(self.spec, status, current, self.now));
         let due = due.filter(|due| self.spec.hard_expiry.is_none_or(|end| *due < end));
         status.next_rotation_time = due.map(Time);
