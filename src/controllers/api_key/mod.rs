@@ -323,12 +323,12 @@ impl Reconciler for ApiKeys {
         let Some(mut key) = found(call(|| format!("reading ApiKey {name}"), api.get(&name)).await)? else {
             return Ok(Next::Change);
         };
-        // Who revokes a key that is not reconciled means it all the same.
-        let stopped = key.spec.suspend == Some(true) && key.spec.revocation.is_none();
-        if key.metadata.deletion_timestamp.is_some() {
+        // Who revokes a key that is not reconciled, or waits for a finalizer to go, means it all the same.
+        let revoked = key.spec.revocation.is_some();
+        if key.metadata.deletion_timestamp.is_some() && !revoked {
             return Ok(Next::Change);
         }
-        if stopped {
+        if key.spec.suspend == Some(true) && !revoked {
             let mut status = key.status.clone().unwrap_or_default();
             status.observed_generation = key.metadata.generation;
             status.last_handled_reconcile_at = requested(&key);
@@ -336,7 +336,7 @@ impl Reconciler for ApiKeys {
             status::remember(&self.context.client, &key, &status).await?;
             return Ok(Next::Change);
         }
-        if self.adoption.is_lost() && key.spec.revocation.is_none() {
+        if self.adoption.is_lost() && !revoked {
             return self.refuse(&key, None, (LOST, &lost(&self.settings.install_namespace))).await;
         }
         let caps = self.policies.key_caps(&self.context.client, &namespace).await?;
