@@ -444,7 +444,8 @@ async fn hooks_are_jobs(env: Env) -> Result<()> {
     let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
     let jobs = jobs.list(&ListParams::default()).await?.items;
     let ids: Vec<&str> = after.versions.iter().map(|version| version.id.as_str()).collect();
-    let mut wanted: Vec<String> = vec!["orders-v1-pre".into(), "orders-v2-pre".into()];
+    let uid = Api::<ApiKey>::namespaced(client.clone(), &namespace).get("orders").await?.uid().context("a UID")?;
+    let mut wanted: Vec<String> = [1, 2].map(|n| format!("orders-v{n}-{}-pre", &uid[..8])).into();
     for (n, id) in [(1, ids[0]), (2, ids[1])] {
         wanted.extend(["post", "test"].map(|step| format!("orders-v{n}-{id}-{step}")));
     }
