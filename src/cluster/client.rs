@@ -24,6 +24,10 @@ const SILENCE: Duration = Duration::from_mins(5);
 /// Objects of one page of a watch's first list: small pages keep the peak of memory low.
 pub const PAGE: u32 = 100;
 
+/// Seconds after which a watch ends by itself and is resumed, where a connection that died without a word has to be found
+/// out before a verifier that renews its report counts as gone.
+pub const RESUMED_AFTER: u32 = 30;
+
 /// Reads the configuration: of the given kubeconfig, of `KUBECONFIG`, or of the pod.
 ///
 /// # Errors
@@ -111,7 +115,36 @@ where
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::convert::Infallible;
+
+    use futures::stream;
+    use http_body_util::{Either, Full, StreamBody};
+    use hyper::body::{Bytes, Frame};
+    use tokio::{sync::mpsc, time::Instant};
+
     use super::*;
+
+    /// A client of an API server that has no objects and whose watches say nothing; and when each is asked for.
+    pub(crate) fn silent() -> (Client, mpsc::UnboundedReceiver<Instant>) {
+        let (asked, watches) = mpsc::unbounded_channel();
+        let answer = move |request: Request<Body>| {
+            let body = if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+                let _ = asked.send(Instant::now());
+                Either::Left(StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>()))
+            } else {
+                let list = r#"{"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": []}"#;
+                Either::Right(Full::new(Bytes::from_static(list.as_bytes())))
+            };
+            async move { Ok::<_, Infallible>(Response::new(body)) }
+        };
+        (Client::new(tower::service_fn(answer), "default"), watches)
+    }
+
+    /// How long the first watch was listened to before the next one was asked for.
+    pub(crate) async fn until_next(mut watches: mpsc::UnboundedReceiver<Instant>) -> Option<Duration> {
+        let first = watches.recv().await?;
+        Some(watches.recv().await?.duration_since(first))
+    }
 
     /// A client that nobody answers.
     pub(crate) fn nobody() -> Client {

@@ -11,7 +11,7 @@ use kube::{
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::client::PAGE;
+use super::client::{PAGE, RESUMED_AFTER};
 use crate::{
     api::KeyRecord,
     keys::verify::{Changes, Verifier},
@@ -50,7 +50,8 @@ impl Following {
         // An increase is seen only of what was 0 before.
         drop(self.metrics.invalid_objects.get_or_create(&KindLabel { kind: "KeyRecord" }));
         let records = Api::<Record>::namespaced(client, &namespace);
-        let stream = watcher(records, watcher::Config::default().page_size(PAGE)).default_backoff();
+        let config = watcher::Config::default().page_size(PAGE).timeout(RESUMED_AFTER);
+        let stream = watcher(records, config).default_backoff();
         let mut stream = std::pin::pin!(stream);
         let changes = self.verifier.changes();
         let mut state = State { changes, listing: None, revision: 0, changed: false };
@@ -181,7 +182,10 @@ mod tests {
     use kube::runtime::watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
 
     use super::*;
-    use crate::runtime::readiness::Readiness;
+    use crate::{
+        cluster::client::tests::{silent, until_next},
+        runtime::readiness::Readiness,
+    };
 
     fn following() -> (Following, State) {
         let verifier = Arc::new(Verifier::new(vec![]));
@@ -212,6 +216,18 @@ mod tests {
         assert_eq!(told(vec![Init, InitApply(record("35"))]), Some(900), "not before all of it is known");
         assert_eq!(told(vec![InitDone]), Some(35));
         assert_eq!(told(vec![Apply(record("41")), Delete(record("50"))]), Some(50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_says_nothing_is_asked_for_anew_within_a_minute() {
+        let ((following, _), (client, watches)) = (following(), silent());
+        let failed = following.failed.subscribe();
+        let pause = tokio::select! {
+            _ = following.run(client, "rampart-keys".into(), CancellationToken::new()) => None,
+            pause = until_next(watches) => pause,
+        };
+        assert!(pause.is_some_and(|pause| pause < Duration::from_mins(1)), "{pause:?}");
+        assert_eq!(*failed.borrow(), None, "its end is no failure");
     }
 
     #[test]

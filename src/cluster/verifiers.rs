@@ -2,7 +2,8 @@
 //!
 //! A verifier is live while its report is seen to change, by this process' own monotonic clock: of the times in a
 //! report none is believed that is later than when it was heard. One that was there when this process started is taken for live at
-//! first, so that no rotation outruns it.
+//! first, so that no rotation outruns it. Nor does one outrun a verifier that is silent because its watch is: before it
+//! goes on without one, its report is read.
 
 use std::{
     collections::BTreeMap,
@@ -12,14 +13,17 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard};
+use kube::{Api, Client, ResourceExt as _, api::ListParams, core::DeserializeGuard, runtime::watcher};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
+    Result,
     apply::exactly,
+    client::RESUMED_AFTER,
     error::{call, found},
-    follow::{Key, follow},
+    follow::{Key, follow_those},
+    pages,
     verifier_report::LATELY,
 };
 use crate::{
@@ -48,6 +52,11 @@ impl Seen {
     /// What a report tells was before it was heard: by a time to come a key would count as used for ever.
     fn past(&self, told: Timestamp) -> Timestamp {
         told.min(self.heard)
+    }
+
+    /// Whether it did not say that it stops, and does not renew its report.
+    fn is_silent(&self, now: Instant) -> bool {
+        !self.report.spec.stopped && !is_live(self.changed, now)
     }
 }
 
@@ -93,8 +102,9 @@ impl Verifiers {
                 remember(&used, told);
                 known_tx.send_replace(Arc::new(all.clone()));
             };
+            let which = ("VerifierReport", watcher::Config::default().timeout(RESUMED_AFTER));
             tokio::select! {
-                () = follow(reports, read, changed, &listed_tx) => {}
+                () = follow_those(reports, which, read, changed, &listed_tx) => {}
                 () = sweep(&api, known_tx.subscribe(), &used) => {}
             }
         };
@@ -116,6 +126,33 @@ impl Verifiers {
     /// Those that are waited for.
     #[must_use]
     pub fn live(&self) -> Vec<VerifierSeen> {
+        self.live_of(self.known.borrow().values())
+    }
+
+    /// Whether some are not waited for, and never said that they stop: it may be that their watch is silent.
+    #[must_use]
+    pub fn are_silent(&self) -> bool {
+        let now = Instant::now();
+        self.known.borrow().values().any(|seen| seen.is_silent(now))
+    }
+
+    /// Those that are waited for by what the API server says now: who renewed a report since it was last heard is live.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub async fn ask(&self, client: &Client, namespace: &str) -> Result<Vec<VerifierSeen>> {
+        let api: Api<DeserializeGuard<VerifierReport>> = Api::namespaced(client.clone(), namespace);
+        let known = self.known.borrow().clone();
+        let mut all = vec![];
+        pages::each(&api, ListParams::default(), "VerifierReports", |report: DeserializeGuard<VerifierReport>| {
+            let key = (report.namespace().unwrap_or_default(), report.name_any());
+            all.extend(read(&report, known.get(&key)));
+        })
+        .await?;
+        Ok(self.live_of(all.iter()))
+    }
+
+    fn live_of<'a>(&self, all: impl Iterator<Item = &'a Seen>) -> Vec<VerifierSeen> {
         let heard_since = self.heard_since.get().copied().unwrap_or(Timestamp::MIN);
         let seen = |seen: &Seen| VerifierSeen {
             revision: seen.report.spec.revision.clone(),
@@ -123,7 +160,7 @@ impl Verifiers {
         };
         let now = Instant::now();
         let lives = |it: &&Seen| is_live(it.changed, now) && !it.report.spec.stopped;
-        self.known.borrow().values().filter(lives).map(seen).collect()
+        all.filter(lives).map(seen).collect()
     }
 
     /// What all reports that there are, also of verifiers that are gone, tell of the use of some keys.
@@ -212,6 +249,7 @@ async fn sweep(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::client::tests::{nobody, silent, until_next};
 
     fn report(version: &str, used: &str) -> DeserializeGuard<VerifierReport> {
         serde_json::from_value(serde_json::json!({
@@ -233,6 +271,53 @@ mod tests {
         assert!(!is_live(again.changed, later(61)));
         let renewed = read(&report("8", "2026-01-01T00:00:00Z"), Some(&again)).unwrap();
         assert!(renewed.changed > first.changed && is_live(renewed.changed, Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_says_nothing_is_asked_for_anew_before_a_verifier_counts_as_gone() {
+        let (client, watches) = silent();
+        let (_verifiers, following) = Verifiers::follow(&client, "rampart-keys");
+        let pause = tokio::select! {
+            () = following => None,
+            pause = until_next(watches) => pause,
+        };
+        assert!(pause.is_some_and(|pause| pause < LIVE), "{pause:?}");
+    }
+
+    /// A client of an API server that lists one report, of this version.
+    fn listing(version: &'static str) -> Client {
+        let answer = move |_: http::Request<kube::client::Body>| async move {
+            let time = "2026-01-01T00:00:00Z";
+            let list = serde_json::json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": [{
+                "metadata": {"name": "v-1", "namespace": "rampart-keys", "resourceVersion": version},
+                "spec": {"revision": version, "startedAt": time, "renewedAt": time, "keys": 1},
+            }]});
+            let body = kube::client::Body::from(list.to_string().into_bytes());
+            Ok::<_, std::convert::Infallible>(http::Response::new(body))
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test]
+    async fn nobody_counts_as_gone_who_renews_a_report_that_was_not_heard() {
+        let key = ("rampart-keys".to_owned(), "v-1".to_owned());
+        let heard = read(&report("7", "2026-01-01T00:00:00Z"), None).unwrap();
+        let long_ago = Instant::now().checked_sub(LIVE + Duration::from_secs(1)).unwrap();
+        let (known_tx, known) = watch::channel(Arc::new(BTreeMap::from([(key.clone(), heard.clone())])));
+        let (_listed, listed) = watch::channel(true);
+        let verifiers = Verifiers { known, listed, used: Arc::default(), heard_since: Arc::default() };
+        assert!(!verifiers.are_silent());
+        let quiet = Seen { changed: long_ago, ..heard };
+        known_tx.send_replace(Arc::new(BTreeMap::from([(key.clone(), quiet.clone())])));
+        assert!(verifiers.are_silent() && verifiers.live().is_empty());
+        let ask = async |version| verifiers.ask(&listing(version), "rampart-keys").await.unwrap();
+        assert_eq!(ask("8").await[0].revision, "8", "the watch was silent, and not the verifier");
+        assert!(ask("7").await.is_empty(), "it has not renewed its report");
+        assert!(verifiers.ask(&nobody(), "rampart-keys").await.is_err(), "nobody answers: nobody knows");
+        let mut said = (*quiet.report).clone();
+        said.spec.stopped = true;
+        known_tx.send_replace(Arc::new(BTreeMap::from([(key, Seen { report: Arc::new(said), ..quiet })])));
+        assert!(!verifiers.are_silent(), "it said that it stops");
     }
 
     #[test]

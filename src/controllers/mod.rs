@@ -63,7 +63,11 @@ pub use webhooks::Webhooks;
 
 use self::{backoff::Backoff, work::Work};
 use crate::{
-    cluster::{Error, client::PAGE, events::Events},
+    cluster::{
+        Error,
+        client::{PAGE, RESUMED_AFTER},
+        events::Events,
+    },
     runtime::{
         metrics::{ControllerLabel, KindLabel, Metrics, Standings},
         readiness::Readiness,
@@ -304,7 +308,7 @@ pub async fn run<R: Reconciler>(
     let reader = writer.as_reader();
     let roots = (reader.clone(), deleted.clone());
     let api: Api<DeserializeGuard<R::Root>> = Api::all(context.client.clone());
-    let stream = watcher(api, watcher::Config::default().page_size(PAGE))
+    let stream = watcher(api, watcher::Config::default().page_size(PAGE).timeout(RESUMED_AFTER))
         .default_backoff()
         .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)

@@ -49,12 +49,15 @@ pub struct KeyJob {
 const LONGEST: usize = 63;
 
 impl KeyJob {
-    /// Its name: the same for whoever asks, so that it runs once, and never that of a Job of another key.
+    /// Its name: the same for whoever asks, so that it runs once, and never that of a Job of another key. Before there is an id
+    /// the ApiKey's own UID tells it from Jobs that one of its name left, which was deleted.
     #[must_use]
     pub fn name(&self, spec: &Spec) -> String {
         let mut name = format!("{}-v{}", spec.name, self.n);
         let attempt = if self.attempt == 0 { String::new() } else { self.attempt.to_string() };
-        for part in [self.id.as_str(), self.step.as_str(), &attempt] {
+        let uid = spec.uid.get(..8).unwrap_or(&spec.uid);
+        let id = if self.id.is_empty() { uid } else { &self.id };
+        for part in [id, self.step.as_str(), &attempt] {
             if !part.is_empty() {
                 name.push('-');
                 name.push_str(part);
@@ -186,6 +189,12 @@ mod tests {
         assert_eq!(job(JobStep::Test, "0123abcd", 0).name(&spec), "orders-v12-0123abcd-test");
         assert_eq!(job(JobStep::Test, "0123abcd", 3).name(&spec), "orders-v12-0123abcd-test-3");
         assert_eq!(job(JobStep::PreRotate, "", 0).name(&spec), "orders-v12-pre");
+        let of = |uid: &str| Spec { uid: uid.into(), ..spec.clone() };
+        let made = of("67e55044-10b1-426f-9247-bb680e5fe0c8");
+        assert_eq!(job(JobStep::PreRotate, "", 0).name(&made), "orders-v12-67e55044-pre");
+        let anew = job(JobStep::PreRotate, "", 0).name(&of("f9168c5e-ceb2-4faa-b6bf-329bf39fa1e4"));
+        assert_eq!(anew, "orders-v12-f9168c5e-pre", "the Job of a deleted ApiKey of its name counts");
+        assert_eq!(job(JobStep::Test, "0123abcd", 0).name(&made), "orders-v12-0123abcd-test");
         let long = named(&"a".repeat(40));
         let one = job(JobStep::Destroy, "0123abcd", 1_800_000_000).name(&long);
         let two = job(JobStep::Destroy, "0123abcd", 1_800_000_001).name(&long);

@@ -31,11 +31,12 @@ pub use grant::{DEFAULT_RATE, Grant, Role};
 pub use hook_job::{HOOK_MOUNT, check_hook, hook_job};
 pub use import::{FORMAT_FIELD, Fault, Import, Token, TokenProblem, TokenText, read_end};
 pub use jobs::{HookProblem, JobSeen, JobStep, KeyJob, has_job, hook_of, job_under_way, jobs_that_matter};
-pub use machine::{decide, is_of_clock, is_of_time, next_moment, restarts};
+pub use machine::{decide, failed_at, is_of_clock, is_of_time, is_of_verifiers, next_moment, restarts};
 pub use offer::ROTATION_DUE;
 pub use policy_caps::PolicyCaps;
 pub use report::{
-    EndsSoon, IDLE, conditions, count, failed_job, is_stopped, reached, refused, verifier_counts, write_refused,
+    EndsSoon, IDLE, conditions, count, count_seldom, failed_job, is_stopped, reached, refused, verifier_counts,
+    write_refused,
 };
 pub use rollout::{Workload, WorkloadSeen};
 pub use seen::{ConsumerSeen, Made, Observed, RecordSeen, SecretSeen, Standing, VerifierSeen};

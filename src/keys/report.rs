@@ -1,14 +1,16 @@
 //! What status says about an ApiKey, besides what the machine remembers in it.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    JobStep, KeyJob, Spec, fold, job_under_way,
+    JobStep, KeyJob, Spec, job_under_way,
     offer::asked,
     rollout::{Progress, version_value},
     seen::Observed,
     step::Step,
-    usage::watch,
+    usage::{counted, is_news},
 };
 use crate::api::{
     ApiKeyStatus, VerifierCounts, VersionStatus,
@@ -89,16 +91,22 @@ impl EndsSoon {
 
 /// Puts into a status what was counted.
 pub fn count(spec: &Spec, seen: &Observed, status: &mut ApiKeyStatus, now: Timestamp) {
-    status.usage = fold(status.usage.as_ref(), &seen.uses, seen.last_use());
-    if spec.imported.is_none() {
-        status.usage = watch(status.usage.take(), seen, now);
-    }
+    status.usage = counted(spec, seen, status.usage.as_ref(), now);
     status.verifiers = verifier_counts(spec, seen);
     let current = status.current();
     status.consumers = current.filter(|_| spec.revoked.is_none()).map_or_else(Vec::new, |current| {
         let version = version_value(current.n, &current.id);
         seen.workloads.iter().map(|workload| workload.status(&version, now)).collect()
     });
+}
+
+/// Puts into a status that is looked at again and again how much the key was used: at once where nothing was known, and then
+/// every `interval`.
+pub fn count_seldom(spec: &Spec, seen: &Observed, status: &mut ApiKeyStatus, (interval, now): (Duration, Timestamp)) {
+    let usage = counted(spec, seen, status.usage.as_ref(), now);
+    if is_news(status.usage.as_ref(), usage.as_ref(), interval) {
+        status.usage = usage;
+    }
 }
 
 /// How many verifiers know the key as it is; `None` where none has to.
@@ -194,7 +202,8 @@ pub fn refused(
     conditions
 }
 
-/// Adds whether the clock is trusted, and how far what is written has come: to verifiers, and to workloads.
+/// Adds whether the clock is trusted, how far what is written has come, to verifiers and to workloads, and whether nobody
+/// used it.
 pub fn reached(
     conditions: &mut Conditions,
     spec: &Spec,
@@ -215,6 +224,9 @@ pub fn reached(
     }
     if spec.revoked.is_none() {
         consumers(conditions, seen, status, now);
+    }
+    if spec.idle {
+        conditions.set(Type::Ready, false, IDLE, UNUSED);
     }
 }
 

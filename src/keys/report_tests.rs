@@ -86,6 +86,10 @@ fn who_is_refused_is_told_of_the_end_and_of_verifiers_all_the_same() {
     assert_eq!(reason(96, "Expiring").as_deref(), Some("Within7Days"), "nothing replaces it although it was due");
     assert_eq!(reason(96, "Stalled").as_deref(), Some("Conflicted"));
     assert_eq!(reason(96, "VerifiersSynced").as_deref(), Some("NoVerifiers"));
+    assert_eq!(reason(1, "Ready").as_deref(), Some("Conflicted"));
+    let idle = Spec { suspended: true, idle: true, ..spec(100) };
+    let told = conditions(None, &idle, &seen, &status, &step, days(1)).carried_from(&[], days(1));
+    assert_eq!(told.iter().find(|it| it.type_ == "Ready").map(|it| it.reason.as_str()), Some("Idle"));
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub struct Spec {
     pub namespace: String,
     /// Name of the ApiKey.
     pub name: String,
+    /// Its UID: another one of that name, made when it was deleted, has another. Nothing that outlives it goes by this.
+    pub uid: String,
     /// Whose key it is.
     pub owner: Owner,
     /// Services that it is for, sorted.
@@ -167,6 +169,7 @@ impl Spec {
             retained: spec.secret.deletion_policy == DeletionPolicy::Retain,
             namespace,
             name,
+            uid: key.metadata.uid.clone().unwrap_or_default(),
         })
     }
 
@@ -204,6 +207,7 @@ impl Spec {
         Self {
             namespace: key.metadata.namespace.clone().unwrap_or_default(),
             name: key.metadata.name.clone().unwrap_or_default(),
+            uid: key.metadata.uid.clone().unwrap_or_default(),
             owner: spec.owner.clone(),
             audiences,
             grant: Some(Grant::nothing()),

@@ -1,5 +1,7 @@
 //! How much a key was used: what verifiers counted, each since its start, folded into one sum that only grows.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -85,13 +87,31 @@ pub fn deprecated_in_use<'a>(
 }
 
 /// Notes that verifiers are there, once.
-pub(super) fn watch(usage: Option<Usage>, seen: &Observed, now: Timestamp) -> Option<Usage> {
+fn watch(usage: Option<Usage>, seen: &Observed, now: Timestamp) -> Option<Usage> {
     if seen.verifiers.is_empty() {
         return usage;
     }
     let mut usage = usage.unwrap_or_default();
     usage.watched_since.get_or_insert(Time(whole_second(now)));
     Some(usage)
+}
+
+/// What was counted before, with what verifiers tell now.
+pub(super) fn counted(spec: &Spec, seen: &Observed, before: Option<&Usage>, now: Timestamp) -> Option<Usage> {
+    let usage = fold(before, &seen.uses, seen.last_use());
+    if spec.imported.is_some() { usage } else { watch(usage, seen, now) }
+}
+
+/// Whether it tells of the first use or of the first verifier, or of a use so much later than before.
+pub(super) fn is_news(before: Option<&Usage>, after: Option<&Usage>, interval: Duration) -> bool {
+    let used = |usage: Option<&Usage>| usage?.last_used.as_ref().map(|at| at.0);
+    let is_watched = |usage: Option<&Usage>| usage.is_some_and(|it| it.watched_since.is_some());
+    let is_later = match (used(before), used(after)) {
+        (Some(before), Some(after)) => Duration::try_from(after.duration_since(before)).is_ok_and(|it| it >= interval),
+        (None, after) => after.is_some(),
+        (Some(_), None) => false,
+    };
+    is_later || is_watched(before) != is_watched(after)
 }
 
 /// Whether status says that it is suspended for want of use: no record does, once its last version has expired.
@@ -128,7 +148,7 @@ mod tests {
     use super::*;
     use crate::{
         api::{KeyCaps, RecordState},
-        keys::{Caps, Grant, PolicyCaps, RecordSeen, Standing, VerifierSeen, is_of_time},
+        keys::{Caps, Grant, PolicyCaps, RecordSeen, Standing, VerifierSeen, count_seldom, is_of_time},
     };
 
     fn at(second: i64) -> Timestamp {
@@ -294,6 +314,25 @@ mod tests {
         assert!(!requested.as_of(&seen, now).idle, "somebody asks for it");
         seen.status.conditions.clear();
         assert!(!spec.as_of(&seen, now).idle, "it is not newly suspended");
+    }
+
+    #[test]
+    fn of_a_key_that_is_refused_its_use_is_remembered_and_seldom_written() {
+        let (mut seen, spec) = (unused(), key(&serde_json::json!({})));
+        let tell = |seen: &mut Observed, second: i64| {
+            seen.uses = vec![told("v0", 0, second, second)];
+            let mut status = seen.status.clone();
+            count_seldom(&spec, seen, &mut status, (Duration::from_mins(5), at(second)));
+            std::mem::replace(&mut seen.status, status) != seen.status
+        };
+        seen.verifiers.push(VerifierSeen { revision: "1".into(), started_at: at(0) });
+        assert!(tell(&mut seen, 10), "the first use, and the first verifier");
+        assert!(!tell(&mut seen, 309), "it is looked at each minute");
+        assert!(tell(&mut seen, 310) && tell(&mut seen, 5000));
+        // The operator is started anew: nobody tells of it any more.
+        seen.uses.clear();
+        assert!(!spec.as_of(&seen, at(8599)).idle, "a key in use is suspended");
+        assert!(spec.as_of(&seen, at(8600)).idle);
     }
 
     fn sum(usage: Option<&Usage>) -> (i64, i64) {

@@ -3,12 +3,12 @@
 //! verifiers don't have, and never lets a dead key come back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use crate::key_world::World;
+use crate::key_world::{World, issued, rotated};
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use rampart::{
     api::{RecordState, VersionState},
-    keys::{ConsumerSeen, Workload},
+    keys::{ConsumerSeen, Workload, is_of_verifiers},
 };
 use serde_json::json;
 
@@ -196,4 +196,27 @@ fn a_rotation_step_by_step() {
     // Verifiers forget it first, then consumers, and only then is it gone.
     let wanted = ["EndRecord", "WriteConsumer", "DeleteSecret", "Remember", "Rest"];
     assert_eq!(world.told(), wanted);
+}
+
+#[test]
+fn what_would_wait_for_one_more_verifier_is_not_done_without_asking() {
+    let mut world = issued();
+    world.hours(1).request();
+    let mut asked = vec![];
+    loop {
+        let step = format!("{:?}", world.decided());
+        if is_of_verifiers(&world.parsed(), &world.seen, world.now()) {
+            asked.push(step.split([' ', '(']).next().unwrap().to_owned());
+        }
+        if !world.step() {
+            break;
+        }
+    }
+    assert_eq!((asked, world.current()), (vec!["StartJob".to_owned(), "WriteConsumer".to_owned()], 2));
+
+    let mut world = rotated();
+    world.spec["rotation"]["retireWhen"] = json!("ElapsedAndIdle");
+    world.told();
+    world.hours(6).decided();
+    assert!(is_of_verifiers(&world.parsed(), &world.seen, world.now()), "it would know of no use, and not of none");
 }

@@ -5,7 +5,7 @@ use crate::key_world::{World, id_of, issued, rotated};
 use jiff::SignedDuration;
 use rampart::{
     api::VersionState,
-    keys::{ConsumerSeen, HookProblem, JobSeen, JobStep, conditions},
+    keys::{ConsumerSeen, HookProblem, JobSeen, JobStep, conditions, next_moment},
 };
 use serde_json::json;
 
@@ -43,6 +43,25 @@ fn a_failing_hook_after_the_promotion_keeps_nothing_from_the_next_rotation() {
     world.hours(1).request();
     world.told();
     assert_eq!((world.current(), world.seen.status.next_version), (3, Some(3)));
+}
+
+#[test]
+fn a_failing_hook_after_the_promotion_hides_no_rotation() {
+    let mut world = World::of(&json!({"hooks": {"postPromote": {"cronJobName": "h"}}, "ttl": "30h",
+                                      "rotation": {"interval": "24h", "overlap": "6h"}}));
+    world.hooks_fail = true;
+    world.told();
+    for n in 1..4 {
+        assert_eq!((world.current(), world.seen.status.next_version), (n, Some(n)), "its hook fails");
+        let due = world.seen.status.next_rotation_time.clone().map(|at| at.0);
+        while world.current() == n {
+            // Nobody looks in between.
+            let next = next_moment(&world.parsed(), &world.seen, world.now()).unwrap();
+            world.now += next.duration_since(world.now()).as_secs();
+            world.told();
+        }
+        assert_eq!(due, Some(world.now()));
+    }
 }
 
 #[test]
@@ -156,4 +175,28 @@ fn consumers_keep_the_previous_key_while_the_hook_before_its_end_runs() {
     world.told();
     assert!(matches!(&world.seen.consumer, ConsumerSeen::Ours { previous: None, .. }));
     assert_eq!(world.versions(VersionState::Deprecated), Vec::<i64>::new());
+}
+
+#[test]
+fn a_request_by_a_clock_that_is_ahead_is_not_forgotten() {
+    // Nothing else brings another look: the only version has ended, or a failed test waits for its pause to pass.
+    let mut ended = World::of(&json!({"rotation": {"policy": "Manual", "overlap": "6h"}}));
+    ended.told();
+    ended.hours(100).told();
+    let mut failed = issued();
+    failed.test_fails = true;
+    failed.hours(1).request();
+    failed.told();
+    failed.test_fails = false;
+    for mut world in [ended, failed] {
+        world.now += 2;
+        world.request();
+        world.now -= 2;
+        let asked = world.now().checked_add(SignedDuration::from_secs(2)).unwrap();
+        world.told();
+        assert_eq!(next_moment(&world.parsed(), &world.seen, world.now()), Some(asked));
+        world.now += 2;
+        world.told();
+        assert_eq!(world.current(), 2);
+    }
 }

@@ -128,7 +128,9 @@ async fn before_a_version(env: Env) -> Result<()> {
     let before = secrets.get("orders-key").await?;
     let after = failed(&client, &namespace, "HookFailed").await?;
     ensure!(after.current_version == Some(1) && after.next_version == Some(2), "{after:?}");
-    job_failed(&client, &namespace, "orders-v2-pre", "BackoffLimitExceeded").await?;
+    let key = Api::<ApiKey>::namespaced(client.clone(), &namespace).get("orders").await?;
+    let uid = key.metadata.uid.context("a UID")?;
+    job_failed(&client, &namespace, &format!("orders-v2-{}-pre", &uid[..8]), "BackoffLimitExceeded").await?;
     stories::told(&client, &namespace, "RotationFailed", "the hook before the new version failed").await?;
     ensure!(secrets.get_opt("orders-v2").await?.is_none(), "half a version was made");
     ensure!(!records(&client, &namespace).await?.contains_key(&2), "verifiers were told of it");

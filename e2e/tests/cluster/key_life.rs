@@ -27,6 +27,7 @@ use crate::{
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("key_life::a_revoked_key_ends_for_good_wherever_it_is_put_back", revoked_key_ends_for_good);
     tests.add("key_life::a_revocation_waits_for_no_other_key", revocation_waits_for_none);
+    tests.add("key_life::a_key_that_is_revoked_while_it_is_deleted_ends_at_once", revoked_while_it_is_deleted);
     tests.add("key_life::a_suspended_key_is_refused_and_comes_back", suspended_key_comes_back);
     tests.add("key_life::a_demoted_key_is_demoted_at_once", demoted_key);
     tests.add("key_life::nothing_is_handed_out_before_every_verifier_has_it", verifiers_are_waited_for);
@@ -175,6 +176,30 @@ async fn revoked_key_ends_for_good(env: Env) -> Result<()> {
         ensure!(text(&consumer, "API_KEY") != text(copy, "key"), "a revoked key came back");
     }
     Ok(())
+}
+
+async fn revoked_while_it_is_deleted(env: Env) -> Result<()> {
+    let (client, namespace, secrets) = issued(&env).await?;
+    merge(&client, &namespace, json!({"metadata": {"finalizers": ["example.com/slow"]}})).await?;
+    let keys: Api<ApiKey> = Api::namespaced(client.clone(), &namespace);
+    keys.delete("orders", &DeleteParams::default()).await?;
+    merge(&client, &namespace, json!({"spec": {"revocation": {"reason": "Leaked"}}})).await?;
+    let after = status(&client, &namespace, "its version to be revoked", |it| {
+        it.current_version.is_none() && it.versions.iter().all(|version| version.state == VersionState::Revoked)
+    })
+    .await?;
+    ensure!(after.versions.len() == 1, "{after:?}");
+    record_is(&client, &namespace, 1, |it| it.spec.state == RecordState::Revoked).await?;
+    ensure!(secrets.get_opt("orders-v1").await?.is_none(), "its Secret is left");
+    let consumer = secrets.get("orders-key").await?;
+    ensure!(consumer.data.is_none_or(|data| data.is_empty()), "consumers still have something");
+
+    merge(&client, &namespace, json!({"metadata": {"finalizers": null}})).await?;
+    wait::until("the Secret of consumers to go", wait::SOON, || async {
+        Ok(ensure!(secrets.get_opt("orders-key").await?.is_none()))
+    })
+    .await?;
+    record_is(&client, &namespace, 1, |it| it.spec.state == RecordState::Revoked).await
 }
 
 /// What a copy of an object carries.
@@ -419,7 +444,8 @@ async fn hooks_are_jobs(env: Env) -> Result<()> {
     let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
     let jobs = jobs.list(&ListParams::default()).await?.items;
     let ids: Vec<&str> = after.versions.iter().map(|version| version.id.as_str()).collect();
-    let mut wanted: Vec<String> = vec!["orders-v1-pre".into(), "orders-v2-pre".into()];
+    let uid = Api::<ApiKey>::namespaced(client.clone(), &namespace).get("orders").await?.uid().context("a UID")?;
+    let mut wanted: Vec<String> = [1, 2].map(|n| format!("orders-v{n}-{}-pre", &uid[..8])).into();
     for (n, id) in [(1, ids[0]), (2, ids[1])] {
         wanted.extend(["post", "test"].map(|step| format!("orders-v{n}-{id}-{step}")));
     }

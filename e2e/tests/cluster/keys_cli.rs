@@ -106,7 +106,7 @@ async fn what_can_not_be_rotated(env: Env) -> Result<()> {
     failing["spec"]["secret"]["name"] = json!("failing-cli");
     fixtures::apply(&client, &failing).await?;
     let (code, _, err) = keys(&kubeconfig, &["rotate", "failing-cli", "-n", "failing", "--wait", "--timeout=60s"])?;
-    ensure!(code == Some(1) && err.contains("the test of the new version failed"), "{code:?} {err}");
+    ensure!(code == Some(1) && err.contains("TestFailed: the test of version 1 failed"), "{code:?} {err}");
     Ok(())
 }
 

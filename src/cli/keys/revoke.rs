@@ -21,11 +21,14 @@ use crate::{
 
 /// As the CRD has it.
 const LONGEST_REASON: usize = 256;
+/// Of an imported token: what is left to do.
+const ISSUER: &str = "The token is valid until you revoke it at the system that issued it, too";
 
 /// Ends every version of a key at once and for ever. There is no overlap: who uses it is refused from then on.
 ///
 /// Sets `spec.revocation`, which can't be taken back. Waits until the operator says that it is done. Exits 1 where that
-/// was not in time; the revocation stands all the same.
+/// was not in time; the revocation stands all the same. Of an imported token Rampart's copies alone go: revoke it at the
+/// system that issued it, too.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Revoke {
     /// Name of the ApiKey.
@@ -74,6 +77,9 @@ impl Revoke {
                 eprintln!("the revocation of {place} is asked for, and can't be taken back");
             }
             if self.no_wait {
+                if live.spec.imported().is_some() {
+                    eprintln!("{ISSUER}");
+                }
                 return Ok(ExitCode::SUCCESS);
             }
             until(&key, self.timeout.get(), |live| look(live, generation)).await
@@ -102,7 +108,7 @@ fn agreed(place: &str, live: &ApiKey) -> Result<bool> {
         eprintln!("rampart: {place} ({ids}) is not revoked: it can't be taken back, so say --yes");
         return Ok(false);
     }
-    eprintln!("Every version of {place} ({ids}) ends at once and for ever; who uses it is refused from then on.");
+    eprintln!("{}", warning(place, &ids, live));
     eprint!("Write the name of the ApiKey to go on: ");
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
@@ -113,11 +119,23 @@ fn agreed(place: &str, live: &ApiKey) -> Result<bool> {
     Ok(is_so)
 }
 
+/// What revoking it does. Who has a token of another system is refused by nobody here.
+fn warning(place: &str, ids: &str, live: &ApiKey) -> String {
+    let what = format!("Every version of {place} ({ids}) ends at once and for ever");
+    match live.spec.imported() {
+        Some(_) => format!("{what}: consumers lose it. {ISSUER}."),
+        None => format!("{what}; who uses it is refused from then on."),
+    }
+}
+
 fn look(live: &ApiKey, generation: Option<i64>) -> Look {
     let status = live.status.clone().unwrap_or_default();
     let seen = status.observed_generation >= generation;
     let ended = seen && status.versions.iter().all(|it| it.state.has_ended()) && status.next_version.is_none();
     let verifiers = status.verifiers.clone().unwrap_or_default();
+    if ended && live.spec.imported().is_some() {
+        return Look::Done(format!("Rampart has no copy any more. {ISSUER}"));
+    }
     if ended && verifiers.up_to_date >= verifiers.desired {
         let told = match verifiers.desired {
             0 => "no verifier has reported lately".into(),
@@ -149,6 +167,25 @@ mod tests {
         for bad in ["", &"a".repeat(257), "two\nlines", &format!("found {} on GitHub", key.expose())] {
             assert!(problem(bad).is_some_and(|said| !said.contains(key.expose())), "{bad}");
         }
+    }
+
+    #[test]
+    fn nobody_is_told_that_an_imported_token_is_valid_no_more() {
+        let key = |source: Value| -> ApiKey {
+            let spec =
+                json!({"owner": {"customerId": "shop"}, "audiences": ["a"], "secret": {"name": "s"}, "source": source});
+            let ended = json!({"n": 1, "id": "a", "state": "Revoked", "createdAt": "2026-01-01T00:00:00Z",
+                               "expiresAt": "2026-02-01T00:00:00Z"});
+            serde_json::from_value(json!({"metadata": {"name": "k", "generation": 3}, "spec": spec,
+                "status": {"observedGeneration": 3, "versions": [ended]}}))
+            .unwrap()
+        };
+        let imported = key(json!({"imported": {"secretRef": {"name": "i", "key": "token"}, "format": "sk_[a-z]{40}"}}));
+        let done = Look::Done(format!("Rampart has no copy any more. {ISSUER}"));
+        assert_eq!(look(&imported, Some(3)), done);
+        assert!(warning("shop/k", "ids a", &imported).contains(ISSUER));
+        let generated = warning("shop/k", "ids a", &key(Value::Null));
+        assert!(generated.contains("refused from then on") && !generated.contains(ISSUER), "{generated}");
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::{
     wait::{Look, refused, state, until},
 };
 use crate::{
-    api::{ApiKey, ApiKeyStatus, GoDuration, RotationPolicy, whole_second},
+    api::{ApiKey, ApiKeyStatus, GoDuration, RotationPolicy, condition::Type, whole_second},
+    keys::failed_at,
     runtime::clock,
 };
 
@@ -108,9 +109,11 @@ fn look(live: &ApiKey, (old, at): (Option<i64>, Timestamp), generation: Option<i
     if let Some(why) = refused(&status, generation) {
         return Look::Failed(why);
     }
-    // Only once the operator has seen the request: what failed before is no answer to it.
-    if let Some(retry) = status.retry_at.filter(|_| status.observed_generation >= generation) {
-        return Look::Failed(format!("the test of the new version failed, and is repeated at {}", retry.0));
+    // What failed before the request is no answer to it, nor is what is being repeated.
+    let is_answer = failed_at(&status).is_some_and(|failed| failed >= at);
+    let rotating = status.conditions.iter().find(|it| it.type_ == Type::Rotating.as_str());
+    if let Some(failed) = rotating.filter(|it| is_answer && it.status == "False") {
+        return Look::Failed(format!("{}: {}", failed.reason, failed.message));
     }
     Look::Waiting(state(live.status.as_ref(), generation))
 }
@@ -176,8 +179,17 @@ mod tests {
         let waiting = json!({"versions": [version(1, "Current", MADE)], "observedGeneration": 1,
                              "retryAt": "2026-01-01T01:00:00Z"});
         assert!(matches!(look(waiting), Look::Waiting(said) if said.contains("not answered yet")));
-        let failed = json!({"observedGeneration": 2, "retryAt": "2026-01-01T01:00:00Z"});
-        assert!(matches!(look(failed), Look::Failed(said) if said.contains("2026-01-01T01:00:00Z")));
+        let failed = |at: &str, attempts: i32, rotating: &str| {
+            json!({"observedGeneration": 2, "retryAt": at, "failedAttempts": attempts, "conditions": [{"type": "Rotating",
+                "status": rotating, "reason": "HookFailed", "message": "the hook before version 2 failed",
+                "lastTransitionTime": MADE}]})
+        };
+        let told = Look::Failed("HookFailed: the hook before version 2 failed".into());
+        assert_eq!(look(failed("2026-01-01T01:00:20Z", 1, "False")), told);
+        let earlier = failed("2026-01-01T01:00:19Z", 1, "False");
+        assert!(matches!(look(earlier), Look::Waiting(_)), "it failed before the request");
+        let repeated = failed("2026-01-01T02:00:21Z", 2, "True");
+        assert!(matches!(look(repeated), Look::Waiting(_)), "it is being repeated");
         let condition = |generation: i64| {
             json!({"observedGeneration": 2, "conditions": [{"type": "Accepted",
             "status": "False", "reason": "NotPermitted", "message": "spec.role", "observedGeneration": generation,

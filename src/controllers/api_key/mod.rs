@@ -9,6 +9,7 @@ mod neighbours;
 mod orphans;
 mod refused;
 mod revocations;
+mod standing;
 mod take;
 mod usage;
 mod visits;
@@ -31,6 +32,7 @@ use self::{
     events::Herald,
     neighbours::neighbours,
     orphans::Orphans,
+    standing::stand,
     take::Taken,
     visits::Visits,
     waiting::{Waiting, waits},
@@ -56,15 +58,10 @@ use crate::{
         verifiers::Verifiers,
     },
     keys::{
-        CONFLICTED, JobSeen, Observed, Spec, Step, conditions, count, decide, is_issue, is_stopped, next_moment,
-        restarts, write_refused,
+        CONFLICTED, JobSeen, Observed, Spec, Step, conditions, count, decide, is_issue, next_moment, restarts,
+        write_refused,
     },
-    runtime::{
-        clock,
-        metrics::{ApiKeyStanding, ObjectLabels},
-        readiness::Gate,
-        tasks::Tasks,
-    },
+    runtime::{clock, readiness::Gate, tasks::Tasks},
 };
 
 /// Steps that one reconcile takes at the most; a rotation has about ten.
@@ -308,19 +305,6 @@ impl ApiKeys {
     }
 }
 
-/// How an ApiKey stands, for metrics.
-fn stand(key: &ApiKey) -> Option<ApiKeyStanding> {
-    let status = key.status.as_ref()?;
-    let current = status.current();
-    let ready = status.conditions.iter().find(|it| it.type_ == Type::Ready.as_str());
-    Some(ApiKeyStanding {
-        labels: ObjectLabels { namespace: key.namespace().unwrap_or_default(), name: key.name_any() },
-        expires: current.map(|current| current.expires_at.0.as_second()),
-        next_rotation: status.next_rotation_time.as_ref().map(|at| at.0.as_second()),
-        ready: ready.filter(|it| !is_stopped(&it.reason)).map(|it| it.status == "True"),
-    })
-}
-
 fn pause_until(moment: Timestamp) -> Duration {
     let wait = moment.duration_since(clock::now());
     // Late rather than early: times are whole seconds.
@@ -339,12 +323,12 @@ impl Reconciler for ApiKeys {
         let Some(mut key) = found(call(|| format!("reading ApiKey {name}"), api.get(&name)).await)? else {
             return Ok(Next::Change);
         };
-        // Who revokes a key that is not reconciled means it all the same.
-        let stopped = key.spec.suspend == Some(true) && key.spec.revocation.is_none();
-        if key.metadata.deletion_timestamp.is_some() {
+        // Who revokes a key that is not reconciled, or waits for a finalizer to go, means it all the same.
+        let revoked = key.spec.revocation.is_some();
+        if key.metadata.deletion_timestamp.is_some() && !revoked {
             return Ok(Next::Change);
         }
-        if stopped {
+        if key.spec.suspend == Some(true) && !revoked {
             let mut status = key.status.clone().unwrap_or_default();
             status.observed_generation = key.metadata.generation;
             status.last_handled_reconcile_at = requested(&key);
@@ -352,7 +336,7 @@ impl Reconciler for ApiKeys {
             status::remember(&self.context.client, &key, &status).await?;
             return Ok(Next::Change);
         }
-        if self.adoption.is_lost() && key.spec.revocation.is_none() {
+        if self.adoption.is_lost() && !revoked {
             return self.refuse(&key, None, (LOST, &lost(&self.settings.install_namespace))).await;
         }
         let caps = self.policies.key_caps(&self.context.client, &namespace).await?;
@@ -370,6 +354,7 @@ impl Reconciler for ApiKeys {
                 None => store.observe(key.status.clone().unwrap_or_default()).await?,
             };
             self.check_clock(&spec, &mut seen).await?;
+            self.check_verifiers(&spec, &mut seen).await?;
             let spec = spec.as_of(&seen, clock::now());
             if restarts(&spec, &seen, clock::now()) {
                 seen.neighbours = neighbours(&self.roots, &spec);
@@ -393,28 +378,5 @@ impl Reconciler for ApiKeys {
             }
         }
         Err(Error::Unexpected(format!("{name} did not come to rest in {STEPS} steps")))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_key_that_is_stopped_on_purpose_is_none_that_is_not_ready() {
-        let ready = |status: &str, reason: &str| {
-            let it = json!({"type": "Ready", "status": status, "reason": reason, "message": "",
-                            "lastTransitionTime": "2026-01-01T00:00:00Z"});
-            let key = serde_json::from_value(json!({
-                "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "k", "namespace": "n"},
-                "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "secret": {"name": "s"}},
-                "status": {"conditions": [it]},
-            }));
-            stand(&key.unwrap()).unwrap().ready
-        };
-        assert_eq!([ready("True", "Ready"), ready("False", "TestFailed")], [Some(true), Some(false)]);
-        assert_eq!(["Revoked", "Suspended", "Idle"].map(|reason| ready("False", reason)), [None; 3]);
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     api::{ApiKey, GoDuration, Invalid, condition::Type},
     cluster::{Error, Result, status},
     controllers::Next,
-    keys::{FORMAT_FIELD, Observed, Spec, Step, reached, refused, verifier_counts},
+    keys::{FORMAT_FIELD, Observed, Spec, Step, count_seldom, reached, refused, verifier_counts},
     runtime::clock,
 };
 
@@ -27,7 +27,8 @@ impl ApiKeys {
         let ttl = known.map_or_else(|| ttl(key), |(spec, ..)| spec.ttl);
         let mut told = refused(key.metadata.generation, why, ttl, &status, now);
         if let Some((spec, seen, step)) = known {
-            // Uses are not counted here: of a key in use they change all the time.
+            // Of a key in use they change all the time; by none of them it would be suspended as unused.
+            count_seldom(spec, seen, &mut status, (self.settings.usage_interval, now));
             status.verifiers = verifier_counts(spec, seen);
             self.waiting.note(key, status.verifiers.as_ref().is_some_and(waits));
             reached(&mut told, spec, seen, &status, step, now);

@@ -40,7 +40,7 @@ fn is_to_end(key: &ApiKey) -> bool {
     let left = key.status.as_ref().is_none_or(|status| {
         status.next_version.is_some() || status.versions.iter().any(|version| !version.state.has_ended())
     });
-    key.spec.revocation.is_some() && key.metadata.deletion_timestamp.is_none() && left
+    key.spec.revocation.is_some() && left
 }
 
 impl ApiKeys {
@@ -70,9 +70,6 @@ impl ApiKeys {
         let Some(mut key) = found(call(|| format!("reading ApiKey {name}"), api.get(name)).await)? else {
             return Ok(());
         };
-        if key.metadata.deletion_timestamp.is_some() {
-            return Ok(());
-        }
         // No cap keeps a key from its end.
         let Ok(spec) = Spec::parse(&key, &Caps::default()) else { return Ok(()) };
         self.end_revoked(&mut key, (&spec, &KeptSecrets::default())).await
@@ -87,10 +84,11 @@ mod tests {
 
     #[test]
     fn only_what_is_revoked_and_lives_goes_before_all_others() {
-        let is_to_end = |revocation: Value, status: Value| {
+        let is_to_end_since = |deleted: Value, revocation: Value, status: Value| {
             is_to_end(
                 &serde_json::from_value(json!({
-                    "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "k", "namespace": "n"},
+                    "apiVersion": "rampart.dev/v1alpha1", "kind": "ApiKey",
+                    "metadata": {"name": "k", "namespace": "n", "deletionTimestamp": deleted},
                     "spec": {"owner": {"customerId": "n"}, "audiences": ["a"], "role": "Viewer", "secret": {"name": "s"},
                              "revocation": revocation},
                     "status": status,
@@ -98,6 +96,7 @@ mod tests {
                 .unwrap(),
             )
         };
+        let is_to_end = |revocation: Value, status: Value| is_to_end_since(Value::Null, revocation, status);
         let status = |state: &str, next: Value| {
             let version = json!({"n": 1, "id": "a", "state": state, "createdAt": "2026-01-01T00:00:00Z",
                                  "expiresAt": "2027-01-01T00:00:00Z"});
@@ -107,6 +106,8 @@ mod tests {
         assert!(is_to_end(leaked(), status("Current", Value::Null)));
         assert!(is_to_end(leaked(), status("Revoked", json!(2))), "one is on its way");
         assert!(is_to_end(leaked(), Value::Null), "nobody knows");
+        let deleted = json!("2026-01-01T00:00:00Z");
+        assert!(is_to_end_since(deleted, leaked(), status("Current", Value::Null)), "a finalizer may keep it for long");
         assert!(!is_to_end(leaked(), status("Revoked", Value::Null)), "it has ended");
         assert!(!is_to_end(Value::Null, status("Current", Value::Null)));
     }

@@ -6,10 +6,24 @@ use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectR
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::ApiKeys;
 use crate::{
     api::{ApiKey, VerifierCounts},
-    cluster::verifiers::Verifiers,
+    cluster::{Result, verifiers::Verifiers},
+    keys::{Observed, Spec, is_of_verifiers},
+    runtime::clock,
 };
+
+impl ApiKeys {
+    /// Reads the reports before anything is done that would wait for a verifier which has gone silent: it may be our watch
+    /// that has, and the verifier admits keys, and lacks others.
+    pub(super) async fn check_verifiers(&self, spec: &Spec, seen: &mut Observed) -> Result<()> {
+        if self.verifiers.are_silent() && is_of_verifiers(spec, seen, clock::now()) {
+            seen.verifiers = self.verifiers.ask(&self.context.client, &self.settings.keys_namespace).await?;
+        }
+        Ok(())
+    }
+}
 
 /// ApiKeys that wait for verifiers: they alone are woken when a report changes.
 #[derive(Default)]

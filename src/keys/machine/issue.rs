@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{MOST_LIVE, Machine, retry_pause};
+use super::{MOST_LIVE, Machine, failed_at, retry_pause};
 use crate::{
     api::{ApiKeyStatus, RecordState, VersionState, VersionStatus},
     keys::{
@@ -152,8 +152,8 @@ impl Machine<'_> {
     /// Who asks for a rotation after something failed does not wait for its pause to pass: it may be mended.
     fn try_now(&self) -> Option<Step> {
         let status = &self.seen.status;
-        let at = status.retry_at.as_ref().filter(|at| self.now < at.0)?;
-        let failed = at.0.checked_sub(retry_pause(status.failed_attempts?.saturating_sub(1))).ok()?;
+        status.retry_at.as_ref().filter(|at| self.now < at.0)?;
+        let failed = failed_at(status)?;
         let asked = self.spec.rotation.requested.filter(|asked| *asked <= self.now)?;
         (asked > failed).then(|| self.remember(|status| status.retry_at = None))
     }

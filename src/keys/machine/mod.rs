@@ -20,7 +20,7 @@ use super::{
     offer::end_of,
     report::EndsSoon,
     schedule::{due_at, expires},
-    seen::{ConsumerSeen, Observed, SecretSeen},
+    seen::{ConsumerSeen, Observed, SecretSeen, VerifierSeen},
     step::{Refusal, Step},
 };
 use crate::api::{ApiKeyStatus, VersionState, VersionStatus, whole_second};
@@ -85,6 +85,17 @@ pub fn is_of_clock(spec: &Spec, seen: &Observed, now: Timestamp) -> bool {
     let by_time = seen.clock_suspect.is_none() && spec.is_idle_by_time(seen, now);
     // No clock is so far ahead: whatever end is counted from now is another one then.
     by_time || differs(spec, seen, SignedDuration::MAX, now)
+}
+
+/// Whether what comes next would wait for one more verifier: it is as right as it is known which there are.
+#[must_use]
+pub fn is_of_verifiers(spec: &Spec, seen: &Observed, now: Timestamp) -> bool {
+    let spec = spec.as_of(seen, now);
+    let step = decide(&spec, seen, now);
+    let mut more = seen.clone();
+    // It has nothing in force, and knows of no use.
+    more.verifiers.push(VerifierSeen { revision: String::new(), started_at: now });
+    !step.is_wait() && step != decide(&spec, &more, now)
 }
 
 /// Whether something else came next if the clock were not trusted, and off by so much.
@@ -216,7 +227,9 @@ impl Machine<'_> {
             version.expires_at = Time(ends.into_iter().flatten().fold(version.expires_at.0, Timestamp::min));
         }
         let current = status.current();
-        let rotates = status.next_version.is_none() && !self.spec.suspended && self.spec.revoked.is_none();
+        // A hook after the promotion keeps no key from its next rotation.
+        let is_done = status.next_version.is_none_or(|n| current.is_some_and(|current| current.n == n));
+        let rotates = is_done && !self.spec.suspended && self.spec.revoked.is_none();
         let due = current.filter(|_| rotates).and_then(|current| due_at(self.spec, status, current, self.now));
         let due = due.filter(|due| self.spec.hard_expiry.is_none_or(|end| *due < end));
         status.next_rotation_time = due.map(Time);
@@ -237,9 +250,18 @@ impl Machine<'_> {
         let strays = records.filter_map(|record| record.standing.destroy_at);
         let warnings = self.current().into_iter().flat_map(|current| EndsSoon::moments(self.spec, current));
         let unused = self.spec.idle_at(self.seen).filter(|_| !self.spec.suspended);
-        let all = ends.chain([due, retry, unused]).flatten().chain(idle).chain(warnings).chain(strays);
+        // One that was asked for by a clock that is ahead.
+        let asked = self.spec.rotation.requested;
+        let all = ends.chain([due, retry, unused, asked]).flatten().chain(idle).chain(warnings).chain(strays);
         all.filter(|moment| *moment > self.now).min()
     }
+}
+
+/// When the test or hook failed that is to be repeated.
+#[must_use]
+pub fn failed_at(status: &ApiKeyStatus) -> Option<Timestamp> {
+    let pause = retry_pause(status.failed_attempts?.saturating_sub(1));
+    status.retry_at.as_ref()?.0.checked_sub(pause).ok()
 }
 
 fn retry_pause(failures: i32) -> SignedDuration {
