@@ -25,6 +25,11 @@ pub(in crate::cli) struct Object {
 }
 
 impl Object {
+    /// Namespace of the object, which is `default` where it names none.
+    pub(in crate::cli) fn namespace<'o>(&'o self, default: &'o str) -> &'o str {
+        self.value.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or(default)
+    }
+
     /// The object as something that could not be read.
     pub(in crate::cli) fn unreadable(&self, why: impl Into<String>) -> Unreadable {
         Unreadable { file: self.file.clone(), line: Some(self.line), why: why.into() }

@@ -7,19 +7,20 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use rampart_reach::{NAMESPACE_NAME, Selector};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    api::{ClusterSecurityPolicy, PolicyException, SecurityPolicy},
+    api::{ClusterSecurityPolicy, HardeningMode, PolicyException, SecurityPolicy, selector},
     cli::{
         fields::refuse_unknown,
         source::{self, Found, Object, Unreadable},
         terminal::fit,
     },
     controllers::in_vain,
-    hardening::{ClusterWide, Covering, Exception, Origin, Policies, Requirement},
+    hardening::{ClusterWide, Covering, Exception, Origin, Policies, Requirement, is_system_namespace},
     runtime::clock,
 };
 
@@ -28,8 +29,32 @@ use crate::{
 pub(super) enum Judges {
     /// One requirement, of every namespace.
     Flags(Arc<[Covering]>),
-    /// Policies.
-    Files(Policies),
+    /// Policies, and of ClusterSecurityPolicies that read labels of namespaces besides their name, by their names, what
+    /// they ask of that.
+    Files(Policies, BTreeMap<String, Selector>),
+}
+
+/// Labels of namespaces.
+pub(super) type Labels = HashMap<String, Arc<BTreeMap<String, String>>>;
+
+impl From<Policies> for Judges {
+    fn from(policies: Policies) -> Self {
+        let asking = policies.wide.iter().filter(|(_, it)| it.requirement.mode != HardeningMode::Disabled);
+        let by_labels = asking.filter_map(|(name, it)| Some((name.clone(), of_name(&it.selector)?))).collect();
+        Self::Files(policies, by_labels)
+    }
+}
+
+/// What a selector asks of a namespace's name, if it reads other labels too.
+fn of_name(selector: &LabelSelector) -> Option<Selector> {
+    let mut of_name = selector.clone();
+    if let Some(labels) = &mut of_name.match_labels {
+        labels.retain(|key, _| key == NAMESPACE_NAME);
+    }
+    if let Some(expressions) = &mut of_name.match_expressions {
+        expressions.retain(|it| it.key == NAMESPACE_NAME);
+    }
+    if of_name == *selector { None } else { selector::parse(&of_name, "spec.namespaceSelector").ok() }
 }
 
 impl Judges {
@@ -37,7 +62,36 @@ impl Judges {
     pub(super) fn of_namespace(&self, namespace: &str) -> Arc<[Covering]> {
         match self {
             Self::Flags(covering) => covering.clone(),
-            Self::Files(policies) => policies.covering(namespace, policies.labels_of(namespace)),
+            Self::Files(policies, _) => policies.covering(namespace, policies.labels_of(namespace)),
+        }
+    }
+
+    /// Whether labels of namespaces decide which policies cover them.
+    pub(super) fn read_labels(&self) -> bool {
+        matches!(self, Self::Files(_, by_labels) if !by_labels.is_empty())
+    }
+
+    /// ClusterSecurityPolicies of which nobody knows whether they cover a namespace: its labels are not known.
+    pub(super) fn open(&self, namespace: &str) -> Vec<&str> {
+        let Self::Files(policies, by_labels) = self else { return vec![] };
+        if policies.labels.contains_key(namespace) {
+            return vec![];
+        }
+        let heard = |name: &str| {
+            let included = || policies.wide.get(name).is_some_and(|policy| policy.included.contains(namespace));
+            !is_system_namespace(namespace) || included()
+        };
+        let none = BTreeMap::new();
+        let open = by_labels.iter().filter(|(name, asked)| heard(name) && asked.matches_namespace(namespace, &none));
+        open.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Takes labels of namespaces that are not known yet.
+    pub(super) fn learn(&mut self, labels: Labels) {
+        let Self::Files(policies, _) = self else { return };
+        let known = Arc::make_mut(&mut policies.labels);
+        for (namespace, labels) in labels {
+            known.entry(namespace).or_insert(labels);
         }
     }
 }
@@ -47,7 +101,7 @@ impl Judges {
 pub(in crate::cli) struct Read {
     own: BTreeMap<String, Vec<Covering>>,
     wide: BTreeMap<String, ClusterWide>,
-    labels: HashMap<String, Arc<BTreeMap<String, String>>>,
+    labels: Labels,
     exceptions: HashMap<String, Vec<Exception>>,
 }
 
@@ -59,7 +113,27 @@ pub(super) fn read(paths: &[PathBuf], namespace: &str) -> (Policies, Vec<Unreada
     let Found { objects, mut unreadable } = found;
     let (policies, more) = of(&objects, namespace);
     unreadable.extend(more);
+    let is_policy = |object: &Object| {
+        let kind = object.value.get("kind").and_then(Value::as_str);
+        kind.is_some_and(|kind| ["SecurityPolicy", "ClusterSecurityPolicy"].contains(&kind))
+    };
+    if unreadable.is_empty() && !objects.iter().any(is_policy) {
+        let why = "holds no SecurityPolicy and no ClusterSecurityPolicy: nothing would be refused";
+        let nothing = |path: &PathBuf| Unreadable { file: path.display().to_string(), line: None, why: why.into() };
+        unreadable.extend(paths.iter().map(nothing));
+    }
     (policies, unreadable)
+}
+
+/// Adds the labels of a Namespace; anything else has none that matter.
+pub(super) fn add_labels(labels: &mut Labels, object: &Value) -> Result<(), String> {
+    if object.get("kind").is_none_or(|kind| kind != "Namespace") {
+        return Ok(());
+    }
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let own: Option<Option<_>> = object.pointer("/metadata/labels").map(parsed).transpose()?;
+    labels.insert(name.into(), Arc::new(own.flatten().unwrap_or_default()));
+    Ok(())
 }
 
 /// The policies among objects that shall be policies, exceptions or namespaces.
@@ -134,10 +208,7 @@ impl Read {
                 let exception = Exception::try_from(&exception).map_err(|error| error.to_string())?;
                 self.exceptions.entry(namespace).or_default().push(exception);
             }
-            "Namespace" => {
-                let labels: Option<Option<_>> = value.pointer("/metadata/labels").map(parsed).transpose()?;
-                self.labels.insert(name, Arc::new(labels.flatten().unwrap_or_default()));
-            }
+            "Namespace" => add_labels(&mut self.labels, value)?,
             kind => {
                 return Err(format!(
                     "{kind} is no SecurityPolicy, ClusterSecurityPolicy, PolicyException or Namespace"

@@ -84,7 +84,7 @@ pub(super) fn judge(object: &mut Object, judges: &Judges, namespace: &str) -> Re
     let group = text(&object.value, "/apiVersion").unwrap_or_default();
     let group = group.rsplit_once('/').map_or("", |(group, _)| group);
     let Some(path) = template_path(group, &kind) else { return Ok(None) };
-    let namespace = text(&object.value, "/metadata/namespace").unwrap_or_else(|| namespace.into());
+    let namespace = object.namespace(namespace).to_owned();
     let name = text(&object.value, "/metadata/name").or_else(|| text(&object.value, "/metadata/generateName"));
     let pointer = path.iter().fold(String::new(), |pointer, key| pointer + "/" + key);
     let found = match object.value.pointer_mut(&pointer) {

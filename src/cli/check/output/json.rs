@@ -36,7 +36,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
         denied,
         skipped: report.skipped,
     };
-    let answer = Answer { schema_version: 1, results: &report.outcomes, depends_on: report.open(), summary };
+    let answer = Answer { schema_version: 1, results: &report.outcomes, depends_on: report.depends_on(), summary };
     serde_json::to_writer_pretty(&mut *out, &answer)?;
     writeln!(out)
 }
