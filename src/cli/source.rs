@@ -180,7 +180,7 @@ fn value(text: &str) -> Result<Value, (Option<usize>, String)> {
 }
 
 /// Takes lists apart.
-fn flatten(file: &str, at: (usize, usize), pointer: String, value: Value, found: &mut Found) {
+fn flatten(file: &str, at: (usize, usize), pointer: String, mut value: Value, found: &mut Found) {
     let unreadable =
         |why: &str| Unreadable { file: file.into(), line: Some(at.1), why: format!("{why}{}", place(&pointer)) };
     let Some(object) = value.as_object() else {
@@ -192,6 +192,7 @@ fn flatten(file: &str, at: (usize, usize), pointer: String, value: Value, found:
     }
     if !(kind.ends_with("List") && object.contains_key("items")) {
         let (document, line) = at;
+        unset_empty_namespace(&mut value);
         return found.objects.push(Object { file: file.into(), document, line, pointer, value });
     }
     let (kind, version) = (kind.trim_end_matches("List").to_owned(), object.get("apiVersion").cloned());
@@ -209,12 +210,23 @@ fn flatten(file: &str, at: (usize, usize), pointer: String, value: Value, found:
     }
 }
 
+/// An empty namespace is none, as for kubectl: a chart that quotes a value writes it where there is no value.
+fn unset_empty_namespace(object: &mut Value) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+        && metadata.get("namespace").is_some_and(|it| it.is_null() || it == "")
+    {
+        metadata.remove("namespace");
+    }
+}
+
 fn place(pointer: &str) -> String {
     if pointer.is_empty() { String::new() } else { format!(" (at {pointer})") }
 }
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     fn kinds(found: &Found) -> Vec<(usize, usize, &str, &str)> {
@@ -242,6 +254,21 @@ mod tests {
         let found = parse("f.json", text);
         assert_eq!(kinds(&found), [(0, 1, "/items/0", "Pod"), (0, 1, "/items/2/items/0", "Pod")]);
         assert!(found.unreadable[0].why.contains("/items/1"), "{:?}", found.unreadable);
+    }
+
+    #[rstest]
+    #[case::quoted("namespace: \"\"", "default")]
+    #[case::nothing("namespace:", "default")]
+    #[case::left_out("name: p", "default")]
+    #[case::named("namespace: shop", "shop")]
+    fn an_empty_namespace_is_none(#[case] metadata: &str, #[case] namespace: &str) {
+        let object = format!("apiVersion: v1\nkind: Pod\nmetadata:\n  {metadata}\n");
+        let list =
+            format!("apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata:\n    {metadata}\n");
+        for text in [object, list] {
+            let found = parse("f", &text);
+            assert_eq!(found.objects[0].namespace("default"), namespace, "{text}");
+        }
     }
 
     #[test]

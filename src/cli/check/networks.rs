@@ -28,10 +28,8 @@ pub(super) fn judge(report: &mut Report, namespace: &str, files: &[impl AsRef<Pa
     }
     let mut read: Vec<(Object, NetworkPolicy, Policy)> = vec![];
     for mut object in std::mem::take(&mut report.networks) {
-        if object.value.pointer("/metadata/namespace").and_then(Value::as_str).is_none_or(str::is_empty)
-            && let Some(metadata) = object.value.get_mut("metadata").and_then(Value::as_object_mut)
-        {
-            metadata.insert("namespace".into(), namespace.into());
+        if let Some(metadata) = object.value.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.entry("namespace").or_insert_with(|| namespace.into());
         }
         let understood = NetworkPolicy::deserialize(&object.value)
             .map_err(|error| error.to_string())
