@@ -1,8 +1,9 @@
 //! Documents of files, directories and standard input.
 
 use std::{
+    collections::HashSet,
     fmt, fs,
-    io::Read as _,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -68,36 +69,69 @@ pub(in crate::cli) struct Found {
     pub(in crate::cli) unreadable: Vec<Unreadable>,
 }
 
-/// The files of the given paths: a directory means every .yaml, .yml and .json file below it.
+/// The files of the given paths, each once: a directory means every .yaml, .yml and .json file below it.
 pub(in crate::cli) fn files(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Unreadable>) {
-    let (mut files, mut unreadable) = (vec![], vec![]);
+    let (mut walk, mut unreadable) = (Walk::default(), vec![]);
     for path in paths {
-        let before = files.len();
-        if let Err(error) = walk(path, true, &mut files) {
-            unreadable.push(Unreadable { file: path.display().to_string(), line: None, why: error.to_string() });
-        } else if files.len() == before {
-            let why = "holds no .yaml, .yml or .json file".into();
-            unreadable.push(Unreadable { file: path.display().to_string(), line: None, why });
-        }
+        let why = match walk.named(path) {
+            Ok(0) => "holds no .yaml, .yml or .json file".into(),
+            Ok(_) => continue,
+            Err(error) => error.to_string(),
+        };
+        unreadable.push(Unreadable { file: path.display().to_string(), line: None, why });
     }
-    (files, unreadable)
+    (walk.files, unreadable)
 }
 
-fn walk(path: &Path, named: bool, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    if path == Path::new("-") || (named && !path.is_dir()) {
-        files.push(path.into());
-        return Ok(());
+/// Files, each once however many paths lead to it.
+#[derive(Default)]
+struct Walk {
+    files: Vec<PathBuf>,
+    seen: HashSet<PathBuf>,
+}
+
+impl Walk {
+    /// Adds what was named; says how many files that are.
+    fn named(&mut self, path: &Path) -> io::Result<usize> {
+        if path != Path::new("-") && path.is_dir() {
+            return self.below(path);
+        }
+        self.add(path.into());
+        Ok(1)
     }
-    if path.is_dir() {
-        let mut entries = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-        entries.sort();
-        return entries.iter().try_for_each(|entry| walk(entry, false, files));
+
+    /// Adds the files below a directory. Links to directories are not followed, for they may lead back; what begins with
+    /// `..` is how a volume of a ConfigMap keeps its versions.
+    fn below(&mut self, directory: &Path) -> io::Result<usize> {
+        let mut entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+        entries.sort_by_key(fs::DirEntry::path);
+        let mut found = 0_usize;
+        for entry in entries {
+            if entry.file_name().as_encoded_bytes().starts_with(b"..") {
+                continue;
+            }
+            let (path, kind) = (entry.path(), entry.file_type()?);
+            if kind.is_dir() {
+                found = found.saturating_add(self.below(&path)?);
+                continue;
+            }
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            let is_read = extension.is_some_and(|it| ["yaml", "yml", "json"].contains(&it));
+            if is_read && !(kind.is_symlink() && path.is_dir()) {
+                self.add(path);
+                found = found.saturating_add(1);
+            }
+        }
+        Ok(found)
     }
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    if extension.is_some_and(|it| ["yaml", "yml", "json"].contains(&it)) {
-        files.push(path.into());
+
+    fn add(&mut self, path: PathBuf) {
+        // A pipe has no such path, nor has what is not there: each stands for itself.
+        let place = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        if self.seen.insert(place) {
+            self.files.push(path);
+        }
     }
-    Ok(())
 }
 
 /// Every object under some paths.
@@ -117,7 +151,7 @@ pub(in crate::cli) fn read(path: &Path) -> Found {
     let file = if path == Path::new("-") { "<stdin>".into() } else { path.display().to_string() };
     let mut text = String::new();
     let read = if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).map(drop)
+        io::stdin().read_to_string(&mut text).map(drop)
     } else {
         fs::read_to_string(path).map(|read| text = read)
     };
@@ -225,9 +259,39 @@ fn place(pointer: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use rstest::rstest;
+    use tempfile::TempDir;
 
     use super::*;
+
+    /// Files below a directory of these files (which end in their extension), directories and links, by their names there.
+    fn walked(files: &[&str], links: &[(&str, &str)]) -> Vec<String> {
+        let dir = TempDir::new().unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        for (link, to) in links {
+            symlink(to, dir.path().join(link)).unwrap();
+        }
+        // What is named twice is read once, too.
+        let (found, unreadable) = super::files(&[dir.path().into(), dir.path().join(files[0])]);
+        assert!(unreadable.is_empty(), "{unreadable:?}");
+        found.iter().map(|it| it.strip_prefix(dir.path()).unwrap().display().to_string()).collect()
+    }
+
+    #[rstest]
+    #[case::links_that_lead_back(&["a.yaml", "d/b.json"], &[("loop", "."), ("up", ".."), ("d/loop", "..")], &["a.yaml", "d/b.json"])]
+    #[case::a_volume_of_a_config_map(&["..2024/a.yaml"], &[("..data", "..2024"), ("a.yaml", "..data/a.yaml")], &["a.yaml"])]
+    #[case::two_names(&["a.yaml"], &[("b.yaml", "a.yaml"), ("c.yml", "b.yaml")], &["a.yaml"])]
+    #[case::a_link_to_nothing_is_told_by_who_reads_it(&["a.yaml"], &[("b.yaml", "gone")], &["a.yaml", "b.yaml"])]
+    #[case::a_directory_that_is_called_like_a_file(&["a.yaml", "d.yaml/b.yml"], &[("e.yaml", "d.yaml")], &["a.yaml", "d.yaml/b.yml"])]
+    fn each_file_is_found_once(#[case] files: &[&str], #[case] links: &[(&str, &str)], #[case] found: &[&str]) {
+        assert_eq!(walked(files, links), found);
+    }
 
     fn kinds(found: &Found) -> Vec<(usize, usize, &str, &str)> {
         let of = |object: &'_ Object| (object.document, object.line);
