@@ -1,4 +1,5 @@
-//! Fields that a kind does not have. An API server tells whoever writes them; here they would be passed over.
+//! Fields that a kind does not have, and kinds and versions that Rampart does not have. An API server tells whoever writes
+//! them; here they would be passed over.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,9 @@ use serde_json::Value;
 
 use super::source::Found;
 use crate::{GROUP, api::crd_of};
+
+/// The version of our kinds.
+pub(super) const VERSION: &str = "v1alpha1";
 
 /// What is no business of a kind's own, or written by the operator alone.
 const FREE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
@@ -31,7 +35,7 @@ fn schema(kind: &str) -> Option<JSONSchemaProps> {
     Some(schema)
 }
 
-/// Takes out objects of our kinds with fields that their kind does not have: each such field is bad input.
+/// Takes out objects of our group with a kind, a version or fields that there are not: each is bad input.
 pub(super) fn refuse_unknown(found: &mut Found) {
     let Found { objects, unreadable } = found;
     let mut schemas = Schemas::default();
@@ -46,8 +50,13 @@ pub(super) fn refuse_unknown(found: &mut Found) {
 fn unknown(object: &Value, schemas: &mut Schemas) -> Vec<String> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (kind, name) = (text("/kind"), text("/metadata/name"));
-    let is_ours = text("/apiVersion").split_once('/').is_some_and(|(group, _)| group == GROUP);
-    let Some(schema) = is_ours.then(|| schemas.of(kind)).flatten() else { return vec![] };
+    let Some((GROUP, version)) = text("/apiVersion").split_once('/') else { return vec![] };
+    if version != VERSION {
+        return vec![format!("{kind} {name} is of {GROUP}/{version}: write apiVersion: {GROUP}/{VERSION}")];
+    }
+    let Some(schema) = schemas.of(kind) else {
+        return vec![format!("{kind} {name} is of a kind that {GROUP}/{VERSION} does not have: correct its kind")];
+    };
     let mut found = vec![];
     walk("", object, schema, &mut |field: &str, known: &str| {
         found.push(format!(
@@ -133,6 +142,22 @@ mod tests {
         assert_eq!(unknown(&policy), [said]);
         policy["apiVersion"] = json!("security.example.com/v1");
         assert!(unknown(&policy).is_empty(), "it is somebody else's kind");
+    }
+
+    #[rstest]
+    #[case::version(
+        "rampart.dev/v1",
+        "SecurityPolicy",
+        "SecurityPolicy p is of rampart.dev/v1: write apiVersion: rampart.dev/v1alpha1"
+    )]
+    #[case::kind(
+        "rampart.dev/v1alpha1",
+        "SecurtyPolicy",
+        "SecurtyPolicy p is of a kind that rampart.dev/v1alpha1 does not have: correct its kind"
+    )]
+    fn a_kind_or_version_that_there_is_not_is_named(#[case] version: &str, #[case] kind: &str, #[case] said: &str) {
+        let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "p"}, "spec": {}});
+        assert_eq!(unknown(&object, &mut Schemas::default()), [said]);
     }
 
     #[test]

@@ -37,6 +37,12 @@ impl Object {
     }
 }
 
+/// Group and kind of an object; the group of the core's own is empty.
+pub(in crate::cli) fn group_kind(object: &Value) -> (&str, &str) {
+    let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
+    (text("apiVersion").split_once('/').map_or("", |(group, _)| group), text("kind"))
+}
+
 /// Something that could not be read.
 #[derive(Debug)]
 pub(in crate::cli) struct Unreadable {

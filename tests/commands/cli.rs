@@ -416,6 +416,27 @@ fn a_field_that_a_policy_does_not_have_is_bad_input() {
 }
 
 #[test]
+fn what_says_nothing_to_a_command_is_counted_and_left_out() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/samples");
+    let output = rampart(&["render", "--network-cluster-cidrs=10.0.0.0/8", shown(&samples)], "");
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    assert!(err.contains("rampart: 7 objects are of kinds that say nothing here\n"), "{err}");
+    let there = GOOD.replace("namespace: shop", "namespace: ai-marketing-platform");
+    let (code, _, err) = check(&["-", "--policy", shown(&samples)], &there);
+    assert!(code != 2 && err.contains("of kinds that say nothing here"), "{err}");
+    let envoys =
+        "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\nmetadata: {name: p}\nspec: {jwt: {}}\n";
+    let output = rampart(&["render", "-"], envoys);
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        (output.status.code(), err.as_str()),
+        (Some(0), "rampart: 1 object is of a kind that says nothing here\n")
+    );
+    assert!(output.stdout.is_empty(), "it is another product's kind");
+}
+
+#[test]
 fn pod_security_labels_of_manifests_become_policies() {
     let namespaces = "apiVersion: v1
 kind: Namespace

@@ -12,13 +12,12 @@ use super::{
     verdict::{Outcome, Row, Severity},
 };
 use crate::{
-    cli::source::Object,
+    cli::source::{Object, group_kind},
     network::{Caught, Trap, traps},
 };
 
 pub(super) fn is_one(object: &Object) -> bool {
-    let text = |name: &str| object.value.get(name).and_then(Value::as_str).unwrap_or_default();
-    text("kind") == "NetworkPolicy" && text("apiVersion").starts_with("networking.k8s.io/")
+    group_kind(&object.value) == ("networking.k8s.io", "NetworkPolicy")
 }
 
 /// Moves the NetworkPolicies of a report to its outcomes, in the order of the input.

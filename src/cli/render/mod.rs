@@ -16,7 +16,7 @@ use super::{
     facts::ClusterFacts,
     fields::refuse_unknown,
     output::answered,
-    source::{self, Found},
+    source::{self, Found, group_kind},
     terminal::fit,
 };
 use crate::{
@@ -76,7 +76,7 @@ impl RenderCommand {
                     continue;
                 }
             }
-            let is_namespace = resource.value.get("kind").is_some_and(|kind| kind == "Namespace");
+            let is_namespace = group_kind(&resource.value) == ("", "Namespace");
             match world.add(&resource.value, &self.namespace) {
                 Ok(true) if !is_namespace => {}
                 Ok(_) => asked.push(resource),

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::super::{
     fields::refuse_unknown,
-    source::{self, Found, Unreadable},
+    source::{self, Found, Unreadable, group_kind},
 };
 use crate::{
     GROUP,
@@ -43,9 +43,7 @@ pub(super) fn world(paths: &[PathBuf], only: Option<String>) -> (World, Vec<Unre
 
 /// Whether it is of a kind that is reported.
 fn add(world: &mut World, value: &Value) -> Result<bool, String> {
-    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
-    let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
-    match (group, text("kind")) {
+    match group_kind(value) {
         ("", "Namespace") => {
             let parsed = parsed::<k8s_openapi::api::core::v1::Namespace>(value)?;
             world.namespaces.items.push(Namespace { name: parsed.name_any(), labels: parsed.labels().clone() });
