@@ -124,7 +124,7 @@ fn json_is_the_contract() {
     let (_, out, _) = check(&["-", "--output=json", "--level=baseline"], &format!("{BAD}---\n{GOOD}"));
     let answer: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(answer["schemaVersion"], 1);
-    assert_eq!(answer["summary"], json!({"documents": 2, "allowed": 1, "denied": 1, "skipped": 0}));
+    assert_eq!(answer["summary"], json!({"documents": 2, "allowed": 1, "denied": 1, "skipped": 0, "unreadable": 0}));
     let bad = &answer["results"][0];
     assert_eq!(
         bad["message"],
@@ -232,6 +232,25 @@ fn junit_reads_back() {
 fn github_annotations_name_file_and_line() {
     let (_, out, _) = check(&["-", "--output=github"], &format!("{GOOD}---\n{BAD}"));
     assert!(out.lines().all(|line| line.starts_with("::error file=<stdin>,line=11,title=pss/")), "{out}");
+}
+
+#[test]
+fn what_could_not_be_read_is_told_in_every_form() {
+    let dir = dir(&[("broken.yaml", "apiVersion: v1\nkind: [\n"), ("good.yaml", GOOD)]);
+    let broken = dir.path().join("broken.yaml");
+    for form in ["text", "json", "sarif", "junit", "github"] {
+        let (code, out, err) = check(&[shown(dir.path()), "--output", form], "");
+        assert!(code == 2 && err.starts_with(&format!("{}:2: ", shown(&broken))), "{form}: {err}");
+        assert!(form == "text" || out.contains(shown(&broken)), "{form}: {out}");
+    }
+    let (_, out, _) = check(&[shown(dir.path()), "-o", "json"], "");
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(answer["summary"]["unreadable"], 1);
+    let unreadable = &answer["unreadable"][0];
+    assert_eq!((&unreadable["file"], &unreadable["line"]), (&json!(broken), &json!(2)));
+    assert!(unreadable["message"].is_string(), "{unreadable}");
+    let (_, out, _) = check(&[shown(dir.path()), "-o", "github"], "");
+    assert!(out.starts_with(&format!("::error file={},line=2,title=unreadable::", shown(&broken))), "{out}");
 }
 
 #[test]
