@@ -1,5 +1,7 @@
 //! Documents of files, directories and standard input.
 
+mod yaml;
+
 use std::{
     collections::HashSet,
     fmt, fs,
@@ -10,6 +12,7 @@ use std::{
 
 use serde_json::Value;
 
+use self::yaml::{documents, value};
 use super::{BAD_INPUT, terminal::fit};
 
 /// One object, where it came from, and where in its document it stands.
@@ -155,19 +158,30 @@ pub(in crate::cli) fn read_all(paths: &[PathBuf]) -> Found {
 /// Every object of a file; `-` is standard input.
 pub(in crate::cli) fn read(path: &Path) -> Found {
     let file = if path == Path::new("-") { "<stdin>".into() } else { path.display().to_string() };
-    let mut text = String::new();
     let read = if path == Path::new("-") {
-        io::stdin().read_to_string(&mut text).map(drop)
+        let mut bytes = vec![];
+        io::stdin().read_to_end(&mut bytes).map(|_| bytes)
     } else {
-        fs::read_to_string(path).map(|read| text = read)
+        fs::read(path)
     };
+    let read = read.map_err(|error| (None, error.to_string())).and_then(utf8);
     match read {
-        Ok(()) => parse(&file, &text),
-        Err(error) => {
-            let why = error.to_string();
-            Found { objects: vec![], unreadable: vec![Unreadable { file, line: None, why }] }
-        }
+        Ok(text) => parse(&file, &text),
+        Err((line, why)) => Found { objects: vec![], unreadable: vec![Unreadable { file, line, why }] },
     }
+}
+
+/// The text of a file; the error comes with the line, where there is one.
+fn utf8(bytes: Vec<u8>) -> Result<String, (Option<usize>, String)> {
+    String::from_utf8(bytes).map_err(|error| {
+        let bytes = error.as_bytes();
+        if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+            return (None, "it is UTF-16: save it as UTF-8 (PowerShell: Out-File -Encoding utf8)".into());
+        }
+        let read = bytes.iter().take(error.utf8_error().valid_up_to());
+        let line = read.filter(|byte| **byte == b'\n').count().saturating_add(1);
+        (Some(line), "it is not UTF-8: save it as UTF-8".into())
+    })
 }
 
 /// Every object of a text: YAML of many documents, or JSON, which is YAML too.
@@ -184,39 +198,6 @@ fn parse(file: &str, text: &str) -> Found {
         }
     }
     found
-}
-
-/// Cuts a text where YAML begins a document (YAML 1.2, section 9.1.2); each with its first line.
-/// Parsing them one by one keeps a broken one from hiding the rest.
-fn documents(text: &str) -> Vec<(usize, &str)> {
-    let (mut documents, mut start, mut first) = (vec![], 0, 1);
-    let mut offset = 0_usize;
-    for (number, line) in text.split_inclusive('\n').enumerate() {
-        let marker = line.trim_end();
-        if offset > start && (marker == "---" || line.starts_with("--- ")) {
-            documents.push((first, text.get(start..offset).unwrap_or_default()));
-            (start, first) = (offset, number.saturating_add(1));
-        }
-        offset = offset.saturating_add(line.len());
-    }
-    documents.push((first, text.get(start..).unwrap_or_default()));
-    documents.retain(|(_, text)| text.lines().any(|line| !line.trim().is_empty() && line.trim() != "---"));
-    documents
-}
-
-/// Reads a document; the error comes with the line in it, if known.
-fn value(text: &str) -> Result<Value, (Option<usize>, String)> {
-    if text.trim_start().starts_with('{') {
-        // A JSON file: the faster parser, which says the same.
-        if let Ok(value) = serde_json::from_str(text) {
-            return Ok(value);
-        }
-    }
-    serde_saphyr::from_str(text).map_err(|error| {
-        let line = error.location().and_then(|location| usize::try_from(location.line()).ok());
-        let why = error.to_string();
-        (line, why.lines().next().unwrap_or_default().to_owned())
-    })
 }
 
 /// Takes lists apart.
@@ -318,6 +299,14 @@ mod tests {
     }
 
     #[test]
+    fn a_document_may_say_where_it_ends() {
+        let text = "apiVersion: v1\nkind: Pod\n...\napiVersion: v1\nkind: Service\n... # the end\n---\napiVersion: batch/v1\nkind: Job\n...\n";
+        let found = parse("f.yaml", text);
+        assert_eq!(kinds(&found), [(0, 1, "", "Pod"), (1, 4, "", "Service"), (2, 7, "", "Job")]);
+        assert!(found.unreadable.is_empty(), "{:?}", found.unreadable);
+    }
+
+    #[test]
     fn lists_are_taken_apart() {
         let text = r#"{"apiVersion": "v1", "kind": "PodList", "items": [{"metadata": {}}, 1,
             {"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": "Pod"}]}]}"#;
@@ -339,6 +328,15 @@ mod tests {
             let found = parse("f", &text);
             assert_eq!(found.objects[0].namespace("default"), namespace, "{text}");
         }
+    }
+
+    #[rstest]
+    #[case::little_endian(b"\xff\xfea\0", None, "it is UTF-16")]
+    #[case::big_endian(b"\xfe\xff\0a", None, "it is UTF-16")]
+    #[case::latin_1(b"a: b\nc: \xe4\n", Some(2), "it is not UTF-8")]
+    fn what_is_not_utf_8_is_named(#[case] bytes: &[u8], #[case] line: Option<usize>, #[case] said: &str) {
+        let (at, why) = utf8(bytes.to_vec()).unwrap_err();
+        assert!(at == line && why.starts_with(said), "{at:?} {why}");
     }
 
     #[test]
