@@ -316,6 +316,10 @@ metadata: {name: shop, labels: {tier: web}}
 apiVersion: v1
 kind: Namespace
 metadata: {name: other, labels: {tier: web}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: unselected}
 ";
 
 fn exception(namespace: &str, expires: &str) -> String {
