@@ -16,7 +16,7 @@ use crate::{
     GROUP,
     api::{ClusterSecurityPolicy, HardeningMode, PolicyException, SecurityPolicy, selector},
     cli::{
-        fields::refuse_unknown,
+        fields::refuse_malformed,
         source::{self, Found, Object, Unreadable, group_kind},
         terminal::fit,
     },
@@ -110,7 +110,7 @@ pub(in crate::cli) struct Read {
 /// its kind does not have: without it, a policy may ask for less.
 pub(super) fn read(paths: &[PathBuf], namespace: &str) -> (Policies, Vec<Unreadable>) {
     let mut found = source::read_all(paths);
-    refuse_unknown(&mut found);
+    refuse_malformed(&mut found);
     let Found { objects, mut unreadable } = found;
     let (policies, more) = of(&objects, namespace);
     unreadable.extend(more);

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::super::{
-    fields::refuse_unknown,
+    fields::refuse_malformed,
     source::{self, Found, Unreadable, group_kind},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 /// What files hold, of one namespace or of all; what can't be read of them, and how many objects are of no use.
 pub(super) fn world(paths: &[PathBuf], only: Option<String>) -> (World, Vec<Unreadable>, usize) {
     let mut found = source::read_all(paths);
-    refuse_unknown(&mut found);
+    refuse_malformed(&mut found);
     let Found { objects, mut unreadable } = found;
     let (mut world, mut others) = (World { only, ..World::default() }, 0_usize);
     world.pause.unread = vec!["whether hardening is paused: files do not say".into()];
