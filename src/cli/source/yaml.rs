@@ -118,10 +118,10 @@ mod tests {
 
     #[test]
     fn an_anchor_may_be_used_often() {
-        let text = format!("labels: &l {{a: x, b: [y, z]}}\nuses:\n{}", "- *l\n".repeat(6_000));
+        let text = format!("labels: &l {{a: x, b: [v, w]}}\nuses:\n{}", "- *l\n".repeat(6_000));
         let read = value(&text).unwrap();
         assert_eq!(read["uses"].as_array().map(Vec::len), Some(6_000));
-        assert_eq!(read["uses"][5_999], json!({"a": "x", "b": ["y", "z"]}));
+        assert_eq!(read["uses"][5_999], json!({"a": "x", "b": ["v", "w"]}));
     }
 
     /// Each level ten of those below.
