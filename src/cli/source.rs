@@ -103,44 +103,48 @@ impl Walk {
     /// Adds what was named; says how many files that are.
     fn named(&mut self, path: &Path) -> io::Result<usize> {
         if path != Path::new("-") && path.is_dir() {
-            return self.below(path);
+            return self.below(path, &real(path));
         }
-        self.add(path.into());
+        self.add(path.into(), real(path));
         Ok(1)
     }
 
     /// Adds the files below a directory. Links to directories are not followed, for they may lead back; what begins with
     /// `..` is how a volume of a ConfigMap keeps its versions.
-    fn below(&mut self, directory: &Path) -> io::Result<usize> {
+    fn below(&mut self, directory: &Path, real_directory: &Path) -> io::Result<usize> {
         let mut entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
         entries.sort_by_key(fs::DirEntry::path);
         let mut found = 0_usize;
         for entry in entries {
-            if entry.file_name().as_encoded_bytes().starts_with(b"..") {
+            let (name, path, kind) = (entry.file_name(), entry.path(), entry.file_type()?);
+            if name.as_encoded_bytes().starts_with(b"..") {
                 continue;
             }
-            let (path, kind) = (entry.path(), entry.file_type()?);
+            let place = if kind.is_symlink() { real(&path) } else { real_directory.join(name) };
             if kind.is_dir() {
-                found = found.saturating_add(self.below(&path)?);
+                found = found.saturating_add(self.below(&path, &place)?);
                 continue;
             }
             let extension = path.extension().and_then(|extension| extension.to_str());
             let is_read = extension.is_some_and(|it| ["yaml", "yml", "json"].contains(&it));
             if is_read && !(kind.is_symlink() && path.is_dir()) {
-                self.add(path);
+                self.add(path, place);
                 found = found.saturating_add(1);
             }
         }
         Ok(found)
     }
 
-    fn add(&mut self, path: PathBuf) {
-        // A pipe has no such path, nor has what is not there: each stands for itself.
-        let place = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+    fn add(&mut self, path: PathBuf, place: PathBuf) {
         if self.seen.insert(place) {
             self.files.push(path);
         }
     }
+}
+
+/// A path without links. A pipe has none, nor has what is not there: each stands for itself.
+fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.into())
 }
 
 /// Every object under some paths.
