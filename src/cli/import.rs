@@ -12,7 +12,7 @@ use super::{
     BAD_INPUT,
     connection::{Connection, block_on},
     output::answered,
-    source::{self, Found, Object, Unreadable},
+    source::{self, Found, Object, Unreadable, group_kind},
     terminal::fit,
 };
 use crate::{
@@ -94,7 +94,7 @@ fn of_manifests(paths: &[PathBuf]) -> (Labels, Vec<Unreadable>) {
     let Found { objects, mut unreadable } = source::read_all(paths);
     let mut namespaces = Labels::new();
     for Object { file, line, value, .. } in objects {
-        if value.get("kind").is_none_or(|kind| kind != "Namespace") {
+        if group_kind(&value) != ("", "Namespace") {
             continue;
         }
         match Namespace::deserialize(&value) {

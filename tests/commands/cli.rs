@@ -124,7 +124,7 @@ fn json_is_the_contract() {
     let (_, out, _) = check(&["-", "--output=json", "--level=baseline"], &format!("{BAD}---\n{GOOD}"));
     let answer: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(answer["schemaVersion"], 1);
-    assert_eq!(answer["summary"], json!({"documents": 2, "allowed": 1, "denied": 1, "skipped": 0}));
+    assert_eq!(answer["summary"], json!({"documents": 2, "allowed": 1, "denied": 1, "skipped": 0, "unreadable": 0}));
     let bad = &answer["results"][0];
     assert_eq!(
         bad["message"],
@@ -235,6 +235,25 @@ fn github_annotations_name_file_and_line() {
 }
 
 #[test]
+fn what_could_not_be_read_is_told_in_every_form() {
+    let dir = dir(&[("broken.yaml", "apiVersion: v1\nkind: [\n"), ("good.yaml", GOOD)]);
+    let broken = dir.path().join("broken.yaml");
+    for form in ["text", "json", "sarif", "junit", "github"] {
+        let (code, out, err) = check(&[shown(dir.path()), "--output", form], "");
+        assert!(code == 2 && err.starts_with(&format!("{}:2: ", shown(&broken))), "{form}: {err}");
+        assert!(form == "text" || out.contains(shown(&broken)), "{form}: {out}");
+    }
+    let (_, out, _) = check(&[shown(dir.path()), "-o", "json"], "");
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(answer["summary"]["unreadable"], 1);
+    let unreadable = &answer["unreadable"][0];
+    assert_eq!((&unreadable["file"], &unreadable["line"]), (&json!(broken), &json!(2)));
+    assert!(unreadable["message"].is_string(), "{unreadable}");
+    let (_, out, _) = check(&[shown(dir.path()), "-o", "github"], "");
+    assert!(out.starts_with(&format!("::error file={},line=2,title=unreadable::", shown(&broken))), "{out}");
+}
+
+#[test]
 fn pss_eval_answers_line_by_line() {
     let good = json!({"spec": {"containers": [{"name": "a"}]}}).to_string();
     let arguments = ["pss", "eval", "--level=baseline", "--level=restricted", "--version=v1.7"];
@@ -297,6 +316,10 @@ metadata: {name: shop, labels: {tier: web}}
 apiVersion: v1
 kind: Namespace
 metadata: {name: other, labels: {tier: web}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: unselected}
 ";
 
 fn exception(namespace: &str, expires: &str) -> String {
@@ -413,6 +436,27 @@ fn a_field_that_a_policy_does_not_have_is_bad_input() {
     assert_eq!(output.status.code(), Some(2), "{err}");
     assert!(err.starts_with(&named) && err.lines().count() == 1, "{err}");
     assert_eq!(out.matches("kind: ValidatingAdmissionPolicy\n").count(), 1, "what is readable is rendered: {out}");
+}
+
+#[test]
+fn what_says_nothing_to_a_command_is_counted_and_left_out() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/samples");
+    let output = rampart(&["render", "--network-cluster-cidrs=10.0.0.0/8", shown(&samples)], "");
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    assert!(err.contains("rampart: 7 objects are of kinds that say nothing here\n"), "{err}");
+    let there = GOOD.replace("namespace: shop", "namespace: ai-marketing-platform");
+    let (code, _, err) = check(&["-", "--policy", shown(&samples)], &there);
+    assert!(code != 2 && err.contains("of kinds that say nothing here"), "{err}");
+    let envoys =
+        "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\nmetadata: {name: p}\nspec: {jwt: {}}\n";
+    let output = rampart(&["render", "-"], envoys);
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        (output.status.code(), err.as_str()),
+        (Some(0), "rampart: 1 object is of a kind that says nothing here\n")
+    );
+    assert!(output.stdout.is_empty(), "it is another product's kind");
 }
 
 #[test]

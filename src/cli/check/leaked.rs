@@ -68,7 +68,7 @@ pub(super) fn outcome(object: &Object, namespace: &str, rows: Vec<Row>) -> Optio
         document: object.document,
         line: object.line,
         kind: text("/kind").unwrap_or_default(),
-        namespace: text("/metadata/namespace").unwrap_or_else(|| namespace.into()),
+        namespace: object.namespace(namespace).to_owned(),
         name: text("/metadata/name").or_else(|| text("/metadata/generateName")).unwrap_or_default(),
         allowed: true,
         message: String::new(),

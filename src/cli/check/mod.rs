@@ -4,10 +4,12 @@ mod leaked;
 mod networks;
 mod output;
 pub(super) mod policies;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::Write,
     path::{Path, PathBuf},
@@ -21,7 +23,7 @@ use rampart_pss::{Level, Version};
 
 use self::{
     output::Format,
-    policies::Judges,
+    policies::{Judges, Labels, add_labels},
     verdict::{Outcome, Severity, judge},
 };
 use super::{
@@ -52,8 +54,8 @@ pub(super) struct Check {
     /// Files, directories, or `-`.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
-    /// A file or directory of SecurityPolicies, ClusterSecurityPolicies and PolicyExceptions; Namespaces in it
-    /// give their labels. May be repeated.
+    /// A file or directory of SecurityPolicies, ClusterSecurityPolicies and PolicyExceptions; Namespaces in it, or among
+    /// the manifests, give their labels. May be repeated.
     #[arg(long = "policy", value_name = "FILE", conflicts_with_all = ["level", "version"])]
     policies: Vec<PathBuf>,
     /// Namespace of manifests and policies that name none.
@@ -95,6 +97,10 @@ struct Report {
     outcomes: Vec<Outcome>,
     /// NetworkPolicies, which are looked at together.
     networks: Vec<Object>,
+    /// Labels of Namespaces among the manifests.
+    labels: Labels,
+    /// Objects that are judged without the labels of their namespace, and the places of their outcomes.
+    open: Vec<(usize, Object)>,
     /// All other objects.
     skipped: usize,
     /// What could not be read.
@@ -103,9 +109,50 @@ struct Report {
 
 impl Report {
     /// Rules whose verdict a cluster may still change, and what of it.
-    fn open(&self) -> BTreeMap<String, &'static str> {
+    fn depends_on(&self) -> BTreeMap<String, &'static str> {
         let all = self.outcomes.iter().flat_map(|outcome| &outcome.open);
         all.filter_map(|about| Some((about.rule(), about.depends_on?))).collect()
+    }
+
+    /// Takes a share of the input, which comes after those before.
+    fn append(&mut self, part: Self) {
+        let before = self.outcomes.len();
+        self.open.extend(part.open.into_iter().map(|(place, object)| (place.saturating_add(before), object)));
+        self.outcomes.extend(part.outcomes);
+        self.unreadable.extend(part.unreadable);
+        self.networks.extend(part.networks);
+        self.labels.extend(part.labels);
+        self.skipped = self.skipped.saturating_add(part.skipped);
+    }
+
+    /// Judges once more what was judged without the labels of its namespace, where those came with the manifests; of
+    /// other namespaces it says, once each, that nobody knows what covers them.
+    fn settle(&mut self, judges: &mut Judges, namespace: &str) {
+        judges.learn(std::mem::take(&mut self.labels));
+        let mut told = BTreeSet::new();
+        for (place, mut object) in std::mem::take(&mut self.open) {
+            let own = object.namespace(namespace).to_owned();
+            let open = judges.open(&own);
+            if open.is_empty() {
+                let keys = leaked::rows(&object);
+                match judge(&mut object, judges, namespace) {
+                    Ok(anew) => {
+                        if let (Some(outcome), Some(mut anew)) = (self.outcomes.get_mut(place), anew) {
+                            leaked::add(&mut anew, keys);
+                            *outcome = anew;
+                        }
+                    }
+                    Err(unreadable) => self.unreadable.push(unreadable),
+                }
+            } else if !told.contains(&own) {
+                let why = format!(
+                    "whether ClusterSecurityPolicy {} covers namespace {own} is not known: give the Namespace in PATHS or with --policy",
+                    open.join(" or ")
+                );
+                self.unreadable.push(object.unreadable(why));
+                told.insert(own);
+            }
+        }
     }
 
     fn denied(&self) -> usize {
@@ -115,28 +162,31 @@ impl Report {
 
 impl Check {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let (judges, mut report) = self.judges();
+        let report = self.report()?;
+        let written = self.write(&report);
+        for unreadable in &report.unreadable {
+            eprintln!("{}", fit(&unreadable.to_string()));
+        }
+        answered(written, self.exit_code(&report))
+    }
+
+    fn report(&self) -> anyhow::Result<Report> {
+        let (mut judges, mut report) = self.judges();
         let (files, missing) = source::files(&self.paths);
         report.unreadable.extend(missing);
         let progress = Progress::of("judging", files.len());
         let parts = cores::share(&files, |_, files| judge_share(files, &judges, &self.namespace, &progress))?;
         drop(progress);
         for part in parts {
-            report.outcomes.extend(part.outcomes);
-            report.unreadable.extend(part.unreadable);
-            report.networks.extend(part.networks);
-            report.skipped = report.skipped.saturating_add(part.skipped);
+            report.append(part);
         }
+        report.settle(&mut judges, &self.namespace);
         networks::judge(&mut report, &self.namespace, &files);
         for unreadable in &mut report.unreadable {
             // A parser quotes what it does not understand.
             unreadable.why = mask_keys(&unreadable.why);
         }
-        let written = self.write(&report);
-        for unreadable in &report.unreadable {
-            eprintln!("{}", fit(&unreadable.to_string()));
-        }
-        answered(written, self.exit_code(&report))
+        Ok(report)
     }
 
     fn exit_code(&self, report: &Report) -> ExitCode {
@@ -156,7 +206,7 @@ impl Check {
     fn judges(&self) -> (Judges, Report) {
         if !self.policies.is_empty() {
             let (policies, unreadable) = policies::read(&self.policies, &self.namespace);
-            return (Judges::Files(policies), Report { unreadable, ..Report::default() });
+            return (policies.into(), Report { unreadable, ..Report::default() });
         }
         let requirement = Requirement {
             mode: HardeningMode::Enforce,
@@ -183,6 +233,7 @@ impl Check {
 
 fn judge_share(files: &[impl AsRef<Path>], judges: &Judges, namespace: &str, progress: &Progress) -> Report {
     let mut report = Report::default();
+    let reads_labels = judges.read_labels();
     for file in files {
         let Found { objects, unreadable } = source::read(file.as_ref());
         report.unreadable.extend(unreadable);
@@ -191,10 +242,16 @@ fn judge_share(files: &[impl AsRef<Path>], judges: &Judges, namespace: &str, pro
                 report.networks.push(object);
                 continue;
             }
+            if reads_labels && let Err(why) = add_labels(&mut report.labels, &object.value) {
+                report.unreadable.push(object.unreadable(why));
+            }
             let keys = leaked::rows(&object);
             match judge(&mut object, judges, namespace) {
                 Ok(Some(mut outcome)) => {
                     leaked::add(&mut outcome, keys);
+                    if reads_labels && !judges.open(object.namespace(namespace)).is_empty() {
+                        report.open.push((report.outcomes.len(), object));
+                    }
                     report.outcomes.push(outcome);
                 }
                 Ok(None) if keys.is_empty() => report.skipped = report.skipped.saturating_add(1),

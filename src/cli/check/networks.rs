@@ -12,13 +12,12 @@ use super::{
     verdict::{Outcome, Row, Severity},
 };
 use crate::{
-    cli::source::Object,
+    cli::source::{Object, group_kind},
     network::{Caught, Trap, traps},
 };
 
 pub(super) fn is_one(object: &Object) -> bool {
-    let text = |name: &str| object.value.get(name).and_then(Value::as_str).unwrap_or_default();
-    text("kind") == "NetworkPolicy" && text("apiVersion").starts_with("networking.k8s.io/")
+    group_kind(&object.value) == ("networking.k8s.io", "NetworkPolicy")
 }
 
 /// Moves the NetworkPolicies of a report to its outcomes, in the order of the input.
@@ -28,10 +27,8 @@ pub(super) fn judge(report: &mut Report, namespace: &str, files: &[impl AsRef<Pa
     }
     let mut read: Vec<(Object, NetworkPolicy, Policy)> = vec![];
     for mut object in std::mem::take(&mut report.networks) {
-        if object.value.pointer("/metadata/namespace").and_then(Value::as_str).is_none_or(str::is_empty)
-            && let Some(metadata) = object.value.get_mut("metadata").and_then(Value::as_object_mut)
-        {
-            metadata.insert("namespace".into(), namespace.into());
+        if let Some(metadata) = object.value.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.entry("namespace").or_insert_with(|| namespace.into());
         }
         let understood = NetworkPolicy::deserialize(&object.value)
             .map_err(|error| error.to_string())

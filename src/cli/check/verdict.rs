@@ -10,7 +10,7 @@ use super::policies::Judges;
 use crate::{
     admission::template_path,
     api::HardeningMode,
-    cli::source::{Object, Unreadable},
+    cli::source::{Object, Unreadable, group_kind},
     hardening::{
         About, Finding, Origin, RulesPod, Seen, ask_rules, default_pod, default_template, findings, rule_of_check,
     },
@@ -80,11 +80,10 @@ impl From<HardeningMode> for Severity {
 /// where it holds no pod.
 pub(super) fn judge(object: &mut Object, judges: &Judges, namespace: &str) -> Result<Option<Outcome>, Unreadable> {
     let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(ToOwned::to_owned);
-    let kind = text(&object.value, "/kind").unwrap_or_default();
-    let group = text(&object.value, "/apiVersion").unwrap_or_default();
-    let group = group.rsplit_once('/').map_or("", |(group, _)| group);
-    let Some(path) = template_path(group, &kind) else { return Ok(None) };
-    let namespace = text(&object.value, "/metadata/namespace").unwrap_or_else(|| namespace.into());
+    let (group, kind) = group_kind(&object.value);
+    let Some(path) = template_path(group, kind) else { return Ok(None) };
+    let kind = kind.to_owned();
+    let namespace = object.namespace(namespace).to_owned();
     let name = text(&object.value, "/metadata/name").or_else(|| text(&object.value, "/metadata/generateName"));
     let pointer = path.iter().fold(String::new(), |pointer, key| pointer + "/" + key);
     let found = match object.value.pointer_mut(&pointer) {

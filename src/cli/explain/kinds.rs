@@ -62,7 +62,7 @@ const fn kind(
 const CORE: (&str, &str) = ("", "v1");
 const APPS: (&str, &str) = ("apps", "v1");
 const BATCH: (&str, &str) = ("batch", "v1");
-const OURS: (&str, &str) = (crate::GROUP, "v1alpha1");
+const OURS: (&str, &str) = (crate::GROUP, crate::cli::fields::VERSION);
 
 static KINDS: [Kind; 21] = [
     kind(CORE, "Pod", "pods", &["po"], What::Pod),

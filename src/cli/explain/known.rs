@@ -60,10 +60,9 @@ impl Known {
     /// The policies of hardening, as the operator holds them, and those that it could not read.
     pub(super) fn hardening(&self) -> (Policies, Vec<String>) {
         let (mut read, mut broken) = (Read::default(), vec![]);
-        let namespaces = self
-            .namespaces
-            .iter()
-            .map(|it| json!({"kind": "Namespace", "metadata": {"name": it.name, "labels": it.labels}}));
+        let namespaces = self.namespaces.iter().map(
+            |it| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": it.name, "labels": it.labels}}),
+        );
         let objects = wire(&self.policies).chain(wire(&self.cluster_policies)).chain(wire(&self.exceptions));
         for object in namespaces.chain(objects) {
             if let Err(why) = read.add(&object, "") {

@@ -14,7 +14,7 @@ use self::cells::{Asked, Cell};
 use super::{
     BAD_INPUT, cores,
     facts::ClusterFacts,
-    fields::refuse_unknown,
+    fields::refuse_malformed,
     output::{Output, answered},
     render::rendered,
     source::{self, Found},
@@ -93,7 +93,7 @@ impl ReachCommand {
             return cores::filter(|line| lines::answer(line, ip_blocks, self.port));
         }
         let mut found = source::read_all(&self.paths);
-        refuse_unknown(&mut found);
+        refuse_malformed(&mut found);
         let Found { objects, mut unreadable } = found;
         let mut world = World::default();
         for object in &objects {

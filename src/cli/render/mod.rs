@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use super::{
     check::policies,
     facts::ClusterFacts,
-    fields::refuse_unknown,
+    fields::refuse_malformed,
     output::answered,
-    source::{self, Found},
+    source::{self, Found, group_kind},
     terminal::fit,
 };
 use crate::{
@@ -60,7 +60,7 @@ const STATIC: &str = ".static.k8s.io";
 impl RenderCommand {
     pub(super) fn run(self) -> Result<ExitCode> {
         let mut found = source::read_all(&self.paths);
-        refuse_unknown(&mut found);
+        refuse_malformed(&mut found);
         let Found { objects: resources, mut unreadable } = found;
         let mut world = World::default();
         let (mut asked, mut kept) = (vec![], vec![]);
@@ -76,7 +76,7 @@ impl RenderCommand {
                     continue;
                 }
             }
-            let is_namespace = resource.value.get("kind").is_some_and(|kind| kind == "Namespace");
+            let is_namespace = group_kind(&resource.value) == ("", "Namespace");
             match world.add(&resource.value, &self.namespace) {
                 Ok(true) if !is_namespace => {}
                 Ok(_) => asked.push(resource),

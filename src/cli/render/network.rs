@@ -5,10 +5,11 @@ use kube::ResourceExt as _;
 use serde::Deserialize as _;
 
 use super::super::{
-    source::{Object, Unreadable},
+    source::{Object, Unreadable, group_kind},
     terminal::fit,
 };
 use crate::{
+    GROUP,
     api::{ClusterSecurityPolicy, Finding, NetworkMode, SecurityPolicy},
     hardening::ClusterWide,
     network::{Accepting, Cluster, Facts, Intent, Population, Resident, World, render},
@@ -48,7 +49,8 @@ pub(in super::super) fn rendered(
     let cluster = Cluster { facts, population: &population, services: &world.services };
     let Asked { rendered: asking, own, mut unreadable } = Asked::of(resources, namespace, world);
     // Those that are refused are named by who reads them.
-    let foreign = of_kind(resources, "NetworkPolicy").filter_map(|it| NetworkPolicy::deserialize(&it.value).ok());
+    let foreign = of_kind(resources, "networking.k8s.io", "NetworkPolicy")
+        .filter_map(|it| NetworkPolicy::deserialize(&it.value).ok());
     let mut others: Vec<NetworkPolicy> = foreign.collect();
     for one in &asking {
         let alone = render(&one.intent, (&one.namespace, &one.base), &cluster, (&[], &[]));
@@ -78,14 +80,14 @@ pub(in super::super) fn rendered(
     (policies, unreadable)
 }
 
-fn of_kind<'o>(resources: &'o [Object], kind: &'static str) -> impl Iterator<Item = &'o Object> {
-    resources.iter().filter(move |it| it.value.get("kind").is_some_and(|it| it == kind))
+fn of_kind<'o>(resources: &'o [Object], group: &'static str, kind: &'static str) -> impl Iterator<Item = &'o Object> {
+    resources.iter().filter(move |it| group_kind(&it.value) == (group, kind))
 }
 
 impl<'o> Asked<'o> {
     fn of(resources: &'o [Object], namespace: &str, world: &World) -> Self {
         let (mut asked, mut wide) = (Self::default(), vec![]);
-        for object in of_kind(resources, "ClusterSecurityPolicy") {
+        for object in of_kind(resources, GROUP, "ClusterSecurityPolicy") {
             match cluster_wide(object) {
                 Ok((policy, parsed)) => {
                     if policy.spec.suspend != Some(true) {
@@ -97,7 +99,7 @@ impl<'o> Asked<'o> {
                 Err(why) => asked.unreadable.push(object.unreadable(why)),
             }
         }
-        for object in of_kind(resources, "SecurityPolicy") {
+        for object in of_kind(resources, GROUP, "SecurityPolicy") {
             match own(object, namespace) {
                 Ok((policy, intent)) => {
                     let intent = intent.filter(|_| policy.spec.suspend != Some(true));

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::super::{
-    fields::refuse_unknown,
-    source::{self, Found, Unreadable},
+    fields::refuse_malformed,
+    source::{self, Found, Unreadable, group_kind},
 };
 use crate::{
     GROUP,
@@ -19,7 +19,7 @@ use crate::{
 /// What files hold, of one namespace or of all; what can't be read of them, and how many objects are of no use.
 pub(super) fn world(paths: &[PathBuf], only: Option<String>) -> (World, Vec<Unreadable>, usize) {
     let mut found = source::read_all(paths);
-    refuse_unknown(&mut found);
+    refuse_malformed(&mut found);
     let Found { objects, mut unreadable } = found;
     let (mut world, mut others) = (World { only, ..World::default() }, 0_usize);
     world.pause.unread = vec!["whether hardening is paused: files do not say".into()];
@@ -43,9 +43,7 @@ pub(super) fn world(paths: &[PathBuf], only: Option<String>) -> (World, Vec<Unre
 
 /// Whether it is of a kind that is reported.
 fn add(world: &mut World, value: &Value) -> Result<bool, String> {
-    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
-    let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
-    match (group, text("kind")) {
+    match group_kind(value) {
         ("", "Namespace") => {
             let parsed = parsed::<k8s_openapi::api::core::v1::Namespace>(value)?;
             world.namespaces.items.push(Namespace { name: parsed.name_any(), labels: parsed.labels().clone() });

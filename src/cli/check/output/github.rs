@@ -18,6 +18,11 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
             writeln!(out, "::{command} file={file},line={line},title={rule}::{message}")?;
         }
     }
+    for unreadable in &report.unreadable {
+        let line = unreadable.line.map(|line| format!(",line={line}")).unwrap_or_default();
+        let (file, message) = (property(&unreadable.file), data(&unreadable.why));
+        writeln!(out, "::error file={file}{line},title=unreadable::{message}")?;
+    }
     Ok(())
 }
 

@@ -17,7 +17,17 @@ struct Answer<'a> {
     /// Rules whose verdict a cluster may still change, and what of it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     depends_on: BTreeMap<String, &'static str>,
+    unreadable: Vec<Unread<'a>>,
     summary: Summary,
+}
+
+/// What could not be read.
+#[derive(Serialize)]
+struct Unread<'a> {
+    file: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    message: &'a str,
 }
 
 #[derive(Serialize)]
@@ -26,6 +36,7 @@ struct Summary {
     allowed: usize,
     denied: usize,
     skipped: usize,
+    unreadable: usize,
 }
 
 pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
@@ -35,8 +46,12 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
         allowed: report.outcomes.len().saturating_sub(denied),
         denied,
         skipped: report.skipped,
+        unreadable: report.unreadable.len(),
     };
-    let answer = Answer { schema_version: 1, results: &report.outcomes, depends_on: report.open(), summary };
+    let unreadable = report.unreadable.iter().map(|it| Unread { file: &it.file, line: it.line, message: &it.why });
+    let unreadable = unreadable.collect();
+    let answer =
+        Answer { schema_version: 1, results: &report.outcomes, depends_on: report.depends_on(), unreadable, summary };
     serde_json::to_writer_pretty(&mut *out, &answer)?;
     writeln!(out)
 }

@@ -27,7 +27,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write, paint: Paint) -> Resu
             writeln!(out, "    {}", paint.aside(fit(&format!("at {}", row.path))))?;
         }
     }
-    for (rule, on) in report.open() {
+    for (rule, on) in report.depends_on() {
         writeln!(out, "note: what {rule} finds may differ in a cluster: {on}")?;
     }
     let denied = report.denied();
