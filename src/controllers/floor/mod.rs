@@ -246,7 +246,7 @@ impl Floors {
         let is_asked = |name: &&String| webhook_alone.contains(*name) && named_before.contains(*name);
         let mut failed: BTreeSet<String> =
             needing.chain(roomless.keys()).filter(|name| !is_asked(name)).cloned().collect();
-        let is_new = failed.iter().any(|name| webhook_alone.contains(name));
+        let (unasked, is_new) = (failed.clone(), failed.iter().any(|name| webhook_alone.contains(name)));
         let (mut is_failing, mut is_late) = (false, false);
         let mut in_force = InForce {
             known: true,
@@ -295,7 +295,8 @@ impl Floors {
         let is_left = self.room.release(&alone, are_about(&failed, (known, demand)), is_in_force);
         let next = (is_new || is_late || is_left).then(|| Instant::now() + IN_FORCE_AFTER);
         // What is in force was told: that something can't be taken back changes nothing of it.
-        let taken_back = self.take_back(&live, (&wanted, action), (&held, &failed, &narrowing), settled).await;
+        let replaced = live.replaced((&failed, &unasked), (known, demand));
+        let taken_back = self.take_back(&live, (&wanted, action), (&held, &replaced, &narrowing), settled).await;
         let later = match taken_back {
             Ok(later) => later,
             Err(error) => {
@@ -320,13 +321,12 @@ impl Floors {
         &self,
         live: &Live,
         (wanted, action): (&[Floor], &str),
-        (held, failed, narrowing): (&BTreeSet<String>, &BTreeSet<String>, &BTreeSet<String>),
+        (held, replaced, narrowing): (&BTreeSet<String>, &BTreeSet<String>, &BTreeSet<String>),
         settled: bool,
     ) -> Result<Option<Instant>> {
         // What could not be written keeps what it would replace, and nothing else.
-        let replaced = |name: &String| live.policies.get(name).is_some_and(|old| !extent(old).is_disjoint(failed));
-        let mut stale: BTreeSet<&String> =
-            live.stale(wanted).filter(|name| !held.contains(*name) && !replaced(name)).collect();
+        let stays = |name: &String| held.contains(name) || replaced.contains(name);
+        let mut stale: BTreeSet<&String> = live.stale(wanted).filter(|name| !stays(name)).collect();
         self.stuck.lock().keep(&stale);
         let waiting = self.stuck.lock().waiting(Instant::now());
         stale.retain(|name| !waiting.contains(*name));
