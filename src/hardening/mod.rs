@@ -16,7 +16,7 @@ mod scan;
 mod scope;
 mod value;
 
-pub use defaults::{default_pod, default_template};
+pub use defaults::{default_pod, default_template, mount_token};
 pub use effect::Effect;
 pub use exception::{Covered, Exception, Permission};
 pub use fix::{Mend, mend};
