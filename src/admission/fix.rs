@@ -6,7 +6,7 @@ use serde_json::{Value, value::RawValue};
 use super::{Answer, Operation, Request, Target};
 use crate::{
     api::Fix,
-    hardening::{Covering, Enforcement, Mend, mend},
+    hardening::{Covering, Enforcement, Mend, mend, mount_token},
 };
 
 /// Pods of a longer text are left as they are: read as values, and compared, it takes many times its length.
@@ -78,7 +78,9 @@ pub(super) fn told_of_template(request: &Request<'_>, policies: &[Covering], now
     }
     let object = request.object().filter(|object| object.get().len() <= LONGEST);
     let template = Target::of(request).zip(object).and_then(|(target, it)| target.pod::<Value>(it.get()).ok()?);
-    let Some(pod) = template else { return vec![] };
+    let Some(mut pod) = template else { return vec![] };
+    // As it comes to be completed: what can't be taken away then must not be promised.
+    mount_token(&mut pod);
     fixing.filter_map(|covering| told(covering, &mend(covering, &pod, now).ok()?)).collect()
 }
 
@@ -184,6 +186,22 @@ mod tests {
         let (response, outcomes) = asked(&policies, "CREATE", &spec, Enforcement::InForce);
         assert_eq!((response.get("patch"), outcomes.len()), (None, 0));
         assert_eq!(response["warnings"], json!(["the pod is not completed: its text is longer than 256 KiB"]));
+    }
+
+    #[rstest]
+    #[case::it_is_mounted_before(json!({}), Some("p sets nothing in the pod: a fix would have to change spec.volumes[0].projected"))]
+    #[case::it_is_not(json!({"automountServiceAccountToken": false}), None)]
+    fn of_a_template_no_fix_is_promised_that_comes_too_late(#[case] more: Value, #[case] wanted: Option<&str>) {
+        let mut spec = json!({"containers": [{"name": "a"}]});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+            "uid": "1", "kind": {"group": "apps", "version": "v1", "kind": "Deployment"}, "operation": "CREATE",
+            "object": {"spec": {"template": {"spec": spec}}}}});
+        let text = review.to_string();
+        let request = Review::parse(text.as_bytes()).unwrap();
+        let policies = [covering("p", "Apply", "privileged", &json!({"serviceAccountToken": "Forbidden"}))];
+        let told = told_of_template(&request, &policies, Timestamp::UNIX_EPOCH);
+        assert_eq!(told, wanted.map(|it| format!("SecurityPolicy {it}")).into_iter().collect::<Vec<_>>());
     }
 
     #[test]

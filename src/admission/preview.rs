@@ -58,13 +58,14 @@ impl Preview {
         let (namespace, asked) = match (&*request.kind.group, &*request.kind.kind) {
             (crate::GROUP, "SecurityPolicy") => {
                 let requirement = |object| Requirement::try_from(&read::<SecurityPolicy>(object)?.spec.hardening?).ok();
-                let new = changed(requirement(request.object())?, requirement(request.old_object).as_ref())?;
+                let (new, old) = (requirement(request.object())?, requirement(request.old_object));
+                let new = changed(new, old.as_ref(), enforces_the_same)?;
                 let namespace = request.namespace.as_deref().unwrap_or_default().to_owned();
                 (Some(namespace), vec![Asked::new(Origin::SecurityPolicy(name()), new, None)])
             }
             (crate::GROUP, "ClusterSecurityPolicy") => {
                 let wide = |object| ClusterWide::try_from(&read::<ClusterSecurityPolicy>(object)?).ok();
-                let new = changed(wide(request.object())?, wide(request.old_object).as_ref())?;
+                let new = changed(wide(request.object())?, wide(request.old_object).as_ref(), enforces_the_same_there)?;
                 let origin = Origin::ClusterSecurityPolicy(name());
                 (None, vec![Asked::new(origin, new.requirement.clone(), Some(new))])
             }
@@ -162,8 +163,18 @@ impl Preview {
 }
 
 /// What is new, unless it is as before.
-fn changed<T: PartialEq>(new: T, old: Option<&T>) -> Option<T> {
-    (old != Some(&new)).then_some(new)
+fn changed<T>(new: T, old: Option<&T>, is_same: impl Fn(&T, &T) -> bool) -> Option<T> {
+    old.is_none_or(|old| !is_same(old, &new)).then_some(new)
+}
+
+/// Whether pods are refused alike: who refuses them, and whether they are completed before, is another thing.
+fn enforces_the_same(one: &Requirement, other: &Requirement) -> bool {
+    one.mode == other.mode && one.standard() == other.standard()
+}
+
+fn enforces_the_same_there(one: &ClusterWide, other: &ClusterWide) -> bool {
+    enforces_the_same(&one.requirement, &other.requirement)
+        && (&one.selector, &one.included, &one.exceptions) == (&other.selector, &other.included, &other.exceptions)
 }
 
 impl Asked {
@@ -252,11 +263,19 @@ mod tests {
     }
 
     #[rstest]
-    #[case::nothing_else_than_before("SecurityPolicy", "Enforce", "Enforce")]
-    #[case::only_warned_of("SecurityPolicy", "Warn", "Audit")]
-    #[case::cluster_wide("ClusterSecurityPolicy", "Enforce", "Enforce")]
-    fn no_pods_are_read_for_what_enforces_nothing_new(#[case] kind: &str, #[case] new: &str, #[case] old: &str) {
-        let (new, old) = (policy(kind, new, "baseline"), policy(kind, old, "baseline"));
+    #[case::nothing_else_than_before("SecurityPolicy", ["Enforce", "Enforce"], json!({}))]
+    #[case::only_warned_of("SecurityPolicy", ["Warn", "Audit"], json!({}))]
+    #[case::cluster_wide("ClusterSecurityPolicy", ["Enforce", "Enforce"], json!({}))]
+    #[case::another_part("ClusterSecurityPolicy", ["Enforce", "Enforce"], json!({"apiKeys": {"maxTtl": "1h"}}))]
+    #[case::who_refuses("SecurityPolicy", ["Enforce", "Enforce"], json!({"hardening": {"mode": "Enforce",
+        "podSecurity": {"level": "baseline"}, "admissionPolicy": "None", "fix": "Apply"}}))]
+    fn no_pods_are_read_for_what_enforces_nothing_new(
+        #[case] kind: &str,
+        #[case] modes: [&str; 2],
+        #[case] more: Value,
+    ) {
+        let [mut new, old] = modes.map(|mode| policy(kind, mode, "baseline"));
+        new["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         assert_eq!(warnings(("rampart.dev", kind), &new, &old), None);
     }
 

@@ -290,12 +290,17 @@ fn wide(
     before: Option<&ClusterWide>,
     metrics: &Metrics,
 ) -> Option<ClusterWide> {
-    let asked = policy.0.as_ref().map(|policy| ClusterWide::try_from(policy).map(Some));
-    readable("clustersecuritypolicy", &policy.name_any(), asked, metrics).unwrap_or_else(|| before.cloned())
+    let (kind, name) = ("clustersecuritypolicy", policy.name_any());
+    // The hardening first: another part that can't be read must not open namespaces, after a restart neither.
+    let asked = policy.0.as_ref().map(|policy| ClusterWide::hardening_of(policy, before));
+    let Some((asked, wrong)) = readable(kind, &name, asked, metrics) else { return before.cloned() };
+    if let Some(invalid) = wrong {
+        tell_unreadable(kind, &name, &invalid.to_string(), metrics);
+    }
+    Some(asked)
 }
 
-/// `None` where a policy can't be read: it keeps what it last said, since a broken edit must not open a
-/// namespace.
+/// `None` where a policy can't be read: it keeps what it last said, since a broken edit must not open a namespace.
 fn readable<T, E: std::fmt::Display>(
     kind: &'static str,
     name: &str,
@@ -307,13 +312,20 @@ fn readable<T, E: std::fmt::Display>(
         Ok(Err(invalid)) => invalid.to_string(),
         Err(error) => error.to_string(),
     };
+    tell_unreadable(kind, name, &error, metrics);
+    None
+}
+
+fn tell_unreadable(kind: &'static str, name: &str, error: &str, metrics: &Metrics) {
     tracing::error!(kind, policy = name, error, "a policy can't be read, and keeps saying what it said last");
     metrics.invalid_objects.get_or_create(&KindLabel { kind }).inc();
-    None
 }
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn policy(name: &str, version: &str) -> DeserializeGuard<SecurityPolicy> {
@@ -331,6 +343,24 @@ mod tests {
         let good = own(&policy("a", "latest"), None, &metrics).unwrap();
         assert_eq!(own(&policy("a", "newest"), Some(&good), &metrics), Some(good));
         assert_eq!(own(&policy("a", "newest"), None, &metrics), None);
+    }
+
+    #[rstest]
+    #[case::no_isolation_for_a_class("dataClass", json!("Restricted"))]
+    #[case::a_role_that_may_do_nothing("apiKeys", json!({"roles": [{"name": "r"}]}))]
+    fn another_part_that_can_not_be_read_takes_no_hardening_away(#[case] field: &str, #[case] broken: Value) {
+        let mut policy = json!({"metadata": {"name": "base"}, "spec": {"namespaceSelector": {},
+            "apiKeys": {"maxTtl": "1h"}, "hardening": {"mode": "Enforce", "podSecurity": {"level": "baseline"}}}});
+        let metrics = Metrics::default();
+        let read = |policy: &Value, before: Option<&ClusterWide>| {
+            wide(&serde_json::from_value(policy.clone()).unwrap(), before, &metrics).unwrap()
+        };
+        let good = read(&policy, None);
+        assert!(good.key_caps.is_some());
+        policy["spec"][field] = broken;
+        assert_eq!(read(&policy, Some(&good)), good, "it says what it said before");
+        assert_eq!(read(&policy, None).requirement, good.requirement);
+        assert_eq!(metrics.invalid_objects.get_or_create(&KindLabel { kind: "clustersecuritypolicy" }).get(), 2);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use rampart_pss::values::{VOLUMES_REFUSED, VOLUMES_RESTRICTED};
 use serde_json::{Map, Value, json};
 
-use super::rules::is_positive;
+use super::rules::{INJECTED, is_positive};
 
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
@@ -34,6 +34,23 @@ pub fn default_pod(pod: &mut Value) {
         if let Some(profile) = profile.filter(|profile| Some(profile) != of_pod.as_ref()) {
             set_app_armor(container, profile);
         }
+    }
+}
+
+/// Mounts the service account token in the Pod of a template, unless it says that none is: ServiceAccount admission does
+/// so before it asks any webhook (`mountServiceAccountToken`).
+pub fn mount_token(pod: &mut Value) {
+    let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    if spec.get("automountServiceAccountToken") == Some(&Value::Bool(false)) {
+        return;
+    }
+    let volumes = spec.entry("volumes").or_insert(Value::Null);
+    if volumes.is_null() {
+        *volumes = json!([]);
+    }
+    let token = json!({"name": format!("{INJECTED}token"), "projected": {"sources": [{"serviceAccountToken": {}}]}});
+    if let Some(volumes) = volumes.as_array_mut() {
+        volumes.push(token);
     }
 }
 

@@ -16,11 +16,11 @@ mod scan;
 mod scope;
 mod value;
 
-pub use defaults::{default_pod, default_template};
+pub use defaults::{default_pod, default_template, mount_token};
 pub use effect::Effect;
 pub use exception::{Covered, Exception, Permission};
 pub use fix::{Mend, mend};
-pub use floor::{ALL_FLOORS, Floor, Place, Roomless, SELECTOR, compile, extent, significant};
+pub use floor::{ALL_FLOORS, Floor, Place, Roomless, SELECTOR, compile, extent, holds_in, significant};
 pub use judge::{Broken, Covering, Enforcement, Finding, Origin, Seen, Subject, Verdict, ask_rules, findings, judge};
 pub use policies::{FLOORS, Policies};
 pub use requirement::{Requirement, Standard};

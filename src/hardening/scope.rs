@@ -11,7 +11,10 @@ use rampart_reach::Selector;
 
 use super::{Exception, Permission, Requirement, Standard};
 use crate::{
-    api::{AdmissionPolicy, ClusterSecurityPolicy, HardeningMode, Invalid, NetworkMode, selector},
+    api::{
+        AdmissionPolicy, ClusterSecurityPolicy, ClusterSecurityPolicySpec, HardeningMode, Invalid, NetworkMode,
+        selector,
+    },
     keys::PolicyCaps,
     network::{Intent, meets},
 };
@@ -51,18 +54,31 @@ impl TryFrom<&ClusterSecurityPolicy> for ClusterWide {
     type Error = Invalid;
 
     fn try_from(policy: &ClusterSecurityPolicy) -> Result<Self, Invalid> {
+        match Self::hardening_of(policy, None)? {
+            (policy, None) => Ok(policy),
+            (_, Some(invalid)) => Err(invalid),
+        }
+    }
+}
+
+impl ClusterWide {
+    /// What it asks of pods; and what is wrong with its other parts, which must not take that away. One that can't be read
+    /// says what it said `before`.
+    ///
+    /// # Errors
+    /// When it can't be read what it asks of pods, or of which.
+    pub fn hardening_of(
+        policy: &ClusterSecurityPolicy,
+        before: Option<&Self>,
+    ) -> Result<(Self, Option<Invalid>), Invalid> {
         let spec = &policy.spec;
-        let network = spec.network.as_ref().map(Intent::try_from).transpose()?;
-        let network_mode = spec.network.as_ref().map_or(NetworkMode::Disabled, |network| network.mode);
-        let network = network.filter(|_| network_mode != NetworkMode::Disabled);
-        meets(spec.data_class, network.as_ref())?;
         let requirement = spec.hardening.as_ref().map_or_else(|| Ok(Requirement::none()), Requirement::try_from)?;
         refuses_where_included(policy, &requirement)?;
-        Ok(Self {
+        let mut asked = Self {
             requirement,
-            network: network.map(Arc::new),
-            key_caps: spec.api_keys.as_ref().map(PolicyCaps::try_from).transpose()?.map(Arc::new),
-            network_mode,
+            network: before.and_then(|before| before.network.clone()),
+            network_mode: before.map_or(NetworkMode::Disabled, |before| before.network_mode),
+            key_caps: before.and_then(|before| before.key_caps.clone()),
             parsed: selector::parse(&spec.namespace_selector, "spec.namespaceSelector")?,
             selector: normal(&spec.namespace_selector),
             exceptions: spec.exceptions.as_ref().map(|exceptions| Permission {
@@ -70,8 +86,21 @@ impl TryFrom<&ClusterSecurityPolicy> for ClusterWide {
                 max_duration: exceptions.max_duration.get(),
             }),
             included: spec.include_system_namespaces.iter().map(|name| name.as_str().to_owned()).collect(),
-        })
+        };
+        let network = isolation(spec).map(|(network, mode)| (asked.network, asked.network_mode) = (network, mode));
+        let key_caps = spec.api_keys.as_ref().map(PolicyCaps::try_from).transpose();
+        let key_caps = key_caps.map(|key_caps| asked.key_caps = key_caps.map(Arc::new));
+        Ok((asked, network.and(key_caps).err()))
     }
+}
+
+/// How a policy isolates pods, unless that is disabled.
+fn isolation(spec: &ClusterSecurityPolicySpec) -> Result<(Option<Arc<Intent>>, NetworkMode), Invalid> {
+    let mode = spec.network.as_ref().map_or(NetworkMode::Disabled, |network| network.mode);
+    let network = spec.network.as_ref().map(Intent::try_from).transpose()?;
+    let network = network.filter(|_| mode != NetworkMode::Disabled);
+    meets(spec.data_class, network.as_ref())?;
+    Ok((network.map(Arc::new), mode))
 }
 
 /// System namespaces are left in for the admission policy alone: without one, nothing would be refused there.

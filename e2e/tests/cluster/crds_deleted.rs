@@ -217,5 +217,15 @@ async fn edits_replace_and_deletions_wait(client: &Client, operator: &Operator) 
     })
     .await?;
     ensure!(floors.list(&floor).await?.items.len() == MANY, "some are gone");
-    Ok(())
+    // Whoever asks for less there is told that pods are refused still.
+    let first = namespaces.first().context("a namespace")?;
+    fixtures::apply(client, &stories::hardening_policy(first, "Warn")).await?;
+    let policies: Api<SecurityPolicy> = Api::namespaced(client.clone(), first);
+    wait::until("what is held to be told", wait::SOON, || async {
+        let status = policies.get("hardened").await?.status.context("no status")?;
+        let told = status.conditions.iter().find(|it| it.reason == "AdmissionPolicyStale").context("it is not")?;
+        let confirm = format!("confirm-prune=ValidatingAdmissionPolicy={MANY}");
+        Ok(ensure!(told.message.contains(&confirm), "{}", told.message))
+    })
+    .await
 }

@@ -6,14 +6,19 @@ use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use kube::{Api, Client, api::ListParams};
-use rampart::api::{ExceptionState, PolicyException};
+use rampart::{
+    api::{ExceptionState, PolicyException},
+    hardening::{Demand, Exception, Rules, Standard, compile},
+};
 use rampart_e2e::{ControlPlane, Operator, Options, fixtures, stories, wait};
+use rampart_pss::{CHECKS, Level, Version};
 use serde_json::{Value, json};
 
 use crate::{Env, Tests, admission::post, floor::path, webhooks::gone};
 
 pub(crate) fn tests(tests: &mut Tests) {
     tests.add("exceptions::admit_what_they_cover_until_they_end", admit_until_they_end);
+    tests.add("exceptions::many_keep_no_good_pod_out_while_rampart_is_away", many_keep_no_good_pod_out);
 }
 
 fn cluster_policy(admission_policy: &str) -> Value {
@@ -199,4 +204,55 @@ async fn own_policies(client: &Client, agent: &Value) -> Result<()> {
     fixtures::apply(client, &exception("shop", "SecurityPolicy", soon(3000))).await?;
     state(client, "shop", "agent-clustersecuritypolicy", ExceptionState::Active, "until").await?;
     answers(client, "shop", agent, None).await
+}
+
+/// Where long names of images come from.
+const REGISTRY: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/platform/observability";
+
+/// From every check, for 16 images.
+fn for_many_images(number: usize) -> Result<Exception> {
+    let rules: Vec<String> = CHECKS.iter().map(|check| format!("pss/{}", check.id)).collect();
+    let images: Vec<String> = (0..16).map(|image| format!("{REGISTRY}/agent-{number}-{image}")).collect();
+    let exception: PolicyException = serde_json::from_value(json!({
+        "apiVersion": "rampart.dev/v1alpha1", "kind": "PolicyException", "metadata": {"name": format!("agents-{number}")},
+        "spec": {
+            "policies": [{"kind": "SecurityPolicy", "name": "hardened"}], "rules": rules, "images": images,
+            "reason": "agents", "expiresAt": soon(3600).to_string(),
+        },
+    }))?;
+    Ok(Exception::try_from(&exception)?)
+}
+
+/// A pod of ten containers.
+fn of_ten(image: &str, as_root: bool) -> Result<Value> {
+    let mut pod = serde_json::to_value(stories::good_pod()?)?;
+    let mut container = pod["spec"]["containers"][0].clone();
+    container["image"] = json!(format!("{REGISTRY}/{image}@sha256:{}", "0123456789abcdef".repeat(4)));
+    if as_root {
+        container["securityContext"]["runAsUser"] = json!(0);
+    }
+    let named = |number: usize| {
+        let mut container = container.clone();
+        container["name"] = json!(format!("c-{number}"));
+        container
+    };
+    pod["spec"]["containers"] = (0..10).map(named).collect();
+    Ok(pod)
+}
+
+/// The API server gives up an expression that costs too much, and then refuses the pod.
+async fn many_keep_no_good_pod_out(_: Env) -> Result<()> {
+    let plane = ControlPlane::start(&Options::default()).await?;
+    let client = plane.client();
+    fixtures::namespace(&client, "shop", json!({})).await?;
+    fixtures::ready_for_pods(&client, "shop").await?;
+    let standard = Standard { level: Level::Restricted, version: Version::LATEST, rules: Rules::default() };
+    let exceptions = (0..12).map(for_many_images).collect::<Result<Vec<_>>>()?;
+    let namespaces = [("shop".to_owned(), [(standard, exceptions)].into())].into();
+    let floors = compile(&Demand { namespaces, ..Demand::default() });
+    ensure!(floors.iter().all(|floor| floor.left_out.is_empty()), "there is no room for all exceptions");
+    fixtures::floors(&client, &floors).await?;
+    answers(&client, "shop", &of_ten("web-frontend", true)?, Some("runAsUser=0")).await?;
+    answers(&client, "shop", &of_ten("web-frontend", false)?, None).await?;
+    answers(&client, "shop", &of_ten("agent-11-15", true)?, None).await
 }

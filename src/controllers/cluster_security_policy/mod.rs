@@ -155,7 +155,9 @@ impl ClusterSecurityPolicies {
     ) -> HardeningStatus {
         // No webhook is ever asked about the others.
         let asking: Vec<&str> = covered.iter().copied().filter(|name| !is_system_namespace(name)).collect();
-        let (asking, away) = (Asking::Cluster(name, &asking), self.hardened.away.borrow().clone());
+        let is_systems = asking.is_empty() && !covered.is_empty();
+        let asking = if is_systems { Asking::System(name) } else { Asking::Cluster(name, &asking) };
+        let away = self.hardened.away.borrow().clone();
         let enforcers = self.hardened.in_force.borrow().enforcers(&asked.requirement, asking, away.as_ref());
         enforcers.tell(conditions);
         let scan = self.hardened.scan.borrow().clone();

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams};
 use serde::de::DeserializeOwned;
 
-use super::KIND;
+use super::{KIND, room::are_about};
 use crate::{
     admission::{ENFORCE_CONFIGURATION, WEBHOOK_CONFIGURATION, pods_client},
     api::labels::{FLOOR, MANAGED_BY, MANAGER, PART},
@@ -19,7 +19,7 @@ use crate::{
         error::{call, found},
         pages,
     },
-    hardening::{Floor, Roomless, extent},
+    hardening::{Demand, Floor, Policies, Roomless, SELECTOR, extent, holds_in},
     runtime::metrics::{KindLabel, Metrics},
 };
 
@@ -59,6 +59,33 @@ impl Live {
         let mut after: BTreeSet<String> = wanted.iter().flat_map(|floor| extent(&floor.policy)).collect();
         after.extend(roomless.keys().cloned());
         self.policies.values().filter(|policy| !extent(policy).is_subset(&after)).collect()
+    }
+
+    /// Those that hold somewhere where what is wanted could not be put into force, for the places that `failed`: it may be
+    /// what replaces them. No SecurityPolicy replaces what a ClusterSecurityPolicy asks, or any tenant could keep it: of
+    /// namespaces, those count that are `unasked`, where the webhook is to refuse and is not asked yet.
+    pub(super) fn replaced(
+        &self,
+        (failed, unasked): (&BTreeSet<String>, &BTreeSet<String>),
+        (known, demand): (&Policies, &Demand),
+    ) -> BTreeSet<String> {
+        if failed.is_empty() {
+            return BTreeSet::new();
+        }
+        let is_wide = |place: &String| place.starts_with(SELECTOR);
+        let of_clusters: BTreeSet<String> =
+            failed.iter().filter(|place| is_wide(place) || unasked.contains(*place)).cloned().collect();
+        let [by_any, by_clusters] = [failed, &of_clusters].map(|failed| are_about(failed, (known, demand)));
+        let is_replaced = |policy: &ValidatingAdmissionPolicy| {
+            let (places, holds) = (extent(policy), holds_in(policy));
+            if !places.iter().any(is_wide) {
+                return places.iter().any(|name| by_any(name));
+            }
+            let mut labelled = known.labels.iter();
+            !places.is_disjoint(failed) || labelled.any(|(name, labels)| holds(name, labels) && by_clusters(name))
+        };
+        let replaced = self.policies.iter().filter(|(_, policy)| is_replaced(policy));
+        replaced.map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether it was there, with its binding, for all the places that it is for.
@@ -179,11 +206,14 @@ async fn configuration(client: &Client, name: &str) -> Result<Option<ValidatingW
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use rampart_pss::{Level, Version};
+    use rstest::rstest;
     use serde_json::json;
 
     use super::*;
-    use crate::hardening::{ClusterWide, Demand, Rules, Standard, compile};
+    use crate::hardening::{ClusterWide, Rules, Standard, compile};
 
     /// What SecurityPolicies ask that differ by their version of the standard.
     fn asked(policies: &[(&str, u32)]) -> Demand {
@@ -232,6 +262,37 @@ mod tests {
         let (within, roomless) = before.within(1);
         assert_eq!(live.shrinking(&compile(&within), &roomless).len(), 0, "the webhook refuses there");
         assert_eq!(live.shrinking(&compile(&within), &Roomless::new()).len(), 2);
+    }
+
+    #[rstest]
+    #[case::a_policy_of_the_namespace(asked(&[("shop", 25)]), &["shop"], &[], 1)]
+    #[case::of_another(asked(&[("books", 25)]), &["shop"], &[], 0)]
+    #[case::by_the_webhook(asked_widely(25, &[]), &["shop"], &["shop"], 1)]
+    #[case::by_the_webhook_elsewhere(asked_widely(25, &[]), &["books"], &["books"], 0)]
+    #[case::no_tenant_keeps_a_cluster_policy(asked_widely(25, &[]), &["shop"], &[], 0)]
+    #[case::by_a_cluster_policy_over_it(asked(&[("shop", 25)]), &["wide"], &[], 1)]
+    #[case::by_a_cluster_policy_over_another(asked(&[("books", 25)]), &["wide"], &[], 0)]
+    #[case::by_another_selector_of_the_same(asked_widely(25, &[]), &["wide"], &[], 1)]
+    #[case::nothing_failed(asked_widely(25, &[]), &[], &[], 0)]
+    fn what_could_not_be_put_into_force_keeps_what_it_would_replace(
+        #[case] before: Demand,
+        #[case] failed: &[&str],
+        #[case] unasked: &[&str],
+        #[case] kept: usize,
+    ) {
+        let policies = compile(&before).into_iter().map(|it| (it.policy.name_any(), it.policy)).collect();
+        let live = Live { policies, bindings: BTreeMap::new() };
+        let labels = [("tier", "web"), ("team", "shop")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let shop = ("shop".to_owned(), Arc::new(labels.into()));
+        let known = Policies { labels: Arc::new([shop].into()), ..Policies::default() };
+        let wide = json!({"metadata": {"name": "wide"}, "spec": {"namespaceSelector": {"matchLabels": {"team": "shop"}},
+            "hardening": {"mode": "Enforce", "podSecurity": {"level": "restricted"}}}});
+        let wide = ClusterWide::try_from(&serde_json::from_value(wide).unwrap()).unwrap();
+        let place = |name: &&str| if *name == "wide" { wide.place() } else { (*name).to_owned() };
+        let [failed, unasked] = [failed, unasked].map(|places| places.iter().map(place).collect::<BTreeSet<_>>());
+        let clusters = [("wide".to_owned(), (wide.clone(), BTreeMap::new()))].into();
+        let demand = Demand { clusters, ..Demand::default() };
+        assert_eq!(live.replaced((&failed, &unasked), (&known, &demand)).len(), kept);
     }
 
     #[test]

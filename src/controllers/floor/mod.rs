@@ -7,9 +7,13 @@ mod in_force;
 mod live;
 mod paused;
 mod room;
+mod stale;
 mod stuck;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
@@ -29,6 +33,7 @@ pub use self::{
 use self::{
     live::{Live, selector, webhook_is_asked},
     room::{Room, are_about},
+    stale::Askers,
     stuck::Stuck,
 };
 use super::{
@@ -70,6 +75,7 @@ pub struct Floors {
     /// resourceVersion of the ConfigMap that was told of last, since it pauses nothing.
     ignored: Mutex<Option<String>>,
     stuck: Mutex<Stuck>,
+    askers: Mutex<Askers>,
     room: Room,
 }
 
@@ -108,9 +114,9 @@ impl Floors {
         let (client, stopped) = (context.client.clone(), context.stopped.clone());
         let (news_tx, news) = watch::channel(0_u64);
         tasks.spawn("floor-watch", news::follow("admission policies", changes(&client), news_tx, stopped));
-        let (ignored, stuck, room) = (Mutex::default(), Mutex::default(), Room::of(places));
+        let (ignored, stuck, askers, room) = (Mutex::default(), Mutex::default(), Mutex::default(), Room::of(places));
         let (context, leaning) = (context.clone(), room.leaning());
-        let floors = Self { context, index, pauses, install_namespace, in_force, ignored, stuck, room };
+        let floors = Self { context, index, pauses, install_namespace, in_force, ignored, stuck, askers, room };
         tasks.spawn("floor", floors.run(synced, leadership, news));
         (follow, leaning)
     }
@@ -227,13 +233,16 @@ impl Floors {
         let webhook = webhook_is_asked(&self.context.client).await?;
         let narrowing: BTreeSet<String> = live.narrowing(&wanted).iter().map(|policy| policy.name_any()).collect();
         let shrinking = live.shrinking(&wanted, &roomless);
-        let (mut held, mut confirmed_any) = (BTreeSet::new(), false);
+        let (mut held, mut confirmed_any) = (BTreeMap::new(), false);
         for (crd, kind) in [(SecurityPolicy::crd_name(), KIND), (ClusterSecurityPolicy::crd_name(), CLUSTER_KIND)] {
             let of: Vec<_> = shrinking.iter().copied().filter(|policy| crd_of(policy) == crd).collect();
             let confirmed = confirmed.of(kind);
             confirmed_any |= confirmed == Some(of.len());
             held.extend(self.held((crd, kind), &of, live.policies.len(), confirmed).await?);
         }
+        self.askers.lock().note(&live, &wanted);
+        let mut stale = self.askers.lock().held(&held, &live, (&wanted, known));
+        let held: BTreeSet<String> = held.into_keys().collect();
         // Who confirms has waited long enough, and the confirmation is gone when another kind has used it.
         let (is_in_force, settled) = (settled, settled || confirmed_any);
         let left_out = wanted.iter().flat_map(|floor| floor.left_out.iter().cloned()).collect();
@@ -246,7 +255,7 @@ impl Floors {
         let is_asked = |name: &&String| webhook_alone.contains(*name) && named_before.contains(*name);
         let mut failed: BTreeSet<String> =
             needing.chain(roomless.keys()).filter(|name| !is_asked(name)).cloned().collect();
-        let is_new = failed.iter().any(|name| webhook_alone.contains(name));
+        let (unasked, is_new) = (failed.clone(), failed.iter().any(|name| webhook_alone.contains(name)));
         let (mut is_failing, mut is_late) = (false, false);
         let mut in_force = InForce {
             known: true,
@@ -295,7 +304,9 @@ impl Floors {
         let is_left = self.room.release(&alone, are_about(&failed, (known, demand)), is_in_force);
         let next = (is_new || is_late || is_left).then(|| Instant::now() + IN_FORCE_AFTER);
         // What is in force was told: that something can't be taken back changes nothing of it.
-        let taken_back = self.take_back(&live, (&wanted, action), (&held, &failed, &narrowing), settled).await;
+        let replaced = live.replaced((&failed, &unasked), (known, demand));
+        let taken_back =
+            self.take_back((&live, known), (&wanted, action), (&held, &replaced, &narrowing), settled).await;
         let later = match taken_back {
             Ok(later) => later,
             Err(error) => {
@@ -303,7 +314,7 @@ impl Floors {
                 return Ok(Passed { later: next, failed: true });
             }
         };
-        let stale = self.stuck.lock().told();
+        stale.extend(self.stuck.lock().told());
         self.in_force.send_if_modified(|it| {
             let differs = it.stale != stale;
             it.stale = stale;
@@ -318,15 +329,14 @@ impl Floors {
     /// Takes back what is not wanted any more, once `settled`; when to go on with what is left to be.
     async fn take_back(
         &self,
-        live: &Live,
+        (live, known): (&Live, &Policies),
         (wanted, action): (&[Floor], &str),
-        (held, failed, narrowing): (&BTreeSet<String>, &BTreeSet<String>, &BTreeSet<String>),
+        (held, replaced, narrowing): (&BTreeSet<String>, &BTreeSet<String>, &BTreeSet<String>),
         settled: bool,
     ) -> Result<Option<Instant>> {
         // What could not be written keeps what it would replace, and nothing else.
-        let replaced = |name: &String| live.policies.get(name).is_some_and(|old| !extent(old).is_disjoint(failed));
-        let mut stale: BTreeSet<&String> =
-            live.stale(wanted).filter(|name| !held.contains(*name) && !replaced(name)).collect();
+        let stays = |name: &String| held.contains(name) || replaced.contains(name);
+        let mut stale: BTreeSet<&String> = live.stale(wanted).filter(|name| !stays(name)).collect();
         self.stuck.lock().keep(&stale);
         let waiting = self.stuck.lock().waiting(Instant::now());
         stale.retain(|name| !waiting.contains(*name));
@@ -341,8 +351,9 @@ impl Floors {
                 Ok(()) => self.stuck.lock().succeeded(name),
                 Err(error) => {
                     tracing::warn!(name, %error, "an admission policy that nobody asks for could not be deleted");
-                    let extent = live.policies.get(name).map(extent).unwrap_or_default();
-                    self.stuck.lock().failed(name, extent, &error, Instant::now());
+                    let old = live.policies.get(name);
+                    let places = old.map(|old| self.askers.lock().places(old, (wanted, known))).unwrap_or_default();
+                    self.stuck.lock().failed(name, places, &error, Instant::now());
                 }
             }
         }
@@ -351,33 +362,31 @@ impl Floors {
         Ok(if left { Some(settles) } else { again })
     }
 
-    /// The policies that must not enforce less than they do, for the prune brake holds.
+    /// The policies that must not enforce less than they do, for the prune brake holds, and why, with how to go on.
     async fn held(
         &self,
         (crd, kind): (&'static str, &'static str),
         shrinking: &[&ValidatingAdmissionPolicy],
         all: usize,
         confirmed: Option<usize>,
-    ) -> Result<BTreeSet<String>> {
+    ) -> Result<BTreeMap<String, String>> {
         let metric = self.context.metrics.prune_held.get_or_create(&KindLabel { kind }).clone();
         if shrinking.is_empty() {
             metric.set(0);
-            return Ok(BTreeSet::new());
+            return Ok(BTreeMap::new());
         }
         let crd = crd_state(&self.context.client, crd).await?;
         let created: Vec<_> = shrinking.iter().map(|policy| pruning::created(&policy.metadata)).collect();
         let Verdict::Hold(why) = decide(&created, all, crd, confirmed) else {
             metric.set(0);
-            return Ok(BTreeSet::new());
+            return Ok(BTreeMap::new());
         };
         metric.set(i64::try_from(shrinking.len()).unwrap_or(i64::MAX));
         let (held, namespace) = (shrinking.len(), &self.install_namespace);
-        tracing::warn!(
-            held,
-            why,
-            "admission policies go on enforcing what nobody asks for: to confirm, annotate the Lease {namespace}/{LEASE} with {CONFIRM_PRUNE}={kind}={held}"
-        );
-        Ok(shrinking.iter().map(|policy| policy.name_any()).collect())
+        let confirm = format!("to confirm, annotate the Lease {namespace}/{LEASE} with {CONFIRM_PRUNE}={kind}={held}");
+        tracing::warn!(held, why, "admission policies go on enforcing what nobody asks for: {confirm}");
+        let told = |name: &str| format!("the ValidatingAdmissionPolicy {name} is held ({why}): {confirm}");
+        Ok(shrinking.iter().map(|policy| policy.name_any()).map(|name| (name.clone(), told(&name))).collect())
     }
 }
 

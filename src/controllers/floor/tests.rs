@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
 use http::{Request, Response};
 use kube::{api::ObjectMeta, client::Body};
@@ -35,6 +35,7 @@ async fn one_that_can_not_be_deleted_keeps_no_other_and_is_tried_later() {
         in_force: watch::channel(InForce::default()).0,
         ignored: Mutex::default(),
         stuck: Mutex::default(),
+        askers: Mutex::default(),
         room: Room::of(1),
     };
     let policy = |name: &str| {
@@ -43,7 +44,8 @@ async fn one_that_can_not_be_deleted_keeps_no_other_and_is_tried_later() {
     };
     let live = Live { policies: ["a", "b"].map(policy).into(), bindings: BTreeMap::new() };
     let (none, began) = (BTreeSet::new(), Instant::now());
-    let later = floors.take_back(&live, (&[], "Deny"), (&none, &none, &none), true).await.unwrap();
+    let later =
+        floors.take_back((&live, &Policies::default()), (&[], "Deny"), (&none, &none, &none), true).await.unwrap();
     assert_eq!(*asked.lock(), ["DELETE a", "DELETE b"]);
     assert!(later.is_some_and(|at| at >= began + IN_FORCE_AFTER));
     assert_eq!(floors.stuck.lock().names().collect::<Vec<_>>(), ["a"]);

@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     content::{Content, short},
     exceptions::ByNamespace,
+    extent::{NAMESPACE, NOT_SYSTEM},
     updates,
 };
 use crate::{
@@ -64,44 +65,6 @@ impl Floor {
         self
     }
 }
-
-/// Where a policy of ours holds, for a comparison with where it shall hold: the namespaces that it names,
-/// or its selector, with the system namespaces that it leaves in.
-#[must_use]
-pub fn extent(policy: &ValidatingAdmissionPolicy) -> BTreeSet<String> {
-    let spec = policy.spec.as_ref();
-    let named = |name: &str| {
-        let condition = spec?.match_conditions.iter().flatten().find(|condition| condition.name == name)?;
-        // Every second part between quotes; a namespace's name holds none.
-        Some(condition.expression.split('\'').skip(1).step_by(2).collect::<BTreeSet<_>>())
-    };
-    if let Some(out) = named(NOT_SYSTEM) {
-        let selector = spec.and_then(|spec| spec.match_constraints.as_ref()?.namespace_selector.as_ref());
-        let selector = selected(selector);
-        let included = SYSTEM_NAMESPACES.iter().filter(|name| !out.contains(**name));
-        return included.map(|name| format!("{selector} {name}")).chain([selector.clone()]).collect();
-    }
-    named(NAMESPACE).into_iter().flatten().map(ToOwned::to_owned).collect()
-}
-
-fn selected(selector: Option<&LabelSelector>) -> String {
-    format!("{SELECTOR} {}", serde_json::to_string(&selector).unwrap_or_default())
-}
-
-impl ClusterWide {
-    /// Where its admission policy holds, or would, as [`extent`] has it.
-    #[must_use]
-    pub fn place(&self) -> String {
-        selected(Some(&self.selector))
-    }
-}
-
-/// What [`extent`] begins with for a policy that selects its namespaces: no name holds a space.
-pub const SELECTOR: &str = "selector";
-/// Name of the match condition that leaves system namespaces out.
-const NOT_SYSTEM: &str = "not-system";
-/// Name of the match condition that names the namespaces.
-const NAMESPACE: &str = "namespace";
 
 /// Compiles what shall be enforced.
 ///
@@ -269,7 +232,7 @@ mod tests {
     use rampart_pss::{Level, Version};
 
     use super::*;
-    use crate::hardening::Rules;
+    use crate::hardening::{Rules, extent};
 
     fn enforced(names: &[&str], level: Level, version: Version) -> Demand {
         let standard = Standard { level, version, rules: Rules::default() };

@@ -9,12 +9,14 @@
 mod compile;
 mod content;
 mod exceptions;
+mod extent;
 mod form;
 mod room;
 mod rules;
 mod standards;
 mod updates;
 
-pub use compile::{Floor, Place, SELECTOR, compile, extent};
+pub use compile::{Floor, Place, compile};
+pub use extent::{SELECTOR, extent, holds_in};
 pub use room::{ALL_FLOORS, Roomless};
 pub use updates::significant;

@@ -93,7 +93,8 @@ impl Images {
     fn bad(&self, image: &str) -> String {
         let known = |patterns: &[Pattern]| {
             let expressions = strings(patterns.iter().map(|pattern| &pattern.expression));
-            format!("{expressions}.exists(p, {}.matches(p))", normal_in_cel(image))
+            // Once for all patterns: the API server gives up what costs too much.
+            format!("[{}].exists(n, {expressions}.exists(p, n.matches(p)))", normal_in_cel(image))
         };
         let wrong = format!("!{image}.matches({})", string(reference::GRAMMAR.text));
         let bad = match self {

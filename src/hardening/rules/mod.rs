@@ -143,7 +143,7 @@ pub(super) enum Part {
 }
 
 /// How the volume is called that the API server adds for the service account token.
-const INJECTED: &str = "kube-api-access-";
+pub(super) const INJECTED: &str = "kube-api-access-";
 
 /// Lists of [`Part::Each`].
 const CONTAINERS: &str = "variables.containers";

@@ -72,6 +72,8 @@ pub enum Asking<'a> {
     Namespace(&'a str),
     /// A cluster-wide one, with the namespaces that it covers and that are not the system's.
     Cluster(&'a str, &'a [&'a str]),
+    /// A cluster-wide one that covers system namespaces alone: no webhook is asked about them.
+    System(&'a str),
 }
 
 /// What refuses pods for a policy, and why it is not yet, or no longer, what was asked for.
@@ -144,7 +146,8 @@ impl InForce {
         }
         let standard = requirement.standard();
         let floor = self.has_floor(&standard, asking);
-        let by = [self.webhook.then_some(Enforcer::Webhook), floor.then_some(Enforcer::AdmissionPolicy)];
+        let webhook = self.webhook && !matches!(asking, Asking::System(_));
+        let by = [webhook.then_some(Enforcer::Webhook), floor.then_some(Enforcer::AdmissionPolicy)];
         let by: Vec<Enforcer> = by.into_iter().flatten().collect();
         let pending = (requirement.has_floor() && !floor).then(|| self.why_no_floor(asking, &standard));
         let skipped = || {
@@ -153,6 +156,7 @@ impl InForce {
                 Asking::Namespace(name) => Some(name).filter(is_unnamed),
                 Asking::Cluster(..) if by.is_empty() => return Some(NOT_ASKED.to_owned()),
                 Asking::Cluster(_, namespaces) => namespaces.iter().copied().find(is_unnamed),
+                Asking::System(_) => None,
             };
             unnamed.map(|name| {
                 format!(
@@ -185,7 +189,7 @@ impl InForce {
     fn has_floor(&self, standard: &Standard, asking: Asking<'_>) -> bool {
         match asking {
             Asking::Namespace(name) => self.floor.get(name).is_some_and(|standards| standards.contains(standard)),
-            Asking::Cluster(name, _) => self.clusters.get(name) == Some(standard),
+            Asking::Cluster(name, _) | Asking::System(name) => self.clusters.get(name) == Some(standard),
         }
     }
 
@@ -194,7 +198,7 @@ impl InForce {
         let waits = |name: &&str| self.webhook_alone.contains(*name);
         let (all, any) = match asking {
             Asking::Namespace(name) => (waits(&name), waits(&name)),
-            Asking::Cluster(_, []) => return None,
+            Asking::Cluster(_, []) | Asking::System(_) => return None,
             Asking::Cluster(_, names) => (names.iter().all(waits), names.iter().any(waits)),
         };
         Some(match (all, any) {
@@ -233,7 +237,8 @@ impl InForce {
             return (TOO_MANY, why);
         }
         let is_of = move |it: &&Unwritten| match (&it.place, asking) {
-            (Place::Named(names), Asking::Namespace(name)) | (Place::Selected(names), Asking::Cluster(name, _)) => {
+            (Place::Named(names), Asking::Namespace(name))
+            | (Place::Selected(names), Asking::Cluster(name, _) | Asking::System(name)) => {
                 it.standard == *standard && names.iter().any(|it| it == name)
             }
             _ => false,

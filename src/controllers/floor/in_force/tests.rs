@@ -20,6 +20,7 @@ fn requirement(more: &Value) -> Requirement {
 #[case::the_webhook_is_asked(json!({}), WIDE, &["rampart", "books", "shop"], &[Enforcer::Webhook], None)]
 #[case::one_is_not_named(json!({}), WIDE, &["rampart", "shop"], &[Enforcer::Webhook], Some("WebhookPending"))]
 #[case::it_refuses_nothing(json!({"podSecurity": {"level": "privileged"}}), WIDE, &[], &[], None)]
+#[case::no_webhook_is_asked_there(generate("Disabled"), Asking::System("system"), &["rampart"], &[Enforcer::AdmissionPolicy], None)]
 #[case::its_floor_is_missing(json!({"admissionPolicy": "Generate"}), WIDE, &[], &[], Some("AdmissionPolicyPending"))]
 #[case::not_named(json!({}), OWN, &["rampart"], &[Enforcer::Webhook], Some("WebhookPending"))]
 #[case::named(json!({}), OWN, &["rampart", "shop"], &[Enforcer::Webhook], None)]
@@ -31,7 +32,8 @@ fn what_nothing_refuses_yet_is_pending(
     #[case] pending: Option<&str>,
 ) {
     let webhook_alone = asked.iter().skip(1).map(|name| (*name).to_owned()).collect();
-    let in_force = InForce { webhook: !asked.is_empty(), webhook_alone, ..InForce::default() };
+    let clusters = [("system".to_owned(), requirement(&generate("Disabled")).standard())].into();
+    let in_force = InForce { webhook: !asked.is_empty(), webhook_alone, clusters, ..InForce::default() };
     let enforcers = in_force.enforcers(&requirement(&more), asking, None);
     assert_eq!(enforcers.by, by);
     assert_eq!(enforcers.pending.map(|(reason, _)| reason), pending);
