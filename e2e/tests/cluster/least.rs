@@ -184,6 +184,18 @@ async fn one_that_would_break_keeps_no_other(env: Env) -> Result<()> {
     ensure!((refused.namespaces, refused.programmed) == (2, 1), "{refused:?}");
     ensure!(made(&client, &fine).await?.len() == 1 && made(&client, &breaking).await?.is_empty());
 
+    // What was put into the one that is fine since then does not keep drift there from being undone.
+    called_from_outside(&client, &fine).await?;
+    wait::until("its pod to be known", wait::SOON, || async {
+        let now = told(&client, name, "False", "EnforceRefused").await?;
+        Ok(ensure!(now.selected_pods == Some(2), "{now:?}"))
+    })
+    .await?;
+    let kept: Api<NetworkPolicy> = Api::namespaced(client.clone(), &fine);
+    let rendered = made(&client, &fine).await?.pop().context("none")?;
+    kept.delete(&rendered.name_any(), &DeleteParams::default()).await?;
+    there_are(&client, &fine, 1).await?;
+
     let mut meant = policy(name, "Enforce");
     meant["spec"]["network"]["acknowledge"] = json!([id]);
     fixtures::apply(&client, &meant).await?;
@@ -191,7 +203,7 @@ async fn one_that_would_break_keeps_no_other(env: Env) -> Result<()> {
     ensure!(programmed.programmed == 2, "{programmed:?}");
     // A reader sees how its pods stand.
     ensure!(
-        programmed.selected_pods == Some(1) && programmed.isolated.is_some_and(|it| it.ingress == 1 && it.egress == 1)
+        programmed.selected_pods == Some(2) && programmed.isolated.is_some_and(|it| it.ingress == 2 && it.egress == 2)
     );
     let policies: Api<ClusterSecurityPolicy> = Api::all(client.clone());
     policies.delete(name, &DeleteParams::default()).await?;

@@ -37,17 +37,14 @@ pub(in super::super) enum Kept {
 pub(in super::super) const REFUSED_AGAIN: Duration = Duration::from_mins(1);
 
 impl Networks {
-    /// Makes the cluster hold what a part wants. `was_programmed`: what there is otherwise was changed by others, unless
-    /// something else is wanted than before.
+    /// Makes the cluster hold what a part wants.
     pub(in super::super) async fn program<K: Resource<DynamicType = ()> + Debug>(
         &self,
         policy: &K,
         part: &Part,
-        was_programmed: bool,
     ) -> Result<Kept> {
-        let (uid, namespace, fingerprint) = (&part.owner.uid, &part.owner.namespace, part.fingerprint());
         // After a restart nobody knows what was wanted, and a change of the cluster must not be called drift.
-        let is_drift = was_programmed && self.ledger.is_known(uid, namespace, fingerprint);
+        let is_drift = self.is_known(part);
         let mut names = vec![];
         for wanted in &part.wanted {
             let name = wanted.name_any();
@@ -68,7 +65,7 @@ impl Networks {
             }
             names.push(name);
         }
-        self.ledger.render(uid, namespace, Some(fingerprint));
+        self.ledger.render(&part.owner.uid, &part.owner.namespace, Some(part.fingerprint()));
         Ok(match self.remove_stale(part).await? {
             Kept::Refused(why) => Kept::Refused(partly(&names, part, &why)),
             _ => Kept::Programmed(names),
@@ -78,7 +75,7 @@ impl Networks {
     /// Removes what is no longer rendered; what is refused keeps nothing else.
     pub(in super::super) async fn remove_stale(&self, part: &Part) -> Result<Kept> {
         if part.wanted.is_empty() {
-            self.ledger.render(&part.owner.uid, &part.owner.namespace, None);
+            self.leave(part);
         }
         let mut refused = None;
         for stale in part.stale() {
@@ -91,9 +88,20 @@ impl Networks {
         Ok(refused.map_or_else(|| Kept::Programmed(vec![]), |error| Kept::Refused(error.to_string())))
     }
 
-    /// Whether what a part wants was wanted before, by this process. What that breaks was decided then.
+    /// Whether what a part wants was kept until now, by this process: what there is otherwise was changed by others, and
+    /// what that breaks was decided then.
     pub(in super::super) fn is_known(&self, part: &Part) -> bool {
         self.ledger.is_known(&part.owner.uid, &part.owner.namespace, part.fingerprint())
+    }
+
+    /// Forgets what was kept in the namespace of a part: what there is stays, and nothing keeps it.
+    pub(in super::super) fn leave(&self, part: &Part) {
+        self.ledger.render(&part.owner.uid, &part.owner.namespace, None);
+    }
+
+    /// As [`Networks::leave`], in all namespaces of a policy.
+    pub(in super::super) fn freeze(&self, uid: &str) {
+        self.ledger.freeze(uid);
     }
 
     async fn tell_of_drift<K: Resource<DynamicType = ()> + Debug>(&self, policy: &K, name: &str, outcome: Outcome) {

@@ -59,6 +59,13 @@ impl Ledger {
         }
     }
 
+    /// Forgets what is rendered for a policy, wherever that is.
+    pub(super) fn freeze(&self, uid: &str) {
+        if let Some(entry) = self.entries().get_mut(uid) {
+            entry.rendered.clear();
+        }
+    }
+
     /// Notes where the API server is for a policy that names it; whether that is news.
     pub(super) fn has_moved(&self, uid: &str, now: Option<&Addresses>) -> bool {
         let mut entries = self.entries();
@@ -141,6 +148,14 @@ mod tests {
         assert!(!ledger.is_known("a", "m", 1) && !ledger.is_known("b", "n", 1));
         ledger.render("a", "n", None);
         assert!(!ledger.is_known("a", "n", 1));
+        for (uid, namespace) in [("a", "n"), ("a", "m"), ("b", "n")] {
+            ledger.render(uid, namespace, Some(1));
+        }
+        ledger.freeze("a");
+        assert_eq!(
+            [("a", "n"), ("a", "m"), ("b", "n")].map(|(uid, it)| ledger.is_known(uid, it, 1)),
+            [false, false, true]
+        );
     }
 
     #[test]

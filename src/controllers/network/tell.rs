@@ -5,11 +5,11 @@ use std::{collections::BTreeSet, fmt::Debug};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 
-use super::{super::floor::TOO_MANY, Networks, Sight};
+use super::{Networks, Sight};
 use crate::{
     api::{
         Finding, NetworkPreview,
-        condition::{self, Conditions, Type},
+        condition::{Conditions, Type},
     },
     cluster::events::Reason,
     network::{Answered, Standing, is_in_the_way},
@@ -36,15 +36,6 @@ pub(in super::super) struct Before<'b> {
 }
 
 impl Before<'_> {
-    /// Whether this very spec was programmed: what is otherwise now was changed by others, or by the cluster.
-    pub(in super::super) fn was_programmed(&self) -> bool {
-        let is = |kind| condition::is_true(self.conditions, kind);
-        // What fails and is tried again, or what hardening waits for or has no room for, takes the place of Programmed.
-        let is_crowded = |it: &Condition| it.type_ == Type::Stalled.as_str() && it.reason == TOO_MANY;
-        let is_hidden = is(Type::Reconciling) || self.conditions.iter().any(is_crowded);
-        self.is_current && (is(Type::Programmed) || is_hidden)
-    }
-
     fn was_refused(&self) -> bool {
         self.conditions.iter().any(|it| it.type_ == Type::Programmed.as_str() && it.reason == ENFORCE_REFUSED)
     }
@@ -235,26 +226,6 @@ fn answered(conditions: &mut Conditions, kind: Type, of: Option<Answered>, probl
 mod tests {
     use super::*;
     use crate::network::unmet;
-
-    #[test]
-    fn what_failed_meanwhile_was_programmed_all_the_same() {
-        let was = |tell: &dyn Fn(&mut Conditions), is_current: bool| {
-            let mut conditions = Conditions::of_generation(Some(1));
-            tell(&mut conditions);
-            let conditions = conditions.carried_from(&[], jiff::Timestamp::UNIX_EPOCH);
-            Before { conditions: &conditions, is_current, ..Before::default() }.was_programmed()
-        };
-        let fails = |conditions: &mut Conditions| failing(&[], "ApiError", "no", conditions);
-        let waits = |conditions: &mut Conditions| previewed(conditions);
-        assert_eq!([was(&fails, true), was(&fails, false), was(&waits, true)], [true, false, false]);
-        let stalls = |reason: &'static str| {
-            move |conditions: &mut Conditions| {
-                conditions.stall(reason, "no");
-            }
-        };
-        let (crowded, refused) = (stalls(TOO_MANY), stalls(ENFORCE_REFUSED));
-        assert_eq!([was(&crowded, true), was(&refused, true)], [true, false]);
-    }
 
     #[test]
     fn rules_of_which_less_is_rendered_are_named() {

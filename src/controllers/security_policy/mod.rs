@@ -189,6 +189,7 @@ impl Reconciler for SecurityPolicies {
             self.wake_accepting(policy, &owner);
         }
         if policy.spec.suspend == Some(true) {
+            self.networks.freeze(&owner.uid);
             let mut status = policy.status.clone().unwrap_or_default();
             status.observed_generation = policy.metadata.generation;
             status.last_handled_reconcile_at = requested(policy);

@@ -80,6 +80,9 @@ impl SecurityPolicies {
         let (intent, clamped) = intent.clamped(&owner.namespace, least);
         self.networks.tell_of_api_server(policy, &intent, &sight).await;
         let enforces = spec.mode == NetworkMode::Enforce;
+        if !enforces {
+            self.networks.freeze(&owner.uid);
+        }
         let (mut part, unknown) = match self.part(owner, &intent, &sight) {
             Ok(part) => part,
             // What was rendered before stays: closing or opening anything by accident is worse.
@@ -91,8 +94,7 @@ impl SecurityPolicies {
         let asked = Asked { allow_no_dns: spec.allow_no_dns == Some(true), only_open: false };
         // What the cluster makes of the same spec may be narrower than before, as where a clamp was added, also while
         // nobody ran: what is found otherwise after a restart is asked.
-        let is_drift = |part: &Part| enforces && before.was_programmed() && self.networks.is_known(part);
-        let looked = self.networks.look(&parts, &sight, asked, is_drift);
+        let looked = self.networks.look(&parts, &sight, asked);
         let [part] = parts;
         let seen = looked.parts.into_iter().next().unwrap_or_default();
         let open = unacknowledged(&seen.breaks, &spec.acknowledge);
@@ -101,6 +103,9 @@ impl SecurityPolicies {
             None if enforces => self.networks.refusal(policy, &before, &open).await,
             None => None,
         };
+        if unknown.is_none() && refusal.is_some() {
+            self.networks.leave(&part);
+        }
         let breaks = open_first(seen.breaks, &spec.acknowledge);
         let is_told = refusal.is_some() || !enforces;
         let nothing = || is_told.then(NetworkPreview::default);
@@ -121,7 +126,7 @@ impl SecurityPolicies {
         status.rendered = part.rendered_before();
         let programs = enforces && refusal.is_none();
         if programs {
-            match self.networks.program(policy, &part, before.was_programmed()).await? {
+            match self.networks.program(policy, &part).await? {
                 Kept::Programmed(names) => status.rendered = names,
                 Kept::Conflicted(message) => return refused("Conflicted", message),
                 Kept::Refused(message) => return refused(WRITE_REFUSED, message),
