@@ -95,7 +95,7 @@ impl ClusterSecurityPolicies {
         }
         let before = before(policy);
         let of = |namespace: String| Owner { namespace, ..owner.clone() };
-        let there = self.networks.namespaces_of(&owner.kind, &owner.name).into_iter();
+        let there = self.networks.namespaces_of(&owner).into_iter();
         let Some((intent, spec)) = asked.network.as_ref().zip(policy.spec.network.as_ref()) else {
             let remove = |namespace| {
                 let part = self.networks.nothing(of(namespace));

@@ -171,11 +171,11 @@ mod tests {
         controllers::{Context, Residents},
     };
 
-    /// Of two NetworkPolicies, the one that is held.
-    const HELD: &str = "rampart-web-a";
+    /// A NetworkPolicy that is held.
+    const HELD: &str = "rampart-web-01234567-a";
 
-    #[tokio::test]
-    async fn what_may_not_go_is_told_and_keeps_nothing_else() {
+    /// Where everything may be deleted but what is held.
+    fn networks() -> Networks {
         let answer = |request: Request<Body>| {
             let (code, json) = if request.uri().path().ends_with(HELD) {
                 (403_u16, json!({"status": "Failure", "message": "it is held", "reason": "Forbidden", "code": 403}))
@@ -187,18 +187,45 @@ mod tests {
         };
         let context = Context::of_client(Client::new(tower::service_fn(answer), "default"));
         let policies = PolicyIndex::default();
-        let networks = Networks::off(&context, Residents::new(policies.clone()), policies);
+        Networks::off(&context, Residents::new(policies.clone()), policies)
+    }
+
+    fn owner() -> Owner {
         let [kind, namespace, name, uid] = ["SecurityPolicy", "shop", "web", "0123456789"].map(str::to_owned);
-        let owner = Owner { kind, namespace, name, uid };
-        for name in [HELD, "rampart-web-b"] {
-            let policy = json!({"metadata": {"name": name, "namespace": "shop", "labels": owner.labels(),
-                "resourceVersion": "1"}});
-            networks.index.wrote(serde_json::from_value::<NetworkPolicy>(policy).unwrap());
+        Owner { kind, namespace, name, uid }
+    }
+
+    /// A NetworkPolicy whose labels say that it was made for an owner, which a manager applied.
+    fn labelled(owner: &Owner, name: &str, manager: &str) -> NetworkPolicy {
+        let policy = json!({"metadata": {"name": name, "namespace": "shop", "labels": owner.labels(),
+            "resourceVersion": "1", "managedFields": [{"manager": manager, "operation": "Apply"}]}});
+        serde_json::from_value(policy).unwrap()
+    }
+
+    fn left(networks: &Networks) -> Vec<String> {
+        networks.index.in_namespace("shop").into_keys().collect()
+    }
+
+    #[tokio::test]
+    async fn what_may_not_go_is_told_and_keeps_nothing_else() {
+        let networks = networks();
+        for name in [HELD, "rampart-web-01234567-b"] {
+            networks.index.wrote(labelled(&owner(), name, MANAGER));
         }
-        let left = || networks.index.in_namespace("shop").into_keys().collect::<Vec<_>>();
-        assert_eq!(left().len(), 2);
-        let kept = networks.remove_stale(&networks.nothing(owner)).await.unwrap();
+        assert_eq!(left(&networks).len(), 2);
+        let kept = networks.remove_stale(&networks.nothing(owner())).await.unwrap();
         assert!(matches!(kept, Kept::Refused(why) if why.contains(HELD) && why.ends_with("it is held")));
-        assert_eq!(left(), [HELD]);
+        assert_eq!(left(&networks), [HELD]);
+    }
+
+    #[tokio::test]
+    async fn a_copy_under_another_name_stays_and_what_was_restored_goes() {
+        let networks = networks();
+        let predecessor = Owner { uid: "89abcdef01".into(), ..owner() };
+        networks.index.wrote(labelled(&owner(), "copy", "kubectl"));
+        networks.index.wrote(labelled(&predecessor, "rampart-web-89abcdef", "restore"));
+        networks.index.wrote(labelled(&predecessor, "relabelled", MANAGER));
+        networks.remove_stale(&networks.nothing(owner())).await.unwrap();
+        assert_eq!(left(&networks), ["copy"]);
     }
 }

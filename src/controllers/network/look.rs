@@ -248,4 +248,21 @@ mod tests {
         networks.freeze(&of_fine.owner.uid);
         assert_eq!(broken(), [fine, breaking], "nothing is kept of what is suspended, or only previewed");
     }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_predecessor_of_the_name_opened_goes_and_what_that_breaks_is_told() {
+        let (networks, sight) = (networks(), called_from_outside(&["shop"]));
+        let predecessor = Owner { uid: "89abcdef01".into(), ..owner("shop") };
+        let policy = json!({"metadata": {"name": "rampart-least-89abcdef", "namespace": "shop",
+            "labels": predecessor.labels(), "resourceVersion": "1"},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]}});
+        networks.index.wrote(serde_json::from_value(policy).unwrap());
+        let parts = [networks.part(owner("shop"), &isolating(), &[], &sight).unwrap()];
+        let looked = networks.look(&parts, &sight, Asked { allow_no_dns: false, only_open: true });
+        let [seen] = looked.parts.as_slice() else { panic!("{looked:?}") };
+        assert_eq!(seen.breaks.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["ServiceBlocked/shop/outer"]);
+        assert!(seen.widened_by.is_empty(), "{looked:?}");
+        let standing = networks.standing(&parts, &sight, |_| true);
+        assert_eq!(standing.isolated.ingress, 1);
+    }
 }
