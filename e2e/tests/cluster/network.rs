@@ -266,7 +266,7 @@ async fn a_half_that_would_isolate_is_not_rendered(env: Env) -> Result<()> {
     ensure!(api.list(&halves).await?.items.is_empty(), "nothing isolates postgres, so nothing may");
     let policy = stories::ready::<SecurityPolicy>(&client, &namespace, "web").await?;
     let findings = policy.status.and_then(|status| status.network).map(|network| network.findings).unwrap_or_default();
-    ensure!(findings.iter().any(|it| it.id == format!("ReciprocalMissing/{namespace}/pg")), "{findings:?}");
+    ensure!(findings.iter().any(|it| it.id == format!("ReciprocalMissing/{namespace}/egress/pg")), "{findings:?}");
 
     let deny: NetworkPolicy = serde_json::from_value(json!({
         "metadata": {"name": "default-deny"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},

@@ -362,14 +362,14 @@ mod tests {
         }
         let (one, mut woken) = mpsc::unbounded_channel();
         let wake = Wake { one, all: watch::channel(0).0, roots, isolating: watch::Sender::default() };
-        let mut wakes = |uid: &str| {
+        let wakes = |uid: &str| {
             let labels = json!({"app.kubernetes.io/managed-by": "rampart", "rampart.dev/owner-kind": "SecurityPolicy",
                 "rampart.dev/owner-name": "web", "rampart.dev/owner-uid": uid});
             let metadata = json!({"name": format!("rampart-web-{uid}"), "namespace": "shop", "labels": labels});
             wake.about(News::Echo(&serde_json::from_value(json!({"metadata": metadata})).unwrap()));
             woken.try_recv().is_ok()
         };
-        assert_eq!(["89abcdef", "01234567"].map(|uid| wakes(uid)), [true, false]);
+        assert_eq!(["89abcdef", "01234567"].map(wakes), [true, false]);
     }
 
     #[test]

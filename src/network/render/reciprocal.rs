@@ -1,7 +1,7 @@
 //! The other end of an intent's connections inside its namespace, and of those that intents of other namespaces have
 //! with it, where it accepts them.
 
-use std::collections::BTreeMap;
+use std::{cell::OnceCell, collections::BTreeMap};
 
 use k8s_openapi::{
     api::networking::v1::{
@@ -10,16 +10,18 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use rampart_reach::covers;
+use rampart_reach::{Policy, Selector, covers};
 
-use super::{Accepting, Renderer, direction_name, object, peers::pod_peers, rules::BehindService};
+use super::{
+    Accepting, Renderer, direction_name, object, peers::pod_peers, ports::understood_ports, rules::BehindService,
+};
 use crate::{
     api::{
         Direction, Finding, Reciprocal,
         labels::{PART, RECIPROCAL},
         selector,
     },
-    network::{Intent, Namespaces, Peer, PodSet, Rule},
+    network::{Namespaces, Peer, PodSet, Rule, traps::other_side, understood},
 };
 
 /// By the pods that they are about, the other ends of connections.
@@ -65,12 +67,25 @@ impl<'r> Renderer<'r> {
         let of =
             if there == self.namespace { Namespaces::Own } else { Namespaces::Named([self.namespace.into()].into()) };
         let here = pod_peers(&intent.pods.wire, &of);
+        let read = OnceCell::new();
+        let policies =
+            || read.get_or_init(|| isolating.iter().filter_map(|it| understood(it)).collect::<Vec<Policy>>());
         for (rules, own, other) in sides.into_iter().filter(|(_, own, _)| intent.isolate.contains(own)) {
             for (rule, peer) in rules.iter().flat_map(|rule| rule.peers.iter().map(move |peer| (rule, peer))) {
                 let Some((pods, service)) = self.pods_there(peer, there) else { continue };
                 let isolated = isolating.iter().any(|policy| isolates(policy, other, &pods));
-                if !isolated || intent.reciprocal == Reciprocal::Report {
-                    self.findings.extend(missing_half(intent, rule, self.namespace, other, isolated));
+                let is_asked = intent.reciprocal == Reciprocal::Generate;
+                if !isolated {
+                    // Where nothing is to be opened, it is open as far as can be proven, or another policy's business.
+                    if is_asked {
+                        let why = format!(
+                            "no policy provably isolates all peers of rule {:?} for {}, so their side was not rendered: it \
+                             would cut them off from everything else",
+                            rule.name,
+                            direction_name(other)
+                        );
+                        self.missing_half(rule, own, why);
+                    }
                     continue;
                 }
                 let ports = match service.filter(|_| own == Direction::Egress) {
@@ -78,10 +93,45 @@ impl<'r> Renderer<'r> {
                     None => self.ports(rule, own),
                 };
                 let Some(ports) = ports else { continue };
+                if !is_asked {
+                    if !self.is_open(policies(), (&pods.parsed, other), ports.as_deref()) {
+                        let why = format!(
+                            "the peers of rule {:?} are isolated for {}, and no policy opens their side: allow it in a \
+                             policy of theirs, or set reciprocal: Generate in a SecurityPolicy",
+                            rule.name,
+                            direction_name(other)
+                        );
+                        self.missing_half(rule, own, why);
+                    }
+                    continue;
+                }
                 let key = serde_json::to_string(&pods.wire).unwrap_or_default();
                 halves.entry(key).or_insert_with(|| Half { pods, ..Half::default() }).allow(other, &here, ports);
             }
         }
+    }
+
+    /// Whether some policies of its namespace, of which one isolates all of `theirs`, let the intent's pods through there.
+    fn is_open(
+        &self,
+        policies: &[Policy],
+        (theirs, side): (&Selector, Direction),
+        ports: Option<&[NetworkPolicyPort]>,
+    ) -> bool {
+        let side = match side {
+            Direction::Ingress => rampart_reach::Direction::Ingress,
+            Direction::Egress => rampart_reach::Direction::Egress,
+        };
+        let ports = ports.map(understood_ports);
+        let is_here = |namespaces: &Selector| self.cluster.population.is_selected(self.namespace, namespaces);
+        other_side::is_open(policies, (theirs, side), (&self.intent.pods.parsed, ports.as_deref()), is_here)
+    }
+
+    /// Rules of both directions may have one name.
+    fn missing_half(&mut self, rule: &Rule, direction: Direction, message: String) {
+        let direction = direction_name(direction).to_lowercase();
+        let id = format!("ReciprocalMissing/{}/{direction}/{}", self.namespace, rule.name);
+        self.findings.push(Finding { id, message });
     }
 
     /// The pods of a peer in a namespace, and the Service that they are behind, if that is how they are named.
@@ -115,23 +165,6 @@ fn isolates(policy: &NetworkPolicy, direction: Direction, pods: &PodSet) -> bool
     let isolates = spec.policy_types.as_ref().map_or(direction == Direction::Ingress || has_egress, named);
     let selected = selector::parse(&spec.pod_selector.clone().unwrap_or_default(), "");
     isolates && selected.is_ok_and(|selected| covers(&selected, &pods.parsed))
-}
-
-fn missing_half(intent: &Intent, rule: &Rule, namespace: &str, side: Direction, isolated: bool) -> Option<Finding> {
-    let side = direction_name(side);
-    let message = match (intent.reciprocal, isolated) {
-        (Reciprocal::Report, true) => format!(
-            "the peers of rule {:?} are isolated for {side}, and this policy does not open their side: set reciprocal: Generate, or allow it in a policy of theirs",
-            rule.name
-        ),
-        // Their side is open, as far as can be proven, or another policy's business.
-        (Reciprocal::Report, false) => return None,
-        (Reciprocal::Generate, _) => format!(
-            "no policy provably isolates all peers of rule {:?} for {side}, so their side was not rendered: it would cut them off from everything else",
-            rule.name
-        ),
-    };
-    Some(Finding { id: format!("ReciprocalMissing/{namespace}/{}", rule.name), message })
 }
 
 impl Half {
