@@ -12,7 +12,7 @@ use super::{Networks, Sight, part::Part};
 use crate::{
     cluster::{
         Error, Result,
-        apply::{Outcome, delete_seen, keep},
+        apply::{Outcome, delete_seen, is_as_wanted, keep},
         events::Reason,
     },
     network::Intent,
@@ -29,7 +29,8 @@ pub(in super::super) enum Kept {
     Programmed(Vec<String>),
     /// A name is taken by somebody else's object.
     Conflicted(String),
-    /// The API server does not take it, as where a quota is used up, or lets something not go, as where it is held.
+    /// The API server does not take it, as where a quota is used up, or stores it otherwise; or lets something not go, as
+    /// where it is held.
     Refused(String),
 }
 
@@ -53,7 +54,11 @@ impl Networks {
             match keep(&self.context.client, MANAGER, &part.owner, wanted, live).await {
                 Ok((_, Outcome::Unchanged)) => {}
                 Ok((kept, outcome)) => {
+                    let is_stored = is_as_wanted(&kept, wanted);
                     self.index.wrote(kept);
+                    if !is_stored {
+                        return Ok(Kept::Refused(partly(&names, part, &altered(&name))));
+                    }
                     self.context.metrics.network_rendered.inc();
                     if is_drift {
                         self.tell_of_drift(policy, &name, outcome).await;
@@ -148,6 +153,14 @@ impl Networks {
     }
 }
 
+/// Of what is not as it was written, twice: to write it again at once would not help.
+fn altered(name: &str) -> String {
+    format!(
+        "NetworkPolicy {name} is stored otherwise than it is written, most likely by an admission webhook: have that leave \
+         alone what has the label app.kubernetes.io/managed-by: rampart"
+    )
+}
+
 /// Why not all of a part was written. What was stays in force.
 fn partly(names: &[String], part: &Part, why: &impl Display) -> String {
     match (names.len(), part.wanted.len()) {
@@ -163,13 +176,19 @@ mod tests {
     use http::{Request, Response};
     use k8s_openapi::api::networking::v1::NetworkPolicy;
     use kube::{Client, client::Body};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{
+        api::SecurityPolicy,
         cluster::{owner::Owner, policy_index::PolicyIndex},
         controllers::{Context, Residents},
     };
+
+    fn networks_of(client: Client) -> Networks {
+        let (context, policies) = (Context::of_client(client), PolicyIndex::default());
+        Networks::off(&context, Residents::new(policies.clone()), policies)
+    }
 
     /// A NetworkPolicy that is held.
     const HELD: &str = "rampart-web-01234567-a";
@@ -185,9 +204,7 @@ mod tests {
             let answer = Response::builder().status(code).body(Body::from(json.to_string().into_bytes())).unwrap();
             async move { Ok::<_, Infallible>(answer) }
         };
-        let context = Context::of_client(Client::new(tower::service_fn(answer), "default"));
-        let policies = PolicyIndex::default();
-        Networks::off(&context, Residents::new(policies.clone()), policies)
+        networks_of(Client::new(tower::service_fn(answer), "default"))
     }
 
     fn owner() -> Owner {
@@ -227,5 +244,29 @@ mod tests {
         networks.index.wrote(labelled(&predecessor, "relabelled", MANAGER));
         networks.remove_stale(&networks.nothing(owner())).await.unwrap();
         assert_eq!(left(&networks), ["copy"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_webhook_changes_is_not_programmed_and_no_drift() {
+        let changing = |request: Request<Body>| async move {
+            let written = request.into_body().collect_bytes().await.unwrap();
+            let mut stored: Value = serde_json::from_slice(&written).unwrap();
+            stored["metadata"]["resourceVersion"] = json!("1");
+            stored["spec"]["egress"] = json!([{}]);
+            Ok::<_, Infallible>(Response::new(Body::from(stored.to_string().into_bytes())))
+        };
+        let networks = networks_of(Client::new(tower::service_fn(changing), "default"));
+        let web = json!({"metadata": {"name": "web", "namespace": "shop", "uid": "0123456789"}, "spec": {}});
+        let web: SecurityPolicy = serde_json::from_value(web).unwrap();
+        let closed = json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": []});
+        let mut wanted = labelled(&owner(), "rampart-web-01234567", MANAGER);
+        wanted.spec = serde_json::from_value(closed).unwrap();
+        let part = Part { wanted: vec![wanted], ..networks.nothing(owner()) };
+        networks.ledger.render(&part.owner.uid, "shop", Some(part.fingerprint()));
+        let kept = networks.program(&web, &part).await.unwrap();
+        assert!(matches!(kept, Kept::Refused(why) if why.contains("rampart-web-01234567 is stored otherwise")));
+        assert_eq!(left(&networks), ["rampart-web-01234567"], "what there is is known");
+        let kind = KindLabel { kind: "NetworkPolicy" };
+        assert_eq!(networks.context.metrics.drift_reverted.get_or_create(&kind).get(), 0);
     }
 }
