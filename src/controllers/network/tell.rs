@@ -12,7 +12,7 @@ use crate::{
         condition::{Conditions, Type},
     },
     cluster::events::Reason,
-    network::{Answered, Standing, is_in_the_way},
+    network::{Answered, Standing, is_in_the_way, is_unmatched},
 };
 
 const POLICY_WIDENED: Reason = Reason::warning("PolicyWidened");
@@ -140,6 +140,15 @@ pub(in super::super) fn conditions_of(
         "can't reach the API server",
         "entity: APIServer",
     );
+    let is_open = standing.isolated.egress == 0;
+    if conditions.is(Type::ApiServerReachable)
+        && !is_open
+        && is_unmatched(&sight.facts, &sight.population, &sight.around)
+    {
+        let why = "the API server is at the address of a node, which Cilium matches only with policyCIDRMatchMode: nodes: \
+                   with that, pods reach it by `entity: APIServer`, and it calls them by `entity: Webhooks`";
+        conditions.unknown(Type::ApiServerReachable, "NodesUnmatched", why);
+    }
     match sight.around.enforcer().or(sight.population.enforcer) {
         Some(name) => conditions.set(Type::EnforcerDetected, true, "Found", format!("{name} is there")),
         None => conditions.set(
@@ -224,8 +233,15 @@ fn answered(conditions: &mut Conditions, kind: Type, of: Option<Answered>, probl
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
     use super::*;
-    use crate::network::unmet;
+    use crate::{
+        api::Isolated,
+        network::{Facts, Population, Resident, unmet},
+    };
 
     #[test]
     fn rules_of_which_less_is_rendered_are_named() {
@@ -246,6 +262,32 @@ mod tests {
         ]);
         assert_eq!((status.as_str(), reason.as_str()), ("True", "PartiallyProgrammed"));
         assert!(message.starts_with("2 NetworkPolicies are as rendered, with less than these rules say: db, out;"));
+    }
+
+    #[test]
+    fn an_api_server_on_a_node_is_not_told_to_be_reached_through_cilium() {
+        let told = |label: &str, isolated: i64| {
+            let metadata = json!({"namespace": "kube-system", "name": "agent", "labels": {"k8s-app": label}});
+            let agent = json!({"spec": {"hostNetwork": true}, "status": {"podIP": "192.0.2.1"}});
+            let agent = Resident::of(&serde_json::from_value(metadata).unwrap(), &agent).unwrap();
+            let sight = Sight {
+                population: Arc::new(Population::new(vec![], [agent].into_iter())),
+                facts: Facts { api_endpoints: [("192.0.2.1".parse().unwrap(), 6443)].into(), ..Facts::default() },
+                around: Arc::default(),
+            };
+            let api_server = Some(Answered { asking: 1, cut_off: 0 });
+            let isolated = Isolated { ingress: 0, egress: isolated };
+            let standing = Standing { isolated, api_server, ..Standing::default() };
+            let mut conditions = Conditions::of_generation(Some(1));
+            conditions_of(&standing, &sight, &[], &mut conditions);
+            let conditions = conditions.carried_from(&[], jiff::Timestamp::UNIX_EPOCH);
+            let found = conditions.into_iter().find(|it| it.type_ == "ApiServerReachable").unwrap();
+            (found.status, found.reason)
+        };
+        let is = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+        assert_eq!(told("cilium", 1), is("Unknown", "NodesUnmatched"));
+        assert_eq!(told("cilium", 0), is("True", "Allowed"), "nothing isolates it");
+        assert_eq!(told("calico-node", 1), is("True", "Allowed"));
     }
 
     #[test]
