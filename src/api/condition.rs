@@ -125,6 +125,14 @@ impl Conditions {
         self
     }
 
+    /// Sets a condition of which nobody knows whether it is true.
+    pub fn unknown(&mut self, kind: Type, reason: &str, message: impl Into<String>) {
+        self.set(kind, false, reason, message);
+        if let Some(condition) = self.list.last_mut() {
+            condition.status = "Unknown".into();
+        }
+    }
+
     /// Takes a condition out.
     pub fn unset(&mut self, kind: Type) {
         self.list.retain(|condition| condition.type_ != kind.as_str());

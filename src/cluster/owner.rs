@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use kube::{Resource, ResourceExt as _};
 
 use super::{Error, Result};
-use crate::api::labels::{MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_UID, PART, RECIPROCAL};
+use crate::{
+    api::labels::{MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_UID},
+    network::is_half,
+};
 
 /// The resource that an object is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +55,20 @@ impl Owner {
         self.labels().iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 
-    /// Whether a NetworkPolicy with these labels stands by itself: neither made for this owner, nor a half of a
-    /// connection that some owner generated.
+    /// Whether a NetworkPolicy was made for this owner, or for a predecessor of its name. Anybody may write its labels:
+    /// they are believed where we applied it, or where its name says the same, as of one that was restored from a backup.
     #[must_use]
-    pub fn is_stranger_to(&self, labels: &BTreeMap<String, String>) -> bool {
-        let half = labels.get(PART).is_some_and(|part| part == RECIPROCAL);
-        !half && !self.owns(labels)
+    pub fn made<K: Resource>(&self, object: &K, was_applied: bool) -> bool {
+        let labels = object.labels();
+        let is_said = is_managed(labels, &self.kind) && labels.get(OWNER_NAME) == Some(&self.name);
+        is_said && (was_applied || owner_of(object).is_some())
+    }
+
+    /// Whether what is rendered for this owner depends on a NetworkPolicy: on those that stand by themselves, and on halves
+    /// of connections that were made for this owner; not on those of others.
+    #[must_use]
+    pub fn depends_on<K: Resource>(&self, object: &K, was_applied: bool) -> bool {
+        is_half(object.labels()) == self.made(object, was_applied)
     }
 
     /// The first eight characters of the UID, for names that another owner of this name must not get.
@@ -72,4 +83,56 @@ impl Owner {
 pub fn is_managed(labels: &BTreeMap<String, String>, kind: &str) -> bool {
     labels.get(MANAGED_BY).is_some_and(|value| value == MANAGER)
         && labels.get(OWNER_KIND).is_some_and(|value| value == kind)
+}
+
+/// The kind of policy that a NetworkPolicy was made for, and its name; `None` also where its labels say otherwise than
+/// its name, which nobody can edit.
+#[must_use]
+pub fn owner_of<K: Resource>(object: &K) -> Option<(&str, &str)> {
+    let labels = object.labels();
+    let kind = labels.get(OWNER_KIND).filter(|kind| is_managed(labels, kind))?;
+    let (owner, uid) = (labels.get(OWNER_NAME)?, labels.get(OWNER_UID)?);
+    let made_for = object.meta().name.as_deref()?.strip_prefix("rampart-")?.strip_prefix(owner)?.strip_prefix('-')?;
+    made_for.starts_with(uid.get(..8).unwrap_or(uid)).then_some((kind, owner))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::networking::v1::NetworkPolicy;
+    use serde_json::json;
+
+    use super::*;
+
+    fn policy(name: &str, owner: &str) -> NetworkPolicy {
+        let labels = json!({"app.kubernetes.io/managed-by": "rampart", "rampart.dev/owner-kind": "SecurityPolicy",
+            "rampart.dev/owner-name": owner, "rampart.dev/owner-uid": "0123456789"});
+        serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap()
+    }
+
+    #[test]
+    fn labels_that_name_another_owner_than_the_name_are_not_believed() {
+        let of = |name: &str, owner: &str| {
+            owner_of(&policy(name, owner)).map(|(kind, owner)| (kind.to_owned(), owner.to_owned()))
+        };
+        let web = Some(("SecurityPolicy".to_owned(), "web".to_owned()));
+        assert_eq!(of("rampart-web-01234567", "web"), web);
+        assert_eq!(of("rampart-web-01234567-89abcdef", "web"), web, "a half");
+        assert_eq!((of("rampart-web-01234567", "api"), of("rampart-web-2-01234567", "web")), (None, None));
+    }
+
+    #[test]
+    fn what_was_made_for_a_name_is_its_owners_and_a_copy_is_a_strangers() {
+        let [kind, namespace, name, uid] = ["SecurityPolicy", "shop", "web", "89abcdef01"].map(str::to_owned);
+        let owner = Owner { kind, namespace, name, uid };
+        let (predecessors, copy) = (policy("rampart-web-01234567", "web"), policy("copy", "web"));
+        assert!(owner.made(&predecessors, false) && !owner.made(&copy, false));
+        assert!(owner.depends_on(&copy, false) && !owner.depends_on(&predecessors, false));
+        let half = |mut policy: NetworkPolicy| {
+            policy.metadata.labels.get_or_insert_default().insert("rampart.dev/part".into(), "reciprocal".into());
+            policy
+        };
+        assert!(!owner.depends_on(&half(copy.clone()), false) && owner.depends_on(&half(predecessors), false));
+        assert!(owner.made(&copy, true), "we applied it: its labels were edited since");
+        assert!(!owner.made(&policy("rampart-api-01234567", "api"), true), "another policy's");
+    }
 }

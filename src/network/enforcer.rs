@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 
+/// It matches addresses of nodes with no `ipBlock`, unless `policyCIDRMatchMode` says so (cilium/cilium#20550).
+pub(super) const CILIUM: &str = "Cilium";
+
 /// Labels of the pods of a plug-in's DaemonSet, as its own manifests and charts write them.
 const PODS: [(&str, &str, &str); 12] = [
     ("k8s-app", "calico-node", "Calico"),
     ("k8s-app", "canal", "Calico (Canal)"),
-    ("k8s-app", "cilium", "Cilium"),
+    ("k8s-app", "cilium", CILIUM),
     ("app", "antrea", "Antrea"),
     ("k8s-app", "kube-router", "kube-router"),
     ("name", "weave-net", "Weave Net"),
@@ -22,7 +25,7 @@ const PODS: [(&str, &str, &str); 12] = [
 /// API groups of a plug-in's custom resources.
 const GROUPS: [(&str, &str); 6] = [
     ("crd.projectcalico.org", "Calico"),
-    ("cilium.io", "Cilium"),
+    ("cilium.io", CILIUM),
     ("crd.antrea.io", "Antrea"),
     ("k8s.ovn.org", "OVN-Kubernetes"),
     ("kubeovn.io", "Kube-OVN"),

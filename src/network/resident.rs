@@ -86,6 +86,8 @@ pub struct Population {
     by_namespace: HashMap<String, Vec<usize>>,
     /// Of the pods in the network of their node, one of those with the same namespace and labels.
     hosted: Vec<usize>,
+    /// Addresses of nodes, as far as pods have them.
+    nodes: HashSet<IpAddr>,
     /// What [`Population::stray`] found last, and in which ranges.
     strays: Mutex<Option<(Vec<IpNet>, Stray)>>,
 }
@@ -107,7 +109,14 @@ impl Population {
             }
         }
         let hosted = hosted(index.pods());
-        Self { namespaces, needs, enforcer, by_name, by_namespace, hosted, strays: Mutex::default(), index }
+        let of_nodes = index.pods().iter().filter(|pod| pod.host_network);
+        let nodes = of_nodes.flat_map(|pod| pod.ips.iter().copied()).collect();
+        Self { namespaces, needs, enforcer, by_name, by_namespace, hosted, nodes, strays: Mutex::default(), index }
+    }
+
+    /// Whether a pod in the network of its node has this address.
+    pub(super) fn is_of_node(&self, address: &IpAddr) -> bool {
+        self.nodes.contains(address)
     }
 
     /// Whether there is a namespace of this name.

@@ -277,3 +277,30 @@ fn a_monitor_is_in_the_way_where_the_administrator_or_the_namespace_itself_has_i
         format!(r#"{{"podSelector": {{"matchLabels": {{"app": "{readers}"}}}}, "namespaceSelector": {{}}}}"#);
     assert_eq!(found(&Facts { monitoring: Some(monitoring.parse().unwrap()), ..facts() }), named);
 }
+
+#[rstest]
+#[case::on_a_node("cilium", "192.0.2.1", true)]
+#[case::elsewhere("cilium", "192.0.2.9", false)]
+#[case::of_another_plug_in("calico-node", "192.0.2.1", false)]
+fn rules_about_an_api_server_on_a_node_may_be_without_effect(
+    #[case] agent: &str,
+    #[case] address: &str,
+    #[case] is_uncertain: bool,
+) {
+    let metadata = json!({"namespace": "kube-system", "name": "agent", "labels": {"k8s-app": agent}});
+    let agent = json!({"spec": {"hostNetwork": true}, "status": {"podIP": address}});
+    let agent = Resident::of(&serde_json::from_value(metadata).unwrap(), &agent).unwrap();
+    let web = json!({"serviceAccountName": "caller"});
+    let web = resident("shop", &json!({"app": "web"}), &json!({}), &web);
+    let population = Population::new(vec![], [web, agent].into_iter());
+    let broken = |isolate: &str, rules: &str, rule: Value| {
+        let network = json!({"podSelector": {}, "isolate": [isolate], "allowNoDns": true, rules: [rule]});
+        let found = broken_by("shop", &network, (&population, &surroundings(), &facts()));
+        found.into_iter().filter(|id| id.contains("Uncertain")).collect::<Vec<_>>()
+    };
+    let wanted = |id: &str| if is_uncertain { vec![id.to_owned()] } else { vec![] };
+    let out = broken("Egress", "egress", json!({"name": "api", "peers": [{"entity": "APIServer"}]}));
+    assert_eq!(out, wanted("ApiServerUncertain/shop/caller"));
+    let webhooks = rule(json!({"entity": "Webhooks"}), 8443);
+    assert_eq!(broken("Ingress", "ingress", webhooks), wanted("WebhookUncertain/shop/hook"));
+}

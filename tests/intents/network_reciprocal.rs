@@ -15,6 +15,7 @@ use rampart::{
     network::{Accepting, Cluster, Facts, Intent, Population, Rendered, Resident, Service, render},
 };
 use rampart_reach::{Namespace, Pod};
+use rstest::rstest;
 use serde_json::{Value, json};
 
 fn intent(network: &Value) -> Intent {
@@ -35,10 +36,21 @@ fn web(peer: Value, ports: Value, reciprocal: &str) -> Intent {
 /// What is rendered in the namespace `data`, where everything is isolated, by `own` that accepts `other` of the
 /// namespace `shop`.
 fn in_data(own: &Intent, other: Option<&Intent>, deny: bool) -> Rendered {
-    let policy =
-        json!({"metadata": {"name": "deny"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}});
-    let policy: NetworkPolicy = serde_json::from_value(policy).unwrap();
-    let others: Vec<&NetworkPolicy> = deny.then_some(&policy).into_iter().collect();
+    let accepted = other.map(|intent| Accepting { namespace: "shop", name: "web", intent: Some(intent) });
+    in_data_among(own, accepted.as_slice(), if deny { vec![deny_all()] } else { vec![] })
+}
+
+fn written(spec: Value) -> NetworkPolicy {
+    serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
+}
+
+fn deny_all() -> NetworkPolicy {
+    written(json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}))
+}
+
+/// The same among these NetworkPolicies, by `own` that accepts all of these.
+fn in_data_among(own: &Intent, accepted: &[Accepting<'_>], others: Vec<NetworkPolicy>) -> Rendered {
+    let others: Vec<&NetworkPolicy> = others.iter().collect();
     let pods: Vec<Pod> = serde_json::from_value(json!([
         {"namespace": "data", "name": "db", "labels": {"app": "db"}, "ports": [{"name": "sql", "port": 5432}]}]))
     .unwrap();
@@ -50,9 +62,7 @@ fn in_data(own: &Intent, other: Option<&Intent>, deny: bool) -> Rendered {
     let facts = Facts::default();
     let population = Population::new(namespaces.into(), pods.into_iter().map(Resident::from));
     let cluster = Cluster { facts: &facts, population: &population, services: &services };
-    let accepted: Vec<Accepting<'_>> =
-        other.iter().map(|intent| Accepting { namespace: "shop", name: "web", intent }).collect();
-    render(own, ("data", "rampart-data-0123abcd"), &cluster, (&others, &accepted)).unwrap()
+    render(own, ("data", "rampart-data-0123abcd"), &cluster, (&others, accepted)).unwrap()
 }
 
 fn nothing() -> Intent {
@@ -100,7 +110,7 @@ fn pods_that_nothing_isolates_stay_open_and_it_is_told() {
         web(json!({"pods": {"selector": app("db"), "namespaces": ["data"]}}), json!([{"port": 5432}]), "Generate");
     let rendered = in_data(&nothing(), Some(&other), false);
     assert_eq!(halves(&rendered), json!([]));
-    assert_eq!(rendered.findings[0].id, "ReciprocalMissing/shop/out");
+    assert_eq!(rendered.findings[0].id, "ReciprocalMissing/shop/egress/out");
 }
 
 #[test]
@@ -115,4 +125,75 @@ fn a_service_is_opened_on_the_ports_of_its_pods() {
         rendered[0]["ingress"][0],
         json!({"from": [{"podSelector": app("web")}], "ports": [{"protocol": "TCP", "port": 5432}]})
     );
+}
+
+#[test]
+fn what_was_opened_stays_while_its_policy_is_not_in_force() {
+    let mut spec = half(5432)[0].clone();
+    let opened = spec["ingress"][0].clone();
+    let mut of_another_namespace = opened.clone();
+    of_another_namespace["from"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] = json!("books");
+    let of_its_own = json!({"from": [{"podSelector": app("web")}], "ports": [{"protocol": "TCP", "port": 80}]});
+    spec["ingress"] = json!([of_its_own, of_another_namespace, opened]);
+    let mut there = written(spec);
+    there.metadata.labels = Some([("rampart.dev/part".to_owned(), "reciprocal".to_owned())].into());
+    let among = |accepted: &[Accepting<'_>], deny: bool| {
+        let deny = deny.then(deny_all);
+        halves(&in_data_among(&nothing(), accepted, deny.into_iter().chain([there.clone()]).collect()))
+    };
+    let frozen = |name: &'static str| Accepting { namespace: "shop", name, intent: None };
+    assert_eq!(among(&[frozen("web")], true), half(5432));
+    assert_eq!(among(&[frozen("web"), frozen("web-2")], true), half(5432), "it is there once");
+    assert_eq!(among(&[frozen("web")], false), json!([]), "nothing isolates them any more: it would alone");
+    assert_eq!(among(&[], true), json!([]), "nobody is accepted any more");
+    // What another policy of that namespace has in force is known, and opened anew.
+    let peer = json!({"pods": {"selector": app("db"), "namespaces": ["data"]}});
+    let in_force = web(peer, json!([{"port": 6432}]), "Generate");
+    let in_force = Accepting { namespace: "shop", name: "web", intent: Some(&in_force) };
+    assert_eq!(among(&[in_force, frozen("web-2")], true), half(6432));
+}
+
+/// The ids of what is told of the other end.
+fn missing(rendered: &Rendered) -> Vec<&str> {
+    rendered.findings.iter().map(|it| it.id.as_str()).filter(|id| id.starts_with("ReciprocalMissing")).collect()
+}
+
+#[rstest]
+#[case::for_these(json!({"ports": [{"port": 5432}], "from": [{"podSelector": app("web")}]}), true)]
+#[case::for_all(json!({}), true)]
+#[case::by_the_namespace(json!({"from": [{"podSelector": {}, "namespaceSelector": {"matchLabels": {"tier": "data"}}}]}), true)]
+#[case::for_another_namespace(json!({"from": [{"podSelector": {}, "namespaceSelector": {"matchLabels": {"tier": "web"}}}]}), false)]
+#[case::for_others(json!({"from": [{"podSelector": app("api")}]}), false)]
+#[case::on_another_port(json!({"ports": [{"port": 6432}]}), false)]
+fn a_side_that_another_policy_opens_is_not_missing(#[case] rule: Value, #[case] is_open: bool) {
+    let own = web(json!({"pods": {"selector": app("db")}}), json!([{"port": 5432}]), "Report");
+    let open = json!({"podSelector": app("db"), "policyTypes": ["Ingress"], "ingress": [rule]});
+    let rendered = in_data_among(&own, &[], vec![deny_all(), written(open)]);
+    assert_eq!(missing(&rendered), if is_open { vec![] } else { vec!["ReciprocalMissing/data/egress/out"] });
+}
+
+#[test]
+fn the_two_directions_of_a_name_are_told_apart() {
+    let rule = json!({"name": "db", "anyPort": true, "peers": [{"pods": {"selector": app("db")}}]});
+    let own = intent(&json!({"podSelector": app("web"), "isolate": ["Ingress", "Egress"], "allowNoDns": true,
+        "ingress": [rule.clone()], "egress": [rule]}));
+    let both = ["ReciprocalMissing/data/egress/db", "ReciprocalMissing/data/ingress/db"];
+    assert_eq!(missing(&in_data(&own, None, true)), both);
+}
+
+#[test]
+fn no_pack_misses_a_side_that_it_opens_itself() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/packs");
+    let mut intents = 0;
+    for file in std::fs::read_dir(directory).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        for object in objects {
+            let Some(network) = object.pointer("/spec/network") else { continue };
+            intents += 1;
+            let rendered = in_data(&intent(network), None, false);
+            assert_eq!(missing(&rendered), [""; 0], "{}", object["metadata"]["name"]);
+        }
+    }
+    assert!(intents >= 4, "{intents}");
 }

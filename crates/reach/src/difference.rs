@@ -102,7 +102,13 @@ impl<'i> Change<'i> {
     /// Whether a connection was allowed before the change.
     #[must_use]
     pub fn was_allowed(&self, from: End, to: End, port: (Protocol, u16)) -> bool {
-        self.both.verdict_at(from, to, port, Time::Before).allowed
+        self.verdict_before(from, to, port).allowed
+    }
+
+    /// What was decided about a connection before the change. Policies that isolated are not told.
+    #[must_use]
+    pub fn verdict_before(&self, from: End, to: End, port: (Protocol, u16)) -> Verdict {
+        self.both.verdict_at(from, to, port, Time::Before)
     }
 
     /// What is decided about a connection after the change. Policies are told by their places: first those that are

@@ -184,6 +184,18 @@ async fn one_that_would_break_keeps_no_other(env: Env) -> Result<()> {
     ensure!((refused.namespaces, refused.programmed) == (2, 1), "{refused:?}");
     ensure!(made(&client, &fine).await?.len() == 1 && made(&client, &breaking).await?.is_empty());
 
+    // What was put into the one that is fine since then does not keep drift there from being undone.
+    called_from_outside(&client, &fine).await?;
+    wait::until("its pod to be known", wait::SOON, || async {
+        let now = told(&client, name, "False", "EnforceRefused").await?;
+        Ok(ensure!(now.selected_pods == Some(2), "{now:?}"))
+    })
+    .await?;
+    let kept: Api<NetworkPolicy> = Api::namespaced(client.clone(), &fine);
+    let rendered = made(&client, &fine).await?.pop().context("none")?;
+    kept.delete(&rendered.name_any(), &DeleteParams::default()).await?;
+    there_are(&client, &fine, 1).await?;
+
     let mut meant = policy(name, "Enforce");
     meant["spec"]["network"]["acknowledge"] = json!([id]);
     fixtures::apply(&client, &meant).await?;
@@ -191,7 +203,7 @@ async fn one_that_would_break_keeps_no_other(env: Env) -> Result<()> {
     ensure!(programmed.programmed == 2, "{programmed:?}");
     // A reader sees how its pods stand.
     ensure!(
-        programmed.selected_pods == Some(1) && programmed.isolated.is_some_and(|it| it.ingress == 1 && it.egress == 1)
+        programmed.selected_pods == Some(2) && programmed.isolated.is_some_and(|it| it.ingress == 2 && it.egress == 2)
     );
     let policies: Api<ClusterSecurityPolicy> = Api::all(client.clone());
     policies.delete(name, &DeleteParams::default()).await?;
@@ -324,9 +336,22 @@ async fn what_is_accepted(env: Env) -> Result<()> {
         "{half:#}"
     );
     ensure!(from["ports"][0]["port"] == 5432, "{half:#}");
-    // It follows the other policy, and goes with it.
+    // It follows what the other policy has in force, and goes with it.
     let mut other = web.clone();
     other["spec"]["network"]["egress"][0]["ports"][0]["port"] = json!(6432);
+    other["spec"]["network"]["mode"] = json!("Preview");
+    fixtures::apply(&client, &other).await?;
+    stories::ready::<SecurityPolicy>(&client, &shop, "web").await?;
+    let consents: Api<SecurityPolicy> = Api::namespaced(client.clone(), &data);
+    let unused = format!("ConsentUnused/{shop}/web");
+    wait::until("whose consent it has to know", wait::SOON, || async {
+        let status = consents.get("deny").await?.status.and_then(|status| status.network).unwrap_or_default();
+        Ok(ensure!(status.findings.iter().any(|it| it.id == unused), "{status:?}"))
+    })
+    .await?;
+    let half = halves().await?;
+    ensure!(half[0]["spec"]["ingress"][0]["ports"][0]["port"] == 5432, "{half:#}");
+    other["spec"]["network"]["mode"] = json!("Enforce");
     fixtures::apply(&client, &other).await?;
     wait::until("the other port", wait::SOON, || async {
         let half = halves().await?;

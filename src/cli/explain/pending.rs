@@ -106,7 +106,10 @@ impl Pending {
             wanted.extend(self.rendered(part, asking, known, terrain)?);
         }
         let added: Vec<Policy> = wanted.iter().filter_map(understood).collect();
-        let is_ours = |written: &NetworkPolicy| parts.iter().any(|(owner, _)| owner.owns(written.labels()));
+        let is_ours = |written: &NetworkPolicy| {
+            let is_here = |owner: &Owner| written.metadata.namespace.as_ref() == Some(&owner.namespace);
+            parts.iter().any(|(owner, _)| is_here(owner) && owner.made(written, false))
+        };
         let own = terrain.pods().get(place).map(|pod| pod.namespace.as_str()).unwrap_or_default();
         // Of a policy of another namespace, only connections with pods there change: who else isolates whom, and there
         // may be thousands, is not asked.
@@ -144,9 +147,12 @@ impl Pending {
         terrain: &Terrain<'_>,
     ) -> Result<Vec<NetworkPolicy>, String> {
         let here = known.network_policies.iter().filter(|it| it.namespace().as_ref() == Some(&owner.namespace));
-        let others: Vec<&NetworkPolicy> = here.filter(|it| owner.is_stranger_to(it.labels())).collect();
-        let accepted: Vec<Accepting<'_>> =
-            asking.accepted.iter().map(|(namespace, name, intent)| Accepting { namespace, name, intent }).collect();
+        let others: Vec<&NetworkPolicy> = here.filter(|it| owner.depends_on(*it, false)).collect();
+        let accepted: Vec<Accepting<'_>> = asking
+            .accepted
+            .iter()
+            .map(|(namespace, name, it)| Accepting { namespace, name, intent: it.as_ref() })
+            .collect();
         let base = format!("rampart-{}-{}", owner.name, owner.short_uid());
         let rendered = |facts| {
             let cluster = Cluster { facts, population: &terrain.population, services: &known.services };

@@ -83,16 +83,19 @@ impl ClusterSecurityPolicies {
             Ok(asked) => asked,
             Err(invalid) => return Ok(Network::Refused("Invalid", invalid.to_string())),
         };
+        let owner = Owner::of(policy)?;
+        if asked.network_mode != NetworkMode::Enforce || policy.spec.suspend == Some(true) {
+            self.networks.freeze(&owner.uid);
+        }
         if policy.spec.suspend == Some(true) {
             return Ok(Network::Suspended);
         }
         if !self.networks.is_on {
             return Ok(Network::Absent);
         }
-        let owner = Owner::of(policy)?;
         let before = before(policy);
         let of = |namespace: String| Owner { namespace, ..owner.clone() };
-        let there = self.networks.namespaces_of(&owner.kind, &owner.name).into_iter();
+        let there = self.networks.namespaces_of(&owner).into_iter();
         let Some((intent, spec)) = asked.network.as_ref().zip(policy.spec.network.as_ref()) else {
             let remove = |namespace| {
                 let part = self.networks.nothing(of(namespace));
@@ -114,8 +117,7 @@ impl ClusterSecurityPolicies {
         parts.extend(there.filter(|it| !selected.contains(it)).map(|it| self.networks.nothing(of(it))));
         let enforces = spec.mode == NetworkMode::Enforce;
         let question = Asked { allow_no_dns: spec.allow_no_dns == Some(true), only_open: true };
-        let is_drift = |part: &Part| enforces && before.was_programmed() && self.networks.is_known(part);
-        let looked = aside(parts.len(), || self.networks.look(&parts, &sight, question, is_drift));
+        let looked = aside(parts.len(), || self.networks.look(&parts, &sight, question));
         let programs = enforces && unknown.is_none();
         let outcome = if programs { self.program(policy, &parts, (&looked, spec)).await? } else { Outcome::default() };
         let open: Vec<&str> = outcome.refused.iter().map(String::as_str).collect();
@@ -166,14 +168,11 @@ impl ClusterSecurityPolicies {
             if open.is_empty() {
                 writing.push(part);
             } else {
+                self.networks.leave(part);
                 outcome.refused.extend(open.into_iter().map(str::to_owned));
             }
         }
-        let write = async |part: &Part| {
-            // What is drift was known before.
-            let known = self.networks.is_known(part);
-            (part.owner.namespace.clone(), self.networks.program(policy, part, known).await)
-        };
+        let write = async |part: &Part| (part.owner.namespace.clone(), self.networks.program(policy, part).await);
         let written: Vec<(String, Result<Kept>)> =
             stream::iter(writing).map(write).buffer_unordered(CONCURRENCY).collect().await;
         for (namespace, kept) in written {

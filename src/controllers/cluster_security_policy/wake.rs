@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{
     Networks, Roots,
-    network::{News, Owning as _, owner_of},
+    network::{News, Owning as _},
     news::{HOLD, due},
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
         ClusterSecurityPolicy, NetworkMode,
         condition::{self, Type},
     },
+    cluster::owner::owner_of,
     hardening::Policies,
     network::DNS_NAMESPACE,
 };

@@ -12,8 +12,9 @@ use super::{Networks, Sight, part::Part};
 use crate::{
     cluster::{
         Error, Result,
-        apply::{Outcome, delete_seen, keep},
+        apply::{Outcome, delete_seen, is_as_wanted, keep},
         events::Reason,
+        owner::Owner,
     },
     network::Intent,
     runtime::metrics::KindLabel,
@@ -29,7 +30,8 @@ pub(in super::super) enum Kept {
     Programmed(Vec<String>),
     /// A name is taken by somebody else's object.
     Conflicted(String),
-    /// The API server does not take it, as where a quota is used up, or lets something not go, as where it is held.
+    /// The API server does not take it, as where a quota is used up, or stores it otherwise; or lets something not go, as
+    /// where it is held.
     Refused(String),
 }
 
@@ -37,17 +39,14 @@ pub(in super::super) enum Kept {
 pub(in super::super) const REFUSED_AGAIN: Duration = Duration::from_mins(1);
 
 impl Networks {
-    /// Makes the cluster hold what a part wants. `was_programmed`: what there is otherwise was changed by others, unless
-    /// something else is wanted than before.
+    /// Makes the cluster hold what a part wants.
     pub(in super::super) async fn program<K: Resource<DynamicType = ()> + Debug>(
         &self,
         policy: &K,
         part: &Part,
-        was_programmed: bool,
     ) -> Result<Kept> {
-        let (uid, namespace, fingerprint) = (&part.owner.uid, &part.owner.namespace, part.fingerprint());
         // After a restart nobody knows what was wanted, and a change of the cluster must not be called drift.
-        let is_drift = was_programmed && self.ledger.is_known(uid, namespace, fingerprint);
+        let is_drift = self.is_known(part);
         let mut names = vec![];
         for wanted in &part.wanted {
             let name = wanted.name_any();
@@ -56,7 +55,11 @@ impl Networks {
             match keep(&self.context.client, MANAGER, &part.owner, wanted, live).await {
                 Ok((_, Outcome::Unchanged)) => {}
                 Ok((kept, outcome)) => {
+                    let is_stored = is_as_wanted(&kept, wanted);
                     self.index.wrote(kept);
+                    if !is_stored {
+                        return Ok(Kept::Refused(partly(&names, part, &altered(&name))));
+                    }
                     self.context.metrics.network_rendered.inc();
                     if is_drift {
                         self.tell_of_drift(policy, &name, outcome).await;
@@ -68,7 +71,7 @@ impl Networks {
             }
             names.push(name);
         }
-        self.ledger.render(uid, namespace, Some(fingerprint));
+        self.ledger.render(&part.owner.uid, &part.owner.namespace, Some(part.fingerprint()));
         Ok(match self.remove_stale(part).await? {
             Kept::Refused(why) => Kept::Refused(partly(&names, part, &why)),
             _ => Kept::Programmed(names),
@@ -78,7 +81,7 @@ impl Networks {
     /// Removes what is no longer rendered; what is refused keeps nothing else.
     pub(in super::super) async fn remove_stale(&self, part: &Part) -> Result<Kept> {
         if part.wanted.is_empty() {
-            self.ledger.render(&part.owner.uid, &part.owner.namespace, None);
+            self.leave(part);
         }
         let mut refused = None;
         for stale in part.stale() {
@@ -91,9 +94,40 @@ impl Networks {
         Ok(refused.map_or_else(|| Kept::Programmed(vec![]), |error| Kept::Refused(error.to_string())))
     }
 
-    /// Whether what a part wants was wanted before, by this process. What that breaks was decided then.
+    /// Removes the halves of a policy that nothing keeps now, where they alone isolate pods; whether there were any.
+    pub(in super::super) async fn remove_lone_halves(&self, owner: Owner) -> Result<bool> {
+        let part = self.nothing(owner);
+        let mut removed = false;
+        for half in part.lone_halves() {
+            match delete_seen(&self.context.client, half).await {
+                Ok(()) => {
+                    self.index.deleted(half);
+                    removed = true;
+                }
+                Err(error) if error.is_refusal() => {
+                    let (namespace, name) = (half.metadata.namespace.as_deref(), half.metadata.name.as_deref());
+                    tracing::warn!(%error, namespace, name, "a half isolates pods that nothing else does, and may not go");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Whether what a part wants was kept until now, by this process: what there is otherwise was changed by others, and
+    /// what that breaks was decided then.
     pub(in super::super) fn is_known(&self, part: &Part) -> bool {
         self.ledger.is_known(&part.owner.uid, &part.owner.namespace, part.fingerprint())
+    }
+
+    /// Forgets what was kept in the namespace of a part: what there is stays, and nothing keeps it.
+    pub(in super::super) fn leave(&self, part: &Part) {
+        self.ledger.render(&part.owner.uid, &part.owner.namespace, None);
+    }
+
+    /// As [`Networks::leave`], in all namespaces of a policy.
+    pub(in super::super) fn freeze(&self, uid: &str) {
+        self.ledger.freeze(uid);
     }
 
     async fn tell_of_drift<K: Resource<DynamicType = ()> + Debug>(&self, policy: &K, name: &str, outcome: Outcome) {
@@ -119,9 +153,14 @@ impl Networks {
         }
     }
 
-    /// Whether a policy is of another generation than when this was last asked.
-    pub(in super::super) fn is_news(&self, uid: &str, generation: Option<i64>) -> bool {
-        self.ledger.is_news(uid, generation)
+    /// Whether a policy is of another generation than when this was last asked, or it is news whether that is in force.
+    pub(in super::super) fn is_news(&self, uid: &str, generation: Option<i64>, in_force: bool) -> bool {
+        self.ledger.is_news(uid, generation, in_force)
+    }
+
+    /// Whether that generation of a policy is in force, as far as this process knows.
+    pub(in super::super) fn is_in_force(&self, uid: &str, generation: Option<i64>) -> bool {
+        self.ledger.is_in_force(uid, generation)
     }
 
     /// Notes that the status of a policy was written.
@@ -140,6 +179,14 @@ impl Networks {
     }
 }
 
+/// Of what is not as it was written, twice: to write it again at once would not help.
+fn altered(name: &str) -> String {
+    format!(
+        "NetworkPolicy {name} is stored otherwise than it is written, most likely by an admission webhook: have that leave \
+         alone what has the label app.kubernetes.io/managed-by: rampart"
+    )
+}
+
 /// Why not all of a part was written. What was stays in force.
 fn partly(names: &[String], part: &Part, why: &impl Display) -> String {
     match (names.len(), part.wanted.len()) {
@@ -155,19 +202,28 @@ mod tests {
     use http::{Request, Response};
     use k8s_openapi::api::networking::v1::NetworkPolicy;
     use kube::{Client, client::Body};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{
-        cluster::{owner::Owner, policy_index::PolicyIndex},
+        api::{
+            SecurityPolicy,
+            labels::{PART, RECIPROCAL},
+        },
+        cluster::policy_index::PolicyIndex,
         controllers::{Context, Residents},
     };
 
-    /// Of two NetworkPolicies, the one that is held.
-    const HELD: &str = "rampart-web-a";
+    fn networks_of(client: Client) -> Networks {
+        let (context, policies) = (Context::of_client(client), PolicyIndex::default());
+        Networks::off(&context, Residents::new(policies.clone()), policies)
+    }
 
-    #[tokio::test]
-    async fn what_may_not_go_is_told_and_keeps_nothing_else() {
+    /// A NetworkPolicy that is held.
+    const HELD: &str = "rampart-web-01234567-a";
+
+    /// Where everything may be deleted but what is held.
+    fn networks() -> Networks {
         let answer = |request: Request<Body>| {
             let (code, json) = if request.uri().path().ends_with(HELD) {
                 (403_u16, json!({"status": "Failure", "message": "it is held", "reason": "Forbidden", "code": 403}))
@@ -177,20 +233,95 @@ mod tests {
             let answer = Response::builder().status(code).body(Body::from(json.to_string().into_bytes())).unwrap();
             async move { Ok::<_, Infallible>(answer) }
         };
-        let context = Context::of_client(Client::new(tower::service_fn(answer), "default"));
-        let policies = PolicyIndex::default();
-        let networks = Networks::off(&context, Residents::new(policies.clone()), policies);
+        networks_of(Client::new(tower::service_fn(answer), "default"))
+    }
+
+    fn owner() -> Owner {
         let [kind, namespace, name, uid] = ["SecurityPolicy", "shop", "web", "0123456789"].map(str::to_owned);
-        let owner = Owner { kind, namespace, name, uid };
-        for name in [HELD, "rampart-web-b"] {
-            let policy = json!({"metadata": {"name": name, "namespace": "shop", "labels": owner.labels(),
-                "resourceVersion": "1"}});
-            networks.index.wrote(serde_json::from_value::<NetworkPolicy>(policy).unwrap());
+        Owner { kind, namespace, name, uid }
+    }
+
+    /// A NetworkPolicy whose labels say that it was made for an owner, which a manager applied.
+    fn labelled(owner: &Owner, name: &str, manager: &str) -> NetworkPolicy {
+        let policy = json!({"metadata": {"name": name, "namespace": "shop", "labels": owner.labels(),
+            "resourceVersion": "1", "managedFields": [{"manager": manager, "operation": "Apply"}]}});
+        serde_json::from_value(policy).unwrap()
+    }
+
+    fn left(networks: &Networks) -> Vec<String> {
+        networks.index.in_namespace("shop").into_keys().collect()
+    }
+
+    #[tokio::test]
+    async fn what_may_not_go_is_told_and_keeps_nothing_else() {
+        let networks = networks();
+        for name in [HELD, "rampart-web-01234567-b"] {
+            networks.index.wrote(labelled(&owner(), name, MANAGER));
         }
-        let left = || networks.index.in_namespace("shop").into_keys().collect::<Vec<_>>();
-        assert_eq!(left().len(), 2);
-        let kept = networks.remove_stale(&networks.nothing(owner)).await.unwrap();
+        assert_eq!(left(&networks).len(), 2);
+        let kept = networks.remove_stale(&networks.nothing(owner())).await.unwrap();
         assert!(matches!(kept, Kept::Refused(why) if why.contains(HELD) && why.ends_with("it is held")));
-        assert_eq!(left(), [HELD]);
+        assert_eq!(left(&networks), [HELD]);
+    }
+
+    #[tokio::test]
+    async fn a_copy_under_another_name_stays_and_what_was_restored_goes() {
+        let networks = networks();
+        let predecessor = Owner { uid: "89abcdef01".into(), ..owner() };
+        networks.index.wrote(labelled(&owner(), "copy", "kubectl"));
+        networks.index.wrote(labelled(&predecessor, "rampart-web-89abcdef", "restore"));
+        networks.index.wrote(labelled(&predecessor, "relabelled", MANAGER));
+        networks.remove_stale(&networks.nothing(owner())).await.unwrap();
+        assert_eq!(left(&networks), ["copy"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_webhook_changes_is_not_programmed_and_no_drift() {
+        let changing = |request: Request<Body>| async move {
+            let written = request.into_body().collect_bytes().await.unwrap();
+            let mut stored: Value = serde_json::from_slice(&written).unwrap();
+            stored["metadata"]["resourceVersion"] = json!("1");
+            stored["spec"]["egress"] = json!([{}]);
+            Ok::<_, Infallible>(Response::new(Body::from(stored.to_string().into_bytes())))
+        };
+        let networks = networks_of(Client::new(tower::service_fn(changing), "default"));
+        let web = json!({"metadata": {"name": "web", "namespace": "shop", "uid": "0123456789"}, "spec": {}});
+        let web: SecurityPolicy = serde_json::from_value(web).unwrap();
+        let closed = json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": []});
+        let mut wanted = labelled(&owner(), "rampart-web-01234567", MANAGER);
+        wanted.spec = serde_json::from_value(closed).unwrap();
+        let part = Part { wanted: vec![wanted], ..networks.nothing(owner()) };
+        networks.ledger.render(&part.owner.uid, "shop", Some(part.fingerprint()));
+        let kept = networks.program(&web, &part).await.unwrap();
+        assert!(matches!(kept, Kept::Refused(why) if why.contains("rampart-web-01234567 is stored otherwise")));
+        assert_eq!(left(&networks), ["rampart-web-01234567"], "what there is is known");
+        let kind = KindLabel { kind: "NetworkPolicy" };
+        assert_eq!(networks.context.metrics.drift_reverted.get_or_create(&kind).get(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_half_that_nothing_keeps_goes_once_it_alone_isolates() {
+        let networks = networks();
+        let db = |direction: &str| json!({"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": [direction]});
+        let put = |name: &str, manager: &str, spec: &Value, is_half: bool| {
+            let mut policy = labelled(&owner(), name, manager);
+            policy.spec = serde_json::from_value(spec.clone()).unwrap();
+            if is_half {
+                policy.metadata.labels.get_or_insert_default().insert(PART.to_owned(), RECIPROCAL.to_owned());
+            }
+            networks.index.wrote(policy.clone());
+            policy
+        };
+        put("rampart-web-01234567", MANAGER, &json!({"podSelector": {"matchLabels": {"app": "web"}}}), false);
+        put("rampart-web-01234567-aaaaaaaa", MANAGER, &db("Ingress"), true);
+        put("rampart-web-01234567-bbbbbbbb", MANAGER, &db("Egress"), true);
+        put("copy", "kubectl", &db("Egress"), true);
+        let deny = put("deny", "kubectl", &json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}), false);
+        assert!(!networks.remove_lone_halves(owner()).await.unwrap() && left(&networks).len() == 5);
+        networks.index.deleted(&deny);
+        put("beside", "kubectl", &db("Egress"), false);
+        assert!(networks.remove_lone_halves(owner()).await.unwrap());
+        let kept = ["beside", "copy", "rampart-web-01234567", "rampart-web-01234567-bbbbbbbb"];
+        assert_eq!(left(&networks), kept);
     }
 }

@@ -40,18 +40,12 @@ pub(in super::super) struct Looked {
 }
 
 impl Networks {
-    /// What the parts of a policy change, what widens them, and what they would break. Those of which
-    /// `is_drift` says so were programmed before: what changes there is no change of what is wanted.
-    pub(in super::super) fn look(
-        &self,
-        parts: &[Part],
-        sight: &Sight,
-        asked: Asked,
-        is_drift: impl Fn(&Part) -> bool,
-    ) -> Looked {
+    /// What the parts of a policy change, what widens them, and what they would break. What changes of a part that was
+    /// kept until now is no change of what is wanted.
+    pub(in super::super) fn look(&self, parts: &[Part], sight: &Sight, asked: Asked) -> Looked {
         let index = &sight.population.index;
-        let stays: Vec<bool> =
-            parts.iter().map(|part| is_drift(part) || part.is_in_force() || is_about_nobody(part, index)).collect();
+        let stays = |part: &Part| self.is_known(part) || part.is_in_force() || is_about_nobody(part, index);
+        let stays: Vec<bool> = parts.iter().map(stays).collect();
         let may_be_widened =
             |part: &Part| !part.selected.is_empty() && part.live.values().any(|it| self.owners.is_foreign(it));
         let all_stay = stays.iter().all(|stays| *stays);
@@ -190,4 +184,85 @@ fn widening(
 
 fn policies<'p>(known: &[(&Live, &'p Policy)]) -> Vec<&'p Policy> {
     known.iter().map(|(_, policy)| *policy).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::Network,
+        cluster::{client::tests::nobody, owner::Owner, policy_index::PolicyIndex},
+        controllers::{Context, Residents},
+        network::{Facts, Intent, Population, Resident, Service, Surroundings},
+    };
+
+    fn networks() -> Networks {
+        let context = Context::of_client(nobody());
+        let policies = PolicyIndex::default();
+        Networks::off(&context, Residents::new(policies.clone()), policies)
+    }
+
+    /// The pod `web` in each of some namespaces, behind a Service for callers outside.
+    fn called_from_outside(namespaces: &[&str]) -> Sight {
+        let pod = |namespace: &&str| {
+            let metadata = json!({"namespace": namespace, "name": "web", "labels": {"app": "web"}});
+            Resident::of(&serde_json::from_value(metadata).unwrap(), &json!({"spec": {}})).unwrap()
+        };
+        let spec = json!({"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80}]});
+        let service = Service::of(&serde_json::from_value(json!({"spec": spec})).unwrap()).unwrap();
+        let services = namespaces.iter().map(|it| (((*it).to_owned(), "outer".to_owned()), service.clone())).collect();
+        Sight {
+            population: Arc::new(Population::new(vec![], namespaces.iter().map(pod))),
+            facts: Facts::default(),
+            around: Arc::new(Surroundings { services, ..Surroundings::default() }),
+        }
+    }
+
+    fn owner(namespace: &str) -> Owner {
+        let [kind, namespace, name, uid] =
+            ["ClusterSecurityPolicy", namespace, "least", "0123456789"].map(str::to_owned);
+        Owner { kind, namespace, name, uid }
+    }
+
+    fn isolating() -> Intent {
+        let network = json!({"podSelector": {}, "isolate": ["Ingress"]});
+        Intent::try_from(&serde_json::from_value::<Network>(network).unwrap()).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_kept_is_put_back_without_asking_whatever_is_refused_elsewhere() {
+        let (networks, sight) = (networks(), called_from_outside(&["fine", "breaking"]));
+        let parts = ["fine", "breaking"].map(|it| networks.part(owner(it), &isolating(), &[], &sight).unwrap());
+        let broken = || -> Vec<String> {
+            let looked = networks.look(&parts, &sight, Asked { allow_no_dns: false, only_open: true });
+            looked.parts.into_iter().flat_map(|it| it.breaks).map(|it| it.id).collect()
+        };
+        let (fine, breaking) = ("ServiceBlocked/fine/outer", "ServiceBlocked/breaking/outer");
+        assert_eq!(broken(), [fine, breaking], "after a restart nobody knows what was kept");
+        let [of_fine, of_breaking] = &parts;
+        networks.ledger.render(&of_fine.owner.uid, "fine", Some(of_fine.fingerprint()));
+        networks.leave(of_breaking);
+        assert_eq!(broken(), [breaking]);
+        networks.freeze(&of_fine.owner.uid);
+        assert_eq!(broken(), [fine, breaking], "nothing is kept of what is suspended, or only previewed");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_predecessor_of_the_name_opened_goes_and_what_that_breaks_is_told() {
+        let (networks, sight) = (networks(), called_from_outside(&["shop"]));
+        let predecessor = Owner { uid: "89abcdef01".into(), ..owner("shop") };
+        let policy = json!({"metadata": {"name": "rampart-least-89abcdef", "namespace": "shop",
+            "labels": predecessor.labels(), "resourceVersion": "1"},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]}});
+        networks.index.wrote(serde_json::from_value(policy).unwrap());
+        let parts = [networks.part(owner("shop"), &isolating(), &[], &sight).unwrap()];
+        let looked = networks.look(&parts, &sight, Asked { allow_no_dns: false, only_open: true });
+        let [seen] = looked.parts.as_slice() else { panic!("{looked:?}") };
+        assert_eq!(seen.breaks.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["ServiceBlocked/shop/outer"]);
+        assert!(seen.widened_by.is_empty(), "{looked:?}");
+        let standing = networks.standing(&parts, &sight, |_| true);
+        assert_eq!(standing.isolated.ingress, 1);
+    }
 }

@@ -22,7 +22,7 @@ pub(super) use self::{
     look::{Asked, Looked},
     orphans::{Orphans, Owning},
     owners::wake_once_listed,
-    part::{Part, owner_of},
+    part::Part,
     tell::{
         Before, ENFORCE_REFUSED, conditions_of, cut, failing, keep_seen, open_first, previewed, programmed, stalled,
         unacknowledged,

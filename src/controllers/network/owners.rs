@@ -7,9 +7,10 @@ use kube::{Resource, ResourceExt as _};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Owning as _, index::Live, part::owner_of};
+use super::{Owning as _, index::Live};
 use crate::{
     api::{ClusterSecurityPolicy, SecurityPolicy, labels::OWNER_UID},
+    cluster::owner::owner_of,
     controllers::Roots,
 };
 

@@ -1,6 +1,9 @@
 //! What a policy becomes in one namespace, and what there is.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt as _;
@@ -11,15 +14,14 @@ use super::{
     index::{ByName, Live},
 };
 use crate::{
-    api::{
-        Finding,
-        labels::{OWNER_KIND, OWNER_NAME, OWNER_UID},
-    },
+    api::Finding,
     cluster::{
         apply::is_as_wanted,
         owner::{Owner, is_managed},
     },
-    network::{Accepting, Intent, Rendered, Unrenderable, not_expressible, render, understood},
+    network::{
+        Accepting, Intent, Rendered, Unrenderable, is_half, isolates_alone, not_expressible, render, understood,
+    },
 };
 
 /// What a policy becomes in one namespace, and what there is.
@@ -50,8 +52,8 @@ impl Networks {
     ) -> Result<Part, Unrenderable> {
         let live = self.index.in_namespace(&owner.namespace);
         let base = format!("rampart-{}-{}", owner.name, owner.short_uid());
-        let others: Vec<&NetworkPolicy> =
-            live.values().map(|live| &live.object).filter(|other| owner.is_stranger_to(other.labels())).collect();
+        let others = live.values().filter(|other| owner.depends_on(&other.object, other.was_applied));
+        let others: Vec<&NetworkPolicy> = others.map(|other| &other.object).collect();
         let cluster = sight.cluster();
         let rendered = render(intent, (&owner.namespace, &base), &cluster, (&others, accepted))?;
         let Rendered { policies: mut wanted, findings } = rendered;
@@ -70,12 +72,10 @@ impl Networks {
     }
 
     /// Namespaces where there are NetworkPolicies of a policy, and of a predecessor of its name.
-    pub(in super::super) fn namespaces_of(&self, kind: &str, name: &str) -> Vec<String> {
-        let is_of = |labels: &std::collections::BTreeMap<String, String>| {
-            is_managed(labels, kind) && labels.get(OWNER_NAME).is_some_and(|owner| owner == name)
-        };
-        let mut found: Vec<String> =
-            self.index.filter(|it| is_of(it.labels())).iter().filter_map(|it| it.object.namespace()).collect();
+    pub(in super::super) fn namespaces_of(&self, owner: &Owner) -> Vec<String> {
+        let managed = self.index.filter(|it| is_managed(it.labels(), &owner.kind));
+        let made = managed.iter().filter(|it| owner.made(&it.object, it.was_applied));
+        let mut found: Vec<String> = made.filter_map(|it| it.object.namespace()).collect();
         found.sort();
         found.dedup();
         found
@@ -99,12 +99,17 @@ impl Part {
     /// What was made for this owner, or for a predecessor of its name, and is no longer rendered.
     pub(super) fn stale(&self) -> impl Iterator<Item = &NetworkPolicy> {
         let is_wanted = |name: String| self.wanted.iter().any(|wanted| wanted.name_any() == name);
-        self.live.values().map(|live| &live.object).filter(move |object| {
-            let labels = object.labels();
-            is_managed(labels, &self.owner.kind)
-                && labels.get(OWNER_NAME) == Some(&self.owner.name)
-                && !is_wanted(object.name_any())
-        })
+        let own = self.live.values().filter(|live| self.is_own(live)).map(|live| &live.object);
+        own.filter(move |object| !is_wanted(object.name_any()))
+    }
+
+    /// Halves of this owner that isolate pods which nothing but halves isolates.
+    pub(super) fn lone_halves(&self) -> Vec<&NetworkPolicy> {
+        let (halves, others): (Vec<&Arc<Live>>, Vec<&Arc<Live>>) =
+            self.live.values().partition(|live| is_half(live.object.labels()));
+        let others: Vec<&NetworkPolicy> = others.into_iter().map(|live| &live.object).collect();
+        let own = halves.into_iter().filter(|live| self.is_own(live)).map(|live| &live.object);
+        own.filter(|half| isolates_alone(half, &others)).collect()
     }
 
     /// What Enforce rendered before, and what nothing keeps now.
@@ -118,9 +123,9 @@ impl Part {
         self.selected.len()
     }
 
-    /// Whether it was made for this very owner.
+    /// Whether it was made for this owner, or for a predecessor of its name.
     pub(super) fn is_own(&self, live: &Live) -> bool {
-        self.owner.owns(live.object.labels())
+        self.owner.made(&live.object, live.was_applied)
     }
 
     /// What shall be, as a number: the same for the same specs.
@@ -131,36 +136,5 @@ impl Part {
             serde_json::to_string(&wanted.spec).unwrap_or_default().hash(&mut hasher);
         }
         hasher.finish()
-    }
-}
-
-/// The kind of policy that a NetworkPolicy was made for, and its name; `None` also where its labels say otherwise than
-/// its name, which nobody can edit.
-pub(in super::super) fn owner_of(policy: &NetworkPolicy) -> Option<(&str, &str)> {
-    let labels = policy.labels();
-    let kind = labels.get(OWNER_KIND).filter(|kind| is_managed(labels, kind))?;
-    let (owner, uid) = (labels.get(OWNER_NAME)?, labels.get(OWNER_UID)?);
-    let made_for = policy.metadata.name.as_deref()?.strip_prefix("rampart-")?.strip_prefix(owner)?.strip_prefix('-')?;
-    made_for.starts_with(uid.get(..8).unwrap_or(uid)).then_some((kind, owner))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn labels_that_name_another_owner_than_the_name_are_not_believed() {
-        let of = |name: &str, owner: &str| {
-            let labels = json!({"app.kubernetes.io/managed-by": "rampart", "rampart.dev/owner-kind": "SecurityPolicy",
-                "rampart.dev/owner-name": owner, "rampart.dev/owner-uid": "0123456789"});
-            let policy = json!({"metadata": {"name": name, "labels": labels}});
-            owner_of(&serde_json::from_value(policy).unwrap()).map(|(kind, owner)| (kind.to_owned(), owner.to_owned()))
-        };
-        let web = Some(("SecurityPolicy".to_owned(), "web".to_owned()));
-        assert_eq!(of("rampart-web-01234567", "web"), web);
-        assert_eq!(of("rampart-web-01234567-89abcdef", "web"), web, "a half");
-        assert_eq!((of("rampart-web-01234567", "api"), of("rampart-web-2-01234567", "web")), (None, None));
     }
 }

@@ -5,14 +5,14 @@ use std::{collections::BTreeSet, fmt::Debug};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 
-use super::{super::floor::TOO_MANY, Networks, Sight};
+use super::{Networks, Sight};
 use crate::{
     api::{
         Finding, NetworkPreview,
-        condition::{self, Conditions, Type},
+        condition::{Conditions, Type},
     },
     cluster::events::Reason,
-    network::{Answered, Standing, is_in_the_way},
+    network::{Answered, Standing, is_in_the_way, is_unmatched},
 };
 
 const POLICY_WIDENED: Reason = Reason::warning("PolicyWidened");
@@ -36,15 +36,6 @@ pub(in super::super) struct Before<'b> {
 }
 
 impl Before<'_> {
-    /// Whether this very spec was programmed: what is otherwise now was changed by others, or by the cluster.
-    pub(in super::super) fn was_programmed(&self) -> bool {
-        let is = |kind| condition::is_true(self.conditions, kind);
-        // What fails and is tried again, or what hardening waits for or has no room for, takes the place of Programmed.
-        let is_crowded = |it: &Condition| it.type_ == Type::Stalled.as_str() && it.reason == TOO_MANY;
-        let is_hidden = is(Type::Reconciling) || self.conditions.iter().any(is_crowded);
-        self.is_current && (is(Type::Programmed) || is_hidden)
-    }
-
     fn was_refused(&self) -> bool {
         self.conditions.iter().any(|it| it.type_ == Type::Programmed.as_str() && it.reason == ENFORCE_REFUSED)
     }
@@ -149,6 +140,15 @@ pub(in super::super) fn conditions_of(
         "can't reach the API server",
         "entity: APIServer",
     );
+    let is_open = standing.isolated.egress == 0;
+    if conditions.is(Type::ApiServerReachable)
+        && !is_open
+        && is_unmatched(&sight.facts, &sight.population, &sight.around)
+    {
+        let why = "the API server is at the address of a node, which Cilium matches only with policyCIDRMatchMode: nodes: \
+                   with that, pods reach it by `entity: APIServer`, and it calls them by `entity: Webhooks`";
+        conditions.unknown(Type::ApiServerReachable, "NodesUnmatched", why);
+    }
     match sight.around.enforcer().or(sight.population.enforcer) {
         Some(name) => conditions.set(Type::EnforcerDetected, true, "Found", format!("{name} is there")),
         None => conditions.set(
@@ -233,28 +233,15 @@ fn answered(conditions: &mut Conditions, kind: Type, of: Option<Answered>, probl
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::network::unmet;
+    use std::sync::Arc;
 
-    #[test]
-    fn what_failed_meanwhile_was_programmed_all_the_same() {
-        let was = |tell: &dyn Fn(&mut Conditions), is_current: bool| {
-            let mut conditions = Conditions::of_generation(Some(1));
-            tell(&mut conditions);
-            let conditions = conditions.carried_from(&[], jiff::Timestamp::UNIX_EPOCH);
-            Before { conditions: &conditions, is_current, ..Before::default() }.was_programmed()
-        };
-        let fails = |conditions: &mut Conditions| failing(&[], "ApiError", "no", conditions);
-        let waits = |conditions: &mut Conditions| previewed(conditions);
-        assert_eq!([was(&fails, true), was(&fails, false), was(&waits, true)], [true, false, false]);
-        let stalls = |reason: &'static str| {
-            move |conditions: &mut Conditions| {
-                conditions.stall(reason, "no");
-            }
-        };
-        let (crowded, refused) = (stalls(TOO_MANY), stalls(ENFORCE_REFUSED));
-        assert_eq!([was(&crowded, true), was(&refused, true)], [true, false]);
-    }
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::Isolated,
+        network::{Facts, Population, Resident, unmet},
+    };
 
     #[test]
     fn rules_of_which_less_is_rendered_are_named() {
@@ -275,6 +262,32 @@ mod tests {
         ]);
         assert_eq!((status.as_str(), reason.as_str()), ("True", "PartiallyProgrammed"));
         assert!(message.starts_with("2 NetworkPolicies are as rendered, with less than these rules say: db, out;"));
+    }
+
+    #[test]
+    fn an_api_server_on_a_node_is_not_told_to_be_reached_through_cilium() {
+        let told = |label: &str, isolated: i64| {
+            let metadata = json!({"namespace": "kube-system", "name": "agent", "labels": {"k8s-app": label}});
+            let agent = json!({"spec": {"hostNetwork": true}, "status": {"podIP": "192.0.2.1"}});
+            let agent = Resident::of(&serde_json::from_value(metadata).unwrap(), &agent).unwrap();
+            let sight = Sight {
+                population: Arc::new(Population::new(vec![], [agent].into_iter())),
+                facts: Facts { api_endpoints: [("192.0.2.1".parse().unwrap(), 6443)].into(), ..Facts::default() },
+                around: Arc::default(),
+            };
+            let api_server = Some(Answered { asking: 1, cut_off: 0 });
+            let isolated = Isolated { ingress: 0, egress: isolated };
+            let standing = Standing { isolated, api_server, ..Standing::default() };
+            let mut conditions = Conditions::of_generation(Some(1));
+            conditions_of(&standing, &sight, &[], &mut conditions);
+            let conditions = conditions.carried_from(&[], jiff::Timestamp::UNIX_EPOCH);
+            let found = conditions.into_iter().find(|it| it.type_ == "ApiServerReachable").unwrap();
+            (found.status, found.reason)
+        };
+        let is = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+        assert_eq!(told("cilium", 1), is("Unknown", "NodesUnmatched"));
+        assert_eq!(told("cilium", 0), is("True", "Allowed"), "nothing isolates it");
+        assert_eq!(told("calico-node", 1), is("True", "Allowed"));
     }
 
     #[test]

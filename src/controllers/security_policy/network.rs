@@ -48,6 +48,16 @@ pub(super) struct Told {
 }
 
 impl Network {
+    /// Whether what the spec asks is in force.
+    pub(super) const fn is_in_force(&self) -> bool {
+        matches!(self, Self::Programmed(_))
+    }
+
+    /// Whether what was in force stays, and nothing keeps it.
+    pub(super) const fn is_frozen(&self) -> bool {
+        matches!(self, Self::Previewed(..) | Self::NotProgrammed(..))
+    }
+
     /// When to look again without being told of a change.
     pub(super) fn next(&self) -> Next {
         match self {
@@ -80,6 +90,9 @@ impl SecurityPolicies {
         let (intent, clamped) = intent.clamped(&owner.namespace, least);
         self.networks.tell_of_api_server(policy, &intent, &sight).await;
         let enforces = spec.mode == NetworkMode::Enforce;
+        if !enforces {
+            self.networks.freeze(&owner.uid);
+        }
         let (mut part, unknown) = match self.part(owner, &intent, &sight) {
             Ok(part) => part,
             // What was rendered before stays: closing or opening anything by accident is worse.
@@ -91,8 +104,7 @@ impl SecurityPolicies {
         let asked = Asked { allow_no_dns: spec.allow_no_dns == Some(true), only_open: false };
         // What the cluster makes of the same spec may be narrower than before, as where a clamp was added, also while
         // nobody ran: what is found otherwise after a restart is asked.
-        let is_drift = |part: &Part| enforces && before.was_programmed() && self.networks.is_known(part);
-        let looked = self.networks.look(&parts, &sight, asked, is_drift);
+        let looked = self.networks.look(&parts, &sight, asked);
         let [part] = parts;
         let seen = looked.parts.into_iter().next().unwrap_or_default();
         let open = unacknowledged(&seen.breaks, &spec.acknowledge);
@@ -101,6 +113,9 @@ impl SecurityPolicies {
             None if enforces => self.networks.refusal(policy, &before, &open).await,
             None => None,
         };
+        if unknown.is_none() && refusal.is_some() {
+            self.networks.leave(&part);
+        }
         let breaks = open_first(seen.breaks, &spec.acknowledge);
         let is_told = refusal.is_some() || !enforces;
         let nothing = || is_told.then(NetworkPreview::default);
@@ -121,7 +136,7 @@ impl SecurityPolicies {
         status.rendered = part.rendered_before();
         let programs = enforces && refusal.is_none();
         if programs {
-            match self.networks.program(policy, &part, before.was_programmed()).await? {
+            match self.networks.program(policy, &part).await? {
                 Kept::Programmed(names) => status.rendered = names,
                 Kept::Conflicted(message) => return refused("Conflicted", message),
                 Kept::Refused(message) => return refused(WRITE_REFUSED, message),
@@ -148,7 +163,7 @@ impl SecurityPolicies {
     ) -> std::result::Result<(Part, Option<Unrenderable>), Unrenderable> {
         let accepted = self.accepted(intent);
         let accepting: Vec<Accepting<'_>> =
-            accepted.iter().map(|(namespace, name, intent)| Accepting { namespace, name, intent }).collect();
+            accepted.iter().map(|(namespace, name, it)| Accepting { namespace, name, intent: it.as_ref() }).collect();
         let part = |sight: &Sight| self.networks.part(owner.clone(), intent, &accepting, sight);
         match part(sight) {
             Err(error) if error.is_of_ranges() => Ok((part(&sight.without_ranges())?, Some(error))),
@@ -156,34 +171,46 @@ impl SecurityPolicies {
         }
     }
 
-    /// The intents of other namespaces that one accepts, with namespace and name: those that are enforced.
-    fn accepted(&self, intent: &Intent) -> Vec<(String, String, Intent)> {
+    /// The intents of other namespaces that one accepts, with namespace and name: those that are in force. What was opened
+    /// for the others stays.
+    fn accepted(&self, intent: &Intent) -> Vec<(String, String, Option<Intent>)> {
         let find = |(namespace, name): &(String, String)| {
             let root = self.roots.store.get(&ObjectRef::new(name).within(namespace))?;
-            policy::accepted(intent, root.0.as_ref().ok()?)
+            match &root.0 {
+                Ok(policy) => policy::accepted(intent, policy, self.is_in_force(policy)),
+                Err(_) => Some((namespace.clone(), name.clone(), None)),
+            }
         };
         intent.accept_from.iter().filter_map(find).collect()
     }
 
-    /// What an intent accepts and nothing comes of.
+    fn is_in_force(&self, policy: &SecurityPolicy) -> bool {
+        let metadata = &policy.metadata;
+        self.networks.is_in_force(metadata.uid.as_deref().unwrap_or_default(), metadata.generation)
+    }
+
+    /// What an intent accepts and nothing new comes of.
     fn unused_consents(&self, intent: &Intent) -> Vec<Finding> {
         let unused = |(namespace, name): &(String, String)| {
             let root = self.roots.store.get(&ObjectRef::new(name).within(namespace));
             let why = match root.as_deref().map(|root| &root.0) {
-                Some(Err(_)) => "it can't be read, as its status tells",
-                Some(Ok(policy)) => policy::consent_unused(Some(policy))?,
-                None => policy::consent_unused(None)?,
+                Some(Err(_)) => "no more is opened for it than was: it can't be read, as its status tells",
+                // Until it has been visited, its status is believed: nothing is told of a restart.
+                Some(Ok(policy)) => {
+                    let in_force = self.is_in_force(policy) || policy::is_programmed(policy);
+                    policy::consent_unused(Some(policy), in_force)?
+                }
+                None => policy::consent_unused(None, false)?,
             };
-            let message =
-                format!("acceptFrom names policy {name} of namespace {namespace}, and nothing is opened for it: {why}");
+            let message = format!("acceptFrom names policy {name} of namespace {namespace}, and {why}");
             Some(Finding { id: format!("ConsentUnused/{namespace}/{name}"), message })
         };
         intent.accept_from.iter().filter_map(unused).collect()
     }
 
-    /// Wakes those that accept from a policy which changed.
-    pub(super) fn wake_accepting(&self, policy: &SecurityPolicy, owner: &Owner) {
-        if !self.networks.is_news(&owner.uid, policy.metadata.generation) {
+    /// Wakes those that accept from a policy, where something else is in force of it than before.
+    pub(super) fn wake_accepting(&self, policy: &SecurityPolicy, owner: &Owner, in_force: bool) {
+        if !self.networks.is_on || !self.networks.is_news(&owner.uid, policy.metadata.generation, in_force) {
             return;
         }
         let accepts = |root: &DeserializeGuard<SecurityPolicy>| accepts_from(root, &owner.namespace, &owner.name);

@@ -14,7 +14,7 @@ use super::{
     super::{
         Networks, Roots,
         floor::{Asking, InForce},
-        network::{News, Owning as _, owner_of},
+        network::{News, Owning as _},
         news::{HOLD, due},
     },
     fresh::{Fresh, asked, peers},
@@ -23,16 +23,18 @@ use crate::{
     api::{
         NetworkMode, Reciprocal, SecurityPolicy,
         condition::{self, Type},
-        labels::{PART, RECIPROCAL},
+        labels::OWNER_UID,
     },
+    cluster::owner::owner_of,
     hardening::Requirement,
-    network::{DNS_NAMESPACE, Facts, Intent},
+    network::{DNS_NAMESPACE, Facts, Intent, is_half},
 };
 
 /// Where to send whom to wake.
 type Wakes = (Roots<SecurityPolicy>, mpsc::UnboundedSender<ObjectRef<DeserializeGuard<SecurityPolicy>>>);
 
-/// Namespaces where NetworkPolicies changed that isolate, and the SecurityPolicy whose each was, if it was one's.
+/// Namespaces where NetworkPolicies changed that isolate, and the UID of the SecurityPolicy whose each was, if it was
+/// one's.
 pub(super) type Isolating = watch::Sender<BTreeSet<(String, Option<String>)>>;
 
 /// A preview is about pods everywhere, and costs a look at all of them: for those of other namespaces it waits.
@@ -202,7 +204,7 @@ fn is_beside(root: &DeserializeGuard<SecurityPolicy>, beside: &BTreeSet<(String,
     let namespace = root.namespace().unwrap_or_default();
     let from = (namespace.clone(), None);
     let here = beside.range(from..).take_while(|(of, _)| *of == namespace);
-    let is_changed = here.into_iter().any(|(_, owner)| owner.as_deref() != root.meta().name.as_deref());
+    let is_changed = here.into_iter().any(|(_, owner)| owner.is_none() || *owner != root.meta().uid);
     is_changed && depends_on_isolation(root, &namespace, false)
 }
 
@@ -278,20 +280,21 @@ impl Wake {
         }
     }
 
-    /// Those beside the owner of a policy of ours: it may isolate pods whose side they open. A half isolates nobody
-    /// anew.
+    /// Those beside the owner of a policy of ours, such as a successor of its name: it may isolate pods whose side they
+    /// open. A half isolates nobody anew.
     fn beside(&self, policy: &NetworkPolicy) {
-        if policy.labels().get(PART).is_some_and(|part| part == RECIPROCAL) {
+        if is_half(policy.labels()) {
             return;
         }
         let namespace = policy.namespace().unwrap_or_default();
-        let owner = owner_of(policy).filter(|(kind, _)| *kind == SecurityPolicy::KIND).map(|(_, name)| name);
+        let owner = owner_of(policy).filter(|(kind, _)| *kind == SecurityPolicy::KIND);
+        let owner = owner.and_then(|_| policy.labels().get(OWNER_UID)).cloned();
         self.roots.wake(&self.one, |root| {
             root.meta().namespace.as_ref() == Some(&namespace)
-                && root.meta().name.as_deref() != owner
+                && (owner.is_none() || root.meta().uid != owner)
                 && depends_on_isolation(root, &namespace, true)
         });
-        self.isolating.send_if_modified(|all| all.insert((namespace, owner.map(str::to_owned))));
+        self.isolating.send_if_modified(|all| all.insert((namespace, owner)));
     }
 }
 
@@ -346,6 +349,27 @@ mod tests {
         assert_eq!(BTreeSet::from(all), ["inside", "outside"].map(str::to_owned).into());
         stopped.cancel();
         waking.await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_successor_of_the_name_is_beside_what_its_predecessor_isolated() {
+        let (mut kept, roots) = crate::controllers::root::<SecurityPolicy>();
+        let rule = json!({"name": "in", "peers": [{"pods": {"selector": {}}}], "anyPort": true});
+        let mut web = root(&json!({"reciprocal": "Generate", "ingress": [rule]}));
+        web.0.as_mut().unwrap().metadata.uid = Some("01234567".into());
+        for event in [Event::Init, Event::InitApply(web), Event::InitDone] {
+            kept.writer.apply_watcher_event(&event);
+        }
+        let (one, mut woken) = mpsc::unbounded_channel();
+        let wake = Wake { one, all: watch::channel(0).0, roots, isolating: watch::Sender::default() };
+        let wakes = |uid: &str| {
+            let labels = json!({"app.kubernetes.io/managed-by": "rampart", "rampart.dev/owner-kind": "SecurityPolicy",
+                "rampart.dev/owner-name": "web", "rampart.dev/owner-uid": uid});
+            let metadata = json!({"name": format!("rampart-web-{uid}"), "namespace": "shop", "labels": labels});
+            wake.about(News::Echo(&serde_json::from_value(json!({"metadata": metadata})).unwrap()));
+            woken.try_recv().is_ok()
+        };
+        assert_eq!(["89abcdef", "01234567"].map(wakes), [true, false]);
     }
 
     #[test]

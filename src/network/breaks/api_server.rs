@@ -2,23 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use rampart_reach::End;
+use rampart_reach::{Direction, End};
 
-use super::{View, finding};
-use crate::{api::Finding, network::servers::api_servers};
+use super::{UNMATCHED, View, finding};
+use crate::{
+    api::Finding,
+    network::servers::{api_servers, is_unmatched},
+};
 
 pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
     let servers = api_servers(view.facts);
-    let mut lost: BTreeMap<&str, usize> = BTreeMap::new();
+    let is_unmatched = is_unmatched(view.facts, view.population, view.around);
+    let (mut lost, mut uncertain) = (BTreeMap::<&str, usize>::new(), BTreeMap::<&str, usize>::new());
     for (place, _) in view.pods() {
         let Some(account) = view.population.needs.get(place).and_then(|needs| needs.account.as_deref()) else {
             continue;
         };
-        let ways = servers.iter().map(|(server, port)| (End::Pod(place), *server, *port));
-        if view.loses_all(ways) {
-            let count = lost.entry(account).or_default();
-            *count = count.saturating_add(1);
-        }
+        let ways = || servers.iter().map(move |(server, port)| (End::Pod(place), *server, *port));
+        let counts = if view.loses_all(ways()) {
+            &mut lost
+        } else if is_unmatched && ways().any(|way| view.comes_to_depend(way, Direction::Egress)) {
+            &mut uncertain
+        } else {
+            continue;
+        };
+        let count = counts.entry(account).or_default();
+        *count = count.saturating_add(1);
     }
     let told = lost.into_iter().map(|(account, pods)| {
         let message = format!(
@@ -27,5 +36,11 @@ pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
         );
         finding("ApiServerBlocked", view.policy.0, account, message)
     });
-    told.collect()
+    let depend = uncertain.into_iter().map(|(account, pods)| {
+        let message = format!(
+            "{pods} pods with the service account {account} would reach the API server only by the {UNMATCHED}"
+        );
+        finding("ApiServerUncertain", view.policy.0, account, message)
+    });
+    told.chain(depend).collect()
 }

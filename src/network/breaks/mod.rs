@@ -9,13 +9,17 @@ mod dns;
 mod scrapes;
 mod webhooks;
 
-use rampart_reach::{Change, End, Pod, Protocol};
+use rampart_reach::{Change, Direction, End, Pod, Protocol, Verdict};
 
 use super::{EntityPods, Facts, Population, ServicePort, Surroundings, surroundings::Name};
 use crate::api::Finding;
 
 /// Metrics that could not be read any more, if anybody reads them: what tells so may be anybody's.
 const SCRAPE_UNCERTAIN: &str = "ScrapeUncertain";
+
+/// What to do where [`super::is_unmatched`] says so.
+const UNMATCHED: &str = "address of a node, which Cilium matches only with policyCIDRMatchMode: nodes: install it so, or \
+                         allow the entity kube-apiserver in a CiliumNetworkPolicy, and acknowledge this";
 
 /// Whether what a finding tells must be allowed, or acknowledged, before a policy is enforced; else it is only told.
 #[must_use]
@@ -58,6 +62,13 @@ impl View<'_> {
     /// Whether a change takes a connection away.
     fn loses(&self, from: End, to: End, port: (Protocol, u16)) -> bool {
         self.change.was_allowed(from, to, port) && !self.change.verdict(from, to, port).allowed
+    }
+
+    /// Whether a connection that nothing stood in the way of is allowed by rules alone after the change.
+    fn comes_to_depend(&self, (from, to, port): (End, End, (Protocol, u16)), direction: Direction) -> bool {
+        let decides = |verdict: &Verdict| verdict.by.iter().any(|it| it.direction == direction);
+        let (before, after) = (self.change.verdict_before(from, to, port), self.change.verdict(from, to, port));
+        before.allowed && after.allowed && !decides(&before) && decides(&after)
     }
 
     /// Whether one end could reach another by one of these ways, and can by none after the change.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{api::networking::v1::NetworkPolicyPort, apimachinery::pkg::util::intstr::IntOrString};
-use rampart_reach::{Pod, Selector};
+use rampart_reach::{Pod, Selector, Which};
 
 use super::Renderer;
 use crate::{
@@ -21,6 +21,17 @@ pub(super) fn wire_ports(ports: &Numbers) -> Vec<NetworkPolicyPort> {
         end_port: last.map(i32::from),
     };
     ports.iter().map(wire).collect()
+}
+
+/// The same, as the analysis understands them: what is rendered has numbers alone.
+pub(super) fn understood_ports(wire: &[NetworkPolicyPort]) -> Vec<rampart_reach::Ports> {
+    let understood = |port: &NetworkPolicyPort| {
+        let Some(IntOrString::Int(first)) = port.port else { return None };
+        let (first, last) = (u16::try_from(first).ok()?, u16::try_from(port.end_port.unwrap_or(first)).ok()?);
+        let protocol = port.protocol.as_deref()?.parse().ok()?;
+        Some(rampart_reach::Ports { protocol, which: Which::Numbers(first, last) })
+    };
+    wire.iter().filter_map(understood).collect()
 }
 
 impl<'r> Renderer<'r> {

@@ -1,7 +1,7 @@
 //! The other end of an intent's connections inside its namespace, and of those that intents of other namespaces have
 //! with it, where it accepts them.
 
-use std::collections::BTreeMap;
+use std::{cell::OnceCell, collections::BTreeMap};
 
 use k8s_openapi::{
     api::networking::v1::{
@@ -10,16 +10,21 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use rampart_reach::covers;
+use rampart_reach::{Policy, Selector, covers};
 
-use super::{Accepting, Renderer, direction_name, object, peers::pod_peers, rules::BehindService};
+use super::{
+    Accepting, Renderer, direction_name, object,
+    peers::{namespace_named, pod_peers},
+    ports::understood_ports,
+    rules::BehindService,
+};
 use crate::{
     api::{
         Direction, Finding, Reciprocal,
         labels::{PART, RECIPROCAL},
         selector,
     },
-    network::{Intent, Namespaces, Peer, PodSet, Rule},
+    network::{Namespaces, Peer, PodSet, Rule, traps::other_side, understood},
 };
 
 /// By the pods that they are about, the other ends of connections.
@@ -40,12 +45,20 @@ impl<'r> Renderer<'r> {
     pub(super) fn reciprocal(
         &mut self,
         isolating: &[&NetworkPolicy],
+        there: &[&NetworkPolicy],
         accepted: &[Accepting<'r>],
     ) -> Vec<NetworkPolicy> {
         let (namespace, base) = (self.namespace, self.base);
         let mut halves = Halves::new();
         self.open(isolating, namespace, &mut halves);
         for Accepting { namespace: theirs, intent, .. } in accepted {
+            let Some(intent) = *intent else {
+                let of_namespace = accepted.iter().filter(|it| it.namespace == *theirs);
+                let known: Vec<&LabelSelector> =
+                    of_namespace.filter_map(|it| it.intent).map(|it| &it.pods.wire).collect();
+                keep(isolating, there, (*theirs, &known), &mut halves);
+                continue;
+            };
             if intent.reciprocal == Reciprocal::Generate {
                 let mut other = Renderer { intent, namespace: theirs, findings: vec![], ..*self };
                 other.open(isolating, namespace, &mut halves);
@@ -65,12 +78,25 @@ impl<'r> Renderer<'r> {
         let of =
             if there == self.namespace { Namespaces::Own } else { Namespaces::Named([self.namespace.into()].into()) };
         let here = pod_peers(&intent.pods.wire, &of);
+        let read = OnceCell::new();
+        let policies =
+            || read.get_or_init(|| isolating.iter().filter_map(|it| understood(it)).collect::<Vec<Policy>>());
         for (rules, own, other) in sides.into_iter().filter(|(_, own, _)| intent.isolate.contains(own)) {
             for (rule, peer) in rules.iter().flat_map(|rule| rule.peers.iter().map(move |peer| (rule, peer))) {
                 let Some((pods, service)) = self.pods_there(peer, there) else { continue };
                 let isolated = isolating.iter().any(|policy| isolates(policy, other, &pods));
-                if !isolated || intent.reciprocal == Reciprocal::Report {
-                    self.findings.extend(missing_half(intent, rule, self.namespace, other, isolated));
+                let is_asked = intent.reciprocal == Reciprocal::Generate;
+                if !isolated {
+                    // Where nothing is to be opened, it is open as far as can be proven, or another policy's business.
+                    if is_asked {
+                        let why = format!(
+                            "no policy provably isolates all peers of rule {:?} for {}, so their side was not rendered: it \
+                             would cut them off from everything else",
+                            rule.name,
+                            direction_name(other)
+                        );
+                        self.missing_half(rule, own, why);
+                    }
                     continue;
                 }
                 let ports = match service.filter(|_| own == Direction::Egress) {
@@ -78,10 +104,45 @@ impl<'r> Renderer<'r> {
                     None => self.ports(rule, own),
                 };
                 let Some(ports) = ports else { continue };
+                if !is_asked {
+                    if !self.is_open(policies(), (&pods.parsed, other), ports.as_deref()) {
+                        let why = format!(
+                            "the peers of rule {:?} are isolated for {}, and no policy opens their side: allow it in a \
+                             policy of theirs, or set reciprocal: Generate in a SecurityPolicy",
+                            rule.name,
+                            direction_name(other)
+                        );
+                        self.missing_half(rule, own, why);
+                    }
+                    continue;
+                }
                 let key = serde_json::to_string(&pods.wire).unwrap_or_default();
                 halves.entry(key).or_insert_with(|| Half { pods, ..Half::default() }).allow(other, &here, ports);
             }
         }
+    }
+
+    /// Whether some policies of its namespace, of which one isolates all of `theirs`, let the intent's pods through there.
+    fn is_open(
+        &self,
+        policies: &[Policy],
+        (theirs, side): (&Selector, Direction),
+        ports: Option<&[NetworkPolicyPort]>,
+    ) -> bool {
+        let side = match side {
+            Direction::Ingress => rampart_reach::Direction::Ingress,
+            Direction::Egress => rampart_reach::Direction::Egress,
+        };
+        let ports = ports.map(understood_ports);
+        let is_here = |namespaces: &Selector| self.cluster.population.is_selected(self.namespace, namespaces);
+        other_side::is_open(policies, (theirs, side), (&self.intent.pods.parsed, ports.as_deref()), is_here)
+    }
+
+    /// Rules of both directions may have one name.
+    fn missing_half(&mut self, rule: &Rule, direction: Direction, message: String) {
+        let direction = direction_name(direction).to_lowercase();
+        let id = format!("ReciprocalMissing/{}/{direction}/{}", self.namespace, rule.name);
+        self.findings.push(Finding { id, message });
     }
 
     /// The pods of a peer in a namespace, and the Service that they are behind, if that is how they are named.
@@ -106,32 +167,83 @@ impl<'r> Renderer<'r> {
     }
 }
 
+/// Takes over what the halves that are `there` open for pods of a namespace, but for those of which it is `known` what is
+/// to be opened. A rule of a half is about the pods of one policy.
+fn keep(
+    isolating: &[&NetworkPolicy],
+    there: &[&NetworkPolicy],
+    (namespace, known): (&str, &[&LabelSelector]),
+    halves: &mut Halves,
+) {
+    let of = namespace_named(namespace);
+    let is_kept = |peers: Option<&Vec<NetworkPolicyPeer>>| {
+        let is_theirs = |peer: &NetworkPolicyPeer| {
+            let is_known = peer.pod_selector.as_ref().is_some_and(|pods| known.contains(&pods));
+            peer.namespace_selector.as_ref() == Some(&of) && !is_known
+        };
+        peers.is_some_and(|peers| !peers.is_empty() && peers.iter().all(is_theirs))
+    };
+    for spec in there.iter().filter_map(|half| half.spec.as_ref()) {
+        let Some(pods) = pods_of(spec) else { continue };
+        let is_isolated = |direction| isolating.iter().any(|policy| isolates(policy, direction, &pods));
+        let ingress = spec.ingress.iter().flatten().filter(|rule| is_kept(rule.from.as_ref()));
+        let ingress: Vec<_> = ingress.filter(|_| is_isolated(Direction::Ingress)).collect();
+        let egress = spec.egress.iter().flatten().filter(|rule| is_kept(rule.to.as_ref()));
+        let egress: Vec<_> = egress.filter(|_| is_isolated(Direction::Egress)).collect();
+        if ingress.is_empty() && egress.is_empty() {
+            continue;
+        }
+        let key = serde_json::to_string(&pods.wire).unwrap_or_default();
+        let half = halves.entry(key).or_insert_with(|| Half { pods, ..Half::default() });
+        // Another policy of the same namespace may have kept it already.
+        for rule in ingress {
+            if !half.ingress.contains(rule) {
+                half.ingress.push(rule.clone());
+            }
+        }
+        for rule in egress {
+            if !half.egress.contains(rule) {
+                half.egress.push(rule.clone());
+            }
+        }
+    }
+}
+
+/// The pods that a NetworkPolicy is about.
+fn pods_of(spec: &NetworkPolicySpec) -> Option<PodSet> {
+    let wire = spec.pod_selector.clone().unwrap_or_default();
+    let parsed = selector::parse(&wire, "").ok()?;
+    Some(PodSet { wire, parsed })
+}
+
+/// Whether a NetworkPolicy with these labels is a half: it opens the other end of a connection.
+#[must_use]
+pub fn is_half(labels: &BTreeMap<String, String>) -> bool {
+    labels.get(PART).is_some_and(|part| part == RECIPROCAL)
+}
+
 /// Whether `policy` isolates, in `direction`, every pod that `pods` selects.
 fn isolates(policy: &NetworkPolicy, direction: Direction, pods: &PodSet) -> bool {
     let Some(spec) = &policy.spec else { return false };
+    is_about(spec, direction) && pods_of(spec).is_some_and(|selected| covers(&selected.parsed, &pods.parsed))
+}
+
+/// Whether it isolates its pods in `direction`.
+fn is_about(spec: &NetworkPolicySpec, direction: Direction) -> bool {
     let named = |types: &Vec<String>| types.iter().any(|name| name == direction_name(direction));
     let has_egress = spec.egress.as_ref().is_some_and(|rules| !rules.is_empty());
     // Without types: Ingress always, Egress where there are egress rules (NetworkPolicySpec, policyTypes).
-    let isolates = spec.policy_types.as_ref().map_or(direction == Direction::Ingress || has_egress, named);
-    let selected = selector::parse(&spec.pod_selector.clone().unwrap_or_default(), "");
-    isolates && selected.is_ok_and(|selected| covers(&selected, &pods.parsed))
+    spec.policy_types.as_ref().map_or(direction == Direction::Ingress || has_egress, named)
 }
 
-fn missing_half(intent: &Intent, rule: &Rule, namespace: &str, side: Direction, isolated: bool) -> Option<Finding> {
-    let side = direction_name(side);
-    let message = match (intent.reciprocal, isolated) {
-        (Reciprocal::Report, true) => format!(
-            "the peers of rule {:?} are isolated for {side}, and this policy does not open their side: set reciprocal: Generate, or allow it in a policy of theirs",
-            rule.name
-        ),
-        // Their side is open, as far as can be proven, or another policy's business.
-        (Reciprocal::Report, false) => return None,
-        (Reciprocal::Generate, _) => format!(
-            "no policy provably isolates all peers of rule {:?} for {side}, so their side was not rendered: it would cut them off from everything else",
-            rule.name
-        ),
-    };
-    Some(Finding { id: format!("ReciprocalMissing/{namespace}/{}", rule.name), message })
+/// Whether a half isolates pods that none of `others`, which are no halves, provably isolates: it cuts them off from
+/// everything else.
+#[must_use]
+pub fn isolates_alone(half: &NetworkPolicy, others: &[&NetworkPolicy]) -> bool {
+    let Some(spec) = &half.spec else { return false };
+    let Some(pods) = pods_of(spec) else { return false };
+    let mut directions = [Direction::Ingress, Direction::Egress].into_iter().filter(|it| is_about(spec, *it));
+    directions.any(|direction| !others.iter().any(|other| isolates(other, direction, &pods)))
 }
 
 impl Half {

@@ -5,7 +5,7 @@ mod in_cluster_range;
 mod namespace_name_label;
 mod no_dns;
 mod open_peers;
-mod other_side;
+pub(super) mod other_side;
 mod policy_types;
 
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec};
