@@ -22,13 +22,10 @@ use kube::{Api, Client, CustomResourceExt as _, ResourceExt as _, core::PartialO
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
+pub use self::{in_force::InForce, room::Leaning};
 pub(super) use self::{
     in_force::{Asking, Enforcers},
     live::webhook_alone,
-};
-pub use self::{
-    in_force::{InForce, TOO_MANY},
-    room::Leaning,
 };
 use self::{
     live::{Live, selector, webhook_is_asked},

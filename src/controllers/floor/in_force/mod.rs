@@ -19,7 +19,7 @@ const NOT_ASKED: &str =
 /// Why there is no admission policy for a policy: not yet, and, of a namespace, never.
 const PENDING: &str = "AdmissionPolicyPending";
 /// Why there is none, and none to come.
-pub const TOO_MANY: &str = "TooManyRequirements";
+const TOO_MANY: &str = "TooManyRequirements";
 /// What a policy lacks because the webhook is away.
 const WEBHOOK_AWAY: &str = "WebhookAway";
 /// What was asked before is refused still.
