@@ -98,7 +98,7 @@ fn each_is_left_by_what_it_says(#[case] trap: &str, #[case] naive: &str, #[case]
 #[case("{podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0}}]}]}", &["network/inClusterRange"])]
 fn small_policies(#[case] spec: &str, #[case] wanted: &[&str]) {
     let manifest = format!(
-        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: x, namespace: n}}\nspec: {spec}\n"
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: x, namespace: shop}}\nspec: {spec}\n"
     );
     assert_eq!(rules(&manifest).into_iter().collect::<Vec<_>>(), wanted);
 }
