@@ -6,8 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use futures::future::try_join_all;
+use rampart_e2e::cores;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::sync::mpsc;
 
@@ -17,6 +18,43 @@ use super::process;
 pub(crate) const CONCURRENT: usize = 64;
 /// Connections are made and caches filled before anything counts.
 const WARM_UP: Duration = Duration::from_millis(500);
+
+/// What the machine does to whoever is measured on it: it is looked for so long.
+const LOOK: Duration = Duration::from_secs(4);
+const STILL: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(3)];
+
+/// Tells how long these cores stand still, each under a thread that does nothing but read the clock. What is slower than
+/// that for a larger share of its answers than this share of the time is so by itself.
+pub(crate) fn tell_stalls(both: [usize; 2]) -> Result<()> {
+    let stalls = std::thread::scope(|scope| {
+        let looking = both.map(|core| scope.spawn(move || cores::on(core, || Ok(stalls()))));
+        looking.map(|it| it.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked"))))
+    });
+    for (core, stalls) in both.into_iter().zip(stalls) {
+        let [one, three] = stalls?;
+        println!(
+            "  the machine: core {core} stands still for more than 1 ms in {one:.2} % of the time, for more than 3 in {three:.2} %"
+        );
+    }
+    Ok(())
+}
+
+/// The share of the time, in percent, that gaps of each length make up.
+fn stalls() -> [f64; 2] {
+    let began = Instant::now();
+    let (mut last, mut sums) = (began, STILL.map(|_| Duration::ZERO));
+    while last - began < LOOK {
+        let now = Instant::now();
+        let gap = now - last;
+        for (sum, least) in sums.iter_mut().zip(STILL) {
+            if gap > least {
+                *sum += gap;
+            }
+        }
+        last = now;
+    }
+    sums.map(|sum| 100.0 * sum.as_secs_f64() / LOOK.as_secs_f64())
+}
 
 /// Whom to ask.
 pub(crate) trait Target: Sync {

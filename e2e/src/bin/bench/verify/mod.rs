@@ -32,7 +32,7 @@ pub(super) use self::{
 };
 use super::{
     at_least, figure,
-    load::{CONCURRENT, Round, closed, open},
+    load::{CONCURRENT, Round, closed, open, tell_stalls},
     median, percentile,
     process::memory,
 };
@@ -162,6 +162,7 @@ fn served() -> Result<bool> {
     let null = cores::on(*server, servers::Server::constant)?;
     null.answers(Instant::now() + Duration::from_mins(1))?;
     println!("one core for the server, one for the load, {CONCURRENT} requests under way, {ROUNDS} rounds in turn");
+    tell_stalls([*server, *load])?;
     let keys: Vec<String> = (0..KEYS).step_by(100).map(|nth| key(nth).expose().to_owned()).collect();
     let mut good = true;
     for protocol in [load::Protocol::Grpc, load::Protocol::Http] {

@@ -87,6 +87,7 @@ pub(super) async fn bench() -> Result<bool> {
         judges(target, &review).await?;
     }
     let top = throughput(&targets, *load, &mut good)?;
+    load::tell_stalls([*server, *load])?;
     latency(&targets, *load, top, &mut good)?;
     good &= figure("resident memory right after the load", memory(operator.pid())?, 30.0, "MiB");
     Ok(good)
