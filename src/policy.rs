@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::{
-    api::{HardeningMode, Invalid, NetworkMode, Reciprocal, SecurityPolicy, condition::Type},
+    api::{HardeningMode, Invalid, NetworkMode, Reciprocal, SecurityPolicy},
     hardening::{Requirement, is_system_namespace},
     network::{Intent, meets},
 };
@@ -31,60 +31,32 @@ pub enum Refused {
     NotPermitted(String),
 }
 
-/// The namespace, name and intent of another policy, where an intent accepts it. No intent where what the other one has
-/// in force is not what its spec says, as in a preview, or while it is refused or suspended: what was opened for it stays.
+/// The intent of another policy, with its namespace and name, where an intent accepts it: while it is enforced, also
+/// where it is suspended, which leaves everything as it is.
 #[must_use]
-pub fn accepted(intent: &Intent, other: &SecurityPolicy, in_force: bool) -> Option<(String, String, Option<Intent>)> {
+pub fn accepted(intent: &Intent, other: &SecurityPolicy) -> Option<(String, String, Intent)> {
     let (namespace, name) = (other.metadata.namespace.clone()?, other.metadata.name.clone()?);
     let key = (namespace, name);
-    let mode = mode(other);
-    if !intent.accept_from.contains(&key) || mode == NetworkMode::Disabled {
+    let enforces = other.spec.network.as_ref().is_some_and(|it| it.mode == NetworkMode::Enforce);
+    if !intent.accept_from.contains(&key) || !enforces {
         return None;
     }
-    let theirs =
-        if in_force && mode == NetworkMode::Enforce { self::intent(other, &key.0).ok().flatten() } else { None };
+    let theirs = self::intent(other, &key.0).ok().flatten()?;
     Some((key.0, key.1, theirs))
 }
 
-/// Whether the status of a policy says that its spec as it is now is in force.
+/// Why nothing is opened for a policy of another namespace that an intent accepts, as far as that is for the policy as a
+/// whole; `None` for `other`: there is none of that name.
 #[must_use]
-pub fn is_programmed(policy: &SecurityPolicy) -> bool {
-    policy.status.iter().flat_map(|status| &status.conditions).any(|it| {
-        let is_so = it.type_ == Type::Programmed.as_str() && it.status == "True";
-        is_so && it.observed_generation == policy.metadata.generation
-    })
-}
-
-fn mode(policy: &SecurityPolicy) -> NetworkMode {
-    policy.spec.network.as_ref().map_or(NetworkMode::Disabled, |network| network.mode)
-}
-
-/// Why nothing is opened for a policy of another namespace that an intent accepts, or no more than was, as far as that is
-/// for the policy as a whole; `None` for `other`: there is none of that name.
-#[must_use]
-pub fn consent_unused(other: Option<&SecurityPolicy>, in_force: bool) -> Option<&'static str> {
-    let Some(other) = other else { return Some("nothing is opened for it: there is no such policy") };
-    match mode(other) {
-        NetworkMode::Disabled => {
-            return Some(
-                "nothing is opened for it: its network part is not enforced: it sets no spec.network.mode: Enforce",
-            );
-        }
-        NetworkMode::Preview => {
-            return Some(
-                "no more is opened for it than was: its network part is not enforced: it sets no spec.network.mode: \
-                 Enforce",
-            );
-        }
-        NetworkMode::Enforce => {}
+pub fn consent_unused(other: Option<&SecurityPolicy>) -> Option<&'static str> {
+    let Some(other) = other else { return Some("there is no such policy") };
+    if other.spec.network.as_ref().is_none_or(|it| it.mode != NetworkMode::Enforce) {
+        return Some("its network part is not enforced: it sets no spec.network.mode: Enforce");
     }
     match intent(other, other.metadata.namespace.as_deref().unwrap_or_default()) {
-        Err(_) => Some("no more is opened for it than was: its spec is refused, as its status tells"),
-        Ok(_) if !in_force => {
-            Some("no more is opened for it than was: what it asks is not in force, as its status tells")
-        }
         Ok(Some(theirs)) if theirs.reciprocal == Reciprocal::Generate => None,
-        Ok(_) => Some("nothing is opened for it: it does not ask for it: it sets no spec.network.reciprocal: Generate"),
+        Ok(_) => Some("it does not ask for it: it sets no spec.network.reciprocal: Generate"),
+        Err(_) => Some("its spec is refused, as its status tells"),
     }
 }
 
@@ -124,54 +96,33 @@ mod tests {
 
     #[test]
     fn a_consent_that_opens_nothing_says_why() {
-        let why_of = |namespace: &str, network: serde_json::Value, in_force: bool| {
+        let why = |namespace: &str, network: serde_json::Value| {
             let metadata = json!({"name": "a", "namespace": namespace});
             let spec =
                 json!({"hardening": {"mode": "Audit", "podSecurity": {"level": "baseline"}}, "network": network});
             let other: SecurityPolicy = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
-            consent_unused(Some(&other), in_force).unwrap_or_default()
+            consent_unused(Some(&other)).unwrap_or_default()
         };
         let network = |mode: &str, reciprocal: &str| json!({"mode": mode, "podSelector": {}, "isolate": ["Ingress"], "reciprocal": reciprocal});
-        let why = |namespace: &str, network: serde_json::Value| why_of(namespace, network, true);
         assert_eq!(why("a", network("Enforce", "Generate")), "");
-        assert!(why_of("a", network("Enforce", "Generate"), false).contains("than was: what it asks is not in force"));
-        assert!(why("a", network("Preview", "Generate")).contains("than was: its network part is not enforced"));
-        assert!(why("a", network("Disabled", "Generate")).starts_with("nothing is opened for it"));
+        assert!(why("a", network("Preview", "Generate")).contains("mode: Enforce"));
         assert!(why("a", network("Enforce", "Report")).contains("reciprocal: Generate"));
         assert!(why("kube-system", network("Enforce", "Generate")).contains("refused"));
-        assert!(consent_unused(None, false).unwrap().contains("no such policy"));
+        assert!(consent_unused(None).unwrap().contains("no such policy"));
     }
 
     #[test]
-    fn what_is_opened_follows_what_its_policy_has_in_force() {
-        let policy = |name: &str, mode: &str, accepts: serde_json::Value| -> SecurityPolicy {
+    fn what_is_accepted_stays_while_its_policy_is_suspended() {
+        let policy = |name: &str, suspend: bool, mode: &str, accepts: serde_json::Value| -> SecurityPolicy {
             let network = json!({"mode": mode, "podSelector": {}, "isolate": ["Ingress"], "acceptFrom": accepts});
             let metadata = json!({"name": name, "namespace": name});
-            serde_json::from_value(json!({"metadata": metadata, "spec": {"network": network}})).unwrap()
+            serde_json::from_value(json!({"metadata": metadata, "spec": {"suspend": suspend, "network": network}}))
+                .unwrap()
         };
-        let accepting = policy("b", "Enforce", json!([{"namespace": "a", "policy": "a"}]));
+        let accepting = policy("b", false, "Enforce", json!([{"namespace": "a", "policy": "a"}]));
         let accepting = intent(&accepting, "b").unwrap().unwrap();
-        // Whether it is heard at all, and what it asks is to be opened.
-        let is_accepted = |name: &str, mode, in_force| {
-            let found = accepted(&accepting, &policy(name, mode, json!([])), in_force);
-            (found.is_some(), found.is_some_and(|(.., intent)| intent.is_some()))
-        };
-        assert_eq!(is_accepted("a", "Enforce", true), (true, true));
-        assert_eq!(is_accepted("a", "Enforce", false), (true, false), "it is refused, or suspended");
-        assert_eq!(is_accepted("a", "Preview", true), (true, false));
-        assert_eq!(is_accepted("a", "Disabled", true), (false, false));
-        assert_eq!(is_accepted("c", "Enforce", true), (false, false));
-    }
-
-    #[test]
-    fn what_status_says_of_another_generation_is_not_programmed() {
-        let is_so = |status: &str, generation: i64| {
-            let condition = json!({"type": "Programmed", "status": status, "reason": "R", "message": "",
-                "observedGeneration": generation, "lastTransitionTime": "2026-01-01T00:00:00Z"});
-            let policy = json!({"metadata": {"name": "a", "generation": 2}, "spec": {},
-                "status": {"conditions": [condition]}});
-            is_programmed(&serde_json::from_value(policy).unwrap())
-        };
-        assert_eq!([is_so("True", 2), is_so("True", 1), is_so("False", 2)], [true, false, false]);
+        let is_accepted = |suspend, mode| accepted(&accepting, &policy("a", suspend, mode, json!([]))).is_some();
+        assert!(is_accepted(false, "Enforce") && is_accepted(true, "Enforce"));
+        assert!(!is_accepted(false, "Preview"));
     }
 }

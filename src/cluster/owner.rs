@@ -8,10 +8,7 @@ use std::collections::BTreeMap;
 use kube::{Resource, ResourceExt as _};
 
 use super::{Error, Result};
-use crate::{
-    api::labels::{MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_UID},
-    network::is_half,
-};
+use crate::api::labels::{MANAGED_BY, MANAGER, OWNER_KIND, OWNER_NAME, OWNER_UID, PART, RECIPROCAL};
 
 /// The resource that an object is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,11 +61,11 @@ impl Owner {
         is_said && (was_applied || owner_of(object).is_some())
     }
 
-    /// Whether what is rendered for this owner depends on a NetworkPolicy: on those that stand by themselves, and on halves
-    /// of connections that were made for this owner; not on those of others.
+    /// Whether a NetworkPolicy stands by itself: neither made for this owner, nor a half of a connection that some owner
+    /// generated.
     #[must_use]
-    pub fn depends_on<K: Resource>(&self, object: &K, was_applied: bool) -> bool {
-        is_half(object.labels()) == self.made(object, was_applied)
+    pub fn is_stranger_to<K: Resource>(&self, object: &K, was_applied: bool) -> bool {
+        !is_half(object.labels()) && !self.made(object, was_applied)
     }
 
     /// The first eight characters of the UID, for names that another owner of this name must not get.
@@ -83,6 +80,12 @@ impl Owner {
 pub fn is_managed(labels: &BTreeMap<String, String>, kind: &str) -> bool {
     labels.get(MANAGED_BY).is_some_and(|value| value == MANAGER)
         && labels.get(OWNER_KIND).is_some_and(|value| value == kind)
+}
+
+/// Whether a NetworkPolicy with these labels is a half: it opens the other end of a connection.
+#[must_use]
+pub fn is_half(labels: &BTreeMap<String, String>) -> bool {
+    labels.get(PART).is_some_and(|part| part == RECIPROCAL)
 }
 
 /// The kind of policy that a NetworkPolicy was made for, and its name; `None` also where its labels say otherwise than
@@ -126,12 +129,7 @@ mod tests {
         let owner = Owner { kind, namespace, name, uid };
         let (predecessors, copy) = (policy("rampart-web-01234567", "web"), policy("copy", "web"));
         assert!(owner.made(&predecessors, false) && !owner.made(&copy, false));
-        assert!(owner.depends_on(&copy, false) && !owner.depends_on(&predecessors, false));
-        let half = |mut policy: NetworkPolicy| {
-            policy.metadata.labels.get_or_insert_default().insert("rampart.dev/part".into(), "reciprocal".into());
-            policy
-        };
-        assert!(!owner.depends_on(&half(copy.clone()), false) && owner.depends_on(&half(predecessors), false));
+        assert!(owner.is_stranger_to(&copy, false) && !owner.is_stranger_to(&predecessors, false));
         assert!(owner.made(&copy, true), "we applied it: its labels were edited since");
         assert!(!owner.made(&policy("rampart-api-01234567", "api"), true), "another policy's");
     }

@@ -36,20 +36,17 @@ fn web(peer: Value, ports: Value, reciprocal: &str) -> Intent {
 /// What is rendered in the namespace `data`, where everything is isolated, by `own` that accepts `other` of the
 /// namespace `shop`.
 fn in_data(own: &Intent, other: Option<&Intent>, deny: bool) -> Rendered {
-    let accepted = other.map(|intent| Accepting { namespace: "shop", name: "web", intent: Some(intent) });
-    in_data_among(own, accepted.as_slice(), if deny { vec![deny_all()] } else { vec![] })
+    in_data_among(own, other, if deny { vec![deny_all()] } else { vec![] })
 }
 
-fn written(spec: Value) -> NetworkPolicy {
-    serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
+fn deny_all() -> Value {
+    json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})
 }
 
-fn deny_all() -> NetworkPolicy {
-    written(json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}))
-}
-
-/// The same among these NetworkPolicies, by `own` that accepts all of these.
-fn in_data_among(own: &Intent, accepted: &[Accepting<'_>], others: Vec<NetworkPolicy>) -> Rendered {
+/// The same among NetworkPolicies of these specs.
+fn in_data_among(own: &Intent, other: Option<&Intent>, specs: Vec<Value>) -> Rendered {
+    let written = |spec| serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap();
+    let others: Vec<NetworkPolicy> = specs.into_iter().map(written).collect();
     let others: Vec<&NetworkPolicy> = others.iter().collect();
     let pods: Vec<Pod> = serde_json::from_value(json!([
         {"namespace": "data", "name": "db", "labels": {"app": "db"}, "ports": [{"name": "sql", "port": 5432}]}]))
@@ -62,7 +59,9 @@ fn in_data_among(own: &Intent, accepted: &[Accepting<'_>], others: Vec<NetworkPo
     let facts = Facts::default();
     let population = Population::new(namespaces.into(), pods.into_iter().map(Resident::from));
     let cluster = Cluster { facts: &facts, population: &population, services: &services };
-    render(own, ("data", "rampart-data-0123abcd"), &cluster, (&others, accepted)).unwrap()
+    let accepted: Vec<Accepting<'_>> =
+        other.iter().map(|intent| Accepting { namespace: "shop", name: "web", intent }).collect();
+    render(own, ("data", "rampart-data-0123abcd"), &cluster, (&others, &accepted)).unwrap()
 }
 
 fn nothing() -> Intent {
@@ -127,32 +126,6 @@ fn a_service_is_opened_on_the_ports_of_its_pods() {
     );
 }
 
-#[test]
-fn what_was_opened_stays_while_its_policy_is_not_in_force() {
-    let mut spec = half(5432)[0].clone();
-    let opened = spec["ingress"][0].clone();
-    let mut of_another_namespace = opened.clone();
-    of_another_namespace["from"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] = json!("books");
-    let of_its_own = json!({"from": [{"podSelector": app("web")}], "ports": [{"protocol": "TCP", "port": 80}]});
-    spec["ingress"] = json!([of_its_own, of_another_namespace, opened]);
-    let mut there = written(spec);
-    there.metadata.labels = Some([("rampart.dev/part".to_owned(), "reciprocal".to_owned())].into());
-    let among = |accepted: &[Accepting<'_>], deny: bool| {
-        let deny = deny.then(deny_all);
-        halves(&in_data_among(&nothing(), accepted, deny.into_iter().chain([there.clone()]).collect()))
-    };
-    let frozen = |name: &'static str| Accepting { namespace: "shop", name, intent: None };
-    assert_eq!(among(&[frozen("web")], true), half(5432));
-    assert_eq!(among(&[frozen("web"), frozen("web-2")], true), half(5432), "it is there once");
-    assert_eq!(among(&[frozen("web")], false), json!([]), "nothing isolates them any more: it would alone");
-    assert_eq!(among(&[], true), json!([]), "nobody is accepted any more");
-    // What another policy of that namespace has in force is known, and opened anew.
-    let peer = json!({"pods": {"selector": app("db"), "namespaces": ["data"]}});
-    let in_force = web(peer, json!([{"port": 6432}]), "Generate");
-    let in_force = Accepting { namespace: "shop", name: "web", intent: Some(&in_force) };
-    assert_eq!(among(&[in_force, frozen("web-2")], true), half(6432));
-}
-
 /// The ids of what is told of the other end.
 fn missing(rendered: &Rendered) -> Vec<&str> {
     rendered.findings.iter().map(|it| it.id.as_str()).filter(|id| id.starts_with("ReciprocalMissing")).collect()
@@ -168,7 +141,7 @@ fn missing(rendered: &Rendered) -> Vec<&str> {
 fn a_side_that_another_policy_opens_is_not_missing(#[case] rule: Value, #[case] is_open: bool) {
     let own = web(json!({"pods": {"selector": app("db")}}), json!([{"port": 5432}]), "Report");
     let open = json!({"podSelector": app("db"), "policyTypes": ["Ingress"], "ingress": [rule]});
-    let rendered = in_data_among(&own, &[], vec![deny_all(), written(open)]);
+    let rendered = in_data_among(&own, None, vec![deny_all(), open]);
     assert_eq!(missing(&rendered), if is_open { vec![] } else { vec!["ReciprocalMissing/data/egress/out"] });
 }
 

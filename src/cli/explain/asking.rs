@@ -25,8 +25,8 @@ pub(super) struct Asking {
     pub(super) why: Vec<String>,
     /// In each namespace, for whom what is rendered, and of what; `None` where it can't be read.
     pub(super) parts: Option<Vec<(Owner, Intent)>>,
-    /// Intents of other namespaces whose other half it would render: namespace, name and intent, where that is in force.
-    pub(super) accepted: Vec<(String, String, Option<Intent>)>,
+    /// Intents of other namespaces whose other half it would render: namespace, name and intent.
+    pub(super) accepted: Vec<(String, String, Intent)>,
 }
 
 /// What rendering asks of a cluster besides pods.
@@ -77,11 +77,7 @@ fn of_namespace(policy: &SecurityPolicy, known: &Known, policies: &Policies) -> 
             let least = least.iter().map(|(name, intent)| (name.as_str(), &**intent));
             let (intent, _) = intent?.clamped(&namespace, least);
             if mode == NetworkMode::Enforce {
-                asking.accepted = known
-                    .policies
-                    .iter()
-                    .filter_map(|it| policy::accepted(&intent, it, policy::is_programmed(it)))
-                    .collect();
+                asking.accepted = known.policies.iter().filter_map(|it| policy::accepted(&intent, it)).collect();
             }
             asking.parts = Some(vec![(Owner::of(policy).ok()?, intent)]);
         }

@@ -147,12 +147,9 @@ impl Pending {
         terrain: &Terrain<'_>,
     ) -> Result<Vec<NetworkPolicy>, String> {
         let here = known.network_policies.iter().filter(|it| it.namespace().as_ref() == Some(&owner.namespace));
-        let others: Vec<&NetworkPolicy> = here.filter(|it| owner.depends_on(*it, false)).collect();
-        let accepted: Vec<Accepting<'_>> = asking
-            .accepted
-            .iter()
-            .map(|(namespace, name, it)| Accepting { namespace, name, intent: it.as_ref() })
-            .collect();
+        let others: Vec<&NetworkPolicy> = here.filter(|it| owner.is_stranger_to(*it, false)).collect();
+        let accepted: Vec<Accepting<'_>> =
+            asking.accepted.iter().map(|(namespace, name, intent)| Accepting { namespace, name, intent }).collect();
         let base = format!("rampart-{}-{}", owner.name, owner.short_uid());
         let rendered = |facts| {
             let cluster = Cluster { facts, population: &terrain.population, services: &known.services };

@@ -63,8 +63,8 @@ pub(in super::super) fn rendered(
                 && it.metadata.name.as_ref() != Some(&one.base)
         };
         let others: Vec<&NetworkPolicy> = others.iter().filter(here).collect();
-        let accepted: Vec<_> = own.iter().filter_map(|other| policy::accepted(&one.intent, other, true)).collect();
-        let accepted = accepted.iter().map(|(namespace, name, it)| Accepting { namespace, name, intent: it.as_ref() });
+        let accepted: Vec<_> = own.iter().filter_map(|other| policy::accepted(&one.intent, other)).collect();
+        let accepted = accepted.iter().map(|(namespace, name, intent)| Accepting { namespace, name, intent });
         let accepted: Vec<Accepting<'_>> = accepted.collect();
         match render(&one.intent, (&one.namespace, &one.base), &cluster, (&others, &accepted)) {
             Ok(rendered) => {

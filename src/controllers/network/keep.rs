@@ -153,14 +153,9 @@ impl Networks {
         }
     }
 
-    /// Whether a policy is of another generation than when this was last asked, or it is news whether that is in force.
-    pub(in super::super) fn is_news(&self, uid: &str, generation: Option<i64>, in_force: bool) -> bool {
-        self.ledger.is_news(uid, generation, in_force)
-    }
-
-    /// Whether that generation of a policy is in force, as far as this process knows.
-    pub(in super::super) fn is_in_force(&self, uid: &str, generation: Option<i64>) -> bool {
-        self.ledger.is_in_force(uid, generation)
+    /// Whether a policy is of another generation than when this was last asked.
+    pub(in super::super) fn is_news(&self, uid: &str, generation: Option<i64>) -> bool {
+        self.ledger.is_news(uid, generation)
     }
 
     /// Notes that the status of a policy was written.

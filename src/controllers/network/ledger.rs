@@ -28,8 +28,7 @@ struct Entry {
     rendered: HashMap<String, u64>,
     /// Where the API server was, for a policy that names it.
     api_server: Option<Addresses>,
-    /// Its generation, and whether that is in force.
-    seen: Option<(Option<i64>, bool)>,
+    generation: Option<i64>,
     /// When its status was last written.
     told: Option<Instant>,
     newly_denied: i64,
@@ -76,17 +75,11 @@ impl Ledger {
         moved
     }
 
-    /// Notes the generation of a policy, and whether that is in force; whether that is news.
-    pub(super) fn is_news(&self, uid: &str, generation: Option<i64>, in_force: bool) -> bool {
+    /// Notes the generation of a policy; whether that is news.
+    pub(super) fn is_news(&self, uid: &str, generation: Option<i64>) -> bool {
         let mut entries = self.entries();
         let entry = entries.entry(uid.to_owned()).or_default();
-        let seen = Some((generation, in_force));
-        std::mem::replace(&mut entry.seen, seen) != seen
-    }
-
-    /// Whether that generation of a policy is known to be in force: after a restart, none is.
-    pub(super) fn is_in_force(&self, uid: &str, generation: Option<i64>) -> bool {
-        self.entries().get(uid).is_some_and(|entry| entry.seen == Some((generation, true)))
+        std::mem::replace(&mut entry.generation, generation) != generation
     }
 
     /// Notes that a status was written.
@@ -163,20 +156,6 @@ mod tests {
             [("a", "n"), ("a", "m"), ("b", "n")].map(|(uid, it)| ledger.is_known(uid, it, 1)),
             [false, false, true]
         );
-    }
-
-    #[test]
-    fn what_comes_into_force_is_news_once() {
-        let ledger = Ledger::new(Metrics::default());
-        assert!(!ledger.is_in_force("a", Some(1)), "after a restart nobody knows");
-        let news = [(1, true), (1, true), (2, false), (2, true), (2, false)];
-        let news = news.map(|(generation, in_force)| {
-            let is_news = ledger.is_news("a", Some(generation), in_force);
-            (is_news, ledger.is_in_force("a", Some(1)), ledger.is_in_force("a", Some(2)))
-        });
-        let [one, again, refused, two, frozen] = news;
-        assert_eq!((one, again), ((true, true, false), (false, true, false)));
-        assert_eq!((refused, two, frozen), ((true, false, false), (true, false, true), (true, false, false)));
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! What a policy becomes in one namespace, and what there is.
 
-use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::Arc,
-};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt as _;
@@ -17,11 +14,9 @@ use crate::{
     api::Finding,
     cluster::{
         apply::is_as_wanted,
-        owner::{Owner, is_managed},
+        owner::{Owner, is_half, is_managed},
     },
-    network::{
-        Accepting, Intent, Rendered, Unrenderable, is_half, isolates_alone, not_expressible, render, understood,
-    },
+    network::{Accepting, Intent, Rendered, Unrenderable, isolates_alone, not_expressible, render, understood},
 };
 
 /// What a policy becomes in one namespace, and what there is.
@@ -52,7 +47,7 @@ impl Networks {
     ) -> Result<Part, Unrenderable> {
         let live = self.index.in_namespace(&owner.namespace);
         let base = format!("rampart-{}-{}", owner.name, owner.short_uid());
-        let others = live.values().filter(|other| owner.depends_on(&other.object, other.was_applied));
+        let others = live.values().filter(|other| owner.is_stranger_to(&other.object, other.was_applied));
         let others: Vec<&NetworkPolicy> = others.map(|other| &other.object).collect();
         let cluster = sight.cluster();
         let rendered = render(intent, (&owner.namespace, &base), &cluster, (&others, accepted))?;
@@ -105,8 +100,7 @@ impl Part {
 
     /// Halves of this owner that isolate pods which nothing but halves isolates.
     pub(super) fn lone_halves(&self) -> Vec<&NetworkPolicy> {
-        let (halves, others): (Vec<&Arc<Live>>, Vec<&Arc<Live>>) =
-            self.live.values().partition(|live| is_half(live.object.labels()));
+        let (halves, others): (Vec<_>, Vec<_>) = self.live.values().partition(|live| is_half(live.object.labels()));
         let others: Vec<&NetworkPolicy> = others.into_iter().map(|live| &live.object).collect();
         let own = halves.into_iter().filter(|live| self.is_own(live)).map(|live| &live.object);
         own.filter(|half| isolates_alone(half, &others)).collect()

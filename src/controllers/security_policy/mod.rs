@@ -185,9 +185,11 @@ impl Reconciler for SecurityPolicies {
             return Ok(Next::Change);
         }
         let owner = Owner::of(policy)?;
+        if self.networks.is_on {
+            self.wake_accepting(policy, &owner);
+        }
         if policy.spec.suspend == Some(true) {
             self.networks.freeze(&owner.uid);
-            self.wake_accepting(policy, &owner, false);
             self.networks.remove_lone_halves(owner).await?;
             let mut status = policy.status.clone().unwrap_or_default();
             status.observed_generation = policy.metadata.generation;
@@ -200,7 +202,6 @@ impl Reconciler for SecurityPolicies {
         if network.is_frozen() && self.networks.remove_lone_halves(owner.clone()).await? {
             network = self.network(policy, &owner).await?;
         }
-        self.wake_accepting(policy, &owner, network.is_in_force());
         let next = network.next();
         let wanted = self.status(policy, network, self.hardening(policy, &owner));
         if let Some(left) = held(&self.networks, &owner.uid, policy.status.as_ref(), &wanted) {

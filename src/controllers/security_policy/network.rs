@@ -48,11 +48,6 @@ pub(super) struct Told {
 }
 
 impl Network {
-    /// Whether what the spec asks is in force.
-    pub(super) const fn is_in_force(&self) -> bool {
-        matches!(self, Self::Programmed(_))
-    }
-
     /// Whether what was in force stays, and nothing keeps it.
     pub(super) const fn is_frozen(&self) -> bool {
         matches!(self, Self::Previewed(..) | Self::NotProgrammed(..))
@@ -163,7 +158,7 @@ impl SecurityPolicies {
     ) -> std::result::Result<(Part, Option<Unrenderable>), Unrenderable> {
         let accepted = self.accepted(intent);
         let accepting: Vec<Accepting<'_>> =
-            accepted.iter().map(|(namespace, name, it)| Accepting { namespace, name, intent: it.as_ref() }).collect();
+            accepted.iter().map(|(namespace, name, intent)| Accepting { namespace, name, intent }).collect();
         let part = |sight: &Sight| self.networks.part(owner.clone(), intent, &accepting, sight);
         match part(sight) {
             Err(error) if error.is_of_ranges() => Ok((part(&sight.without_ranges())?, Some(error))),
@@ -171,46 +166,34 @@ impl SecurityPolicies {
         }
     }
 
-    /// The intents of other namespaces that one accepts, with namespace and name: those that are in force. What was opened
-    /// for the others stays.
-    fn accepted(&self, intent: &Intent) -> Vec<(String, String, Option<Intent>)> {
+    /// The intents of other namespaces that one accepts, with namespace and name: those that are enforced.
+    fn accepted(&self, intent: &Intent) -> Vec<(String, String, Intent)> {
         let find = |(namespace, name): &(String, String)| {
             let root = self.roots.store.get(&ObjectRef::new(name).within(namespace))?;
-            match &root.0 {
-                Ok(policy) => policy::accepted(intent, policy, self.is_in_force(policy)),
-                Err(_) => Some((namespace.clone(), name.clone(), None)),
-            }
+            policy::accepted(intent, root.0.as_ref().ok()?)
         };
         intent.accept_from.iter().filter_map(find).collect()
     }
 
-    fn is_in_force(&self, policy: &SecurityPolicy) -> bool {
-        let metadata = &policy.metadata;
-        self.networks.is_in_force(metadata.uid.as_deref().unwrap_or_default(), metadata.generation)
-    }
-
-    /// What an intent accepts and nothing new comes of.
+    /// What an intent accepts and nothing comes of.
     fn unused_consents(&self, intent: &Intent) -> Vec<Finding> {
         let unused = |(namespace, name): &(String, String)| {
             let root = self.roots.store.get(&ObjectRef::new(name).within(namespace));
             let why = match root.as_deref().map(|root| &root.0) {
-                Some(Err(_)) => "no more is opened for it than was: it can't be read, as its status tells",
-                // Until it has been visited, its status is believed: nothing is told of a restart.
-                Some(Ok(policy)) => {
-                    let in_force = self.is_in_force(policy) || policy::is_programmed(policy);
-                    policy::consent_unused(Some(policy), in_force)?
-                }
-                None => policy::consent_unused(None, false)?,
+                Some(Err(_)) => "it can't be read, as its status tells",
+                Some(Ok(policy)) => policy::consent_unused(Some(policy))?,
+                None => policy::consent_unused(None)?,
             };
-            let message = format!("acceptFrom names policy {name} of namespace {namespace}, and {why}");
+            let message =
+                format!("acceptFrom names policy {name} of namespace {namespace}, and nothing is opened for it: {why}");
             Some(Finding { id: format!("ConsentUnused/{namespace}/{name}"), message })
         };
         intent.accept_from.iter().filter_map(unused).collect()
     }
 
-    /// Wakes those that accept from a policy, where something else is in force of it than before.
-    pub(super) fn wake_accepting(&self, policy: &SecurityPolicy, owner: &Owner, in_force: bool) {
-        if !self.networks.is_on || !self.networks.is_news(&owner.uid, policy.metadata.generation, in_force) {
+    /// Wakes those that accept from a policy which changed.
+    pub(super) fn wake_accepting(&self, policy: &SecurityPolicy, owner: &Owner) {
+        if !self.networks.is_news(&owner.uid, policy.metadata.generation) {
             return;
         }
         let accepts = |root: &DeserializeGuard<SecurityPolicy>| accepts_from(root, &owner.namespace, &owner.name);

@@ -25,9 +25,9 @@ use crate::{
         condition::{self, Type},
         labels::OWNER_UID,
     },
-    cluster::owner::owner_of,
+    cluster::owner::{is_half, owner_of},
     hardening::Requirement,
-    network::{DNS_NAMESPACE, Facts, Intent, is_half},
+    network::{DNS_NAMESPACE, Facts, Intent},
 };
 
 /// Where to send whom to wake.

@@ -17,7 +17,7 @@ use k8s_openapi::{
 };
 use thiserror::Error;
 
-pub use self::reciprocal::{is_half, isolates_alone};
+pub use self::reciprocal::isolates_alone;
 use super::{Cluster, Intent, Peer, Rule, Service};
 use crate::api::{Direction, Finding};
 
@@ -116,15 +116,15 @@ pub struct Accepting<'a> {
     pub namespace: &'a str,
     /// Name of the policy.
     pub name: &'a str,
-    /// The intent; `None` where what it has in force is not known: what the halves that there are open for pods of that
-    /// namespace stays.
-    pub intent: Option<&'a Intent>,
+    /// The intent.
+    pub intent: &'a Intent,
 }
 
 /// Renders an intent.
 ///
-/// `base` is the name of the main policy; `others` are the NetworkPolicies of the namespace that stand by themselves, and
-/// this policy's own halves; `accepted` are the intents of other namespaces whose other end is opened here.
+/// `base` is the name of the main policy; `others` are the NetworkPolicies of the namespace that are
+/// not reciprocal halves, and not this policy's own; `accepted` are the intents of other namespaces whose other end
+/// is opened here.
 ///
 /// # Errors
 /// When the intent can't be rendered without knowing more of the cluster.
@@ -146,12 +146,11 @@ pub fn render(
         egress: intent.isolate.contains(&Direction::Egress).then_some(egress),
     };
     let main = object(namespace, base.to_owned(), BTreeMap::new(), spec);
-    let is_half = |other: &&NetworkPolicy| other.metadata.labels.as_ref().is_some_and(is_half);
-    let (there, mut isolating): (Vec<&NetworkPolicy>, Vec<&NetworkPolicy>) = others.iter().copied().partition(is_half);
+    let mut isolating: Vec<&NetworkPolicy> = others.to_vec();
     isolating.push(&main);
     let mut accepted: Vec<Accepting<'_>> = accepted.to_vec();
     accepted.sort_by_key(|it| (it.namespace, it.name));
-    let halves = renderer.reciprocal(&isolating, &there, &accepted);
+    let halves = renderer.reciprocal(&isolating, &accepted);
 
     let mut policies = vec![main];
     policies.extend(halves);

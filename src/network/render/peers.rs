@@ -51,7 +51,7 @@ pub(super) fn entity_peer(
 }
 
 /// A namespace by its name: the one label that every namespace has, and that nobody can change.
-pub(super) fn namespace_named(name: &str) -> LabelSelector {
+fn namespace_named(name: &str) -> LabelSelector {
     LabelSelector { match_labels: Some([(NAMESPACE_NAME.to_owned(), name.to_owned())].into()), match_expressions: None }
 }
 

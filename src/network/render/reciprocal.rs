@@ -13,10 +13,7 @@ use k8s_openapi::{
 use rampart_reach::{Policy, Selector, covers};
 
 use super::{
-    Accepting, Renderer, direction_name, object,
-    peers::{namespace_named, pod_peers},
-    ports::understood_ports,
-    rules::BehindService,
+    Accepting, Renderer, direction_name, object, peers::pod_peers, ports::understood_ports, rules::BehindService,
 };
 use crate::{
     api::{
@@ -45,20 +42,12 @@ impl<'r> Renderer<'r> {
     pub(super) fn reciprocal(
         &mut self,
         isolating: &[&NetworkPolicy],
-        there: &[&NetworkPolicy],
         accepted: &[Accepting<'r>],
     ) -> Vec<NetworkPolicy> {
         let (namespace, base) = (self.namespace, self.base);
         let mut halves = Halves::new();
         self.open(isolating, namespace, &mut halves);
         for Accepting { namespace: theirs, intent, .. } in accepted {
-            let Some(intent) = *intent else {
-                let of_namespace = accepted.iter().filter(|it| it.namespace == *theirs);
-                let known: Vec<&LabelSelector> =
-                    of_namespace.filter_map(|it| it.intent).map(|it| &it.pods.wire).collect();
-                keep(isolating, there, (*theirs, &known), &mut halves);
-                continue;
-            };
             if intent.reciprocal == Reciprocal::Generate {
                 let mut other = Renderer { intent, namespace: theirs, findings: vec![], ..*self };
                 other.open(isolating, namespace, &mut halves);
@@ -167,65 +156,11 @@ impl<'r> Renderer<'r> {
     }
 }
 
-/// Takes over what the halves that are `there` open for pods of a namespace, but for those of which it is `known` what is
-/// to be opened. A rule of a half is about the pods of one policy.
-fn keep(
-    isolating: &[&NetworkPolicy],
-    there: &[&NetworkPolicy],
-    (namespace, known): (&str, &[&LabelSelector]),
-    halves: &mut Halves,
-) {
-    let of = namespace_named(namespace);
-    let is_kept = |peers: Option<&Vec<NetworkPolicyPeer>>| {
-        let is_theirs = |peer: &NetworkPolicyPeer| {
-            let is_known = peer.pod_selector.as_ref().is_some_and(|pods| known.contains(&pods));
-            peer.namespace_selector.as_ref() == Some(&of) && !is_known
-        };
-        peers.is_some_and(|peers| !peers.is_empty() && peers.iter().all(is_theirs))
-    };
-    for spec in there.iter().filter_map(|half| half.spec.as_ref()) {
-        let Some(pods) = pods_of(spec) else { continue };
-        let is_isolated = |direction| isolating.iter().any(|policy| isolates(policy, direction, &pods));
-        let ingress = spec.ingress.iter().flatten().filter(|rule| is_kept(rule.from.as_ref()));
-        let ingress: Vec<_> = ingress.filter(|_| is_isolated(Direction::Ingress)).collect();
-        let egress = spec.egress.iter().flatten().filter(|rule| is_kept(rule.to.as_ref()));
-        let egress: Vec<_> = egress.filter(|_| is_isolated(Direction::Egress)).collect();
-        if ingress.is_empty() && egress.is_empty() {
-            continue;
-        }
-        let key = serde_json::to_string(&pods.wire).unwrap_or_default();
-        let half = halves.entry(key).or_insert_with(|| Half { pods, ..Half::default() });
-        // Another policy of the same namespace may have kept it already.
-        for rule in ingress {
-            if !half.ingress.contains(rule) {
-                half.ingress.push(rule.clone());
-            }
-        }
-        for rule in egress {
-            if !half.egress.contains(rule) {
-                half.egress.push(rule.clone());
-            }
-        }
-    }
-}
-
-/// The pods that a NetworkPolicy is about.
-fn pods_of(spec: &NetworkPolicySpec) -> Option<PodSet> {
-    let wire = spec.pod_selector.clone().unwrap_or_default();
-    let parsed = selector::parse(&wire, "").ok()?;
-    Some(PodSet { wire, parsed })
-}
-
-/// Whether a NetworkPolicy with these labels is a half: it opens the other end of a connection.
-#[must_use]
-pub fn is_half(labels: &BTreeMap<String, String>) -> bool {
-    labels.get(PART).is_some_and(|part| part == RECIPROCAL)
-}
-
 /// Whether `policy` isolates, in `direction`, every pod that `pods` selects.
 fn isolates(policy: &NetworkPolicy, direction: Direction, pods: &PodSet) -> bool {
     let Some(spec) = &policy.spec else { return false };
-    is_about(spec, direction) && pods_of(spec).is_some_and(|selected| covers(&selected.parsed, &pods.parsed))
+    let selected = selector::parse(&spec.pod_selector.clone().unwrap_or_default(), "");
+    is_about(spec, direction) && selected.is_ok_and(|selected| covers(&selected, &pods.parsed))
 }
 
 /// Whether it isolates its pods in `direction`.
@@ -241,7 +176,9 @@ fn is_about(spec: &NetworkPolicySpec, direction: Direction) -> bool {
 #[must_use]
 pub fn isolates_alone(half: &NetworkPolicy, others: &[&NetworkPolicy]) -> bool {
     let Some(spec) = &half.spec else { return false };
-    let Some(pods) = pods_of(spec) else { return false };
+    let wire = spec.pod_selector.clone().unwrap_or_default();
+    let Ok(parsed) = selector::parse(&wire, "") else { return false };
+    let pods = PodSet { wire, parsed };
     let mut directions = [Direction::Ingress, Direction::Egress].into_iter().filter(|it| is_about(spec, *it));
     directions.any(|direction| !others.iter().any(|other| isolates(other, direction, &pods)))
 }
