@@ -33,7 +33,7 @@ pub use known::Cluster;
 pub use monitors::{Monitor, PodMonitorSpec, ServiceMonitorSpec};
 pub use not_expressible::not_expressible;
 pub use preview::{addresses, ports, preview};
-pub use render::{Accepting, Rendered, Unrenderable, isolates_alone, render, unmet};
+pub use render::{Accepting, Rendered, Unrenderable, render, unmet};
 pub use resident::{Needs, Population, Resident};
 pub use servers::{DNS_NAMESPACE, DNS_PORT, is_unmatched};
 pub use standing::{Answered, Standing, standing};

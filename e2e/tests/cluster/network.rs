@@ -22,7 +22,6 @@ pub(crate) fn tests(tests: &mut Tests) {
     tests.add("network::what_is_no_longer_asked_for_goes", what_is_no_longer_asked_for_goes);
     tests.add("network::a_half_that_would_isolate_is_not_rendered", a_half_that_would_isolate_is_not_rendered);
     tests.add("network::a_half_follows_the_policies_beside_it", a_half_follows_the_policies_beside_it);
-    tests.add("network::a_half_of_a_previewed_policy_goes_with_the_isolation", a_half_of_a_previewed_policy_goes);
     tests.add("network::unknown_ranges_are_said", unknown_ranges_are_said);
     tests.add("network::names_and_services_follow_the_cluster", names_and_services_follow_the_cluster);
     tests.add("network::the_api_server_is_followed_where_it_goes", the_api_server_is_followed_where_it_goes);
@@ -286,36 +285,6 @@ async fn a_half_that_would_isolate_is_not_rendered(env: Env) -> Result<()> {
         Ok(())
     })
     .await
-}
-
-/// Nothing keeps it, and alone it would cut its pods off from everybody else.
-async fn a_half_of_a_previewed_policy_goes(env: Env) -> Result<()> {
-    let (client, namespace, api) = sample(&env).await?;
-    let count = |wanted: usize| {
-        let api = api.clone();
-        async move {
-            wait::until(&format!("{wanted} halves"), wait::SOON, || async {
-                let halves = ListParams::default().labels("rampart.dev/part=reciprocal");
-                let found = api.list(&halves).await?.items.len();
-                Ok(ensure!(found == wanted, "{found} halves"))
-            })
-            .await
-        }
-    };
-    let deny: NetworkPolicy = serde_json::from_value(json!({
-        "metadata": {"name": "default-deny"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
-    }))?;
-    api.create(&PostParams::default(), &deny).await?;
-    count(2).await?;
-    let mut previewed = stories::sample_policy();
-    previewed["metadata"]["namespace"] = json!(namespace);
-    previewed["spec"]["network"]["mode"] = json!("Preview");
-    fixtures::apply(&client, &previewed).await?;
-    stories::ready::<SecurityPolicy>(&client, &namespace, "web").await?;
-    count(2).await.context("what was in force stays")?;
-    api.delete("default-deny", &DeleteParams::default()).await?;
-    count(0).await?;
-    stories::rendered(&client, &namespace, "web").await.map(drop)
 }
 
 /// Rampart's own, too: what isolates the other end may be another SecurityPolicy.

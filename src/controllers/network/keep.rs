@@ -14,7 +14,6 @@ use crate::{
         Error, Result,
         apply::{Outcome, delete_seen, is_as_wanted, keep},
         events::Reason,
-        owner::Owner,
     },
     network::Intent,
     runtime::metrics::KindLabel,
@@ -92,26 +91,6 @@ impl Networks {
             }
         }
         Ok(refused.map_or_else(|| Kept::Programmed(vec![]), |error| Kept::Refused(error.to_string())))
-    }
-
-    /// Removes the halves of a policy that nothing keeps now, where they alone isolate pods; whether there were any.
-    pub(in super::super) async fn remove_lone_halves(&self, owner: Owner) -> Result<bool> {
-        let part = self.nothing(owner);
-        let mut removed = false;
-        for half in part.lone_halves() {
-            match delete_seen(&self.context.client, half).await {
-                Ok(()) => {
-                    self.index.deleted(half);
-                    removed = true;
-                }
-                Err(error) if error.is_refusal() => {
-                    let (namespace, name) = (half.metadata.namespace.as_deref(), half.metadata.name.as_deref());
-                    tracing::warn!(%error, namespace, name, "a half isolates pods that nothing else does, and may not go");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(removed)
     }
 
     /// Whether what a part wants was kept until now, by this process: what there is otherwise was changed by others, and
@@ -201,11 +180,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{
-            SecurityPolicy,
-            labels::{PART, RECIPROCAL},
-        },
-        cluster::policy_index::PolicyIndex,
+        api::SecurityPolicy,
+        cluster::{owner::Owner, policy_index::PolicyIndex},
         controllers::{Context, Residents},
     };
 
@@ -292,31 +268,5 @@ mod tests {
         assert_eq!(left(&networks), ["rampart-web-01234567"], "what there is is known");
         let kind = KindLabel { kind: "NetworkPolicy" };
         assert_eq!(networks.context.metrics.drift_reverted.get_or_create(&kind).get(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_half_that_nothing_keeps_goes_once_it_alone_isolates() {
-        let networks = networks();
-        let db = |direction: &str| json!({"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": [direction]});
-        let put = |name: &str, manager: &str, spec: &Value, is_half: bool| {
-            let mut policy = labelled(&owner(), name, manager);
-            policy.spec = serde_json::from_value(spec.clone()).unwrap();
-            if is_half {
-                policy.metadata.labels.get_or_insert_default().insert(PART.to_owned(), RECIPROCAL.to_owned());
-            }
-            networks.index.wrote(policy.clone());
-            policy
-        };
-        put("rampart-web-01234567", MANAGER, &json!({"podSelector": {"matchLabels": {"app": "web"}}}), false);
-        put("rampart-web-01234567-aaaaaaaa", MANAGER, &db("Ingress"), true);
-        put("rampart-web-01234567-bbbbbbbb", MANAGER, &db("Egress"), true);
-        put("copy", "kubectl", &db("Egress"), true);
-        let deny = put("deny", "kubectl", &json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}), false);
-        assert!(!networks.remove_lone_halves(owner()).await.unwrap() && left(&networks).len() == 5);
-        networks.index.deleted(&deny);
-        put("beside", "kubectl", &db("Egress"), false);
-        assert!(networks.remove_lone_halves(owner()).await.unwrap());
-        let kept = ["beside", "copy", "rampart-web-01234567", "rampart-web-01234567-bbbbbbbb"];
-        assert_eq!(left(&networks), kept);
     }
 }

@@ -14,9 +14,9 @@ use crate::{
     api::Finding,
     cluster::{
         apply::is_as_wanted,
-        owner::{Owner, is_half, is_managed},
+        owner::{Owner, is_managed},
     },
-    network::{Accepting, Intent, Rendered, Unrenderable, isolates_alone, not_expressible, render, understood},
+    network::{Accepting, Intent, Rendered, Unrenderable, not_expressible, render, understood},
 };
 
 /// What a policy becomes in one namespace, and what there is.
@@ -96,14 +96,6 @@ impl Part {
         let is_wanted = |name: String| self.wanted.iter().any(|wanted| wanted.name_any() == name);
         let own = self.live.values().filter(|live| self.is_own(live)).map(|live| &live.object);
         own.filter(move |object| !is_wanted(object.name_any()))
-    }
-
-    /// Halves of this owner that isolate pods which nothing but halves isolates.
-    pub(super) fn lone_halves(&self) -> Vec<&NetworkPolicy> {
-        let (halves, others): (Vec<_>, Vec<_>) = self.live.values().partition(|live| is_half(live.object.labels()));
-        let others: Vec<&NetworkPolicy> = others.into_iter().map(|live| &live.object).collect();
-        let own = halves.into_iter().filter(|live| self.is_own(live)).map(|live| &live.object);
-        own.filter(|half| isolates_alone(half, &others)).collect()
     }
 
     /// What Enforce rendered before, and what nothing keeps now.

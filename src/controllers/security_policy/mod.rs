@@ -190,7 +190,6 @@ impl Reconciler for SecurityPolicies {
         }
         if policy.spec.suspend == Some(true) {
             self.networks.freeze(&owner.uid);
-            self.networks.remove_lone_halves(owner).await?;
             let mut status = policy.status.clone().unwrap_or_default();
             status.observed_generation = policy.metadata.generation;
             status.last_handled_reconcile_at = requested(policy);
@@ -198,10 +197,7 @@ impl Reconciler for SecurityPolicies {
             status::report(&self.context.client, policy, &status).await?;
             return Ok(Next::Change);
         }
-        let mut network = self.network(policy, &owner).await?;
-        if network.is_frozen() && self.networks.remove_lone_halves(owner.clone()).await? {
-            network = self.network(policy, &owner).await?;
-        }
+        let network = self.network(policy, &owner).await?;
         let next = network.next();
         let wanted = self.status(policy, network, self.hardening(policy, &owner));
         if let Some(left) = held(&self.networks, &owner.uid, policy.status.as_ref(), &wanted) {

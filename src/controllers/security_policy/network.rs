@@ -48,11 +48,6 @@ pub(super) struct Told {
 }
 
 impl Network {
-    /// Whether what was in force stays, and nothing keeps it.
-    pub(super) const fn is_frozen(&self) -> bool {
-        matches!(self, Self::Previewed(..) | Self::NotProgrammed(..))
-    }
-
     /// When to look again without being told of a change.
     pub(super) fn next(&self) -> Next {
         match self {

@@ -17,7 +17,6 @@ use k8s_openapi::{
 };
 use thiserror::Error;
 
-pub use self::reciprocal::isolates_alone;
 use super::{Cluster, Intent, Peer, Rule, Service};
 use crate::api::{Direction, Finding};
 

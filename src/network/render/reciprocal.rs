@@ -159,28 +159,12 @@ impl<'r> Renderer<'r> {
 /// Whether `policy` isolates, in `direction`, every pod that `pods` selects.
 fn isolates(policy: &NetworkPolicy, direction: Direction, pods: &PodSet) -> bool {
     let Some(spec) = &policy.spec else { return false };
-    let selected = selector::parse(&spec.pod_selector.clone().unwrap_or_default(), "");
-    is_about(spec, direction) && selected.is_ok_and(|selected| covers(&selected, &pods.parsed))
-}
-
-/// Whether it isolates its pods in `direction`.
-fn is_about(spec: &NetworkPolicySpec, direction: Direction) -> bool {
     let named = |types: &Vec<String>| types.iter().any(|name| name == direction_name(direction));
     let has_egress = spec.egress.as_ref().is_some_and(|rules| !rules.is_empty());
     // Without types: Ingress always, Egress where there are egress rules (NetworkPolicySpec, policyTypes).
-    spec.policy_types.as_ref().map_or(direction == Direction::Ingress || has_egress, named)
-}
-
-/// Whether a half isolates pods that none of `others`, which are no halves, provably isolates: it cuts them off from
-/// everything else.
-#[must_use]
-pub fn isolates_alone(half: &NetworkPolicy, others: &[&NetworkPolicy]) -> bool {
-    let Some(spec) = &half.spec else { return false };
-    let wire = spec.pod_selector.clone().unwrap_or_default();
-    let Ok(parsed) = selector::parse(&wire, "") else { return false };
-    let pods = PodSet { wire, parsed };
-    let mut directions = [Direction::Ingress, Direction::Egress].into_iter().filter(|it| is_about(spec, *it));
-    directions.any(|direction| !others.iter().any(|other| isolates(other, direction, &pods)))
+    let isolates = spec.policy_types.as_ref().map_or(direction == Direction::Ingress || has_egress, named);
+    let selected = selector::parse(&spec.pod_selector.clone().unwrap_or_default(), "");
+    isolates && selected.is_ok_and(|selected| covers(&selected, &pods.parsed))
 }
 
 impl Half {
