@@ -80,6 +80,9 @@ pub struct Population {
     pub needs: Vec<Needs>,
     /// The network plug-in that enforces NetworkPolicies, if its pods are known by their labels.
     pub enforcer: Option<&'static str>,
+    /// Whether Cilium runs. Labels may be anybody's; the network of a node is not for tenants (Pod Security Standards,
+    /// Baseline).
+    pub(super) has_cilium: bool,
     /// The namespaces by name, by their places.
     by_name: HashMap<String, usize>,
     /// The pods of each namespace, by their places.
@@ -98,8 +101,10 @@ impl Population {
     pub fn new(namespaces: Vec<Namespace>, residents: impl Iterator<Item = Resident>) -> Self {
         let (pods, needs) = residents.map(|it| (it.pod, it.needs)).unzip();
         let index = Index::new(&namespaces, pods, IpBlocks::External);
-        let of_classes = index.classes().iter().filter_map(|pods| index.pods().get(*pods.first()?));
-        let enforcer = of_classes.filter_map(|pod| enforcer::of_pod(&pod.labels)).min();
+        let of_classes = || index.classes().iter().filter_map(|pods| index.pods().get(*pods.first()?));
+        let enforcer = of_classes().filter_map(|pod| enforcer::of_pod(&pod.labels)).min();
+        let mut of_nodes = of_classes().filter(|pod| pod.host_network);
+        let has_cilium = of_nodes.any(|pod| enforcer::of_pod(&pod.labels) == Some(enforcer::CILIUM));
         let by_name = namespaces.iter().enumerate().map(|(place, namespace)| (namespace.name.clone(), place)).collect();
         let mut by_namespace: HashMap<String, Vec<usize>> = HashMap::new();
         for (place, pod) in index.pods().iter().enumerate() {
@@ -111,7 +116,8 @@ impl Population {
         let hosted = hosted(index.pods());
         let of_nodes = index.pods().iter().filter(|pod| pod.host_network);
         let nodes = of_nodes.flat_map(|pod| pod.ips.iter().copied()).collect();
-        Self { namespaces, needs, enforcer, by_name, by_namespace, hosted, nodes, strays: Mutex::default(), index }
+        let strays = Mutex::default();
+        Self { namespaces, needs, enforcer, has_cilium, by_name, by_namespace, hosted, nodes, strays, index }
     }
 
     /// Whether a pod in the network of its node has this address.

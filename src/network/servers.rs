@@ -7,7 +7,7 @@ use std::{
 
 use rampart_reach::{End, Index, Pod, Protocol};
 
-use super::{Facts, Population, Surroundings, enforcer::CILIUM};
+use super::{Facts, Population};
 
 /// The namespace of the name servers.
 pub const DNS_NAMESPACE: &str = "kube-system";
@@ -51,9 +51,8 @@ fn is_called(pod: &Pod, app: &str) -> bool {
 /// Whether rules about the API server may be without effect: it is at addresses of nodes, which the network plug-in
 /// matches only where it was installed so.
 #[must_use]
-pub fn is_unmatched(facts: &Facts, population: &Population, around: &Surroundings) -> bool {
-    around.enforcer().or(population.enforcer) == Some(CILIUM)
-        && facts.api_endpoints.iter().any(|(address, _)| population.is_of_node(address))
+pub fn is_unmatched(facts: &Facts, population: &Population) -> bool {
+    population.has_cilium && facts.api_endpoints.iter().any(|(address, _)| population.is_of_node(address))
 }
 
 /// The API server: its own addresses and its Service.

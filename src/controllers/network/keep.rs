@@ -46,7 +46,11 @@ impl Networks {
     ) -> Result<Kept> {
         // After a restart nobody knows what was wanted, and a change of the cluster must not be called drift.
         let is_drift = self.is_known(part);
-        let mut names = vec![];
+        if !is_drift {
+            // What is written now may not come to its end, and then nothing of before is kept.
+            self.leave(part);
+        }
+        let (mut names, mut altered) = (vec![], None);
         for wanted in &part.wanted {
             let name = wanted.name_any();
             let live = part.live.get(&name).map(|live| &live.object);
@@ -57,7 +61,9 @@ impl Networks {
                     let is_stored = is_as_wanted(&kept, wanted);
                     self.index.wrote(kept);
                     if !is_stored {
-                        return Ok(Kept::Refused(partly(&names, part, &altered(&name))));
+                        // It is in force all the same: what belongs to it is written, too.
+                        altered = altered.or(Some(otherwise(&name)));
+                        continue;
                     }
                     self.context.metrics.network_rendered.inc();
                     if is_drift {
@@ -70,9 +76,12 @@ impl Networks {
             }
             names.push(name);
         }
-        self.ledger.render(&part.owner.uid, &part.owner.namespace, Some(part.fingerprint()));
-        Ok(match self.remove_stale(part).await? {
-            Kept::Refused(why) => Kept::Refused(partly(&names, part, &why)),
+        let removed = self.remove_stale(part).await?;
+        if altered.is_none() {
+            self.ledger.render(&part.owner.uid, &part.owner.namespace, Some(part.fingerprint()));
+        }
+        Ok(match (altered, removed) {
+            (Some(why), _) | (None, Kept::Refused(why)) => Kept::Refused(partly(&names, part, &why)),
             _ => Kept::Programmed(names),
         })
     }
@@ -154,7 +163,7 @@ impl Networks {
 }
 
 /// Of what is not as it was written, twice: to write it again at once would not help.
-fn altered(name: &str) -> String {
+fn otherwise(name: &str) -> String {
     format!(
         "NetworkPolicy {name} is stored otherwise than it is written, most likely by an admission webhook: have that leave \
          alone what has the label app.kubernetes.io/managed-by: rampart"

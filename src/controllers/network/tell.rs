@@ -141,10 +141,7 @@ pub(in super::super) fn conditions_of(
         "entity: APIServer",
     );
     let is_open = standing.isolated.egress == 0;
-    if conditions.is(Type::ApiServerReachable)
-        && !is_open
-        && is_unmatched(&sight.facts, &sight.population, &sight.around)
-    {
+    if conditions.is(Type::ApiServerReachable) && !is_open && is_unmatched(&sight.facts, &sight.population) {
         let why = "the API server is at the address of a node, which Cilium matches only with policyCIDRMatchMode: nodes: \
                    with that, pods reach it by `entity: APIServer`, and it calls them by `entity: Webhooks`";
         conditions.unknown(Type::ApiServerReachable, "NodesUnmatched", why);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rampart_reach::{Direction, End};
 
-use super::{UNMATCHED, View, finding};
+use super::{API_SERVER_UNCERTAIN, UNMATCHED, View, finding};
 use crate::{
     api::Finding,
     network::servers::{api_servers, is_unmatched},
@@ -12,7 +12,7 @@ use crate::{
 
 pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
     let servers = api_servers(view.facts);
-    let is_unmatched = is_unmatched(view.facts, view.population, view.around);
+    let is_unmatched = is_unmatched(view.facts, view.population);
     let (mut lost, mut uncertain) = (BTreeMap::<&str, usize>::new(), BTreeMap::<&str, usize>::new());
     for (place, _) in view.pods() {
         let Some(account) = view.population.needs.get(place).and_then(|needs| needs.account.as_deref()) else {
@@ -40,7 +40,7 @@ pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
         let message = format!(
             "{pods} pods with the service account {account} would reach the API server only by the {UNMATCHED}"
         );
-        finding("ApiServerUncertain", view.policy.0, account, message)
+        finding(API_SERVER_UNCERTAIN, view.policy.0, account, message)
     });
     told.chain(depend).collect()
 }

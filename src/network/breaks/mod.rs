@@ -16,15 +16,18 @@ use crate::api::Finding;
 
 /// Metrics that could not be read any more, if anybody reads them: what tells so may be anybody's.
 const SCRAPE_UNCERTAIN: &str = "ScrapeUncertain";
-
-/// What to do where [`super::is_unmatched`] says so.
+/// Where [`super::is_unmatched`] says so, and Cilium may have been installed for it.
+const API_SERVER_UNCERTAIN: &str = "ApiServerUncertain";
+const WEBHOOK_UNCERTAIN: &str = "WebhookUncertain";
+/// Why.
 const UNMATCHED: &str = "address of a node, which Cilium matches only with policyCIDRMatchMode: nodes: install it so, or \
-                         allow the entity kube-apiserver in a CiliumNetworkPolicy, and acknowledge this";
+                         allow the entity kube-apiserver in a CiliumNetworkPolicy";
 
 /// Whether what a finding tells must be allowed, or acknowledged, before a policy is enforced; else it is only told.
 #[must_use]
 pub fn is_in_the_way(found: &Finding) -> bool {
-    found.id.split_once('/').is_none_or(|(reason, _)| reason != SCRAPE_UNCERTAIN)
+    let uncertain = [SCRAPE_UNCERTAIN, API_SERVER_UNCERTAIN, WEBHOOK_UNCERTAIN];
+    found.id.split_once('/').is_none_or(|(reason, _)| !uncertain.contains(&reason))
 }
 
 /// What is looked at.

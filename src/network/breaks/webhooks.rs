@@ -3,11 +3,11 @@
 
 use rampart_reach::{Direction, End, Protocol};
 
-use super::{UNMATCHED, View, finding};
+use super::{UNMATCHED, View, WEBHOOK_UNCERTAIN, finding};
 use crate::{api::Finding, network::is_unmatched};
 
 pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
-    let is_unmatched = is_unmatched(view.facts, view.population, view.around);
+    let is_unmatched = is_unmatched(view.facts, view.population);
     let mut found = vec![];
     for ((kind, name), called) in &view.around.webhooks {
         for (service, port) in called {
@@ -28,7 +28,7 @@ pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
                     "the API server would call Service {} of {kind} {name} only from the {UNMATCHED}",
                     service.1
                 );
-                found.push(finding("WebhookUncertain", &service.0, &service.1, message));
+                found.push(finding(WEBHOOK_UNCERTAIN, &service.0, &service.1, message));
             }
         }
     }
