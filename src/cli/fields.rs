@@ -8,7 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::Value;
 
-use super::source::Found;
+use super::source::{Found, group_kind};
 use crate::{GROUP, api::crd_of};
 
 /// The version of our kinds.
@@ -35,15 +35,33 @@ fn schema(kind: &str) -> Option<JSONSchemaProps> {
     Some(schema)
 }
 
-/// Takes out objects of our group that their schema does not take, or that have none: each problem is bad input.
+/// Takes out objects of our group that their schema does not take, or that have none: each problem is bad input. The others
+/// have no nulls then, as once an API server has stored them.
 pub(super) fn refuse_malformed(found: &mut Found) {
     let Found { objects, unreadable } = found;
     let mut schemas = Schemas::default();
-    objects.retain(|object| {
+    objects.retain_mut(|object| {
         let problems = problems(&object.value, &mut schemas);
         unreadable.extend(problems.iter().map(|why| object.unreadable(why)));
+        if group_kind(&object.value).0 == GROUP
+            && let Some(spec) = object.value.get_mut("spec")
+        {
+            prune(spec);
+        }
         problems.is_empty()
     });
+}
+
+/// Leaves out nulls, as an API server does: defaults fill what is missing.
+fn prune(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(prune);
+        }
+        Value::Array(items) => items.iter_mut().for_each(prune),
+        _ => {}
+    }
 }
 
 /// What to say of an object that its kind's schema does not take; nothing of a kind that is not ours.
@@ -247,8 +265,13 @@ mod tests {
         let spec = json!({"suspend": null, "network": null, "hardening": {
             "mode": null, "podSecurity": {"level": "baseline", "version": null}}});
         let policy = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy", "spec": spec});
-        let found = problems(&policy, &mut Schemas::default());
-        assert!(found.is_empty(), "{found:?}");
+        let mut found = source::Found::default();
+        let (file, pointer) = ("p.yaml".into(), String::new());
+        found.objects.push(source::Object { file, document: 0, line: 1, pointer, value: policy });
+        refuse_malformed(&mut found);
+        let Some(object) = found.objects.pop() else { panic!("{:?}", found.unreadable) };
+        let policy: crate::api::SecurityPolicy = serde_json::from_value(object.value).unwrap();
+        assert!(policy.spec.hardening.is_some() && policy.spec.network.is_none());
     }
 
     #[test]

@@ -103,15 +103,15 @@ impl Walk {
     /// Adds what was named; says how many files that are.
     fn named(&mut self, path: &Path) -> io::Result<usize> {
         if path != Path::new("-") && path.is_dir() {
-            return self.below(path, &real(path));
+            return self.below(path, &real(path), &mut HashSet::new());
         }
         self.add(path.into(), real(path));
         Ok(1)
     }
 
-    /// Adds the files below a directory. Links to directories are not followed, for they may lead back; what begins with
-    /// `..` is how a volume of a ConfigMap keeps its versions.
-    fn below(&mut self, directory: &Path, real_directory: &Path) -> io::Result<usize> {
+    /// Adds the files below a directory. A link to a directory is followed unless it leads back or to where the walk has
+    /// been; what begins with `..` is how a volume of a ConfigMap keeps its versions.
+    fn below(&mut self, directory: &Path, here: &Path, been: &mut HashSet<PathBuf>) -> io::Result<usize> {
         let mut entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
         entries.sort_by_key(fs::DirEntry::path);
         let mut found = 0_usize;
@@ -120,14 +120,15 @@ impl Walk {
             if name.as_encoded_bytes().starts_with(b"..") {
                 continue;
             }
-            let place = if kind.is_symlink() { real(&path) } else { real_directory.join(name) };
-            if kind.is_dir() {
-                found = found.saturating_add(self.below(&path, &place)?);
+            let place = if kind.is_symlink() { real(&path) } else { here.join(name) };
+            if kind.is_dir() || (kind.is_symlink() && path.is_dir()) {
+                if !here.starts_with(&place) && been.insert(place.clone()) {
+                    found = found.saturating_add(self.below(&path, &place, been)?);
+                }
                 continue;
             }
             let extension = path.extension().and_then(|extension| extension.to_str());
-            let is_read = extension.is_some_and(|it| ["yaml", "yml", "json"].contains(&it));
-            if is_read && !(kind.is_symlink() && path.is_dir()) {
+            if extension.is_some_and(|it| ["yaml", "yml", "json"].contains(&it)) {
                 self.add(path, place);
                 found = found.saturating_add(1);
             }
@@ -277,6 +278,8 @@ mod tests {
     #[rstest]
     #[case::links_that_lead_back(&["a.yaml", "d/b.json"], &[("loop", "."), ("up", ".."), ("d/loop", "..")], &["a.yaml", "d/b.json"])]
     #[case::a_volume_of_a_config_map(&["..2024/a.yaml"], &[("..data", "..2024"), ("a.yaml", "..data/a.yaml")], &["a.yaml"])]
+    #[case::a_directory_in_one(&["..2024/sub/a.yaml"], &[("..data", "..2024"), ("sub", "..data/sub")], &["sub/a.yaml"])]
+    #[case::another_directory(&["a.yaml", "p/b.yaml"], &[("o", "p"), ("p/q", "../o")], &["a.yaml", "o/b.yaml"])]
     #[case::two_names(&["a.yaml"], &[("b.yaml", "a.yaml"), ("c.yml", "b.yaml")], &["a.yaml"])]
     #[case::a_link_to_nothing_is_told_by_who_reads_it(&["a.yaml"], &[("b.yaml", "gone")], &["a.yaml", "b.yaml"])]
     #[case::a_directory_that_is_called_like_a_file(&["a.yaml", "d.yaml/b.yml"], &[("e.yaml", "d.yaml")], &["a.yaml", "d.yaml/b.yml"])]

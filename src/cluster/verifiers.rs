@@ -36,6 +36,8 @@ use crate::{
 const LIVE: Duration = Duration::from_mins(1);
 /// For so long the report of a verifier is kept that does not renew it.
 const KEPT: Duration = Duration::from_hours(1);
+/// For so long an answer counts: of thousands of keys that are rotated, each would read all reports.
+const ASKED: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_mins(5);
 /// For so long it is remembered when a key was used, whatever becomes of the report that told it.
 const REMEMBERED: Duration = Duration::from_hours(25);
@@ -73,6 +75,9 @@ struct LastUse {
     told: Instant,
 }
 
+/// What was answered last, and when.
+type Asked = tokio::sync::Mutex<Option<(Instant, Vec<VerifierSeen>)>>;
+
 /// The verifiers that there are.
 #[derive(Clone)]
 pub struct Verifiers {
@@ -81,6 +86,8 @@ pub struct Verifiers {
     used: Arc<Mutex<BTreeMap<String, LastUse>>>,
     /// Uses from before were forgotten with the process that heard of them.
     heard_since: Arc<OnceLock<Timestamp>>,
+    /// Keys that are rotated together ask together.
+    asked: Arc<Asked>,
 }
 
 impl Verifiers {
@@ -90,7 +97,7 @@ impl Verifiers {
         let reports: Api<DeserializeGuard<VerifierReport>> = Api::namespaced(client.clone(), namespace);
         let (known_tx, known) = watch::channel(Arc::new(BTreeMap::new()));
         let (listed_tx, listed) = watch::channel(false);
-        let this = Self { known, listed, used: Arc::default(), heard_since: Arc::default() };
+        let this = Self { known, listed, used: Arc::default(), heard_since: Arc::default(), asked: Arc::default() };
         let (used, heard_since) = (this.used.clone(), this.heard_since.clone());
         let following = async move {
             let changed = |all: &BTreeMap<Key, Seen>, one: Option<&Key>| {
@@ -136,11 +143,18 @@ impl Verifiers {
         self.known.borrow().values().any(|seen| seen.is_silent(now))
     }
 
-    /// Those that are waited for by what the API server says now: who renewed a report since it was last heard is live.
+    /// Those that are waited for by what the API server says, within [`ASKED`]: who renewed a report since it was last
+    /// heard is live.
     ///
     /// # Errors
     /// When a call fails.
     pub async fn ask(&self, client: &Client, namespace: &str) -> Result<Vec<VerifierSeen>> {
+        let mut asked = self.asked.lock().await;
+        if let Some((at, live)) = &*asked
+            && at.elapsed() < ASKED
+        {
+            return Ok(live.clone());
+        }
         let api: Api<DeserializeGuard<VerifierReport>> = Api::namespaced(client.clone(), namespace);
         let known = self.known.borrow().clone();
         let mut all = vec![];
@@ -149,7 +163,9 @@ impl Verifiers {
             all.extend(read(&report, known.get(&key)));
         })
         .await?;
-        Ok(self.live_of(all.iter()))
+        let live = self.live_of(all.iter());
+        *asked = Some((Instant::now(), live.clone()));
+        Ok(live)
     }
 
     fn live_of<'a>(&self, all: impl Iterator<Item = &'a Seen>) -> Vec<VerifierSeen> {
@@ -305,14 +321,20 @@ mod tests {
         let long_ago = Instant::now().checked_sub(LIVE + Duration::from_secs(1)).unwrap();
         let (known_tx, known) = watch::channel(Arc::new(BTreeMap::from([(key.clone(), heard.clone())])));
         let (_listed, listed) = watch::channel(true);
-        let verifiers = Verifiers { known, listed, used: Arc::default(), heard_since: Arc::default() };
+        let (used, heard_since) = (Arc::default(), Arc::default());
+        let verifiers = Verifiers { known, listed, used, heard_since, asked: Arc::default() };
         assert!(!verifiers.are_silent());
         let quiet = Seen { changed: long_ago, ..heard };
         known_tx.send_replace(Arc::new(BTreeMap::from([(key.clone(), quiet.clone())])));
         assert!(verifiers.are_silent() && verifiers.live().is_empty());
-        let ask = async |version| verifiers.ask(&listing(version), "rampart-keys").await.unwrap();
+        let ask = async |version| {
+            verifiers.asked.lock().await.take();
+            verifiers.ask(&listing(version), "rampart-keys").await.unwrap()
+        };
         assert_eq!(ask("8").await[0].revision, "8", "the watch was silent, and not the verifier");
         assert!(ask("7").await.is_empty(), "it has not renewed its report");
+        assert!(verifiers.ask(&nobody(), "rampart-keys").await.unwrap().is_empty(), "it was asked just now");
+        verifiers.asked.lock().await.take();
         assert!(verifiers.ask(&nobody(), "rampart-keys").await.is_err(), "nobody answers: nobody knows");
         let mut said = (*quiet.report).clone();
         said.spec.stopped = true;
@@ -336,7 +358,8 @@ mod tests {
         let seen = read(&report("7", "2026-01-01T00:00:00Z"), None).unwrap();
         let (_known, known) = watch::channel(Arc::new(BTreeMap::from([(key, seen)])));
         let (_listed, listed) = watch::channel(true);
-        let verifiers = Verifiers { known, listed, used: Arc::default(), heard_since: Arc::default() };
+        let (used, heard_since) = (Arc::default(), Arc::default());
+        let verifiers = Verifiers { known, listed, used, heard_since, asked: Arc::default() };
         let watched = || verifiers.live()[0].started_at.to_string();
         assert_eq!(watched(), "2026-01-01T00:00:00Z");
         verifiers.heard_since.set("2026-03-01T00:00:00Z".parse().unwrap()).unwrap();

@@ -43,14 +43,33 @@ fn is_spaced(text: &str) -> bool {
 pub(super) fn value(text: &str) -> Result<Value, (Option<usize>, String)> {
     if text.trim_start().starts_with('{') {
         // A JSON file: the faster parser, which says the same.
-        if let Ok(value) = serde_json::from_str(text) {
+        if let Ok(mut value) = serde_json::from_str(text) {
+            make_whole(&mut value);
             return Ok(value);
         }
     }
-    serde_saphyr::from_str_with_options(text, options(text.len())).map_err(|error| {
+    let mut value = serde_saphyr::from_str_with_options(text, options(text.len())).map_err(|error| {
         let line = error.location().and_then(|location| usize::try_from(location.line()).ok());
         (line, fit(&words(&error)))
-    })
+    })?;
+    make_whole(&mut value);
+    Ok(value)
+}
+
+/// Makes whole numbers integers however they are written: of 1000000 Helm makes `1e+06`, which kubectl sends as 1000000.
+fn make_whole(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            // Written in full, without a point where there is no fraction.
+            let whole = number.as_f64().and_then(|it| it.to_string().parse::<i64>().ok());
+            if let Some(whole) = whole {
+                *value = whole.into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(make_whole),
+        Value::Object(fields) => fields.values_mut().for_each(make_whole),
+        _ => {}
+    }
 }
 
 /// Bounds for a text of so many bytes. What stands there may be as long as it is: each byte makes four events at the most
@@ -107,6 +126,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[rstest]
+    #[case::of_helm("runAsUser: 1e+06", json!({"runAsUser": 1_000_000}))]
+    #[case::in_a_list("- 1.00065e+09\n- -2.0", json!([1_000_650_000, -2]))]
+    #[case::in_json(r#"{"a": 1e+06}"#, json!({"a": 1_000_000}))]
+    #[case::a_fraction("a: 1.5", json!({"a": 1.5}))]
+    #[case::too_large("a: 1e+30", json!({"a": 1e30}))]
+    #[case::a_text("a: '1e+06'", json!({"a": "1e+06"}))]
+    fn a_whole_number_is_an_integer_however_it_is_written(#[case] text: &str, #[case] wanted: Value) {
+        assert_eq!(value(text).unwrap(), wanted);
+    }
 
     #[test]
     fn a_long_document_reads_as_its_json_does() {
