@@ -143,7 +143,7 @@ impl Verifiers {
         self.known.borrow().values().any(|seen| seen.is_silent(now))
     }
 
-    /// Those that are waited for by what the API server says, within [`ASKED`]: who renewed a report since it was last
+    /// Those that are waited for by what the API server says, within a second: who renewed a report since it was last
     /// heard is live.
     ///
     /// # Errors
@@ -405,7 +405,8 @@ mod tests {
         assert_eq!(used.lock()["abc"].at, heard);
         let (_known, known) = watch::channel(Arc::new(BTreeMap::from([(key, seen.clone())])));
         let (_listed, listed) = watch::channel(true);
-        let verifiers = Verifiers { known, listed, used: Arc::default(), heard_since: Arc::default() };
+        let (used, heard_since) = (Arc::default(), Arc::default());
+        let verifiers = Verifiers { known, listed, used, heard_since, asked: Arc::default() };
         assert_eq!(verifiers.uses(|_| true)[0].last_used, heard);
         // The same report tells no later use, however often it is listed.
         let listed = DeserializeGuard(Ok((*seen.report).clone()));

@@ -117,7 +117,7 @@ impl Population {
         let of_nodes = index.pods().iter().filter(|pod| pod.host_network);
         let nodes = of_nodes.flat_map(|pod| pod.ips.iter().copied()).collect();
         let strays = Mutex::default();
-        Self { namespaces, needs, enforcer, has_cilium, by_name, by_namespace, hosted, nodes, strays, index }
+        Self { namespaces, index, needs, enforcer, has_cilium, by_name, by_namespace, hosted, nodes, strays }
     }
 
     /// Whether a pod in the network of its node has this address.
