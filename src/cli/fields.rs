@@ -264,7 +264,8 @@ mod tests {
     fn what_may_be_null_or_has_a_default_may_be_left_out() {
         let spec = json!({"suspend": null, "network": null, "hardening": {
             "mode": null, "podSecurity": {"level": "baseline", "version": null}}});
-        let policy = json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy", "spec": spec});
+        let policy =
+            json!({"apiVersion": "rampart.dev/v1alpha1", "kind": "SecurityPolicy", "metadata": {}, "spec": spec});
         let mut found = source::Found::default();
         let (file, pointer) = ("p.yaml".into(), String::new());
         found.objects.push(source::Object { file, document: 0, line: 1, pointer, value: policy });
