@@ -1,5 +1,7 @@
 //! ApiKey: revoked, suspended, acknowledged by verifiers, brought to its consumers, with hooks.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -18,6 +20,7 @@ use rampart_e2e::{
     stories, wait,
 };
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::{
     Env, Tests,
@@ -312,6 +315,19 @@ async fn report(client: &Client, name: &str, revision: &str) -> Result<()> {
     fixtures::apply(client, &report).await.map(drop)
 }
 
+/// Writes a report, and renews it as verifiers do, until this is dropped: who is silent for a minute is not waited for.
+async fn reporting(client: &Client, name: &'static str, revision: &str) -> Result<JoinSet<()>> {
+    report(client, name, revision).await?;
+    let (client, revision, mut renewing) = (client.clone(), revision.to_owned(), JoinSet::new());
+    renewing.spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let _ = report(&client, name, &revision).await;
+        }
+    });
+    Ok(renewing)
+}
+
 async fn verifiers_are_waited_for(_: Env) -> Result<()> {
     // An instance of its own: a verifier is waited for by every key.
     let plane = ControlPlane::start(&Options::default()).await?;
@@ -319,8 +335,8 @@ async fn verifiers_are_waited_for(_: Env) -> Result<()> {
     let (client, namespace) = (plane.client(), "acknowledged");
     fixtures::namespace(&client, namespace, json!({})).await?;
     fixtures::ready_for_pods(&client, namespace).await?;
-    report(&client, "verifier-a", "1").await?;
-    report(&client, "verifier-b", "1").await?;
+    let first = reporting(&client, "verifier-a", "1").await?;
+    let other = reporting(&client, "verifier-b", "1").await?;
     fixtures::apply(&client, &stories::api_key(namespace)).await?;
     let counts = |desired, up_to_date| Some(VerifierCounts { desired, up_to_date });
     let told = |wanted: Option<VerifierCounts>| {
@@ -339,14 +355,17 @@ async fn verifiers_are_waited_for(_: Env) -> Result<()> {
     };
     let record = records(&client, namespace).await?.remove(&1).context("a record")?;
     let revision = record.resource_version().context("a resourceVersion")?;
-    report(&client, "verifier-a", &revision).await?;
+    drop(first);
+    let first = reporting(&client, "verifier-a", &revision).await?;
     told(counts(2, 1)).await?;
     nothing_yet().await?;
-    report(&client, "verifier-b", &format!("{revision}0")).await?;
+    drop(other);
+    let other = reporting(&client, "verifier-b", &format!("{revision}0")).await?;
     stories::ready::<ApiKey>(&client, namespace, "orders").await?;
     condition(&client, namespace, "VerifiersSynced", ("True", "Synced")).await?;
     told(counts(2, 2)).await?;
     // With nobody there, nobody is waited for.
+    drop([first, other]);
     let reports: Api<rampart::api::VerifierReport> = Api::namespaced(client.clone(), "rampart-keys");
     for name in ["verifier-a", "verifier-b"] {
         reports.delete(name, &DeleteParams::default()).await?;
