@@ -108,7 +108,16 @@ impl Conditions {
 
     /// Sets a condition; a later call for the same type replaces it.
     pub fn set(&mut self, kind: Type, status: bool, reason: &str, message: impl Into<String>) -> &mut Self {
-        let mut message: String = message.into();
+        self.put(kind, if status { "True" } else { "False" }, reason, message.into());
+        self
+    }
+
+    /// Sets a condition of which nobody knows whether it is true.
+    pub fn unknown(&mut self, kind: Type, reason: &str, message: impl Into<String>) {
+        self.put(kind, "Unknown", reason, message.into());
+    }
+
+    fn put(&mut self, kind: Type, status: &str, reason: &str, mut message: String) {
         if message.len() > MAX_MESSAGE {
             let end = (0..=MAX_MESSAGE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or_default();
             message.truncate(end);
@@ -116,21 +125,12 @@ impl Conditions {
         self.list.retain(|condition| condition.type_ != kind.as_str());
         self.list.push(Condition {
             type_: kind.as_str().into(),
-            status: if status { "True" } else { "False" }.into(),
+            status: status.into(),
             reason: reason.into(),
             message,
             observed_generation: self.generation,
             last_transition_time: Time(Timestamp::MIN),
         });
-        self
-    }
-
-    /// Sets a condition of which nobody knows whether it is true.
-    pub fn unknown(&mut self, kind: Type, reason: &str, message: impl Into<String>) {
-        self.set(kind, false, reason, message);
-        if let Some(condition) = self.list.last_mut() {
-            condition.status = "Unknown".into();
-        }
     }
 
     /// Takes a condition out.

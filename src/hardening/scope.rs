@@ -125,11 +125,16 @@ impl ClusterWide {
         self.network.is_some() && !is_system_namespace(namespace) && self.parsed.matches_namespace(namespace, labels)
     }
 
+    /// Whether it may cover a namespace of this name: it is no system namespace, or is left in.
+    #[must_use]
+    pub fn leaves_in(&self, namespace: &str) -> bool {
+        !is_system_namespace(namespace) || self.included.contains(namespace)
+    }
+
     /// Whether it covers a namespace.
     #[must_use]
     pub fn covers(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
-        (!is_system_namespace(namespace) || self.included.contains(namespace))
-            && self.parsed.matches_namespace(namespace, labels)
+        self.leaves_in(namespace) && self.parsed.matches_namespace(namespace, labels)
     }
 }
 

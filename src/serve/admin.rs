@@ -2,7 +2,7 @@
 
 use std::{future::ready, net::SocketAddr, sync::Arc};
 
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Answered, TEXT, answered,
     connections::{MAX_HEAD, Protocol, Server, UNUSED},
+    wrong_method,
 };
 use crate::runtime::{metrics::Metrics, readiness::Readiness};
 
@@ -54,9 +55,7 @@ impl Shared {
         if [Method::GET, Method::HEAD].contains(request.method()) {
             return page(self);
         }
-        let mut answer = answered(StatusCode::METHOD_NOT_ALLOWED, TEXT, "");
-        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        answer
+        wrong_method("GET, HEAD", "")
     }
 
     fn ready(&self) -> Answered {
@@ -77,6 +76,7 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use http::header;
     use rstest::rstest;
 
     use super::*;

@@ -21,7 +21,7 @@ use crate::{
         terminal::fit,
     },
     controllers::in_vain,
-    hardening::{ClusterWide, Covering, Exception, Origin, Policies, Requirement, is_system_namespace},
+    hardening::{ClusterWide, Covering, Exception, Origin, Policies, Requirement},
     runtime::clock,
 };
 
@@ -78,10 +78,7 @@ impl Judges {
         if policies.labels.contains_key(namespace) {
             return vec![];
         }
-        let heard = |name: &str| {
-            let included = || policies.wide.get(name).is_some_and(|policy| policy.included.contains(namespace));
-            !is_system_namespace(namespace) || included()
-        };
+        let heard = |name: &str| policies.wide.get(name).is_some_and(|policy| policy.leaves_in(namespace));
         let none = BTreeMap::new();
         let open = by_labels.iter().filter(|(name, asked)| heard(name) && asked.matches_namespace(namespace, &none));
         open.map(|(name, _)| name.as_str()).collect()

@@ -15,9 +15,8 @@ use std::{
     sync::Arc,
 };
 
-use http_body_util::Full;
 use hyper::{
-    HeaderMap, Request as Question, Response, StatusCode,
+    HeaderMap, Request as Question, StatusCode,
     body::{Bytes, Incoming},
     header::{HeaderName, HeaderValue},
 };
@@ -28,6 +27,7 @@ use super::{
     super::{
         Answered,
         connections::{Protocol, Server},
+        of_status,
     },
     Desk, IDLE, PLACES,
 };
@@ -181,12 +181,6 @@ impl<'a> Stated<'a> {
 
 /// What Envoy must not hand on.
 const TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
-
-fn of_status(status: StatusCode, body: Bytes) -> Answered {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    response
-}
 
 fn write(answer: Answer<'_>, envoy: bool) -> Answered {
     let admitted = answer.status == 200;

@@ -24,6 +24,7 @@ use super::{
     Answered, TEXT, answered,
     body::{self, COMMON_ROOM, LARGE_ROOM, Room},
     connections::{MAX_HEAD, Protocol, Server, UNUSED},
+    wrong_method,
 };
 use crate::{
     admission::{ENFORCE, MUTATE, VALIDATE},
@@ -157,11 +158,7 @@ impl Service {
     {
         let mut answer = match Path::of(request.uri().path()) {
             None => answered(StatusCode::NOT_FOUND, TEXT, ""),
-            Some(_) if request.method() != Method::POST => {
-                let mut answer = answered(StatusCode::METHOD_NOT_ALLOWED, TEXT, "reviews are sent by POST\n");
-                answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-                answer
-            }
+            Some(_) if request.method() != Method::POST => wrong_method("POST", "reviews are sent by POST\n"),
             Some(path) => {
                 // What panics has admitted nothing.
                 let answering = AssertUnwindSafe(self.in_time(request.into_body(), peer, path)).catch_unwind();
